@@ -1,0 +1,122 @@
+//! NATS JetStream: connection, stream and durables, compared with what was asked for.
+//!
+//! Servers up to 2.10 ignore configuration fields they do not know instead of refusing them, so every set-up call is
+//! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
+
+mod durable;
+mod echo;
+mod stream;
+
+pub use durable::{Floor, durable_name, ensure_durable, floors};
+pub use stream::{SourceIdentity, ensure_stream, microseconds};
+
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+
+use crate::settings::BrokerSettings;
+
+/// A silent cut is noticed after two of these; the client's own default takes three minutes.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Longest pause between attempts to reconnect. The client's own doubles to 4 s and stays there.
+const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
+
+/// Why the broker cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// No URL is set.
+    #[error("no broker is configured: set broker.url in the settings file, or NATS_URL")]
+    NotConfigured,
+    /// The server cannot be reached, or refuses.
+    #[error(
+        "cannot connect to NATS at {url}: {error}. Is the server running with JetStream (nats-server -js), and do \
+         its credentials match?"
+    )]
+    Connect {
+        /// Masked.
+        url: String,
+        /// The client's own words.
+        error: String,
+    },
+    /// The `.creds` file cannot be read.
+    #[error("cannot read broker.credentials_file: {0}")]
+    Credentials(std::io::Error),
+    /// A JetStream call failed; trying again may help.
+    #[error("JetStream {call}: {error}")]
+    Call {
+        /// What was asked.
+        call: &'static str,
+        /// The server's answer.
+        error: String,
+    },
+    /// Stream or durable exist, and are not what the pipeline needs.
+    #[error("{what} does not fit: {differences}. {remedy}")]
+    Unfit {
+        /// Stream or durable.
+        what: String,
+        /// Each field with what is wanted and what is there.
+        differences: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The stream belongs to another source database.
+    #[error(
+        "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources must not \
+         share a stream. Set broker.stream and broker.subject to names of their own"
+    )]
+    ForeignStream {
+        /// Its name.
+        stream: String,
+        /// From its description.
+        theirs: String,
+        /// This source.
+        ours: String,
+    },
+}
+
+impl BrokerError {
+    /// Whether waiting may mend it.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Connect { .. } | Self::Call { .. })
+    }
+
+    pub(crate) fn call(call: &'static str, error: &impl std::fmt::Display) -> Self {
+        Self::Call { call, error: error.to_string() }
+    }
+}
+
+/// Connects, once: a broker that is away at boot is an error with a remedy. Later outages are reconnected for ever.
+///
+/// # Errors
+/// When no URL is set, it cannot be parsed, or the server cannot be reached.
+pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, BrokerError> {
+    let url = settings.url.as_ref().ok_or(BrokerError::NotConfigured)?;
+    let refused = |error: String| BrokerError::Connect { url: url.to_string(), error };
+    let servers: Vec<ServerAddr> = url
+        .expose()
+        .split(',')
+        .map(str::parse)
+        .collect::<Result<_, _>>()
+        // The parser's message may repeat the URL with its password.
+        .map_err(|_| refused("the URL cannot be parsed".to_owned()))?;
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .ping_interval(PING_INTERVAL)
+        .reconnect_delay_callback(|attempt| {
+            let attempt = u32::try_from(attempt).unwrap_or(u32::MAX);
+            Duration::from_millis(10).saturating_mul(2_u32.saturating_pow(attempt)).min(RECONNECT_DELAY_MAX)
+        })
+        .event_callback(async |event| match event {
+            Event::Connected => tracing::info!("connected to the broker"),
+            Event::Disconnected => tracing::warn!("lost the connection to the broker; reconnecting"),
+            // Expected on every attempt of an outage; the disconnect has been logged.
+            Event::ClientError(error) => tracing::debug!(%error, "broker client"),
+            event => tracing::warn!(%event, "broker"),
+        });
+    if let Some(path) = &settings.credentials_file {
+        options = options.credentials_file(path).await.map_err(BrokerError::Credentials)?;
+    }
+    options.connect(servers).await.map_err(|error| refused(error.to_string()))
+}

@@ -1,0 +1,167 @@
+//! The stream of references.
+
+use std::fmt;
+
+use async_nats::jetstream::{
+    Context, ErrorCode,
+    context::GetStreamErrorKind,
+    stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
+};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{BrokerError, echo::Echo};
+use crate::{identifier::TableName, settings::BrokerSettings};
+
+/// Opens the description; the identity of the source follows.
+const DESCRIPTION: &str = "audit references of ";
+
+/// Which table of which database of which cluster a stream carries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SourceIdentity(String);
+
+impl SourceIdentity {
+    /// Of the database that the connection leads to.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn read(connection: &mut PgConnection, table: &TableName) -> Result<Self, sqlx::Error> {
+        let (identifier, database): (i64, String) =
+            sqlx::query_as("select system_identifier, current_database()::text from pg_control_system()")
+                .fetch_one(connection)
+                .await?;
+        Ok(Self(format!("{identifier}/{database}/{table}")))
+    }
+}
+
+impl fmt::Display for SourceIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Creates the stream when it is missing, and compares it with the settings when it is there.
+///
+/// # Errors
+/// When it exists and is not fit, or belongs to another source, or the broker is away.
+pub async fn ensure_stream(
+    context: &Context,
+    settings: &BrokerSettings,
+    source: &SourceIdentity,
+) -> Result<Stream, BrokerError> {
+    let wanted = Config {
+        name: settings.stream.clone(),
+        description: Some(format!("{DESCRIPTION}{source}")),
+        subjects: vec![settings.subject.clone()],
+        storage: StorageType::File,
+        // Limits with one limit: under work-queue retention the duplicate window forgets what has been acknowledged,
+        // and with two limits a full stream may drop instead of refusing.
+        retention: RetentionPolicy::Limits,
+        discard: DiscardPolicy::New,
+        max_bytes: settings.max_bytes,
+        duplicate_window: settings.duplicate_window,
+        num_replicas: settings.replicas,
+        ..Config::default()
+    };
+    let stream = match context.get_stream(&settings.stream).await {
+        Ok(stream) => stream,
+        Err(error) if is_not_found(&error.kind()) => {
+            let stream = context
+                .create_stream(wanted.clone())
+                .await
+                .map_err(|error| BrokerError::call("create stream", &error))?;
+            tracing::info!(stream = %settings.stream, subject = %settings.subject, "created the stream");
+            stream
+        }
+        Err(error) => return Err(BrokerError::call("stream info", &error)),
+    };
+    compare(&wanted, &stream.cached_info().config, source)?;
+    Ok(stream)
+}
+
+fn is_not_found(kind: &GetStreamErrorKind) -> bool {
+    matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
+}
+
+fn compare(wanted: &Config, found: &Config, source: &SourceIdentity) -> Result<(), BrokerError> {
+    let theirs = found.description.as_deref().and_then(|text| text.strip_prefix(DESCRIPTION));
+    if let Some(theirs) = theirs
+        && theirs != source.0
+    {
+        return Err(BrokerError::ForeignStream {
+            stream: found.name.clone(),
+            theirs: theirs.to_owned(),
+            ours: source.to_string(),
+        });
+    }
+    Echo::default()
+        .equal("subjects", &wanted.subjects, &found.subjects)
+        .equal("storage", &wanted.storage, &found.storage)
+        .equal("retention", &wanted.retention, &found.retention)
+        .equal("discard", &wanted.discard, &found.discard)
+        .equal("max_age", &wanted.max_age, &found.max_age)
+        .at_least("max_bytes", &wanted.max_bytes, &found.max_bytes)
+        .at_least("duplicate_window", &wanted.duplicate_window, &found.duplicate_window)
+        .at_least("num_replicas", &wanted.num_replicas, &found.num_replicas)
+        .verdict(
+            &format!("stream {}", found.name),
+            "Change the stream with `nats stream edit`, or the [broker] settings to match it",
+        )
+}
+
+/// The precision of PostgreSQL: what is stored must compare equal to what the broker says later.
+#[must_use]
+pub fn microseconds(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn fit() -> Config {
+        Config {
+            name: "S".into(),
+            description: Some(format!("{DESCRIPTION}1/app/public.audit_events")),
+            subjects: vec!["s".into()],
+            discard: DiscardPolicy::New,
+            max_bytes: 1_000,
+            duplicate_window: Duration::from_secs(120),
+            num_replicas: 1,
+            ..Config::default()
+        }
+    }
+
+    fn verdict(change: impl FnOnce(&mut Config)) -> String {
+        let mut found = fit();
+        change(&mut found);
+        let source = SourceIdentity("1/app/public.audit_events".into());
+        compare(&fit(), &found, &source).map_or_else(|error| error.to_string(), |()| "fits".into())
+    }
+
+    #[test]
+    fn larger_limits_fit_and_smaller_or_other_ones_do_not() {
+        assert_eq!(verdict(|_| {}), "fits");
+        assert_eq!(verdict(|found| found.max_bytes = 2_000), "fits");
+        assert_eq!(verdict(|found| found.num_replicas = 3), "fits");
+        for (field, found) in [
+            ("max_bytes", verdict(|found| found.max_bytes = 999)),
+            ("duplicate_window", verdict(|found| found.duplicate_window = Duration::from_secs(60))),
+            ("storage", verdict(|found| found.storage = StorageType::Memory)),
+            ("discard", verdict(|found| found.discard = DiscardPolicy::Old)),
+            ("retention", verdict(|found| found.retention = RetentionPolicy::WorkQueue)),
+            ("max_age", verdict(|found| found.max_age = Duration::from_secs(1))),
+            ("subjects", verdict(|found| found.subjects = vec!["other".into()])),
+        ] {
+            assert!(found.contains(field) && found.contains("nats stream edit"), "{field}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_stream_of_another_source_is_refused() {
+        let foreign = verdict(|found| found.description = Some(format!("{DESCRIPTION}2/app/public.audit_events")));
+        assert!(foreign.contains("another source"), "{foreign}");
+    }
+}

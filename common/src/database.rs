@@ -1,0 +1,71 @@
+//! Connections to PostgreSQL, set up once and the same everywhere.
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+
+use crate::settings::ConnectionUrl;
+
+/// How long a connection attempt may take before it counts as failed. A silent host would otherwise hold the lane
+/// for the operating system's two minutes.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What a role of the pipeline brings along on every connection.
+#[derive(Debug, Clone)]
+pub struct Database {
+    options: PgConnectOptions,
+}
+
+impl Database {
+    /// Reads a connection URL.
+    ///
+    /// Behind a transaction-mode pooler (`pooler`) session settings would leak into other clients' sessions and
+    /// prepared statements would not find their session again, so neither is used: the role itself must carry the
+    /// settings (`docs/configuration.md`).
+    ///
+    /// # Errors
+    /// When the URL cannot be parsed; the message never repeats it.
+    pub fn new(
+        url: &ConnectionUrl,
+        application_name: &str,
+        statement_timeout: Duration,
+        pooler: bool,
+    ) -> Result<Self, sqlx::Error> {
+        let options = PgConnectOptions::from_str(url.expose())
+            .map_err(|_| sqlx::Error::Configuration("the connection URL cannot be parsed".into()))?
+            .application_name(application_name);
+        let options = if pooler {
+            options.statement_cache_capacity(0)
+        } else {
+            let milliseconds = |duration: Duration| duration.as_millis().to_string();
+            options.options([
+                // A serializable default makes our reads abort the application's transactions.
+                ("default_transaction_isolation", "read committed".to_owned()),
+                // Rows hidden by a policy must be an error, not "not found".
+                ("row_security", "off".to_owned()),
+                // What we have told the broker must survive a crash of the database.
+                ("synchronous_commit", "on".to_owned()),
+                ("statement_timeout", milliseconds(statement_timeout)),
+                ("lock_timeout", milliseconds(Duration::from_secs(5))),
+                ("idle_in_transaction_session_timeout", milliseconds(Duration::from_secs(60))),
+            ])
+        };
+        Ok(Self { options })
+    }
+
+    /// Opens one connection, for a worker to hold for its life.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within [`CONNECT_TIMEOUT`] or refuses.
+    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+        tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options))
+            .await
+            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+    }
+
+    /// The options, for callers that open connections in their own way.
+    #[must_use]
+    pub fn options(&self) -> &PgConnectOptions {
+        &self.options
+    }
+}

@@ -1,0 +1,107 @@
+//! The audit row, as a forwarder sees it.
+
+use serde_json::value::RawValue;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// One committed row of the source table, reloaded at delivery.
+///
+/// Everything that an application could have written by plain SQL must fit: strings are open sets, columns of older
+/// installations may be absent (`None`), and times outside the years 1 to 9999 are clamped to that range.
+#[derive(Debug, Clone)]
+pub struct AuditEvent {
+    /// The row's primary key.
+    pub id: Uuid,
+    /// When it happened, to the microsecond.
+    pub occurred_at: Option<OffsetDateTime>,
+    /// When the application built the insert; not the commit time.
+    pub inserted_at: Option<OffsetDateTime>,
+    /// Dotted name, such as `auth.login.success`.
+    pub action: Option<String>,
+    /// `success`, `failure` or `error`; anything else is possible.
+    pub outcome: Option<String>,
+    /// Who acted; `None` for anonymous events.
+    pub actor_id: Option<String>,
+    /// What kind of actor, free text.
+    pub actor_type: Option<String>,
+    /// What was acted on.
+    pub target_id: Option<String>,
+    /// The kind of target.
+    pub target_type: Option<String>,
+    /// The tenant.
+    pub organization_id: Option<String>,
+    /// The impersonated user, where there is one.
+    pub effective_user_id: Option<String>,
+    /// Where from. Personal data.
+    pub ip_address: Option<String>,
+    /// With what. Personal data.
+    pub user_agent: Option<String>,
+    /// The row's JSON, byte for byte as PostgreSQL prints it.
+    pub metadata: Option<Box<RawValue>>,
+}
+
+impl AuditEvent {
+    /// A string under `key` at the top level of the metadata; `None` when it is absent or not a string.
+    #[must_use]
+    pub fn metadata_string(&self, key: &str) -> Option<String> {
+        let text = self.metadata.as_deref()?.get();
+        // Most rows carry `{}` or a few unrelated keys: a substring test is cheaper than parsing them all.
+        if !text.contains(key) {
+            return None;
+        }
+        let object: std::collections::BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+        serde_json::from_str(object.get(key)?.get()).ok()
+    }
+
+    /// The bytes this event holds in memory, roughly; what batches are bounded by.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let texts = [
+            &self.action,
+            &self.outcome,
+            &self.actor_id,
+            &self.actor_type,
+            &self.target_id,
+            &self.target_type,
+            &self.organization_id,
+            &self.effective_user_id,
+            &self.ip_address,
+            &self.user_agent,
+        ];
+        size_of::<Self>()
+            + texts.iter().map(|text| text.as_ref().map_or(0, String::len)).sum::<usize>()
+            + self.metadata.as_ref().map_or(0, |metadata| metadata.get().len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_metadata(json: &str) -> AuditEvent {
+        AuditEvent {
+            id: Uuid::nil(),
+            occurred_at: None,
+            inserted_at: None,
+            action: None,
+            outcome: None,
+            actor_id: None,
+            actor_type: None,
+            target_id: None,
+            target_type: None,
+            organization_id: None,
+            effective_user_id: None,
+            ip_address: None,
+            user_agent: None,
+            metadata: Some(RawValue::from_string(json.to_owned()).expect("valid JSON")),
+        }
+    }
+
+    #[test]
+    fn only_strings_at_the_top_level_are_read_from_metadata() {
+        assert_eq!(with_metadata(r#"{"reason":"sso \"x\""}"#).metadata_string("reason").as_deref(), Some("sso \"x\""));
+        for json in ["{}", r#"{"reason":7}"#, r#"{"a":{"reason":"x"}}"#, r#"["reason"]"#, r#""reason""#] {
+            assert_eq!(with_metadata(json).metadata_string("reason"), None, "{json}");
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! `outbox.failures`: attempts, waits and dead letters. One documented function per statement.
+//!
+//! Attempts live here and nowhere else: the broker's delivery count also counts prefetch, restarts and neighbours,
+//! and is forgotten when the broker crashes.
+
+use std::{fmt, time::Duration};
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use crate::identifier::ForwarderId;
+
+/// Why an event will not be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// The audit row is gone: retention came first, or somebody deleted it.
+    AuditEventNotFound,
+    /// Addressed to a forwarder that nobody has configured.
+    UnknownForwarder,
+    /// The target refuses the data itself.
+    SchemaMismatch,
+    /// The message cannot be read as a reference.
+    MalformedReference,
+    /// The target holds something else under this id.
+    IdConflict,
+    /// All attempts failed.
+    AttemptsExhausted,
+}
+
+impl Reason {
+    /// The name in tables, logs and metrics.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AuditEventNotFound => "audit_event_not_found",
+            Self::UnknownForwarder => "unknown_forwarder",
+            Self::SchemaMismatch => "schema_mismatch",
+            Self::MalformedReference => "malformed_reference",
+            Self::IdConflict => "id_conflict",
+            Self::AttemptsExhausted => "attempts_exhausted",
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What one failed event leaves behind.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// The event id, or `stream:<created>:<sequence>` for a message that cannot be read.
+    pub reference: String,
+    /// The event, where it is known.
+    pub audit_event_id: Option<Uuid>,
+    /// The last error, in words that hold no row data.
+    pub error: String,
+    /// Failed attempts, this one included.
+    pub attempts: u32,
+    /// What happens next.
+    pub outcome: Outcome,
+    /// The first bytes of a message that cannot be read.
+    pub excerpt: Option<Vec<u8>>,
+}
+
+/// What happens to a failed event next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Tried again after this long.
+    Retry(Duration),
+    /// Never again by itself.
+    Dead(Reason),
+}
+
+/// What is known of an event that failed before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    /// Failed attempts so far.
+    pub attempts: u32,
+    /// How long until the next one is due; zero when it is.
+    pub wait: Duration,
+}
+
+/// Writes the failures of one batch. Settle their messages only after this has been committed.
+///
+/// # Errors
+/// When the server is away.
+pub async fn record(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    failures: &[Failure],
+) -> Result<(), sqlx::Error> {
+    let mut references = Vec::new();
+    let mut events = Vec::new();
+    let mut states = Vec::new();
+    let mut reasons = Vec::new();
+    let mut errors = Vec::new();
+    let mut attempts = Vec::new();
+    let mut waits = Vec::new();
+    let mut excerpts = Vec::new();
+    for failure in failures {
+        let (state, reason, wait) = match failure.outcome {
+            Outcome::Retry(wait) => ("retrying", None, Some(wait.as_secs_f64())),
+            Outcome::Dead(reason) => ("dead", Some(reason.as_str()), None),
+        };
+        references.push(failure.reference.as_str());
+        events.push(failure.audit_event_id);
+        states.push(state);
+        reasons.push(reason);
+        errors.push(failure.error.as_str());
+        attempts.push(i32::try_from(failure.attempts).unwrap_or(i32::MAX));
+        waits.push(wait);
+        excerpts.push(failure.excerpt.as_deref());
+    }
+    sqlx::query(
+        "insert into outbox.failures as f
+             (forwarder, ref, audit_event_id, state, reason, error, attempts, next_attempt_at, excerpt)
+         select $1, n.ref, n.audit_event_id, n.state, n.reason, n.error, n.attempts,
+                clock_timestamp() + n.wait * interval '1 second', n.excerpt
+         from unnest($2::text[], $3::uuid[], $4::text[], $5::text[], $6::text[], $7::int[], $8::float8[], $9::bytea[])
+              n (ref, audit_event_id, state, reason, error, attempts, wait, excerpt)
+         order by n.ref
+         on conflict (forwarder, ref) do update
+         set state = excluded.state, reason = excluded.reason, error = excluded.error,
+             attempts = excluded.attempts, next_attempt_at = excluded.next_attempt_at,
+             last_failed_at = clock_timestamp()",
+    )
+    .bind(forwarder.as_str())
+    .bind(references)
+    .bind(events)
+    .bind(states)
+    .bind(reasons)
+    .bind(errors)
+    .bind(attempts)
+    .bind(waits)
+    .bind(excerpts)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Removes the rows of events that have been delivered after all.
+///
+/// # Errors
+/// When the server is away.
+pub async fn clear(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    events: &[Uuid],
+) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from outbox.failures where forwarder = $1 and ref = any ($2::uuid[]::text[])")
+        .bind(forwarder.as_str())
+        .bind(events)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! The vocabulary that publisher and consumer share.
+//!
+//! In reading order: an application commits an [`event`] row; a trigger writes an entry into the [`outbox`] log in
+//! the same transaction; the relay turns the entry into a [`reference`] and hands it to a sink, JetStream
+//! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
+//! [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`].
+
+pub mod backoff;
+pub mod broker;
+pub mod database;
+pub mod error;
+pub mod event;
+pub mod failures;
+pub mod health;
+pub mod identifier;
+pub mod outbox;
+pub mod reference;
+pub mod settings;
+pub mod shutdown;
+pub mod telemetry;

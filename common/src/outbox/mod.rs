@@ -1,0 +1,43 @@
+//! The transactional outbox: an append-only log beside the application's table, read without gaps.
+//!
+//! [`capture`] writes an entry in the application's own transaction. A reader's position is not a number but a
+//! PostgreSQL snapshot, because numbers and times are handed out before commit and "greater than the last" loses
+//! late commits. [`rounds`] stores the positions and fences readers off each other, [`entries`] reads what lies
+//! between two of them, [`pages`] cuts that into bounded pages, [`lease`] picks a leader, [`relay`] drives it all
+//! towards a sink, [`prune`] removes what every forwarder is past.
+
+pub mod capture;
+pub mod entries;
+pub mod lease;
+pub mod pages;
+pub mod prune;
+pub mod relay;
+pub mod rounds;
+pub mod snapshot;
+
+use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
+
+/// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start.
+///
+/// # Errors
+/// When the server is away or refuses; nothing is half done, each step is a transaction.
+pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/outbox");
+    let mut migrations = Migrator { ..Migrator::DEFAULT };
+    migrations.migrations = MIGRATIONS.migrations.clone();
+    migrations.dangerous_set_table_name("outbox.migrations");
+    connection.execute("create schema if not exists outbox").await?;
+    // Building an index over a long log may take longer than one of our ordinary statements.
+    connection.execute("set statement_timeout = 0").await?;
+    migrations.run(&mut *connection).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+    connection.execute("reset statement_timeout").await?;
+    connection.ping().await
+}
+
+/// The cluster that the connection leads to. Transaction ids mean nothing in another one.
+///
+/// # Errors
+/// When the server is away.
+pub async fn system_identifier(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar("select system_identifier from pg_control_system()").fetch_one(connection).await
+}

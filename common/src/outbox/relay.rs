@@ -1,0 +1,337 @@
+//! The relay: one leader that reads the log round by round and hands every page to a sink.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use metrics::{counter, gauge};
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    entries::Entry,
+    lease::Lease,
+    pages::Pages,
+    rounds::{self, Opened, Position, Round, StreamPosition},
+    system_identifier,
+};
+use crate::{backoff::Probe, database::Database, health::Progress, telemetry::names};
+
+/// After this long without rows the position is closed, so that a restart repeats nothing.
+const CLOSE_AFTER: Duration = Duration::from_millis(100);
+
+/// How often transactions that began since the last round are taken into a new one although nothing is unread.
+const REFRESH_AFTER: Duration = Duration::from_secs(2);
+
+/// How much of a long round may be repeated after a crash.
+const PROGRESS_ROWS: usize = 50_000;
+
+/// How long a shutdown waits for the page in flight when the sink is away.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
+/// Where pages go.
+pub trait Sink: Send {
+    /// Hands a page over. Returns once every entry is safe there, with the highest stream position that
+    /// acknowledged one; an outage of the sink is waited out inside.
+    ///
+    /// Dropping the future is allowed: the page then comes again.
+    fn deliver(
+        &mut self,
+        page: &[Entry],
+        generation: i32,
+    ) -> impl Future<Output = Result<Option<StreamPosition>, SinkError>> + Send;
+}
+
+/// Something about the sink that waiting cannot mend; the relay stops.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct SinkError(pub String);
+
+/// Why a relay stopped.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The database is not the one the stored position belongs to.
+    #[error(
+        "the position of reader {reader} belongs to the cluster with system identifier {stored}, but this database \
+         is in cluster {actual}: transaction ids mean nothing here. Nothing was read; the entries are safe in \
+         outbox.entries"
+    )]
+    ForeignCluster {
+        /// Whose position.
+        reader: String,
+        /// What it was stored under.
+        stored: i64,
+        /// Where we are.
+        actual: i64,
+    },
+    /// The sink refused for good.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The database was away; the caller connects again.
+    #[error("the source database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// How a relay reads.
+#[derive(Debug, Clone)]
+pub struct RelayOptions {
+    /// Whose position; also the name of the lease.
+    pub reader: String,
+    /// Entries a page.
+    pub page_rows: usize,
+    /// The shortest pause between probes.
+    pub poll_min: Duration,
+    /// The longest pause between probes.
+    pub poll_max: Duration,
+    /// Length of the lease.
+    pub lease: Duration,
+}
+
+/// Reads for one reader until shut down, leading or standing by.
+#[derive(Debug)]
+pub struct Relay<S> {
+    database: Database,
+    options: RelayOptions,
+    sink: S,
+    progress: Progress,
+}
+
+impl<S: Sink> Relay<S> {
+    /// A relay that reports to `progress`.
+    pub fn new(database: Database, options: RelayOptions, sink: S, progress: Progress) -> Self {
+        Self { database, options, sink, progress }
+    }
+
+    /// Runs until `shutdown`. `leading` is told when this process becomes the leader, with a token that ends with
+    /// the leadership.
+    ///
+    /// # Errors
+    /// Only what waiting cannot mend; a database that is away is waited for.
+    pub async fn run(
+        mut self,
+        shutdown: CancellationToken,
+        mut leading: impl FnMut(CancellationToken) + Send,
+    ) -> Result<(), RelayError> {
+        let lease = Lease::new(&self.options.reader, self.options.lease);
+        let mut probe = Probe::default();
+        while !shutdown.is_cancelled() {
+            match self.stand(&lease, &shutdown, &mut leading, &mut probe).await {
+                Ok(()) => {}
+                Err(RelayError::Database(error)) => {
+                    let delay = probe.next_delay();
+                    self.progress.waiting(format!("source database: {error}"));
+                    tracing::warn!(%error, retry_in_ms = delay.as_millis(), "the source database is away");
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = tokio::time::sleep(delay) => {}
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// One connection's life: wait for the lease, then lead while it holds.
+    async fn stand(
+        &mut self,
+        lease: &Lease,
+        shutdown: &CancellationToken,
+        leading: &mut (impl FnMut(CancellationToken) + Send),
+        probe: &mut Probe,
+    ) -> Result<(), RelayError> {
+        let mut connection = self.database.connect().await?;
+        let mut standing_by = false;
+        let until = loop {
+            let until = lease.acquire(&mut connection).await?;
+            if let Some(away) = self.progress.resumed() {
+                tracing::info!(away_ms = away.as_millis(), "the source database answers again");
+            }
+            probe.reset();
+            if let Some(until) = until {
+                break until;
+            }
+            if !std::mem::replace(&mut standing_by, true) {
+                tracing::info!(reader = %self.options.reader, "standing by: another process leads");
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return Ok(()),
+                () = tokio::time::sleep(self.options.lease / 4) => {}
+            }
+        };
+
+        tracing::info!(reader = %self.options.reader, "leading");
+        let reader = self.options.reader.clone();
+        gauge!(names::RELAY_LEADER, "reader" => reader.clone()).set(1.0);
+        let led = CancellationToken::new();
+        let ended = led.clone().drop_guard();
+        leading(led.clone());
+        let database = self.database.clone();
+        let mut keep = std::pin::pin!(lease.keep(&database, until, &led));
+        let result = tokio::select! {
+            result = self.lead(&mut connection, shutdown) => result,
+            // Lost: whatever is in flight may be repeated by the next leader, under the same message ids.
+            () = &mut keep => Ok(()),
+        };
+        drop(ended);
+        gauge!(names::RELAY_LEADER, "reader" => reader).set(0.0);
+        // While the database is away the lease cannot be given back, and is ours again when it answers.
+        if result.is_ok() && shutdown.is_cancelled() {
+            keep.await;
+        }
+        result
+    }
+
+    /// Reads round after round until shut down.
+    async fn lead(&mut self, connection: &mut PgConnection, shutdown: &CancellationToken) -> Result<(), RelayError> {
+        let identifier = system_identifier(connection).await?;
+        // From the database, never from memory: ids that were not flushed before a crash are handed out again.
+        let mut head = rounds::head(connection, &self.options.reader, identifier).await?;
+        if head.system_identifier != identifier {
+            return Err(RelayError::ForeignCluster {
+                reader: head.reader,
+                stored: head.system_identifier,
+                actual: identifier,
+            });
+        }
+        let mut mark = head.mark;
+        let mut finished = head.is_closed();
+        let mut pause = self.options.poll_min;
+        let mut read_at = Instant::now();
+        loop {
+            if !finished {
+                match self.read(connection, &head, &mut mark, shutdown).await? {
+                    Read::Finished(last) => head = last,
+                    Read::Interrupted => return Ok(()),
+                    Read::Fenced => {
+                        head = fenced(connection, &head.reader, identifier).await?;
+                        finished = head.is_closed();
+                        continue;
+                    }
+                }
+                finished = true;
+                pause = self.options.poll_min;
+                read_at = Instant::now();
+            }
+            self.progress.idle();
+            let stopping = shutdown.is_cancelled();
+            let next = if stopping || (read_at.elapsed() >= CLOSE_AFTER && !head.is_closed()) {
+                if head.is_closed() {
+                    return Ok(());
+                }
+                let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, mark, ..head.clone() };
+                rounds::append(connection, &closing).await?
+            } else {
+                let refresh = read_at.elapsed() >= REFRESH_AFTER;
+                rounds::open(connection, &head, mark, refresh).await?
+            };
+            match next {
+                Opened::Round(round) => {
+                    finished = round.is_closed();
+                    head = round;
+                    if !finished {
+                        counter!(names::RELAY_ROUNDS, "reader" => head.reader.clone()).increment(1);
+                    }
+                }
+                Opened::Fenced => {
+                    head = fenced(connection, &head.reader, identifier).await?;
+                    finished = head.is_closed();
+                }
+                Opened::Nothing => {
+                    tokio::select! {
+                        () = shutdown.cancelled() => {}
+                        () = tokio::time::sleep(pause) => {}
+                    }
+                    pause = (pause * 2).min(self.options.poll_max);
+                }
+            }
+        }
+    }
+
+    /// Reads one round to its end, the next page while the current one is in flight.
+    async fn read(
+        &mut self,
+        connection: &mut PgConnection,
+        round: &Round,
+        mark: &mut Option<StreamPosition>,
+        shutdown: &CancellationToken,
+    ) -> Result<Read, RelayError> {
+        self.progress.working_since(Instant::now());
+        let mut stored = round.clone();
+        let mut pages = Pages::new(round.clone(), self.options.page_rows);
+        let mut page = pages.next(connection).await?;
+        let mut unsaved = 0;
+        while let Some(last) = page.last().map(|entry| entry.position) {
+            let delivery = within_grace(self.sink.deliver(&page, round.generation), shutdown);
+            let (delivered, next) = tokio::join!(delivery, pages.next(connection));
+            let Some(position) = delivered.transpose()? else {
+                tracing::warn!("the page in flight was given up at shutdown; it will be sent again");
+                return Ok(Read::Interrupted);
+            };
+            *mark = later(*mark, position);
+            counter!(names::RELAY_ENTRIES, "reader" => round.reader.clone()).increment(page.len() as u64);
+            unsaved += page.len();
+            page = next?;
+            self.progress.working_since(Instant::now());
+            let interrupted = shutdown.is_cancelled() && !page.is_empty();
+            if interrupted || unsaved >= PROGRESS_ROWS {
+                match save(connection, &stored, last).await? {
+                    Opened::Round(saved) => stored = saved,
+                    _ => return Ok(Read::Fenced),
+                }
+                unsaved = 0;
+            }
+            if interrupted {
+                return Ok(Read::Interrupted);
+            }
+        }
+        Ok(Read::Finished(stored))
+    }
+}
+
+/// Another relay is ahead: what is in memory means nothing any more.
+async fn fenced(connection: &mut PgConnection, reader: &str, identifier: i64) -> Result<Round, sqlx::Error> {
+    counter!(names::RELAY_FENCED, "reader" => reader.to_owned()).increment(1);
+    tracing::info!(reader, "another relay took the round first");
+    rounds::head(connection, reader, identifier).await
+}
+
+/// Stores how far a long round has come.
+async fn save(connection: &mut PgConnection, stored: &Round, after: Position) -> Result<Opened, sqlx::Error> {
+    rounds::append(connection, &Round { n: stored.n + 1, after: Some(after), ..stored.clone() }).await
+}
+
+/// How reading a round ended.
+enum Read {
+    /// Everything in it has been handed over; the last row that was stored for it.
+    Finished(Round),
+    /// Shut down in the middle, the position stored as far as it is known.
+    Interrupted,
+    /// Another relay stored a row first.
+    Fenced,
+}
+
+/// Finishes the page in flight at shutdown, but not for ever: `None` when the sink did not answer in time.
+async fn within_grace<T>(
+    delivery: impl Future<Output = Result<T, SinkError>>,
+    shutdown: &CancellationToken,
+) -> Option<Result<T, SinkError>> {
+    tokio::select! {
+        result = delivery => Some(result),
+        () = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(SHUTDOWN_GRACE).await;
+        } => None,
+    }
+}
+
+/// The higher of two positions of one stream; a position on a newer stream replaces the older.
+fn later(known: Option<StreamPosition>, new: Option<StreamPosition>) -> Option<StreamPosition> {
+    match (known, new) {
+        (Some(known), Some(new)) if known.created == new.created => {
+            Some(if known.sequence > new.sequence { known } else { new })
+        }
+        (known, new) => new.or(known),
+    }
+}

@@ -1,0 +1,234 @@
+//! `outbox.rounds`: where each reader stands. One documented function per statement.
+
+use sqlx::{PgConnection, Row, postgres::PgRow};
+use time::OffsetDateTime;
+
+use super::snapshot::Snapshot;
+
+/// A place in a stream, on one creation of it: a recreated stream counts from 1 again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamPosition {
+    /// When the stream was created, to the microsecond.
+    pub created: OffsetDateTime,
+    /// A sequence of it.
+    pub sequence: u64,
+}
+
+/// A place inside a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Position {
+    /// Transaction id.
+    pub xid: u64,
+    /// Entry within all entries.
+    pub seq: i64,
+}
+
+/// One row: read what is visible in `t` and was not visible in `s`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// Whose position.
+    pub reader: String,
+    /// Counts up; with the reader it is the fence.
+    pub n: i64,
+    /// Everything visible in it has been handed over.
+    pub s: Snapshot,
+    /// The goal; equal to `s` in a closing row.
+    pub t: Snapshot,
+    /// How far a long round had come.
+    pub after: Option<Position>,
+    /// Raised when entries are sent again on purpose.
+    pub generation: i32,
+    /// The cluster the snapshots belong to.
+    pub system_identifier: i64,
+    /// The mark: everything visible in `s` was acknowledged by the broker at or below this.
+    pub mark: Option<StreamPosition>,
+}
+
+impl Round {
+    /// Whether nothing is left to read.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.s == self.t
+    }
+}
+
+/// What became of an attempt to write the next row.
+#[derive(Debug)]
+pub enum Opened {
+    /// It is ours.
+    Round(Round),
+    /// Nothing is unread.
+    Nothing,
+    /// Another relay wrote it first: forget everything in memory and read [`head`] again.
+    Fenced,
+}
+
+const COLUMNS: &str = "reader, n, s::text, t::text, after_xid::text, after_seq, generation, system_identifier, \
+                       stream_created, stream_seq";
+
+/// The reader's last row, or a first one: nothing visible, nothing read.
+///
+/// # Errors
+/// When the server is away.
+pub async fn head(connection: &mut PgConnection, reader: &str, system_identifier: i64) -> Result<Round, sqlx::Error> {
+    sqlx::query(
+        "insert into outbox.rounds (reader, n, s, t, generation, system_identifier)
+         select $1, 0, $2::text::pg_snapshot, $2::text::pg_snapshot, 0, $3
+         where not exists (select from outbox.rounds where reader = $1)
+         on conflict do nothing",
+    )
+    .bind(reader)
+    .bind(Snapshot::GENESIS)
+    .bind(system_identifier)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "select {COLUMNS} from outbox.rounds where reader = $1 order by n desc limit 1"
+    )))
+    .bind(reader)
+    .try_map(|row| decode(&row))
+    .fetch_one(connection)
+    .await
+}
+
+/// Takes the next round if anything is unread, in one statement: a probe that finds nothing writes nothing.
+///
+/// The row's commit flushes the log up to everything its `t` can see, so nothing is handed over that a crash of the
+/// database could still take back, and the position stands in the same log as the rows: never ahead of them.
+///
+/// `refresh` takes a round even though nothing committed is unread, when transactions have begun since the last one:
+/// their entries would otherwise be passed over again by every probe until they end.
+///
+/// # Errors
+/// When the server is away.
+pub async fn open(
+    connection: &mut PgConnection,
+    finished: &Round,
+    mark: Option<StreamPosition>,
+    refresh: bool,
+) -> Result<Opened, sqlx::Error> {
+    let statement = format!(
+        "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, stream_created, stream_seq)
+         select h.reader, h.n + 1, h.t, pg_current_snapshot(), h.generation, h.system_identifier, $3, $4
+         from outbox.rounds h
+         where h.reader = $1 and h.n = $2 and (
+             -- The newest committed entry, from the end of the index; a range test might read the whole table.
+             (select e.xid from outbox.entries e order by e.xid desc, e.seq desc limit 1) >= pg_snapshot_xmax(h.t)
+             -- Late commits. Transactions that still run are not looked up: all their entries would be visited.
+             or exists (
+                 select from pg_snapshot_xip(h.t) x (xid)
+                 where pg_visible_in_snapshot(x.xid, pg_current_snapshot())
+                   and (select e.seq from outbox.entries e where e.xid = x.xid order by e.seq limit 1) is not null)
+             or $5 and exists (
+                 select from pg_snapshot_xip(pg_current_snapshot()) x (xid) where x.xid >= pg_snapshot_xmax(h.t)))
+         returning {COLUMNS}"
+    );
+    let written = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(&finished.reader)
+        .bind(finished.n)
+        .bind(mark.map(|mark| mark.created))
+        .bind(mark.map(|mark| mark.sequence.cast_signed()))
+        .bind(refresh)
+        .try_map(|row| decode(&row))
+        .fetch_optional(connection)
+        .await;
+    match written {
+        Ok(Some(round)) => Ok(Opened::Round(round)),
+        Ok(None) => Ok(Opened::Nothing),
+        Err(error) if is_fence(&error) => Ok(Opened::Fenced),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes a row that follows `round`: progress inside it (`next.s` unchanged), or its closing row (`next.s = next.t`).
+///
+/// # Errors
+/// When the server is away.
+pub async fn append(connection: &mut PgConnection, next: &Round) -> Result<Opened, sqlx::Error> {
+    let written = sqlx::query(
+        "insert into outbox.rounds
+             (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq)
+         values ($1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5::text::xid8, $6, $7, $8, $9, $10)",
+    )
+    .bind(&next.reader)
+    .bind(next.n)
+    .bind(next.s.as_str())
+    .bind(next.t.as_str())
+    .bind(next.after.map(|after| after.xid.to_string()))
+    .bind(next.after.map(|after| after.seq))
+    .bind(next.generation)
+    .bind(next.system_identifier)
+    .bind(next.mark.map(|mark| mark.created))
+    .bind(next.mark.map(|mark| mark.sequence.cast_signed()))
+    .execute(connection)
+    .await;
+    match written {
+        Ok(_) => Ok(Opened::Round(next.clone())),
+        Err(error) if is_fence(&error) => Ok(Opened::Fenced),
+        Err(error) => Err(error),
+    }
+}
+
+/// Thins the rows behind the head to one a minute, and drops those older than `keep`. Answers how many went; at most
+/// `limit` a call.
+///
+/// # Errors
+/// When the server is away.
+pub async fn thin(
+    connection: &mut PgConnection,
+    reader: &str,
+    keep: std::time::Duration,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "delete from outbox.rounds where ctid = any (array(
+             select r.ctid from outbox.rounds r
+             where r.reader = $1
+               and r.at < clock_timestamp() - interval '1 minute'
+               and r.n < (select max(h.n) from outbox.rounds h where h.reader = $1)
+               and (r.at < clock_timestamp() - $2 * interval '1 second'
+                    or exists (select from outbox.rounds k
+                               where k.reader = r.reader and k.n < r.n
+                                 and k.at >= date_trunc('minute', r.at) and k.at <= r.at))
+             order by r.at
+             limit $3))",
+    )
+    .bind(reader)
+    .bind(keep.as_secs_f64())
+    .bind(limit)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn is_fence(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+fn decode(row: &PgRow) -> Result<Round, sqlx::Error> {
+    let snapshot = |column: &str| -> Result<Snapshot, sqlx::Error> {
+        row.try_get::<&str, _>(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    };
+    let xid: Option<&str> = row.try_get("after_xid")?;
+    let seq: Option<i64> = row.try_get("after_seq")?;
+    let created: Option<OffsetDateTime> = row.try_get("stream_created")?;
+    let sequence: Option<i64> = row.try_get("stream_seq")?;
+    let after = match xid.zip(seq) {
+        Some((xid, seq)) => {
+            Some(Position { xid: xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, seq })
+        }
+        None => None,
+    };
+    Ok(Round {
+        reader: row.try_get("reader")?,
+        n: row.try_get("n")?,
+        s: snapshot("s")?,
+        t: snapshot("t")?,
+        after,
+        generation: row.try_get("generation")?,
+        system_identifier: row.try_get("system_identifier")?,
+        mark: created
+            .zip(sequence)
+            .map(|(created, sequence)| StreamPosition { created, sequence: sequence.cast_unsigned() }),
+    })
+}

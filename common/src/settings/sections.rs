@@ -1,0 +1,336 @@
+//! The keys, their meaning and their defaults.
+
+use std::{net::SocketAddr, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+
+use super::{duration, url::ConnectionUrl};
+use crate::{
+    backoff::Backoff,
+    identifier::{ForwarderId, TableName},
+};
+
+/// `[source]`: the database that the application writes its audit rows to.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SourceSettings {
+    /// Required by every command that reads the source. Also `SOURCE_DATABASE_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<ConnectionUrl>,
+    /// The audit table, `schema.table`.
+    pub table: TableName,
+    /// Set when the URL leads to a transaction-mode pooler: no session settings, no prepared statements.
+    pub pooler: bool,
+    /// Longest time one of our statements may take.
+    #[serde(with = "duration")]
+    pub statement_timeout: Duration,
+}
+
+impl Default for SourceSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            table: "public.audit_events".parse().expect("a valid constant"),
+            pooler: false,
+            statement_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[threadline]`: the database of the timeline.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ThreadlineSettings {
+    /// Required by forwarders of kind `threadline` without a `url` of their own. Also `THREADLINE_DATABASE_URL`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<ConnectionUrl>,
+    /// The storage schema of Threadline's tables.
+    pub schema: String,
+}
+
+impl Default for ThreadlineSettings {
+    fn default() -> Self {
+        Self { url: None, schema: "public".to_owned() }
+    }
+}
+
+/// `[broker]`: NATS JetStream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BrokerSettings {
+    /// One server or several, separated by commas. Also `NATS_URL`. Without it dispatch `auto` means `sync`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<ConnectionUrl>,
+    /// A `.creds` file with JWT and key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub credentials_file: Option<String>,
+    /// The stream; created when missing, compared when present.
+    pub stream: String,
+    /// The subject that references are published to.
+    pub subject: String,
+    /// Copies of the stream in a NATS cluster.
+    pub replicas: usize,
+    /// Size limit of the stream. A full stream refuses, which is back-pressure, not loss: 1 GiB is about 3 million
+    /// references.
+    pub max_bytes: i64,
+    /// How long the broker remembers message ids, at about 195 bytes each. An optimisation, never the guarantee.
+    #[serde(with = "duration")]
+    pub duplicate_window: Duration,
+}
+
+impl Default for BrokerSettings {
+    fn default() -> Self {
+        Self {
+            url: None,
+            credentials_file: None,
+            stream: "SIGRA_AUDIT".to_owned(),
+            subject: "sigra.audit.events".to_owned(),
+            replicas: 1,
+            max_bytes: 1 << 30,
+            duplicate_window: Duration::from_secs(120),
+        }
+    }
+}
+
+/// `[publisher]`: the relay.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublisherSettings {
+    /// Entries read and published at a time; nothing advances until all of them are acknowledged.
+    pub page_rows: usize,
+    /// Publishes in flight. The broker saturates between 256 and 1,000; more starves its consumers.
+    pub window: usize,
+    /// How long an acknowledgement may take before its outcome counts as unknown and is asked for again.
+    #[serde(with = "duration")]
+    pub ack_timeout: Duration,
+    /// The shortest pause between looks at the log, used while rows arrive.
+    #[serde(with = "duration")]
+    pub poll_min: Duration,
+    /// The longest pause, reached after a while without rows.
+    #[serde(with = "duration")]
+    pub poll_max: Duration,
+    /// The leader's lease. A standby takes over this long after the leader died.
+    #[serde(with = "duration")]
+    pub lease: Duration,
+    /// How long entries stay after every forwarder is past them.
+    #[serde(with = "duration")]
+    pub retention: Duration,
+    /// How much of the stream stays behind the slowest consumer, for replays.
+    #[serde(with = "duration")]
+    pub replay_window: Duration,
+    /// How often the leader prunes, thins, trims and checks the trigger.
+    #[serde(with = "duration")]
+    pub maintenance: Duration,
+    /// Unready once the oldest unread entry has waited this long.
+    #[serde(with = "duration")]
+    pub unready_after: Duration,
+    /// Address of /healthz, /readyz and /metrics, or "off".
+    pub listen: Listen,
+}
+
+impl Default for PublisherSettings {
+    fn default() -> Self {
+        Self {
+            page_rows: 1_000,
+            window: 1_000,
+            ack_timeout: Duration::from_secs(5),
+            poll_min: Duration::from_millis(1),
+            poll_max: Duration::from_millis(50),
+            lease: Duration::from_secs(15),
+            retention: Duration::from_secs(24 * 3_600),
+            replay_window: Duration::from_secs(7 * 24 * 3_600),
+            maintenance: Duration::from_secs(60),
+            unready_after: Duration::from_secs(60),
+            listen: Listen::local(9_464),
+        }
+    }
+}
+
+/// `[consumer]`: from JetStream to the forwarders.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConsumerSettings {
+    /// Batches in work at a time, for each forwarder. Each holds one connection to the source and one to its target.
+    pub workers: usize,
+    /// Most references in one batch.
+    pub batch_rows: usize,
+    /// Most bytes of reloaded rows handed to a forwarder at a time.
+    pub batch_bytes: usize,
+    /// How long a batch that is not full waits for more.
+    #[serde(with = "duration")]
+    pub linger: Duration,
+    /// How long the broker waits for a verdict before it delivers again; held batches renew it at a quarter of this.
+    #[serde(with = "duration")]
+    pub ack_wait: Duration,
+    /// Most references delivered and not settled, over all processes. Above batch × workers × processes.
+    pub max_ack_pending: i64,
+    /// How long a forwarder may take for one batch.
+    #[serde(with = "duration")]
+    pub forward_timeout: Duration,
+    /// Failed attempts after which an event is dead.
+    pub attempts: u32,
+    /// Waits between attempts.
+    pub backoff: BackoffSettings,
+    /// Unready once the oldest undelivered reference has waited this long.
+    #[serde(with = "duration")]
+    pub unready_after: Duration,
+    /// Address of /healthz, /readyz and /metrics, or "off".
+    pub listen: Listen,
+}
+
+impl Default for ConsumerSettings {
+    fn default() -> Self {
+        Self {
+            workers: 2,
+            batch_rows: 1_000,
+            batch_bytes: 4 << 20,
+            linger: Duration::from_millis(2),
+            ack_wait: Duration::from_secs(60),
+            max_ack_pending: 20_000,
+            forward_timeout: Duration::from_secs(30),
+            attempts: 5,
+            backoff: BackoffSettings::default(),
+            unready_after: Duration::from_secs(60),
+            listen: Listen::local(9_465),
+        }
+    }
+}
+
+/// `[consumer.backoff]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BackoffSettings {
+    /// `sigra` (17 s to 5 min over five attempts) or `exponential`.
+    pub profile: String,
+    /// First wait of the exponential profile.
+    #[serde(with = "duration")]
+    pub first: Duration,
+    /// Longest wait of the exponential profile.
+    #[serde(with = "duration")]
+    pub max: Duration,
+}
+
+impl Default for BackoffSettings {
+    fn default() -> Self {
+        Self { profile: "sigra".to_owned(), first: Duration::from_secs(1), max: Duration::from_secs(300) }
+    }
+}
+
+impl BackoffSettings {
+    /// The profile chosen; `None` when it has no such name.
+    #[must_use]
+    pub fn backoff(&self) -> Option<Backoff> {
+        match self.profile.as_str() {
+            "sigra" => Some(Backoff::Sigra),
+            "exponential" => Some(Backoff::Exponential { first: self.first, max: self.max }),
+            _ => None,
+        }
+    }
+}
+
+/// `[log]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSettings {
+    /// `auto` (human on a terminal, JSON elsewhere), `human` or `json`.
+    pub format: LogFormat,
+    /// A `tracing` filter, such as `info` or `info,common::outbox=debug`.
+    pub filter: String,
+}
+
+impl Default for LogSettings {
+    fn default() -> Self {
+        Self { format: LogFormat::Auto, filter: "info".to_owned() }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Human on a terminal, JSON elsewhere.
+    Auto,
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// One `[[forwarder]]`. Keys beyond these belong to its kind, which refuses those it does not know.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ForwarderSettings {
+    /// Its name everywhere; unique.
+    pub id: ForwarderId,
+    /// `threadline`, `noop`, or a kind of the host's own binary.
+    pub kind: String,
+    /// How events reach it.
+    #[serde(default)]
+    pub dispatch: Dispatch,
+    /// Options of the kind.
+    #[serde(flatten)]
+    pub options: toml::Table,
+}
+
+impl ForwarderSettings {
+    /// What is configured when nothing is: everything into the timeline.
+    #[must_use]
+    pub fn timeline() -> Self {
+        Self {
+            id: "timeline".parse().expect("a valid constant"),
+            kind: "threadline".to_owned(),
+            dispatch: Dispatch::Auto,
+            options: toml::Table::new(),
+        }
+    }
+}
+
+/// How events reach a forwarder.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dispatch {
+    /// `async` when a broker is configured, else `sync`; decided once at boot.
+    #[default]
+    Auto,
+    /// Through JetStream.
+    Async,
+    /// Straight from the log, without a broker.
+    Sync,
+}
+
+/// Where the operational endpoints listen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Listen {
+    /// Nowhere.
+    Off,
+    /// At this address; port 0 takes a free one and logs it.
+    At(SocketAddr),
+}
+
+impl Listen {
+    fn local(port: u16) -> Self {
+        Self::At(SocketAddr::from(([127, 0, 0, 1], port)))
+    }
+}
+
+impl TryFrom<String> for Listen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == "off" {
+            return Ok(Self::Off);
+        }
+        SocketAddr::from_str(&text)
+            .map(Self::At)
+            .map_err(|_| format!("{text:?} is not an address such as 127.0.0.1:9464, and not \"off\""))
+    }
+}
+
+impl From<Listen> for String {
+    fn from(listen: Listen) -> Self {
+        match listen {
+            Listen::Off => "off".to_owned(),
+            Listen::At(address) => address.to_string(),
+        }
+    }
+}

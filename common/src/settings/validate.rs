@@ -1,0 +1,83 @@
+//! Ranges, and rules between keys.
+
+use std::time::Duration;
+
+use super::Settings;
+
+type Refusal = (String, String);
+
+/// Checks every bound; the first violation comes back as key path and message.
+pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
+    let Settings { source, broker, publisher, consumer, forwarder, .. } = settings;
+    let second = Duration::from_secs(1);
+    let day = 86_400 * second;
+
+    within("source.statement_timeout", source.statement_timeout, second, 3_600 * second)?;
+
+    name("broker.stream", &broker.stream, ['.', '*', '>', ' '])?;
+    name("broker.subject", &broker.subject, ['*', '>', ' ', '\t'])?;
+    number("broker.replicas", broker.replicas, 1, 5)?;
+    number("broker.max_bytes", broker.max_bytes, 1 << 20, i64::MAX)?;
+    within("broker.duplicate_window", broker.duplicate_window, second, day)?;
+
+    number("publisher.page_rows", publisher.page_rows, 1, 10_000)?;
+    number("publisher.window", publisher.window, 1, 4_000)?;
+    within("publisher.ack_timeout", publisher.ack_timeout, second / 10, 60 * second)?;
+    within("publisher.poll_min", publisher.poll_min, second / 10_000, second)?;
+    within("publisher.poll_max", publisher.poll_max, publisher.poll_min, 10 * second)?;
+    within("publisher.lease", publisher.lease, second, 300 * second)?;
+    within("publisher.retention", publisher.retention, second, 366 * day)?;
+    within("publisher.replay_window", publisher.replay_window, Duration::ZERO, 366 * day)?;
+    within("publisher.maintenance", publisher.maintenance, second / 10, 3_600 * second)?;
+    within("publisher.unready_after", publisher.unready_after, second, day)?;
+
+    number("consumer.workers", consumer.workers, 1, 64)?;
+    number("consumer.batch_rows", consumer.batch_rows, 1, 10_000)?;
+    number("consumer.batch_bytes", consumer.batch_bytes, 64 << 10, 256 << 20)?;
+    within("consumer.linger", consumer.linger, Duration::ZERO, second)?;
+    within("consumer.ack_wait", consumer.ack_wait, second, 3_600 * second)?;
+    within("consumer.forward_timeout", consumer.forward_timeout, second / 10, 600 * second)?;
+    number("consumer.attempts", consumer.attempts, 1, 100)?;
+    within("consumer.unready_after", consumer.unready_after, second, day)?;
+    let in_hand = i64::try_from(consumer.workers * consumer.batch_rows).unwrap_or(i64::MAX);
+    number("consumer.max_ack_pending", consumer.max_ack_pending, in_hand, 1_000_000)?;
+    within("consumer.backoff.first", consumer.backoff.first, second / 1_000, 3_600 * second)?;
+    within("consumer.backoff.max", consumer.backoff.max, consumer.backoff.first, day)?;
+    if consumer.backoff.backoff().is_none() {
+        return refuse("consumer.backoff.profile", "must be \"sigra\" or \"exponential\"");
+    }
+
+    for (index, one) in forwarder.iter().enumerate() {
+        if forwarder[..index].iter().any(|earlier| earlier.id == one.id) {
+            let key = format!("forwarder[{index}].id");
+            return Err((key, format!("the id {:?} is taken by an earlier forwarder", one.id.as_str())));
+        }
+    }
+    Ok(())
+}
+
+fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {
+    Err((key.to_owned(), message.into()))
+}
+
+fn number<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Result<(), Refusal> {
+    if (&least..=&most).contains(&&value) {
+        return Ok(());
+    }
+    refuse(key, format!("must be {least} to {most}, is {value}"))
+}
+
+fn within(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), Refusal> {
+    if (least..=most).contains(&value) {
+        return Ok(());
+    }
+    let text = humantime::format_duration;
+    refuse(key, format!("must be {} to {}, is {}", text(least), text(most), text(value)))
+}
+
+fn name<const N: usize>(key: &str, value: &str, forbidden: [char; N]) -> Result<(), Refusal> {
+    if value.is_empty() || value.contains(forbidden) {
+        return refuse(key, format!("{value:?} is empty or holds one of {forbidden:?}"));
+    }
+    Ok(())
+}

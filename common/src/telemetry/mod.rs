@@ -1,0 +1,51 @@
+//! Logs and metrics, set up once in `main`.
+
+pub mod names;
+
+use std::io::IsTerminal;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+
+use crate::settings::{LogFormat, LogSettings};
+
+/// async-nats logs every message at debug, sqlx every statement: quiet unless a filter names them.
+const QUIET: &str = "async_nats=warn,sqlx=warn,hyper=warn,rustls=warn";
+
+/// Installs the log subscriber. Logs go to standard error, so that standard output stays with the command's answer.
+///
+/// # Errors
+/// When the filter cannot be parsed.
+pub fn init_logs(settings: &LogSettings) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.filter))?;
+    let human = match settings.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    // A second initialisation is a test that runs several services in one process: the first one's logs serve.
+    let _ = if human {
+        registry.with(fmt::layer().with_writer(std::io::stderr)).try_init()
+    } else {
+        registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
+    };
+    Ok(())
+}
+
+/// Installs the metrics recorder of the process; the handle renders what `/metrics` answers.
+///
+/// # Errors
+/// When a recorder is installed already.
+pub fn init_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+    /// Seconds: from one statement on a fast disk to the longest time-out.
+    const SECONDS: [f64; 16] =
+        [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
+    const ROWS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 10_000.0];
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
+        .install_recorder()?;
+    names::describe();
+    Ok(handle)
+}

@@ -1,0 +1,10 @@
+//! The outbox log on a real PostgreSQL.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod capture;
+mod crash;
+mod log_model;
+mod prune;
+mod reader;
+mod relay;

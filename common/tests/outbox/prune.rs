@@ -1,0 +1,96 @@
+//! Thinning rounds and pruning entries.
+
+use std::time::Duration;
+
+use common::outbox::{
+    prune,
+    rounds::{self, Opened, StreamPosition},
+    system_identifier,
+};
+use sandbox::fixture::source_database;
+use sqlx::{Executor as _, PgConnection};
+use time::macros::datetime;
+
+use crate::reader::{READER, insert, read_all};
+
+async fn entries(connection: &mut PgConnection) -> anyhow::Result<i64> {
+    Ok(sqlx::query_scalar("select count(*) from outbox.entries").fetch_one(connection).await?)
+}
+
+#[tokio::test]
+async fn only_what_has_been_read_and_is_old_enough_is_pruned() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    insert(&mut connection, 10).await?;
+    read_all(&mut connection, 3).await?;
+    insert(&mut connection, 5).await?;
+
+    assert_eq!(prune::horizon(&mut connection, None, Duration::from_secs(3_600)).await?, None);
+    let horizon = prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("ten rows have been read");
+    while prune::batch(&mut connection, horizon).await? > 0 {}
+    assert_eq!(entries(&mut connection).await?, 5);
+    assert_eq!(read_all(&mut connection, 3).await?.len(), 5);
+    let pruned_to: String =
+        sqlx::query_scalar("select pruned_to::text from outbox.horizon").fetch_one(&mut connection).await?;
+    assert_eq!(pruned_to, horizon.to_string());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_reader_that_lags_holds_the_log() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    let identifier = system_identifier(&mut connection).await?;
+    rounds::head(&mut connection, "slow", identifier).await?;
+    insert(&mut connection, 10).await?;
+    read_all(&mut connection, 3).await?;
+    let horizon = prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("both readers have a round");
+    assert_eq!(prune::batch(&mut connection, horizon).await?, 0);
+    assert_eq!(entries(&mut connection).await?, 10);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    let identifier = system_identifier(&mut connection).await?;
+    let at = |sequence| StreamPosition { created: datetime!(2026-01-01 00:00 UTC), sequence };
+    let head = rounds::head(&mut connection, READER, identifier).await?;
+    insert(&mut connection, 10).await?;
+    let Opened::Round(first) = rounds::open(&mut connection, &head, None, false).await? else { panic!("unread") };
+    insert(&mut connection, 1).await?;
+    let Opened::Round(_) = rounds::open(&mut connection, &first, Some(at(10)), false).await? else { panic!("unread") };
+
+    for (floor, left) in [(Some(at(9)), 11), (None, 11), (Some(at(10)), 1)] {
+        if let Some(horizon) = prune::horizon(&mut connection, floor, Duration::ZERO).await? {
+            while prune::batch(&mut connection, horizon).await? > 0 {}
+        }
+        assert_eq!(entries(&mut connection).await?, left, "floor {floor:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn rounds_behind_the_head_are_thinned_to_one_a_minute() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    connection
+        .execute(
+            "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, at)
+             select 'test', n, '3:3:', '3:3:', 0, 1, date_trunc('minute', now()) - interval '10 minutes'
+                    + n * interval '1 second'
+             from generate_series(0, 299) n",
+        )
+        .await?;
+    let thinned = rounds::thin(&mut connection, "test", Duration::from_secs(86_400), 10_000).await?;
+    let left: Vec<i64> =
+        sqlx::query_scalar("select n from outbox.rounds order by n").fetch_all(&mut connection).await?;
+    assert_eq!(left, [0, 60, 120, 180, 240, 299], "the first of each minute, and the head");
+    assert_eq!(thinned, 294);
+    assert_eq!(rounds::thin(&mut connection, "test", Duration::from_secs(86_400), 10_000).await?, 0);
+    rounds::thin(&mut connection, "test", Duration::from_secs(60), 10_000).await?;
+    let left: i64 = sqlx::query_scalar("select count(*) from outbox.rounds").fetch_one(&mut connection).await?;
+    assert_eq!(left, 1, "older than asked for: only the head stays");
+    Ok(())
+}

@@ -1,0 +1,304 @@
+//! The relay with a sink that remembers: leadership, crashes, load.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use common::{
+    health::Health,
+    outbox::{
+        entries::Entry,
+        relay::{Relay, RelayOptions, Sink, SinkError},
+        rounds::StreamPosition,
+    },
+};
+use sandbox::{
+    fixture::{TestDatabase, audit_events, source_database},
+    load::{Load, Tally},
+    wait,
+};
+use sqlx::Executor as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::reader::{committed, insert, read_all, sorted};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Remembers what it was handed.
+#[derive(Debug, Clone, Default)]
+struct Memory(Arc<Mutex<Vec<Entry>>>);
+
+impl Memory {
+    fn ids(&self) -> Vec<Uuid> {
+        self.0.lock().unwrap().iter().map(|entry| entry.audit_event_id.unwrap()).collect()
+    }
+
+    fn distinct(&self) -> Vec<Uuid> {
+        let mut ids = sorted(self.ids());
+        ids.dedup();
+        ids
+    }
+
+    async fn await_all(&self, ids: &[Uuid]) -> anyhow::Result<()> {
+        let wanted = sorted(ids.to_vec());
+        wait::until_some("all committed rows", DEADLINE, async || {
+            let seen = self.distinct();
+            Ok(wanted.iter().all(|id| seen.binary_search(id).is_ok()).then_some(()))
+        })
+        .await
+    }
+}
+
+impl Sink for Memory {
+    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<StreamPosition>, SinkError> {
+        self.0.lock().unwrap().extend_from_slice(page);
+        Ok(None)
+    }
+}
+
+struct Running {
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Running {
+    async fn stop(self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        self.task.await?
+    }
+
+    /// As kill -9: nothing is closed, the lease is not given back.
+    fn crash(self) {
+        self.task.abort();
+    }
+}
+
+fn start(database: &TestDatabase, sink: impl Sink + 'static, page_rows: usize) -> Running {
+    let shutdown = CancellationToken::new();
+    let options = RelayOptions {
+        reader: "test".to_owned(),
+        page_rows,
+        poll_min: Duration::from_millis(1),
+        poll_max: Duration::from_millis(20),
+        lease: Duration::from_secs(1),
+    };
+    let progress = Health::default().component("relay", DEADLINE);
+    let relay = Relay::new(database.database(), options, sink, progress);
+    let token = shutdown.clone();
+    let task = tokio::spawn(async move { Ok(relay.run(token, |_| {}).await?) });
+    Running { shutdown, task }
+}
+
+fn load(database: &TestDatabase, seed: u64) -> Load {
+    Load { url: database.url.clone(), table: audit_events(), writers: 8, rate: None, seed }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_realistic_load_is_handed_over_completely_and_in_order() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let memory = Memory::default();
+    let relay = start(&database, memory.clone(), 50);
+    let written = load(&database, 1).run(4_000, &Tally::default(), &CancellationToken::new()).await?;
+    memory.await_all(&written.committed).await?;
+    relay.stop().await?;
+
+    assert_eq!(sorted(memory.ids()), sorted(written.committed), "each once, and nothing that was rolled back");
+    assert!(!written.rolled_back.is_empty());
+    let entries = memory.0.lock().unwrap();
+    for xid in entries.iter().map(|entry| entry.position.xid) {
+        let seqs: Vec<_> = entries.iter().filter(|e| e.position.xid == xid).map(|e| e.position.seq).collect();
+        assert!(seqs.is_sorted(), "the rows of one transaction keep their order");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn relays_that_crash_under_load_repeat_but_lose_nothing() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let memory = Memory::default();
+    let stop = CancellationToken::new();
+    let writing = tokio::spawn({
+        let (load, stop) = (load(&database, 2), stop.clone());
+        async move { load.run(6_000, &Tally::default(), &stop).await }
+    });
+    for round in 0..6 {
+        let relay = start(&database, memory.clone(), 7 + round);
+        let before = memory.ids().len();
+        wait::until_some("some progress", DEADLINE, async || {
+            Ok((memory.ids().len() > before || writing.is_finished()).then_some(()))
+        })
+        .await?;
+        relay.crash();
+    }
+    let written = writing.await??;
+    let relay = start(&database, memory.clone(), 500);
+    memory.await_all(&written.committed).await?;
+    relay.stop().await?;
+    assert_eq!(memory.distinct(), sorted(written.committed));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_relays_one_leads_and_the_other_takes_over() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let (first_memory, second_memory) = (Memory::default(), Memory::default());
+    let first = start(&database, first_memory.clone(), 10);
+    let mut connection = database.connect().await?;
+    let ids = insert(&mut connection, 25).await?;
+    first_memory.await_all(&ids).await?;
+    let second = start(&database, second_memory.clone(), 10);
+    let more = insert(&mut connection, 25).await?;
+    first_memory.await_all(&more).await?;
+    assert!(second_memory.ids().is_empty(), "a standby reads nothing");
+    first.crash();
+    let late = insert(&mut connection, 25).await?;
+    second_memory.await_all(&late).await?;
+    second.stop().await?;
+    Ok(())
+}
+
+/// The lease merely saves work. With it out of the way the fence alone must keep two readers from losing anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_leaders_at_once_are_wasteful_and_harmless() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let memory = Memory::default();
+    let first = start(&database, memory.clone(), 5);
+    let mut connection = database.connect().await?;
+    let ids = insert(&mut connection, 5).await?;
+    memory.await_all(&ids).await?;
+    // Rob the first one of its lease without its noticing, again and again.
+    let thief = tokio::spawn({
+        let database = database.clone();
+        async move {
+            let mut connection = database.connect().await?;
+            loop {
+                connection.execute("delete from outbox.leases").await?;
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            #[expect(unreachable_code, reason = "names the type of the block")]
+            anyhow::Ok(())
+        }
+    });
+    let second = start(&database, memory.clone(), 7);
+    let written = load(&database, 3).run(2_000, &Tally::default(), &CancellationToken::new()).await?;
+    memory.await_all(&written.committed).await?;
+    thief.abort();
+    first.stop().await?;
+    second.stop().await?;
+    let mut expected = written.committed;
+    expected.extend(ids);
+    assert_eq!(memory.distinct(), sorted(expected));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::Result<()> {
+    /// Stops the relay from inside, with a page in flight.
+    #[derive(Clone)]
+    struct Stopping(Memory, CancellationToken);
+    impl Sink for Stopping {
+        async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<StreamPosition>, SinkError> {
+            self.1.cancel();
+            self.0.deliver(page, generation).await
+        }
+    }
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    let ids = insert(&mut connection, 40).await?;
+    let memory = Memory::default();
+    while memory.ids().len() < ids.len() {
+        let shutdown = CancellationToken::new();
+        let relay = start(&database, Stopping(memory.clone(), shutdown.clone()), 10);
+        shutdown.cancelled().await;
+        relay.stop().await?;
+    }
+    assert_eq!(sorted(memory.ids()), sorted(ids), "four pages, four stops, no row twice");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bulk_of_a_hundred_thousand_rows_comes_through_in_pages() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    let ids = insert(&mut connection, 100_000).await?;
+    let memory = Memory::default();
+    let relay = start(&database, memory.clone(), 1_000);
+    memory.await_all(&ids).await?;
+    relay.stop().await?;
+    assert_eq!(memory.ids().len(), 100_000);
+    assert!(read_all(&mut connection, 1_000).await?.is_empty(), "the position was closed");
+    Ok(())
+}
+
+/// The first half of the late rows must not take much less time than the second: paging over a list of late
+/// transactions with one statement was quadratic. A ratio inside one run, wide enough for a noisy machine.
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_a_million_late_rows_stays_linear() -> anyhow::Result<()> {
+    /// Notes when how many rows had arrived.
+    #[derive(Clone)]
+    struct Stopwatch(Arc<Mutex<Vec<(usize, Instant)>>>);
+    impl Sink for Stopwatch {
+        async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<StreamPosition>, SinkError> {
+            let mut marks = self.0.lock().unwrap();
+            let before = marks.last().map_or(0, |mark| mark.0);
+            marks.push((before + page.len(), Instant::now()));
+            Ok(None)
+        }
+    }
+    const ROWS: usize = 1_000_000;
+    let database = source_database().await?;
+    let mut first = database.connect().await?;
+    let mut second = database.connect().await?;
+    for connection in [&mut first, &mut second] {
+        connection.execute("begin").await?;
+        // Straight into the log: what is measured is reading it.
+        connection
+            .execute("insert into outbox.entries (audit_event_id) select gen_random_uuid() from generate_series(1, 500000)")
+            .await?;
+    }
+    // Both transactions run while a round is taken, so that both are late in the next.
+    let mut connection = database.connect().await?;
+    insert(&mut connection, 1).await?;
+    read_all(&mut connection, 10).await?;
+    first.execute("commit").await?;
+    second.execute("commit").await?;
+    let watch = Stopwatch(Arc::default());
+    let start_at = Instant::now();
+    let relay = start(&database, watch.clone(), 1_000);
+    wait::until_some("a million rows", Duration::from_secs(300), async || {
+        Ok((watch.0.lock().unwrap().last().map_or(0, |mark| mark.0) >= ROWS).then_some(()))
+    })
+    .await?;
+    relay.stop().await?;
+    let marks = watch.0.lock().unwrap();
+    assert_eq!(marks.last().unwrap().0, ROWS);
+    let half = marks.iter().find(|mark| mark.0 >= ROWS / 2).unwrap().1 - start_at;
+    let whole = marks.last().unwrap().1 - start_at;
+    let ratio = whole.as_secs_f64() / half.as_secs_f64();
+    assert!(ratio < 4.0, "the whole took {ratio:.1} times the first half: {whole:?} and {half:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_held_open_delays_only_its_own_rows() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let memory = Memory::default();
+    let relay = start(&database, memory.clone(), 100);
+    let mut holder = database.connect().await?;
+    holder.execute("begin").await?;
+    let held = insert(&mut holder, 3).await?;
+    let mut connection = database.connect().await?;
+    for _ in 0..20 {
+        let others = insert(&mut connection, 5).await?;
+        memory.await_all(&others).await?;
+    }
+    assert!(held.iter().all(|id| !memory.ids().contains(id)), "not committed, not handed over");
+    holder.execute("commit").await?;
+    memory.await_all(&held).await?;
+    relay.stop().await?;
+    assert_eq!(sorted(memory.ids()), committed(&mut connection).await?);
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! What tests share: one sandbox per test binary, and a fresh database for every test.
+
+use std::sync::OnceLock;
+
+use common::{
+    database::Database,
+    identifier::TableName,
+    outbox,
+    settings::ConnectionUrl,
+};
+use sqlx::{Connection as _, PgConnection};
+use threadline::StorageSchema;
+use tokio::sync::OnceCell;
+use uuid::Uuid;
+
+use crate::{Options, Sandbox, audit};
+
+/// The sandbox of this test binary. Never dropped: its watchdog stops the servers when the binary ends.
+///
+/// # Panics
+/// When it cannot be started; the message says what is missing.
+pub fn shared() -> &'static Sandbox {
+    static SHARED: OnceLock<Sandbox> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        Sandbox::start(&Options { durable: false, honour_urls: true })
+            .unwrap_or_else(|error| panic!("the sandbox does not start: {error:#}"))
+    })
+}
+
+/// A database of its own for one test.
+#[derive(Debug, Clone)]
+pub struct TestDatabase {
+    /// Connection URL.
+    pub url: String,
+}
+
+/// The audit table of a [`source_database`].
+#[must_use]
+pub fn audit_events() -> TableName {
+    "public.audit_events".parse().expect("a valid constant")
+}
+
+/// A fresh database with `audit_events`, the outbox, and capture attached.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn source_database() -> anyhow::Result<TestDatabase> {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    let template = TEMPLATE
+        .get_or_try_init(|| async {
+            let database = empty_database().await?;
+            let mut connection = database.connect().await?;
+            audit::install(&mut connection, "public").await?;
+            outbox::migrate(&mut connection).await?;
+            outbox::capture::attach(&mut connection, &audit_events()).await?;
+            connection.close().await?;
+            anyhow::Ok(database.name())
+        })
+        .await?;
+    fresh(Some(template)).await
+}
+
+/// A fresh database with Threadline's tables in schema `public`.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn timeline_database() -> anyhow::Result<TestDatabase> {
+    static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+    let template = TEMPLATE
+        .get_or_try_init(|| async {
+            let database = empty_database().await?;
+            let mut connection = database.connect().await?;
+            threadline::install(&mut connection, &StorageSchema::default()).await?;
+            connection.close().await?;
+            anyhow::Ok(database.name())
+        })
+        .await?;
+    fresh(Some(template)).await
+}
+
+/// A fresh database with nothing in it.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn empty_database() -> anyhow::Result<TestDatabase> {
+    fresh(None).await
+}
+
+async fn fresh(template: Option<&str>) -> anyhow::Result<TestDatabase> {
+    let name = format!("audit_test_{}", Uuid::new_v4().simple());
+    Ok(TestDatabase { url: shared().postgres.create_database(&name, template).await? })
+}
+
+impl TestDatabase {
+    /// A plain connection, as an application has it: the server's own time zone and settings.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn connect(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    /// As the pipeline connects.
+    ///
+    /// # Panics
+    /// Never: the URL is our own.
+    #[must_use]
+    pub fn database(&self) -> Database {
+        let url = ConnectionUrl::new(&*self.url);
+        Database::new(&url, "test", std::time::Duration::from_secs(60), false).expect("the URL is our own")
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.url.rsplit('/').next().unwrap_or_default().to_owned()
+    }
+}

@@ -1,0 +1,149 @@
+//! Writers that play a [`Workload`] against a database, each on a connection of its own.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use common::identifier::TableName;
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    audit,
+    workload::{End, Transaction, Workload},
+};
+
+/// What to write.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// Connection URL of the source database.
+    pub url: String,
+    /// The audit table.
+    pub table: TableName,
+    /// Connections that write at the same time.
+    pub writers: u64,
+    /// Transactions a second over all writers; `None` for as fast as they can.
+    pub rate: Option<u32>,
+    /// Each writer's stream derives from it.
+    pub seed: u64,
+}
+
+/// Counts while it runs.
+#[derive(Debug, Clone, Default)]
+pub struct Tally {
+    committed: Arc<AtomicU64>,
+    rolled_back: Arc<AtomicU64>,
+}
+
+impl Tally {
+    /// Rows committed.
+    #[must_use]
+    pub fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Relaxed)
+    }
+
+    /// Rows undone by a roll-back, whole or to a savepoint.
+    #[must_use]
+    pub fn rolled_back(&self) -> u64 {
+        self.rolled_back.load(Ordering::Relaxed)
+    }
+}
+
+/// Ids by what became of their transactions.
+#[derive(Debug, Clone, Default)]
+pub struct Written {
+    /// These must arrive.
+    pub committed: Vec<Uuid>,
+    /// None of these may.
+    pub rolled_back: Vec<Uuid>,
+}
+
+impl Load {
+    /// Writes until `transactions` have been played or `stop`.
+    ///
+    /// # Errors
+    /// When the server refuses a statement.
+    pub async fn run(&self, transactions: u64, tally: &Tally, stop: &CancellationToken) -> anyhow::Result<Written> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        audit::insert_organizations(&mut connection, &self.table, Workload::new(self.seed).organizations()).await?;
+        connection.close().await?;
+        let mut writers = JoinSet::new();
+        for writer in 0..self.writers {
+            let share = transactions / self.writers + u64::from(writer < transactions % self.writers);
+            let (load, tally, stop) = (self.clone(), tally.clone(), stop.clone());
+            writers.spawn(async move { load.write(writer, share, tally, stop).await });
+        }
+        let mut written = Written::default();
+        while let Some(result) = writers.join_next().await {
+            let mut part = result??;
+            written.committed.append(&mut part.committed);
+            written.rolled_back.append(&mut part.rolled_back);
+        }
+        Ok(written)
+    }
+
+    async fn write(
+        self,
+        writer: u64,
+        share: u64,
+        tally: Tally,
+        stop: CancellationToken,
+    ) -> anyhow::Result<Written> {
+        let mut connection = PgConnection::connect(&self.url).await?;
+        let stream = Workload::new(self.seed.wrapping_mul(1_000).wrapping_add(writer));
+        let pace = self.rate.map(|rate| Duration::from_secs_f64(f64::from(rate).recip()).mul_f64(self.writers as f64));
+        let mut ticker = pace.map(tokio::time::interval);
+        let mut written = Written::default();
+        for transaction in stream.take(usize::try_from(share)?) {
+            if let Some(ticker) = &mut ticker {
+                ticker.tick().await;
+            }
+            if stop.is_cancelled() {
+                break;
+            }
+            play(&mut connection, &self.table, &transaction).await?;
+            let committed = transaction.committed().len();
+            tally.committed.fetch_add(committed as u64, Ordering::Relaxed);
+            tally.rolled_back.fetch_add((transaction.rows.len() - committed) as u64, Ordering::Relaxed);
+            let mut ids = transaction.rows.iter().map(|row| row.id);
+            written.committed.extend(ids.by_ref().take(committed));
+            written.rolled_back.extend(ids);
+        }
+        Ok(written)
+    }
+}
+
+/// Plays one transaction to its end.
+///
+/// # Errors
+/// When the server refuses a statement.
+pub async fn play(
+    connection: &mut PgConnection,
+    table: &TableName,
+    transaction: &Transaction,
+) -> anyhow::Result<()> {
+    connection.execute("begin").await?;
+    let kept = match transaction.end {
+        End::RollBackLast => transaction.committed(),
+        _ => &transaction.rows[..],
+    };
+    audit::insert(connection, table, kept).await?;
+    if transaction.end == End::RollBackLast {
+        connection.execute("savepoint last").await?;
+        audit::insert(connection, table, &transaction.rows[kept.len()..]).await?;
+        connection.execute("rollback to savepoint last").await?;
+    }
+    if !transaction.held.is_zero() {
+        // Part of the workload, not synchronisation: a late commit.
+        tokio::time::sleep(transaction.held).await;
+    }
+    let end = if transaction.end == End::RollBack { "rollback" } else { "commit" };
+    connection.execute(end).await?;
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! Waiting for a condition, with a deadline. Nothing here or in the tests sleeps in place of synchronisation.
+
+use std::time::{Duration, Instant};
+
+/// How often a condition is looked at.
+const INTERVAL: Duration = Duration::from_millis(10);
+
+/// Looks at `condition` until it holds.
+///
+/// # Errors
+/// After `deadline`, naming `what`.
+pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let start = Instant::now();
+    while !condition() {
+        anyhow::ensure!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        std::thread::sleep(INTERVAL);
+    }
+    Ok(())
+}
+
+/// Looks at an asynchronous `condition` until it answers something.
+///
+/// # Errors
+/// After `deadline`, naming `what`; and whatever the condition itself fails with.
+pub async fn until_some<T>(
+    what: &str,
+    deadline: Duration,
+    mut condition: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = condition().await? {
+            return Ok(answer);
+        }
+        anyhow::ensure!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
+        tokio::time::sleep(INTERVAL).await;
+    }
+}

@@ -1,0 +1,227 @@
+//! Recording actions: one through [`record_action`], many through [`insert_batch`].
+
+use sqlx::{PgConnection, Row as _};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{ActorRef, StorageSchema};
+
+/// How it ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Status {
+    /// As wanted.
+    #[default]
+    Ok,
+    /// Refused or failed.
+    Error,
+}
+
+impl Status {
+    /// The name in the table.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// What may be said about an action beside its name.
+#[derive(Debug, Clone, Default)]
+pub struct NewAction {
+    /// Who; required.
+    pub actor: Option<ActorRef>,
+    /// `ok` unless said otherwise.
+    pub status: Status,
+    /// What was done.
+    pub verb: Option<String>,
+    /// What kind of thing it was done to.
+    pub category: Option<String>,
+    /// Why it ended as it did.
+    pub reason: Option<String>,
+    /// Free text.
+    pub comment: Option<String>,
+    /// Ties actions and changes together.
+    pub correlation_id: Option<String>,
+    /// The HTTP request.
+    pub request_id: Option<String>,
+    /// The background job.
+    pub job_id: Option<String>,
+}
+
+/// A row of `audit_actions`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditAction {
+    /// Primary key.
+    pub id: Uuid,
+    /// Such as `auth.login.success`.
+    pub name: String,
+    /// Who.
+    pub actor: ActorRef,
+    /// How it ended.
+    pub status: Status,
+    /// What was done.
+    pub verb: Option<String>,
+    /// What kind of thing it was done to.
+    pub category: Option<String>,
+    /// Why it ended as it did.
+    pub reason: Option<String>,
+    /// Free text.
+    pub comment: Option<String>,
+    /// Ties actions and changes together.
+    pub correlation_id: Option<String>,
+    /// The HTTP request.
+    pub request_id: Option<String>,
+    /// The background job.
+    pub job_id: Option<String>,
+    /// When it happened.
+    pub inserted_at: OffsetDateTime,
+}
+
+/// Why an action was not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// An action needs an actor; `ActorRef::anonymous()` is one.
+    #[error("missing_actor")]
+    MissingActor,
+    /// The database refused, or is away.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+}
+
+/// Records one action, in the connection's current transaction if there is one. By itself it links to no captured
+/// transaction.
+///
+/// # Errors
+/// [`RecordError::MissingActor`] without an actor, else what the database says.
+pub async fn record_action(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    name: &str,
+    action: NewAction,
+) -> Result<AuditAction, RecordError> {
+    let actor = action.actor.ok_or(RecordError::MissingActor)?;
+    let statement = format!(
+        "insert into {} (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+         returning id, inserted_at",
+        schema.table("audit_actions")
+    );
+    let row = sqlx::query(sqlx::AssertSqlSafe(statement))
+        .bind(name)
+        .bind(actor.to_json())
+        .bind(action.status.as_str())
+        .bind(&action.verb)
+        .bind(&action.category)
+        .bind(&action.reason)
+        .bind(&action.comment)
+        .bind(&action.correlation_id)
+        .bind(&action.request_id)
+        .bind(&action.job_id)
+        .fetch_one(connection)
+        .await?;
+    let recorded = AuditAction {
+        id: row.try_get("id")?,
+        name: name.to_owned(),
+        actor,
+        status: action.status,
+        verb: action.verb,
+        category: action.category,
+        reason: action.reason,
+        comment: action.comment,
+        correlation_id: action.correlation_id,
+        request_id: action.request_id,
+        job_id: action.job_id,
+        inserted_at: row.try_get("inserted_at")?,
+    };
+    tracing::debug!(name: "threadline.action.recorded", status = recorded.status.as_str());
+    Ok(recorded)
+}
+
+/// What became of the actions of a batch.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inserted {
+    /// Ids that were written now.
+    pub written: Vec<Uuid>,
+    /// Ids that were there already, written for the same correlation id.
+    pub present: Vec<Uuid>,
+    /// Ids under which something else is stored.
+    pub conflicting: Vec<Uuid>,
+}
+
+/// Inserts many actions under ids of the caller's choice, with one statement; harmless when repeated.
+///
+/// The statement works on a table without any constraint of ours. Rows go in by ascending id: batches that overlap,
+/// such as redeliveries to two workers, would deadlock otherwise.
+///
+/// # Errors
+/// What the database says; then nothing of the batch was written.
+pub async fn insert_batch(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    actions: &[AuditAction],
+) -> Result<Inserted, sqlx::Error> {
+    let table = schema.table("audit_actions");
+    let statement = format!(
+        "insert into {table} (id, name, actor_ref, status, verb, category, reason, comment, correlation_id,
+                              request_id, job_id, inserted_at)
+         select n.id, n.name, n.actor_ref::jsonb, n.status, n.verb, n.category, n.reason, n.comment,
+                n.correlation_id, n.request_id, n.job_id, n.inserted_at
+         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::text[], $10::text[], $11::text[], $12::timestamptz[])
+              n (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id,
+                 inserted_at)
+         order by n.id
+         on conflict do nothing
+         returning id"
+    );
+    let texts = |field: fn(&AuditAction) -> Option<&str>| actions.iter().map(field).collect::<Vec<_>>();
+    let written: Vec<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+        .bind(actions.iter().map(|action| action.id).collect::<Vec<_>>())
+        .bind(texts(|action| Some(&action.name)))
+        .bind(actions.iter().map(|action| action.actor.to_json().to_string()).collect::<Vec<_>>())
+        .bind(texts(|action| Some(action.status.as_str())))
+        .bind(texts(|action| action.verb.as_deref()))
+        .bind(texts(|action| action.category.as_deref()))
+        .bind(texts(|action| action.reason.as_deref()))
+        .bind(texts(|action| action.comment.as_deref()))
+        .bind(texts(|action| action.correlation_id.as_deref()))
+        .bind(texts(|action| action.request_id.as_deref()))
+        .bind(texts(|action| action.job_id.as_deref()))
+        .bind(actions.iter().map(|action| action.inserted_at).collect::<Vec<_>>())
+        .fetch_all(&mut *connection)
+        .await?;
+    if written.len() == actions.len() {
+        return Ok(Inserted { written, ..Inserted::default() });
+    }
+    explain_unwritten(connection, &table, actions, written).await
+}
+
+/// Tells what is there already from what is in the way.
+async fn explain_unwritten(
+    connection: &mut PgConnection,
+    table: &str,
+    actions: &[AuditAction],
+    written: Vec<Uuid>,
+) -> Result<Inserted, sqlx::Error> {
+    let new: std::collections::HashSet<Uuid> = written.iter().copied().collect();
+    let unwritten: Vec<&AuditAction> = actions.iter().filter(|action| !new.contains(&action.id)).collect();
+    let statement = format!("select id, correlation_id from {table} where id = any ($1)");
+    let stored: std::collections::HashMap<Uuid, Option<String>> =
+        sqlx::query_as(sqlx::AssertSqlSafe(statement))
+            .bind(unwritten.iter().map(|action| action.id).collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?
+            .into_iter()
+            .collect();
+    let mut inserted = Inserted { written, ..Inserted::default() };
+    for action in unwritten {
+        // A constraint of the host's own may have refused a row whose id is free: that is a conflict too.
+        match stored.get(&action.id) {
+            Some(correlation) if *correlation == action.correlation_id => inserted.present.push(action.id),
+            _ => inserted.conflicting.push(action.id),
+        }
+    }
+    Ok(inserted)
+}

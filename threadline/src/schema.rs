@@ -1,0 +1,71 @@
+//! The storage schema: which PostgreSQL schema holds Threadline's tables.
+
+use std::{fmt, str::FromStr};
+
+/// PostgreSQL cuts longer identifiers silently.
+const BYTES_MAX: usize = 63;
+
+/// A validated schema name; `public` unless chosen otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct StorageSchema(String);
+
+/// Not a storage schema.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is not a storage schema: expected 1 to 63 letters, digits and underscores, not starting with a digit")]
+pub struct SchemaError(String);
+
+impl StorageSchema {
+    /// The name, unquoted.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `"schema"."table"` for SQL. `table` is one of our own constants.
+    #[must_use]
+    pub fn table(&self, table: &'static str) -> String {
+        format!("\"{}\".\"{table}\"", self.0)
+    }
+}
+
+impl Default for StorageSchema {
+    fn default() -> Self {
+        Self("public".to_owned())
+    }
+}
+
+impl FromStr for StorageSchema {
+    type Err = SchemaError;
+
+    fn from_str(text: &str) -> Result<Self, SchemaError> {
+        let name = text.trim();
+        let starts = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        let continues = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if starts && continues && name.len() <= BYTES_MAX {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(SchemaError(text.to_owned()))
+        }
+    }
+}
+
+impl fmt::Display for StorageSchema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_identifiers_are_storage_schemas() {
+        for text in ["public", "_audit", "Audit2", " trimmed ", &"x".repeat(63)] {
+            assert!(text.parse::<StorageSchema>().is_ok(), "{text:?} was refused");
+        }
+        for text in ["", "2audit", "a-b", "a.b", "a\"b", "ä", &"x".repeat(64)] {
+            assert!(text.parse::<StorageSchema>().is_err(), "{text:?} was accepted");
+        }
+    }
+}
