@@ -3,10 +3,12 @@
 //! In reading order: an application commits an [`event`] row; a trigger writes an entry into the [`outbox`] log in
 //! the same transaction; the relay turns the entry into a [`reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
-//! [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`].
+//! [`boot`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`].
 
 pub mod backoff;
+pub mod boot;
 pub mod broker;
+pub mod console;
 pub mod database;
 pub mod error;
 pub mod event;

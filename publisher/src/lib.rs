@@ -1,1 +1,13 @@
-//! placeholder
+//! The relay with JetStream as its sink.
+//!
+//! [`run`] is the service; [`sink`] publishes a page and checks every acknowledgement; [`maintenance`] is what the
+//! leader does beside it; [`commands`] are the short ones.
+
+pub mod commands;
+pub mod maintenance;
+pub mod run;
+pub mod sink;
+pub mod status;
+
+/// The relay's name in `outbox.rounds` and `outbox.leases`.
+pub const READER: &str = "jetstream";

@@ -117,7 +117,8 @@ impl Drop for Process {
     }
 }
 
-/// Runs a binary of this workspace to its end; answers its exit status and everything it printed.
+/// Runs a binary of this workspace to its end; answers its exit status with its answer, or with everything it said
+/// when it failed.
 ///
 /// # Errors
 /// When it has not been built.
@@ -133,7 +134,10 @@ pub fn run(
         .envs(environment.iter().copied())
         .current_dir(folder)
         .output()?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+    if !output.status.success() {
+        text += &String::from_utf8_lossy(&output.stderr);
+    }
     Ok((output.status, text))
 }
 

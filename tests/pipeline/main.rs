@@ -1,1 +1,8 @@
-//! placeholder
+//! The pipeline as a whole: real processes on real servers.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+mod failures;
+mod guarantees;
+mod operations;
+mod projection;

@@ -1,1 +1,176 @@
-//! placeholder
+//! A pipeline for one test: fresh databases, a stream of its own, and the real binaries.
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use async_nats::jetstream::{self, stream::Stream};
+use sandbox::{
+    Sandbox,
+    audit::{self, AuditRow},
+    fixture::{self, TestDatabase, audit_events},
+    process::{self, Process},
+    wait,
+};
+use serde_json::Value;
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+/// How long anything may take on a machine that does ten other things.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// One pipeline.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The application's database.
+    pub source: TestDatabase,
+    /// The timeline's database.
+    pub timeline: TestDatabase,
+    /// The broker to connect to: the server, or a proxy before it.
+    pub nats_url: String,
+    /// Stream and subject of this test.
+    pub name: String,
+    config: std::path::PathBuf,
+}
+
+impl Pipeline {
+    /// Fresh databases and a stream name on the shared servers.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn new() -> anyhow::Result<Self> {
+        Self::with_settings("").await
+    }
+
+    /// The same, with more settings than the tests' own.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn with_settings(settings: &str) -> anyhow::Result<Self> {
+        let name = format!("AUDIT_{}", Uuid::new_v4().simple());
+        // Short times, so that take-overs and redeliveries happen within a test.
+        let text = format!(
+            "[broker]\nstream = \"{name}\"\nsubject = \"{name}.events\"\nmax_bytes = 67108864\n\
+             [publisher]\nlease = \"2s\"\nlisten = \"off\"\n\
+             [consumer]\nack_wait = \"2s\"\nlisten = \"off\"\n{settings}\n"
+        );
+        let config = sandbox().home.path().join(format!("{name}.toml"));
+        std::fs::write(&config, text)?;
+        Ok(Self {
+            source: fixture::source_database().await?,
+            timeline: fixture::timeline_database().await?,
+            nats_url: sandbox().nats.url().to_owned(),
+            name,
+            config,
+        })
+    }
+
+    /// Starts `publisher run`.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn publisher(&self) -> anyhow::Result<Process> {
+        self.start("publisher")
+    }
+
+    /// Starts `consumer run`.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn consumer(&self) -> anyhow::Result<Process> {
+        self.start("consumer")
+    }
+
+    fn start(&self, binary: &str) -> anyhow::Result<Process> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("{binary}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        Process::start(&sandbox().home, &name, binary, &["run"], &self.environment())
+    }
+
+    /// Runs a command of a binary to its end; answers whether it succeeded, and everything it printed.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+        let (status, text) = process::run(binary, arguments, &self.environment(), sandbox().home.path())?;
+        Ok((status.success(), text))
+    }
+
+    fn environment(&self) -> [(&str, &str); 4] {
+        [
+            ("AUDIT_CONFIG", self.config.to_str().unwrap_or_default()),
+            ("SOURCE_DATABASE_URL", &self.source.url),
+            ("THREADLINE_DATABASE_URL", &self.timeline.url),
+            ("NATS_URL", &self.nats_url),
+        ]
+    }
+
+    /// Commits rows in one transaction.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn commit(&self, rows: &[AuditRow]) -> anyhow::Result<()> {
+        let mut connection = self.source.connect().await?;
+        audit::insert(&mut connection, &audit_events(), rows).await
+    }
+
+    /// Waits until these events are in the timeline.
+    ///
+    /// # Errors
+    /// After [`DEADLINE`].
+    pub async fn arrive(&self, ids: &[Uuid]) -> anyhow::Result<()> {
+        let mut connection = self.timeline.connect().await?;
+        wait::until_some(&format!("{} events in the timeline", ids.len()), DEADLINE, async || {
+            let arrived: i64 = sqlx::query_scalar("select count(*) from audit_actions where id = any ($1)")
+                .bind(ids)
+                .fetch_one(&mut connection)
+                .await?;
+            Ok((arrived == i64::try_from(ids.len())?).then_some(()))
+        })
+        .await
+    }
+
+    /// How many rows the timeline holds.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn projected(&self) -> anyhow::Result<i64> {
+        let mut connection = self.timeline.connect().await?;
+        Ok(sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?)
+    }
+
+    /// The stream, once the publisher or a consumer has created it.
+    ///
+    /// # Errors
+    /// After [`DEADLINE`].
+    pub async fn stream(&self) -> anyhow::Result<Stream> {
+        let context = jetstream::new(async_nats::connect(sandbox().nats.url()).await?);
+        wait::until_some("the stream", DEADLINE, async || Ok(context.get_stream(&self.name).await.ok())).await
+    }
+
+    /// Rows of `outbox.failures`, as JSON.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn failures(&self) -> anyhow::Result<Vec<Value>> {
+        let mut connection = self.source.connect().await?;
+        let rows = sqlx::query_scalar("select to_jsonb(f) from outbox.failures f order by forwarder, ref");
+        Ok(rows.fetch_all(&mut connection).await?)
+    }
+}
+
+/// The servers of this test binary.
+#[must_use]
+pub fn sandbox() -> &'static Sandbox {
+    fixture::shared()
+}
+
+/// A row of `audit_actions`, as JSON.
+///
+/// # Errors
+/// When there is none.
+pub async fn action(connection: &mut PgConnection, id: Uuid) -> anyhow::Result<Value> {
+    let row = sqlx::query_scalar("select to_jsonb(a) from audit_actions a where id = $1").bind(id);
+    Ok(row.fetch_one(connection).await?)
+}

@@ -109,7 +109,7 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
             Duration::from_millis(10).saturating_mul(2_u32.saturating_pow(attempt)).min(RECONNECT_DELAY_MAX)
         })
         .event_callback(async |event| match event {
-            Event::Connected => tracing::info!("connected to the broker"),
+            Event::Connected => tracing::debug!("connected to the broker"),
             Event::Disconnected => tracing::warn!("lost the connection to the broker; reconnecting"),
             // Expected on every attempt of an outage; the disconnect has been logged.
             Event::ClientError(error) => tracing::debug!(%error, "broker client"),

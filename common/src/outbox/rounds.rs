@@ -1,5 +1,7 @@
 //! `outbox.rounds`: where each reader stands. One documented function per statement.
 
+use std::time::Duration;
+
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
 
@@ -169,6 +171,29 @@ pub async fn append(connection: &mut PgConnection, next: &Round) -> Result<Opene
     }
 }
 
+/// The newest mark that is older than `age`: everything at or below this stream sequence was acknowledged before.
+///
+/// # Errors
+/// When the server is away.
+pub async fn acknowledged_before(
+    connection: &mut PgConnection,
+    reader: &str,
+    stream_created: OffsetDateTime,
+    age: Duration,
+) -> Result<Option<u64>, sqlx::Error> {
+    let sequence: Option<i64> = sqlx::query_scalar(
+        "select stream_seq from outbox.rounds
+         where reader = $1 and stream_created = $2 and at < clock_timestamp() - $3 * interval '1 second'
+         order by n desc limit 1",
+    )
+    .bind(reader)
+    .bind(stream_created)
+    .bind(age.as_secs_f64())
+    .fetch_optional(connection)
+    .await?;
+    Ok(sequence.map(i64::cast_unsigned))
+}
+
 /// Thins the rows behind the head to one a minute, and drops those older than `keep`. Answers how many went; at most
 /// `limit` a call.
 ///
@@ -177,7 +202,7 @@ pub async fn append(connection: &mut PgConnection, next: &Round) -> Result<Opene
 pub async fn thin(
     connection: &mut PgConnection,
     reader: &str,
-    keep: std::time::Duration,
+    keep: Duration,
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(

@@ -1,0 +1,134 @@
+//! One message as it was delivered: what it refers to, and whether that is ours.
+
+use async_nats::jetstream::Message;
+use common::{
+    broker::microseconds,
+    identifier::ForwarderId,
+    reference::{Reference, Target},
+};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use uuid::Uuid;
+
+/// How much of a message that cannot be read is kept.
+const EXCERPT_BYTES: usize = 256;
+
+/// What a delivered message asks of a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Forward this event.
+    Forward(Uuid),
+    /// It is another forwarder's: acknowledge.
+    Skip,
+    /// Addressed to a forwarder that nobody has configured, and ours to say so.
+    Unknown(ForwarderId, Uuid),
+    /// Not a reference.
+    Malformed {
+        /// `stream:<created>:<sequence>`.
+        reference: String,
+        /// Why.
+        error: String,
+        /// Its first bytes.
+        excerpt: Vec<u8>,
+    },
+}
+
+/// Who we are among the configured forwarders.
+#[derive(Debug, Clone)]
+pub struct Addressee {
+    /// This lane's forwarder.
+    pub id: ForwarderId,
+    /// All that are configured; the first one speaks for unknown ids.
+    pub all: Vec<ForwarderId>,
+    /// When the stream was created; sequences mean nothing without it.
+    pub stream_created: OffsetDateTime,
+}
+
+impl Addressee {
+    /// Reads a message body.
+    #[must_use]
+    pub fn request(&self, payload: &[u8], sequence: u64) -> Request {
+        let reference: Reference = match serde_json::from_slice(payload) {
+            Ok(reference) => reference,
+            Err(error) => {
+                let created = microseconds(self.stream_created).format(&Rfc3339).unwrap_or_default();
+                return Request::Malformed {
+                    reference: format!("stream:{created}:{sequence}"),
+                    error: error.to_string(),
+                    excerpt: payload[..payload.len().min(EXCERPT_BYTES)].to_vec(),
+                };
+            }
+        };
+        match reference.forwarder {
+            Target::Every => Request::Forward(reference.audit_event_id),
+            Target::Only(only) if only == self.id => Request::Forward(reference.audit_event_id),
+            Target::Only(only) if self.all.contains(&only) || self.all.first() != Some(&self.id) => Request::Skip,
+            Target::Only(only) => Request::Unknown(only, reference.audit_event_id),
+        }
+    }
+}
+
+/// A message in hand.
+#[derive(Debug)]
+pub struct Delivery {
+    /// To settle it.
+    pub message: Message,
+    /// What it asks.
+    pub request: Request,
+    /// How often the broker has delivered it. Says nothing about attempts.
+    pub delivered: i64,
+    /// When the broker stored it.
+    pub published: Option<OffsetDateTime>,
+}
+
+impl Delivery {
+    /// Reads a message.
+    #[must_use]
+    pub fn new(message: Message, addressee: &Addressee) -> Self {
+        let (sequence, delivered, published) = message
+            .info()
+            .map_or((0, 1, None), |info| (info.stream_sequence, info.delivered, Some(info.published)));
+        let request = addressee.request(&message.payload, sequence);
+        Self { message, request, delivered, published }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const EVENT: &str = "d0e158f8-97ac-4a0c-af51-c1c235e11a66";
+
+    fn request(id: &str, forwarder: &str) -> Request {
+        let all = ["first", "second"].map(|id| id.parse().expect("an id")).to_vec();
+        let addressee = Addressee {
+            id: id.parse().expect("an id"),
+            all,
+            stream_created: datetime!(2026-01-02 03:04:05.678901234 UTC),
+        };
+        let body = format!(r#"{{"forwarder":"{forwarder}","audit_event_id":"{EVENT}","occurred_at":null}}"#);
+        addressee.request(body.as_bytes(), 7)
+    }
+
+    #[test]
+    fn every_message_is_somebodys() {
+        let event = EVENT.parse().expect("a UUID");
+        assert_eq!(request("first", "*"), Request::Forward(event));
+        assert_eq!(request("first", "first"), Request::Forward(event));
+        assert_eq!(request("first", "second"), Request::Skip);
+        assert_eq!(request("second", "second"), Request::Forward(event));
+        // Only one of them speaks for an unknown id, or there would be as many failure rows as forwarders.
+        assert_eq!(request("first", "third"), Request::Unknown("third".parse().expect("an id"), event));
+        assert_eq!(request("second", "third"), Request::Skip);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_named_by_its_place_in_the_stream() {
+        let Request::Malformed { reference, excerpt, .. } = request("first", "no forwarder id") else {
+            panic!("a blank in an id");
+        };
+        assert_eq!(reference, "stream:2026-01-02T03:04:05.678901Z:7");
+        assert!(excerpt.starts_with(br#"{"forwarder":"no forwarder id""#));
+    }
+}

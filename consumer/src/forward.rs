@@ -1,0 +1,236 @@
+//! A forwarder under guard: whatever it does, every event gets a verdict and the lane goes on.
+
+use std::{any::Any, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+
+use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telemetry::names};
+use futures::FutureExt as _;
+use metrics::{counter, histogram};
+use tokio::time::{Instant, timeout};
+
+use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
+
+/// The target is away; nothing is known about any event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);
+
+/// How a forwarder failed on a batch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Failure {
+    Rejected(String),
+    Panic(String),
+    Timeout(Duration),
+}
+
+impl Failure {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Rejected(_) => "error",
+            Self::Panic(_) => "panic",
+            Self::Timeout(_) => "timeout",
+        }
+    }
+
+    /// What a failure of a single event means for it.
+    fn verdict(self) -> Verdict {
+        match self {
+            Self::Rejected(error) => Verdict::Cancel(Reason::SchemaMismatch, error),
+            Self::Panic(message) => Verdict::Retry(format!("the forwarder panicked: {message}")),
+            Self::Timeout(after) => Verdict::Retry(format!("the forwarder did not finish within {after:?}")),
+        }
+    }
+}
+
+/// One worker's forwarder with its time limit.
+pub struct Guarded {
+    id: ForwarderId,
+    configured: Arc<dyn Configured>,
+    worker: Box<dyn Forwarder>,
+    limit: Duration,
+}
+
+impl Guarded {
+    /// A fresh forwarder that may take `limit` for one batch.
+    #[must_use]
+    pub fn new(id: ForwarderId, configured: Arc<dyn Configured>, limit: Duration) -> Self {
+        let worker = configured.worker();
+        Self { id, configured, worker, limit }
+    }
+
+    /// One verdict per event, in order. A batch that fails as a whole is halved until the offender stands alone; its
+    /// neighbours are written and never charged.
+    ///
+    /// # Errors
+    /// When the target is away. Some events may have been written; writing them again has no effect.
+    pub async fn forward(&mut self, events: &[AuditEvent]) -> Result<Vec<Verdict>, Unavailable> {
+        let started = Instant::now();
+        let mut verdicts = vec![Verdict::Delivered; events.len()];
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        if !events.is_empty() {
+            ranges.push(0..events.len());
+        }
+        while let Some(range) = ranges.pop() {
+            match self.once(&events[range.clone()]).await? {
+                Ok(some) => verdicts[range].clone_from_slice(&some),
+                Err(failure) if range.len() == 1 => {
+                    counter!(names::FORWARD_ERRORS, "forwarder" => self.id.to_string(), "kind" => failure.kind())
+                        .increment(1);
+                    let event = &events[range.start];
+                    let kind = failure.kind();
+                    let verdict = failure.verdict();
+                    tracing::warn!(
+                        event = names::FORWARD_ERROR,
+                        forwarder = %self.id,
+                        kind,
+                        audit_event_id = %event.id,
+                        action = event.action.as_deref(),
+                        reason = ?verdict,
+                        "an event could not be forwarded"
+                    );
+                    verdicts[range.start] = verdict;
+                }
+                Err(_) => {
+                    let middle = range.start + range.len() / 2;
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+            }
+        }
+        histogram!(names::FORWARD_SECONDS, "forwarder" => self.id.to_string()).record(started.elapsed());
+        tracing::debug!(
+            event = names::FORWARD_OK,
+            forwarder = %self.id,
+            events = events.len(),
+            duration_ms = started.elapsed().as_millis(),
+            "forwarded a batch"
+        );
+        Ok(verdicts)
+    }
+
+    async fn once(&mut self, events: &[AuditEvent]) -> Result<Result<Vec<Verdict>, Failure>, Unavailable> {
+        // The call itself may panic, not only the future it returns.
+        let guarded = AssertUnwindSafe(async { self.worker.forward(events).await }).catch_unwind();
+        match timeout(self.limit, guarded).await {
+            Ok(Ok(Ok(verdicts))) if verdicts.len() == events.len() => Ok(Ok(verdicts)),
+            Ok(Ok(Ok(verdicts))) => Ok(Err(Failure::Panic(format!(
+                "{} verdicts for {} events",
+                verdicts.len(),
+                events.len()
+            )))),
+            Ok(Ok(Err(ForwardError::Unavailable(error)))) => Err(Unavailable(error)),
+            Ok(Ok(Err(ForwardError::Rejected(error)))) => Ok(Err(Failure::Rejected(error))),
+            Ok(Err(panic)) => {
+                // Whatever state it was in is gone with it.
+                self.worker = self.configured.worker();
+                Ok(Err(Failure::Panic(message(&*panic))))
+            }
+            Err(_) => Ok(Err(Failure::Timeout(self.limit))),
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "without a message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::future::BoxFuture;
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Misbehaves on events by their action; delivers the others.
+    #[derive(Clone)]
+    struct Moody;
+
+    impl Configured for Moody {
+        fn worker(&self) -> Box<dyn Forwarder> {
+            Box::new(self.clone())
+        }
+    }
+
+    impl Forwarder for Moody {
+        fn forward<'a>(
+            &'a mut self,
+            events: &'a [AuditEvent],
+        ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+            Box::pin(async move {
+                for event in events {
+                    match event.action.as_deref() {
+                        Some("panic") => panic!("boom"),
+                        Some("hang") => std::future::pending().await,
+                        Some("reject") => return Err(ForwardError::Rejected("22001".into())),
+                        Some("away") => return Err(ForwardError::Unavailable("connection refused".into())),
+                        _ => {}
+                    }
+                }
+                Ok(vec![Verdict::Delivered; events.len()])
+            })
+        }
+    }
+
+    fn events(actions: &[&str]) -> Vec<AuditEvent> {
+        actions
+            .iter()
+            .map(|action| AuditEvent {
+                id: Uuid::new_v4(),
+                occurred_at: None,
+                inserted_at: None,
+                action: Some((*action).to_owned()),
+                outcome: None,
+                actor_id: None,
+                actor_type: None,
+                target_id: None,
+                target_type: None,
+                organization_id: None,
+                effective_user_id: None,
+                ip_address: None,
+                user_agent: None,
+                metadata: None,
+            })
+            .collect()
+    }
+
+    async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {
+        let id = "test".parse().expect("an id");
+        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30));
+        let verdicts = guarded.forward(&events(actions)).await?;
+        Ok(verdicts
+            .iter()
+            .map(|verdict| match verdict {
+                Verdict::Delivered | Verdict::Present => "delivered",
+                Verdict::Retry(_) => "retry",
+                Verdict::Cancel(..) => "cancel",
+            })
+            .collect())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_bad_event_is_found_and_its_neighbours_are_delivered() {
+        for (bad, verdict) in [("panic", "retry"), ("hang", "retry"), ("reject", "cancel")] {
+            for place in 0..9 {
+                let mut actions = ["fine"; 9];
+                actions[place] = bad;
+                let mut expected = ["delivered"; 9];
+                expected[place] = verdict;
+                assert_eq!(forward(&actions).await, Ok(expected.to_vec()), "{bad} at {place}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_that_is_away_charges_nobody() {
+        let answer = forward(&["fine", "away", "fine"]).await;
+        assert_eq!(answer, Err(Unavailable("connection refused".into())));
+    }
+
+    #[tokio::test]
+    async fn an_empty_batch_asks_nobody() {
+        assert_eq!(forward(&[]).await, Ok(vec![]));
+    }
+}

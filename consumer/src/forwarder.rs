@@ -1,0 +1,181 @@
+//! What a forwarder is, and which kinds there are.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use common::{
+    event::AuditEvent,
+    failures::Reason,
+    identifier::ForwarderId,
+    settings::{ForwarderSettings, Settings},
+};
+use futures::future::BoxFuture;
+use serde::de::DeserializeOwned;
+
+use crate::forwarders;
+
+/// What became of one event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is in the target now.
+    Delivered,
+    /// It was there before: a redelivery without effect.
+    Present,
+    /// A fault of this event that may pass: tried again after a wait, up to the configured attempts.
+    Retry(String),
+    /// It can never be delivered: a dead letter.
+    Cancel(Reason, String),
+}
+
+/// Why a batch came back without verdicts.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// The target is away, overloaded, shutting down, or refuses us: says nothing about any event. The batch is held
+    /// and tried again; no attempt is used.
+    #[error("{0}")]
+    Unavailable(String),
+    /// The target refused the data. Of a batch, the half that holds the offender is searched for; a single event is
+    /// a dead letter with reason `schema_mismatch`.
+    #[error("{0}")]
+    Rejected(String),
+}
+
+/// A sink for events. Each worker has one of its own, so it may hold a connection.
+///
+/// Events may come again, at any time, in any order and to another worker: writing one twice must have the effect of
+/// writing it once. The event's id is the key to that. A future that is dropped (time-out, shutdown) must leave the
+/// forwarder usable; after a panic it is replaced by a new one.
+pub trait Forwarder: Send {
+    /// Writes a batch; answers one verdict per event, in order.
+    ///
+    /// # Errors
+    /// When there is no verdict on single events. Then nothing may be assumed about what was written.
+    fn forward<'a>(&'a mut self, events: &'a [AuditEvent]) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>>;
+}
+
+/// A forwarder whose options have been checked.
+pub trait Configured: Send + Sync {
+    /// A forwarder for one worker. Connects when first used, not here.
+    fn worker(&self) -> Box<dyn Forwarder>;
+
+    /// Names the place it writes to, if writing there from two forwarders would be a mistake.
+    fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
+        Box::pin(async { Ok(None) })
+    }
+}
+
+/// Makes forwarders out of settings.
+pub trait Kind: Send + Sync {
+    /// Checks the options of one `[[forwarder]]`.
+    ///
+    /// # Errors
+    /// Naming the option and what is expected.
+    fn configure(
+        &self,
+        forwarder: &ForwarderSettings,
+        settings: &Settings,
+    ) -> Result<Arc<dyn Configured>, ConfigureError>;
+}
+
+/// An option that cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("forwarder {forwarder}: {message}")]
+pub struct ConfigureError {
+    /// Which forwarder.
+    pub forwarder: ForwarderId,
+    /// Which option, and what is expected.
+    pub message: String,
+}
+
+impl ConfigureError {
+    /// An error of this forwarder.
+    #[must_use]
+    pub fn new(forwarder: &ForwarderSettings, message: impl Into<String>) -> Self {
+        Self { forwarder: forwarder.id.clone(), message: message.into() }
+    }
+}
+
+/// Reads the options of a kind; unknown ones are refused if the type says `deny_unknown_fields`.
+///
+/// # Errors
+/// Naming the option.
+pub fn options<T: DeserializeOwned>(forwarder: &ForwarderSettings) -> Result<T, ConfigureError> {
+    serde_path_to_error::deserialize(forwarder.options.clone()).map_err(|error| {
+        let key = error.path().to_string();
+        ConfigureError::new(forwarder, format!("{key}: {}", error.into_inner().message()))
+    })
+}
+
+/// The forwarders of the settings, ready to start.
+pub type Forwarders = Vec<(ForwarderSettings, Arc<dyn Configured>)>;
+
+/// The kinds by name.
+#[derive(Default)]
+pub struct Registry {
+    kinds: BTreeMap<String, Box<dyn Kind>>,
+}
+
+impl Registry {
+    /// The kinds that come along: `noop` and, with the cargo feature of that name, `threadline`.
+    #[must_use]
+    pub fn with_built_in() -> Self {
+        let mut registry = Self::default();
+        registry.register("noop", forwarders::Noop);
+        #[cfg(feature = "threadline")]
+        registry.register("threadline", forwarders::Threadline);
+        registry
+    }
+
+    /// Adds a kind of the host's own, or replaces one.
+    pub fn register(&mut self, name: &str, kind: impl Kind + 'static) {
+        self.kinds.insert(name.to_owned(), Box::new(kind));
+    }
+
+    /// Checks all forwarders of the settings. One of an unknown kind is skipped with one warning: nothing takes its
+    /// place, and the others run. Its options are not shown; they may hold secrets.
+    ///
+    /// # Errors
+    /// The first option that cannot be used.
+    pub fn configure(&self, settings: &Settings) -> Result<Forwarders, ConfigureError> {
+        let mut configured = Vec::new();
+        for forwarder in &settings.forwarder {
+            match self.kinds.get(&forwarder.kind) {
+                Some(kind) => configured.push((forwarder.clone(), kind.configure(forwarder, settings)?)),
+                None => tracing::warn!(
+                    forwarder = %forwarder.id,
+                    kind = %forwarder.kind,
+                    "this binary has no forwarder of that kind: skipped. Build it with the cargo feature of that \
+                     name, or register the kind"
+                ),
+            }
+        }
+        Ok(configured)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use common::settings::Layers;
+
+    use super::*;
+
+    fn configure(file: &str) -> Result<Vec<String>, String> {
+        let (settings, _) = Layers::default().text(file, "audit.toml").expect("TOML").build().expect("valid");
+        let forwarders = Registry::with_built_in().configure(&settings).map_err(|error| error.to_string())?;
+        Ok(forwarders.into_iter().map(|(forwarder, _)| forwarder.id.to_string()).collect())
+    }
+
+    #[test]
+    fn a_forwarder_of_an_unknown_kind_is_skipped_and_the_others_run() {
+        let ids = configure(
+            "[[forwarder]]\nid = \"siem\"\nkind = \"of-the-host\"\nsecret = \"hunter2\"\n\
+             [[forwarder]]\nid = \"nothing\"\nkind = \"noop\"",
+        );
+        assert_eq!(ids, Ok(vec!["nothing".to_owned()]));
+    }
+
+    #[test]
+    fn unknown_options_of_a_known_kind_are_refused_by_name() {
+        let error = configure("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"\ncolour = 1").expect_err("unknown");
+        assert!(error.starts_with("forwarder nothing: colour: unknown field `colour`"), "{error}");
+    }
+}

@@ -1,0 +1,45 @@
+//! Acknowledges without effect: to measure the road, or to switch a forwarder off and keep its place.
+
+use std::sync::Arc;
+
+use common::{
+    event::AuditEvent,
+    settings::{ForwarderSettings, Settings},
+};
+use futures::future::BoxFuture;
+use serde::Deserialize;
+
+use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Verdict};
+
+/// The kind `noop`.
+#[derive(Debug, Clone, Copy)]
+pub struct Noop;
+
+/// It has no options; unknown ones are mistakes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {}
+
+impl Kind for Noop {
+    fn configure(
+        &self,
+        forwarder: &ForwarderSettings,
+        _: &Settings,
+    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+        forwarder::options::<Options>(forwarder)?;
+        Ok(Arc::new(Self))
+    }
+}
+
+impl Configured for Noop {
+    fn worker(&self) -> Box<dyn Forwarder> {
+        Box::new(Self)
+    }
+}
+
+impl Forwarder for Noop {
+    fn forward<'a>(&'a mut self, events: &'a [AuditEvent]) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+        let verdicts = vec![Verdict::Delivered; events.len()];
+        Box::pin(async { Ok(verdicts) })
+    }
+}

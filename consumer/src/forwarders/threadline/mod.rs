@@ -1,0 +1,152 @@
+//! Projects events into Threadline's `audit_actions`.
+
+mod mapping;
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    database::Database,
+    error::{Fault, classify},
+    event::AuditEvent,
+    failures::Reason,
+    settings::{ConnectionUrl, ForwarderSettings, Settings},
+};
+use futures::{FutureExt as _, future::BoxFuture};
+use serde::Deserialize;
+use sqlx::PgConnection;
+use threadline::{AuditAction, StorageSchema, action::Inserted};
+
+use self::mapping::{Mapping, Profile};
+
+use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Verdict};
+
+/// How often a statement is repeated after a conflict with a concurrent transaction.
+const CONFLICT_ATTEMPTS: u32 = 3;
+
+/// The kind `threadline`.
+#[derive(Debug, Clone, Copy)]
+pub struct Threadline;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    /// Another database than `threadline.url`.
+    url: Option<ConnectionUrl>,
+    /// Another schema than `threadline.schema`.
+    schema: Option<String>,
+    /// The type of actors whose row does not say one that takes an id.
+    actor_type: Option<String>,
+    /// `correct` or `compat`.
+    #[serde(default)]
+    profile: Profile,
+}
+
+/// A target whose options have been checked.
+#[derive(Debug, Clone)]
+struct Timeline {
+    database: Database,
+    schema: StorageSchema,
+    mapping: Mapping,
+}
+
+impl Kind for Threadline {
+    fn configure(
+        &self,
+        forwarder: &ForwarderSettings,
+        settings: &Settings,
+    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+        let options: Options = forwarder::options(forwarder)?;
+        let refuse = |message: String| ConfigureError::new(forwarder, message);
+        let url = options.url.or_else(|| settings.threadline.url.clone()).ok_or_else(|| {
+            refuse("no timeline database: set threadline.url, THREADLINE_DATABASE_URL, or url here".to_owned())
+        })?;
+        let schema = options.schema.as_deref().unwrap_or(&settings.threadline.schema);
+        let schema = schema.parse().map_err(|error| refuse(format!("schema: {error}")))?;
+        let actor_type = options.actor_type.as_deref().unwrap_or("user");
+        let mapping = Mapping::new(options.profile, actor_type).map_err(refuse)?;
+        // A statement may not outlast the time the lane gives the whole batch.
+        let patience = settings.consumer.forward_timeout;
+        let database = Database::new(&url, "audit-consumer-timeline", patience, false)
+            .map_err(|error| refuse(format!("url: {error}")))?;
+        Ok(Arc::new(Timeline { database, schema, mapping }))
+    }
+}
+
+impl Configured for Timeline {
+    fn worker(&self) -> Box<dyn Forwarder> {
+        Box::new(Worker { timeline: self.clone(), connection: None })
+    }
+
+    fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
+        async {
+            let mut connection = self.database.connect().await.map_err(|error| unavailable(&error))?;
+            let (identifier, database): (i64, String) =
+                sqlx::query_as("select system_identifier, current_database()::text from pg_control_system()")
+                    .fetch_one(&mut connection)
+                    .await
+                    .map_err(|error| unavailable(&error))?;
+            Ok(Some(format!("threadline {identifier}/{database}/{}", self.schema)))
+        }
+        .boxed()
+    }
+}
+
+/// One worker's forwarder: holds a connection for its life.
+struct Worker {
+    timeline: Timeline,
+    connection: Option<PgConnection>,
+}
+
+impl Forwarder for Worker {
+    fn forward<'a>(&'a mut self, events: &'a [AuditEvent]) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+        self.project(events).boxed()
+    }
+}
+
+impl Worker {
+    async fn project(&mut self, events: &[AuditEvent]) -> Result<Vec<Verdict>, ForwardError> {
+        let mapped: Vec<Result<AuditAction, Verdict>> =
+            events.iter().map(|event| self.timeline.mapping.action(event)).collect();
+        let actions: Vec<AuditAction> = mapped.iter().flatten().cloned().collect();
+        // Out of its place while in use: a future that is dropped in the middle takes the connection along, which
+        // would otherwise answer the next statement with the rest of this one.
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.timeline.database.connect().await.map_err(|error| unavailable(&error))?,
+        };
+        let inserted = insert(&mut connection, &self.timeline.schema, &actions).await?;
+        self.connection = Some(connection);
+        Ok(mapped.into_iter().map(|action| action.map_or_else(|verdict| verdict, |action| judge(&action, &inserted))).collect())
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    actions: &[AuditAction],
+) -> Result<Inserted, ForwardError> {
+    let mut attempt = 1;
+    loop {
+        match threadline::action::insert_batch(connection, schema, actions).await {
+            Ok(inserted) => return Ok(inserted),
+            Err(error) => match classify(&error) {
+                Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                Fault::Event => return Err(ForwardError::Rejected(error.to_string())),
+                Fault::Conflict | Fault::Unavailable => return Err(unavailable(&error)),
+            },
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn judge(action: &AuditAction, inserted: &Inserted) -> Verdict {
+    // Nearly always empty: looked through, not indexed.
+    if inserted.conflicting.contains(&action.id) {
+        return Verdict::Cancel(Reason::IdConflict, "the timeline holds another action under this id".to_owned());
+    }
+    if inserted.present.contains(&action.id) { Verdict::Present } else { Verdict::Delivered }
+}
+
+fn unavailable(error: &sqlx::Error) -> ForwardError {
+    ForwardError::Unavailable(format!("timeline database: {error}"))
+}

@@ -1,0 +1,371 @@
+//! One forwarder's workers: pull, reload, forward, settle.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::{
+    AckKind, Message,
+    consumer::{Consumer, pull as jetstream_pull},
+    stream::Stream,
+};
+use common::{
+    backoff::Probe,
+    broker,
+    database::Database,
+    failures::{self, Failure, Outcome, Reason},
+    health::Progress,
+    identifier::{ForwarderId, TableName},
+    settings::ConsumerSettings,
+    telemetry::names,
+};
+use metrics::{counter, histogram};
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    delivery::{Addressee, Delivery, Request},
+    forward::{Guarded, Unavailable},
+    forwarder::{Configured, Verdict},
+    pull,
+    settle::{Policy, Settlement},
+    source::{Loaded, Source},
+};
+
+/// Held messages renew their deadline at least this often.
+const RENEW_MAX: Duration = Duration::from_secs(15);
+
+/// What the workers of one forwarder share.
+pub struct Lane {
+    /// Who this is among the forwarders.
+    pub addressee: Addressee,
+    /// The forwarder.
+    pub configured: Arc<dyn Configured>,
+    /// Where rows are reloaded from.
+    pub database: Database,
+    /// The audit table.
+    pub table: TableName,
+    /// The stream of references.
+    pub stream: Stream,
+    /// Batches, limits, waits.
+    pub settings: ConsumerSettings,
+    /// Attempts and their waits.
+    pub policy: Policy,
+}
+
+impl Lane {
+    async fn pull(
+        &self,
+        durable: &Consumer<jetstream_pull::Config>,
+        shutdown: &CancellationToken,
+    ) -> Result<Vec<Message>, String> {
+        let ConsumerSettings { batch_rows, linger, .. } = self.settings;
+        pull::batch(durable, batch_rows, linger, shutdown).await.map_err(|error| error.to_string())
+    }
+
+    /// Reports a server that is away, and waits before the next attempt.
+    async fn wait(
+        &self,
+        progress: &Progress,
+        probe: &mut Probe,
+        dependency: String,
+        shutdown: &CancellationToken,
+    ) {
+        let delay = probe.next_delay();
+        tracing::warn!(forwarder = %self.addressee.id, retry_in_ms = delay.as_millis(), "waiting for {dependency}");
+        progress.waiting(dependency);
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+}
+
+/// One worker: a batch at a time, on connections of its own.
+pub struct Worker {
+    lane: Arc<Lane>,
+    progress: Progress,
+    source: Option<Source>,
+    forwarder: Guarded,
+}
+
+/// What to tell the broker about each delivery, in order.
+type Plan = Vec<AckKind>;
+
+impl Worker {
+    /// A worker that reports to `progress`.
+    #[must_use]
+    pub fn new(lane: Arc<Lane>, progress: Progress) -> Self {
+        let limit = lane.settings.forward_timeout;
+        let forwarder = Guarded::new(lane.addressee.id.clone(), lane.configured.clone(), limit);
+        Self { lane, progress, source: None, forwarder }
+    }
+
+    /// Works until `shutdown`; what is in hand then is settled first.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut durable: Option<Consumer<jetstream_pull::Config>> = None;
+        let mut probe = Probe::default();
+        while !shutdown.is_cancelled() {
+            let pulled = match &durable {
+                Some(durable) => self.lane.pull(durable, &shutdown).await,
+                None => match broker::ensure_durable(&self.lane.stream, self.id(), &self.lane.settings).await {
+                    Ok(ensured) => {
+                        durable = Some(ensured);
+                        continue;
+                    }
+                    Err(error) => Err(error.to_string()),
+                },
+            };
+            match pulled {
+                Ok(messages) => {
+                    probe.reset();
+                    if let Some(away) = self.progress.resumed() {
+                        tracing::info!(forwarder = %self.id(), away_ms = away.as_millis(), "the broker answers again");
+                    }
+                    if !messages.is_empty() {
+                        self.work(messages, &shutdown).await;
+                    }
+                    self.progress.idle();
+                }
+                Err(error) => {
+                    durable = None;
+                    self.lane.wait(&self.progress, &mut probe, format!("broker: {error}"), &shutdown).await;
+                }
+            }
+        }
+    }
+
+    fn id(&self) -> &ForwarderId {
+        &self.lane.addressee.id
+    }
+
+    /// Takes one batch from delivery to settlement, holding on to it while a server is away.
+    async fn work(&mut self, messages: Vec<Message>, shutdown: &CancellationToken) {
+        self.progress.working_since(Instant::now());
+        let deliveries: Vec<Delivery> =
+            messages.into_iter().map(|message| Delivery::new(message, &self.lane.addressee)).collect();
+        self.observe(&deliveries);
+        let every = (self.lane.settings.ack_wait / 4).min(RENEW_MAX);
+        let plan = tokio::select! {
+            plan = self.decide(&deliveries, shutdown) => plan,
+            () = renew(&deliveries, every) => unreachable!("renewing never ends"),
+        };
+        // Given up at shutdown: another process may have them at once.
+        let plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
+        for (delivery, kind) in deliveries.iter().zip(plan) {
+            // Not confirmed: a lost one means a redelivery, which has no effect.
+            if let Err(error) = delivery.message.ack_with(kind).await {
+                tracing::debug!(%error, "an acknowledgement could not be sent");
+            }
+        }
+    }
+
+    fn observe(&self, deliveries: &[Delivery]) {
+        let forwarder = self.id().to_string();
+        #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+        histogram!(names::FORWARD_BATCH_ROWS, "forwarder" => forwarder.clone()).record(deliveries.len() as f64);
+        let again = deliveries.iter().filter(|delivery| delivery.delivered > 1).count();
+        counter!(names::FORWARD_REDELIVERED, "forwarder" => forwarder.clone()).increment(again as u64);
+        if let Some(oldest) = deliveries.iter().filter_map(|delivery| delivery.published).min() {
+            let lag = (OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0);
+            histogram!(names::FORWARD_LAG_SECONDS, "forwarder" => forwarder).record(lag);
+        }
+    }
+
+    /// Tries until every server that is needed answers; `None` at shutdown.
+    async fn decide(&mut self, deliveries: &[Delivery], shutdown: &CancellationToken) -> Option<Plan> {
+        let mut probe = Probe::default();
+        loop {
+            match self.attempt(deliveries).await {
+                Ok(plan) => return Some(plan),
+                Err(Unavailable(dependency)) => {
+                    // The connection may be what is wrong, and the table may have changed meanwhile.
+                    self.source = None;
+                    if shutdown.is_cancelled() {
+                        return None;
+                    }
+                    self.lane.wait(&self.progress, &mut probe, dependency, shutdown).await;
+                }
+            }
+        }
+    }
+
+    /// One pass over the batch. Failures are committed before anything is settled.
+    async fn attempt(&mut self, deliveries: &[Delivery]) -> Result<Plan, Unavailable> {
+        let ids: HashSet<Uuid> = deliveries
+            .iter()
+            .filter_map(|delivery| match delivery.request {
+                Request::Forward(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        let mut source = match self.source.take() {
+            Some(source) => source,
+            None => Source::connect(&self.lane.database, &self.lane.table).await.map_err(away)?,
+        };
+        let mut book = self.forward(&mut source, ids).await?;
+        let plan = deliveries.iter().map(|delivery| book.enter(&delivery.request)).collect();
+        book.write(&mut source, self.id()).await.map_err(away)?;
+        self.source = Some(source);
+        book.count(self.id());
+        Ok(plan)
+    }
+
+    /// Reloads and forwards, in chunks of bounded size; answers what became of each event.
+    async fn forward(&mut self, source: &mut Source, ids: HashSet<Uuid>) -> Result<Book, Unavailable> {
+        let mut book = Book::default();
+        let mut open: Vec<Uuid> = ids.into_iter().collect();
+        while !open.is_empty() {
+            let (loaded, complete) =
+                source.load(self.id(), &open, self.lane.settings.batch_bytes).await.map_err(away)?;
+            let seen: HashSet<Uuid> = loaded.iter().map(|row| row.event.id).collect();
+            open.retain(|id| !seen.contains(id));
+            self.forward_chunk(loaded, &mut book).await?;
+            if complete {
+                break;
+            }
+        }
+        if !open.is_empty() && source.is_standby().await.map_err(away)? {
+            return Err(Unavailable("source database: a standby, which may not have the rows yet".to_owned()));
+        }
+        for id in open {
+            let gone = Verdict::Cancel(Reason::AuditEventNotFound, "the audit row does not exist any more".to_owned());
+            book.judge(id, &gone, None, self.lane.policy);
+        }
+        Ok(book)
+    }
+
+    async fn forward_chunk(&mut self, loaded: Vec<Loaded>, book: &mut Book) -> Result<(), Unavailable> {
+        let (due, early): (Vec<_>, Vec<_>) =
+            loaded.into_iter().partition(|row| row.earlier.is_none_or(|earlier| earlier.wait.is_zero()));
+        for row in early {
+            // The broker forgets its delays in a crash; the row remembers.
+            book.early.insert(row.event.id, row.earlier.map_or(Duration::ZERO, |earlier| earlier.wait));
+        }
+        let (events, earlier): (Vec<_>, Vec<_>) = due.into_iter().map(|row| (row.event, row.earlier)).unzip();
+        let verdicts = self.forwarder.forward(&events).await?;
+        for ((event, earlier), verdict) in events.iter().zip(earlier).zip(&verdicts) {
+            book.judge(event.id, verdict, earlier, self.lane.policy);
+        }
+        Ok(())
+    }
+}
+
+fn away(error: sqlx::Error) -> Unavailable {
+    Unavailable(format!("source database: {error}"))
+}
+
+/// Renews the deadline of everything in hand, for ever.
+async fn renew(deliveries: &[Delivery], every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        for delivery in deliveries {
+            let _ = delivery.message.ack_with(AckKind::Progress).await;
+        }
+    }
+}
+
+/// What became of a batch, and what has to be written about it.
+#[derive(Debug, Default)]
+struct Book {
+    settled: HashMap<Uuid, Settlement>,
+    /// Not due yet, and how long until they are.
+    early: HashMap<Uuid, Duration>,
+    present: u64,
+    failures: Vec<Failure>,
+    /// Under ids that nobody has configured.
+    unknown: Vec<(ForwarderId, Failure)>,
+    /// Delivered after an earlier failure.
+    cleared: Vec<Uuid>,
+}
+
+impl Book {
+    fn judge(&mut self, id: Uuid, verdict: &Verdict, earlier: Option<failures::Earlier>, policy: Policy) {
+        let settlement = Settlement::of(verdict, earlier, policy, &mut rand::rng());
+        if let Some((outcome, attempts)) = settlement.outcome() {
+            let error = match verdict {
+                Verdict::Retry(error) | Verdict::Cancel(_, error) => error.clone(),
+                Verdict::Delivered | Verdict::Present => String::new(),
+            };
+            self.failures.push(Failure {
+                reference: id.to_string(),
+                audit_event_id: Some(id),
+                error,
+                attempts,
+                outcome,
+                excerpt: None,
+            });
+        } else if earlier.is_some() {
+            self.cleared.push(id);
+        }
+        self.present += u64::from(*verdict == Verdict::Present);
+        self.settled.insert(id, settlement);
+    }
+
+    /// What the broker is told about one message.
+    fn enter(&mut self, request: &Request) -> AckKind {
+        match request {
+            Request::Skip => AckKind::Ack,
+            Request::Forward(id) => match (self.settled.get(id), self.early.get(id)) {
+                (Some(settlement), _) => settlement.ack_kind(),
+                (None, wait) => AckKind::Nak(wait.copied()),
+            },
+            Request::Unknown(forwarder, id) => {
+                self.unknown.push((
+                    forwarder.clone(),
+                    Failure {
+                        reference: id.to_string(),
+                        audit_event_id: Some(*id),
+                        error: "no forwarder of that id is configured".to_owned(),
+                        attempts: 1,
+                        outcome: Outcome::Dead(Reason::UnknownForwarder),
+                        excerpt: None,
+                    },
+                ));
+                AckKind::Term
+            }
+            Request::Malformed { reference, error, excerpt } => {
+                self.failures.push(Failure {
+                    reference: reference.clone(),
+                    audit_event_id: None,
+                    error: error.clone(),
+                    attempts: 1,
+                    outcome: Outcome::Dead(Reason::MalformedReference),
+                    excerpt: Some(excerpt.clone()),
+                });
+                AckKind::Term
+            }
+        }
+    }
+
+    async fn write(&self, source: &mut Source, forwarder: &ForwarderId) -> Result<(), sqlx::Error> {
+        if !self.failures.is_empty() {
+            failures::record(source.connection(), forwarder, &self.failures).await?;
+        }
+        for (unknown, failure) in &self.unknown {
+            failures::record(source.connection(), unknown, std::slice::from_ref(failure)).await?;
+        }
+        if !self.cleared.is_empty() {
+            failures::clear(source.connection(), forwarder, &self.cleared).await?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, forwarder: &ForwarderId) {
+        let forwarder = forwarder.to_string();
+        for label in ["delivered", "retry", "dead"] {
+            let count = self.settled.values().filter(|settlement| settlement.label() == label).count();
+            counter!(names::FORWARD_EVENTS, "forwarder" => forwarder.clone(), "verdict" => label)
+                .increment(count as u64);
+        }
+        counter!(names::FORWARD_ALREADY, "forwarder" => forwarder).increment(self.present);
+        for failure in self.failures.iter().chain(self.unknown.iter().map(|(_, failure)| failure)) {
+            if let Outcome::Dead(reason) = failure.outcome {
+                tracing::error!(reference = %failure.reference, %reason, error = %failure.error, "a dead letter");
+            }
+        }
+    }
+}

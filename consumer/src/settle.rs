@@ -1,0 +1,127 @@
+//! From a verdict to what the broker and `outbox.failures` are told.
+
+use std::time::Duration;
+
+use async_nats::jetstream::AckKind;
+use common::{
+    backoff::Backoff,
+    failures::{Earlier, Outcome, Reason},
+};
+use rand::Rng;
+
+use crate::forwarder::Verdict;
+
+/// How often an event is tried, and when.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// Failed attempts after which it is dead.
+    pub attempts: u32,
+    /// Waits between attempts.
+    pub backoff: Backoff,
+}
+
+/// What follows from a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done: the message goes, and so does an earlier failure.
+    Delivered,
+    /// The message comes again after this long; the failure is recorded first.
+    Retry {
+        /// Failed attempts, this one included.
+        attempts: u32,
+        /// The wait.
+        delay: Duration,
+    },
+    /// The message goes; the failure stays as a dead letter, recorded first.
+    Dead {
+        /// Failed attempts, this one included.
+        attempts: u32,
+        /// Why.
+        reason: Reason,
+    },
+}
+
+impl Settlement {
+    /// Decides, by the attempts that `outbox.failures` knows of.
+    pub fn of(verdict: &Verdict, earlier: Option<Earlier>, policy: Policy, rng: &mut impl Rng) -> Self {
+        let attempts = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1);
+        match verdict {
+            Verdict::Delivered | Verdict::Present => Self::Delivered,
+            Verdict::Retry(_) if attempts < policy.attempts => {
+                Self::Retry { attempts, delay: policy.backoff.delay(attempts, rng) }
+            }
+            Verdict::Retry(_) => Self::Dead { attempts, reason: Reason::AttemptsExhausted },
+            Verdict::Cancel(reason, _) => Self::Dead { attempts, reason: *reason },
+        }
+    }
+
+    /// What the broker is told.
+    #[must_use]
+    pub fn ack_kind(self) -> AckKind {
+        match self {
+            Self::Delivered => AckKind::Ack,
+            Self::Retry { delay, .. } => AckKind::Nak(Some(delay)),
+            Self::Dead { .. } => AckKind::Term,
+        }
+    }
+
+    /// What `outbox.failures` is told; `None` for a delivery.
+    #[must_use]
+    pub fn outcome(self) -> Option<(Outcome, u32)> {
+        match self {
+            Self::Delivered => None,
+            Self::Retry { attempts, delay } => Some((Outcome::Retry(delay), attempts)),
+            Self::Dead { attempts, reason } => Some((Outcome::Dead(reason), attempts)),
+        }
+    }
+
+    /// The value of the metric's label `verdict`.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Retry { .. } => "retry",
+            Self::Dead { .. } => "dead",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::{SeedableRng as _, rngs::StdRng};
+
+    use super::*;
+
+    #[test]
+    fn every_verdict_has_its_settlement() {
+        let second = Duration::from_secs(1);
+        let policy = Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
+        let earlier = |attempts| Some(Earlier { attempts, wait: Duration::ZERO });
+        let retry = || Verdict::Retry("time-out".into());
+        let cancel = |reason| Verdict::Cancel(reason, "gone".into());
+        let table = [
+            (Verdict::Delivered, None, "ack", "delivered", None),
+            (Verdict::Delivered, earlier(2), "ack", "delivered", None),
+            (Verdict::Present, None, "ack", "delivered", None),
+            (retry(), None, "nak", "retry", Some(1)),
+            (retry(), earlier(1), "nak", "retry", Some(2)),
+            (retry(), earlier(2), "term", "dead", Some(3)),
+            (retry(), earlier(9), "term", "dead", Some(10)),
+            (cancel(Reason::AuditEventNotFound), None, "term", "dead", Some(1)),
+            (cancel(Reason::IdConflict), earlier(1), "term", "dead", Some(2)),
+        ];
+        for (verdict, earlier, told, label, attempts) in table {
+            let settlement = Settlement::of(&verdict, earlier, policy, &mut StdRng::seed_from_u64(1));
+            let kind = match settlement.ack_kind() {
+                AckKind::Ack => "ack",
+                AckKind::Nak(Some(delay)) if (second..second * 2).contains(&delay) => "nak",
+                AckKind::Term => "term",
+                other => panic!("{other:?}"),
+            };
+            assert_eq!((kind, settlement.label()), (told, label), "{verdict:?} after {earlier:?}");
+            assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), attempts, "{verdict:?} after {earlier:?}");
+        }
+        let exhausted = Settlement::of(&retry(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
+        assert_eq!(exhausted.outcome(), Some((Outcome::Dead(Reason::AttemptsExhausted), 3)));
+    }
+}

@@ -1,0 +1,167 @@
+//! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
+
+use std::{collections::HashMap, time::Duration};
+
+use common::{
+    database::Database,
+    event::AuditEvent,
+    failures::Earlier,
+    identifier::{ForwarderId, TableName, quote},
+};
+use futures::TryStreamExt as _;
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+/// Columns read as text; an older installation may lack some.
+const TEXTS: [&str; 11] = [
+    "action",
+    "outcome",
+    "actor_id",
+    "actor_type",
+    "target_id",
+    "target_type",
+    "organization_id",
+    "effective_user_id",
+    "ip_address",
+    "user_agent",
+    "metadata",
+];
+
+/// A session with the source database. Made anew after an error, so that a changed table is seen.
+#[derive(Debug)]
+pub struct Source {
+    connection: PgConnection,
+    statement: String,
+}
+
+/// One row with its past.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The row.
+    pub event: AuditEvent,
+    /// `None` when it never failed for this forwarder.
+    pub earlier: Option<Earlier>,
+}
+
+impl Source {
+    /// Connects and looks at the table's columns.
+    ///
+    /// # Errors
+    /// When the server is away or the table is missing.
+    pub async fn connect(database: &Database, table: &TableName) -> Result<Self, sqlx::Error> {
+        let mut connection = database.connect().await?;
+        let columns = columns(&mut connection, table).await?;
+        Ok(Self { statement: statement(table, &columns), connection })
+    }
+
+    /// The connection, for statements about failures.
+    pub fn connection(&mut self) -> &mut PgConnection {
+        &mut self.connection
+    }
+
+    /// Reloads rows until `bytes_max` is reached; those not reached are loaded by the next call. Rows that are absent
+    /// from the answer of a call that was not cut short do not exist.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn load(
+        &mut self,
+        forwarder: &ForwarderId,
+        ids: &[Uuid],
+        bytes_max: usize,
+    ) -> Result<(Vec<Loaded>, bool), sqlx::Error> {
+        let mut rows = sqlx::query(sqlx::AssertSqlSafe(self.statement.as_str()))
+            .bind(ids)
+            .bind(forwarder.as_str())
+            .fetch(&mut self.connection);
+        let mut loaded = Vec::new();
+        let mut weight = 0;
+        while let Some(row) = rows.try_next().await? {
+            let row = decode(&row)?;
+            weight += row.event.weight();
+            loaded.push(row);
+            if weight >= bytes_max {
+                return Ok((loaded, false));
+            }
+        }
+        Ok((loaded, true))
+    }
+
+    /// Whether this is a standby, where a row that is missing may merely be late.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn is_standby(&mut self) -> Result<bool, sqlx::Error> {
+        sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut self.connection).await
+    }
+}
+
+/// Column names with their types.
+async fn columns(connection: &mut PgConnection, table: &TableName) -> Result<HashMap<String, String>, sqlx::Error> {
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "select attname::text, atttypid::regtype::text from pg_attribute
+         where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
+    )
+    .bind(table.quoted())
+    .fetch_all(connection)
+    .await?;
+    Ok(columns.into_iter().collect())
+}
+
+fn statement(table: &TableName, columns: &HashMap<String, String>) -> String {
+    let texts = TEXTS.map(|name| match columns.contains_key(name) {
+        true => format!("e.{0}::text as {0}", quote(name)),
+        false => format!("null::text as {}", quote(name)),
+    });
+    // `timestamp` is UTC by convention. Clamped to what the driver can hold: `infinity` and the year 10000 are legal
+    // in PostgreSQL and would make it panic.
+    let times = ["occurred_at", "inserted_at"].map(|name| {
+        let utc = match columns.get(name).map(String::as_str) {
+            None => return format!("null::timestamptz as {name}"),
+            Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
+            Some(_) => format!("e.{name}"),
+        };
+        format!(
+            "least(greatest({utc}, '0001-01-01 00:00:00+00'::timestamptz), \
+             '9999-12-31 23:59:59.999999+00'::timestamptz) as {name}"
+        )
+    });
+    format!(
+        "select e.id, {}, {}, f.attempts,
+                extract(epoch from f.next_attempt_at - clock_timestamp())::float8 as wait
+         from {} e
+         left join outbox.failures f on f.forwarder = $2 and f.ref = e.id::text
+         where e.id = any ($1)",
+        texts.join(", "),
+        times.join(", "),
+        table.quoted()
+    )
+}
+
+fn decode(row: &PgRow) -> Result<Loaded, sqlx::Error> {
+    let metadata: Option<String> = row.try_get("metadata")?;
+    let attempts: Option<i32> = row.try_get("attempts")?;
+    let wait: Option<f64> = row.try_get("wait")?;
+    let event = AuditEvent {
+        id: row.try_get("id")?,
+        occurred_at: row.try_get("occurred_at")?,
+        inserted_at: row.try_get("inserted_at")?,
+        action: row.try_get("action")?,
+        outcome: row.try_get("outcome")?,
+        actor_id: row.try_get("actor_id")?,
+        actor_type: row.try_get("actor_type")?,
+        target_id: row.try_get("target_id")?,
+        target_type: row.try_get("target_type")?,
+        organization_id: row.try_get("organization_id")?,
+        effective_user_id: row.try_get("effective_user_id")?,
+        ip_address: row.try_get("ip_address")?,
+        user_agent: row.try_get("user_agent")?,
+        metadata: metadata.and_then(|text| RawValue::from_string(text).ok()),
+    };
+    let earlier = attempts.map(|attempts| Earlier {
+        attempts: attempts.max(0).cast_unsigned(),
+        wait: Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default(),
+    });
+    Ok(Loaded { event, earlier })
+}

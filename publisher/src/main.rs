@@ -1,0 +1,84 @@
+//! `publisher`: carries committed audit rows from the outbox log to JetStream.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use common::{
+    boot,
+    console,
+    identifier::TableName,
+    settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
+};
+use publisher::{commands, run, status};
+
+/// Carries committed audit rows from the outbox log to a JetStream subject, as thin references.
+///
+/// `publisher attach` once, then `publisher run`. Several may run; one leads, the others stand by.
+#[derive(Debug, Parser)]
+#[command(version, after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used.")]
+struct Cli {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Relays until it is told to stop (SIGINT, SIGTERM).
+    Run,
+    /// Creates the schema `outbox` where it is missing and starts capture on the audit table.
+    Attach {
+        /// The table; without it `source.table` of the settings.
+        #[arg(long, value_name = "SCHEMA.TABLE")]
+        table: Option<TableName>,
+    },
+    /// Stops capture. What has been captured is still relayed.
+    Detach,
+    /// Removes entries that every forwarder is past and that are older than `publisher.retention`.
+    Prune {
+        /// Prints a JSON object instead of a sentence.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows where capture, log, leader, stream and forwarders stand.
+    Status {
+        /// Prints a JSON object instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Checks or prints the settings.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    boot::run(&cli.settings, |settings, provenance| async {
+        dispatch(cli.command, settings, provenance).await.map_err(Into::into)
+    })
+}
+
+async fn dispatch(command: Command, settings: Settings, provenance: Provenance) -> anyhow::Result<()> {
+    match command {
+        Command::Run => Box::pin(run::run(settings)).await,
+        Command::Attach { table } => commands::attach(&settings, table).await,
+        Command::Detach => commands::detach(&settings).await,
+        Command::Prune { json } => commands::prune(&settings, json).await,
+        Command::Status { json } => status::show(&settings, json).await,
+        Command::Config(command) => {
+            console::answer(&command.answer(&settings, &provenance));
+            Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

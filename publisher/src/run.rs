@@ -1,0 +1,62 @@
+//! The service.
+
+use anyhow::Context as _;
+use async_nats::jetstream;
+use common::{
+    broker::{self, SourceIdentity},
+    health::{self, Health},
+    outbox::relay::{Relay, RelayOptions},
+    settings::Settings,
+    shutdown,
+    telemetry,
+};
+
+use crate::{
+    READER,
+    commands,
+    maintenance::{self, Maintenance},
+    sink::JetStreamSink,
+};
+
+/// Relays until SIGINT or SIGTERM.
+///
+/// # Errors
+/// When a server is away at boot or does not fit, or the stored position belongs to another cluster.
+pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let metrics = telemetry::init_metrics()?;
+    let database = commands::source(&settings, "audit-publisher")?;
+    let mut connection = database.connect().await.context("cannot connect to the source database (source.url)")?;
+    commands::require_outbox(&mut connection).await?;
+    let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
+    let client = broker::connect(&settings.broker, "audit-publisher").await?;
+    let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings.broker, &identity).await?;
+
+    let health = Health::default();
+    let capture = health.component("capture", settings.publisher.unready_after);
+    maintenance::watch_capture(&mut connection, &capture).await?;
+    drop(connection);
+    health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone())
+        .await
+        .context("cannot listen on publisher.listen")?;
+
+    let progress = health.component("relay", settings.publisher.unready_after);
+    let options = RelayOptions {
+        reader: READER.to_owned(),
+        page_rows: settings.publisher.page_rows,
+        poll_min: settings.publisher.poll_min,
+        poll_max: settings.publisher.poll_max,
+        lease: settings.publisher.lease,
+    };
+    let sink =
+        JetStreamSink::new(client, stream.clone(), &settings.broker, &settings.publisher, progress.clone());
+    let relay = Relay::new(database.clone(), options, sink, progress);
+    let upkeep = Maintenance { database, stream, settings: settings.publisher, capture };
+    relay
+        .run(shutdown, move |leading| {
+            tokio::spawn(upkeep.clone().run(leading));
+        })
+        .await?;
+    tracing::info!("stopped");
+    Ok(())
+}

@@ -1,0 +1,204 @@
+//! JetStream as a relay's sink: pipelined publishes, every acknowledgement checked.
+
+use std::time::Duration;
+
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        Context,
+        context::{ContextBuilder, PublishError},
+        message::PublishMessage, publish::PublishAck, stream::Stream,
+    },
+};
+use common::{
+    backoff::Probe,
+    broker::microseconds,
+    health::Progress,
+    outbox::{
+        entries::Entry,
+        relay::{Sink, SinkError},
+        rounds::StreamPosition,
+    },
+    reference::{MessageId, Reference, Target},
+    settings::{BrokerSettings, PublisherSettings},
+    telemetry::names,
+};
+use futures::{StreamExt as _, stream};
+use metrics::counter;
+use time::OffsetDateTime;
+
+/// How often a broker that is away is looked at.
+const RECONNECT_POLL: Duration = Duration::from_millis(50);
+
+/// Publishes pages of references.
+#[derive(Debug)]
+pub struct JetStreamSink {
+    client: Client,
+    context: Context,
+    stream: Stream,
+    created: OffsetDateTime,
+    subject: String,
+    window: usize,
+    progress: Progress,
+}
+
+/// What one publish came to. A time-out is not a failure: the broker may have stored it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Stored(u64),
+    /// Stored by an earlier publish of the same id, at this sequence.
+    Duplicate(u64),
+    Unknown,
+}
+
+impl JetStreamSink {
+    /// Publishes to `stream`, which has been compared with the settings.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        stream: Stream,
+        broker: &BrokerSettings,
+        publisher: &PublisherSettings,
+        progress: Progress,
+    ) -> Self {
+        let context = ContextBuilder::new()
+            .timeout(publisher.ack_timeout)
+            // Bounded by `window` below; permits must not be the narrower bound.
+            .max_ack_inflight(publisher.window * 2)
+            .build(client.clone());
+        Self {
+            client,
+            context,
+            created: microseconds(stream.cached_info().created),
+            stream,
+            subject: broker.subject.clone(),
+            window: publisher.window,
+            progress,
+        }
+    }
+
+    /// Publishes once and answers per entry, in order.
+    async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<Outcome> {
+        counter!(names::PUBLISH_SENT).increment(entries.len() as u64);
+        let messages: Vec<_> = entries.iter().map(|entry| self.message(entry, generation)).collect();
+        stream::iter(messages).map(|message| self.send(message)).buffered(self.window).collect().await
+    }
+
+    async fn send(&self, message: Option<PublishMessage>) -> Outcome {
+        let Some(message) = message else {
+            return Outcome::Stored(0);
+        };
+        let acknowledged = match self.context.send_publish(self.subject.clone(), message).await {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        self.judge(acknowledged)
+    }
+
+    /// `None` for an entry that names no event; the source column cannot be NULL where capture was attached.
+    fn message(&self, entry: &Entry, generation: i32) -> Option<PublishMessage> {
+        let Some(id) = entry.audit_event_id else {
+            tracing::error!(xid = entry.position.xid, seq = entry.position.seq, "an entry names no audit event");
+            return None;
+        };
+        let forwarder = match entry.forwarder.as_deref().map(str::parse) {
+            None => Target::Every,
+            Some(Ok(only)) => Target::Only(only),
+            Some(Err(error)) => {
+                tracing::error!(%error, "an entry is addressed to something that is no forwarder id");
+                return None;
+            }
+        };
+        let message_id = match (&forwarder, generation) {
+            (Target::Only(_), _) => MessageId::Addressed(id, entry.position.xid, entry.position.seq),
+            (Target::Every, 0) => MessageId::First(id),
+            (Target::Every, generation) => MessageId::Again(id, generation),
+        };
+        let reference = Reference { forwarder, audit_event_id: id, occurred_at: entry.occurred_at.clone() };
+        let body = serde_json::to_vec(&reference).expect("three strings are JSON");
+        Some(
+            PublishMessage::build()
+                .payload(body.into())
+                // The subject captured by another stream is an error, not a loss.
+                .expected_stream(&self.stream.cached_info().config.name)
+                .message_id(message_id.to_string()),
+        )
+    }
+
+    fn judge(&self, acknowledged: Result<PublishAck, PublishError>) -> Outcome {
+        match acknowledged {
+            Ok(ack) if ack.stream != self.stream.cached_info().config.name => {
+                tracing::error!(stream = %ack.stream, "another stream acknowledged our subject");
+                Outcome::Unknown
+            }
+            // Sequence 0: the first publish of this id is still on its way to the disk.
+            Ok(ack) if ack.sequence == 0 => Outcome::Unknown,
+            Ok(ack) if ack.duplicate => Outcome::Duplicate(ack.sequence),
+            Ok(ack) => Outcome::Stored(ack.sequence),
+            Err(error) => {
+                tracing::debug!(%error, "a publish has an unknown outcome");
+                self.progress.waiting(format!("broker: {error}"));
+                Outcome::Unknown
+            }
+        }
+    }
+
+    /// The lowest sequence that counts as stored: the window remembers ids of messages that are gone.
+    async fn first_sequence(&self) -> Option<u64> {
+        match self.stream.get_info().await {
+            Ok(info) => Some(info.state.first_sequence),
+            Err(error) => {
+                self.progress.waiting(format!("broker: {error}"));
+                None
+            }
+        }
+    }
+
+    async fn connected(&self) {
+        while self.client.connection_state() != State::Connected {
+            self.progress.waiting("broker: not connected");
+            tokio::time::sleep(RECONNECT_POLL).await;
+        }
+    }
+}
+
+impl Sink for JetStreamSink {
+    async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<StreamPosition>, SinkError> {
+        let mut open: Vec<&Entry> = page.iter().collect();
+        let mut highest = 0;
+        let mut probe = Probe::default();
+        loop {
+            self.connected().await;
+            let outcomes = self.publish(&open, generation).await;
+            let repeated = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate(_))).count();
+            let first = if repeated > 0 { self.first_sequence().await } else { None };
+            let mut unknown = Vec::new();
+            for (entry, outcome) in open.into_iter().zip(outcomes) {
+                match outcome {
+                    Outcome::Stored(sequence) => highest = highest.max(sequence),
+                    Outcome::Duplicate(sequence) if first.is_some_and(|first| sequence >= first) => {
+                        highest = highest.max(sequence);
+                    }
+                    Outcome::Duplicate(_) | Outcome::Unknown => unknown.push(entry),
+                }
+            }
+            counter!(names::PUBLISH_DUPLICATES).increment(repeated as u64);
+            if unknown.is_empty() {
+                if let Some(away) = self.progress.resumed() {
+                    tracing::info!(away_ms = away.as_millis(), "the broker answers again");
+                }
+                return Ok(Some(StreamPosition { created: self.created, sequence: highest }));
+            }
+            counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);
+            let delay = probe.next_delay();
+            tracing::warn!(
+                unknown = unknown.len(),
+                retry_in_ms = delay.as_millis(),
+                "publishes without a certain acknowledgement are sent again under the same ids"
+            );
+            open = unknown;
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
