@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn the_sigra_profile_keeps_to_its_table() {
         // (attempt, shortest, longest, step) in seconds, over the whole range of the jitter.
-        for (attempt, shortest, longest, step) in [(1, 17, 26, 1), (2, 33, 51, 2), (3, 99, 126, 3), (4, 275, 311, 4)]
+        for (attempt, shortest, longest, step) in
+            [(1, 17, 26, 1), (2, 33, 51, 2), (3, 99, 126, 3), (4, 275, 311, 4)]
         {
             let mut rng = StdRng::seed_from_u64(7);
             let seen: std::collections::BTreeSet<u64> =

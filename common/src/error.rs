@@ -18,7 +18,9 @@ pub enum Fault {
 #[must_use]
 pub fn classify(error: &sqlx::Error) -> Fault {
     match error {
-        sqlx::Error::Database(database) => database.code().map_or(Fault::Unavailable, |code| of_sqlstate(&code)),
+        sqlx::Error::Database(database) => {
+            database.code().map_or(Fault::Unavailable, |code| of_sqlstate(&code))
+        }
         // A value that cannot be encoded is the event's own.
         sqlx::Error::Encode(_) => Fault::Event,
         _ => Fault::Unavailable,
@@ -72,6 +74,9 @@ mod tests {
     fn an_error_without_a_code_is_never_charged() {
         assert_eq!(classify(&sqlx::Error::PoolTimedOut), Fault::Unavailable);
         assert_eq!(classify(&sqlx::Error::WorkerCrashed), Fault::Unavailable);
-        assert_eq!(classify(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())), Fault::Unavailable);
+        assert_eq!(
+            classify(&sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into())),
+            Fault::Unavailable
+        );
     }
 }

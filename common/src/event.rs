@@ -99,7 +99,10 @@ mod tests {
 
     #[test]
     fn only_strings_at_the_top_level_are_read_from_metadata() {
-        assert_eq!(with_metadata(r#"{"reason":"sso \"x\""}"#).metadata_string("reason").as_deref(), Some("sso \"x\""));
+        assert_eq!(
+            with_metadata(r#"{"reason":"sso \"x\""}"#).metadata_string("reason").as_deref(),
+            Some("sso \"x\"")
+        );
         for json in ["{}", r#"{"reason":7}"#, r#"{"a":{"reason":"x"}}"#, r#"["reason"]"#, r#""reason""#] {
             assert_eq!(with_metadata(json).metadata_string("reason"), None, "{json}");
         }

@@ -25,7 +25,8 @@ impl Health {
     /// Adds a component. It is unready while its oldest work is older than `limit`.
     #[must_use]
     pub fn component(&self, name: impl Into<String>, limit: Duration) -> Progress {
-        let progress = Progress { inner: Arc::new(Inner { name: name.into(), limit, state: Mutex::default() }) };
+        let progress =
+            Progress { inner: Arc::new(Inner { name: name.into(), limit, state: Mutex::default() }) };
         lock(&self.components).push(progress.clone());
         progress
     }
@@ -115,6 +116,7 @@ impl Progress {
     }
 
     /// The servers answer again; how long they were away, if they were.
+    #[must_use = "an outage that ended is worth a log line"]
     pub fn resumed(&self) -> Option<Duration> {
         let waited = lock(&self.inner.state).waiting.take();
         gauge!(names::DEPENDENCY_WAITING, "component" => self.inner.name.clone()).set(0.0);
@@ -140,10 +142,10 @@ impl Progress {
             name: self.inner.name.clone(),
             ready: state.fault.is_none() && age.max(waited) <= self.inner.limit,
             oldest_work_seconds: age.as_secs_f64(),
-            waiting_for: state
-                .waiting
-                .as_ref()
-                .map(|(dependency, _)| Waiting { dependency: dependency.clone(), seconds: waited.as_secs_f64() }),
+            waiting_for: state.waiting.as_ref().map(|(dependency, _)| Waiting {
+                dependency: dependency.clone(),
+                seconds: waited.as_secs_f64(),
+            }),
             fault: state.fault.clone(),
         }
     }
@@ -216,7 +218,8 @@ mod tests {
         assert!(health.readiness().ready);
         progress.working_since(Instant::now());
         assert!(health.readiness().ready);
-        progress.working_since(Instant::now().checked_sub(Duration::from_secs(61)).expect("the clock has run"));
+        progress
+            .working_since(Instant::now().checked_sub(Duration::from_secs(61)).expect("the clock has run"));
         assert!(!health.readiness().ready);
         progress.idle();
         assert!(health.readiness().ready);

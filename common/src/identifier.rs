@@ -62,9 +62,8 @@ impl FromStr for TableName {
 
     fn from_str(text: &str) -> Result<Self, NameError> {
         let (schema, table) = text.split_once('.').unwrap_or(("public", text));
-        let sound = |part: &str| {
-            (1..=IDENTIFIER_BYTES_MAX).contains(&part.len()) && !part.contains(['.', '\0', '"'])
-        };
+        let sound =
+            |part: &str| (1..=IDENTIFIER_BYTES_MAX).contains(&part.len()) && !part.contains(['.', '\0', '"']);
         if sound(schema) && sound(table) {
             Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
         } else {

@@ -118,6 +118,9 @@ mod tests {
     fn whatever_is_sent_again_on_purpose_has_an_id_of_its_own() {
         assert_eq!(MessageId::First(ID).to_string(), "d0e158f8-97ac-4a0c-af51-c1c235e11a66");
         assert_eq!(MessageId::Again(ID, 2).to_string(), "d0e158f8-97ac-4a0c-af51-c1c235e11a66:2");
-        assert_eq!(MessageId::Addressed(ID, 771, 9).to_string(), "d0e158f8-97ac-4a0c-af51-c1c235e11a66:771-9");
+        assert_eq!(
+            MessageId::Addressed(ID, 771, 9).to_string(),
+            "d0e158f8-97ac-4a0c-af51-c1c235e11a66:771-9"
+        );
     }
 }

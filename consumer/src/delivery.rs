@@ -61,7 +61,9 @@ impl Addressee {
         match reference.forwarder {
             Target::Every => Request::Forward(reference.audit_event_id),
             Target::Only(only) if only == self.id => Request::Forward(reference.audit_event_id),
-            Target::Only(only) if self.all.contains(&only) || self.all.first() != Some(&self.id) => Request::Skip,
+            Target::Only(only) if self.all.contains(&only) || self.all.first() != Some(&self.id) => {
+                Request::Skip
+            }
             Target::Only(only) => Request::Unknown(only, reference.audit_event_id),
         }
     }

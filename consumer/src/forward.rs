@@ -112,11 +112,9 @@ impl Guarded {
         let guarded = AssertUnwindSafe(async { self.worker.forward(events).await }).catch_unwind();
         match timeout(self.limit, guarded).await {
             Ok(Ok(Ok(verdicts))) if verdicts.len() == events.len() => Ok(Ok(verdicts)),
-            Ok(Ok(Ok(verdicts))) => Ok(Err(Failure::Panic(format!(
-                "{} verdicts for {} events",
-                verdicts.len(),
-                events.len()
-            )))),
+            Ok(Ok(Ok(verdicts))) => {
+                Ok(Err(Failure::Panic(format!("{} verdicts for {} events", verdicts.len(), events.len()))))
+            }
             Ok(Ok(Err(ForwardError::Unavailable(error)))) => Err(Unavailable(error)),
             Ok(Ok(Err(ForwardError::Rejected(error)))) => Ok(Err(Failure::Rejected(error))),
             Ok(Err(panic)) => {

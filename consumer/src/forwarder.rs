@@ -49,7 +49,10 @@ pub trait Forwarder: Send {
     ///
     /// # Errors
     /// When there is no verdict on single events. Then nothing may be assumed about what was written.
-    fn forward<'a>(&'a mut self, events: &'a [AuditEvent]) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>>;
+    fn forward<'a>(
+        &'a mut self,
+        events: &'a [AuditEvent],
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>>;
 }
 
 /// A forwarder whose options have been checked.
@@ -138,15 +141,16 @@ impl Registry {
     pub fn configure(&self, settings: &Settings) -> Result<Forwarders, ConfigureError> {
         let mut configured = Vec::new();
         for forwarder in &settings.forwarder {
-            match self.kinds.get(&forwarder.kind) {
-                Some(kind) => configured.push((forwarder.clone(), kind.configure(forwarder, settings)?)),
-                None => tracing::warn!(
-                    forwarder = %forwarder.id,
-                    kind = %forwarder.kind,
-                    "this binary has no forwarder of that kind: skipped. Build it with the cargo feature of that \
-                     name, or register the kind"
-                ),
+            if let Some(kind) = self.kinds.get(&forwarder.kind) {
+                configured.push((forwarder.clone(), kind.configure(forwarder, settings)?));
+                continue;
             }
+            tracing::warn!(
+                forwarder = %forwarder.id,
+                kind = %forwarder.kind,
+                "this binary has no forwarder of that kind: skipped. Build it with the cargo feature of that name, \
+                 or register the kind"
+            );
         }
         Ok(configured)
     }
@@ -175,7 +179,8 @@ mod tests {
 
     #[test]
     fn unknown_options_of_a_known_kind_are_refused_by_name() {
-        let error = configure("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"\ncolour = 1").expect_err("unknown");
+        let error =
+            configure("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"\ncolour = 1").expect_err("unknown");
         assert!(error.starts_with("forwarder nothing: colour: unknown field `colour`"), "{error}");
     }
 }

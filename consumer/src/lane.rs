@@ -111,7 +111,8 @@ impl Worker {
         while !shutdown.is_cancelled() {
             let pulled = match &durable {
                 Some(durable) => self.lane.pull(durable, &shutdown).await,
-                None => match broker::ensure_durable(&self.lane.stream, self.id(), &self.lane.settings).await {
+                None => match broker::ensure_durable(&self.lane.stream, self.id(), &self.lane.settings).await
+                {
                     Ok(ensured) => {
                         durable = Some(ensured);
                         continue;
@@ -166,7 +167,8 @@ impl Worker {
     fn observe(&self, deliveries: &[Delivery]) {
         let forwarder = self.id().to_string();
         #[expect(clippy::cast_precision_loss, reason = "batches are small")]
-        histogram!(names::FORWARD_BATCH_ROWS, "forwarder" => forwarder.clone()).record(deliveries.len() as f64);
+        histogram!(names::FORWARD_BATCH_ROWS, "forwarder" => forwarder.clone())
+            .record(deliveries.len() as f64);
         let again = deliveries.iter().filter(|delivery| delivery.delivered > 1).count();
         counter!(names::FORWARD_REDELIVERED, "forwarder" => forwarder.clone()).increment(again as u64);
         if let Some(oldest) = deliveries.iter().filter_map(|delivery| delivery.published).min() {
@@ -229,10 +231,15 @@ impl Worker {
             }
         }
         if !open.is_empty() && source.is_standby().await.map_err(away)? {
-            return Err(Unavailable("source database: a standby, which may not have the rows yet".to_owned()));
+            return Err(Unavailable(
+                "source database: a standby, which may not have the rows yet".to_owned(),
+            ));
         }
         for id in open {
-            let gone = Verdict::Cancel(Reason::AuditEventNotFound, "the audit row does not exist any more".to_owned());
+            let gone = Verdict::Cancel(
+                Reason::AuditEventNotFound,
+                "the audit row does not exist any more".to_owned(),
+            );
             book.judge(id, &gone, None, self.lane.policy);
         }
         Ok(book)
@@ -254,6 +261,7 @@ impl Worker {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 fn away(error: sqlx::Error) -> Unavailable {
     Unavailable(format!("source database: {error}"))
 }

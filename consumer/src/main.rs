@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use common::{
-    boot,
-    console,
+    boot, console,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 use consumer::{forwarder::Registry, run, status};
@@ -14,7 +13,10 @@ use consumer::{forwarder::Registry, run, status};
 ///
 /// Start as many processes as you like: those with the same settings share the work.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used.")]
+#[command(
+    version,
+    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+)]
 struct Cli {
     #[command(flatten)]
     settings: SettingsArgs,

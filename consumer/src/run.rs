@@ -36,7 +36,8 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     let health = Health::default();
 
     let database = source(&settings)?;
-    let mut connection = database.connect().await.context("cannot connect to the source database (source.url)")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     drop(connection);
     refuse_shared_targets(&forwarders).await?;
@@ -108,7 +109,10 @@ async fn refuse_shared_targets(forwarders: &Forwarders) -> anyhow::Result<()> {
         if let Some(target) = target
             && let Some(other) = targets.insert(target, forwarder.id.clone())
         {
-            bail!("forwarders {other} and {} write to the same database and schema; remove one", forwarder.id);
+            bail!(
+                "forwarders {other} and {} write to the same database and schema; remove one",
+                forwarder.id
+            );
         }
     }
     Ok(())

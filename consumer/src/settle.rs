@@ -119,7 +119,11 @@ mod tests {
                 other => panic!("{other:?}"),
             };
             assert_eq!((kind, settlement.label()), (told, label), "{verdict:?} after {earlier:?}");
-            assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), attempts, "{verdict:?} after {earlier:?}");
+            assert_eq!(
+                settlement.outcome().map(|(_, attempts)| attempts),
+                attempts,
+                "{verdict:?} after {earlier:?}"
+            );
         }
         let exhausted = Settlement::of(&retry(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(exhausted.outcome(), Some((Outcome::Dead(Reason::AttemptsExhausted), 3)));

@@ -98,7 +98,10 @@ impl Source {
 }
 
 /// Column names with their types.
-async fn columns(connection: &mut PgConnection, table: &TableName) -> Result<HashMap<String, String>, sqlx::Error> {
+async fn columns(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<HashMap<String, String>, sqlx::Error> {
     let columns: Vec<(String, String)> = sqlx::query_as(
         "select attname::text, atttypid::regtype::text from pg_attribute
          where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
@@ -110,9 +113,10 @@ async fn columns(connection: &mut PgConnection, table: &TableName) -> Result<Has
 }
 
 fn statement(table: &TableName, columns: &HashMap<String, String>) -> String {
-    let texts = TEXTS.map(|name| match columns.contains_key(name) {
-        true => format!("e.{0}::text as {0}", quote(name)),
-        false => format!("null::text as {}", quote(name)),
+    let texts = TEXTS.map(|name| {
+        let value =
+            if columns.contains_key(name) { format!("e.{}::text", quote(name)) } else { "null::text".into() };
+        format!("{value} as {}", quote(name))
     });
     // `timestamp` is UTC by convention. Clamped to what the driver can hold: `infinity` and the year 10000 are legal
     // in PostgreSQL and would make it panic.

@@ -43,7 +43,11 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let forwarders = broker::floors(&stream)
         .await?
         .into_iter()
-        .map(|floor| Forwarder { durable: floor.durable, settled_up_to: floor.sequence, pending: floor.pending })
+        .map(|floor| Forwarder {
+            durable: floor.durable,
+            settled_up_to: floor.sequence,
+            pending: floor.pending,
+        })
         .collect();
     let status = Status {
         stream: settings.broker.stream.clone(),
@@ -59,7 +63,8 @@ async fn failures(settings: &Settings) -> anyhow::Result<Vec<Failures>> {
     let url = settings.source.url.as_ref().context("set source.url or SOURCE_DATABASE_URL")?;
     let source = &settings.source;
     let database = Database::new(url, "audit-consumer-command", source.statement_timeout, source.pooler)?;
-    let mut connection = database.connect().await.context("cannot connect to the source database (source.url)")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
     let rows = sqlx::query_as(
         "select forwarder, state, reason, count(*) as count from outbox.failures
          group by forwarder, state, reason order by forwarder, state, reason",

@@ -3,8 +3,7 @@
 use anyhow::Context as _;
 use async_nats::jetstream;
 use common::{
-    broker,
-    console,
+    broker, console,
     database::Database,
     identifier::TableName,
     outbox::{self, capture, rounds::StreamPosition},
@@ -36,9 +35,8 @@ async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
 /// # Errors
 /// When it is missing, or the database is away.
 pub async fn require_outbox(connection: &mut PgConnection) -> anyhow::Result<()> {
-    let present: bool = sqlx::query_scalar("select to_regclass('outbox.failures') is not null")
-        .fetch_one(connection)
-        .await?;
+    let present: bool =
+        sqlx::query_scalar("select to_regclass('outbox.failures') is not null").fetch_one(connection).await?;
     anyhow::ensure!(present, "this database has no outbox yet: run `publisher attach` first");
     Ok(())
 }

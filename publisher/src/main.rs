@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use common::{
-    boot,
-    console,
+    boot, console,
     identifier::TableName,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
@@ -15,7 +14,10 @@ use publisher::{commands, run, status};
 ///
 /// `publisher attach` once, then `publisher run`. Several may run; one leads, the others stand by.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used.")]
+#[command(
+    version,
+    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+)]
 struct Cli {
     #[command(flatten)]
     settings: SettingsArgs,

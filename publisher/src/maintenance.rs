@@ -95,7 +95,9 @@ impl Maintenance {
         let keep_from = if full > NEARLY_FULL {
             floor.sequence + 1
         } else {
-            let mark = rounds::acknowledged_before(connection, READER, floor.created, self.settings.replay_window).await?;
+            let mark =
+                rounds::acknowledged_before(connection, READER, floor.created, self.settings.replay_window)
+                    .await?;
             mark.map_or(0, |sequence| sequence.min(floor.sequence)) + 1
         };
         if keep_from > info.state.first_sequence && info.state.messages > 0 {

@@ -7,13 +7,11 @@ use common::{
     health::{self, Health},
     outbox::relay::{Relay, RelayOptions},
     settings::Settings,
-    shutdown,
-    telemetry,
+    shutdown, telemetry,
 };
 
 use crate::{
-    READER,
-    commands,
+    READER, commands,
     maintenance::{self, Maintenance},
     sink::JetStreamSink,
 };
@@ -26,7 +24,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
     let database = commands::source(&settings, "audit-publisher")?;
-    let mut connection = database.connect().await.context("cannot connect to the source database (source.url)")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
     commands::require_outbox(&mut connection).await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     let client = broker::connect(&settings.broker, "audit-publisher").await?;
@@ -52,11 +51,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         JetStreamSink::new(client, stream.clone(), &settings.broker, &settings.publisher, progress.clone());
     let relay = Relay::new(database.clone(), options, sink, progress);
     let upkeep = Maintenance { database, stream, settings: settings.publisher, capture };
-    relay
-        .run(shutdown, move |leading| {
-            tokio::spawn(upkeep.clone().run(leading));
-        })
-        .await?;
+    let running = relay.run(shutdown, move |leading| {
+        tokio::spawn(upkeep.clone().run(leading));
+    });
+    Box::pin(running).await?;
     tracing::info!("stopped");
     Ok(())
 }

@@ -8,7 +8,9 @@ use async_nats::{
     jetstream::{
         Context,
         context::{ContextBuilder, PublishError},
-        message::PublishMessage, publish::PublishAck, stream::Stream,
+        message::PublishMessage,
+        publish::PublishAck,
+        stream::Stream,
     },
 };
 use common::{
@@ -99,7 +101,11 @@ impl JetStreamSink {
     /// `None` for an entry that names no event; the source column cannot be NULL where capture was attached.
     fn message(&self, entry: &Entry, generation: i32) -> Option<PublishMessage> {
         let Some(id) = entry.audit_event_id else {
-            tracing::error!(xid = entry.position.xid, seq = entry.position.seq, "an entry names no audit event");
+            tracing::error!(
+                xid = entry.position.xid,
+                seq = entry.position.seq,
+                "an entry names no audit event"
+            );
             return None;
         };
         let forwarder = match entry.forwarder.as_deref().map(str::parse) {
@@ -164,7 +170,11 @@ impl JetStreamSink {
 }
 
 impl Sink for JetStreamSink {
-    async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<StreamPosition>, SinkError> {
+    async fn deliver(
+        &mut self,
+        page: &[Entry],
+        generation: i32,
+    ) -> Result<Option<StreamPosition>, SinkError> {
         let mut open: Vec<&Entry> = page.iter().collect();
         let mut highest = 0;
         let mut probe = Probe::default();

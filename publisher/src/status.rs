@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 
 use async_nats::jetstream;
 use common::{
-    broker,
-    console,
+    broker, console,
     outbox::capture::{self, Capture},
     settings::Settings,
 };

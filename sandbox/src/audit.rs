@@ -92,7 +92,11 @@ pub async fn install(connection: &mut PgConnection, schema: &str) -> anyhow::Res
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn insert(connection: &mut PgConnection, table: &TableName, rows: &[AuditRow]) -> anyhow::Result<()> {
+pub async fn insert(
+    connection: &mut PgConnection,
+    table: &TableName,
+    rows: &[AuditRow],
+) -> anyhow::Result<()> {
     let table = table.quoted();
     let statement = format!("insert into {table} select * from jsonb_populate_recordset(null::{table}, $1)");
     sqlx::query(sqlx::AssertSqlSafe(statement)).bind(serde_json::to_value(rows)?).execute(connection).await?;

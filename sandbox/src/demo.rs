@@ -1,1 +1,304 @@
-//! demo
+//! The demo: the whole pipeline as an operator would run it, under a realistic workload, judged from both databases.
+
+use std::{
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream;
+use clap::Args;
+use common::{console, identifier::TableName};
+use indicatif::{ProgressBar, ProgressStyle};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use threadline::StorageSchema;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    Options, Sandbox, audit,
+    audit::AuditRow,
+    fixture, golden,
+    load::{Load, Tally},
+    process::{self, Process},
+    verdict::Verdict,
+    wait,
+};
+
+/// How long the pipeline may take to drain after the last commit.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(120);
+
+const CONSUMERS: usize = 2;
+
+/// What to play.
+#[derive(Debug, Clone, Args)]
+pub struct Demo {
+    /// How many transactions.
+    #[arg(long, default_value_t = 20_000, env = "DEMO_TRANSACTIONS")]
+    transactions: u64,
+    /// Transactions a second.
+    #[arg(long, default_value_t = 1_000, env = "DEMO_RATE")]
+    rate: u32,
+    /// Leaves everything running after the verdict, until Ctrl-C.
+    #[arg(long, env = "DEMO_KEEP", value_parser = clap::builder::FalseyValueParser::new())]
+    keep: bool,
+}
+
+/// Runs it. Everything that was started is stopped again.
+///
+/// # Errors
+/// When something does not start, and when the verdict is not clean.
+pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
+    say("starting PostgreSQL and NATS");
+    let sandbox = Sandbox::start(&Options { durable: true, honour_urls: true })?;
+    let stage = Stage::set(sandbox).await?;
+    let result = tokio::select! {
+        result = play(demo, &stage) => result,
+        () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
+    };
+    if result.is_ok() && demo.keep {
+        say(&stage.how_to_connect());
+        stop.cancelled().await;
+    }
+    stage.strike().await?;
+    result
+}
+
+/// The servers, the databases, and the settings of the processes.
+struct Stage {
+    sandbox: Sandbox,
+    suffix: String,
+    source: String,
+    timeline: String,
+    processes: Vec<Process>,
+}
+
+impl Stage {
+    async fn set(sandbox: Sandbox) -> anyhow::Result<Self> {
+        // On given servers nobody else's databases and streams may be touched.
+        let private = sandbox.postgres.is_private() && sandbox.nats.is_private();
+        let suffix = if private { String::new() } else { format!("_{}", Uuid::new_v4().simple()) };
+        let source = sandbox.postgres.create_database(&format!("demo_source{suffix}"), None).await?;
+        let timeline = sandbox.timeline().create_database(&format!("demo_timeline{suffix}"), None).await?;
+        let mut stage = Self { sandbox, suffix, source, timeline, processes: Vec::new() };
+        std::fs::write(stage.sandbox.home.path().join("audit.toml"), stage.settings())?;
+
+        say("creating audit_events; then: threadline install, publisher attach");
+        let mut connection = PgConnection::connect(&stage.source).await?;
+        audit::install(&mut connection, "public").await?;
+        connection.close().await?;
+        stage.command("threadline", &["install"])?;
+        stage.command("publisher", &["attach"])?;
+
+        say(&format!("starting: publisher run, {CONSUMERS} × consumer run"));
+        stage.start("publisher", "publisher")?;
+        for number in 1..=CONSUMERS {
+            stage.start(&format!("consumer-{number}"), "consumer")?;
+        }
+        Ok(stage)
+    }
+
+    fn settings(&self) -> String {
+        let name = format!("SIGRA_AUDIT{}", self.suffix);
+        let subject = format!("sigra.audit.events{}", self.suffix);
+        format!(
+            "[broker]\nstream = \"{name}\"\nsubject = \"{subject}\"\n\
+             [publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n"
+        )
+    }
+
+    fn environment(&self) -> [(&str, &str); 3] {
+        [
+            ("SOURCE_DATABASE_URL", &self.source),
+            ("THREADLINE_DATABASE_URL", &self.timeline),
+            ("NATS_URL", self.sandbox.nats.url()),
+        ]
+    }
+
+    fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let (status, said) = process::run(binary, arguments, &self.environment(), self.sandbox.home.path())?;
+        ensure!(status.success(), "{binary} {} failed:\n{said}", arguments.join(" "));
+        Ok(())
+    }
+
+    fn start(&mut self, name: &str, binary: &str) -> anyhow::Result<()> {
+        let process = Process::start(&self.sandbox.home, name, binary, &["run"], &self.environment())?;
+        self.processes.push(process);
+        Ok(())
+    }
+
+    fn how_to_connect(&self) -> String {
+        format!(
+            "everything keeps running until Ctrl-C:\n  cd {}\n  export SOURCE_DATABASE_URL={}\n  \
+             export THREADLINE_DATABASE_URL={}\n  export NATS_URL={}\nlogs and audit.toml are in that folder",
+            self.sandbox.home.path().display(),
+            self.source,
+            self.timeline,
+            self.sandbox.nats.url()
+        )
+    }
+
+    /// Stops the processes gracefully, and removes what was made on given servers.
+    async fn strike(mut self) -> anyhow::Result<()> {
+        for process in &mut self.processes {
+            let _ = process.terminate(Duration::from_secs(30));
+        }
+        if !self.sandbox.postgres.is_private() {
+            self.sandbox.postgres.drop_database(&format!("demo_source{}", self.suffix)).await?;
+        }
+        if !self.sandbox.timeline().is_private() {
+            self.sandbox.timeline().drop_database(&format!("demo_timeline{}", self.suffix)).await?;
+        }
+        if !self.sandbox.nats.is_private() {
+            let context = jetstream::new(async_nats::connect(self.sandbox.nats.url()).await?);
+            context.delete_stream(format!("SIGRA_AUDIT{}", self.suffix)).await?;
+        }
+        Ok(())
+    }
+}
+
+async fn play(demo: &Demo, stage: &Stage) -> anyhow::Result<()> {
+    let table = fixture::audit_events();
+    let mut connection = PgConnection::connect(&stage.source).await?;
+    audit::insert_organizations(&mut connection, &table, &golden::ORGANIZATIONS).await?;
+    audit::insert(&mut connection, &table, &golden::rows()).await?;
+
+    let mut meter = Meter::new(stage, demo.transactions).await?;
+    meter.await_projected(golden::rows().len(), 0).await.context("the golden fixture")?;
+    let (ok, error) = meter.statuses().await?;
+    say(&format!("golden fixture: {ok} ok / {error} error"));
+    ensure!((ok, error) == (36, 7), "the golden fixture must project to 36 ok / 7 error");
+
+    let mut holder = PgConnection::connect(&stage.source).await?;
+    let held = hold(&mut holder, &table).await?;
+    say(&format!(
+        "playing {} transactions at {}/s, with roll-backs; one transaction stays open throughout",
+        demo.transactions, demo.rate
+    ));
+    let load =
+        Load { url: stage.source.clone(), table: table.clone(), writers: 8, rate: Some(demo.rate), seed: 1 };
+    let tally = Tally::default();
+    let started = Instant::now();
+    let never = CancellationToken::new();
+    let mut playing = std::pin::pin!(load.run(demo.transactions, &tally, &never));
+    let written = loop {
+        tokio::select! {
+            written = &mut playing => break written?,
+            () = tokio::time::sleep(Meter::INTERVAL) => meter.show(tally.committed()).await?,
+        }
+    };
+    let played = started.elapsed();
+    let others = golden::rows().len() + written.committed.len();
+    meter.await_projected(others, tally.committed()).await.context("draining")?;
+    say(&format!(
+        "{} rows committed ({} rolled back) in {:.1} s; all arrived while one transaction was still open",
+        written.committed.len(),
+        written.rolled_back.len(),
+        played.as_secs_f64()
+    ));
+    holder.execute("commit").await?;
+    meter
+        .await_projected(others + held, tally.committed())
+        .await
+        .context("the rows of the transaction held open")?;
+    meter.finish();
+
+    let verdict = Verdict::compute(&stage.source, &table, &stage.timeline, &StorageSchema::default()).await?;
+    say(&format!("{verdict}; {:.0} rows/s", per_second(written.committed.len(), played)));
+    ensure!(verdict.holds(), "the timeline does not equal the source");
+    Ok(())
+}
+
+/// Inserts rows into a transaction that stays open; answers how many.
+async fn hold(holder: &mut PgConnection, table: &TableName) -> anyhow::Result<usize> {
+    let rows = ["demo.held_open.first", "demo.held_open.second"].map(AuditRow::sample);
+    holder.execute("begin").await?;
+    audit::insert(holder, table, &rows).await?;
+    Ok(rows.len())
+}
+
+/// The status line: a live one on a terminal, a line every other second elsewhere.
+struct Meter {
+    bar: ProgressBar,
+    live: bool,
+    shown: Instant,
+    timeline: PgConnection,
+    stream: jetstream::stream::Stream,
+    last: (Instant, usize),
+}
+
+impl Meter {
+    const INTERVAL: Duration = Duration::from_millis(200);
+    const LINE_INTERVAL: Duration = Duration::from_secs(2);
+
+    async fn new(stage: &Stage, transactions: u64) -> anyhow::Result<Self> {
+        let live = std::io::stderr().is_terminal();
+        let bar = if live { ProgressBar::new(transactions) } else { ProgressBar::hidden() };
+        bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:20} {msg}")?);
+        let context = jetstream::new(async_nats::connect(stage.sandbox.nats.url()).await?);
+        let name = format!("SIGRA_AUDIT{}", stage.suffix);
+        let stream = wait::until_some("the publisher to create the stream", DRAIN_DEADLINE, async || {
+            Ok(context.get_stream(&name).await.ok())
+        })
+        .await?;
+        let timeline = PgConnection::connect(&stage.timeline).await?;
+        Ok(Self { bar, live, shown: Instant::now(), timeline, stream, last: (Instant::now(), 0) })
+    }
+
+    async fn projected(&mut self) -> anyhow::Result<usize> {
+        let count: i64 =
+            sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut self.timeline).await?;
+        Ok(usize::try_from(count)?)
+    }
+
+    async fn statuses(&mut self) -> anyhow::Result<(i64, i64)> {
+        let counts = "select count(*) filter (where status = 'ok'), count(*) filter (where status = 'error')
+                      from audit_actions";
+        Ok(sqlx::query_as(counts).fetch_one(&mut self.timeline).await?)
+    }
+
+    async fn show(&mut self, committed: u64) -> anyhow::Result<()> {
+        let projected = self.projected().await?;
+        let published = self.stream.get_info().await?.state.last_sequence;
+        let (at, before) = std::mem::replace(&mut self.last, (Instant::now(), projected));
+        let rate = per_second(projected.saturating_sub(before), at.elapsed());
+        let committed = committed + golden::rows().len() as u64;
+        let lag = committed.saturating_sub(projected as u64);
+        let line = format!(
+            "committed {committed}  published {published}  projected {projected}  lag {lag}  {rate:.0} rows/s"
+        );
+        self.bar.set_position(committed);
+        self.bar.set_message(line.clone());
+        if !self.live && self.shown.elapsed() >= Self::LINE_INTERVAL {
+            self.shown = Instant::now();
+            say(&line);
+        }
+        Ok(())
+    }
+
+    async fn await_projected(&mut self, rows: usize, committed: u64) -> anyhow::Result<()> {
+        let started = Instant::now();
+        while self.projected().await? < rows {
+            ensure!(
+                started.elapsed() < DRAIN_DEADLINE,
+                "the timeline did not fill within {DRAIN_DEADLINE:?}"
+            );
+            self.show(committed).await?;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a rate, for people")]
+fn per_second(rows: usize, elapsed: Duration) -> f64 {
+    rows as f64 / elapsed.as_secs_f64()
+}
+
+fn say(text: &str) {
+    console::answer(&format!("{text}\n"));
+}

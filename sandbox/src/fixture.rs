@@ -2,12 +2,7 @@
 
 use std::sync::OnceLock;
 
-use common::{
-    database::Database,
-    identifier::TableName,
-    outbox,
-    settings::ConnectionUrl,
-};
+use common::{database::Database, identifier::TableName, outbox, settings::ConnectionUrl};
 use sqlx::{Connection as _, PgConnection};
 use threadline::StorageSchema;
 use tokio::sync::OnceCell;

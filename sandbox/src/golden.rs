@@ -51,8 +51,10 @@ const fn persona(n: u128) -> Uuid {
 /// The rows, newest first.
 #[must_use]
 pub fn rows() -> Vec<AuditRow> {
-    let by_operator = MIX.iter().flat_map(|&(action, outcome, count, _)| std::iter::repeat_n((action, outcome), count));
-    let by_people = MIX.iter().flat_map(|&(action, outcome, _, count)| std::iter::repeat_n((action, outcome), count));
+    let by_operator =
+        MIX.iter().flat_map(|&(action, outcome, count, _)| std::iter::repeat_n((action, outcome), count));
+    let by_people =
+        MIX.iter().flat_map(|&(action, outcome, _, count)| std::iter::repeat_n((action, outcome), count));
     let operator = by_operator.enumerate().map(|(index, (action, outcome))| {
         // One start and one stop are on behalf of alice; otherwise the operator acts as herself.
         let impersonates = action.starts_with("admin.impersonation.") && index % 3 == 0;
@@ -120,13 +122,18 @@ mod tests {
     #[test]
     fn one_start_and_one_stop_act_for_somebody_else() {
         for action in ["admin.impersonation.start", "admin.impersonation.stop"] {
-            assert_eq!(count(|row| row.action == action && row.effective_user_id == Some(ALICE)), 1, "{action}");
+            assert_eq!(
+                count(|row| row.action == action && row.effective_user_id == Some(ALICE)),
+                1,
+                "{action}"
+            );
         }
     }
 
     #[test]
     fn the_rows_are_the_same_on_every_call() {
-        let ids = |rows: Vec<AuditRow>| rows.into_iter().map(|row| (row.id, row.occurred_at)).collect::<Vec<_>>();
+        let ids =
+            |rows: Vec<AuditRow>| rows.into_iter().map(|row| (row.id, row.occurred_at)).collect::<Vec<_>>();
         assert_eq!(ids(rows()), ids(rows()));
         assert_eq!(rows().last().expect("43 rows").occurred_at, REFERENCE - Duration::days(42));
     }

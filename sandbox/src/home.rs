@@ -91,7 +91,12 @@ impl Home {
     pub fn command(&self, program: &Path, log: &str) -> anyhow::Result<Command> {
         let log = fs::File::options().create(true).append(true).open(self.path.join(log))?;
         let mut command = Command::new(program);
-        command.current_dir(&self.path).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).process_group(0);
+        command
+            .current_dir(&self.path)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .process_group(0);
         if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         }
@@ -144,9 +149,9 @@ fn unprivileged_user() -> anyhow::Result<Option<User>> {
 
 fn everybody_may_enter(path: &Path) -> bool {
     const OTHERS_MAY_ENTER: u32 = 0o001;
-    path.ancestors()
-        .filter(|ancestor| !ancestor.as_os_str().is_empty())
-        .all(|ancestor| fs::metadata(ancestor).map_or(true, |data| data.permissions().mode() & OTHERS_MAY_ENTER != 0))
+    path.ancestors().filter(|ancestor| !ancestor.as_os_str().is_empty()).all(|ancestor| {
+        fs::metadata(ancestor).map_or(true, |data| data.permissions().mode() & OTHERS_MAY_ENTER != 0)
+    })
 }
 
 /// A port of the loopback interface that nobody listens on at this moment.

@@ -56,8 +56,8 @@ impl Sandbox {
             Some(url) => Postgres::given(&url).context("SOURCE_DATABASE_URL")?,
             None => Postgres::start(&home, options.durable)?,
         };
-        let timeline =
-            given("THREADLINE_DATABASE_URL").map(|url| Postgres::given(&url).context("THREADLINE_DATABASE_URL"));
+        let timeline = given("THREADLINE_DATABASE_URL")
+            .map(|url| Postgres::given(&url).context("THREADLINE_DATABASE_URL"));
         let nats = match given("NATS_URL") {
             Some(url) => Nats::given(&url),
             None => Nats::start(&home)?,

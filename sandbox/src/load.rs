@@ -27,7 +27,7 @@ pub struct Load {
     /// The audit table.
     pub table: TableName,
     /// Connections that write at the same time.
-    pub writers: u64,
+    pub writers: u32,
     /// Transactions a second over all writers; `None` for as fast as they can.
     pub rate: Option<u32>,
     /// Each writer's stream derives from it.
@@ -69,13 +69,20 @@ impl Load {
     ///
     /// # Errors
     /// When the server refuses a statement.
-    pub async fn run(&self, transactions: u64, tally: &Tally, stop: &CancellationToken) -> anyhow::Result<Written> {
+    pub async fn run(
+        &self,
+        transactions: u64,
+        tally: &Tally,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Written> {
         let mut connection = PgConnection::connect(&self.url).await?;
-        audit::insert_organizations(&mut connection, &self.table, Workload::new(self.seed).organizations()).await?;
+        audit::insert_organizations(&mut connection, &self.table, Workload::new(self.seed).organizations())
+            .await?;
         connection.close().await?;
         let mut writers = JoinSet::new();
-        for writer in 0..self.writers {
-            let share = transactions / self.writers + u64::from(writer < transactions % self.writers);
+        let count = u64::from(self.writers);
+        for writer in 0..count {
+            let share = transactions / count + u64::from(writer < transactions % count);
             let (load, tally, stop) = (self.clone(), tally.clone(), stop.clone());
             writers.spawn(async move { load.write(writer, share, tally, stop).await });
         }
@@ -97,7 +104,9 @@ impl Load {
     ) -> anyhow::Result<Written> {
         let mut connection = PgConnection::connect(&self.url).await?;
         let stream = Workload::new(self.seed.wrapping_mul(1_000).wrapping_add(writer));
-        let pace = self.rate.map(|rate| Duration::from_secs_f64(f64::from(rate).recip()).mul_f64(self.writers as f64));
+        let pace = self
+            .rate
+            .map(|rate| Duration::from_secs_f64(f64::from(rate).recip()).mul_f64(f64::from(self.writers)));
         let mut ticker = pace.map(tokio::time::interval);
         let mut written = Written::default();
         for transaction in stream.take(usize::try_from(share)?) {

@@ -80,7 +80,10 @@ impl Nats {
     /// # Errors
     /// When it is not ours.
     pub fn stop(&mut self) -> anyhow::Result<()> {
-        self.private.as_mut().context("cannot stop a server that this sandbox did not start")?.end(Signal::SIGTERM)
+        self.private
+            .as_mut()
+            .context("cannot stop a server that this sandbox did not start")?
+            .end(Signal::SIGTERM)
     }
 
     /// `kill -9`.
@@ -88,7 +91,10 @@ impl Nats {
     /// # Errors
     /// When it is not ours.
     pub fn kill(&mut self) -> anyhow::Result<()> {
-        self.private.as_mut().context("cannot kill a server that this sandbox did not start")?.end(Signal::SIGKILL)
+        self.private
+            .as_mut()
+            .context("cannot kill a server that this sandbox did not start")?
+            .end(Signal::SIGKILL)
     }
 
     /// Starts the server again, on the same port and data.
@@ -96,7 +102,8 @@ impl Nats {
     /// # Errors
     /// When it is not ours, or does not start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let private = self.private.as_mut().context("cannot start a server that this sandbox did not start")?;
+        let private =
+            self.private.as_mut().context("cannot start a server that this sandbox did not start")?;
         ensure!(private.server.is_none(), "nats-server runs already");
         private.server = Some(private.command.spawn().context("cannot start nats-server")?);
         let greets = || {
@@ -106,8 +113,9 @@ impl Nats {
                 socket.read_exact(&mut greeting).is_ok() && &greeting == b"INFO "
             })
         };
-        wait::until("nats-server to greet", START_DEADLINE, greets)
-            .with_context(|| format!("its log says:\n{}", fs::read_to_string(&private.log).unwrap_or_default()))
+        wait::until("nats-server to greet", START_DEADLINE, greets).with_context(|| {
+            format!("its log says:\n{}", fs::read_to_string(&private.log).unwrap_or_default())
+        })
     }
 
     /// Removes everything the stopped server had stored, as a lost disk would.

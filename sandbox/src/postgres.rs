@@ -70,15 +70,21 @@ impl Postgres {
         let data = home.path().join("postgres");
         let status = home
             .command(&bin.join("initdb"), LOG)?
-            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync", "-D"])
+            .args([
+                "--username=postgres",
+                "--auth=trust",
+                "--encoding=UTF8",
+                "--no-locale",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .status()?;
         ensure!(status.success(), "initdb failed:\n{}", home.tail(LOG));
         let port = free_port()?;
-        fs::OpenOptions::new()
-            .append(true)
-            .open(data.join("postgresql.conf"))
-            .and_then(|mut file| std::io::Write::write_all(&mut file, configuration(port, durable).as_bytes()))?;
+        fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).and_then(|mut file| {
+            std::io::Write::write_all(&mut file, configuration(port, durable).as_bytes())
+        })?;
         let mut command = home.command(&bin.join("postgres"), LOG)?;
         command.arg("-D").arg(&data);
         let url = Url::parse(&format!("postgres://postgres@127.0.0.1:{port}/postgres"))?;
@@ -99,7 +105,8 @@ impl Postgres {
     /// # Errors
     /// When it is not ours, or does not stop.
     pub fn stop(&mut self, how: Stop) -> anyhow::Result<()> {
-        let private = self.private.as_mut().context("cannot stop a server that this sandbox did not start")?;
+        let private =
+            self.private.as_mut().context("cannot stop a server that this sandbox did not start")?;
         private.stop(how)
     }
 
@@ -108,7 +115,8 @@ impl Postgres {
     /// # Errors
     /// When it is not ours, or does not start.
     pub fn restart(&mut self) -> anyhow::Result<()> {
-        let private = self.private.as_mut().context("cannot start a server that this sandbox did not start")?;
+        let private =
+            self.private.as_mut().context("cannot start a server that this sandbox did not start")?;
         ensure!(private.server.is_none(), "PostgreSQL runs already");
         private.server = Some(private.command.spawn().context("cannot start postgres")?);
         let ready = || {
@@ -216,12 +224,15 @@ fn configuration(port: u16, durable: bool) -> String {
 
 /// `PG_BIN_DIR`, the newest version below Debian's `/usr/lib/postgresql`, or wherever `initdb` is on the path.
 fn find_binaries() -> anyhow::Result<PathBuf> {
-    let is_fit = |bin: &Path| ["initdb", "postgres", "pg_isready"].iter().all(|name| bin.join(name).is_file());
-    let mut candidates: Vec<PathBuf> = std::env::var_os("PG_BIN_DIR").map(PathBuf::from).into_iter().collect();
+    let is_fit =
+        |bin: &Path| ["initdb", "postgres", "pg_isready"].iter().all(|name| bin.join(name).is_file());
+    let mut candidates: Vec<PathBuf> =
+        std::env::var_os("PG_BIN_DIR").map(PathBuf::from).into_iter().collect();
     if let Ok(versions) = fs::read_dir("/usr/lib/postgresql") {
         let mut versions: Vec<_> = versions.flatten().map(|entry| entry.path()).collect();
         versions.sort_by_key(|path| {
-            let version = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok());
+            let version =
+                path.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse::<u32>().ok());
             std::cmp::Reverse(version)
         });
         candidates.extend(versions.into_iter().map(|path| path.join("bin")));

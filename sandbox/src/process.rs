@@ -147,6 +147,10 @@ fn locate(binary: &str) -> anyhow::Result<PathBuf> {
     let folder = current.parent().context("a program is in a folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     let program = folder.join(binary);
-    ensure!(program.is_file(), "{} has not been built: run `cargo build --workspace --bins`", program.display());
+    ensure!(
+        program.is_file(),
+        "{} has not been built: run `cargo build --workspace --bins`",
+        program.display()
+    );
     Ok(program)
 }

@@ -88,7 +88,9 @@ async fn pass(
             Ok(read) => read,
         };
         // Held before it is passed on: what has been read goes nowhere until the flow opens.
-        if flow.wait_for(|flow| may_pass(*flow)).await.is_err() || to.write_all(&buffer[..read]).await.is_err() {
+        if flow.wait_for(|flow| may_pass(*flow)).await.is_err()
+            || to.write_all(&buffer[..read]).await.is_err()
+        {
             return;
         }
     }

@@ -105,7 +105,8 @@ fn percentiles(mut microseconds: Vec<i64>) -> Option<Latency> {
 /// Keys with the commit times, in microseconds, of the rows that carry them.
 async fn read(url: &str, table: &str, key: &str) -> anyhow::Result<HashMap<String, Vec<Option<i64>>>> {
     let mut connection = PgConnection::connect(url).await?;
-    let tracked: String = sqlx::query_scalar("show track_commit_timestamp").fetch_one(&mut connection).await?;
+    let tracked: String =
+        sqlx::query_scalar("show track_commit_timestamp").fetch_one(&mut connection).await?;
     let time = match tracked.as_str() {
         "on" => "(extract(epoch from pg_xact_commit_timestamp(xmin)) * 1000000)::bigint",
         _ => "null::bigint",
@@ -129,7 +130,12 @@ impl fmt::Display for Verdict {
         )?;
         if let Some(Latency { p50, p99 }) = self.latency {
             let milliseconds = |duration: Duration| duration.as_secs_f64() * 1_000.0;
-            write!(f, "; commit to timeline p50 {:.1} ms, p99 {:.1} ms", milliseconds(p50), milliseconds(p99))?;
+            write!(
+                f,
+                "; commit to timeline p50 {:.1} ms, p99 {:.1} ms",
+                milliseconds(p50),
+                milliseconds(p99)
+            )?;
         }
         if !self.examples.is_empty() {
             write!(f, "; for example {:?}", self.examples)?;

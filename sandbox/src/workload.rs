@@ -55,9 +55,13 @@ enum Actor {
 type Share = (u32, &'static [&'static str], &'static str, Actor, fn(&mut StdRng) -> Value);
 
 const SHARES: &[Share] = &[
-    (220, &["session.create"], "success", Actor::User, |rng| {
-        json!({"type": pick(rng, &["standard", "remember_me", "mfa_pending"]), "ip": ip(rng)})
-    }),
+    (
+        220,
+        &["session.create"],
+        "success",
+        Actor::User,
+        |rng| json!({"type": pick(rng, &["standard", "remember_me", "mfa_pending"]), "ip": ip(rng)}),
+    ),
     (140, &["auth.login.success"], "success", Actor::User, |rng| {
         if rng.random_ratio(1, 50) {
             json!({"method": "password", "hash_upgraded": true})
@@ -65,9 +69,13 @@ const SHARES: &[Share] = &[
             json!({"method": "password"})
         }
     }),
-    (120, &["api.jwt_refresh"], "success", Actor::User, |rng| {
-        json!({"family": rng.random::<u64>(), "client": pick(rng, &["ios", "android", "web"])})
-    }),
+    (
+        120,
+        &["api.jwt_refresh"],
+        "success",
+        Actor::User,
+        |rng| json!({"family": rng.random::<u64>(), "client": pick(rng, &["ios", "android", "web"])}),
+    ),
     (90, &["auth.login.failure"], "failure", Actor::Nobody(40), |rng| {
         if rng.random_ratio(1, 20) {
             json!({"reason": "sso_required", "organization_id": uuid(rng)})
@@ -75,31 +83,78 @@ const SHARES: &[Share] = &[
             json!({"reason": "invalid_credentials"})
         }
     }),
-    (60, &["security.invalid_credentials"], "failure", Actor::User, |rng| json!({"attempts": rng.random_range(1..9)})),
-    (70, &["api.token_verify.failure"], "failure", Actor::Nobody(70), |rng| {
-        json!({"reason": pick(rng, &["unknown", "revoked", "expired"])})
-    }),
+    (
+        60,
+        &["security.invalid_credentials"],
+        "failure",
+        Actor::User,
+        |rng| json!({"attempts": rng.random_range(1..9)}),
+    ),
+    (
+        70,
+        &["api.token_verify.failure"],
+        "failure",
+        Actor::Nobody(70),
+        |rng| json!({"reason": pick(rng, &["unknown", "revoked", "expired"])}),
+    ),
     (60, &["session.delete", "auth.logout"], "success", Actor::User, |_| json!({})),
-    (60, &["mfa.verify.success"], "success", Actor::User, |rng| json!({"method": pick(rng, &["totp", "passkey"])})),
+    (
+        60,
+        &["mfa.verify.success"],
+        "success",
+        Actor::User,
+        |rng| json!({"method": pick(rng, &["totp", "passkey"])}),
+    ),
     (20, &["mfa.verify.failure"], "failure", Actor::User, |rng| json!({"attempts": rng.random_range(1..5)})),
-    (40, &["oauth.authorize", "oauth.callback.success", "oauth.login_via_oauth"], "success", Actor::Nobody(30), |rng| {
-        json!({"provider": pick(rng, &["github", "google", "okta"])})
-    }),
-    (20, &["auth.register.success", "auth.confirmation_verify.success"], "success", Actor::User, |_| {
-        json!({"method": "link"})
-    }),
-    (20, &["auth.password_reset_request", "auth.password_reset_complete", "auth.magic_link_request"], "success",
-        Actor::User, |_| json!({})),
-    (10, &["account.password_change", "mfa.enroll.success", "mfa.disable", "oauth.link"], "success", Actor::User,
-        |rng| json!({"note": text(rng, 0..120)})),
-    (10, &["admin.impersonation.start", "admin.impersonation.stop"], "success", Actor::Operator, |rng| {
-        json!({"reason": text(rng, 10..160)})
-    }),
-    (10, &["organization.member_remove", "organization.invitation.accepted"], "success", Actor::User, |rng| {
-        json!({"organization_id": uuid(rng), "role": "member"})
-    }),
-    (5, &["security.lockout", "mfa.lockout", "security.suspicious_login", "api.jwt_refresh_reuse"], "failure",
-        Actor::User, |rng| json!({"details": text(rng, 40..260)})),
+    (
+        40,
+        &["oauth.authorize", "oauth.callback.success", "oauth.login_via_oauth"],
+        "success",
+        Actor::Nobody(30),
+        |rng| json!({"provider": pick(rng, &["github", "google", "okta"])}),
+    ),
+    (
+        20,
+        &["auth.register.success", "auth.confirmation_verify.success"],
+        "success",
+        Actor::User,
+        |_| json!({"method": "link"}),
+    ),
+    (
+        20,
+        &["auth.password_reset_request", "auth.password_reset_complete", "auth.magic_link_request"],
+        "success",
+        Actor::User,
+        |_| json!({}),
+    ),
+    (
+        10,
+        &["account.password_change", "mfa.enroll.success", "mfa.disable", "oauth.link"],
+        "success",
+        Actor::User,
+        |rng| json!({"note": text(rng, 0..120)}),
+    ),
+    (
+        10,
+        &["admin.impersonation.start", "admin.impersonation.stop"],
+        "success",
+        Actor::Operator,
+        |rng| json!({"reason": text(rng, 10..160)}),
+    ),
+    (
+        10,
+        &["organization.member_remove", "organization.invitation.accepted"],
+        "success",
+        Actor::User,
+        |rng| json!({"organization_id": uuid(rng), "role": "member"}),
+    ),
+    (
+        5,
+        &["security.lockout", "mfa.lockout", "security.suspicious_login", "api.jwt_refresh_reuse"],
+        "failure",
+        Actor::User,
+        |rng| json!({"details": text(rng, 40..260)}),
+    ),
     (5, &["session.create", "api.jwt_refresh"], "error", Actor::Nobody(50), |_| json!({})),
     (40, &["billing.subscription.upgraded", "billing.subscription.created"], "success", Actor::User, |rng| {
         // Mostly small, with a tail up to the library's limit of 8,192 bytes.
@@ -133,7 +188,8 @@ impl Workload {
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
         // The organizations do not depend on the seed: several writers share them.
-        let organizations = (1..=5).map(|n| Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0F00 | n)).collect();
+        let organizations =
+            (1..=5).map(|n| Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0F00 | n)).collect();
         let users = (0..500).map(|_| uuid(&mut rng)).collect();
         Self { rng, organizations, users, burst: 0 }
     }
@@ -149,7 +205,10 @@ impl Workload {
             self.burst -= 1;
             let address = format!("203.0.113.{}", self.rng.random_range(1..4));
             let sprayed = json!({"reason": "invalid_credentials"});
-            return AuditRow { ip_address: Some(address), ..self.build("auth.login.failure", "failure", Actor::Nobody(90), sprayed) };
+            return AuditRow {
+                ip_address: Some(address),
+                ..self.build("auth.login.failure", "failure", Actor::Nobody(90), sprayed)
+            };
         }
         let total: u32 = SHARES.iter().map(|share| share.0).sum();
         let mut ticket = self.rng.random_range(0..total);
@@ -172,9 +231,8 @@ impl Workload {
         let user = *pick(rng, &self.users);
         let now = OffsetDateTime::now_utc();
         let (actor_id, actor_type) = match actor {
-            Actor::User => (Some(user), "user"),
             Actor::Nobody(share) if rng.random_range(0..100) < share => (None, "user"),
-            Actor::Nobody(_) => (Some(user), "user"),
+            Actor::User | Actor::Nobody(_) => (Some(user), "user"),
             Actor::Operator => (Some(*pick(rng, &self.users)), "admin"),
         };
         AuditRow {
@@ -243,8 +301,18 @@ fn ip(rng: &mut StdRng) -> String {
 
 /// Words in several scripts; multi-byte text is where lengths go wrong.
 fn text(rng: &mut StdRng, length: std::ops::Range<usize>) -> String {
-    const WORDS: &[&str] =
-        &["Mozilla/5.0", "Safari", "support", "ticket", "Zürich", "東京", "مرحبا", "🔐", "quote\"", "back\\slash"];
+    const WORDS: &[&str] = &[
+        "Mozilla/5.0",
+        "Safari",
+        "support",
+        "ticket",
+        "Zürich",
+        "東京",
+        "مرحبا",
+        "🔐",
+        "quote\"",
+        "back\\slash",
+    ];
     let length = rng.random_range(length);
     let mut text = String::new();
     while text.chars().count() < length {
@@ -286,7 +354,9 @@ mod tests {
         assert!(rows.iter().any(|row| row.actor_id.is_none()));
         assert!(rows.iter().any(|row| row.outcome == "error"));
         assert!(rows.iter().any(|row| row.metadata.to_string().len() > 2_000));
-        assert!(rows.iter().all(|row| row.user_agent.as_ref().is_none_or(|text| text.chars().count() <= 512)));
+        assert!(
+            rows.iter().all(|row| row.user_agent.as_ref().is_none_or(|text| text.chars().count() <= 512))
+        );
         let unorganized = rows.iter().filter(|row| row.organization_id.is_none()).count();
         assert!((400..=600).contains(&share(unorganized, rows.len())));
     }

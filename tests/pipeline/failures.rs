@@ -120,13 +120,12 @@ async fn a_retry_that_is_not_due_waits_out_the_rest_of_its_delay() -> anyhow::Re
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&[row.id]).await?;
-    let early: bool = sqlx::query_scalar(
-        "select clock_timestamp() < next_attempt_at from outbox.failures where ref = $1",
-    )
-    .bind(row.id.to_string())
-    .fetch_optional(&mut source)
-    .await?
-    .unwrap_or(false);
+    let early: bool =
+        sqlx::query_scalar("select clock_timestamp() < next_attempt_at from outbox.failures where ref = $1")
+            .bind(row.id.to_string())
+            .fetch_optional(&mut source)
+            .await?
+            .unwrap_or(false);
     assert!(!early, "it arrived before it was due");
     wait::until_some("the failure row to go with the delivery", DEADLINE, async || {
         Ok(pipeline.failures().await?.is_empty().then_some(()))

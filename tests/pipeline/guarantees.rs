@@ -102,17 +102,18 @@ async fn copy_raw_sql_and_multi_row_inserts_arrive() -> anyhow::Result<()> {
     let mut application = pipeline.source.connect().await?;
     let columns = "(id, occurred_at, action, outcome, inserted_at)";
     let mut ids: Vec<Uuid> = (0..3).map(|_| Uuid::new_v4()).collect();
-    let mut copy =
-        application.copy_in_raw(&format!("copy audit_events {columns} from stdin")).await?;
+    let mut copy = application.copy_in_raw(&format!("copy audit_events {columns} from stdin")).await?;
     for id in &ids {
-        copy.send(format!("{id}\t2026-01-01 00:00:00\tcopy.row\tsuccess\t2026-01-01 00:00:00\n").as_bytes()).await?;
+        copy.send(format!("{id}\t2026-01-01 00:00:00\tcopy.row\tsuccess\t2026-01-01 00:00:00\n").as_bytes())
+            .await?;
     }
     copy.finish().await?;
     let statement = format!(
         "insert into audit_events {columns}
          select gen_random_uuid(), now(), 'raw.sql', 'success', now() from generate_series(1, 20) returning id"
     );
-    let more: Vec<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut application).await?;
+    let more: Vec<Uuid> =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_all(&mut application).await?;
     ids.extend(more);
     pipeline.arrive(&ids).await
 }
@@ -273,8 +274,13 @@ async fn processes_killed_at_random_under_load_lose_and_repeat_nothing() -> anyh
     let pipeline = Pipeline::new().await?;
     let mut publishers = [pipeline.publisher()?, pipeline.publisher()?];
     let mut consumers = [pipeline.consumer()?, pipeline.consumer()?];
-    let load =
-        Load { url: pipeline.source.url.clone(), table: audit_events(), writers: 4, rate: Some(800), seed: 12 };
+    let load = Load {
+        url: pipeline.source.url.clone(),
+        table: audit_events(),
+        writers: 4,
+        rate: Some(800),
+        seed: 12,
+    };
     let writing =
         tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });
     let mut projected = 0;

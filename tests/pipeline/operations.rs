@@ -26,7 +26,7 @@ async fn both_services_answer_health_readiness_and_metrics() -> anyhow::Result<(
         .replacen("listen = \"off\"", &format!("listen = \"127.0.0.1:{publisher_port}\""), 1)
         .replacen("listen = \"off\"", &format!("listen = \"127.0.0.1:{consumer_port}\""), 1);
     std::fs::write(&config, text)?;
-    let _publisher = pipeline.publisher()?;
+    let publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
     let row = AuditRow::sample("test.row");
     pipeline.commit(std::slice::from_ref(&row)).await?;
@@ -38,18 +38,20 @@ async fn both_services_answer_health_readiness_and_metrics() -> anyhow::Result<(
         assert_eq!(serde_json::from_str::<Value>(&body)?["ready"], true);
     }
     wait::until("the counters to show the event", DEADLINE, || {
-        let published = get(publisher_port, "/metrics").unwrap().1;
+        let relayed = get(publisher_port, "/metrics").unwrap().1;
         let forwarded = get(consumer_port, "/metrics").unwrap().1;
-        published.contains("audit_relay_entries_total{reader=\"jetstream\"} 1")
-            && forwarded.contains("audit_forward_events_total{forwarder=\"timeline\",verdict=\"delivered\"} 1")
+        relayed.contains("audit_relay_entries_total{reader=\"jetstream\"} 1")
+            && forwarded
+                .contains("audit_forward_events_total{forwarder=\"timeline\",verdict=\"delivered\"} 1")
     })?;
 
     // Readiness is progress: without the trigger nothing new would ever arrive.
     pipeline.source.connect().await?.execute("drop trigger outbox_capture on audit_events").await?;
-    drop(_publisher);
-    let _publisher = pipeline.publisher()?;
+    drop(publisher);
+    let _unready = pipeline.publisher()?;
     wait::until("the publisher to be unready", DEADLINE, || {
-        get(publisher_port, "/readyz").is_some_and(|(status, body)| status == 503 && body.contains("publisher attach"))
+        get(publisher_port, "/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains("publisher attach"))
     })?;
     Ok(())
 }

@@ -11,7 +11,8 @@ use sqlx::Executor as _;
 use time::macros::datetime;
 
 async fn project_golden(profile: &str) -> anyhow::Result<(Pipeline, Vec<AuditRow>)> {
-    let settings = format!("[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\nprofile = \"{profile}\"");
+    let settings =
+        format!("[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\nprofile = \"{profile}\"");
     let pipeline = Pipeline::with_settings(&settings).await?;
     let mut connection = pipeline.source.connect().await?;
     audit::insert_organizations(&mut connection, &audit_events(), &golden::ORGANIZATIONS).await?;
@@ -25,7 +26,8 @@ async fn project_golden(profile: &str) -> anyhow::Result<(Pipeline, Vec<AuditRow
 
 async fn statuses(pipeline: &Pipeline) -> anyhow::Result<Value> {
     let mut connection = pipeline.timeline.connect().await?;
-    let counts = "select jsonb_object_agg(status, n) from (select status, count(*) n from audit_actions group by 1) s";
+    let counts =
+        "select jsonb_object_agg(status, n) from (select status, count(*) n from audit_actions group by 1) s";
     Ok(sqlx::query_scalar(counts).fetch_one(&mut connection).await?)
 }
 
@@ -85,7 +87,8 @@ async fn the_time_is_kept_to_the_microsecond_whatever_the_sessions_time_zone() -
     let mut ids = Vec::new();
     for zone in ["UTC", "America/St_Johns", "Asia/Kathmandu", "Pacific/Kiritimati"] {
         application.execute(sqlx::AssertSqlSafe(format!("set time zone '{zone}'"))).await?;
-        let row = AuditRow { occurred_at: datetime!(2026-03-29 01:30:00.123457 UTC), ..AuditRow::sample("a.b") };
+        let row =
+            AuditRow { occurred_at: datetime!(2026-03-29 01:30:00.123457 UTC), ..AuditRow::sample("a.b") };
         audit::insert(&mut application, &audit_events(), std::slice::from_ref(&row)).await?;
         ids.push(row.id);
     }
@@ -143,8 +146,7 @@ async fn anything_a_column_can_hold_arrives() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_source_of_another_shape_is_carried_too() -> anyhow::Result<()> {
-    let pipeline =
-        Pipeline::with_settings("[source]\ntable = \"Auth Data.audit-events\"").await?;
+    let pipeline = Pipeline::with_settings("[source]\ntable = \"Auth Data.audit-events\"").await?;
     let mut application = pipeline.source.connect().await?;
     application
         .execute(

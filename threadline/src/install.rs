@@ -17,7 +17,8 @@ pub async fn install(connection: &mut PgConnection, schema: &StorageSchema) -> R
         "create schema if not exists \"{schema}\"; set search_path to \"{schema}\"; set statement_timeout = 0"
     );
     connection.execute(sqlx::AssertSqlSafe(prepare)).await?;
-    let result = migrations.run(&mut *connection).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)));
+    let result =
+        migrations.run(&mut *connection).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)));
     connection.execute("reset search_path; reset statement_timeout").await?;
     result
 }

@@ -77,9 +77,12 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         // The driver's message names host and port, never the password.
-        let mut connection =
-            PgConnection::connect(&url).await.context("cannot connect to the timeline database (threadline.url)")?;
-        install(&mut connection, &schema).await.with_context(|| format!("cannot install into schema {schema}"))?;
+        let mut connection = PgConnection::connect(&url)
+            .await
+            .context("cannot connect to the timeline database (threadline.url)")?;
+        install(&mut connection, &schema)
+            .await
+            .with_context(|| format!("cannot install into schema {schema}"))?;
         connection.close().await?;
         Ok(format!("Threadline's tables are in schema {schema}\n"))
     })

@@ -11,7 +11,9 @@ pub struct StorageSchema(String);
 
 /// Not a storage schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is not a storage schema: expected 1 to 63 letters, digits and underscores, not starting with a digit")]
+#[error(
+    "{0:?} is not a storage schema: expected 1 to 63 letters, digits and underscores, not starting with a digit"
+)]
 pub struct SchemaError(String);
 
 impl StorageSchema {

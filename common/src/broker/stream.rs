@@ -161,7 +161,8 @@ mod tests {
 
     #[test]
     fn a_stream_of_another_source_is_refused() {
-        let foreign = verdict(|found| found.description = Some(format!("{DESCRIPTION}2/app/public.audit_events")));
+        let foreign =
+            verdict(|found| found.description = Some(format!("{DESCRIPTION}2/app/public.audit_events")));
         assert!(foreign.contains("another source"), "{foreign}");
     }
 }

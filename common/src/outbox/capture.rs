@@ -68,7 +68,10 @@ async fn with_lock_retries(
 }
 
 fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(sqlx::error::DatabaseError::code).is_some_and(|code| code == LOCK_TIMEOUT)
+    error
+        .as_database_error()
+        .and_then(sqlx::error::DatabaseError::code)
+        .is_some_and(|code| code == LOCK_TIMEOUT)
 }
 
 /// Whether the trigger is present and enabled on the attached table and each of its partitions.

@@ -23,8 +23,7 @@ use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 /// When the server is away or refuses; nothing is half done, each step is a transaction.
 pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/outbox");
-    let mut migrations = Migrator { ..Migrator::DEFAULT };
-    migrations.migrations = MIGRATIONS.migrations.clone();
+    let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrations.dangerous_set_table_name("outbox.migrations");
     connection.execute("create schema if not exists outbox").await?;
     // Building an index over a long log may take longer than one of our ordinary statements.

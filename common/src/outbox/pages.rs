@@ -69,7 +69,8 @@ impl Pages {
                     // The tail begins at the first id that `s` did not know.
                     let start = Position { xid: self.round.s.xmax(), seq: -1 };
                     let page =
-                        entries::tail(connection, &self.round.t, self.after.max(start), self.page_rows).await?;
+                        entries::tail(connection, &self.round.t, self.after.max(start), self.page_rows)
+                            .await?;
                     self.tail_done = page.len() < self.page_rows;
                     page
                 }

@@ -184,7 +184,11 @@ impl<S: Sink> Relay<S> {
     }
 
     /// Reads round after round until shut down.
-    async fn lead(&mut self, connection: &mut PgConnection, shutdown: &CancellationToken) -> Result<(), RelayError> {
+    async fn lead(
+        &mut self,
+        connection: &mut PgConnection,
+        shutdown: &CancellationToken,
+    ) -> Result<(), RelayError> {
         let identifier = system_identifier(connection).await?;
         // From the database, never from memory: ids that were not flushed before a crash are handed out again.
         let mut head = rounds::head(connection, &self.options.reader, identifier).await?;

@@ -72,7 +72,11 @@ const COLUMNS: &str = "reader, n, s::text, t::text, after_xid::text, after_seq, 
 ///
 /// # Errors
 /// When the server is away.
-pub async fn head(connection: &mut PgConnection, reader: &str, system_identifier: i64) -> Result<Round, sqlx::Error> {
+pub async fn head(
+    connection: &mut PgConnection,
+    reader: &str,
+    system_identifier: i64,
+) -> Result<Round, sqlx::Error> {
     sqlx::query(
         "insert into outbox.rounds (reader, n, s, t, generation, system_identifier)
          select $1, 0, $2::text::pg_snapshot, $2::text::pg_snapshot, 0, $3

@@ -150,8 +150,10 @@ impl Layers {
         let mut variables: Vec<_> = variables.into_iter().collect();
         variables.sort();
         for (name, value) in variables {
-            let well_known = WELL_KNOWN.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
-            let key = well_known.or_else(|| Some(name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".")));
+            let well_known =
+                WELL_KNOWN.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
+            let key =
+                well_known.or_else(|| Some(name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".")));
             if let Some(key) = key {
                 let value = typed(&key, value);
                 self.put(&key, value, Source::Environment(name));
@@ -191,17 +193,20 @@ impl Layers {
     pub fn build(self) -> Result<(Settings, Provenance), SettingsError> {
         let Self { values, provenance, unplaced } = self;
         if let Some(key) = unplaced.into_iter().next() {
-            return Err(SettingsError::Key { from: provenance.of(&key), key, message: "no such key".to_owned() });
+            return Err(SettingsError::Key {
+                from: provenance.of(&key),
+                key,
+                message: "no such key".to_owned(),
+            });
         }
-        let settings: Settings =
-            serde_path_to_error::deserialize(Value::Table(values)).map_err(|error| {
-                let key = error.path().to_string();
-                SettingsError::Key {
-                    from: provenance.of(&key),
-                    message: error.into_inner().message().to_owned(),
-                    key,
-                }
-            })?;
+        let settings: Settings = serde_path_to_error::deserialize(Value::Table(values)).map_err(|error| {
+            let key = error.path().to_string();
+            SettingsError::Key {
+                from: provenance.of(&key),
+                message: error.into_inner().message().to_owned(),
+                key,
+            }
+        })?;
         super::validate::validate(&settings).map_err(|(key, message)| SettingsError::Key {
             from: provenance.of(&key),
             key,
@@ -219,17 +224,21 @@ fn place(table: &mut Table, path: &[&str], value: Value) -> bool {
             table.insert((*last).to_owned(), value);
             true
         }
-        [head, rest @ ..] => match table.entry((*head).to_owned()).or_insert_with(|| Value::Table(Table::new())) {
-            Value::Table(next) => place(next, rest, value),
-            Value::Array(items) => match rest {
-                [index, rest @ ..] => match index.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
-                    Some(Value::Table(item)) => place(item, rest, value),
-                    _ => false,
+        [head, rest @ ..] => {
+            match table.entry((*head).to_owned()).or_insert_with(|| Value::Table(Table::new())) {
+                Value::Table(next) => place(next, rest, value),
+                Value::Array(items) => match rest {
+                    [index, rest @ ..] => {
+                        match index.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
+                            Some(Value::Table(item)) => place(item, rest, value),
+                            _ => false,
+                        }
+                    }
+                    [] => false,
                 },
-                [] => false,
-            },
-            _ => false,
-        },
+                _ => false,
+            }
+        }
     }
 }
 
@@ -280,7 +289,10 @@ mod tests {
         let message = refusal("[publisher]\npage_sise = 1", &[], &[]);
         assert!(message.starts_with("publisher.page_sise from audit.toml: unknown field"), "{message}");
         let message = refusal("", &[("AUDIT__PUBLISHR__WINDOW", "1")], &[]);
-        assert!(message.starts_with("publishr from the environment variable AUDIT__PUBLISHR__WINDOW"), "{message}");
+        assert!(
+            message.starts_with("publishr from the environment variable AUDIT__PUBLISHR__WINDOW"),
+            "{message}"
+        );
         let message = refusal("", &[], &["consumer.wrokers=1"]);
         assert!(message.starts_with("consumer.wrokers from --set"), "{message}");
     }

@@ -15,8 +15,8 @@ pub use cli::{ConfigCommand, SettingsArgs};
 pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
 pub use sections::{
-    BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat, LogSettings,
-    PublisherSettings, SourceSettings, ThreadlineSettings,
+    BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
+    LogSettings, PublisherSettings, SourceSettings, ThreadlineSettings,
 };
 pub use url::ConnectionUrl;
 

@@ -68,13 +68,20 @@ mod tests {
     fn what_is_printed_names_sources_and_hides_secrets() {
         let file = "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\nurl = \"https://u:hunter2@siem/in\"\nsecret = \"hunter2\"";
         let variables = [("SOURCE_DATABASE_URL".to_owned(), "postgres://app:hunter2@db/prod".to_owned())];
-        let (settings, provenance) =
-            Layers::default().text(file, "audit.toml").expect("TOML").environment(variables).build().expect("valid");
+        let (settings, provenance) = Layers::default()
+            .text(file, "audit.toml")
+            .expect("TOML")
+            .environment(variables)
+            .build()
+            .expect("valid");
         let text = render(&settings, &provenance);
         assert!(!text.contains("hunter2"), "{text}");
-        assert!(text.contains(
-            "url = \"postgres://app:***@db/prod\" # the environment variable SOURCE_DATABASE_URL"
-        ), "{text}");
+        assert!(
+            text.contains(
+                "url = \"postgres://app:***@db/prod\" # the environment variable SOURCE_DATABASE_URL"
+            ),
+            "{text}"
+        );
         assert!(text.contains("page_rows = 1000 # the default"), "{text}");
         assert!(text.contains("kind = \"webhook\" # audit.toml"), "{text}");
     }

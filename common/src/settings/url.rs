@@ -80,7 +80,9 @@ impl<'de> Deserialize<'de> for ConnectionUrl {
             Ok(Self::new(text))
         } else {
             // The text itself may be a secret with a typing error around it.
-            Err(serde::de::Error::custom("not a URL such as postgres://user@host/database or nats://host:4222"))
+            Err(serde::de::Error::custom(
+                "not a URL such as postgres://user@host/database or nats://host:4222",
+            ))
         }
     }
 }

@@ -60,7 +60,12 @@ fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {
     Err((key.to_owned(), message.into()))
 }
 
-fn number<T: PartialOrd + std::fmt::Display>(key: &str, value: T, least: T, most: T) -> Result<(), Refusal> {
+fn number<T: Copy + PartialOrd + std::fmt::Display>(
+    key: &str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), Refusal> {
     if (&least..=&most).contains(&&value) {
         return Ok(());
     }

@@ -1,5 +1,7 @@
 //! Every metric and every event name. `docs/metrics.md` lists the same; a test compares.
 
+use std::fmt::Write as _;
+
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
 /// What kind of metric a name is.
@@ -105,7 +107,7 @@ pub fn markdown() -> String {
     let mut table = "| metric | kind | labels | meaning |\n|---|---|---|---|\n".to_owned();
     for Metric { name, kind, labels, help } in ALL {
         let kind = format!("{kind:?}").to_lowercase();
-        table += &format!("| `{name}` | {kind} | {labels} | {help} |\n");
+        let _ = writeln!(table, "| `{name}` | {kind} | {labels} | {help} |");
     }
     table
 }

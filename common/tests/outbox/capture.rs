@@ -21,7 +21,8 @@ async fn copy_multi_row_inserts_and_raw_sql_are_captured() -> anyhow::Result<()>
         .copy_in_raw("copy audit_events (id, occurred_at, action, outcome, inserted_at) from stdin")
         .await?;
     for _ in 0..250 {
-        let row = format!("{}\t2026-01-01 00:00:00\tcopy.row\tsuccess\t2026-01-01 00:00:00\n", Uuid::new_v4());
+        let row =
+            format!("{}\t2026-01-01 00:00:00\tcopy.row\tsuccess\t2026-01-01 00:00:00\n", Uuid::new_v4());
         copy.send(row.as_bytes()).await?;
     }
     copy.finish().await?;
@@ -70,7 +71,9 @@ async fn partitions_present_and_future_are_captured() -> anyhow::Result<()> {
     outbox::migrate(&mut connection).await?;
     capture::attach(&mut connection, &audit_events()).await?;
     connection
-        .execute("create table p2027 partition of audit_events for values from ('2027-01-01') to ('2028-01-01')")
+        .execute(
+            "create table p2027 partition of audit_events for values from ('2027-01-01') to ('2028-01-01')",
+        )
         .await?;
     connection
         .execute(
@@ -102,7 +105,9 @@ async fn a_table_in_a_quoted_schema_without_organization_columns_is_captured() -
     outbox::migrate(&mut connection).await?;
     capture::attach(&mut connection, &"Auth Data.audit-events".parse()?).await?;
     connection
-        .execute(r#"insert into "Auth Data"."audit-events" values (gen_random_uuid(), '2026-01-01 12:00:00')"#)
+        .execute(
+            r#"insert into "Auth Data"."audit-events" values (gen_random_uuid(), '2026-01-01 12:00:00')"#,
+        )
         .await?;
     assert_eq!(read_all(&mut connection, 10).await?.len(), 1);
     Ok(())
@@ -130,7 +135,10 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
     let mut refusals = Vec::new();
     for table in ["no_id", "wrong_id", "no_time", "a_view", "parent", "child", "part", "absent"] {
         let error = capture::attach(&mut connection, &table.parse()?).await.expect_err(table);
-        refusals.push(format!("{table}: {}", error.as_database_error().map_or(String::new(), |e| e.message().into())));
+        refusals.push(format!(
+            "{table}: {}",
+            error.as_database_error().map_or(String::new(), |e| e.message().into())
+        ));
     }
     capture::attach(&mut connection, &"good".parse()?).await?;
     capture::attach(&mut connection, &"good".parse()?).await?;
@@ -182,7 +190,9 @@ async fn the_application_needs_no_rights_on_the_outbox_and_gets_none() -> anyhow
 async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> anyhow::Result<()> {
     let database = source_database().await?;
     let mut connection = database.connect().await?;
-    for time in ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "12026-01-01", "2026-05-15 12:00:00.123457"] {
+    for time in
+        ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "12026-01-01", "2026-05-15 12:00:00.123457"]
+    {
         sqlx::query(
             "insert into audit_events (id, occurred_at, action, outcome, inserted_at)
              values (gen_random_uuid(), $1::text::timestamp, 'a.b', 'success', now())",
@@ -193,7 +203,9 @@ async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> a
     }
     let identifier = outbox::system_identifier(&mut connection).await?;
     let head = outbox::rounds::head(&mut connection, "edge", identifier).await?;
-    let outbox::rounds::Opened::Round(round) = outbox::rounds::open(&mut connection, &head, None, false).await? else {
+    let outbox::rounds::Opened::Round(round) =
+        outbox::rounds::open(&mut connection, &head, None, false).await?
+    else {
         panic!("five rows are unread");
     };
     let page = outbox::pages::Pages::new(round, 10).next(&mut connection).await?;
@@ -234,7 +246,11 @@ async fn attach_gives_way_to_a_busy_table_and_tries_again() -> anyhow::Result<()
     application.execute("begin; lock table audit_events in row exclusive mode").await?;
     let attach = tokio::spawn({
         let database = database.clone();
-        async move { capture::attach(&mut database.connect().await?, &audit_events()).await.map_err(anyhow::Error::from) }
+        async move {
+            capture::attach(&mut database.connect().await?, &audit_events())
+                .await
+                .map_err(anyhow::Error::from)
+        }
     });
     sandbox::wait::until_some("attach to queue for the lock", std::time::Duration::from_secs(10), async || {
         let waits: bool = sqlx::query_scalar("select exists (select from pg_locks where not granted and relation = 'audit_events'::regclass)")
@@ -245,9 +261,11 @@ async fn attach_gives_way_to_a_busy_table_and_tries_again() -> anyhow::Result<()
     .await?;
     // Behind a queued lock everybody waits; ours gives up after two seconds at most.
     sandbox::wait::until_some("attach to give way", std::time::Duration::from_secs(10), async || {
-        let waits: bool = sqlx::query_scalar("select exists (select from pg_locks where not granted and relation = 'audit_events'::regclass)")
-            .fetch_one(&mut connection)
-            .await?;
+        let waits: bool = sqlx::query_scalar(
+            "select exists (select from pg_locks where not granted and relation = 'audit_events'::regclass)",
+        )
+        .fetch_one(&mut connection)
+        .await?;
         Ok((!waits).then_some(()))
     })
     .await?;

@@ -23,7 +23,10 @@ enum Step {
     Prepare(usize),
     Decide(bool),
     /// Reads, and crashes after so many pages.
-    Read { page_rows: usize, pages_max: usize },
+    Read {
+        page_rows: usize,
+        pages_max: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -45,9 +48,7 @@ fn any_history_is_read_completely_and_nothing_else_is() {
     let config = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
     TestRunner::new(config)
         .run(&vec(step(), 1..60), |history| {
-            runtime
-                .block_on(play(&history))
-                .map_err(|error| TestCaseError::fail(format!("{error:#}")))
+            runtime.block_on(play(&history)).map_err(|error| TestCaseError::fail(format!("{error:#}")))
         })
         .unwrap();
 }

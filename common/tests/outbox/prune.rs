@@ -26,7 +26,8 @@ async fn only_what_has_been_read_and_is_old_enough_is_pruned() -> anyhow::Result
     insert(&mut connection, 5).await?;
 
     assert_eq!(prune::horizon(&mut connection, None, Duration::from_secs(3_600)).await?, None);
-    let horizon = prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("ten rows have been read");
+    let horizon =
+        prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("ten rows have been read");
     while prune::batch(&mut connection, horizon).await? > 0 {}
     assert_eq!(entries(&mut connection).await?, 5);
     assert_eq!(read_all(&mut connection, 3).await?.len(), 5);
@@ -44,7 +45,8 @@ async fn a_reader_that_lags_holds_the_log() -> anyhow::Result<()> {
     rounds::head(&mut connection, "slow", identifier).await?;
     insert(&mut connection, 10).await?;
     read_all(&mut connection, 3).await?;
-    let horizon = prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("both readers have a round");
+    let horizon =
+        prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("both readers have a round");
     assert_eq!(prune::batch(&mut connection, horizon).await?, 0);
     assert_eq!(entries(&mut connection).await?, 10);
     Ok(())
@@ -58,9 +60,13 @@ async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow:
     let at = |sequence| StreamPosition { created: datetime!(2026-01-01 00:00 UTC), sequence };
     let head = rounds::head(&mut connection, READER, identifier).await?;
     insert(&mut connection, 10).await?;
-    let Opened::Round(first) = rounds::open(&mut connection, &head, None, false).await? else { panic!("unread") };
+    let Opened::Round(first) = rounds::open(&mut connection, &head, None, false).await? else {
+        panic!("unread")
+    };
     insert(&mut connection, 1).await?;
-    let Opened::Round(_) = rounds::open(&mut connection, &first, Some(at(10)), false).await? else { panic!("unread") };
+    let Opened::Round(_) = rounds::open(&mut connection, &first, Some(at(10)), false).await? else {
+        panic!("unread")
+    };
 
     for (floor, left) in [(Some(at(9)), 11), (None, 11), (Some(at(10)), 1)] {
         if let Some(horizon) = prune::horizon(&mut connection, floor, Duration::ZERO).await? {
@@ -90,7 +96,8 @@ async fn rounds_behind_the_head_are_thinned_to_one_a_minute() -> anyhow::Result<
     assert_eq!(thinned, 294);
     assert_eq!(rounds::thin(&mut connection, "test", Duration::from_secs(86_400), 10_000).await?, 0);
     rounds::thin(&mut connection, "test", Duration::from_secs(60), 10_000).await?;
-    let left: i64 = sqlx::query_scalar("select count(*) from outbox.rounds").fetch_one(&mut connection).await?;
+    let left: i64 =
+        sqlx::query_scalar("select count(*) from outbox.rounds").fetch_one(&mut connection).await?;
     assert_eq!(left, 1, "older than asked for: only the head stays");
     Ok(())
 }

@@ -12,7 +12,11 @@ pub(crate) const READER: &str = "test";
 
 /// Everything unread, in bounded pages; stops after `pages_max` pages, as a crash would. Answers the ids in the order
 /// in which they were handed over.
-pub(crate) async fn read(connection: &mut PgConnection, page_rows: usize, pages_max: usize) -> anyhow::Result<Vec<Uuid>> {
+pub(crate) async fn read(
+    connection: &mut PgConnection,
+    page_rows: usize,
+    pages_max: usize,
+) -> anyhow::Result<Vec<Uuid>> {
     let identifier = system_identifier(connection).await?;
     let mut head = rounds::head(connection, READER, identifier).await?;
     let mut ids = Vec::new();
@@ -29,7 +33,11 @@ pub(crate) async fn read(connection: &mut PgConnection, page_rows: usize, pages_
                 if page.is_empty() {
                     break;
                 }
-                assert!(page.len() <= page_rows, "a page of {} rows, at most {page_rows} asked for", page.len());
+                assert!(
+                    page.len() <= page_rows,
+                    "a page of {} rows, at most {page_rows} asked for",
+                    page.len()
+                );
                 ids.extend(page.into_iter().map(|entry| entry.audit_event_id.expect("captured")));
             }
         }

@@ -105,7 +105,11 @@ async fn a_realistic_load_is_handed_over_completely_and_in_order() -> anyhow::Re
     memory.await_all(&written.committed).await?;
     relay.stop().await?;
 
-    assert_eq!(sorted(memory.ids()), sorted(written.committed), "each once, and nothing that was rolled back");
+    assert_eq!(
+        sorted(memory.ids()),
+        sorted(written.committed),
+        "each once, and nothing that was rolled back"
+    );
     assert!(!written.rolled_back.is_empty());
     let entries = memory.0.lock().unwrap();
     for xid in entries.iter().map(|entry| entry.position.xid) {
@@ -200,7 +204,11 @@ async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::R
     #[derive(Clone)]
     struct Stopping(Memory, CancellationToken);
     impl Sink for Stopping {
-        async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<StreamPosition>, SinkError> {
+        async fn deliver(
+            &mut self,
+            page: &[Entry],
+            generation: i32,
+        ) -> Result<Option<StreamPosition>, SinkError> {
             self.1.cancel();
             self.0.deliver(page, generation).await
         }

@@ -38,7 +38,10 @@ impl Configured for Noop {
 }
 
 impl Forwarder for Noop {
-    fn forward<'a>(&'a mut self, events: &'a [AuditEvent]) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+    fn forward<'a>(
+        &'a mut self,
+        events: &'a [AuditEvent],
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
         let verdicts = vec![Verdict::Delivered; events.len()];
         Box::pin(async { Ok(verdicts) })
     }

@@ -58,7 +58,9 @@ impl Kind for Threadline {
         let options: Options = forwarder::options(forwarder)?;
         let refuse = |message: String| ConfigureError::new(forwarder, message);
         let url = options.url.or_else(|| settings.threadline.url.clone()).ok_or_else(|| {
-            refuse("no timeline database: set threadline.url, THREADLINE_DATABASE_URL, or url here".to_owned())
+            refuse(
+                "no timeline database: set threadline.url, THREADLINE_DATABASE_URL, or url here".to_owned(),
+            )
         })?;
         let schema = options.schema.as_deref().unwrap_or(&settings.threadline.schema);
         let schema = schema.parse().map_err(|error| refuse(format!("schema: {error}")))?;
@@ -98,7 +100,10 @@ struct Worker {
 }
 
 impl Forwarder for Worker {
-    fn forward<'a>(&'a mut self, events: &'a [AuditEvent]) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+    fn forward<'a>(
+        &'a mut self,
+        events: &'a [AuditEvent],
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
         self.project(events).boxed()
     }
 }
@@ -116,7 +121,10 @@ impl Worker {
         };
         let inserted = insert(&mut connection, &self.timeline.schema, &actions).await?;
         self.connection = Some(connection);
-        Ok(mapped.into_iter().map(|action| action.map_or_else(|verdict| verdict, |action| judge(&action, &inserted))).collect())
+        Ok(mapped
+            .into_iter()
+            .map(|action| action.map_or_else(|verdict| verdict, |action| judge(&action, &inserted)))
+            .collect())
     }
 }
 
@@ -142,7 +150,10 @@ async fn insert(
 fn judge(action: &AuditAction, inserted: &Inserted) -> Verdict {
     // Nearly always empty: looked through, not indexed.
     if inserted.conflicting.contains(&action.id) {
-        return Verdict::Cancel(Reason::IdConflict, "the timeline holds another action under this id".to_owned());
+        return Verdict::Cancel(
+            Reason::IdConflict,
+            "the timeline holds another action under this id".to_owned(),
+        );
     }
     if inserted.present.contains(&action.id) { Verdict::Present } else { Verdict::Delivered }
 }

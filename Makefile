@@ -1,0 +1,36 @@
+# The only door. `make help` lists what there is.
+SHELL := /bin/sh
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check fix servers clean
+
+help: ## Lists the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# SERVERS=docker uses a running Docker engine; SOURCE_DATABASE_URL, THREADLINE_DATABASE_URL and NATS_URL, where set,
+# name servers to use instead of private ones. DEMO_KEEP=1 leaves everything running until Ctrl-C.
+demo: servers ## Runs the whole pipeline on private servers and ends with a verdict.
+	@$(CARGO) build --quiet --release --workspace --bins
+	@./scripts/demo
+
+test: servers ## Passes all tests, on private servers that they start, kill and restart.
+	$(CARGO) build --workspace --bins
+	INSTA_UPDATE=no $(CARGO) test --workspace
+
+check: ## Formatting, lints, documentation.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --package consumer --no-default-features --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	./scripts/check-house
+
+fix: ## Formats and applies what clippy can mend by itself.
+	$(CARGO) fmt --all
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty
+
+servers: ## Makes sure that PostgreSQL's and NATS' binaries are there, with apt where they are missing.
+	@./scripts/ensure-servers
+
+clean: ## Removes everything that was built.
+	$(CARGO) clean
