@@ -54,6 +54,9 @@ pub struct Lane {
     pub settings: ConsumerSettings,
     /// Attempts and their waits.
     pub policy: Policy,
+    /// Whose turn it is to pull. All at once, each would take one message out of a trickle, and a batch costs the same
+    /// for one row as for a hundred.
+    pub turn: tokio::sync::Mutex<()>,
 }
 
 impl Lane {
@@ -63,6 +66,10 @@ impl Lane {
         shutdown: &CancellationToken,
     ) -> Result<Vec<Message>, String> {
         let ConsumerSettings { batch_rows, linger, .. } = self.settings;
+        let _turn = tokio::select! {
+            turn = self.turn.lock() => turn,
+            () = shutdown.cancelled() => return Ok(Vec::new()),
+        };
         pull::batch(durable, batch_rows, linger, shutdown).await.map_err(|error| error.to_string())
     }
 

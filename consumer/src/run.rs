@@ -141,6 +141,7 @@ fn lanes(
             stream: stream.clone(),
             settings: settings.consumer.clone(),
             policy: Policy { attempts: settings.consumer.attempts, backoff },
+            turn: tokio::sync::Mutex::default(),
         }));
     }
     Ok(lanes)

@@ -81,8 +81,8 @@ impl Load {
         connection.close().await?;
         let mut writers = JoinSet::new();
         let count = u64::from(self.writers);
-        for writer in 0..count {
-            let share = transactions / count + u64::from(writer < transactions % count);
+        for writer in 0..self.writers {
+            let share = transactions / count + u64::from(u64::from(writer) < transactions % count);
             let (load, tally, stop) = (self.clone(), tally.clone(), stop.clone());
             writers.spawn(async move { load.write(writer, share, tally, stop).await });
         }
@@ -97,17 +97,21 @@ impl Load {
 
     async fn write(
         self,
-        writer: u64,
+        writer: u32,
         share: u64,
         tally: Tally,
         stop: CancellationToken,
     ) -> anyhow::Result<Written> {
         let mut connection = PgConnection::connect(&self.url).await?;
-        let stream = Workload::new(self.seed.wrapping_mul(1_000).wrapping_add(writer));
+        let stream = Workload::new(self.seed.wrapping_mul(1_000).wrapping_add(writer.into()));
         let pace = self
             .rate
             .map(|rate| Duration::from_secs_f64(f64::from(rate).recip()).mul_f64(f64::from(self.writers)));
-        let mut ticker = pace.map(tokio::time::interval);
+        // Spread out: writers that tick together would write in bursts.
+        let offset = pace.map(|pace| pace.mul_f64(f64::from(writer) / f64::from(self.writers)));
+        let mut ticker = pace
+            .zip(offset)
+            .map(|(pace, offset)| tokio::time::interval_at(tokio::time::Instant::now() + offset, pace));
         let mut written = Written::default();
         for transaction in stream.take(usize::try_from(share)?) {
             if let Some(ticker) = &mut ticker {

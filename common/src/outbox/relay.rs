@@ -201,7 +201,6 @@ impl<S: Sink> Relay<S> {
         }
         let mut mark = head.mark;
         let mut finished = head.is_closed();
-        let mut pause = self.options.poll_min;
         let mut read_at = Instant::now();
         loop {
             if !finished {
@@ -215,7 +214,6 @@ impl<S: Sink> Relay<S> {
                     }
                 }
                 finished = true;
-                pause = self.options.poll_min;
                 read_at = Instant::now();
             }
             self.progress.idle();
@@ -243,11 +241,11 @@ impl<S: Sink> Relay<S> {
                     finished = head.is_closed();
                 }
                 Opened::Nothing => {
+                    let pause = pause(read_at.elapsed(), &self.options);
                     tokio::select! {
                         () = shutdown.cancelled() => {}
                         () = tokio::time::sleep(pause) => {}
                     }
-                    pause = (pause * 2).min(self.options.poll_max);
                 }
             }
         }
@@ -292,6 +290,12 @@ impl<S: Sink> Relay<S> {
         }
         Ok(Read::Finished(stored))
     }
+}
+
+/// How long to wait for rows: an eighth of the time there have been none. A row after a quiet time waits by an eighth
+/// of it longer, and a quiet source is looked at ever less often.
+fn pause(quiet: Duration, options: &RelayOptions) -> Duration {
+    (quiet / 8).clamp(options.poll_min, options.poll_max)
 }
 
 /// Another relay is ahead: what is in memory means nothing any more.

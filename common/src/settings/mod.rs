@@ -55,3 +55,43 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use toml::{Table, Value};
+
+    use super::Settings;
+
+    fn leaves(prefix: &str, table: &Table, into: &mut BTreeMap<String, String>) {
+        for (name, value) in table {
+            match value {
+                Value::Table(table) => leaves(&format!("{prefix}{name}."), table, into),
+                Value::Array(_) => {}
+                value => drop(into.insert(format!("{prefix}{name}"), value.to_string())),
+            }
+        }
+    }
+
+    #[test]
+    fn the_documentation_lists_exactly_these_keys_with_their_defaults() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+        let text = std::fs::read_to_string(path).expect("docs/configuration.md");
+        let documented: BTreeMap<String, String> = text
+            .lines()
+            .filter_map(|line| {
+                let (key, rest) = line.strip_prefix("| `")?.split_once("` |")?;
+                let default = rest.split('|').next()?.trim().trim_matches('`');
+                Some((key.to_owned(), default.to_owned()))
+            })
+            .collect();
+        let mut defaults = BTreeMap::new();
+        leaves("", &Table::try_from(Settings::default()).expect("TOML"), &mut defaults);
+        // Optional keys have no default to list.
+        for key in ["source.url", "threadline.url", "broker.url", "broker.credentials_file"] {
+            defaults.insert(key.to_owned(), String::new());
+        }
+        assert_eq!(documented, defaults);
+    }
+}

@@ -1,0 +1,22 @@
+# syntax=docker/dockerfile:1
+# One image with the three binaries of production. Build: docker build -t threadline-pipeline .
+FROM rust:1.95-bookworm AS build
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target \
+    cargo build --locked --profile dist --package publisher --package consumer --package threadline \
+    && install -D --target-directory=/out target/dist/publisher target/dist/consumer target/dist/threadline
+
+FROM debian:bookworm-slim
+# The system's certificates are the trust roots of TLS connections.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends ca-certificates \
+    && rm -rf /var/lib/apt/lists/* \
+    && useradd --system --no-create-home --shell /usr/sbin/nologin pipeline
+COPY --from=build /out/ /usr/local/bin/
+USER pipeline
+WORKDIR /etc/threadline
+# 9464: publisher, 9465: consumer; on loopback unless the settings say otherwise.
+EXPOSE 9464 9465
+CMD ["publisher", "--help"]
