@@ -1,7 +1,7 @@
 //! The vocabulary that publisher and consumer share.
 //!
 //! In reading order: an application commits an [`event`] row; a trigger writes an entry into the [`outbox`] log in
-//! the same transaction; the relay turns the entry into a [`reference`] and hands it to a sink, JetStream
+//! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
 //! [`boot`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`].
 

@@ -9,12 +9,16 @@ use async_nats::jetstream::{
     Message,
     consumer::{Consumer, pull},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::StreamExt as _;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How long one request waits for a first message. Without one the request ends and a new one shows that the
 /// consumer is still there.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
+
+/// How long the rest of a batch may keep those waiting that are in hand already.
+const SILENCE_MAX: Duration = Duration::from_millis(500);
 
 /// Pulls up to `rows` messages; empty when there was none for a while, or at shutdown.
 ///
@@ -41,8 +45,24 @@ pub async fn batch(
         // Waited out here and not by the server: nats-server 2.9 drops a request that expires within milliseconds
         // without a word, and the client then waits five seconds for one.
         tokio::time::sleep(linger).await;
-        let rest = consumer.fetch().max_messages(rows - 1).messages().await?;
-        batch.append(&mut rest.try_collect().await?);
+        if let Err(error) = add_rest(consumer, rows - 1, &mut batch).await {
+            // What is in hand is in hand; the next pull shows whether the broker is there.
+            tracing::debug!(%error, "the rest of a batch could not be pulled");
+        }
     }
     Ok(batch)
+}
+
+/// Adds what is there now, up to `rows`.
+async fn add_rest(
+    consumer: &Consumer<pull::Config>,
+    rows: usize,
+    batch: &mut Vec<Message>,
+) -> Result<(), async_nats::Error> {
+    let mut rest = consumer.fetch().max_messages(rows).messages().await?;
+    // On a connection that has gone silent the request has no end of its own.
+    while let Ok(Some(message)) = timeout(SILENCE_MAX, rest.next()).await {
+        batch.push(message?);
+    }
+    Ok(())
 }

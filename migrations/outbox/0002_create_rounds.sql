@@ -33,7 +33,7 @@ create table outbox.leases (
     expires_at timestamptz not null
 ) with (fillfactor = 50);
 
--- Entries of transactions below `pruned_to` are gone.
+-- Entries of transactions up to `pruned_to` may be gone.
 create table outbox.horizon (
     singleton boolean     not null primary key default true check (singleton),
     pruned_to xid8        not null,

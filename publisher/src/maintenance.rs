@@ -130,7 +130,7 @@ pub async fn prune(
     };
     let mut pruned = 0;
     loop {
-        let batch = prune::batch(connection, horizon).await?;
+        let batch = prune::batch(connection, &horizon).await?;
         if batch == 0 {
             counter!(names::OUTBOX_PRUNED).increment(pruned);
             return Ok(pruned);

@@ -1,6 +1,6 @@
 //! The audit timeline store. It knows nothing of the pipeline that fills it: any program may record actions.
 //!
-//! [`ActorRef`] says who, [`action`] records what, [`install`] creates the tables in a [`StorageSchema`]. The tables
+//! [`ActorRef`] says who, [`action`] records what, [`fn@install`] creates the tables in a [`StorageSchema`]. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
 
 pub mod action;

@@ -4,13 +4,20 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::rounds::StreamPosition;
+use super::{rounds::StreamPosition, snapshot::Snapshot};
 
 /// How many entries one statement removes: short enough to hold no lock for long.
 const BATCH_ROWS: i64 = 5_000;
 
-/// The first transaction id that must stay: every reader's newest mark that is older than `retention` and, for a
-/// reader with a broker, at or below `floor` (the lowest position that every durable has settled).
+/// What every reader is past: entries that are visible in all of these snapshots may go.
+///
+/// A snapshot and not a transaction id, so that a transaction held open while a mark was written keeps nothing but its
+/// own entries.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Horizon(Vec<Snapshot>);
+
+/// Each reader's newest mark that is older than `retention` and, for a reader with a broker, at or below `floor` (the
+/// lowest position that every durable has settled).
 ///
 /// Answers `None` when some reader has no such mark.
 ///
@@ -20,44 +27,53 @@ pub async fn horizon(
     connection: &mut PgConnection,
     floor: Option<StreamPosition>,
     retention: Duration,
-) -> Result<Option<u64>, sqlx::Error> {
-    let xmin: Option<String> = sqlx::query_scalar(
-        "select case when bool_and(m.xmin is not null) then (array_agg(m.xmin order by m.xmin))[1]::text end
-         from (select distinct reader from outbox.rounds) d
-         left join lateral (
-             select pg_snapshot_xmin(r.s) as xmin
-             from outbox.rounds r
-             where r.reader = d.reader
-               and r.at < clock_timestamp() - $1 * interval '1 second'
-               and (r.stream_seq is null or r.stream_created = $2 and r.stream_seq <= $3)
-             order by r.n desc limit 1) m on true",
+) -> Result<Option<Horizon>, sqlx::Error> {
+    let marks: Vec<Option<String>> = sqlx::query_scalar(
+        "select (select r.s::text
+                 from outbox.rounds r
+                 where r.reader = d.reader
+                   and r.at < clock_timestamp() - $1 * interval '1 second'
+                   and (r.stream_seq is null or r.stream_created = $2 and r.stream_seq <= $3)
+                 order by r.n desc limit 1)
+         from (select distinct reader from outbox.rounds) d",
     )
     .bind(retention.as_secs_f64())
     .bind(floor.map(|floor| floor.created))
     .bind(floor.map(|floor| floor.sequence.cast_signed()))
-    .fetch_one(connection)
+    .fetch_all(connection)
     .await?;
-    xmin.map(|xmin| xmin.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))).transpose()
+    let Some(marks) = marks.into_iter().collect::<Option<Vec<_>>>() else {
+        return Ok(None);
+    };
+    let snapshots: Result<Vec<Snapshot>, _> = marks.iter().map(|mark| mark.parse()).collect();
+    let snapshots = snapshots.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+    Ok((!snapshots.is_empty()).then_some(Horizon(snapshots)))
 }
 
-/// Removes the oldest entries below `horizon`, one batch; answers how many went. Zero means done.
+/// Removes the oldest entries behind the horizon, one batch; answers how many went. Zero means done.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn batch(connection: &mut PgConnection, horizon: u64) -> Result<u64, sqlx::Error> {
+pub async fn batch(connection: &mut PgConnection, horizon: &Horizon) -> Result<u64, sqlx::Error> {
+    let snapshots: Vec<&str> = horizon.0.iter().map(Snapshot::as_str).collect();
+    let end = horizon.0.iter().map(Snapshot::xmax).min().unwrap_or_default();
     let done = sqlx::query(
         "with gone as (
              delete from outbox.entries where ctid = any (array(
-                 select e.ctid from outbox.entries e where e.xid < $1::text::xid8 order by e.xid, e.seq limit $2))
-             returning 1),
+                 select e.ctid from outbox.entries e
+                 where e.xid < $2::text::xid8
+                   and not exists (select from unnest($1::pg_snapshot[]) s where not pg_visible_in_snapshot(e.xid, s))
+                 order by e.xid, e.seq limit $3))
+             returning xid),
          noted as (
              insert into outbox.horizon as h (pruned_to)
-             select $1::text::xid8 where exists (select from gone)
+             select last.xid from (select g.xid from gone g order by g.xid desc limit 1) last
              on conflict (singleton) do update
              set pruned_to = greatest(h.pruned_to, excluded.pruned_to), pruned_at = clock_timestamp())
          select from gone",
     )
-    .bind(horizon.to_string())
+    .bind(snapshots)
+    .bind(end.to_string())
     .bind(BATCH_ROWS)
     .execute(connection)
     .await?;

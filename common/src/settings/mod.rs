@@ -1,7 +1,7 @@
 //! One settings file, `audit.toml`, for all binaries; the environment and flags over it.
 //!
 //! Every key has a default here, a row in `docs/configuration.md` (held to this module by a test) and a range in
-//! [`validate`]. Unknown keys are refused. Errors name the key path and the source it came from.
+//! `validate`. Unknown keys are refused. Errors name the key path and the source it came from.
 
 mod cli;
 mod duration;

@@ -28,12 +28,12 @@ async fn only_what_has_been_read_and_is_old_enough_is_pruned() -> anyhow::Result
     assert_eq!(prune::horizon(&mut connection, None, Duration::from_secs(3_600)).await?, None);
     let horizon =
         prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("ten rows have been read");
-    while prune::batch(&mut connection, horizon).await? > 0 {}
+    while prune::batch(&mut connection, &horizon).await? > 0 {}
     assert_eq!(entries(&mut connection).await?, 5);
     assert_eq!(read_all(&mut connection, 3).await?.len(), 5);
-    let pruned_to: String =
-        sqlx::query_scalar("select pruned_to::text from outbox.horizon").fetch_one(&mut connection).await?;
-    assert_eq!(pruned_to, horizon.to_string());
+    let noted: i64 =
+        sqlx::query_scalar("select count(*) from outbox.horizon").fetch_one(&mut connection).await?;
+    assert_eq!(noted, 1, "what is gone is noted");
     Ok(())
 }
 
@@ -47,7 +47,7 @@ async fn a_reader_that_lags_holds_the_log() -> anyhow::Result<()> {
     read_all(&mut connection, 3).await?;
     let horizon =
         prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("both readers have a round");
-    assert_eq!(prune::batch(&mut connection, horizon).await?, 0);
+    assert_eq!(prune::batch(&mut connection, &horizon).await?, 0);
     assert_eq!(entries(&mut connection).await?, 10);
     Ok(())
 }
@@ -70,7 +70,7 @@ async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow:
 
     for (floor, left) in [(Some(at(9)), 11), (None, 11), (Some(at(10)), 1)] {
         if let Some(horizon) = prune::horizon(&mut connection, floor, Duration::ZERO).await? {
-            while prune::batch(&mut connection, horizon).await? > 0 {}
+            while prune::batch(&mut connection, &horizon).await? > 0 {}
         }
         assert_eq!(entries(&mut connection).await?, left, "floor {floor:?}");
     }
@@ -99,5 +99,23 @@ async fn rounds_behind_the_head_are_thinned_to_one_a_minute() -> anyhow::Result<
     let left: i64 =
         sqlx::query_scalar("select count(*) from outbox.rounds").fetch_one(&mut connection).await?;
     assert_eq!(left, 1, "older than asked for: only the head stays");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_transaction_held_open_keeps_its_own_entries_and_no_others() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut holder = database.connect().await?;
+    holder.execute("begin").await?;
+    insert(&mut holder, 2).await?;
+    let mut connection = database.connect().await?;
+    insert(&mut connection, 5).await?;
+    assert_eq!(read_all(&mut connection, 10).await?.len(), 5);
+    holder.execute("commit").await?;
+    let horizon =
+        prune::horizon(&mut connection, None, Duration::ZERO).await?.expect("five rows have been read");
+    while prune::batch(&mut connection, &horizon).await? > 0 {}
+    assert_eq!(entries(&mut connection).await?, 2, "committed since, and unread");
+    assert_eq!(read_all(&mut connection, 10).await?.len(), 2);
     Ok(())
 }
