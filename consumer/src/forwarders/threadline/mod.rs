@@ -66,8 +66,8 @@ impl Kind for Threadline {
         let schema = schema.parse().map_err(|error| refuse(format!("schema: {error}")))?;
         let actor_type = options.actor_type.as_deref().unwrap_or("user");
         let mapping = Mapping::new(options.profile, actor_type).map_err(refuse)?;
-        // A statement may not outlast the time the lane gives the whole batch.
-        let patience = settings.consumer.forward_timeout;
+        // The server gives up first: its time-out says that it is slow, the lane's would blame the events.
+        let patience = settings.consumer.forward_timeout.mul_f64(0.8);
         let database = Database::new(&url, "audit-consumer-timeline", patience, false)
             .map_err(|error| refuse(format!("url: {error}")))?;
         Ok(Arc::new(Timeline { database, schema, mapping }))

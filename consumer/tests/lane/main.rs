@@ -1,0 +1,288 @@
+//! A lane with forwarders that misbehave, on real servers.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use async_nats::jetstream::{self, stream::Stream};
+use common::{
+    backoff::Backoff,
+    broker::{self, SourceIdentity},
+    event::AuditEvent,
+    failures::Reason,
+    health::Health,
+    reference::{Reference, Target},
+    settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
+};
+use consumer::{
+    delivery::Addressee,
+    forwarder::{Configured, ForwardError, Forwarder, Verdict},
+    lane::{Lane, Worker},
+    settle::Policy,
+};
+use futures::future::BoxFuture;
+use sandbox::{
+    audit::{self, AuditRow},
+    fixture::{TestDatabase, audit_events, shared, source_database},
+    wait,
+};
+use serde_json::Value;
+use sqlx::Row as _;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What to do with an event, by how often its worker has seen it: the action names the script.
+type Script = fn(action: &str, attempt: usize) -> Result<Verdict, ForwardError>;
+
+/// Follows a script and remembers when it saw what.
+#[derive(Clone)]
+struct Scripted {
+    script: Script,
+    seen: Arc<Mutex<HashMap<Uuid, Vec<Instant>>>>,
+}
+
+impl Scripted {
+    fn new(script: Script) -> Self {
+        Self { script, seen: Arc::default() }
+    }
+
+    fn times(&self, id: Uuid) -> Vec<Instant> {
+        self.seen.lock().unwrap().get(&id).cloned().unwrap_or_default()
+    }
+}
+
+impl Configured for Scripted {
+    fn worker(&self) -> Box<dyn Forwarder> {
+        Box::new(self.clone())
+    }
+}
+
+impl Forwarder for Scripted {
+    fn forward<'a>(
+        &'a mut self,
+        events: &'a [AuditEvent],
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+        Box::pin(async move {
+            let mut verdicts = Vec::new();
+            for event in events {
+                let attempt = {
+                    let mut seen = self.seen.lock().unwrap();
+                    let times = seen.entry(event.id).or_default();
+                    times.push(Instant::now());
+                    times.len()
+                };
+                verdicts.push((self.script)(event.action.as_deref().unwrap_or_default(), attempt)?);
+            }
+            Ok(verdicts)
+        })
+    }
+}
+
+struct Running {
+    database: TestDatabase,
+    stream: Stream,
+    subject: String,
+    health: Health,
+    shutdown: CancellationToken,
+    worker: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(forwarder: &Scripted) -> anyhow::Result<Self> {
+        let database = source_database().await?;
+        let name = format!("LANE_{}", Uuid::new_v4().simple());
+        let settings = BrokerSettings {
+            url: Some(ConnectionUrl::new(shared().nats.url())),
+            stream: name.clone(),
+            subject: format!("{name}.events"),
+            max_bytes: 1 << 24,
+            ..BrokerSettings::default()
+        };
+        let identity = SourceIdentity::read(&mut database.connect().await?, &audit_events()).await?;
+        let client = broker::connect(&settings, "test").await?;
+        let stream = broker::ensure_stream(&jetstream::new(client), &settings, &identity).await?;
+        let id: common::identifier::ForwarderId = "scripted".parse()?;
+        let second = Duration::from_secs(1);
+        let lane = Lane {
+            addressee: Addressee {
+                id: id.clone(),
+                all: vec![id],
+                stream_created: stream.cached_info().created,
+            },
+            configured: Arc::new(forwarder.clone()),
+            database: database.database(),
+            table: audit_events(),
+            stream: stream.clone(),
+            settings: ConsumerSettings { ack_wait: 2 * second, ..ConsumerSettings::default() },
+            policy: Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } },
+            turn: tokio::sync::Mutex::default(),
+        };
+        let health = Health::default();
+        let shutdown = CancellationToken::new();
+        let worker = Worker::new(Arc::new(lane), health.component("worker", DEADLINE));
+        let worker = tokio::spawn(worker.run(shutdown.clone()));
+        Ok(Self { database, stream, subject: settings.subject, health, shutdown, worker })
+    }
+
+    /// Commits a row and publishes its reference.
+    async fn send(&self, action: &str) -> anyhow::Result<Uuid> {
+        let row = AuditRow::sample(action);
+        audit::insert(&mut self.database.connect().await?, &audit_events(), std::slice::from_ref(&row))
+            .await?;
+        let reference = Reference { forwarder: Target::Every, audit_event_id: row.id, occurred_at: None };
+        let client = async_nats::connect(shared().nats.url()).await?;
+        let context = jetstream::new(client);
+        context.publish(self.subject.clone(), serde_json::to_vec(&reference)?.into()).await?.await?;
+        Ok(row.id)
+    }
+
+    /// Waits until nothing is pending at the broker.
+    async fn settled(&self) -> anyhow::Result<()> {
+        let mut durable: jetstream::consumer::PullConsumer =
+            self.stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
+        wait::until_some("everything to be settled", DEADLINE, async || {
+            let info = durable.info().await?;
+            Ok((info.num_ack_pending == 0 && info.num_pending == 0).then_some(()))
+        })
+        .await
+    }
+
+    async fn failures(&self) -> anyhow::Result<Vec<(String, Option<String>, i32)>> {
+        let rows = sqlx::query("select state, reason, attempts from outbox.failures order by ref")
+            .fetch_all(&mut self.database.connect().await?)
+            .await?;
+        Ok(rows.iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect())
+    }
+
+    async fn stop(self) -> anyhow::Result<()> {
+        self.shutdown.cancel();
+        Ok(self.worker.await?)
+    }
+}
+
+fn retry() -> Verdict {
+    Verdict::Retry("not today".into())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_comes_again_after_its_delay_and_a_delivery_clears_the_row() -> anyhow::Result<()> {
+    let forwarder = Scripted::new(|_, attempt| Ok(if attempt == 1 { retry() } else { Verdict::Delivered }));
+    let lane = Running::start(&forwarder).await?;
+    let id = lane.send("test.retry").await?;
+    wait::until_some("the failure row", DEADLINE, async || {
+        let failures = lane.failures().await?;
+        Ok((failures == [("retrying".into(), None, 1)]).then_some(()))
+    })
+    .await?;
+    lane.settled().await?;
+    let times = forwarder.times(id);
+    assert_eq!(times.len(), 2);
+    assert!(times[1] - times[0] >= Duration::from_millis(900), "{:?}", times[1] - times[0]);
+    assert_eq!(lane.failures().await?, []);
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_end_in_a_dead_letter_and_are_counted_in_the_row() -> anyhow::Result<()> {
+    let forwarder =
+        Scripted::new(|action, _| Ok(if action == "test.never" { retry() } else { Verdict::Delivered }));
+    let lane = Running::start(&forwarder).await?;
+    let never = lane.send("test.never").await?;
+    let fine = lane.send("test.fine").await?;
+    wait::until_some("the dead letter", DEADLINE, async || {
+        let failures = lane.failures().await?;
+        Ok((failures == [("dead".into(), Some("attempts_exhausted".into()), 3)]).then_some(()))
+    })
+    .await?;
+    lane.settled().await?;
+    assert_eq!(forwarder.times(never).len(), 3);
+    assert_eq!(forwarder.times(fine).len(), 1, "its neighbour was delivered at once");
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_event_is_a_dead_letter_at_once() -> anyhow::Result<()> {
+    let forwarder = Scripted::new(|_, _| Ok(Verdict::Cancel(Reason::SchemaMismatch, "too odd".into())));
+    let lane = Running::start(&forwarder).await?;
+    let id = lane.send("test.odd").await?;
+    wait::until_some("the dead letter", DEADLINE, async || {
+        Ok((!lane.failures().await?.is_empty()).then_some(()))
+    })
+    .await?;
+    lane.settled().await?;
+    assert_eq!(lane.failures().await?, [("dead".into(), Some("schema_mismatch".into()), 1)]);
+    assert_eq!(forwarder.times(id).len(), 1);
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panicking_forwarder_takes_nobody_down() -> anyhow::Result<()> {
+    let forwarder = Scripted::new(|action, attempt| {
+        assert!(action != "test.panic" || attempt > 2, "boom");
+        Ok(Verdict::Delivered)
+    });
+    let lane = Running::start(&forwarder).await?;
+    lane.send("test.panic").await?;
+    let after = lane.send("test.fine").await?;
+    wait::until("the next event", DEADLINE, || !forwarder.times(after).is_empty())?;
+    lane.settled().await?;
+    assert_eq!(lane.failures().await?, []);
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_away_uses_no_attempts_and_its_batch_is_held_not_redelivered() -> anyhow::Result<()>
+{
+    static BACK: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let forwarder = Scripted::new(|_, _| {
+        if BACK.load(std::sync::atomic::Ordering::Relaxed) {
+            Ok(Verdict::Delivered)
+        } else {
+            Err(ForwardError::Unavailable("connection refused".into()))
+        }
+    });
+    let lane = Running::start(&forwarder).await?;
+    let id = lane.send("test.held").await?;
+    // Longer than twice the ack wait of two seconds: without renewal the broker would deliver again.
+    let first =
+        wait::until_some("the first attempt", DEADLINE, async || Ok(forwarder.times(id).first().copied()))
+            .await?;
+    wait::until("an outage of five seconds", DEADLINE, || first.elapsed() > Duration::from_secs(5))?;
+    let waiting = lane.health.readiness().components[0].waiting_for.clone().unwrap();
+    assert_eq!(waiting.dependency, "connection refused");
+    BACK.store(true, std::sync::atomic::Ordering::Relaxed);
+    lane.settled().await?;
+    assert_eq!(lane.failures().await?, [], "no attempt was charged");
+    let mut durable: jetstream::consumer::PullConsumer =
+        lane.stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
+    let info = durable.info().await?;
+    assert_eq!(info.delivered.consumer_sequence, 1, "delivered once, for all those seconds");
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> {
+    let forwarder = Scripted::new(|_, _| Err(ForwardError::Unavailable("connection refused".into())));
+    let lane = Running::start(&forwarder).await?;
+    let id = lane.send("test.held").await?;
+    wait::until("the first attempt", DEADLINE, || !forwarder.times(id).is_empty())?;
+    let stream = lane.stream.clone();
+    let stopped = Instant::now();
+    lane.stop().await?;
+    let mut durable: jetstream::consumer::PullConsumer =
+        stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
+    let mut messages = durable.batch().max_messages(1).expires(DEADLINE).messages().await?;
+    let message =
+        futures::StreamExt::next(&mut messages).await.unwrap().map_err(|error| anyhow::anyhow!(error))?;
+    assert!(stopped.elapsed() < Duration::from_secs(2), "sooner than the ack wait: {:?}", stopped.elapsed());
+    assert_eq!(serde_json::from_slice::<Value>(&message.payload)?["audit_event_id"], id.to_string());
+    let _ = durable.info().await?;
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! The timeline's tables on a real PostgreSQL.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
+
+use sandbox::fixture::{empty_database, timeline_database};
+use sqlx::Executor as _;
+use threadline::{
+    ActorRef, ActorType, AuditAction, NewAction, RecordError, Status, StorageSchema,
+    action::{Inserted, insert_batch},
+    install, record_action,
+};
+use time::{OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+fn user() -> ActorRef {
+    ActorRef::new(ActorType::User, Some("u1")).unwrap()
+}
+
+fn action(id: Uuid) -> AuditAction {
+    AuditAction {
+        id,
+        name: "auth.login.success".into(),
+        actor: user(),
+        status: Status::Ok,
+        verb: None,
+        category: None,
+        reason: None,
+        comment: None,
+        correlation_id: Some(id.to_string()),
+        request_id: None,
+        job_id: None,
+        inserted_at: datetime!(2026-05-15 12:00:00.123457 UTC),
+    }
+}
+
+#[tokio::test]
+async fn an_action_is_recorded_with_every_option() -> anyhow::Result<()> {
+    let mut connection = timeline_database().await?.connect().await?;
+    let options = NewAction {
+        actor: Some(user()),
+        status: Status::Error,
+        verb: Some("login".into()),
+        category: Some("auth".into()),
+        reason: Some("locked".into()),
+        comment: Some("third time".into()),
+        correlation_id: Some("c1".into()),
+        request_id: Some("r1".into()),
+        job_id: Some("j1".into()),
+    };
+    let recorded = record_action(&mut connection, &StorageSchema::default(), "auth.login", options).await?;
+    let stored: serde_json::Value =
+        sqlx::query_scalar("select to_jsonb(a) - 'inserted_at' from audit_actions a")
+            .fetch_one(&mut connection)
+            .await?;
+    assert_eq!(
+        stored,
+        serde_json::json!({
+            "id": recorded.id, "name": "auth.login", "actor_ref": {"type": "user", "id": "u1"}, "status": "error",
+            "verb": "login", "category": "auth", "reason": "locked", "comment": "third time",
+            "correlation_id": "c1", "request_id": "r1", "job_id": "j1",
+        })
+    );
+    assert!((OffsetDateTime::now_utc() - recorded.inserted_at).whole_minutes().abs() < 5);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_status_is_ok_by_default_and_an_actor_is_required() -> anyhow::Result<()> {
+    let mut connection = timeline_database().await?.connect().await?;
+    let schema = StorageSchema::default();
+    let anonymous = NewAction { actor: Some(ActorRef::anonymous()), ..NewAction::default() };
+    let recorded = record_action(&mut connection, &schema, "a.b", anonymous).await?;
+    assert_eq!(recorded.status, Status::Ok);
+    let error = record_action(&mut connection, &schema, "a.b", NewAction::default()).await.unwrap_err();
+    assert!(matches!(error, RecordError::MissingActor));
+    assert_eq!(error.to_string(), "missing_actor");
+    let count: i64 =
+        sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?;
+    assert_eq!(count, 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_action_shares_the_fate_of_the_callers_transaction() -> anyhow::Result<()> {
+    let mut connection = timeline_database().await?.connect().await?;
+    connection.execute("begin").await?;
+    let options = NewAction { actor: Some(user()), ..NewAction::default() };
+    record_action(&mut connection, &StorageSchema::default(), "a.b", options).await?;
+    connection.execute("rollback").await?;
+    let count: i64 =
+        sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?;
+    assert_eq!(count, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_tells_new_from_present_from_conflicting() -> anyhow::Result<()> {
+    let mut connection = timeline_database().await?.connect().await?;
+    let schema = StorageSchema::default();
+    let (old, new, taken) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+    let first = insert_batch(&mut connection, &schema, &[action(old)]).await?;
+    assert_eq!(first, Inserted { written: vec![old], ..Inserted::default() });
+    let foreign = AuditAction { correlation_id: Some("request-7".into()), ..action(taken) };
+    insert_batch(&mut connection, &schema, &[foreign]).await?;
+
+    // The same event twice in one batch, as a redelivery beside the original.
+    let batch = [action(old), action(new), action(new), action(taken)];
+    let second = insert_batch(&mut connection, &schema, &batch).await?;
+    assert_eq!(second, Inserted { written: vec![new], present: vec![old], conflicting: vec![taken] });
+    let time: String =
+        sqlx::query_scalar("select (inserted_at at time zone 'UTC')::text from audit_actions where id = $1")
+            .bind(new)
+            .fetch_one(&mut connection)
+            .await?;
+    assert_eq!(time, "2026-05-15 12:00:00.123457");
+    assert_eq!(insert_batch(&mut connection, &schema, &[]).await?, Inserted::default());
+    Ok(())
+}
+
+/// Two batches in opposite orders: without an order of their own they deadlock.
+#[tokio::test(flavor = "multi_thread")]
+async fn overlapping_batches_in_any_order_do_not_deadlock() -> anyhow::Result<()> {
+    let database = timeline_database().await?;
+    for _ in 0..20 {
+        let mut forward: Vec<AuditAction> = (0..500).map(|_| action(Uuid::new_v4())).collect();
+        let mut writers = Vec::new();
+        for _ in 0..4 {
+            forward.reverse();
+            let (database, batch) = (database.clone(), forward.clone());
+            writers.push(tokio::spawn(async move {
+                insert_batch(&mut database.connect().await?, &StorageSchema::default(), &batch).await?;
+                anyhow::Ok(())
+            }));
+        }
+        for writer in writers {
+            writer.await??;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn install_makes_the_documented_tables_and_indexes_in_the_chosen_schema() -> anyhow::Result<()> {
+    let mut connection = empty_database().await?.connect().await?;
+    let schema: StorageSchema = "Audit_1".parse()?;
+    install(&mut connection, &schema).await?;
+    install(&mut connection, &schema).await?;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select table_name || '.' || column_name || ' ' || udt_name || case is_nullable when 'NO' then ' not null' else '' end
+         from information_schema.columns
+         where table_schema = 'Audit_1' and table_name like 'audit_%' order by table_name, ordinal_position",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    assert_eq!(
+        columns,
+        [
+            "audit_actions.id uuid not null",
+            "audit_actions.name text not null",
+            "audit_actions.actor_ref jsonb not null",
+            "audit_actions.status text not null",
+            "audit_actions.verb text",
+            "audit_actions.category text",
+            "audit_actions.reason text",
+            "audit_actions.comment text",
+            "audit_actions.correlation_id text",
+            "audit_actions.request_id text",
+            "audit_actions.job_id text",
+            "audit_actions.inserted_at timestamptz not null",
+            "audit_changes.id uuid not null",
+            "audit_changes.transaction_id uuid not null",
+            "audit_changes.table_schema text not null",
+            "audit_changes.table_name text not null",
+            "audit_changes.table_pk jsonb not null",
+            "audit_changes.op text not null",
+            "audit_changes.data_after jsonb",
+            "audit_changes.changed_fields _text",
+            "audit_changes.changed_from jsonb",
+            "audit_changes.captured_at timestamptz not null",
+            "audit_transactions.id uuid not null",
+            "audit_transactions.txid int8 not null",
+            "audit_transactions.occurred_at timestamptz not null",
+            "audit_transactions.source text",
+            "audit_transactions.meta jsonb",
+            "audit_transactions.actor_ref jsonb",
+            "audit_transactions.action_id uuid",
+        ]
+    );
+    let indexes: Vec<String> =
+        sqlx::query_scalar("select indexname::text from pg_indexes where schemaname = 'Audit_1' and tablename like 'audit_%' order by 1")
+            .fetch_all(&mut connection)
+            .await?;
+    assert_eq!(
+        indexes,
+        [
+            "audit_actions_actor_ref_idx",
+            "audit_actions_correlation_id_idx",
+            "audit_actions_inserted_at_idx",
+            "audit_actions_name_idx",
+            "audit_actions_page_idx",
+            "audit_actions_pkey",
+            "audit_changes_captured_at_idx",
+            "audit_changes_page_idx",
+            "audit_changes_pkey",
+            "audit_changes_row_history_idx",
+            "audit_changes_table_name_idx",
+            "audit_changes_transaction_id_idx",
+            "audit_transactions_action_id_idx",
+            "audit_transactions_actor_ref_gin",
+            "audit_transactions_page_idx",
+            "audit_transactions_pkey",
+            "audit_transactions_txid_idx",
+            "audit_transactions_txid_key",
+        ]
+    );
+    Ok(())
+}
