@@ -1,6 +1,8 @@
 # syntax=docker/dockerfile:1
 # One image with the three binaries of production. Build: docker build -t threadline-pipeline .
-FROM rust:1.95-bookworm AS build
+FROM rust:1.95.0-bookworm AS build
+# The image has the pinned toolchain; its formatter and linter are not needed here.
+ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

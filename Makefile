@@ -3,20 +3,20 @@ SHELL := /bin/sh
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix servers clean
+.PHONY: help demo test check fix demo-servers servers clean
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # SERVERS=docker uses a running Docker engine; SOURCE_DATABASE_URL, THREADLINE_DATABASE_URL and NATS_URL, where set,
 # name servers to use instead of private ones. DEMO_KEEP=1 leaves everything running until Ctrl-C.
-demo: servers ## Runs the whole pipeline on private servers and ends with a verdict.
+demo: demo-servers ## Runs the whole pipeline on private servers and ends with a verdict.
 	@$(CARGO) build --quiet --release --workspace --bins
 	@./scripts/demo
 
 test: servers ## Passes all tests, on private servers that they start, kill and restart.
 	$(CARGO) build --workspace --bins
-	INSTA_UPDATE=no $(CARGO) test --workspace
+	$(CARGO) test --workspace
 
 check: ## Formatting, lints, documentation.
 	$(CARGO) fmt --all --check
@@ -28,6 +28,9 @@ check: ## Formatting, lints, documentation.
 fix: ## Formats and applies what clippy can mend by itself.
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty
+
+demo-servers:
+	@./scripts/ensure-servers --unless-given
 
 servers: ## Makes sure that PostgreSQL's and NATS' binaries are there, with apt where they are missing.
 	@./scripts/ensure-servers

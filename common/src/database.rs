@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
 
-use crate::settings::ConnectionUrl;
+use crate::settings::{ConnectionUrl, SourceSettings};
 
 /// How long a connection attempt may take before it counts as failed. A silent host would otherwise hold the lane
 /// for the operating system's two minutes.
@@ -53,6 +53,18 @@ impl Database {
         Ok(Self { options })
     }
 
+    /// The source database of the settings.
+    ///
+    /// # Errors
+    /// When no URL is set, or it cannot be parsed.
+    pub fn source(settings: &SourceSettings, application_name: &str) -> Result<Self, sqlx::Error> {
+        let url = settings.url.as_ref().ok_or_else(|| {
+            let remedy = "no source database is configured: set source.url in the settings file, or SOURCE_DATABASE_URL";
+            sqlx::Error::Configuration(remedy.into())
+        })?;
+        Self::new(url, application_name, settings.statement_timeout, settings.pooler)
+    }
+
     /// Opens one connection, for a worker to hold for its life.
     ///
     /// # Errors
@@ -61,11 +73,5 @@ impl Database {
         tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options))
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-    }
-
-    /// The options, for callers that open connections in their own way.
-    #[must_use]
-    pub fn options(&self) -> &PgConnectOptions {
-        &self.options
     }
 }

@@ -10,6 +10,9 @@ use uuid::Uuid;
 
 use crate::identifier::ForwarderId;
 
+/// How much of an error is kept.
+const ERROR_CHARS: usize = 2_000;
+
 /// Why an event will not be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
@@ -109,7 +112,7 @@ pub async fn record(
         events.push(failure.audit_event_id);
         states.push(state);
         reasons.push(reason);
-        errors.push(failure.error.as_str());
+        errors.push(storable(&failure.error));
         attempts.push(i32::try_from(failure.attempts).unwrap_or(i32::MAX));
         waits.push(wait);
         excerpts.push(failure.excerpt.as_deref());
@@ -139,6 +142,11 @@ pub async fn record(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What the column can hold: PostgreSQL has no NUL in texts, and a message of any length would be stored as it is.
+fn storable(error: &str) -> String {
+    error.chars().map(|c| if c == '\0' { '\u{fffd}' } else { c }).take(ERROR_CHARS).collect()
 }
 
 /// Removes the rows of events that have been delivered after all.

@@ -95,16 +95,20 @@ struct ProgressState {
 }
 
 impl Progress {
-    /// Work that began at `since` is unfinished.
-    pub fn working_since(&self, since: Instant) {
-        lock(&self.inner.state).working_since = Some(since);
+    /// There is work. Its age counts from the first call since the last [`Progress::advanced`] or [`Progress::idle`]:
+    /// beginning the same work again does not make it younger.
+    pub fn busy(&self) {
+        lock(&self.inner.state).working_since.get_or_insert_with(Instant::now);
     }
 
-    /// Everything is done, and every server answers.
+    /// Some work is done, and there is more.
+    pub fn advanced(&self) {
+        lock(&self.inner.state).working_since = Some(Instant::now());
+    }
+
+    /// Everything is done, or somebody else's to do.
     pub fn idle(&self) {
-        let mut state = lock(&self.inner.state);
-        state.working_since = None;
-        state.waiting = None;
+        lock(&self.inner.state).working_since = None;
     }
 
     /// A server is away. The first call of an outage sets its start.
@@ -216,13 +220,16 @@ mod tests {
         let health = Health::default();
         let progress = health.component("relay", Duration::from_secs(60));
         assert!(health.readiness().ready);
-        progress.working_since(Instant::now());
+        progress.busy();
         assert!(health.readiness().ready);
-        progress
-            .working_since(Instant::now().checked_sub(Duration::from_secs(61)).expect("the clock has run"));
-        assert!(!health.readiness().ready);
+        let minute_ago = Instant::now().checked_sub(Duration::from_secs(61));
+        lock(&progress.inner.state).working_since = minute_ago;
+        progress.busy();
+        assert!(!health.readiness().ready, "the same work, begun again, is as old as it was");
+        progress.advanced();
+        assert!(health.readiness().ready);
         progress.idle();
-        assert!(health.readiness().ready);
+        assert_eq!(progress.age(), Duration::ZERO);
     }
 
     #[test]

@@ -17,17 +17,6 @@ pub enum Target {
     Only(ForwarderId),
 }
 
-impl Target {
-    /// Whether `id` should deliver this reference.
-    #[must_use]
-    pub fn includes(&self, id: &ForwarderId) -> bool {
-        match self {
-            Self::Every => true,
-            Self::Only(only) => only == id,
-        }
-    }
-}
-
 impl Serialize for Target {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {

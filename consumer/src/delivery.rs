@@ -37,8 +37,10 @@ pub enum Request {
 pub struct Addressee {
     /// This lane's forwarder.
     pub id: ForwarderId,
-    /// All that are configured; the first one speaks for unknown ids.
+    /// All that are configured, running here or not.
     pub all: Vec<ForwarderId>,
+    /// Whether this one speaks for ids that nobody has configured: the first that runs.
+    pub speaks: bool,
     /// When the stream was created; sequences mean nothing without it.
     pub stream_created: OffsetDateTime,
 }
@@ -61,9 +63,7 @@ impl Addressee {
         match reference.forwarder {
             Target::Every => Request::Forward(reference.audit_event_id),
             Target::Only(only) if only == self.id => Request::Forward(reference.audit_event_id),
-            Target::Only(only) if self.all.contains(&only) || self.all.first() != Some(&self.id) => {
-                Request::Skip
-            }
+            Target::Only(only) if !self.speaks || self.all.contains(&only) => Request::Skip,
             Target::Only(only) => Request::Unknown(only, reference.audit_event_id),
         }
     }
@@ -107,6 +107,7 @@ mod tests {
         let addressee = Addressee {
             id: id.parse().expect("an id"),
             all,
+            speaks: id == "first",
             stream_created: datetime!(2026-01-02 03:04:05.678901234 UTC),
         };
         let body = format!(r#"{{"forwarder":"{forwarder}","audit_event_id":"{EVENT}","occurred_at":null}}"#);

@@ -69,8 +69,16 @@ impl Guarded {
         if !events.is_empty() {
             ranges.push(0..events.len());
         }
+        // To find one hanging event takes a time-out per halving; more of them mean that the target hangs.
+        let mut timeouts_left = events.len().next_power_of_two().ilog2() + 1;
         while let Some(range) = ranges.pop() {
-            match self.once(&events[range.clone()]).await? {
+            let answer = self.once(&events[range.clone()]).await?;
+            if let Err(Failure::Timeout(after)) = &answer {
+                timeouts_left = timeouts_left
+                    .checked_sub(1)
+                    .ok_or_else(|| Unavailable(format!("the forwarder does not answer within {after:?}")))?;
+            }
+            match answer {
                 Ok(some) => verdicts[range].clone_from_slice(&some),
                 Err(failure) if range.len() == 1 => {
                     counter!(names::FORWARD_ERRORS, "forwarder" => self.id.to_string(), "kind" => failure.kind())
@@ -225,6 +233,12 @@ mod tests {
     async fn a_target_that_is_away_charges_nobody() {
         let answer = forward(&["fine", "away", "fine"]).await;
         assert_eq!(answer, Err(Unavailable("connection refused".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_hangs_charges_nobody() {
+        let answer = forward(&["hang"; 9]).await;
+        assert_eq!(answer, Err(Unavailable("the forwarder does not answer within 30s".into())));
     }
 
     #[tokio::test]

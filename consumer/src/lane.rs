@@ -3,13 +3,17 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use async_nats::jetstream::{
-    AckKind, Message,
-    consumer::{Consumer, pull as jetstream_pull},
-    stream::Stream,
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        AckKind, Message,
+        consumer::{Consumer, pull as jetstream_pull},
+        stream::Stream,
+    },
 };
 use common::{
     backoff::Probe,
@@ -38,6 +42,9 @@ use crate::{
 /// Held messages renew their deadline at least this often.
 const RENEW_MAX: Duration = Duration::from_secs(15);
 
+/// How long a shutdown waits for the batch in work.
+const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+
 /// What the workers of one forwarder share.
 pub struct Lane {
     /// Who this is among the forwarders.
@@ -48,6 +55,8 @@ pub struct Lane {
     pub database: Database,
     /// The audit table.
     pub table: TableName,
+    /// The connection to the broker.
+    pub client: Client,
     /// The stream of references.
     pub stream: Stream,
     /// Batches, limits, waits.
@@ -70,6 +79,10 @@ impl Lane {
             turn = self.turn.lock() => turn,
             () = shutdown.cancelled() => return Ok(Vec::new()),
         };
+        // While it reconnects, the client takes requests and keeps silent about them.
+        if self.client.connection_state() != State::Connected {
+            return Err("not connected".to_owned());
+        }
         pull::batch(durable, batch_rows, linger, shutdown).await.map_err(|error| error.to_string())
     }
 
@@ -152,7 +165,7 @@ impl Worker {
 
     /// Takes one batch from delivery to settlement, holding on to it while a server is away.
     async fn work(&mut self, messages: Vec<Message>, shutdown: &CancellationToken) {
-        self.progress.working_since(Instant::now());
+        self.progress.busy();
         let deliveries: Vec<Delivery> =
             messages.into_iter().map(|message| Delivery::new(message, &self.lane.addressee)).collect();
         self.observe(&deliveries);
@@ -188,8 +201,21 @@ impl Worker {
     async fn decide(&mut self, deliveries: &[Delivery], shutdown: &CancellationToken) -> Option<Plan> {
         let mut probe = Probe::default();
         loop {
-            match self.attempt(deliveries).await {
-                Ok(plan) => return Some(plan),
+            let attempt = tokio::select! {
+                attempt = self.attempt(deliveries) => attempt,
+                // A target that hangs must not keep the process: another one may have the batch.
+                () = async {
+                    shutdown.cancelled().await;
+                    tokio::time::sleep(SHUTDOWN_GRACE).await;
+                } => return None,
+            };
+            match attempt {
+                Ok(plan) => {
+                    if let Some(away) = self.progress.resumed() {
+                        tracing::info!(forwarder = %self.id(), away_ms = away.as_millis(), "the batch goes on");
+                    }
+                    return Some(plan);
+                }
                 Err(Unavailable(dependency)) => {
                     // The connection may be what is wrong, and the table may have changed meanwhile.
                     self.source = None;

@@ -10,15 +10,15 @@ use async_nats::jetstream::{
     consumer::{Consumer, pull},
 };
 use futures::StreamExt as _;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// How long one request waits for a first message. Without one the request ends and a new one shows that the
 /// consumer is still there.
 const FIRST_WAIT: Duration = Duration::from_secs(3);
 
-/// How long the rest of a batch may keep those waiting that are in hand already.
-const SILENCE_MAX: Duration = Duration::from_millis(500);
+/// How long the rest of a batch may take. Giving up costs a redelivery, so not at the first hiccup.
+const REST_MAX: Duration = Duration::from_secs(2);
 
 /// Pulls up to `rows` messages; empty when there was none for a while, or at shutdown.
 ///
@@ -31,6 +31,7 @@ pub async fn batch(
     shutdown: &CancellationToken,
 ) -> Result<Vec<Message>, async_nats::Error> {
     // Without heartbeats: in async-nats 0.51 they make a pending request miss its wake-up.
+    let asked = Instant::now();
     let mut first = consumer.batch().max_messages(1).expires(FIRST_WAIT).messages().await?;
     let message = tokio::select! {
         biased;
@@ -38,6 +39,10 @@ pub async fn batch(
         () = shutdown.cancelled() => None,
     };
     let Some(message) = message else {
+        // The server says when a request has expired; the client gives up on one that stays silent.
+        if asked.elapsed() > FIRST_WAIT + Duration::from_secs(2) {
+            return Err("the broker does not answer".into());
+        }
         return Ok(Vec::new());
     };
     let mut batch = vec![message];
@@ -45,9 +50,12 @@ pub async fn batch(
         // Waited out here and not by the server: nats-server 2.9 drops a request that expires within milliseconds
         // without a word, and the client then waits five seconds for one.
         tokio::time::sleep(linger).await;
-        if let Err(error) = add_rest(consumer, rows - 1, &mut batch).await {
-            // What is in hand is in hand; the next pull shows whether the broker is there.
-            tracing::debug!(%error, "the rest of a batch could not be pulled");
+        // On a connection that has gone silent the request has no end of its own. What is in hand is in hand; what was
+        // under way comes again, and the next pull shows whether the broker is there.
+        match timeout(REST_MAX, add_rest(consumer, rows - 1, &mut batch)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the rest of a batch could not be pulled"),
+            Err(_) => tracing::warn!(pulled = batch.len(), "the broker fell silent in the middle of a batch"),
         }
     }
     Ok(batch)
@@ -60,8 +68,7 @@ async fn add_rest(
     batch: &mut Vec<Message>,
 ) -> Result<(), async_nats::Error> {
     let mut rest = consumer.fetch().max_messages(rows).messages().await?;
-    // On a connection that has gone silent the request has no end of its own.
-    while let Ok(Some(message)) = timeout(SILENCE_MAX, rest.next()).await {
+    while let Some(message) = rest.next().await {
         batch.push(message?);
     }
     Ok(())

@@ -12,6 +12,7 @@ use common::{
     database::Database,
     health::{self, Health},
     identifier::ForwarderId,
+    outbox,
     settings::{Dispatch, Settings},
     shutdown, telemetry,
 };
@@ -35,20 +36,21 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     let metrics = telemetry::init_metrics()?;
     let health = Health::default();
 
-    let database = source(&settings)?;
+    let database = Database::source(&settings.source, "audit-consumer-source")?;
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
+    outbox::require(&mut connection, &settings.source.table).await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     drop(connection);
     refuse_shared_targets(&forwarders).await?;
     let client = broker::connect(&settings.broker, "audit-consumer").await?;
     let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings.broker, &identity).await?;
-    health::serve(settings.consumer.listen, health.clone(), metrics, shutdown.clone())
-        .await
-        .context("cannot listen on consumer.listen")?;
+    health::serve(settings.consumer.listen, health.clone(), metrics, shutdown.clone()).await.context(
+        "cannot listen on consumer.listen; another process may: --set consumer.listen=127.0.0.1:0",
+    )?;
 
     let mut workers = JoinSet::new();
-    for lane in lanes(&settings, &forwarders, &database, &stream)? {
+    for lane in lanes(&settings, &forwarders, &database, &client, &stream)? {
         // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
         broker::ensure_durable(&stream, &lane.addressee.id, &settings.consumer).await?;
         tracing::info!(forwarder = %lane.addressee.id, workers = settings.consumer.workers, "forwarding");
@@ -93,14 +95,6 @@ fn require_broker(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn source(settings: &Settings) -> anyhow::Result<Database> {
-    let source = &settings.source;
-    let url = source.url.as_ref().context(
-        "no source database is configured: set source.url in the settings file, or SOURCE_DATABASE_URL",
-    )?;
-    Ok(Database::new(url, "audit-consumer-source", source.statement_timeout, source.pooler)?)
-}
-
 /// Two forwarders into one place would each claim to have delivered what the other wrote.
 async fn refuse_shared_targets(forwarders: &Forwarders) -> anyhow::Result<()> {
     let mut targets: HashMap<String, ForwarderId> = HashMap::new();
@@ -122,15 +116,18 @@ fn lanes(
     settings: &Settings,
     forwarders: &Forwarders,
     database: &Database,
+    client: &Client,
     stream: &Stream,
 ) -> anyhow::Result<Vec<Arc<Lane>>> {
     let all: Vec<ForwarderId> = settings.forwarder.iter().map(|forwarder| forwarder.id.clone()).collect();
+    let speaker = forwarders.first().map(|(forwarder, _)| forwarder.id.clone());
     let backoff = settings.consumer.backoff.backoff().context("consumer.backoff.profile")?;
     let mut lanes = Vec::new();
     for (forwarder, configured) in forwarders {
         let addressee = Addressee {
             id: forwarder.id.clone(),
             all: all.clone(),
+            speaks: speaker.as_ref() == Some(&forwarder.id),
             stream_created: stream.cached_info().created,
         };
         lanes.push(Arc::new(Lane {
@@ -138,6 +135,7 @@ fn lanes(
             configured: configured.clone(),
             database: database.clone(),
             table: settings.source.table.clone(),
+            client: client.clone(),
             stream: stream.clone(),
             settings: settings.consumer.clone(),
             policy: Policy { attempts: settings.consumer.attempts, backoff },

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use async_nats::jetstream;
-use common::{broker, console, database::Database, settings::Settings};
+use common::{broker, console, database::Database, outbox, settings::Settings};
 use serde::Serialize;
 
 #[derive(Debug, Serialize)]
@@ -60,11 +60,10 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
 }
 
 async fn failures(settings: &Settings) -> anyhow::Result<Vec<Failures>> {
-    let url = settings.source.url.as_ref().context("set source.url or SOURCE_DATABASE_URL")?;
-    let source = &settings.source;
-    let database = Database::new(url, "audit-consumer-command", source.statement_timeout, source.pooler)?;
+    let database = Database::source(&settings.source, "audit-consumer-command")?;
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
+    outbox::require(&mut connection, &settings.source.table).await?;
     let rows = sqlx::query_as(
         "select forwarder, state, reason, count(*) as count from outbox.failures
          group by forwarder, state, reason order by forwarder, state, reason",

@@ -66,8 +66,8 @@ begin
             using hint = 'Row triggers are not inherited. Turn the children into partitions first.';
     end if;
     if not exists (select from pg_attribute where attrelid = source and attname = 'id' and not attisdropped
-                   and atttypid = 'uuid'::regtype) then
-        raise exception 'cannot attach %: it needs a column "id" of type uuid', source;
+                   and atttypid = 'uuid'::regtype and attnotnull) then
+        raise exception 'cannot attach %: it needs a column "id" of type uuid, not null', source;
     end if;
     if not exists (select from pg_attribute where attrelid = source and attname = 'occurred_at' and not attisdropped
                    and atttypid in ('timestamp'::regtype, 'timestamptz'::regtype)) then

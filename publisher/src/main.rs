@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use common::{
     boot, console,
-    identifier::TableName,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 use publisher::{commands, run, status};
@@ -29,12 +28,8 @@ struct Cli {
 enum Command {
     /// Relays until it is told to stop (SIGINT, SIGTERM).
     Run,
-    /// Creates the schema `outbox` where it is missing and starts capture on the audit table.
-    Attach {
-        /// The table; without it `source.table` of the settings.
-        #[arg(long, value_name = "SCHEMA.TABLE")]
-        table: Option<TableName>,
-    },
+    /// Creates the schema `outbox` where it is missing and starts capture on the audit table (`source.table`).
+    Attach,
     /// Stops capture. What has been captured is still relayed.
     Detach,
     /// Removes entries that every forwarder is past and that are older than `publisher.retention`.
@@ -64,7 +59,7 @@ fn main() -> ExitCode {
 async fn dispatch(command: Command, settings: Settings, provenance: Provenance) -> anyhow::Result<()> {
     match command {
         Command::Run => Box::pin(run::run(settings)).await,
-        Command::Attach { table } => commands::attach(&settings, table).await,
+        Command::Attach => commands::attach(&settings).await,
         Command::Detach => commands::detach(&settings).await,
         Command::Prune { json } => commands::prune(&settings, json).await,
         Command::Status { json } => status::show(&settings, json).await,

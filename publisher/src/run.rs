@@ -4,14 +4,18 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use common::{
     broker::{self, SourceIdentity},
+    database::Database,
     health::{self, Health},
-    outbox::relay::{Relay, RelayOptions},
+    outbox::{
+        self,
+        relay::{Relay, RelayOptions},
+    },
     settings::Settings,
     shutdown, telemetry,
 };
 
 use crate::{
-    READER, commands,
+    READER,
     maintenance::{self, Maintenance},
     sink::JetStreamSink,
 };
@@ -23,21 +27,22 @@ use crate::{
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
-    let database = commands::source(&settings, "audit-publisher")?;
+    let database = Database::source(&settings.source, "audit-publisher")?;
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
-    commands::require_outbox(&mut connection).await?;
+    outbox::require(&mut connection, &settings.source.table).await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     let client = broker::connect(&settings.broker, "audit-publisher").await?;
-    let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings.broker, &identity).await?;
+    let context = jetstream::new(client.clone());
+    let stream = broker::ensure_stream(&context, &settings.broker, &identity).await?;
 
     let health = Health::default();
-    let capture = health.component("capture", settings.publisher.unready_after);
-    maintenance::watch_capture(&mut connection, &capture).await?;
+    let captured = health.component("capture", settings.publisher.unready_after);
     drop(connection);
-    health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone())
-        .await
-        .context("cannot listen on publisher.listen")?;
+    tokio::spawn(maintenance::watch_capture(database.clone(), captured, settings.publisher.maintenance));
+    health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone()).await.context(
+        "cannot listen on publisher.listen; another process may: --set publisher.listen=127.0.0.1:0",
+    )?;
 
     let progress = health.component("relay", settings.publisher.unready_after);
     let options = RelayOptions {
@@ -47,10 +52,16 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         poll_max: settings.publisher.poll_max,
         lease: settings.publisher.lease,
     };
-    let sink =
-        JetStreamSink::new(client, stream.clone(), &settings.broker, &settings.publisher, progress.clone());
+    let sink = JetStreamSink::new(
+        client,
+        stream.clone(),
+        settings.broker,
+        identity,
+        &settings.publisher,
+        progress.clone(),
+    );
     let relay = Relay::new(database.clone(), options, sink, progress);
-    let upkeep = Maintenance { database, stream, settings: settings.publisher, capture };
+    let upkeep = Maintenance { database, context, stream, settings: settings.publisher };
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));
     });

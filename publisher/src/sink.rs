@@ -15,11 +15,11 @@ use async_nats::{
 };
 use common::{
     backoff::Probe,
-    broker::microseconds,
+    broker::{self, SourceIdentity, microseconds},
     health::Progress,
     outbox::{
         entries::Entry,
-        relay::{Sink, SinkError},
+        relay::{Sink, SinkError, Standing},
         rounds::StreamPosition,
     },
     reference::{MessageId, Reference, Target},
@@ -38,11 +38,16 @@ const RECONNECT_POLL: Duration = Duration::from_millis(50);
 pub struct JetStreamSink {
     client: Client,
     context: Context,
+    broker: BrokerSettings,
+    source: SourceIdentity,
     stream: Stream,
     created: OffsetDateTime,
-    subject: String,
     window: usize,
     progress: Progress,
+    /// The highest sequence that was acknowledged on this creation of the stream.
+    highest: u64,
+    /// A later one was not above it: the stream has lost its end.
+    lost: bool,
 }
 
 /// What one publish came to. A time-out is not a failure: the broker may have stored it.
@@ -52,15 +57,18 @@ enum Outcome {
     /// Stored by an earlier publish of the same id, at this sequence.
     Duplicate(u64),
     Unknown,
+    /// Not sent: the entry names nothing that could be delivered.
+    Unnamed,
 }
 
 impl JetStreamSink {
-    /// Publishes to `stream`, which has been compared with the settings.
+    /// Publishes to `stream`, which has been compared with the settings, for `source`.
     #[must_use]
     pub fn new(
         client: Client,
         stream: Stream,
-        broker: &BrokerSettings,
+        broker: BrokerSettings,
+        source: SourceIdentity,
         publisher: &PublisherSettings,
         progress: Progress,
     ) -> Self {
@@ -74,9 +82,12 @@ impl JetStreamSink {
             context,
             created: microseconds(stream.cached_info().created),
             stream,
-            subject: broker.subject.clone(),
+            broker,
+            source,
             window: publisher.window,
             progress,
+            highest: 0,
+            lost: false,
         }
     }
 
@@ -89,9 +100,9 @@ impl JetStreamSink {
 
     async fn send(&self, message: Option<PublishMessage>) -> Outcome {
         let Some(message) = message else {
-            return Outcome::Stored(0);
+            return Outcome::Unnamed;
         };
-        let acknowledged = match self.context.send_publish(self.subject.clone(), message).await {
+        let acknowledged = match self.context.send_publish(self.broker.subject.clone(), message).await {
             Ok(acknowledgement) => acknowledgement.await,
             Err(error) => Err(error),
         };
@@ -161,6 +172,17 @@ impl JetStreamSink {
         }
     }
 
+    /// Whether publishes fail because the stream is gone or another one has its name.
+    async fn is_recreated(&self, unknown: &[&Entry]) -> bool {
+        if unknown.is_empty() {
+            return false;
+        }
+        match self.context.get_stream(&self.broker.stream).await {
+            Ok(stream) => microseconds(stream.cached_info().created) != self.created,
+            Err(error) => broker::is_not_found(&error.kind()),
+        }
+    }
+
     async fn connected(&self) {
         while self.client.connection_state() != State::Connected {
             self.progress.waiting("broker: not connected");
@@ -170,13 +192,43 @@ impl JetStreamSink {
 }
 
 impl Sink for JetStreamSink {
+    async fn begin(&mut self, mark: Option<StreamPosition>) -> Result<Standing, SinkError> {
+        let mut probe = Probe::default();
+        self.stream = loop {
+            self.connected().await;
+            match broker::ensure_stream(&self.context, &self.broker, &self.source).await {
+                Ok(stream) => break stream,
+                Err(error) if error.is_passing() => {
+                    self.progress.waiting(format!("broker: {error}"));
+                    tokio::time::sleep(probe.next_delay()).await;
+                }
+                Err(error) => return Err(SinkError::Refused(error.to_string())),
+            }
+        };
+        let info = self.stream.cached_info();
+        let end = info.state.last_sequence;
+        self.created = microseconds(info.created);
+        let holds = |mark: StreamPosition| mark.created == self.created && mark.sequence <= end;
+        let lost = std::mem::take(&mut self.lost) || !mark.is_none_or(holds);
+        self.highest = mark.filter(|_| !lost).map_or(0, |mark| mark.sequence);
+        if !lost {
+            return Ok(Standing::Intact);
+        }
+        while let Err(error) = broker::drop_durables_ahead(&self.stream).await {
+            self.progress.waiting(format!("broker: {error}"));
+            tokio::time::sleep(probe.next_delay()).await;
+        }
+        Ok(Standing::Lost)
+    }
+
     async fn deliver(
         &mut self,
         page: &[Entry],
         generation: i32,
     ) -> Result<Option<StreamPosition>, SinkError> {
         let mut open: Vec<&Entry> = page.iter().collect();
-        let mut highest = 0;
+        let acknowledged_before = self.highest;
+        let mut highest = acknowledged_before;
         let mut probe = Probe::default();
         loop {
             self.connected().await;
@@ -186,7 +238,9 @@ impl Sink for JetStreamSink {
             let mut unknown = Vec::new();
             for (entry, outcome) in open.into_iter().zip(outcomes) {
                 match outcome {
+                    Outcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
                     Outcome::Stored(sequence) => highest = highest.max(sequence),
+                    Outcome::Unnamed => {}
                     Outcome::Duplicate(sequence) if first.is_some_and(|first| sequence >= first) => {
                         highest = highest.max(sequence);
                     }
@@ -194,10 +248,15 @@ impl Sink for JetStreamSink {
                 }
             }
             counter!(names::PUBLISH_DUPLICATES).increment(repeated as u64);
+            if self.lost || self.is_recreated(&unknown).await {
+                self.lost = true;
+                return Err(SinkError::Lost);
+            }
             if unknown.is_empty() {
                 if let Some(away) = self.progress.resumed() {
                     tracing::info!(away_ms = away.as_millis(), "the broker answers again");
                 }
+                self.highest = highest;
                 return Ok(Some(StreamPosition { created: self.created, sequence: highest }));
             }
             counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);

@@ -5,13 +5,17 @@ use std::fmt::Write as _;
 use async_nats::jetstream;
 use common::{
     broker, console,
-    outbox::capture::{self, Capture},
+    database::Database,
+    outbox::{
+        self,
+        capture::{self, Capture},
+    },
     settings::Settings,
 };
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use crate::{READER, commands};
+use crate::READER;
 
 /// Counting stops here: a long log must not make a status command slow.
 const COUNT_MAX: i64 = 10_000;
@@ -60,8 +64,8 @@ struct Forwarder {
 /// # Errors
 /// When a configured server is away.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let mut connection = commands::source(settings, "audit-publisher-command")?.connect().await?;
-    commands::require_outbox(&mut connection).await?;
+    let mut connection = Database::source(&settings.source, "audit-publisher-command")?.connect().await?;
+    outbox::require(&mut connection, &settings.source.table).await?;
     let capture = match capture::state(&mut connection).await? {
         Capture::Attached => "attached".to_owned(),
         Capture::Never => "never attached".to_owned(),

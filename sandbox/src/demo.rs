@@ -60,17 +60,18 @@ pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
         say(&stage.how_to_connect());
         stop.cancelled().await;
     }
-    stage.strike().await?;
-    result
+    let struck = stage.strike().await;
+    result.and(struck)
 }
 
 /// The servers, the databases, and the settings of the processes.
 struct Stage {
+    // Dropped before the servers and the folder.
+    processes: Vec<Process>,
     sandbox: Sandbox,
     suffix: String,
     source: String,
     timeline: String,
-    processes: Vec<Process>,
 }
 
 impl Stage {

@@ -8,16 +8,16 @@ use threadline::StorageSchema;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::{Options, Sandbox, audit};
+use crate::{Options, Sandbox, audit, postgres::Postgres};
 
-/// The sandbox of this test binary. Never dropped: its watchdog stops the servers when the binary ends.
+/// The sandbox of this test binary, private whatever the environment says. Never dropped: its watchdog stops the servers when the binary ends.
 ///
 /// # Panics
 /// When it cannot be started; the message says what is missing.
 pub fn shared() -> &'static Sandbox {
     static SHARED: OnceLock<Sandbox> = OnceLock::new();
     SHARED.get_or_init(|| {
-        Sandbox::start(&Options { durable: false, honour_urls: true })
+        Sandbox::start(&Options { durable: false, honour_urls: false })
             .unwrap_or_else(|error| panic!("the sandbox does not start: {error:#}"))
     })
 }
@@ -43,13 +43,8 @@ pub async fn source_database() -> anyhow::Result<TestDatabase> {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let template = TEMPLATE
         .get_or_try_init(|| async {
-            let database = empty_database().await?;
-            let mut connection = database.connect().await?;
-            audit::install(&mut connection, "public").await?;
-            outbox::migrate(&mut connection).await?;
-            outbox::capture::attach(&mut connection, &audit_events()).await?;
-            connection.close().await?;
-            anyhow::Ok(database.name())
+            let name = format!("audit_source_{}", Uuid::new_v4().simple());
+            anyhow::Ok(source_database_on(&shared().postgres, &name).await?.name())
         })
         .await?;
     fresh(Some(template)).await
@@ -63,14 +58,37 @@ pub async fn timeline_database() -> anyhow::Result<TestDatabase> {
     static TEMPLATE: OnceCell<String> = OnceCell::const_new();
     let template = TEMPLATE
         .get_or_try_init(|| async {
-            let database = empty_database().await?;
-            let mut connection = database.connect().await?;
-            threadline::install(&mut connection, &StorageSchema::default()).await?;
-            connection.close().await?;
-            anyhow::Ok(database.name())
+            let name = format!("audit_timeline_{}", Uuid::new_v4().simple());
+            anyhow::Ok(timeline_database_on(&shared().postgres, &name).await?.name())
         })
         .await?;
     fresh(Some(template)).await
+}
+
+/// The same on any server.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
+    let database = TestDatabase { url: server.create_database(name, None).await? };
+    let mut connection = database.connect().await?;
+    audit::install(&mut connection, "public").await?;
+    outbox::migrate(&mut connection).await?;
+    outbox::capture::attach(&mut connection, &audit_events()).await?;
+    connection.close().await?;
+    Ok(database)
+}
+
+/// The same on any server.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn timeline_database_on(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
+    let database = TestDatabase { url: server.create_database(name, None).await? };
+    let mut connection = database.connect().await?;
+    threadline::install(&mut connection, &StorageSchema::default()).await?;
+    connection.close().await?;
+    Ok(database)
 }
 
 /// A fresh database with nothing in it.

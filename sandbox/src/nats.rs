@@ -149,7 +149,12 @@ impl Drop for Private {
 fn find_binary() -> anyhow::Result<PathBuf> {
     if let Some(program) = std::env::var_os("NATS_SERVER_BIN") {
         let program = PathBuf::from(program);
-        ensure!(program.is_file(), "NATS_SERVER_BIN names {}, which is no file", program.display());
+        ensure!(
+            program.is_file(),
+            "NATS_SERVER_BIN names {}, which is no file: set it to a nats-server, or install one with `apt-get install \
+             nats-server` and unset it",
+            program.display()
+        );
         return Ok(program);
     }
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -63,6 +63,7 @@ impl Process {
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGKILL)?;
         self.child.wait()?;
+        self.forget();
         Ok(())
     }
 
@@ -94,12 +95,13 @@ impl Process {
             status.is_some()
         })
         .with_context(|| format!("its log says:\n{}", self.log()))?;
+        self.forget();
         status.context("it has ended")
     }
 
-    /// Whether it runs.
-    pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// Its id may be somebody else's from now on: the watchdog must not find it.
+    fn forget(&self) {
+        let _ = fs::remove_file(&self.pid_file);
     }
 
     /// Everything it has printed.
@@ -113,7 +115,7 @@ impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = fs::remove_file(&self.pid_file);
+        self.forget();
     }
 }
 

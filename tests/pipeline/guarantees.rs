@@ -165,7 +165,7 @@ async fn a_transaction_held_open_delays_only_its_own_rows() -> anyhow::Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn four_consumer_processes_share_one_durable_and_every_event_lands_once() -> anyhow::Result<()> {
-    let pipeline = Pipeline::with_settings("").await?;
+    let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let consumers = (0..4).map(|_| pipeline.consumer()).collect::<anyhow::Result<Vec<_>>>()?;
     let load =

@@ -5,4 +5,5 @@
 mod failures;
 mod guarantees;
 mod operations;
+mod outages;
 mod projection;

@@ -134,7 +134,7 @@ async fn status_shows_where_everything_stands() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn prune_removes_what_has_arrived_and_nothing_else() -> anyhow::Result<()> {
-    let pipeline = Pipeline::with_settings("").await?;
+    let pipeline = Pipeline::new().await?;
     let mut publisher = pipeline.publisher()?;
     let row = AuditRow::sample("test.row");
     pipeline.commit(std::slice::from_ref(&row)).await?;

@@ -5,9 +5,11 @@ use sandbox::{
     audit::{self, AuditRow},
     fixture::audit_events,
     golden,
+    verdict::Verdict,
 };
 use serde_json::{Value, json};
 use sqlx::Executor as _;
+use threadline::StorageSchema;
 use time::macros::datetime;
 
 async fn project_golden(profile: &str) -> anyhow::Result<(Pipeline, Vec<AuditRow>)> {
@@ -173,5 +175,30 @@ async fn a_source_of_another_shape_is_carried_too() -> anyhow::Result<()> {
     let action = action(&mut connection, id).await?;
     assert_eq!(action["inserted_at"], "2026-01-01T07:00:00+00:00");
     assert_eq!(action["actor_ref"], json!({"type": "anonymous"}), "an empty actor is nobody");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_verdict_sees_what_is_missing_twice_and_foreign() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let rows: Vec<_> = (0..4).map(|_| AuditRow::sample("test.row")).collect();
+    pipeline.commit(&rows).await?;
+    let mut connection = pipeline.timeline.connect().await?;
+    // The first is missing, the second is there twice, a stranger is there once, the others are as they should be.
+    let stranger = uuid::Uuid::new_v4();
+    for id in [rows[1].id, rows[1].id, rows[2].id, rows[3].id, stranger] {
+        sqlx::query(
+            "insert into audit_actions (name, actor_ref, status, correlation_id) values ('a.b', '{}', 'ok', $1)",
+        )
+        .bind(id.to_string())
+        .execute(&mut connection)
+        .await?;
+    }
+    let schema = StorageSchema::default();
+    let verdict =
+        Verdict::compute(&pipeline.source.url, &audit_events(), &pipeline.timeline.url, &schema).await?;
+    assert_eq!((verdict.missing, verdict.twice, verdict.foreign), (1, 1, 1));
+    assert!(!verdict.holds());
+    assert!(verdict.to_string().starts_with("FAIL: committed 4, projected 5"), "{verdict}");
     Ok(())
 }

@@ -10,6 +10,9 @@ use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
     fixture::{self, TestDatabase, audit_events},
+    home::Home,
+    nats::Nats,
+    postgres::Postgres,
     process::{self, Process},
     wait,
 };
@@ -20,6 +23,15 @@ use uuid::Uuid;
 /// How long anything may take on a machine that does ten other things.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
+/// A server with its folder, in the order in which they must go.
+#[derive(Debug)]
+pub struct Own<T> {
+    /// The server.
+    pub server: T,
+    /// Its folder.
+    pub home: Home,
+}
+
 /// One pipeline.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -29,6 +41,10 @@ pub struct Pipeline {
     pub timeline: TestDatabase,
     /// The broker to connect to: the server, or a proxy before it.
     pub nats_url: String,
+    /// A broker of its own, to break.
+    pub own_nats: Option<Own<Nats>>,
+    /// A database server of its own for both databases, to break.
+    pub own_postgres: Option<Own<Postgres>>,
     /// Stream and subject of this test.
     pub name: String,
     config: std::path::PathBuf,
@@ -61,9 +77,38 @@ impl Pipeline {
             source: fixture::source_database().await?,
             timeline: fixture::timeline_database().await?,
             nats_url: sandbox().nats.url().to_owned(),
+            own_nats: None,
+            own_postgres: None,
             name,
             config,
         })
+    }
+
+    /// On a broker of its own, which the test may kill, restart and rob of its disk.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn with_own_nats() -> anyhow::Result<Self> {
+        let home = Home::create()?;
+        let server = Nats::start(&home)?;
+        let mut pipeline = Self::new().await?;
+        server.url().clone_into(&mut pipeline.nats_url);
+        pipeline.own_nats = Some(Own { server, home });
+        Ok(pipeline)
+    }
+
+    /// On a database server of its own, which the test may kill and restart.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn with_own_postgres() -> anyhow::Result<Self> {
+        let home = Home::create()?;
+        let server = Postgres::start(&home, false)?;
+        let mut pipeline = Self::new().await?;
+        pipeline.source = fixture::source_database_on(&server, "source").await?;
+        pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
+        pipeline.own_postgres = Some(Own { server, home });
+        Ok(pipeline)
     }
 
     /// Starts `publisher run`.
@@ -145,7 +190,9 @@ impl Pipeline {
     /// # Errors
     /// After [`DEADLINE`].
     pub async fn stream(&self) -> anyhow::Result<Stream> {
-        let context = jetstream::new(async_nats::connect(sandbox().nats.url()).await?);
+        // Not through a proxy that a test may have put before it.
+        let server = self.own_nats.as_ref().map_or(&sandbox().nats, |own| &own.server);
+        let context = jetstream::new(async_nats::connect(server.url()).await?);
         wait::until_some("the stream", DEADLINE, async || Ok(context.get_stream(&self.name).await.ok())).await
     }
 

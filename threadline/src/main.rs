@@ -29,7 +29,7 @@ enum Command {
         #[arg(long, short, env = "AUDIT_CONFIG", value_name = "FILE")]
         config: Option<PathBuf>,
         /// The storage schema; without it `threadline.schema` of the settings file, or public.
-        #[arg(long)]
+        #[arg(long, env = "AUDIT__THREADLINE__SCHEMA")]
         schema: Option<StorageSchema>,
     },
 }
@@ -65,7 +65,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<String> {
     let Command::Install { config, schema } = cli.command;
     let file = read(config.as_deref())?.threadline;
-    let url = std::env::var("THREADLINE_DATABASE_URL").ok().or(file.url).context(
+    let url = ["AUDIT__THREADLINE__URL", "THREADLINE_DATABASE_URL"].iter().find_map(|name| std::env::var(name).ok()).or(file.url).context(
         "no timeline database: set THREADLINE_DATABASE_URL, or url in the section [threadline] of audit.toml",
     )?;
     let schema = match (schema, file.schema) {

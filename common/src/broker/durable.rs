@@ -54,6 +54,7 @@ pub async fn ensure_durable(
     };
     let found = &consumer.cached_info().config;
     Echo::default()
+        .equal("deliver_policy", &wanted.deliver_policy, &found.deliver_policy)
         .equal("ack_policy", &wanted.ack_policy, &found.ack_policy)
         .equal("ack_wait", &wanted.ack_wait, &found.ack_wait)
         .equal("max_deliver", &wanted.max_deliver, &found.max_deliver)
@@ -95,4 +96,33 @@ pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
         .try_collect()
         .await
         .map_err(|error| BrokerError::call("list consumers", &error))
+}
+
+/// Removes durables that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would skip
+/// whatever is published up to where they stand. Their consumers make them anew from the stream's start.
+///
+/// # Errors
+/// When the broker is away.
+pub async fn drop_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
+    let last = stream
+        .get_info()
+        .await
+        .map_err(|error| BrokerError::call("stream info", &error))?
+        .state
+        .last_sequence;
+    let ahead: Vec<String> = stream
+        .consumers()
+        .try_filter(|info| std::future::ready(info.delivered.stream_sequence > last))
+        .map_ok(|info| info.name)
+        .try_collect()
+        .await
+        .map_err(|error| BrokerError::call("list consumers", &error))?;
+    for durable in ahead {
+        tracing::warn!(durable, last_sequence = last, "stands ahead of its stream: made anew");
+        stream
+            .delete_consumer(&durable)
+            .await
+            .map_err(|error| BrokerError::call("delete consumer", &error))?;
+    }
+    Ok(())
 }

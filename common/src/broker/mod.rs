@@ -7,8 +7,8 @@ mod durable;
 mod echo;
 mod stream;
 
-pub use durable::{Floor, durable_name, ensure_durable, floors};
-pub use stream::{SourceIdentity, ensure_stream, microseconds};
+pub use durable::{Floor, drop_durables_ahead, durable_name, ensure_durable, floors};
+pub use stream::{SourceIdentity, ensure_stream, is_not_found, microseconds};
 
 use std::time::Duration;
 

@@ -79,7 +79,9 @@ pub async fn ensure_stream(
     Ok(stream)
 }
 
-fn is_not_found(kind: &GetStreamErrorKind) -> bool {
+/// Whether a stream is not there, as opposed to a broker that is not.
+#[must_use]
+pub fn is_not_found(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 

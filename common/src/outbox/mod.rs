@@ -17,6 +17,8 @@ pub mod snapshot;
 
 use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 
+use crate::identifier::TableName;
+
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start.
 ///
 /// # Errors
@@ -39,4 +41,48 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 /// When the server is away.
 pub async fn system_identifier(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select system_identifier from pg_control_system()").fetch_one(connection).await
+}
+
+/// Why a service cannot work with this database.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The schema is missing.
+    #[error("this database has no outbox yet: run `publisher attach` first")]
+    Missing,
+    /// Every reference would lead to a row that is not there.
+    #[error(
+        "source.table is {configured}, but the outbox captures {attached}: set source.table to what was attached"
+    )]
+    OtherTable {
+        /// In the settings.
+        configured: TableName,
+        /// In the database.
+        attached: String,
+    },
+    /// The server is away.
+    #[error("the source database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Checks that the outbox is there, and that the attached table, if there is one, is the configured one.
+///
+/// # Errors
+/// When it is not, or the server is away.
+pub async fn require(connection: &mut PgConnection, table: &TableName) -> Result<(), OutboxError> {
+    let present: bool = sqlx::query_scalar("select to_regclass('outbox.failures') is not null")
+        .fetch_one(&mut *connection)
+        .await?;
+    if !present {
+        return Err(OutboxError::Missing);
+    }
+    let attached: Option<(String, String)> =
+        sqlx::query_as("select table_schema, table_name from outbox.source")
+            .fetch_optional(connection)
+            .await?;
+    match attached {
+        Some((schema, name)) if (schema.as_str(), name.as_str()) != (table.schema(), table.table()) => {
+            Err(OutboxError::OtherTable { configured: table.clone(), attached: format!("{schema}.{name}") })
+        }
+        _ => Ok(()),
+    }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use sqlx::PgConnection;
 
-use super::{rounds::StreamPosition, snapshot::Snapshot};
+use super::{
+    rounds::{Position, StreamPosition},
+    snapshot::Snapshot,
+};
 
 /// How many entries one statement removes: short enough to hold no lock for long.
 const BATCH_ROWS: i64 = 5_000;
@@ -50,32 +53,56 @@ pub async fn horizon(
     Ok((!snapshots.is_empty()).then_some(Horizon(snapshots)))
 }
 
-/// Removes the oldest entries behind the horizon, one batch; answers how many went. Zero means done.
+/// What one batch removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pruned {
+    /// How many entries.
+    pub entries: u64,
+    /// The last of them: where the next batch goes on. `None` when there was nothing to remove.
+    pub last: Option<Position>,
+}
+
+/// Removes the oldest entries behind the horizon, one batch. `after` is where the last one ended: beginning anew, each
+/// batch would pass over everything that is removed and, under an old transaction, still there.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn batch(connection: &mut PgConnection, horizon: &Horizon) -> Result<u64, sqlx::Error> {
+pub async fn batch(
+    connection: &mut PgConnection,
+    horizon: &Horizon,
+    after: Option<Position>,
+) -> Result<Pruned, sqlx::Error> {
     let snapshots: Vec<&str> = horizon.0.iter().map(Snapshot::as_str).collect();
     let end = horizon.0.iter().map(Snapshot::xmax).min().unwrap_or_default();
-    let done = sqlx::query(
+    let after = after.unwrap_or(Position { xid: 0, seq: -1 });
+    let (entries, xid, seq): (i64, Option<String>, Option<i64>) = sqlx::query_as(
         "with gone as (
              delete from outbox.entries where ctid = any (array(
                  select e.ctid from outbox.entries e
-                 where e.xid < $2::text::xid8
+                 where (e.xid, e.seq) > ($4::text::xid8, $5)
+                   and e.xid < $2::text::xid8
                    and not exists (select from unnest($1::pg_snapshot[]) s where not pg_visible_in_snapshot(e.xid, s))
                  order by e.xid, e.seq limit $3))
-             returning xid),
+             returning xid, seq),
+         last as (select g.xid, g.seq from gone g order by g.xid desc, g.seq desc limit 1),
          noted as (
-             insert into outbox.horizon as h (pruned_to)
-             select last.xid from (select g.xid from gone g order by g.xid desc limit 1) last
+             insert into outbox.horizon as h (pruned_to) select l.xid from last l
              on conflict (singleton) do update
              set pruned_to = greatest(h.pruned_to, excluded.pruned_to), pruned_at = clock_timestamp())
-         select from gone",
+         select (select count(*) from gone), (select l.xid::text from last l), (select l.seq from last l)",
     )
     .bind(snapshots)
     .bind(end.to_string())
     .bind(BATCH_ROWS)
-    .execute(connection)
+    .bind(after.xid.to_string())
+    .bind(after.seq)
+    .fetch_one(connection)
     .await?;
-    Ok(done.rows_affected())
+    let last = match xid.zip(seq) {
+        Some((xid, seq)) => {
+            Some(Position { xid: xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, seq })
+        }
+        None => None,
+    };
+    Ok(Pruned { entries: entries.cast_unsigned(), last })
 }

@@ -14,6 +14,7 @@ use super::{
     lease::Lease,
     pages::Pages,
     rounds::{self, Opened, Position, Round, StreamPosition},
+    snapshot::Snapshot,
     system_identifier,
 };
 use crate::{backoff::Probe, database::Database, health::Progress, telemetry::names};
@@ -32,6 +33,13 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Where pages go.
 pub trait Sink: Send {
+    /// Called when this process begins to lead, with the position that everything handed over so far was acknowledged
+    /// at. Answers whether it is still there; waits while the sink is away.
+    fn begin(
+        &mut self,
+        mark: Option<StreamPosition>,
+    ) -> impl Future<Output = Result<Standing, SinkError>> + Send;
+
     /// Hands a page over. Returns once every entry is safe there, with the highest stream position that
     /// acknowledged one; an outage of the sink is waited out inside.
     ///
@@ -43,10 +51,25 @@ pub trait Sink: Send {
     ) -> impl Future<Output = Result<Option<StreamPosition>, SinkError>> + Send;
 }
 
-/// Something about the sink that waiting cannot mend; the relay stops.
+/// What a sink finds when it begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Everything that was acknowledged is there.
+    Intact,
+    /// Acknowledged data is gone: what the log still holds is handed over again, under a new generation.
+    Lost,
+}
+
+/// What waiting inside a sink cannot mend.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct SinkError(pub String);
+pub enum SinkError {
+    /// Acknowledged data is gone; the relay begins again.
+    #[error("the broker has lost data that it had acknowledged")]
+    Lost,
+    /// Only a person can mend it; the relay stops.
+    #[error("{0}")]
+    Refused(String),
+}
 
 /// Why a relay stopped.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +139,16 @@ impl<S: Sink> Relay<S> {
         let lease = Lease::new(&self.options.reader, self.options.lease);
         let mut probe = Probe::default();
         while !shutdown.is_cancelled() {
-            match self.stand(&lease, &shutdown, &mut leading, &mut probe).await {
+            let stood = Instant::now();
+            match self.stand(&lease, &shutdown, &mut leading).await {
                 Ok(()) => {}
+                Err(RelayError::Sink(SinkError::Lost)) => {
+                    tracing::error!("the broker has lost data that it had acknowledged; beginning again");
+                }
                 Err(RelayError::Database(error)) => {
+                    if stood.elapsed() > self.options.lease {
+                        probe.reset();
+                    }
                     let delay = probe.next_delay();
                     self.progress.waiting(format!("source database: {error}"));
                     tracing::warn!(%error, retry_in_ms = delay.as_millis(), "the source database is away");
@@ -139,21 +169,18 @@ impl<S: Sink> Relay<S> {
         lease: &Lease,
         shutdown: &CancellationToken,
         leading: &mut (impl FnMut(CancellationToken) + Send),
-        probe: &mut Probe,
     ) -> Result<(), RelayError> {
         let mut connection = self.database.connect().await?;
         let mut standing_by = false;
         let until = loop {
-            let until = lease.acquire(&mut connection).await?;
-            if let Some(away) = self.progress.resumed() {
-                tracing::info!(away_ms = away.as_millis(), "the source database answers again");
-            }
-            probe.reset();
-            if let Some(until) = until {
+            if let Some(until) = lease.acquire(&mut connection).await? {
                 break until;
             }
             if !std::mem::replace(&mut standing_by, true) {
                 tracing::info!(reader = %self.options.reader, "standing by: another process leads");
+                // What this process had begun is the leader's now.
+                self.progress.idle();
+                self.recovered();
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -166,16 +193,18 @@ impl<S: Sink> Relay<S> {
         gauge!(names::RELAY_LEADER, "reader" => reader.clone()).set(1.0);
         let led = CancellationToken::new();
         let ended = led.clone().drop_guard();
-        leading(led.clone());
         let database = self.database.clone();
         let mut keep = std::pin::pin!(lease.keep(&database, until, &led));
         let result = tokio::select! {
-            result = self.lead(&mut connection, shutdown) => result,
-            // Lost: whatever is in flight may be repeated by the next leader, under the same message ids.
-            () = &mut keep => Ok(()),
+            result = self.lead(&mut connection, shutdown, || leading(led.clone())) => Some(result),
+            // Lost, or given up: whatever is in flight may be repeated by the next leader, under the same message ids.
+            () = &mut keep => None,
         };
         drop(ended);
         gauge!(names::RELAY_LEADER, "reader" => reader).set(0.0);
+        let Some(result) = result else {
+            return Ok(());
+        };
         // While the database is away the lease cannot be given back, and is ours again when it answers.
         if result.is_ok() && shutdown.is_cancelled() {
             keep.await;
@@ -183,11 +212,19 @@ impl<S: Sink> Relay<S> {
         result
     }
 
+    /// The servers answer; say so if they had not.
+    fn recovered(&self) {
+        if let Some(away) = self.progress.resumed() {
+            tracing::info!(away_ms = away.as_millis(), "the source database answers again");
+        }
+    }
+
     /// Reads round after round until shut down.
     async fn lead(
         &mut self,
         connection: &mut PgConnection,
         shutdown: &CancellationToken,
+        leading: impl FnOnce() + Send,
     ) -> Result<(), RelayError> {
         let identifier = system_identifier(connection).await?;
         // From the database, never from memory: ids that were not flushed before a crash are handed out again.
@@ -199,6 +236,10 @@ impl<S: Sink> Relay<S> {
                 actual: identifier,
             });
         }
+        if self.sink.begin(head.mark).await? == Standing::Lost {
+            head = rewind(connection, &head).await?;
+        }
+        leading();
         let mut mark = head.mark;
         let mut finished = head.is_closed();
         let mut read_at = Instant::now();
@@ -209,7 +250,7 @@ impl<S: Sink> Relay<S> {
                     Read::Interrupted => return Ok(()),
                     Read::Fenced => {
                         head = fenced(connection, &head.reader, identifier).await?;
-                        finished = head.is_closed();
+                        (mark, finished) = (head.mark, head.is_closed());
                         continue;
                     }
                 }
@@ -223,11 +264,12 @@ impl<S: Sink> Relay<S> {
                     return Ok(());
                 }
                 let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, mark, ..head.clone() };
-                rounds::append(connection, &closing).await?
+                rounds::append(connection, &head, &closing).await?
             } else {
                 let refresh = read_at.elapsed() >= REFRESH_AFTER;
                 rounds::open(connection, &head, mark, refresh).await?
             };
+            self.recovered();
             match next {
                 Opened::Round(round) => {
                     finished = round.is_closed();
@@ -238,7 +280,7 @@ impl<S: Sink> Relay<S> {
                 }
                 Opened::Fenced => {
                     head = fenced(connection, &head.reader, identifier).await?;
-                    finished = head.is_closed();
+                    (mark, finished) = (head.mark, head.is_closed());
                 }
                 Opened::Nothing => {
                     let pause = pause(read_at.elapsed(), &self.options);
@@ -259,7 +301,7 @@ impl<S: Sink> Relay<S> {
         mark: &mut Option<StreamPosition>,
         shutdown: &CancellationToken,
     ) -> Result<Read, RelayError> {
-        self.progress.working_since(Instant::now());
+        self.progress.busy();
         let mut stored = round.clone();
         let mut pages = Pages::new(round.clone(), self.options.page_rows);
         let mut page = pages.next(connection).await?;
@@ -275,10 +317,10 @@ impl<S: Sink> Relay<S> {
             counter!(names::RELAY_ENTRIES, "reader" => round.reader.clone()).increment(page.len() as u64);
             unsaved += page.len();
             page = next?;
-            self.progress.working_since(Instant::now());
+            self.progress.advanced();
             let interrupted = shutdown.is_cancelled() && !page.is_empty();
             if interrupted || unsaved >= PROGRESS_ROWS {
-                match save(connection, &stored, last).await? {
+                match save(connection, &stored, last, *mark).await? {
                     Opened::Round(saved) => stored = saved,
                     _ => return Ok(Read::Fenced),
                 }
@@ -305,9 +347,42 @@ async fn fenced(connection: &mut PgConnection, reader: &str, identifier: i64) ->
     rounds::head(connection, reader, identifier).await
 }
 
-/// Stores how far a long round has come.
-async fn save(connection: &mut PgConnection, stored: &Round, after: Position) -> Result<Opened, sqlx::Error> {
-    rounds::append(connection, &Round { n: stored.n + 1, after: Some(after), ..stored.clone() }).await
+/// Stores how far a long round has come. What was acknowledged since only makes the mark of `s` later, never wrong.
+async fn save(
+    connection: &mut PgConnection,
+    stored: &Round,
+    after: Position,
+    mark: Option<StreamPosition>,
+) -> Result<Opened, sqlx::Error> {
+    let next = Round { n: stored.n + 1, after: Some(after), mark, ..stored.clone() };
+    rounds::append(connection, stored, &next).await
+}
+
+/// Goes back to the beginning of the log, under a new generation: message ids differ, so that the duplicate window lets
+/// everything through. What has been pruned had been settled by every forwarder; the rest is delivered again, without
+/// effect where it had arrived.
+async fn rewind(connection: &mut PgConnection, head: &Round) -> Result<Round, RelayError> {
+    let genesis: Snapshot = Snapshot::GENESIS.parse().expect("a valid constant");
+    let next = Round {
+        n: head.n + 1,
+        s: genesis.clone(),
+        t: genesis,
+        after: None,
+        generation: head.generation + 1,
+        mark: None,
+        ..head.clone()
+    };
+    tracing::error!(
+        reader = %head.reader,
+        generation = next.generation,
+        "the broker does not hold what it had acknowledged (a stream lost, recreated or cut short): everything that the \
+         log still holds is published again; what had arrived has no second effect"
+    );
+    match rounds::append(connection, head, &next).await? {
+        Opened::Round(round) => Ok(round),
+        // Another relay is at it; what it stored is read on the next turn.
+        Opened::Fenced | Opened::Nothing => Err(SinkError::Lost.into()),
+    }
 }
 
 /// How reading a round ended.

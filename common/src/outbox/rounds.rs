@@ -61,7 +61,8 @@ pub enum Opened {
     Round(Round),
     /// Nothing is unread.
     Nothing,
-    /// Another relay wrote it first: forget everything in memory and read [`head`] again.
+    /// Another relay wrote it first, or the row it should follow is gone (a fail-over to a server that never had it):
+    /// forget everything in memory and read [`head`] again.
     Fenced,
 }
 
@@ -118,8 +119,10 @@ pub async fn open(
          select h.reader, h.n + 1, h.t, pg_current_snapshot(), h.generation, h.system_identifier, $3, $4
          from outbox.rounds h
          where h.reader = $1 and h.n = $2 and (
-             -- The newest committed entry, from the end of the index; a range test might read the whole table.
-             (select e.xid from outbox.entries e order by e.xid desc, e.seq desc limit 1) >= pg_snapshot_xmax(h.t)
+             -- The newest committed entry, from the end of the index down to what `t` had seen; without the order
+             -- the test might be planned as a scan of the whole table.
+             (select e.seq from outbox.entries e where e.xid >= pg_snapshot_xmax(h.t)
+              order by e.xid desc, e.seq desc limit 1) is not null
              -- Late commits. Transactions that still run are not looked up: all their entries would be visited.
              or exists (
                  select from pg_snapshot_xip(h.t) x (xid)
@@ -136,25 +139,47 @@ pub async fn open(
         .bind(mark.map(|mark| mark.sequence.cast_signed()))
         .bind(refresh)
         .try_map(|row| decode(&row))
-        .fetch_optional(connection)
+        .fetch_optional(&mut *connection)
         .await;
     match written {
         Ok(Some(round)) => Ok(Opened::Round(round)),
+        // Looked at now and then only: it costs a round trip.
+        Ok(None) if refresh && !exists(connection, finished).await? => Ok(Opened::Fenced),
         Ok(None) => Ok(Opened::Nothing),
         Err(error) if is_fence(&error) => Ok(Opened::Fenced),
         Err(error) => Err(error),
     }
 }
 
-/// Writes a row that follows `round`: progress inside it (`next.s` unchanged), or its closing row (`next.s = next.t`).
+/// Whether this row is still the reader's, with these snapshots.
+async fn exists(connection: &mut PgConnection, round: &Round) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from outbox.rounds where reader = $1 and n = $2 and s::text = $3 and t::text = $4)",
+    )
+    .bind(&round.reader)
+    .bind(round.n)
+    .bind(round.s.as_str())
+    .bind(round.t.as_str())
+    .fetch_one(connection)
+    .await
+}
+
+/// Writes the row `next` behind the stored row `after`: progress inside it (`s` unchanged), its closing row (`s = t`), or
+/// a rewind.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn append(connection: &mut PgConnection, next: &Round) -> Result<Opened, sqlx::Error> {
+pub async fn append(
+    connection: &mut PgConnection,
+    after: &Round,
+    next: &Round,
+) -> Result<Opened, sqlx::Error> {
     let written = sqlx::query(
         "insert into outbox.rounds
              (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq)
-         values ($1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5::text::xid8, $6, $7, $8, $9, $10)",
+         select $1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5::text::xid8, $6, $7, $8, $9, $10
+         from outbox.rounds p
+         where p.reader = $1 and p.n = $2 - 1 and p.t::text = $11",
     )
     .bind(&next.reader)
     .bind(next.n)
@@ -166,10 +191,12 @@ pub async fn append(connection: &mut PgConnection, next: &Round) -> Result<Opene
     .bind(next.system_identifier)
     .bind(next.mark.map(|mark| mark.created))
     .bind(next.mark.map(|mark| mark.sequence.cast_signed()))
+    .bind(after.t.as_str())
     .execute(connection)
     .await;
     match written {
-        Ok(_) => Ok(Opened::Round(next.clone())),
+        Ok(done) if done.rows_affected() == 1 => Ok(Opened::Round(next.clone())),
+        Ok(_) => Ok(Opened::Fenced),
         Err(error) if is_fence(&error) => Ok(Opened::Fenced),
         Err(error) => Err(error),
     }

@@ -38,23 +38,23 @@ pub fn render(settings: &Settings, provenance: &Provenance) -> String {
 fn lines(out: &mut String, section: &str, prefix: &str, value: &Value, provenance: &Provenance) {
     for (name, value) in value.as_table().into_iter().flatten() {
         let key = format!("{prefix}{name}");
-        if value.is_table() {
+        // Options of forwarder kinds are not typed here, and any text among them may be a secret.
+        let untyped = section.starts_with("forwarder[") && !PUBLIC.contains(&key.as_str());
+        if value.is_table() && !untyped {
             lines(out, section, &format!("{key}."), value, provenance);
         } else {
-            let shown = if is_secret(name) { masked(value) } else { value.clone() };
+            let shown = if untyped { masked(value) } else { value.clone() };
             let _ = writeln!(out, "{key} = {shown} # {}", provenance.of(&format!("{section}.{key}")));
         }
     }
 }
 
-/// Options of forwarder kinds are not typed here, so their secrets go by name.
-fn is_secret(name: &str) -> bool {
-    ["url", "secret", "password", "token", "key"].iter().any(|word| name.contains(word))
-}
+/// What is no secret in a forwarder of any kind.
+const PUBLIC: [&str; 6] = ["id", "kind", "dispatch", "schema", "profile", "actor_type"];
 
 fn masked(value: &Value) -> Value {
-    match value.as_str() {
-        Some(url) if url.contains("://") => Value::String(super::ConnectionUrl::new(url).to_string()),
+    match value {
+        Value::Integer(_) | Value::Boolean(_) | Value::Float(_) => value.clone(),
         _ => Value::String("***".to_owned()),
     }
 }
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn what_is_printed_names_sources_and_hides_secrets() {
-        let file = "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\nurl = \"https://u:hunter2@siem/in\"\nsecret = \"hunter2\"";
+        let file = "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\nurl = \"https://u:hunter2@siem/in\"\nAuthorization = [\"hunter2\"]\nheaders = { x = \"hunter2\" }";
         let variables = [("SOURCE_DATABASE_URL".to_owned(), "postgres://app:hunter2@db/prod".to_owned())];
         let (settings, provenance) = Layers::default()
             .text(file, "audit.toml")

@@ -122,7 +122,8 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
         .execute(
             "create table no_id (occurred_at timestamptz);
              create table wrong_id (id bigint, occurred_at timestamptz);
-             create table no_time (id uuid);
+             create table null_id (id uuid, occurred_at timestamptz);
+             create table no_time (id uuid not null);
              create view a_view as select gen_random_uuid() as id, now() as occurred_at;
              create table parent (id uuid, occurred_at timestamptz);
              create table child () inherits (parent);
@@ -133,7 +134,7 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
         )
         .await?;
     let mut refusals = Vec::new();
-    for table in ["no_id", "wrong_id", "no_time", "a_view", "parent", "child", "part", "absent"] {
+    for table in ["no_id", "wrong_id", "null_id", "no_time", "a_view", "parent", "child", "part", "absent"] {
         let error = capture::attach(&mut connection, &table.parse()?).await.expect_err(table);
         refusals.push(format!(
             "{table}: {}",
@@ -147,8 +148,9 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
     assert_eq!(
         refusals,
         [
-            "no_id: cannot attach no_id: it needs a column \"id\" of type uuid",
-            "wrong_id: cannot attach wrong_id: it needs a column \"id\" of type uuid",
+            "no_id: cannot attach no_id: it needs a column \"id\" of type uuid, not null",
+            "wrong_id: cannot attach wrong_id: it needs a column \"id\" of type uuid, not null",
+            "null_id: cannot attach null_id: it needs a column \"id\" of type uuid, not null",
             "no_time: cannot attach no_time: it needs a column \"occurred_at\" of type timestamp or timestamptz",
             "a_view: cannot attach a_view: it is not a table",
             "parent: cannot attach parent: it takes part in table inheritance",

@@ -46,7 +46,7 @@ pub(crate) async fn read(
             Opened::Nothing if head.is_closed() => return Ok(ids),
             Opened::Nothing => {
                 let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, ..head.clone() };
-                let Opened::Round(closed) = rounds::append(connection, &closing).await? else {
+                let Opened::Round(closed) = rounds::append(connection, &head, &closing).await? else {
                     anyhow::bail!("nobody else reads here");
                 };
                 head = closed;

@@ -1,0 +1,149 @@
+//! Servers that go away, come back, and lose what they held.
+
+use end_to_end::{DEADLINE, Pipeline};
+use sandbox::{
+    audit::AuditRow,
+    fixture::audit_events,
+    load::{Load, Tally},
+    postgres::Stop,
+    verdict::Verdict,
+    wait,
+};
+use threadline::StorageSchema;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+async fn verdict(pipeline: &Pipeline) -> anyhow::Result<Verdict> {
+    let schema = StorageSchema::default();
+    Verdict::compute(&pipeline.source.url, &audit_events(), &pipeline.timeline.url, &schema).await
+}
+
+fn samples(count: usize) -> (Vec<AuditRow>, Vec<Uuid>) {
+    let rows: Vec<_> = (0..count).map(|_| AuditRow::sample("test.row")).collect();
+    let ids = rows.iter().map(|row| row.id).collect();
+    (rows, ids)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::with_own_nats().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let load = Load {
+        url: pipeline.source.url.clone(),
+        table: audit_events(),
+        writers: 4,
+        rate: Some(500),
+        seed: 21,
+    };
+    let writing =
+        tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });
+    let mut projected = 0;
+    for _ in 0..3 {
+        wait::until_some("progress", DEADLINE, async || {
+            let now = pipeline.projected().await?;
+            Ok((now > projected + 200 || writing.is_finished()).then_some(()))
+        })
+        .await?;
+        projected = pipeline.projected().await?;
+        let nats = &mut pipeline.own_nats.as_mut().unwrap().server;
+        nats.kill()?;
+        nats.restart()?;
+    }
+    let written = writing.await??;
+    pipeline.arrive(&written.committed).await?;
+    let verdict = verdict(&pipeline).await?;
+    assert!(verdict.holds(), "{verdict}");
+    assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_crash_under_the_pipeline_lose_and_repeat_nothing() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::with_own_postgres().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let mut ids = Vec::new();
+    for how in [Stop::Kill, Stop::Fast, Stop::Immediate] {
+        let (rows, mut some) = samples(300);
+        for part in rows.chunks(50) {
+            pipeline.commit(part).await?;
+        }
+        ids.append(&mut some);
+        // Committed, and somewhere on the road.
+        let postgres = &mut pipeline.own_postgres.as_mut().unwrap().server;
+        postgres.stop(how)?;
+        postgres.restart()?;
+    }
+    pipeline.arrive(&ids).await?;
+    let verdict = verdict(&pipeline).await?;
+    assert!(verdict.holds() && verdict.committed == 900, "{verdict}");
+    assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
+    Ok(())
+}
+
+/// Acknowledged, not yet delivered, and gone with the broker's disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_loses_its_disk_is_given_everything_again() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::with_own_nats().await?;
+    let mut publisher = pipeline.publisher()?;
+    let (rows, ids) = samples(500);
+    pipeline.commit(&rows).await?;
+    let stream = pipeline.stream().await?;
+    wait::until_some("all references in the stream", DEADLINE, async || {
+        Ok((stream.get_info().await?.state.messages == 500).then_some(()))
+    })
+    .await?;
+    // With its position closed: nothing in the log says "unread".
+    publisher.terminate(DEADLINE)?;
+    let nats = &mut pipeline.own_nats.as_mut().unwrap().server;
+    nats.kill()?;
+    nats.lose_disk()?;
+    nats.restart()?;
+    let _consumer = pipeline.consumer()?;
+    let publisher = pipeline.publisher()?;
+    pipeline.arrive(&ids).await?;
+    assert!(verdict(&pipeline).await?.holds());
+    assert!(publisher.log().contains("everything that the log still holds is published again"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_deleted_under_a_running_publisher_is_made_and_filled_again() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let (rows, mut ids) = samples(100);
+    pipeline.commit(&rows).await?;
+    let stream = pipeline.stream().await?;
+    wait::until_some("all references in the stream", DEADLINE, async || {
+        Ok((stream.get_info().await?.state.messages == 100).then_some(()))
+    })
+    .await?;
+    let client = async_nats::connect(&pipeline.nats_url).await?;
+    async_nats::jetstream::new(client).delete_stream(&pipeline.name).await?;
+    let (rows, mut more) = samples(100);
+    pipeline.commit(&rows).await?;
+    ids.append(&mut more);
+    let _consumer = pipeline.consumer()?;
+    pipeline.arrive(&ids).await?;
+    assert!(verdict(&pipeline).await?.holds());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_that_is_locked_for_longer_than_every_time_out_charges_nobody() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("forward_timeout = \"1s\"").await?;
+    let mut holder = pipeline.timeline.connect().await?;
+    sqlx::raw_sql("begin; lock table audit_actions in exclusive mode").execute(&mut holder).await?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    wait::until("the consumer to wait for the timeline", DEADLINE, || {
+        consumer.log().matches("waiting for timeline database").count() >= 2
+    })?;
+    assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
+    sqlx::raw_sql("rollback").execute(&mut holder).await?;
+    pipeline.arrive(&ids).await?;
+    Ok(())
+}
