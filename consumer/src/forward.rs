@@ -4,7 +4,7 @@ use std::{any::Any, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Durati
 
 use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telemetry::names};
 use futures::FutureExt as _;
-use metrics::{counter, histogram};
+use metrics::histogram;
 use tokio::time::{Instant, timeout};
 
 use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
@@ -13,6 +13,21 @@ use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Unavailable(pub String);
+
+/// What became of one event, and how it failed if it did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judged {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// `error`, `panic` or `timeout`; says nothing about a delivery.
+    pub kind: &'static str,
+}
+
+impl From<Verdict> for Judged {
+    fn from(verdict: Verdict) -> Self {
+        Self { verdict, kind: "error" }
+    }
+}
 
 /// How a forwarder failed on a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,9 +77,9 @@ impl Guarded {
     ///
     /// # Errors
     /// When the target is away. Some events may have been written; writing them again has no effect.
-    pub async fn forward(&mut self, events: &[AuditEvent]) -> Result<Vec<Verdict>, Unavailable> {
+    pub async fn forward(&mut self, events: &[AuditEvent]) -> Result<Vec<Judged>, Unavailable> {
         let started = Instant::now();
-        let mut verdicts = vec![Verdict::Delivered; events.len()];
+        let mut verdicts: Vec<Judged> = vec![Verdict::Delivered.into(); events.len()];
         let mut ranges: Vec<Range<usize>> = Vec::new();
         if !events.is_empty() {
             ranges.push(0..events.len());
@@ -79,23 +94,14 @@ impl Guarded {
                     .ok_or_else(|| Unavailable(format!("the forwarder does not answer within {after:?}")))?;
             }
             match answer {
-                Ok(some) => verdicts[range].clone_from_slice(&some),
+                Ok(some) => {
+                    for (place, verdict) in range.zip(some) {
+                        verdicts[place] = verdict.into();
+                    }
+                }
                 Err(failure) if range.len() == 1 => {
-                    counter!(names::FORWARD_ERRORS, "forwarder" => self.id.to_string(), "kind" => failure.kind())
-                        .increment(1);
-                    let event = &events[range.start];
                     let kind = failure.kind();
-                    let verdict = failure.verdict();
-                    tracing::warn!(
-                        event = names::FORWARD_ERROR,
-                        forwarder = %self.id,
-                        kind,
-                        audit_event_id = %event.id,
-                        action = event.action.as_deref(),
-                        reason = ?verdict,
-                        "an event could not be forwarded"
-                    );
-                    verdicts[range.start] = verdict;
+                    verdicts[range.start] = Judged { verdict: failure.verdict(), kind };
                 }
                 Err(_) => {
                     let middle = range.start + range.len() / 2;
@@ -105,13 +111,6 @@ impl Guarded {
             }
         }
         histogram!(names::FORWARD_SECONDS, "forwarder" => self.id.to_string()).record(started.elapsed());
-        tracing::debug!(
-            event = names::FORWARD_OK,
-            forwarder = %self.id,
-            events = events.len(),
-            duration_ms = started.elapsed().as_millis(),
-            "forwarded a batch"
-        );
         Ok(verdicts)
     }
 
@@ -208,7 +207,7 @@ mod tests {
         let verdicts = guarded.forward(&events(actions)).await?;
         Ok(verdicts
             .iter()
-            .map(|verdict| match verdict {
+            .map(|judged| match judged.verdict {
                 Verdict::Delivered | Verdict::Present => "delivered",
                 Verdict::Retry(_) => "retry",
                 Verdict::Cancel(..) => "cancel",

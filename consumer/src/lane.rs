@@ -1,10 +1,6 @@
 //! One forwarder's workers: pull, reload, forward, settle.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use async_nats::{
     Client,
@@ -19,7 +15,8 @@ use common::{
     backoff::Probe,
     broker,
     database::Database,
-    failures::{self, Failure, Outcome, Reason},
+    event::AuditEvent,
+    failures::Reason,
     health::Progress,
     identifier::{ForwarderId, TableName},
     settings::ConsumerSettings,
@@ -31,11 +28,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    book::Book,
     delivery::{Addressee, Delivery, Request},
-    forward::{Guarded, Unavailable},
+    forward::{Guarded, Judged, Unavailable},
     forwarder::{Configured, Verdict},
     pull,
-    settle::{Policy, Settlement},
+    settle::Policy,
     source::{Loaded, Source},
 };
 
@@ -273,7 +271,7 @@ impl Worker {
                 Reason::AuditEventNotFound,
                 "the audit row does not exist any more".to_owned(),
             );
-            book.judge(id, &gone, None, self.lane.policy);
+            let _ = book.judge(id, &gone, None, self.lane.policy);
         }
         Ok(book)
     }
@@ -287,8 +285,10 @@ impl Worker {
         }
         let (events, earlier): (Vec<_>, Vec<_>) = due.into_iter().map(|row| (row.event, row.earlier)).unzip();
         let verdicts = self.forwarder.forward(&events).await?;
-        for ((event, earlier), verdict) in events.iter().zip(earlier).zip(&verdicts) {
-            book.judge(event.id, verdict, earlier, self.lane.policy);
+        for ((event, earlier), judged) in events.iter().zip(earlier).zip(&verdicts) {
+            if let Some(attempt) = book.judge(event.id, &judged.verdict, earlier, self.lane.policy) {
+                tell(&self.lane.addressee.id, event, judged, attempt);
+            }
         }
         Ok(())
     }
@@ -299,114 +299,28 @@ fn away(error: sqlx::Error) -> Unavailable {
     Unavailable(format!("source database: {error}"))
 }
 
+/// The event of one failed attempt, once for each.
+fn tell(forwarder: &ForwarderId, event: &AuditEvent, judged: &Judged, attempt: u32) {
+    let Judged { verdict, kind } = judged;
+    counter!(names::FORWARD_ERRORS, "forwarder" => forwarder.to_string(), "kind" => *kind).increment(1);
+    tracing::warn!(
+        event = names::FORWARD_ERROR,
+        %forwarder,
+        kind,
+        audit_event_id = %event.id,
+        action = event.action.as_deref(),
+        reason = ?verdict,
+        attempt,
+        "an event was not delivered"
+    );
+}
+
 /// Renews the deadline of everything in hand, for ever.
 async fn renew(deliveries: &[Delivery], every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         for delivery in deliveries {
             let _ = delivery.message.ack_with(AckKind::Progress).await;
-        }
-    }
-}
-
-/// What became of a batch, and what has to be written about it.
-#[derive(Debug, Default)]
-struct Book {
-    settled: HashMap<Uuid, Settlement>,
-    /// Not due yet, and how long until they are.
-    early: HashMap<Uuid, Duration>,
-    present: u64,
-    failures: Vec<Failure>,
-    /// Under ids that nobody has configured.
-    unknown: Vec<(ForwarderId, Failure)>,
-    /// Delivered after an earlier failure.
-    cleared: Vec<Uuid>,
-}
-
-impl Book {
-    fn judge(&mut self, id: Uuid, verdict: &Verdict, earlier: Option<failures::Earlier>, policy: Policy) {
-        let settlement = Settlement::of(verdict, earlier, policy, &mut rand::rng());
-        if let Some((outcome, attempts)) = settlement.outcome() {
-            let error = match verdict {
-                Verdict::Retry(error) | Verdict::Cancel(_, error) => error.clone(),
-                Verdict::Delivered | Verdict::Present => String::new(),
-            };
-            self.failures.push(Failure {
-                reference: id.to_string(),
-                audit_event_id: Some(id),
-                error,
-                attempts,
-                outcome,
-                excerpt: None,
-            });
-        } else if earlier.is_some() {
-            self.cleared.push(id);
-        }
-        self.present += u64::from(*verdict == Verdict::Present);
-        self.settled.insert(id, settlement);
-    }
-
-    /// What the broker is told about one message.
-    fn enter(&mut self, request: &Request) -> AckKind {
-        match request {
-            Request::Skip => AckKind::Ack,
-            Request::Forward(id) => match (self.settled.get(id), self.early.get(id)) {
-                (Some(settlement), _) => settlement.ack_kind(),
-                (None, wait) => AckKind::Nak(wait.copied()),
-            },
-            Request::Unknown(forwarder, id) => {
-                self.unknown.push((
-                    forwarder.clone(),
-                    Failure {
-                        reference: id.to_string(),
-                        audit_event_id: Some(*id),
-                        error: "no forwarder of that id is configured".to_owned(),
-                        attempts: 1,
-                        outcome: Outcome::Dead(Reason::UnknownForwarder),
-                        excerpt: None,
-                    },
-                ));
-                AckKind::Term
-            }
-            Request::Malformed { reference, error, excerpt } => {
-                self.failures.push(Failure {
-                    reference: reference.clone(),
-                    audit_event_id: None,
-                    error: error.clone(),
-                    attempts: 1,
-                    outcome: Outcome::Dead(Reason::MalformedReference),
-                    excerpt: Some(excerpt.clone()),
-                });
-                AckKind::Term
-            }
-        }
-    }
-
-    async fn write(&self, source: &mut Source, forwarder: &ForwarderId) -> Result<(), sqlx::Error> {
-        if !self.failures.is_empty() {
-            failures::record(source.connection(), forwarder, &self.failures).await?;
-        }
-        for (unknown, failure) in &self.unknown {
-            failures::record(source.connection(), unknown, std::slice::from_ref(failure)).await?;
-        }
-        if !self.cleared.is_empty() {
-            failures::clear(source.connection(), forwarder, &self.cleared).await?;
-        }
-        Ok(())
-    }
-
-    fn count(&self, forwarder: &ForwarderId) {
-        let forwarder = forwarder.to_string();
-        for label in ["delivered", "retry", "dead"] {
-            let count = self.settled.values().filter(|settlement| settlement.label() == label).count();
-            counter!(names::FORWARD_EVENTS, "forwarder" => forwarder.clone(), "verdict" => label)
-                .increment(count as u64);
-        }
-        counter!(names::FORWARD_ALREADY, "forwarder" => forwarder).increment(self.present);
-        for failure in self.failures.iter().chain(self.unknown.iter().map(|(_, failure)| failure)) {
-            if let Outcome::Dead(reason) = failure.outcome {
-                tracing::error!(reference = %failure.reference, %reason, error = %failure.error, "a dead letter");
-            }
         }
     }
 }

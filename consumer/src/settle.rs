@@ -74,16 +74,6 @@ impl Settlement {
             Self::Dead { attempts, reason } => Some((Outcome::Dead(reason), attempts)),
         }
     }
-
-    /// The value of the metric's label `verdict`.
-    #[must_use]
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Retry { .. } => "retry",
-            Self::Dead { .. } => "dead",
-        }
-    }
 }
 
 #[cfg(test)]
@@ -100,17 +90,17 @@ mod tests {
         let retry = || Verdict::Retry("time-out".into());
         let cancel = |reason| Verdict::Cancel(reason, "gone".into());
         let table = [
-            (Verdict::Delivered, None, "ack", "delivered", None),
-            (Verdict::Delivered, earlier(2), "ack", "delivered", None),
-            (Verdict::Present, None, "ack", "delivered", None),
-            (retry(), None, "nak", "retry", Some(1)),
-            (retry(), earlier(1), "nak", "retry", Some(2)),
-            (retry(), earlier(2), "term", "dead", Some(3)),
-            (retry(), earlier(9), "term", "dead", Some(10)),
-            (cancel(Reason::AuditEventNotFound), None, "term", "dead", Some(1)),
-            (cancel(Reason::IdConflict), earlier(1), "term", "dead", Some(2)),
+            (Verdict::Delivered, None, "ack", None),
+            (Verdict::Delivered, earlier(2), "ack", None),
+            (Verdict::Present, None, "ack", None),
+            (retry(), None, "nak", Some(1)),
+            (retry(), earlier(1), "nak", Some(2)),
+            (retry(), earlier(2), "term", Some(3)),
+            (retry(), earlier(9), "term", Some(10)),
+            (cancel(Reason::AuditEventNotFound), None, "term", Some(1)),
+            (cancel(Reason::IdConflict), earlier(1), "term", Some(2)),
         ];
-        for (verdict, earlier, told, label, attempts) in table {
+        for (verdict, earlier, told, attempts) in table {
             let settlement = Settlement::of(&verdict, earlier, policy, &mut StdRng::seed_from_u64(1));
             let kind = match settlement.ack_kind() {
                 AckKind::Ack => "ack",
@@ -118,7 +108,7 @@ mod tests {
                 AckKind::Term => "term",
                 other => panic!("{other:?}"),
             };
-            assert_eq!((kind, settlement.label()), (told, label), "{verdict:?} after {earlier:?}");
+            assert_eq!(kind, told, "{verdict:?} after {earlier:?}");
             assert_eq!(
                 settlement.outcome().map(|(_, attempts)| attempts),
                 attempts,

@@ -30,6 +30,9 @@ const DRAIN_DEADLINE: Duration = Duration::from_secs(120);
 
 const CONSUMERS: usize = 2;
 
+/// Longer ones would only make the demo longer; one transaction stays open throughout anyway.
+const HOLD_MAX: Duration = Duration::from_secs(1);
+
 /// What to play.
 #[derive(Debug, Clone, Args)]
 pub struct Demo {
@@ -176,8 +179,14 @@ async fn play(demo: &Demo, stage: &Stage) -> anyhow::Result<()> {
         "playing {} transactions at {}/s, with roll-backs; one transaction stays open throughout",
         demo.transactions, demo.rate
     ));
-    let load =
-        Load { url: stage.source.clone(), table: table.clone(), writers: 8, rate: Some(demo.rate), seed: 1 };
+    let load = Load {
+        url: stage.source.clone(),
+        table: table.clone(),
+        writers: 8,
+        rate: Some(demo.rate),
+        seed: 1,
+        hold_max: HOLD_MAX,
+    };
     let tally = Tally::default();
     let started = Instant::now();
     let never = CancellationToken::new();

@@ -1,6 +1,6 @@
 //! Private PostgreSQL and NATS servers from installed binaries, real processes of the pipeline, and a workload.
 //!
-//! Used by the tests, the demo and the benchmarks; never in production. A [`Sandbox`] lives in a folder of its own, on
+//! Used by the tests and the demo; never in production. A [`Sandbox`] lives in a folder of its own, on
 //! free ports of the loopback interface, and takes everything with it when it ends, however it ends.
 
 pub mod audit;

@@ -32,6 +32,8 @@ pub struct Load {
     pub rate: Option<u32>,
     /// Each writer's stream derives from it.
     pub seed: u64,
+    /// The longest time that a transaction is held open; the workload itself goes up to 30 s.
+    pub hold_max: Duration,
 }
 
 /// Counts while it runs.
@@ -120,6 +122,7 @@ impl Load {
             if stop.is_cancelled() {
                 break;
             }
+            let transaction = Transaction { held: transaction.held.min(self.hold_max), ..transaction };
             play(&mut connection, &self.table, &transaction).await?;
             let committed = transaction.committed().len();
             tally.committed.fetch_add(committed as u64, Ordering::Relaxed);

@@ -77,7 +77,8 @@ async fn run(command: Command) -> anyhow::Result<()> {
             if create {
                 audit::install(&mut PgConnection::connect(&url).await?, table.schema()).await?;
             }
-            let load = Load { url, table, writers, rate, seed };
+            let hold_max = std::time::Duration::from_secs(30);
+            let load = Load { url, table, writers, rate, seed, hold_max };
             let tally = Tally::default();
             load.run(transactions, &tally, &stop).await?;
             let (committed, rolled_back) = (tally.committed(), tally.rolled_back());

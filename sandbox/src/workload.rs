@@ -178,8 +178,10 @@ pub struct Workload {
     rng: StdRng,
     organizations: Vec<Uuid>,
     users: Vec<Uuid>,
-    /// What is left of a burst: many rows of one action from few addresses.
+    /// What is left of a burst: many rows of one kind from few addresses.
     burst: u32,
+    /// Failed logins (a password spray) or revoked sessions.
+    spray: bool,
 }
 
 impl Workload {
@@ -191,7 +193,7 @@ impl Workload {
         let organizations =
             (1..=5).map(|n| Uuid::from_u128(0x0000_0000_0000_4000_8000_0000_0000_0F00 | n)).collect();
         let users = (0..500).map(|_| uuid(&mut rng)).collect();
-        Self { rng, organizations, users, burst: 0 }
+        Self { rng, organizations, users, burst: 0, spray: false }
     }
 
     /// The organizations that rows name; insert them first.
@@ -204,11 +206,13 @@ impl Workload {
         if self.burst > 0 {
             self.burst -= 1;
             let address = format!("203.0.113.{}", self.rng.random_range(1..4));
-            let sprayed = json!({"reason": "invalid_credentials"});
-            return AuditRow {
-                ip_address: Some(address),
-                ..self.build("auth.login.failure", "failure", Actor::Nobody(90), sprayed)
+            let row = if self.spray {
+                let reason = json!({"reason": "invalid_credentials"});
+                self.build("auth.login.failure", "failure", Actor::Nobody(90), reason)
+            } else {
+                self.build("session.revoke_all", "success", Actor::User, json!({}))
             };
+            return AuditRow { ip_address: Some(address), ..row };
         }
         let total: u32 = SHARES.iter().map(|share| share.0).sum();
         let mut ticket = self.rng.random_range(0..total);
@@ -260,6 +264,7 @@ impl Iterator for Workload {
     fn next(&mut self) -> Option<Transaction> {
         if self.burst == 0 && self.rng.random_ratio(1, 5_000) {
             self.burst = self.rng.random_range(500..2_000);
+            self.spray = self.rng.random_bool(0.7);
         }
         let mut rows = if self.rng.random_ratio(1, 20) {
             let (first, second, outcome) = *pick(&mut self.rng, &PAIRS);
@@ -278,8 +283,13 @@ impl Iterator for Workload {
         if end == End::RollBackLast {
             rows.push(self.row());
         }
-        let milliseconds = if self.rng.random_ratio(1, 200) { self.rng.random_range(20..400) } else { 0 };
-        Some(Transaction { rows, end, held: std::time::Duration::from_millis(milliseconds) })
+        // Late commits, 0.1 to 30 s: most are short, few are long.
+        let held = if self.rng.random_ratio(1, 200) {
+            0.1 * 300_f64.powf(self.rng.random::<f64>().powi(3))
+        } else {
+            0.0
+        };
+        Some(Transaction { rows, end, held: std::time::Duration::from_secs_f64(held) })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use end_to_end::{DEADLINE, Pipeline};
+use end_to_end::{DEADLINE, HOLD_MAX, Pipeline};
 use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
@@ -168,8 +168,14 @@ async fn four_consumer_processes_share_one_durable_and_every_event_lands_once() 
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let consumers = (0..4).map(|_| pipeline.consumer()).collect::<anyhow::Result<Vec<_>>>()?;
-    let load =
-        Load { url: pipeline.source.url.clone(), table: audit_events(), writers: 4, rate: None, seed: 11 };
+    let load = Load {
+        url: pipeline.source.url.clone(),
+        table: audit_events(),
+        writers: 4,
+        rate: None,
+        seed: 11,
+        hold_max: HOLD_MAX,
+    };
     let written = load.run(6_000, &Tally::default(), &CancellationToken::new()).await?;
     pipeline.arrive(&written.committed).await?;
     drop(consumers);
@@ -280,6 +286,7 @@ async fn processes_killed_at_random_under_load_lose_and_repeat_nothing() -> anyh
         writers: 4,
         rate: Some(800),
         seed: 12,
+        hold_max: HOLD_MAX,
     };
     let writing =
         tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });

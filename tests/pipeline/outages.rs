@@ -1,6 +1,6 @@
 //! Servers that go away, come back, and lose what they held.
 
-use end_to_end::{DEADLINE, Pipeline};
+use end_to_end::{DEADLINE, HOLD_MAX, Pipeline};
 use sandbox::{
     audit::AuditRow,
     fixture::audit_events,
@@ -35,6 +35,7 @@ async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() 
         writers: 4,
         rate: Some(500),
         seed: 21,
+        hold_max: HOLD_MAX,
     };
     let writing =
         tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });

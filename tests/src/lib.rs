@@ -32,6 +32,9 @@ pub struct Own<T> {
     pub home: Home,
 }
 
+/// How long transactions of a load are held open: late commits, but not for longer than a test may take.
+pub const HOLD_MAX: Duration = Duration::from_millis(300);
+
 /// One pipeline.
 #[derive(Debug)]
 pub struct Pipeline {

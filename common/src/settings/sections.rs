@@ -121,7 +121,7 @@ pub struct PublisherSettings {
     /// How often the leader prunes, thins, trims and checks the trigger.
     #[serde(with = "duration")]
     pub maintenance: Duration,
-    /// Unready once the oldest unread entry has waited this long.
+    /// Unready once the oldest page has been in work this long, or a server away.
     #[serde(with = "duration")]
     pub unready_after: Duration,
     /// Address of /healthz, /readyz and /metrics, or "off".
@@ -171,7 +171,7 @@ pub struct ConsumerSettings {
     pub attempts: u32,
     /// Waits between attempts.
     pub backoff: BackoffSettings,
-    /// Unready once the oldest undelivered reference has waited this long.
+    /// Unready once the oldest batch has been in work this long, or a server away.
     #[serde(with = "duration")]
     pub unready_after: Duration,
     /// Address of /healthz, /readyz and /metrics, or "off".

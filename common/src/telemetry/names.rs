@@ -64,7 +64,7 @@ metrics! {
     STREAM_FULL_RATIO = Gauge "audit_stream_full_ratio" [""]
         "Bytes the stream holds over its limit, 0 to 1.";
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
-        "Events settled: delivered, retry, dead.";
+        "Events and messages settled: delivered, retry, dead.";
     FORWARD_ERRORS = Counter "audit_forward_errors_total" ["forwarder,kind"]
         "Failed attempts by kind: error, panic, timeout.";
     FORWARD_SECONDS = Histogram "audit_forward_seconds" ["forwarder"]
@@ -77,7 +77,7 @@ metrics! {
         "References that the broker delivered more than once.";
     FORWARD_ALREADY = Counter "audit_forward_already_delivered_total" ["forwarder"]
         "Events that the target held already: redelivery without effect.";
-    FORWARD_UNKNOWN_OUTCOMES = Counter "audit_forward_unknown_outcomes_total" ["forwarder"]
+    FORWARD_UNKNOWN_OUTCOMES = Counter "audit_forward_unknown_outcomes_total" [""]
         "Events whose outcome is none of success, failure, error; the profile decides their status.";
     OLDEST_WORK_SECONDS = Gauge "audit_oldest_work_seconds" ["component"]
         "Age of a component's oldest unfinished page or batch; 0 when everything is done.";
@@ -85,7 +85,7 @@ metrics! {
         "1 while this component waits for a server that is away, else 0; /readyz says which.";
 }
 
-/// Tracing event of a delivered batch.
+/// Tracing event of a settled batch, at level debug.
 pub const FORWARD_OK: &str = "sigra.audit.forward.ok";
 /// Tracing event of a failed attempt at one event.
 pub const FORWARD_ERROR: &str = "sigra.audit.forward.error";

@@ -27,6 +27,9 @@ use crate::reader::{committed, insert, read_all, sorted};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Late commits, but not for longer than a test may take.
+const HOLD_MAX: Duration = Duration::from_millis(300);
+
 /// Remembers what it was handed.
 #[derive(Debug, Clone, Default)]
 struct Memory(Arc<Mutex<Vec<Entry>>>);
@@ -97,7 +100,14 @@ fn start(database: &TestDatabase, sink: impl Sink + 'static, page_rows: usize) -
 }
 
 fn load(database: &TestDatabase, seed: u64) -> Load {
-    Load { url: database.url.clone(), table: audit_events(), writers: 8, rate: None, seed }
+    Load {
+        url: database.url.clone(),
+        table: audit_events(),
+        writers: 8,
+        rate: None,
+        seed,
+        hold_max: HOLD_MAX,
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
