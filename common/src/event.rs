@@ -8,7 +8,7 @@ use uuid::Uuid;
 ///
 /// Everything that an application could have written by plain SQL must fit: strings are open sets, columns of older
 /// installations may be absent (`None`), and times outside the years 1 to 9999 are clamped to that range.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct AuditEvent {
     /// The row's primary key.
     pub id: Uuid,
@@ -80,20 +80,8 @@ mod tests {
 
     fn with_metadata(json: &str) -> AuditEvent {
         AuditEvent {
-            id: Uuid::nil(),
-            occurred_at: None,
-            inserted_at: None,
-            action: None,
-            outcome: None,
-            actor_id: None,
-            actor_type: None,
-            target_id: None,
-            target_type: None,
-            organization_id: None,
-            effective_user_id: None,
-            ip_address: None,
-            user_agent: None,
             metadata: Some(RawValue::from_string(json.to_owned()).expect("valid JSON")),
+            ..AuditEvent::default()
         }
     }
 

@@ -184,19 +184,8 @@ mod tests {
             .iter()
             .map(|action| AuditEvent {
                 id: Uuid::new_v4(),
-                occurred_at: None,
-                inserted_at: None,
                 action: Some((*action).to_owned()),
-                outcome: None,
-                actor_id: None,
-                actor_type: None,
-                target_id: None,
-                target_type: None,
-                organization_id: None,
-                effective_user_id: None,
-                ip_address: None,
-                user_agent: None,
-                metadata: None,
+                ..AuditEvent::default()
             })
             .collect()
     }

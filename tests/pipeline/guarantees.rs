@@ -3,31 +3,18 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use end_to_end::{DEADLINE, HOLD_MAX, Pipeline};
+use end_to_end::{DEADLINE, HOLD_MAX, Pipeline, samples};
 use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
     fixture::audit_events,
     load::{Load, Tally},
     proxy::{Flow, Proxy},
-    verdict::Verdict,
     wait,
 };
 use sqlx::Executor as _;
-use threadline::StorageSchema;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-fn samples(count: usize) -> (Vec<AuditRow>, Vec<Uuid>) {
-    let rows: Vec<_> = (0..count).map(|_| AuditRow::sample("test.row")).collect();
-    let ids = rows.iter().map(|row| row.id).collect();
-    (rows, ids)
-}
-
-async fn verdict(pipeline: &Pipeline) -> anyhow::Result<Verdict> {
-    let schema = StorageSchema::default();
-    Verdict::compute(&pipeline.source.url, &audit_events(), &pipeline.timeline.url, &schema).await
-}
 
 /// Every message of the stream: message id and body.
 async fn messages(pipeline: &Pipeline) -> anyhow::Result<Vec<(String, String)>> {
@@ -139,7 +126,7 @@ async fn commit_order_that_differs_from_id_order_loses_nothing() -> anyhow::Resu
         }
     }
     pipeline.arrive(&ids).await?;
-    assert!(verdict(&pipeline).await?.holds());
+    assert!(pipeline.verdict().await?.holds());
     Ok(())
 }
 
@@ -179,7 +166,7 @@ async fn four_consumer_processes_share_one_durable_and_every_event_lands_once() 
     let written = load.run(6_000, &Tally::default(), &CancellationToken::new()).await?;
     pipeline.arrive(&written.committed).await?;
     drop(consumers);
-    let verdict = verdict(&pipeline).await?;
+    let verdict = pipeline.verdict().await?;
     assert!(verdict.holds(), "{verdict}");
     assert_eq!(verdict.projected, written.committed.len());
     let stream = pipeline.stream().await?;
@@ -202,7 +189,7 @@ async fn a_standby_publisher_takes_over_after_kill_9() -> anyhow::Result<()> {
     let (rows, ids) = samples(20);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
-    assert!(verdict(&pipeline).await?.holds());
+    assert!(pipeline.verdict().await?.holds());
     Ok(())
 }
 
@@ -271,7 +258,7 @@ async fn a_consumer_killed_between_commit_and_ack_leaves_one_row() -> anyhow::Re
     })
     .await?;
     assert_eq!(pipeline.projected().await?, 2);
-    assert!(verdict(&pipeline).await?.holds());
+    assert!(pipeline.verdict().await?.holds());
     Ok(())
 }
 
@@ -318,7 +305,7 @@ async fn processes_killed_at_random_under_load_lose_and_repeat_nothing() -> anyh
         Ok((info.num_ack_pending == 0 && info.num_pending == 0).then_some(()))
     })
     .await?;
-    let verdict = verdict(&pipeline).await?;
+    let verdict = pipeline.verdict().await?;
     assert!(verdict.holds(), "{verdict}");
     Ok(())
 }

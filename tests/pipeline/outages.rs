@@ -1,28 +1,13 @@
 //! Servers that go away, come back, and lose what they held.
 
-use end_to_end::{DEADLINE, HOLD_MAX, Pipeline};
+use end_to_end::{DEADLINE, HOLD_MAX, Pipeline, samples};
 use sandbox::{
-    audit::AuditRow,
     fixture::audit_events,
     load::{Load, Tally},
     postgres::Stop,
-    verdict::Verdict,
     wait,
 };
-use threadline::StorageSchema;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
-
-async fn verdict(pipeline: &Pipeline) -> anyhow::Result<Verdict> {
-    let schema = StorageSchema::default();
-    Verdict::compute(&pipeline.source.url, &audit_events(), &pipeline.timeline.url, &schema).await
-}
-
-fn samples(count: usize) -> (Vec<AuditRow>, Vec<Uuid>) {
-    let rows: Vec<_> = (0..count).map(|_| AuditRow::sample("test.row")).collect();
-    let ids = rows.iter().map(|row| row.id).collect();
-    (rows, ids)
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() -> anyhow::Result<()> {
@@ -53,7 +38,7 @@ async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() 
     }
     let written = writing.await??;
     pipeline.arrive(&written.committed).await?;
-    let verdict = verdict(&pipeline).await?;
+    let verdict = pipeline.verdict().await?;
     assert!(verdict.holds(), "{verdict}");
     assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
     Ok(())
@@ -77,7 +62,7 @@ async fn databases_that_crash_under_the_pipeline_lose_and_repeat_nothing() -> an
         postgres.restart()?;
     }
     pipeline.arrive(&ids).await?;
-    let verdict = verdict(&pipeline).await?;
+    let verdict = pipeline.verdict().await?;
     assert!(verdict.holds() && verdict.committed == 900, "{verdict}");
     assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
     Ok(())
@@ -104,7 +89,7 @@ async fn a_broker_that_loses_its_disk_is_given_everything_again() -> anyhow::Res
     let _consumer = pipeline.consumer()?;
     let publisher = pipeline.publisher()?;
     pipeline.arrive(&ids).await?;
-    assert!(verdict(&pipeline).await?.holds());
+    assert!(pipeline.verdict().await?.holds());
     assert!(publisher.log().contains("everything that the log still holds is published again"));
     Ok(())
 }
@@ -127,7 +112,7 @@ async fn a_stream_deleted_under_a_running_publisher_is_made_and_filled_again() -
     ids.append(&mut more);
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
-    assert!(verdict(&pipeline).await?.holds());
+    assert!(pipeline.verdict().await?.holds());
     Ok(())
 }
 

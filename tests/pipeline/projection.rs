@@ -5,11 +5,9 @@ use sandbox::{
     audit::{self, AuditRow},
     fixture::audit_events,
     golden,
-    verdict::Verdict,
 };
 use serde_json::{Value, json};
 use sqlx::Executor as _;
-use threadline::StorageSchema;
 use time::macros::datetime;
 
 async fn project_golden(profile: &str) -> anyhow::Result<(Pipeline, Vec<AuditRow>)> {
@@ -194,9 +192,7 @@ async fn the_verdict_sees_what_is_missing_twice_and_foreign() -> anyhow::Result<
         .execute(&mut connection)
         .await?;
     }
-    let schema = StorageSchema::default();
-    let verdict =
-        Verdict::compute(&pipeline.source.url, &audit_events(), &pipeline.timeline.url, &schema).await?;
+    let verdict = pipeline.verdict().await?;
     assert_eq!((verdict.missing, verdict.twice, verdict.foreign), (1, 1, 1));
     assert!(!verdict.holds());
     assert!(verdict.to_string().starts_with("FAIL: committed 4, projected 5"), "{verdict}");

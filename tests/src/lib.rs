@@ -14,10 +14,12 @@ use sandbox::{
     nats::Nats,
     postgres::Postgres,
     process::{self, Process},
+    verdict::Verdict,
     wait,
 };
 use serde_json::Value;
 use sqlx::PgConnection;
+use threadline::StorageSchema;
 use uuid::Uuid;
 
 /// How long anything may take on a machine that does ten other things.
@@ -199,6 +201,15 @@ impl Pipeline {
         wait::until_some("the stream", DEADLINE, async || Ok(context.get_stream(&self.name).await.ok())).await
     }
 
+    /// Source against timeline.
+    ///
+    /// # Errors
+    /// When a server refuses.
+    pub async fn verdict(&self) -> anyhow::Result<Verdict> {
+        let schema = StorageSchema::default();
+        Verdict::compute(&self.source.url, &audit_events(), &self.timeline.url, &schema).await
+    }
+
     /// Rows of `outbox.failures`, as JSON.
     ///
     /// # Errors
@@ -214,6 +225,14 @@ impl Pipeline {
 #[must_use]
 pub fn sandbox() -> &'static Sandbox {
     fixture::shared()
+}
+
+/// Plain rows, with their ids.
+#[must_use]
+pub fn samples(count: usize) -> (Vec<AuditRow>, Vec<Uuid>) {
+    let rows: Vec<_> = (0..count).map(|_| AuditRow::sample("test.row")).collect();
+    let ids = rows.iter().map(|row| row.id).collect();
+    (rows, ids)
 }
 
 /// A row of `audit_actions`, as JSON.

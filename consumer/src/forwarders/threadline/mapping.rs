@@ -127,15 +127,10 @@ mod tests {
             outcome: Some("failure".into()),
             actor_id: Some("u1".into()),
             actor_type: Some("admin".into()),
-            target_id: None,
-            target_type: None,
-            organization_id: None,
-            effective_user_id: None,
-            ip_address: None,
-            user_agent: None,
             metadata: Some(
                 RawValue::from_string(r#"{"reason":"sso_required","request_id":"r1"}"#.into()).expect("JSON"),
             ),
+            ..AuditEvent::default()
         }
     }
 
