@@ -170,8 +170,16 @@ impl Pipeline {
     /// # Errors
     /// After [`DEADLINE`].
     pub async fn arrive(&self, ids: &[Uuid]) -> anyhow::Result<()> {
+        self.arrive_within(ids, DEADLINE).await
+    }
+
+    /// The same with another deadline.
+    ///
+    /// # Errors
+    /// After `deadline`.
+    pub async fn arrive_within(&self, ids: &[Uuid], deadline: Duration) -> anyhow::Result<()> {
         let mut connection = self.timeline.connect().await?;
-        wait::until_some(&format!("{} events in the timeline", ids.len()), DEADLINE, async || {
+        wait::until_some(&format!("{} events in the timeline", ids.len()), deadline, async || {
             let arrived: i64 = sqlx::query_scalar("select count(*) from audit_actions where id = any ($1)")
                 .bind(ids)
                 .fetch_one(&mut connection)
