@@ -11,8 +11,21 @@ use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
 
 /// The target is away; nothing is known about any event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Unavailable(pub String);
+#[error("{dependency}")]
+pub struct Unavailable {
+    /// What is away, and its own words.
+    pub dependency: String,
+    /// When it asked to be called again, if it did.
+    pub retry_after: Option<Duration>,
+}
+
+impl Unavailable {
+    /// Something that is away and does not say for how long.
+    #[must_use]
+    pub fn new(dependency: impl Into<String>) -> Self {
+        Self { dependency: dependency.into(), retry_after: None }
+    }
+}
 
 /// What became of one event, and how it failed if it did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,9 +102,9 @@ impl Guarded {
         while let Some(range) = ranges.pop() {
             let answer = self.once(&events[range.clone()]).await?;
             if let Err(Failure::Timeout(after)) = &answer {
-                timeouts_left = timeouts_left
-                    .checked_sub(1)
-                    .ok_or_else(|| Unavailable(format!("the forwarder does not answer within {after:?}")))?;
+                timeouts_left = timeouts_left.checked_sub(1).ok_or_else(|| {
+                    Unavailable::new(format!("the forwarder does not answer within {after:?}"))
+                })?;
             }
             match answer {
                 Ok(some) => {
@@ -122,7 +135,9 @@ impl Guarded {
             Ok(Ok(Ok(verdicts))) => {
                 Ok(Err(Failure::Panic(format!("{} verdicts for {} events", verdicts.len(), events.len()))))
             }
-            Ok(Ok(Err(ForwardError::Unavailable(error)))) => Err(Unavailable(error)),
+            Ok(Ok(Err(ForwardError::Unavailable { error, retry_after }))) => {
+                Err(Unavailable { dependency: error, retry_after })
+            }
             Ok(Ok(Err(ForwardError::Rejected(error)))) => Ok(Err(Failure::Rejected(error))),
             Ok(Err(panic)) => {
                 // Whatever state it was in is gone with it.
@@ -170,7 +185,7 @@ mod tests {
                         Some("panic") => panic!("boom"),
                         Some("hang") => std::future::pending().await,
                         Some("reject") => return Err(ForwardError::Rejected("22001".into())),
-                        Some("away") => return Err(ForwardError::Unavailable("connection refused".into())),
+                        Some("away") => return Err(ForwardError::unavailable("connection refused")),
                         _ => {}
                     }
                 }
@@ -220,13 +235,13 @@ mod tests {
     #[tokio::test]
     async fn a_target_that_is_away_charges_nobody() {
         let answer = forward(&["fine", "away", "fine"]).await;
-        assert_eq!(answer, Err(Unavailable("connection refused".into())));
+        assert_eq!(answer, Err(Unavailable::new("connection refused")));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_target_that_hangs_charges_nobody() {
         let answer = forward(&["hang"; 9]).await;
-        assert_eq!(answer, Err(Unavailable("the forwarder does not answer within 30s".into())));
+        assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! What a forwarder is, and which kinds there are.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{
     event::AuditEvent,
@@ -31,12 +31,25 @@ pub enum Verdict {
 pub enum ForwardError {
     /// The target is away, overloaded, shutting down, or refuses us: says nothing about any event. The batch is held
     /// and tried again; no attempt is used.
-    #[error("{0}")]
-    Unavailable(String),
+    #[error("{error}")]
+    Unavailable {
+        /// Which target, and its own words.
+        error: String,
+        /// When it asked to be called again, if it did.
+        retry_after: Option<Duration>,
+    },
     /// The target refused the data. Of a batch, the half that holds the offender is searched for; a single event is
     /// a dead letter with reason `schema_mismatch`.
     #[error("{0}")]
     Rejected(String),
+}
+
+impl ForwardError {
+    /// A target that is away and does not say for how long.
+    #[must_use]
+    pub fn unavailable(error: impl Into<String>) -> Self {
+        Self::Unavailable { error: error.into(), retry_after: None }
+    }
 }
 
 /// A sink for events. Each worker has one of its own, so it may hold a connection.

@@ -40,6 +40,9 @@ use crate::{
 /// Held messages renew their deadline at least this often.
 const RENEW_MAX: Duration = Duration::from_secs(15);
 
+/// The longest that a target may ask to be left alone.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
 /// How long a shutdown waits for the batch in work.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
@@ -89,10 +92,11 @@ impl Lane {
         &self,
         progress: &Progress,
         probe: &mut Probe,
+        least: Duration,
         dependency: String,
         shutdown: &CancellationToken,
     ) {
-        let delay = probe.next_delay();
+        let delay = probe.next_delay().max(least);
         tracing::warn!(forwarder = %self.addressee.id, retry_in_ms = delay.as_millis(), "waiting for {dependency}");
         progress.waiting(dependency);
         tokio::select! {
@@ -151,7 +155,8 @@ impl Worker {
                 }
                 Err(error) => {
                     durable = None;
-                    self.lane.wait(&self.progress, &mut probe, format!("broker: {error}"), &shutdown).await;
+                    let dependency = format!("broker: {error}");
+                    self.lane.wait(&self.progress, &mut probe, Duration::ZERO, dependency, &shutdown).await;
                 }
             }
         }
@@ -214,13 +219,14 @@ impl Worker {
                     }
                     return Some(plan);
                 }
-                Err(Unavailable(dependency)) => {
+                Err(Unavailable { dependency, retry_after }) => {
                     // The connection may be what is wrong, and the table may have changed meanwhile.
                     self.source = None;
                     if shutdown.is_cancelled() {
                         return None;
                     }
-                    self.lane.wait(&self.progress, &mut probe, dependency, shutdown).await;
+                    let least = retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+                    self.lane.wait(&self.progress, &mut probe, least, dependency, shutdown).await;
                 }
             }
         }
@@ -262,9 +268,7 @@ impl Worker {
             }
         }
         if !open.is_empty() && source.is_standby().await.map_err(away)? {
-            return Err(Unavailable(
-                "source database: a standby, which may not have the rows yet".to_owned(),
-            ));
+            return Err(Unavailable::new("source database: a standby, which may not have the rows yet"));
         }
         for id in open {
             let gone = Verdict::Cancel(
@@ -296,7 +300,7 @@ impl Worker {
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
 fn away(error: sqlx::Error) -> Unavailable {
-    Unavailable(format!("source database: {error}"))
+    Unavailable::new(format!("source database: {error}"))
 }
 
 /// The event of one failed attempt, once for each.

@@ -251,7 +251,7 @@ async fn a_target_that_is_away_uses_no_attempts_and_its_batch_is_held_not_redeli
         if BACK.load(std::sync::atomic::Ordering::Relaxed) {
             Ok(Verdict::Delivered)
         } else {
-            Err(ForwardError::Unavailable("connection refused".into()))
+            Err(ForwardError::unavailable("connection refused"))
         }
     });
     let lane = Running::start(&forwarder).await?;
@@ -275,7 +275,7 @@ async fn a_target_that_is_away_uses_no_attempts_and_its_batch_is_held_not_redeli
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> {
-    let forwarder = Scripted::new(|_, _| Err(ForwardError::Unavailable("connection refused".into())));
+    let forwarder = Scripted::new(|_, _| Err(ForwardError::unavailable("connection refused")));
     let lane = Running::with_ack_wait(&forwarder, DEADLINE).await?;
     let id = lane.send("test.held").await?;
     wait::until("the first attempt", DEADLINE, || !forwarder.times(id).is_empty())?;

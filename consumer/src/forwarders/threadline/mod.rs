@@ -159,5 +159,5 @@ fn judge(action: &AuditAction, inserted: &Inserted) -> Verdict {
 }
 
 fn unavailable(error: &sqlx::Error) -> ForwardError {
-    ForwardError::Unavailable(format!("timeline database: {error}"))
+    ForwardError::unavailable(format!("timeline database: {error}"))
 }
