@@ -84,6 +84,8 @@ pub struct Earlier {
     pub attempts: u32,
     /// How long until the next one is due; zero when it is.
     pub wait: Duration,
+    /// Whether somebody has decided that it is not to be delivered.
+    pub discarded: bool,
 }
 
 /// Writes the failures of one batch. Settle their messages only after this has been committed.
@@ -127,8 +129,9 @@ pub async fn record(
          order by n.ref
          on conflict (forwarder, ref) do update
          set state = excluded.state, reason = excluded.reason, error = excluded.error,
-             attempts = excluded.attempts, next_attempt_at = excluded.next_attempt_at,
-             last_failed_at = clock_timestamp()",
+             attempts = excluded.attempts, started = 0, next_attempt_at = excluded.next_attempt_at,
+             last_failed_at = clock_timestamp()
+         where f.state <> 'discarded'",
     )
     .bind(forwarder.as_str())
     .bind(references)
@@ -164,4 +167,91 @@ pub async fn clear(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+/// Commits that an event is about to be forwarded alone; answers how often that was begun and never ended. A message
+/// that kills its process leaves nothing else behind.
+///
+/// # Errors
+/// When the server is away.
+pub async fn start(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    event: Uuid,
+) -> Result<u32, sqlx::Error> {
+    let started: i32 = sqlx::query_scalar(
+        "insert into outbox.failures as f (forwarder, ref, audit_event_id, state, started, next_attempt_at)
+         values ($1, $2::text, $2, 'retrying', 1, clock_timestamp())
+         on conflict (forwarder, ref) do update set started = f.started + 1
+         returning started",
+    )
+    .bind(forwarder.as_str())
+    .bind(event)
+    .fetch_one(connection)
+    .await?;
+    Ok(started.max(0).cast_unsigned())
+}
+
+/// Takes back what [`start`] has written: the process lives.
+///
+/// # Errors
+/// When the server is away.
+pub async fn end(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    event: Uuid,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "with unblemished as (
+             delete from outbox.failures
+             where forwarder = $1 and ref = $2::uuid::text and state = 'retrying' and attempts = 0)
+         update outbox.failures set started = 0
+         where forwarder = $1 and ref = $2::uuid::text and (state <> 'retrying' or attempts > 0)",
+    )
+    .bind(forwarder.as_str())
+    .bind(event)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// How many events of a forwarder wait for another attempt; counting stops at `limit`.
+///
+/// # Errors
+/// When the server is away.
+pub async fn retrying(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    limit: i64,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
+        "select count(*) from (
+             select from outbox.failures where forwarder = $1 and state = 'retrying' limit $2) waiting",
+    )
+    .bind(forwarder.as_str())
+    .bind(limit)
+    .fetch_one(connection)
+    .await
+}
+
+/// The events of a forwarder whose next attempt is due, longest overdue first; with each, whether its last attempt was
+/// begun and never ended.
+///
+/// # Errors
+/// When the server is away.
+pub async fn due(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    limit: i64,
+) -> Result<Vec<(Uuid, bool)>, sqlx::Error> {
+    sqlx::query_as(
+        "select audit_event_id, started > 0 from outbox.failures
+         where forwarder = $1 and state = 'retrying' and next_attempt_at <= clock_timestamp()
+           and audit_event_id is not null
+         order by next_attempt_at limit $2",
+    )
+    .bind(forwarder.as_str())
+    .bind(limit)
+    .fetch_all(connection)
+    .await
 }

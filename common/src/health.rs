@@ -95,6 +95,12 @@ struct ProgressState {
 }
 
 impl Progress {
+    /// The component's name, such as `relay`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
     /// There is work. Its age counts from the first call since the last [`Progress::advanced`] or [`Progress::idle`]:
     /// beginning the same work again does not make it younger.
     pub fn busy(&self) {

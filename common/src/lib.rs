@@ -5,14 +5,15 @@
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
 //! [`boot`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`].
 
+pub mod acts;
 pub mod backoff;
 pub mod boot;
 pub mod broker;
 pub mod console;
 pub mod database;
-pub mod error;
 pub mod event;
 pub mod failures;
+pub mod fault;
 pub mod health;
 pub mod identifier;
 pub mod outbox;

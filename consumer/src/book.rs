@@ -4,18 +4,20 @@ use std::{collections::HashMap, time::Duration};
 
 use async_nats::jetstream::AckKind;
 use common::{
-    failures::{self, Failure, Outcome, Reason},
+    event::AuditEvent,
+    failures::{self, Earlier, Failure, Outcome, Reason},
     identifier::ForwarderId,
     telemetry::names,
 };
 use metrics::counter;
+use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
     delivery::Request,
     forwarder::Verdict,
+    guard::Judged,
     settle::{Policy, Settlement},
-    source::Source,
 };
 
 /// What became of a batch, and what has to be written about it.
@@ -23,120 +25,195 @@ use crate::{
 pub(crate) struct Book {
     settled: HashMap<Uuid, Settlement>,
     /// Not due yet, and how long until they are.
-    pub(crate) early: HashMap<Uuid, Duration>,
+    early: HashMap<Uuid, Duration>,
     present: u64,
-    failures: Vec<Failure>,
-    /// Under ids that nobody has configured.
-    unknown: Vec<(ForwarderId, Failure)>,
+    failed: Vec<Failed>,
     /// Delivered after an earlier failure.
     cleared: Vec<Uuid>,
 }
 
+/// One failed attempt, for the table and for the log.
+#[derive(Debug)]
+struct Failed {
+    /// Another forwarder than the lane's own: an id that nobody has configured.
+    nobody: Option<ForwarderId>,
+    failure: Failure,
+    kind: &'static str,
+    action: Option<String>,
+}
+
 impl Book {
-    /// Enters a verdict; answers which attempt it was if the event was not delivered.
-    #[must_use]
+    /// Enters what an event's forwarder made of it.
     pub(crate) fn judge(
         &mut self,
-        id: Uuid,
-        verdict: &Verdict,
-        earlier: Option<failures::Earlier>,
+        event: &AuditEvent,
+        judged: &Judged,
+        earlier: Option<Earlier>,
         policy: Policy,
-    ) -> Option<u32> {
-        let settlement = Settlement::of(verdict, earlier, policy, &mut rand::rng());
-        if let Some((outcome, attempts)) = settlement.outcome() {
-            let error = match verdict {
-                Verdict::Retry(error) | Verdict::Cancel(_, error) => error.clone(),
-                Verdict::Delivered | Verdict::Present => String::new(),
-            };
-            self.failures.push(Failure {
-                reference: id.to_string(),
-                audit_event_id: Some(id),
-                error,
-                attempts,
-                outcome,
-                excerpt: None,
-            });
-        } else if earlier.is_some() {
-            self.cleared.push(id);
-        }
-        self.present += u64::from(*verdict == Verdict::Present);
+    ) {
+        self.settle(event.id, event.action.clone(), judged, earlier, policy);
+    }
+
+    /// Enters an event that no forwarder has seen: its row is gone, or cannot be read.
+    pub(crate) fn refuse(&mut self, id: Uuid, verdict: Verdict, earlier: Option<Earlier>, policy: Policy) {
+        self.settle(id, None, &verdict.into(), earlier, policy);
+    }
+
+    /// Enters an event in whose forwarding its process has died `starts` times.
+    pub(crate) fn bury(&mut self, event: &AuditEvent, starts: u32) {
+        let (reason, error) = (
+            Reason::AttemptsExhausted,
+            format!("{starts} processes have died while they forwarded this event alone"),
+        );
+        self.settled.insert(event.id, Settlement::Dead { attempts: starts, reason });
+        self.fail(event.id, event.action.clone(), "crash", error, Outcome::Dead(reason), starts);
+    }
+
+    /// Enters an event that waits for its next attempt. The broker forgets its delays in a crash; the row remembers.
+    pub(crate) fn wait(&mut self, id: Uuid, wait: Duration) {
+        self.early.insert(id, wait);
+    }
+
+    /// Enters an event that somebody has decided not to deliver.
+    pub(crate) fn leave(&mut self, id: Uuid) {
+        self.settled.insert(id, Settlement::Discarded);
+    }
+
+    fn settle(
+        &mut self,
+        id: Uuid,
+        action: Option<String>,
+        judged: &Judged,
+        earlier: Option<Earlier>,
+        policy: Policy,
+    ) {
+        let settlement = Settlement::of(&judged.verdict, earlier, policy, &mut rand::rng());
         self.settled.insert(id, settlement);
-        settlement.outcome().map(|(_, attempts)| attempts)
+        match (&judged.verdict, settlement.outcome()) {
+            (Verdict::Retry(error) | Verdict::Cancel(_, error), Some((outcome, attempts))) => {
+                self.fail(id, action, judged.kind, error.clone(), outcome, attempts);
+            }
+            (verdict, _) => {
+                self.present += u64::from(*verdict == Verdict::Present);
+                self.cleared.extend(earlier.map(|_| id));
+            }
+        }
+    }
+
+    fn fail(
+        &mut self,
+        id: Uuid,
+        action: Option<String>,
+        kind: &'static str,
+        error: String,
+        outcome: Outcome,
+        attempts: u32,
+    ) {
+        let failure = Failure {
+            reference: id.to_string(),
+            audit_event_id: Some(id),
+            error,
+            attempts,
+            outcome,
+            excerpt: None,
+        };
+        self.failed.push(Failed { nobody: None, failure, kind, action });
     }
 
     /// What the broker is told about one message.
     pub(crate) fn enter(&mut self, request: &Request) -> AckKind {
-        match request {
-            Request::Skip => AckKind::Ack,
-            Request::Forward(id) => match (self.settled.get(id), self.early.get(id)) {
-                (Some(settlement), _) => settlement.ack_kind(),
-                (None, wait) => AckKind::Nak(wait.copied()),
-            },
+        let (nobody, reference, audit_event_id, error, reason, excerpt) = match request {
+            Request::Skip => return AckKind::Ack,
+            Request::Forward(id) => {
+                return match (self.settled.get(id), self.early.get(id)) {
+                    (Some(settlement), _) => settlement.ack_kind(),
+                    (None, wait) => AckKind::Nak(wait.copied()),
+                };
+            }
             Request::Unknown(forwarder, id) => {
-                self.unknown.push((
-                    forwarder.clone(),
-                    Failure {
-                        reference: id.to_string(),
-                        audit_event_id: Some(*id),
-                        error: "no forwarder of that id is configured".to_owned(),
-                        attempts: 1,
-                        outcome: Outcome::Dead(Reason::UnknownForwarder),
-                        excerpt: None,
-                    },
-                ));
-                AckKind::Term
+                let error = "no forwarder of that id is configured".to_owned();
+                let nobody = Some(forwarder.clone());
+                (nobody, id.to_string(), Some(*id), error, Reason::UnknownForwarder, None)
             }
             Request::Malformed { reference, error, excerpt } => {
-                self.failures.push(Failure {
-                    reference: reference.clone(),
-                    audit_event_id: None,
-                    error: error.clone(),
-                    attempts: 1,
-                    outcome: Outcome::Dead(Reason::MalformedReference),
-                    excerpt: Some(excerpt.clone()),
-                });
-                AckKind::Term
+                let excerpt = Some(excerpt.clone());
+                (None, reference.clone(), None, error.clone(), Reason::MalformedReference, excerpt)
             }
-        }
+        };
+        let outcome = Outcome::Dead(reason);
+        let failure = Failure { reference, audit_event_id, error, attempts: 1, outcome, excerpt };
+        self.failed.push(Failed { nobody, failure, kind: "error", action: None });
+        AckKind::Term
+    }
+
+    /// The reasons of everything that ends here as a dead letter.
+    pub(crate) fn deaths(&self) -> Vec<Reason> {
+        let outcomes = self.failed.iter().map(|failed| failed.failure.outcome);
+        outcomes
+            .filter_map(|outcome| if let Outcome::Dead(reason) = outcome { Some(reason) } else { None })
+            .collect()
+    }
+
+    /// How many events wait for another attempt from now on.
+    pub(crate) fn retries(&self) -> usize {
+        self.failed.len() - self.deaths().len()
     }
 
     /// Commits what must be known before anything is settled.
     pub(crate) async fn write(
         &self,
-        source: &mut Source,
+        connection: &mut PgConnection,
         forwarder: &ForwarderId,
     ) -> Result<(), sqlx::Error> {
-        if !self.failures.is_empty() {
-            failures::record(source.connection(), forwarder, &self.failures).await?;
+        let (own, nobodys): (Vec<_>, Vec<_>) = self.failed.iter().partition(|failed| failed.nobody.is_none());
+        if !own.is_empty() {
+            let failures: Vec<Failure> = own.iter().map(|failed| failed.failure.clone()).collect();
+            failures::record(connection, forwarder, &failures).await?;
         }
-        for (unknown, failure) in &self.unknown {
-            failures::record(source.connection(), unknown, std::slice::from_ref(failure)).await?;
+        for failed in nobodys {
+            let nobody = failed.nobody.as_ref().unwrap_or(forwarder);
+            failures::record(connection, nobody, std::slice::from_ref(&failed.failure)).await?;
         }
         if !self.cleared.is_empty() {
-            failures::clear(source.connection(), forwarder, &self.cleared).await?;
+            failures::clear(connection, forwarder, &self.cleared).await?;
         }
         Ok(())
     }
 
-    /// Counts and tells, once the failures are committed.
-    pub(crate) fn count(&self, forwarder: &ForwarderId) {
-        let forwarder = forwarder.to_string();
-        let delivered =
-            self.settled.values().filter(|settlement| **settlement == Settlement::Delivered).count();
-        let failures = || self.failures.iter().chain(self.unknown.iter().map(|(_, failure)| failure));
-        let dead = failures().filter(|failure| matches!(failure.outcome, Outcome::Dead(_))).count();
-        for (verdict, count) in
-            [("delivered", delivered), ("dead", dead), ("retry", failures().count() - dead)]
-        {
-            counter!(names::FORWARD_EVENTS, "forwarder" => forwarder.clone(), "verdict" => verdict)
-                .increment(count as u64);
-        }
-        counter!(names::FORWARD_ALREADY, "forwarder" => forwarder.clone()).increment(self.present);
-        tracing::debug!(event = names::FORWARD_OK, forwarder, events = delivered, "delivered a batch");
-        for failure in failures() {
-            if let Outcome::Dead(reason) = failure.outcome {
-                tracing::error!(reference = %failure.reference, %reason, error = %failure.error, "a dead letter");
-            }
+    /// Counts and tells, once the failures are committed: each failed attempt once, refusals and exhaustion included.
+    pub(crate) fn tell(&self, forwarder: &ForwarderId) {
+        let name = forwarder.to_string();
+        let count = |verdict: &'static str, events: usize| {
+            counter!(names::FORWARD_EVENTS, "forwarder" => name.clone(), "verdict" => verdict)
+                .increment(events as u64);
+        };
+        let of = |wanted: Settlement| self.settled.values().filter(|&&settled| settled == wanted).count();
+        let delivered = of(Settlement::Delivered);
+        count("delivered", delivered);
+        count("discarded", of(Settlement::Discarded));
+        count("dead", self.deaths().len());
+        count("retry", self.retries());
+        counter!(names::FORWARD_ALREADY, "forwarder" => name.clone()).increment(self.present);
+        tracing::debug!(event = names::FORWARD_OK, %forwarder, events = delivered, "delivered a batch");
+        for Failed { nobody, failure, kind, action } in &self.failed {
+            counter!(names::FORWARD_ERRORS, "forwarder" => name.clone(), "kind" => *kind).increment(1);
+            let forwarder = nobody.as_ref().unwrap_or(forwarder);
+            let (state, reason) = match failure.outcome {
+                Outcome::Retry(_) => ("retrying", None),
+                Outcome::Dead(reason) => ("dead", Some(reason.as_str())),
+            };
+            tracing::warn!(
+                event = names::FORWARD_ERROR,
+                %forwarder,
+                kind,
+                audit_event_id = %failure.reference,
+                action = action.as_deref(),
+                state,
+                reason,
+                error = %failure.error,
+                attempt = failure.attempts,
+                "an event was not delivered"
+            );
         }
     }
 }

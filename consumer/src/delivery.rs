@@ -12,6 +12,9 @@ use uuid::Uuid;
 /// How much of a message that cannot be read is kept.
 const EXCERPT_BYTES: usize = 256;
 
+/// From this delivery of one message on it is forwarded alone, in case it is what kills its process.
+const SUSPECT_FROM: i64 = 3;
+
 /// What a delivered message asks of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
@@ -30,6 +33,15 @@ pub enum Request {
         /// Its first bytes.
         excerpt: Vec<u8>,
     },
+}
+
+/// One thing to be done, from a message or from the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Item {
+    /// What.
+    pub request: Request,
+    /// Whether it has been begun before without an end: then it is forwarded alone, and its start is committed first.
+    pub suspect: bool,
 }
 
 /// Who we are among the configured forwarders.
@@ -60,11 +72,17 @@ impl Addressee {
                 };
             }
         };
-        match reference.forwarder {
-            Target::Every => Request::Forward(reference.audit_event_id),
-            Target::Only(only) if only == self.id => Request::Forward(reference.audit_event_id),
+        self.ours(reference.forwarder, reference.audit_event_id)
+    }
+
+    /// What an event that is addressed to `target` asks of this lane.
+    #[must_use]
+    pub fn ours(&self, target: Target, event: Uuid) -> Request {
+        match target {
+            Target::Every => Request::Forward(event),
+            Target::Only(only) if only == self.id => Request::Forward(event),
             Target::Only(only) if !self.speaks || self.all.contains(&only) => Request::Skip,
-            Target::Only(only) => Request::Unknown(only, reference.audit_event_id),
+            Target::Only(only) => Request::Unknown(only, event),
         }
     }
 }
@@ -91,6 +109,12 @@ impl Delivery {
             .map_or((0, 1, None), |info| (info.stream_sequence, info.delivered, Some(info.published)));
         let request = addressee.request(&message.payload, sequence);
         Self { message, request, delivered, published }
+    }
+
+    /// What is to be done for it.
+    #[must_use]
+    pub fn item(&self) -> Item {
+        Item { request: self.request.clone(), suspect: self.delivered >= SUSPECT_FROM }
     }
 }
 

@@ -1,17 +1,24 @@
-//! From JetStream to the forwarders.
+//! From JetStream, or from the log itself, to the forwarders.
 //!
-//! [`run`] is the service: for every configured forwarder a [`lane`] of workers. A worker pulls a batch ([`pull`]),
-//! reads the references ([`delivery`]), reloads the rows ([`source`]), hands them to its [`forwarder`] and settles
-//! every message by its verdict ([`settle`], `book`). [`forwarders`] are the kinds that come along; a host's own binary may
-//! register more and call [`run::run`].
+//! [`cli`] is the binary, [`run`] the service: for every configured forwarder a [`lane`] of workers that pull from the
+//! stream ([`pull`], [`delivery`]), or, without a broker, a relay that reads the log ([`direct`]); [`roads`] decides which.
+//! Both hand what is to be done to a [`dispatcher`], which reloads the rows ([`source`]), hands them to the forwarder
+//! ([`guard`]) and commits what failed; every message is settled by its verdict ([`settle`]). [`forwarders`] are the
+//! kinds that come along; a host's own binary may register more and call [`cli::main`].
 
 mod book;
+pub mod breaker;
+pub mod cli;
 pub mod delivery;
-pub mod forward;
+pub mod direct;
+pub mod dispatcher;
 pub mod forwarder;
 pub mod forwarders;
+pub mod guard;
 pub mod lane;
+pub mod patience;
 pub mod pull;
+pub mod roads;
 pub mod run;
 pub mod settle;
 pub mod source;

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use async_nats::{
     Client,
     jetstream::{self, stream::Stream},
@@ -12,16 +12,23 @@ use common::{
     database::Database,
     health::{self, Health},
     identifier::ForwarderId,
-    outbox,
-    settings::{Dispatch, Settings},
+    outbox::{self, upkeep},
+    settings::Settings,
     shutdown, telemetry,
 };
+use sqlx::PgConnection;
+use time::OffsetDateTime;
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
+    breaker::Breaker,
     delivery::Addressee,
+    direct,
+    dispatcher::Destination,
     forwarder::{Forwarders, Registry},
     lane::{Lane, Worker},
+    roads::{self, Road},
     settle::Policy,
 };
 
@@ -31,7 +38,10 @@ use crate::{
 /// When settings cannot be used, or a server is away at boot or does not fit.
 pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> {
     let forwarders = registry.configure(&settings)?;
-    require_broker(&settings)?;
+    let roads = forwarders
+        .iter()
+        .map(|(forwarder, _)| Road::of(forwarder, &settings.broker))
+        .collect::<anyhow::Result<Vec<Road>>>()?;
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
     let health = Health::default();
@@ -40,59 +50,117 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
     outbox::require(&mut connection, &settings.source.table).await?;
-    let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
-    drop(connection);
     refuse_shared_targets(&forwarders).await?;
-    let client = broker::connect(&settings.broker, "audit-consumer").await?;
-    let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings.broker, &identity).await?;
+    let broker = connect_broker(&settings, &roads, &mut connection).await?;
     health::serve(settings.consumer.listen, health.clone(), metrics, shutdown.clone()).await.context(
         "cannot listen on consumer.listen; another process may: --set consumer.listen=127.0.0.1:0",
     )?;
 
-    let mut workers = JoinSet::new();
-    for lane in lanes(&settings, &forwarders, &database, &client, &stream)? {
-        // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
-        broker::ensure_durable(&stream, &lane.addressee.id, &settings.consumer).await?;
-        tracing::info!(forwarder = %lane.addressee.id, workers = settings.consumer.workers, "forwarding");
-        for number in 1..=settings.consumer.workers {
-            let name = format!("forwarder {} worker {number}", lane.addressee.id);
-            let progress = health.component(name, settings.consumer.unready_after);
-            workers.spawn(Worker::new(lane.clone(), progress).run(shutdown.clone()));
+    let created = broker.as_ref().map(|(_, stream)| stream.cached_info().created);
+    let destinations = destinations(&settings, &forwarders, &database, created)?;
+    let mut starter = Starter { settings, health, shutdown, tasks: JoinSet::new() };
+    for (destination, road) in destinations.into_iter().zip(&roads) {
+        let id = &destination.addressee.id;
+        match (road, &broker) {
+            (Road::Stream, Some((client, stream))) => {
+                // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
+                roads::onto_stream(&mut connection, stream, id, &starter.settings.consumer).await?;
+                starter.stream(&Arc::new(Lane::new(destination, client.clone(), stream.clone())));
+            }
+            (_, broker) => {
+                roads::onto_log(&mut connection, broker.as_ref().map(|(_, stream)| stream), id).await?;
+                starter.log(destination);
+            }
         }
     }
-    if workers.is_empty() {
-        tracing::info!("no forwarder is configured: nothing to do");
-        shutdown.cancelled().await;
+    if !roads.contains(&Road::Stream) && !roads.is_empty() {
+        let captured = starter.health.component("capture", starter.settings.consumer.unready_after);
+        let every = starter.settings.publisher.maintenance;
+        tokio::spawn(upkeep::watch_capture(database, captured, every));
     }
-    while let Some(ended) = workers.join_next().await {
-        // A worker ends only at shutdown; a panic outside of the guarded forwarder is a bug that must be seen.
-        ended.context("a worker ended by a panic")?;
+    drop(connection);
+    starter.wait().await?;
+    if let Some((client, _)) = broker {
+        flush(&client).await;
     }
-    flush(&client).await;
     tracing::info!("stopped");
     Ok(())
 }
 
-/// `auto` means `async` where a broker is configured; decided once, here, and logged.
-fn require_broker(settings: &Settings) -> anyhow::Result<()> {
-    for forwarder in &settings.forwarder {
-        let has_broker = settings.broker.url.is_some();
-        match forwarder.dispatch {
-            Dispatch::Async | Dispatch::Auto if has_broker => {
-                tracing::info!(forwarder = %forwarder.id, dispatch = "async", "dispatch");
-            }
-            Dispatch::Sync => bail!(
-                "forwarder {}: dispatch \"sync\" (without a broker) is not in this version; use \"async\" with \
-                 broker.url or NATS_URL",
-                forwarder.id
-            ),
-            Dispatch::Async | Dispatch::Auto => bail!(
-                "forwarder {}: no broker is configured. Set broker.url in the settings file, or NATS_URL",
-                forwarder.id
-            ),
+/// The broker, where a road leads through it; and where one is configured but not needed, if it happens to be there: a
+/// durable of an earlier dispatch must not be left behind.
+async fn connect_broker(
+    settings: &Settings,
+    roads: &[Road],
+    connection: &mut PgConnection,
+) -> anyhow::Result<Option<(Client, Stream)>> {
+    let needed = roads.contains(&Road::Stream);
+    if settings.broker.url.is_none() || roads.is_empty() {
+        return Ok(None);
+    }
+    let client = match broker::connect(&settings.broker, "audit-consumer").await {
+        Ok(client) => client,
+        Err(error) if !needed => {
+            tracing::warn!(%error, "no forwarder needs the broker: a durable of an earlier dispatch may be left there");
+            return Ok(None);
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let context = jetstream::new(client.clone());
+    if needed {
+        let identity = SourceIdentity::read(connection, &settings.source.table).await?;
+        let stream = broker::ensure_stream(&context, &settings.broker, &identity).await?;
+        return Ok(Some((client, stream)));
+    }
+    Ok(context.get_stream(&settings.broker.stream).await.ok().map(|stream| (client, stream)))
+}
+
+/// Starts what forwards, and waits for its end.
+struct Starter {
+    settings: Settings,
+    health: Health,
+    shutdown: CancellationToken,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Starter {
+    fn stream(&mut self, lane: &Arc<Lane>) {
+        let id = &lane.destination.addressee.id;
+        let consumer = &self.settings.consumer;
+        tracing::info!(forwarder = %id, workers = consumer.workers, "forwarding from the stream");
+        for number in 1..=consumer.workers {
+            let name = format!("forwarder {id} worker {number}");
+            let progress = self.health.component(name, consumer.unready_after);
+            let worker = Worker::new(lane.clone(), progress).run(self.shutdown.clone());
+            self.tasks.spawn(async move {
+                worker.await;
+                Ok(())
+            });
         }
     }
-    Ok(())
+
+    fn log(&mut self, destination: Arc<Destination>) {
+        let id = &destination.addressee.id;
+        let limit = self.settings.consumer.unready_after;
+        tracing::info!(forwarder = %id, "forwarding from the log");
+        let relay = self.health.component(format!("forwarder {id}"), limit);
+        let sweep = self.health.component(format!("forwarder {id} retries"), limit);
+        let publisher = self.settings.publisher.clone();
+        let running = direct::run(destination, publisher, relay, sweep, self.shutdown.clone());
+        self.tasks.spawn(async move { Ok(running.await?) });
+    }
+
+    async fn wait(mut self) -> anyhow::Result<()> {
+        if self.tasks.is_empty() {
+            tracing::info!("no forwarder is configured: nothing to do");
+            self.shutdown.cancelled().await;
+        }
+        while let Some(ended) = self.tasks.join_next().await {
+            // One ends only at shutdown; a panic outside of the guarded forwarder is a bug that must be seen.
+            ended.context("a worker ended by a panic")??;
+        }
+        Ok(())
+    }
 }
 
 /// Two forwarders into one place would each claim to have delivered what the other wrote.
@@ -103,7 +171,7 @@ async fn refuse_shared_targets(forwarders: &Forwarders) -> anyhow::Result<()> {
         if let Some(target) = target
             && let Some(other) = targets.insert(target, forwarder.id.clone())
         {
-            bail!(
+            anyhow::bail!(
                 "forwarders {other} and {} write to the same database and schema; remove one",
                 forwarder.id
             );
@@ -112,37 +180,35 @@ async fn refuse_shared_targets(forwarders: &Forwarders) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn lanes(
+fn destinations(
     settings: &Settings,
     forwarders: &Forwarders,
     database: &Database,
-    client: &Client,
-    stream: &Stream,
-) -> anyhow::Result<Vec<Arc<Lane>>> {
+    stream_created: Option<OffsetDateTime>,
+) -> anyhow::Result<Vec<Arc<Destination>>> {
     let all: Vec<ForwarderId> = settings.forwarder.iter().map(|forwarder| forwarder.id.clone()).collect();
     let speaker = forwarders.first().map(|(forwarder, _)| forwarder.id.clone());
     let backoff = settings.consumer.backoff.backoff().context("consumer.backoff.profile")?;
-    let mut lanes = Vec::new();
-    for (forwarder, configured) in forwarders {
-        let addressee = Addressee {
-            id: forwarder.id.clone(),
-            all: all.clone(),
-            speaks: speaker.as_ref() == Some(&forwarder.id),
-            stream_created: stream.cached_info().created,
-        };
-        lanes.push(Arc::new(Lane {
-            addressee,
-            configured: configured.clone(),
-            database: database.clone(),
-            table: settings.source.table.clone(),
-            client: client.clone(),
-            stream: stream.clone(),
-            settings: settings.consumer.clone(),
-            policy: Policy { attempts: settings.consumer.attempts, backoff },
-            turn: tokio::sync::Mutex::default(),
-        }));
-    }
-    Ok(lanes)
+    let destination = |id: &ForwarderId| Addressee {
+        id: id.clone(),
+        all: all.clone(),
+        speaks: speaker.as_ref() == Some(id),
+        stream_created: stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+    };
+    Ok(forwarders
+        .iter()
+        .map(|(forwarder, configured)| {
+            Arc::new(Destination {
+                addressee: destination(&forwarder.id),
+                configured: configured.clone(),
+                database: database.clone(),
+                table: settings.source.table.clone(),
+                settings: settings.consumer.clone(),
+                policy: Policy { attempts: settings.consumer.attempts, backoff },
+                breaker: Breaker::new(settings.consumer.breaker),
+            })
+        })
+        .collect())
 }
 
 /// Acknowledgements are sent without waiting; the last ones must leave before the process does.

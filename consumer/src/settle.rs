@@ -25,6 +25,8 @@ pub struct Policy {
 pub enum Settlement {
     /// Done: the message goes, and so does an earlier failure.
     Delivered,
+    /// Somebody decided that it is not to be delivered: the message goes, their decision stays.
+    Discarded,
     /// The message comes again after this long; the failure is recorded first.
     Retry {
         /// Failed attempts, this one included.
@@ -59,17 +61,17 @@ impl Settlement {
     #[must_use]
     pub fn ack_kind(self) -> AckKind {
         match self {
-            Self::Delivered => AckKind::Ack,
+            Self::Delivered | Self::Discarded => AckKind::Ack,
             Self::Retry { delay, .. } => AckKind::Nak(Some(delay)),
             Self::Dead { .. } => AckKind::Term,
         }
     }
 
-    /// What `outbox.failures` is told; `None` for a delivery.
+    /// What `outbox.failures` is told; `None` for a delivery and a discarded event.
     #[must_use]
     pub fn outcome(self) -> Option<(Outcome, u32)> {
         match self {
-            Self::Delivered => None,
+            Self::Delivered | Self::Discarded => None,
             Self::Retry { attempts, delay } => Some((Outcome::Retry(delay), attempts)),
             Self::Dead { attempts, reason } => Some((Outcome::Dead(reason), attempts)),
         }
@@ -86,7 +88,7 @@ mod tests {
     fn every_verdict_has_its_settlement() {
         let second = Duration::from_secs(1);
         let policy = Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
-        let earlier = |attempts| Some(Earlier { attempts, wait: Duration::ZERO });
+        let earlier = |attempts| Some(Earlier { attempts, wait: Duration::ZERO, discarded: false });
         let retry = || Verdict::Retry("time-out".into());
         let cancel = |reason| Verdict::Cancel(reason, "gone".into());
         let table = [

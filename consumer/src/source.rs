@@ -1,6 +1,10 @@
 //! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    panic::{UnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use common::{
     database::Database,
@@ -38,8 +42,10 @@ pub struct Source {
 /// One row with its past.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The row.
-    pub event: AuditEvent,
+    /// Its id.
+    pub id: Uuid,
+    /// The row, or why it cannot be read.
+    pub event: Result<AuditEvent, String>,
     /// `None` when it never failed for this forwarder.
     pub earlier: Option<Earlier>,
 }
@@ -79,7 +85,7 @@ impl Source {
         let mut weight = 0;
         while let Some(row) = rows.try_next().await? {
             let row = decode(&row)?;
-            weight += row.event.weight();
+            weight += row.event.as_ref().map_or(0, AuditEvent::weight);
             loaded.push(row);
             if weight >= bytes_max {
                 return Ok((loaded, false));
@@ -132,7 +138,7 @@ fn statement(table: &TableName, columns: &HashMap<String, String>) -> String {
         )
     });
     format!(
-        "select e.id, {}, {}, f.attempts,
+        "select e.id, {}, {}, f.attempts, f.state = 'discarded' as discarded,
                 extract(epoch from f.next_attempt_at - clock_timestamp())::float8 as wait
          from {} e
          left join outbox.failures f on f.forwarder = $2 and f.ref = e.id::text
@@ -144,11 +150,34 @@ fn statement(table: &TableName, columns: &HashMap<String, String>) -> String {
 }
 
 fn decode(row: &PgRow) -> Result<Loaded, sqlx::Error> {
-    let metadata: Option<String> = row.try_get("metadata")?;
+    let id = row.try_get("id")?;
     let attempts: Option<i32> = row.try_get("attempts")?;
     let wait: Option<f64> = row.try_get("wait")?;
-    let event = AuditEvent {
-        id: row.try_get("id")?,
+    let discarded: Option<bool> = row.try_get("discarded")?;
+    let earlier = attempts.map(|attempts| Earlier {
+        attempts: attempts.max(0).cast_unsigned(),
+        wait: Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default(),
+        discarded: discarded.unwrap_or_default(),
+    });
+    Ok(Loaded { id, event: contained(|| event(row, id)), earlier })
+}
+
+/// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on
+/// values that they do not expect.
+fn contained(
+    read: impl FnOnce() -> Result<AuditEvent, sqlx::Error> + UnwindSafe,
+) -> Result<AuditEvent, String> {
+    match catch_unwind(read) {
+        Ok(Ok(event)) => Ok(event),
+        Ok(Err(error)) => Err(format!("the audit row cannot be read: {error}")),
+        Err(_) => Err("the audit row cannot be read: the driver panicked".to_owned()),
+    }
+}
+
+fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
+    let metadata: Option<String> = row.try_get("metadata")?;
+    Ok(AuditEvent {
+        id,
         occurred_at: row.try_get("occurred_at")?,
         inserted_at: row.try_get("inserted_at")?,
         action: row.try_get("action")?,
@@ -162,10 +191,18 @@ fn decode(row: &PgRow) -> Result<Loaded, sqlx::Error> {
         ip_address: row.try_get("ip_address")?,
         user_agent: row.try_get("user_agent")?,
         metadata: metadata.and_then(|text| RawValue::from_string(text).ok()),
-    };
-    let earlier = attempts.map(|attempts| Earlier {
-        attempts: attempts.max(0).cast_unsigned(),
-        wait: Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default(),
-    });
-    Ok(Loaded { event, earlier })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_makes_the_driver_panic_is_a_fault_of_that_row() {
+        let error = contained(|| panic!("year 10000")).expect_err("contained");
+        assert!(error.contains("the driver panicked"), "{error}");
+        let error = contained(|| Err(sqlx::Error::RowNotFound)).expect_err("contained");
+        assert!(error.starts_with("the audit row cannot be read"), "{error}");
+    }
 }

@@ -18,6 +18,8 @@ create table outbox.rounds (
     -- The stream that holds everything visible in `s`, at or below `stream_seq`. NULL for readers without a broker.
     stream_created    timestamptz,
     stream_seq        bigint,
+    -- The event that the message at `stream_seq` names: a stream that lost its end and grew again holds another one.
+    stream_event      uuid,
     at                timestamptz not null default clock_timestamp(),
     primary key (reader, n),
     check ((after_xid is null) = (after_seq is null)),
@@ -32,6 +34,13 @@ create table outbox.leases (
     holder     text        not null,
     expires_at timestamptz not null
 ) with (fillfactor = 50);
+
+-- How far the pipeline itself has trimmed a stream: whoever finds it begin later knows that somebody else removed
+-- messages, delivered or not.
+create table outbox.streams (
+    created   timestamptz not null primary key,
+    kept_from bigint      not null
+);
 
 -- Entries of transactions up to `pruned_to` may be gone.
 create table outbox.horizon (

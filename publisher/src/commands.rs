@@ -1,11 +1,18 @@
-//! The short commands: attach, detach, prune.
+//! The short commands: attach, detach, prune, rebase.
 
 use anyhow::Context as _;
 use async_nats::jetstream;
 use common::{
-    broker, console,
+    acts,
+    broker::{self, SourceIdentity},
+    console,
     database::Database,
-    outbox::{self, capture, rounds::StreamPosition},
+    outbox::{
+        self, capture,
+        rewind::{self, Move, Rebased},
+        rounds::StreamPosition,
+        upkeep,
+    },
     settings::Settings,
 };
 use sqlx::PgConnection;
@@ -50,11 +57,44 @@ pub async fn prune(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let mut connection = connect(settings).await?;
     outbox::require(&mut connection, &settings.source.table).await?;
     let floor = floor(settings).await?;
-    let pruned = maintenance::prune(&mut connection, floor, settings.publisher.retention).await?;
+    let pruned = upkeep::prune(&mut connection, floor, settings.publisher.retention).await?;
     console::answer(&if json {
         format!("{}\n", serde_json::json!({"pruned": pruned}))
     } else {
         format!("removed {pruned} entries\n")
+    });
+    Ok(())
+}
+
+/// Makes stored positions and stream this cluster's own.
+///
+/// # Errors
+/// When there is nothing to rebase, it would be wrong, or a server is away; nothing is half done.
+pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::Result<()> {
+    let mut connection = connect(settings).await?;
+    let table = &settings.source.table;
+    outbox::require(&mut connection, table).await?;
+    let how = if upgraded { Move::Upgraded } else { Move::Restored };
+    // Before anything changes: a broker that is away must not leave the stream behind.
+    let client = match &settings.broker.url {
+        Some(_) => Some(broker::connect(&settings.broker, "audit-publisher-command").await?),
+        None => None,
+    };
+    let Rebased { readers, entries } = rewind::rebase(&mut connection, how, &acts::operator()).await?;
+    let stream = match client {
+        Some(client) => {
+            let identity = SourceIdentity::read(&mut connection, table).await?;
+            broker::adopt_stream(&jetstream::new(client), &settings.broker, &identity).await?
+        }
+        None => false,
+    };
+    console::answer(&if json {
+        format!("{}\n", serde_json::json!({"readers": readers, "entries": entries, "stream": stream}))
+    } else {
+        let ours = if stream { "; the stream is this source's now" } else { "" };
+        format!(
+            "{readers} position(s) belong to this cluster now, {entries} entries were written anew{ours}\n"
+        )
     });
     Ok(())
 }

@@ -38,6 +38,16 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Makes the stored positions this cluster's own, after the database was restored into another one. Everything that
+    /// the log holds is published again; what had arrived has no second effect. Stop all processes of the pipeline first.
+    Rebase {
+        /// After `pg_upgrade`, which keeps transaction ids: nothing is published again.
+        #[arg(long)]
+        upgraded: bool,
+        /// Prints a JSON object instead of sentences.
+        #[arg(long)]
+        json: bool,
+    },
     /// Shows where capture, log, leader, stream and forwarders stand.
     Status {
         /// Prints a JSON object instead of a table.
@@ -62,6 +72,7 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Attach => commands::attach(&settings).await,
         Command::Detach => commands::detach(&settings).await,
         Command::Prune { json } => commands::prune(&settings, json).await,
+        Command::Rebase { upgraded, json } => commands::rebase(&settings, upgraded, json).await,
         Command::Status { json } => status::show(&settings, json).await,
         Command::Config(command) => {
             console::answer(&command.answer(&settings, &provenance));

@@ -1,18 +1,14 @@
-//! What the leader does beside relaying: prune the log, thin the rounds, trim the stream. And, leading or not, a look at
-//! the trigger.
-
-use std::time::Duration;
+//! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, and notice when somebody else
+//! has removed messages from it.
 
 use anyhow::Context as _;
 use async_nats::jetstream::{Context as JetStream, stream::Stream};
 use common::{
     broker::{self, Floor, microseconds},
     database::Database,
-    health::Progress,
     outbox::{
-        capture::{self, Capture},
-        prune,
         rounds::{self, StreamPosition},
+        upkeep,
     },
     settings::PublisherSettings,
     telemetry::names,
@@ -26,12 +22,6 @@ use crate::READER;
 
 /// Above this share of its size limit the stream is trimmed to the floor, replay window or not.
 const NEARLY_FULL: f64 = 0.8;
-
-/// Marks outlive retention and replay window by this, so that one just older than either is always found.
-const MARK_MARGIN: Duration = Duration::from_secs(3_600);
-
-/// How many rows of `outbox.rounds` one statement thins.
-const THIN_ROWS: i64 = 10_000;
 
 /// The leader's housekeeping.
 #[derive(Debug, Clone)]
@@ -66,7 +56,7 @@ impl Maintenance {
                 result = round => match result {
                     Ok(StreamSeen::Same) => {}
                     Ok(StreamSeen::Other) => {
-                        tracing::error!("the stream is gone or is another one: beginning again");
+                        tracing::error!("the stream is not what it was: beginning again");
                         leading.cancel();
                     }
                     Err(error) => {
@@ -90,14 +80,13 @@ impl Maintenance {
         if *created.get_or_insert(info.created) != info.created {
             return Ok(StreamSeen::Other);
         }
-        let floor = lowest(&broker::floors(&self.stream).await?, info.created);
-        let pruned = prune(connection, floor, self.settings.retention).await?;
-        if pruned > 0 {
-            tracing::info!(entries = pruned, "pruned the log");
+        if info.state.first_sequence > rounds::kept_from(connection, microseconds(info.created)).await? {
+            tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
+            return Ok(StreamSeen::Other);
         }
-        // Longer than anything that looks for a mark of that age.
-        let keep = self.settings.retention.max(self.settings.replay_window) + MARK_MARGIN;
-        while rounds::thin(connection, READER, keep, THIN_ROWS).await? == THIN_ROWS.cast_unsigned() {}
+        let floor = lowest(&broker::floors(&self.stream).await?, info.created);
+        upkeep::prune(connection, floor, self.settings.retention).await?;
+        upkeep::thin(connection, READER, self.settings.retention.max(self.settings.replay_window)).await?;
         self.trim(connection, floor).await?;
         Ok(StreamSeen::Same)
     }
@@ -121,6 +110,7 @@ impl Maintenance {
             mark.map_or(0, |sequence| sequence.min(floor.sequence)) + 1
         };
         if keep_from > info.state.first_sequence && info.state.messages > 0 {
+            rounds::keep_from(connection, StreamPosition { sequence: keep_from, ..floor }).await?;
             let purged = self.stream.purge().sequence(keep_from).await.context("purge the stream")?.purged;
             counter!(names::STREAM_TRIMMED).increment(purged);
             tracing::info!(messages = purged, "trimmed the stream behind every forwarder");
@@ -141,57 +131,4 @@ enum StreamSeen {
 pub fn lowest(floors: &[Floor], stream_created: OffsetDateTime) -> Option<StreamPosition> {
     let sequence = floors.iter().map(|floor| floor.sequence).min()?;
     Some(StreamPosition { created: microseconds(stream_created), sequence })
-}
-
-/// Prunes everything below the horizon, batch by batch; answers how many entries went.
-///
-/// # Errors
-/// When the database is away.
-pub async fn prune(
-    connection: &mut PgConnection,
-    floor: Option<StreamPosition>,
-    retention: Duration,
-) -> Result<u64, sqlx::Error> {
-    let Some(horizon) = prune::horizon(connection, floor, retention).await? else {
-        return Ok(0);
-    };
-    let mut pruned = 0;
-    let mut after = None;
-    loop {
-        let batch = prune::batch(connection, &horizon, after).await?;
-        let Some(last) = batch.last else {
-            counter!(names::OUTBOX_PRUNED).increment(pruned);
-            return Ok(pruned);
-        };
-        after = Some(last);
-        pruned += batch.entries;
-    }
-}
-
-/// Looks at the trigger, leading or not, and reports a fault that only a person can mend. Ends with the process.
-pub async fn watch_capture(database: Database, progress: Progress, every: Duration) {
-    loop {
-        let looked = async { capture::state(&mut database.connect().await?).await };
-        match looked.await {
-            Ok(state) => report(&state, &progress),
-            // The relay says so too, and louder.
-            Err(error) => tracing::debug!(%error, "could not look at the capture trigger"),
-        }
-        tokio::time::sleep(every).await;
-    }
-}
-
-fn report(state: &Capture, progress: &Progress) {
-    let fault = match state {
-        Capture::Attached => None,
-        Capture::Never => Some("capture is not attached: run `publisher attach`".to_owned()),
-        Capture::Broken { table, uncovered } => Some(format!(
-            "the capture trigger is missing or disabled on {uncovered} table(s) of {table}: run `publisher attach`"
-        )),
-    };
-    gauge!(names::CAPTURE_ATTACHED).set(if fault.is_some() { 0.0 } else { 1.0 });
-    if let Some(fault) = &fault {
-        tracing::error!("{fault}");
-    }
-    progress.fault(fault);
 }

@@ -8,17 +8,14 @@ use common::{
     health::{self, Health},
     outbox::{
         self,
-        relay::{Relay, RelayOptions},
+        relay::{PROGRESS_ROWS, Relay, RelayOptions},
+        upkeep,
     },
     settings::Settings,
     shutdown, telemetry,
 };
 
-use crate::{
-    READER,
-    maintenance::{self, Maintenance},
-    sink::JetStreamSink,
-};
+use crate::{READER, maintenance::Maintenance, sink::JetStreamSink};
 
 /// Relays until SIGINT or SIGTERM.
 ///
@@ -39,7 +36,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let health = Health::default();
     let captured = health.component("capture", settings.publisher.unready_after);
     drop(connection);
-    tokio::spawn(maintenance::watch_capture(database.clone(), captured, settings.publisher.maintenance));
+    tokio::spawn(upkeep::watch_capture(database.clone(), captured, settings.publisher.maintenance));
     health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone()).await.context(
         "cannot listen on publisher.listen; another process may: --set publisher.listen=127.0.0.1:0",
     )?;
@@ -51,6 +48,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         poll_min: settings.publisher.poll_min,
         poll_max: settings.publisher.poll_max,
         lease: settings.publisher.lease,
+        progress_rows: PROGRESS_ROWS,
     };
     let sink = JetStreamSink::new(
         client,

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use async_nats::{
-    Client,
-    connection::State,
+    Client, connection,
     jetstream::{
         Context,
         context::{ContextBuilder, PublishError},
         message::PublishMessage,
         publish::PublishAck,
-        stream::Stream,
+        stream::{RawMessageErrorKind, State, Stream},
     },
 };
 use common::{
@@ -20,7 +19,7 @@ use common::{
     outbox::{
         entries::Entry,
         relay::{Sink, SinkError, Standing},
-        rounds::StreamPosition,
+        rounds::{self, Mark, Round, StreamPosition},
     },
     reference::{MessageId, Reference, Target},
     settings::{BrokerSettings, PublisherSettings},
@@ -28,6 +27,7 @@ use common::{
 };
 use futures::{StreamExt as _, stream};
 use metrics::counter;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 /// How often a broker that is away is looked at.
@@ -183,8 +183,36 @@ impl JetStreamSink {
         }
     }
 
+    /// Whether the stream still holds what it acknowledged last. One that lost its end and has grown again holds
+    /// something else there.
+    async fn holds(&self, mark: Mark) -> bool {
+        let State { first_sequence, last_sequence, .. } = self.stream.cached_info().state;
+        let sequence = mark.position.sequence;
+        if mark.position.created != self.created || sequence > last_sequence {
+            return false;
+        }
+        let (Some(event), true) = (mark.event, sequence >= first_sequence) else {
+            // Trimmed: every forwarder had settled it.
+            return true;
+        };
+        let mut probe = Probe::default();
+        loop {
+            match self.stream.get_raw_message(sequence).await {
+                Ok(message) => {
+                    let reference: Option<Reference> = serde_json::from_slice(&message.payload).ok();
+                    return reference.is_some_and(|reference| reference.audit_event_id == event);
+                }
+                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return false,
+                Err(error) => {
+                    self.progress.waiting(format!("broker: {error}"));
+                    tokio::time::sleep(probe.next_delay()).await;
+                }
+            }
+        }
+    }
+
     async fn connected(&self) {
-        while self.client.connection_state() != State::Connected {
+        while self.client.connection_state() != connection::State::Connected {
             self.progress.waiting("broker: not connected");
             tokio::time::sleep(RECONNECT_POLL).await;
         }
@@ -192,7 +220,7 @@ impl JetStreamSink {
 }
 
 impl Sink for JetStreamSink {
-    async fn begin(&mut self, mark: Option<StreamPosition>) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, connection: &mut PgConnection, head: &Round) -> Result<Standing, SinkError> {
         let mut probe = Probe::default();
         self.stream = loop {
             self.connected().await;
@@ -205,30 +233,32 @@ impl Sink for JetStreamSink {
                 Err(error) => return Err(SinkError::Refused(error.to_string())),
             }
         };
-        let info = self.stream.cached_info();
-        let end = info.state.last_sequence;
-        self.created = microseconds(info.created);
-        let holds = |mark: StreamPosition| mark.created == self.created && mark.sequence <= end;
-        let lost = std::mem::take(&mut self.lost) || !mark.is_none_or(holds);
-        self.highest = mark.filter(|_| !lost).map_or(0, |mark| mark.sequence);
+        self.created = microseconds(self.stream.cached_info().created);
+        let kept_from = rounds::kept_from(connection, self.created).await?;
+        let lost = std::mem::take(&mut self.lost)
+            || self.stream.cached_info().state.first_sequence > kept_from
+            || match head.mark {
+                None => false,
+                Some(mark) => !self.holds(mark).await,
+            };
+        self.highest = head.mark.filter(|_| !lost).map_or(0, |mark| mark.position.sequence);
         if !lost {
             return Ok(Standing::Intact);
         }
-        while let Err(error) = broker::drop_durables_ahead(&self.stream).await {
+        // What the stream still holds is as good as trimmed: all of it is published again.
+        let first = self.stream.cached_info().state.first_sequence;
+        rounds::keep_from(connection, StreamPosition { created: self.created, sequence: first }).await?;
+        while let Err(error) = broker::reset_durables_ahead(&self.stream).await {
             self.progress.waiting(format!("broker: {error}"));
             tokio::time::sleep(probe.next_delay()).await;
         }
         Ok(Standing::Lost)
     }
 
-    async fn deliver(
-        &mut self,
-        page: &[Entry],
-        generation: i32,
-    ) -> Result<Option<StreamPosition>, SinkError> {
+    async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<Mark>, SinkError> {
         let mut open: Vec<&Entry> = page.iter().collect();
         let acknowledged_before = self.highest;
-        let mut highest = acknowledged_before;
+        let mut highest = (acknowledged_before, None);
         let mut probe = Probe::default();
         loop {
             self.connected().await;
@@ -239,10 +269,10 @@ impl Sink for JetStreamSink {
             for (entry, outcome) in open.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
-                    Outcome::Stored(sequence) => highest = highest.max(sequence),
+                    Outcome::Stored(sequence) => highest = highest.max((sequence, entry.audit_event_id)),
                     Outcome::Unnamed => {}
                     Outcome::Duplicate(sequence) if first.is_some_and(|first| sequence >= first) => {
-                        highest = highest.max(sequence);
+                        highest = highest.max((sequence, entry.audit_event_id));
                     }
                     Outcome::Duplicate(_) | Outcome::Unknown => unknown.push(entry),
                 }
@@ -256,8 +286,9 @@ impl Sink for JetStreamSink {
                 if let Some(away) = self.progress.resumed() {
                     tracing::info!(away_ms = away.as_millis(), "the broker answers again");
                 }
-                self.highest = highest;
-                return Ok(Some(StreamPosition { created: self.created, sequence: highest }));
+                self.highest = highest.0;
+                let position = StreamPosition { created: self.created, sequence: highest.0 };
+                return Ok(Some(Mark { position, event: highest.1 }));
             }
             counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);
             let delay = probe.next_delay();

@@ -1,13 +1,13 @@
 //! One durable pull consumer per forwarder; every process shares it.
 
 use async_nats::jetstream::{
-    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+    consumer::{AckPolicy, Consumer, DeliverPolicy, FromConsumer as _, Info, pull},
     stream::Stream,
 };
 use futures::TryStreamExt;
 
-use super::{BrokerError, echo::Echo};
-use crate::{identifier::ForwarderId, settings::ConsumerSettings};
+use super::{BrokerError, echo::Echo, microseconds};
+use crate::{identifier::ForwarderId, outbox::rounds::StreamPosition, settings::ConsumerSettings};
 
 const PREFIX: &str = "forward-";
 
@@ -19,17 +19,20 @@ pub fn durable_name(id: &ForwarderId) -> String {
 
 /// Creates the durable when it is missing, adjusts what may be adjusted, and compares the rest.
 ///
+/// A missing one begins at the start of the stream: history is delivered, however late the forwarder was configured.
+/// One that was there before, at `floor`, goes on behind it, unless the stream is another one now.
+///
 /// # Errors
 /// When it exists and is not fit, or the broker is away.
 pub async fn ensure_durable(
     stream: &Stream,
     id: &ForwarderId,
     settings: &ConsumerSettings,
+    floor: Option<StreamPosition>,
 ) -> Result<Consumer<pull::Config>, BrokerError> {
     let name = durable_name(id);
-    let wanted = pull::Config {
+    let mut wanted = pull::Config {
         durable_name: Some(name.clone()),
-        // From the start: history is delivered, however late the forwarder was configured.
         deliver_policy: DeliverPolicy::All,
         ack_policy: AckPolicy::Explicit,
         ack_wait: settings.ack_wait,
@@ -47,14 +50,19 @@ pub async fn ensure_durable(
             consumer
         }
         // Creating under the same name updates, on every server since 2.9.
-        _ => stream
-            .create_consumer(wanted.clone())
-            .await
-            .map_err(|error| BrokerError::call("create consumer", &error))?,
+        Ok(consumer) => {
+            wanted.deliver_policy = consumer.cached_info().config.deliver_policy;
+            create(stream, &wanted).await?
+        }
+        Err(_) => {
+            wanted.deliver_policy = begin_after(stream, floor).await?;
+            create(stream, &wanted).await?
+        }
     };
     let found = &consumer.cached_info().config;
+    let begins = matches!(found.deliver_policy, DeliverPolicy::All | DeliverPolicy::ByStartSequence { .. });
     Echo::default()
-        .equal("deliver_policy", &wanted.deliver_policy, &found.deliver_policy)
+        .equal("deliver_policy from the start or from a sequence", &true, &begins)
         .equal("ack_policy", &wanted.ack_policy, &found.ack_policy)
         .equal("ack_wait", &wanted.ack_wait, &found.ack_wait)
         .equal("max_deliver", &wanted.max_deliver, &found.max_deliver)
@@ -67,6 +75,23 @@ pub async fn ensure_durable(
              which repeats deliveries without effect",
         )?;
     Ok(consumer)
+}
+
+async fn create(stream: &Stream, config: &pull::Config) -> Result<Consumer<pull::Config>, BrokerError> {
+    stream.create_consumer(config.clone()).await.map_err(|error| BrokerError::call("create consumer", &error))
+}
+
+async fn begin_after(stream: &Stream, floor: Option<StreamPosition>) -> Result<DeliverPolicy, BrokerError> {
+    let Some(floor) = floor.filter(|floor| floor.sequence > 0) else {
+        return Ok(DeliverPolicy::All);
+    };
+    let info = stream.get_info().await.map_err(|error| BrokerError::call("stream info", &error))?;
+    if microseconds(info.created) != floor.created {
+        return Ok(DeliverPolicy::All);
+    }
+    // Behind its end, nats-server 2.9 would skip what is published up to there.
+    let start_sequence = floor.sequence.min(info.state.last_sequence) + 1;
+    Ok(DeliverPolicy::ByStartSequence { start_sequence })
 }
 
 /// How far one durable has settled everything.
@@ -98,31 +123,35 @@ pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
         .map_err(|error| BrokerError::call("list consumers", &error))
 }
 
-/// Removes durables that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would skip
-/// whatever is published up to where they stand. Their consumers make them anew from the stream's start.
+/// Makes durables anew that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
+/// skip whatever is published up to where they stand. They go on behind what they had settled.
 ///
 /// # Errors
 /// When the broker is away.
-pub async fn drop_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
+pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
+    let error = |error: &dyn std::fmt::Display| BrokerError::call("list consumers", &error.to_string());
     let last = stream
         .get_info()
         .await
         .map_err(|error| BrokerError::call("stream info", &error))?
         .state
         .last_sequence;
-    let ahead: Vec<String> = stream
-        .consumers()
-        .try_filter(|info| std::future::ready(info.delivered.stream_sequence > last))
-        .map_ok(|info| info.name)
-        .try_collect()
-        .await
-        .map_err(|error| BrokerError::call("list consumers", &error))?;
-    for durable in ahead {
-        tracing::warn!(durable, last_sequence = last, "stands ahead of its stream: made anew");
+    let consumers: Vec<Info> = stream.consumers().try_collect().await.map_err(|failed| error(&failed))?;
+    for info in consumers.into_iter().filter(|info| info.delivered.stream_sequence > last) {
+        let start_sequence = info.ack_floor.stream_sequence.min(last) + 1;
+        tracing::warn!(
+            durable = info.name,
+            last_sequence = last,
+            start_sequence,
+            "stands ahead of its stream: made anew"
+        );
         stream
-            .delete_consumer(&durable)
+            .delete_consumer(&info.name)
             .await
             .map_err(|error| BrokerError::call("delete consumer", &error))?;
+        let begin = DeliverPolicy::ByStartSequence { start_sequence };
+        let config = pull::Config::try_from_consumer_config(info.config).map_err(|failed| error(&failed))?;
+        create(stream, &pull::Config { deliver_policy: begin, ..config }).await?;
     }
     Ok(())
 }

@@ -7,8 +7,8 @@ mod durable;
 mod echo;
 mod stream;
 
-pub use durable::{Floor, drop_durables_ahead, durable_name, ensure_durable, floors};
-pub use stream::{SourceIdentity, ensure_stream, is_not_found, microseconds};
+pub use durable::{Floor, durable_name, ensure_durable, floors, reset_durables_ahead};
+pub use stream::{SourceIdentity, adopt_stream, ensure_stream, is_not_found, microseconds};
 
 use std::time::Duration;
 
@@ -63,7 +63,8 @@ pub enum BrokerError {
     /// The stream belongs to another source database.
     #[error(
         "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources must not \
-         share a stream. Set broker.stream and broker.subject to names of their own"
+         share a stream. Set broker.stream and broker.subject to names of their own; or, if this is the same source \
+         restored into another cluster, run `publisher rebase`"
     )]
     ForeignStream {
         /// Its name.

@@ -79,6 +79,27 @@ pub async fn ensure_stream(
     Ok(stream)
 }
 
+/// Makes an existing stream of another source this one's: the source was restored elsewhere and goes on here. Answers
+/// whether there was a stream.
+///
+/// # Errors
+/// When the broker is away, or refuses.
+pub async fn adopt_stream(
+    context: &Context,
+    settings: &BrokerSettings,
+    source: &SourceIdentity,
+) -> Result<bool, BrokerError> {
+    let stream = match context.get_stream(&settings.stream).await {
+        Ok(stream) => stream,
+        Err(error) if is_not_found(&error.kind()) => return Ok(false),
+        Err(error) => return Err(BrokerError::call("stream info", &error)),
+    };
+    let config =
+        Config { description: Some(format!("{DESCRIPTION}{source}")), ..stream.cached_info().config.clone() };
+    context.update_stream(config).await.map_err(|error| BrokerError::call("update stream", &error))?;
+    Ok(true)
+}
+
 /// Whether a stream is not there, as opposed to a broker that is not.
 #[must_use]
 pub fn is_not_found(kind: &GetStreamErrorKind) -> bool {

@@ -4,16 +4,20 @@
 //! PostgreSQL snapshot, because numbers and times are handed out before commit and "greater than the last" loses
 //! late commits. [`rounds`] stores the positions and fences readers off each other, [`entries`] reads what lies
 //! between two of them, [`pages`] cuts that into bounded pages, [`lease`] picks a leader, [`relay`] drives it all
-//! towards a sink, [`prune`] removes what every forwarder is past.
+//! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`upkeep`]
+//! is what a leader does beside relaying.
 
 pub mod capture;
 pub mod entries;
+pub mod handover;
 pub mod lease;
 pub mod pages;
 pub mod prune;
 pub mod relay;
+pub mod rewind;
 pub mod rounds;
 pub mod snapshot;
+pub mod upkeep;
 
 use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 

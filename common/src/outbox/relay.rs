@@ -13,8 +13,8 @@ use super::{
     entries::Entry,
     lease::Lease,
     pages::Pages,
-    rounds::{self, Opened, Position, Round, StreamPosition},
-    snapshot::Snapshot,
+    rewind::rewind,
+    rounds::{self, Mark, Opened, Position, Round},
     system_identifier,
 };
 use crate::{backoff::Probe, database::Database, health::Progress, telemetry::names};
@@ -25,19 +25,21 @@ const CLOSE_AFTER: Duration = Duration::from_millis(100);
 /// How often transactions that began since the last round are taken into a new one although nothing is unread.
 const REFRESH_AFTER: Duration = Duration::from_secs(2);
 
-/// How much of a long round may be repeated after a crash.
-const PROGRESS_ROWS: usize = 50_000;
+/// How much of a long round a sink may be handed again after a crash where that costs it little.
+pub const PROGRESS_ROWS: usize = 50_000;
 
 /// How long a shutdown waits for the page in flight when the sink is away.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Where pages go.
 pub trait Sink: Send {
-    /// Called when this process begins to lead, with the position that everything handed over so far was acknowledged
-    /// at. Answers whether it is still there; waits while the sink is away.
+    /// Called when this process begins to lead, with the reader's last row: its mark is where everything handed over so
+    /// far was acknowledged, and when it is not closed the first page may have been handed over before. Answers
+    /// whether what was acknowledged is still there; waits while the sink is away.
     fn begin(
         &mut self,
-        mark: Option<StreamPosition>,
+        connection: &mut PgConnection,
+        head: &Round,
     ) -> impl Future<Output = Result<Standing, SinkError>> + Send;
 
     /// Hands a page over. Returns once every entry is safe there, with the highest stream position that
@@ -48,7 +50,7 @@ pub trait Sink: Send {
         &mut self,
         page: &[Entry],
         generation: i32,
-    ) -> impl Future<Output = Result<Option<StreamPosition>, SinkError>> + Send;
+    ) -> impl Future<Output = Result<Option<Mark>, SinkError>> + Send;
 }
 
 /// What a sink finds when it begins.
@@ -69,6 +71,12 @@ pub enum SinkError {
     /// Only a person can mend it; the relay stops.
     #[error("{0}")]
     Refused(String),
+    /// Given up because the process is to stop; the page comes again.
+    #[error("stopped in the middle of a page")]
+    Stopped,
+    /// The database was away while the sink looked at it.
+    #[error("the source database: {0}")]
+    Database(#[from] sqlx::Error),
 }
 
 /// Why a relay stopped.
@@ -78,7 +86,8 @@ pub enum RelayError {
     #[error(
         "the position of reader {reader} belongs to the cluster with system identifier {stored}, but this database \
          is in cluster {actual}: transaction ids mean nothing here. Nothing was read; the entries are safe in \
-         outbox.entries"
+         outbox.entries. If this database was restored and is to take over, stop all processes of the pipeline and run \
+         `publisher rebase`; after pg_upgrade, `publisher rebase --upgraded`"
     )]
     ForeignCluster {
         /// Whose position.
@@ -109,6 +118,8 @@ pub struct RelayOptions {
     pub poll_max: Duration,
     /// Length of the lease.
     pub lease: Duration,
+    /// How many entries of a long round may be repeated after a crash.
+    pub progress_rows: usize,
 }
 
 /// Reads for one reader until shut down, leading or standing by.
@@ -141,11 +152,11 @@ impl<S: Sink> Relay<S> {
         while !shutdown.is_cancelled() {
             let stood = Instant::now();
             match self.stand(&lease, &shutdown, &mut leading).await {
-                Ok(()) => {}
+                Ok(()) | Err(RelayError::Sink(SinkError::Stopped)) => {}
                 Err(RelayError::Sink(SinkError::Lost)) => {
                     tracing::error!("the broker has lost data that it had acknowledged; beginning again");
                 }
-                Err(RelayError::Database(error)) => {
+                Err(RelayError::Database(error) | RelayError::Sink(SinkError::Database(error))) => {
                     if stood.elapsed() > self.options.lease {
                         probe.reset();
                     }
@@ -206,7 +217,7 @@ impl<S: Sink> Relay<S> {
             return Ok(());
         };
         // While the database is away the lease cannot be given back, and is ours again when it answers.
-        if result.is_ok() && shutdown.is_cancelled() {
+        if matches!(result, Ok(()) | Err(RelayError::Sink(SinkError::Stopped))) && shutdown.is_cancelled() {
             keep.await;
         }
         result
@@ -236,8 +247,12 @@ impl<S: Sink> Relay<S> {
                 actual: identifier,
             });
         }
-        if self.sink.begin(head.mark).await? == Standing::Lost {
-            head = rewind(connection, &head).await?;
+        if self.sink.begin(connection, &head).await? == Standing::Lost {
+            let Opened::Round(beginning) = rewind(connection, &head).await? else {
+                // Another relay is at it; what it stored is read on the next turn.
+                return Err(SinkError::Lost.into());
+            };
+            head = beginning;
         }
         leading();
         let mut mark = head.mark;
@@ -298,7 +313,7 @@ impl<S: Sink> Relay<S> {
         &mut self,
         connection: &mut PgConnection,
         round: &Round,
-        mark: &mut Option<StreamPosition>,
+        mark: &mut Option<Mark>,
         shutdown: &CancellationToken,
     ) -> Result<Read, RelayError> {
         self.progress.busy();
@@ -319,7 +334,7 @@ impl<S: Sink> Relay<S> {
             page = next?;
             self.progress.advanced();
             let interrupted = shutdown.is_cancelled() && !page.is_empty();
-            if interrupted || unsaved >= PROGRESS_ROWS {
+            if interrupted || unsaved >= self.options.progress_rows {
                 match save(connection, &stored, last, *mark).await? {
                     Opened::Round(saved) => stored = saved,
                     _ => return Ok(Read::Fenced),
@@ -352,37 +367,10 @@ async fn save(
     connection: &mut PgConnection,
     stored: &Round,
     after: Position,
-    mark: Option<StreamPosition>,
+    mark: Option<Mark>,
 ) -> Result<Opened, sqlx::Error> {
     let next = Round { n: stored.n + 1, after: Some(after), mark, ..stored.clone() };
     rounds::append(connection, stored, &next).await
-}
-
-/// Goes back to the beginning of the log, under a new generation: message ids differ, so that the duplicate window lets
-/// everything through. What has been pruned had been settled by every forwarder; the rest is delivered again, without
-/// effect where it had arrived.
-async fn rewind(connection: &mut PgConnection, head: &Round) -> Result<Round, RelayError> {
-    let genesis: Snapshot = Snapshot::GENESIS.parse().expect("a valid constant");
-    let next = Round {
-        n: head.n + 1,
-        s: genesis.clone(),
-        t: genesis,
-        after: None,
-        generation: head.generation + 1,
-        mark: None,
-        ..head.clone()
-    };
-    tracing::error!(
-        reader = %head.reader,
-        generation = next.generation,
-        "the broker does not hold what it had acknowledged (a stream lost, recreated or cut short): everything that the \
-         log still holds is published again; what had arrived has no second effect"
-    );
-    match rounds::append(connection, head, &next).await? {
-        Opened::Round(round) => Ok(round),
-        // Another relay is at it; what it stored is read on the next turn.
-        Opened::Fenced | Opened::Nothing => Err(SinkError::Lost.into()),
-    }
 }
 
 /// How reading a round ended.
@@ -410,10 +398,10 @@ async fn within_grace<T>(
 }
 
 /// The higher of two positions of one stream; a position on a newer stream replaces the older.
-fn later(known: Option<StreamPosition>, new: Option<StreamPosition>) -> Option<StreamPosition> {
+fn later(known: Option<Mark>, new: Option<Mark>) -> Option<Mark> {
     match (known, new) {
-        (Some(known), Some(new)) if known.created == new.created => {
-            Some(if known.sequence > new.sequence { known } else { new })
+        (Some(known), Some(new)) if known.position.created == new.position.created => {
+            Some(if known.position.sequence > new.position.sequence { known } else { new })
         }
         (known, new) => new.or(known),
     }

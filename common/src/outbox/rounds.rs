@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::snapshot::Snapshot;
 
@@ -14,6 +15,15 @@ pub struct StreamPosition {
     pub created: OffsetDateTime,
     /// A sequence of it.
     pub sequence: u64,
+}
+
+/// A place in a stream, with what it holds: a stream that lost its end and grew again holds something else there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// Where.
+    pub position: StreamPosition,
+    /// The event that the message there names.
+    pub event: Option<Uuid>,
 }
 
 /// A place inside a round.
@@ -43,7 +53,7 @@ pub struct Round {
     /// The cluster the snapshots belong to.
     pub system_identifier: i64,
     /// The mark: everything visible in `s` was acknowledged by the broker at or below this.
-    pub mark: Option<StreamPosition>,
+    pub mark: Option<Mark>,
 }
 
 impl Round {
@@ -67,7 +77,7 @@ pub enum Opened {
 }
 
 const COLUMNS: &str = "reader, n, s::text, t::text, after_xid::text, after_seq, generation, system_identifier, \
-                       stream_created, stream_seq";
+                       stream_created, stream_seq, stream_event";
 
 /// The reader's last row, or a first one: nothing visible, nothing read.
 ///
@@ -98,6 +108,19 @@ pub async fn head(
     .await
 }
 
+/// Every reader's last row.
+///
+/// # Errors
+/// When the server is away.
+pub async fn heads(connection: &mut PgConnection) -> Result<Vec<Round>, sqlx::Error> {
+    sqlx::query(sqlx::AssertSqlSafe(format!(
+        "select distinct on (reader) {COLUMNS} from outbox.rounds order by reader, n desc"
+    )))
+    .try_map(|row| decode(&row))
+    .fetch_all(connection)
+    .await
+}
+
 /// Takes the next round if anything is unread, in one statement: a probe that finds nothing writes nothing.
 ///
 /// The row's commit flushes the log up to everything its `t` can see, so nothing is handed over that a crash of the
@@ -111,12 +134,12 @@ pub async fn head(
 pub async fn open(
     connection: &mut PgConnection,
     finished: &Round,
-    mark: Option<StreamPosition>,
+    mark: Option<Mark>,
     refresh: bool,
 ) -> Result<Opened, sqlx::Error> {
     let statement = format!(
-        "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, stream_created, stream_seq)
-         select h.reader, h.n + 1, h.t, pg_current_snapshot(), h.generation, h.system_identifier, $3, $4
+        "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, stream_created, stream_seq, stream_event)
+         select h.reader, h.n + 1, h.t, pg_current_snapshot(), h.generation, h.system_identifier, $3, $4, $6
          from outbox.rounds h
          where h.reader = $1 and h.n = $2 and (
              -- The newest committed entry, from the end of the index down to what `t` had seen; without the order
@@ -135,9 +158,10 @@ pub async fn open(
     let written = sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(&finished.reader)
         .bind(finished.n)
-        .bind(mark.map(|mark| mark.created))
-        .bind(mark.map(|mark| mark.sequence.cast_signed()))
+        .bind(mark.map(|mark| mark.position.created))
+        .bind(mark.map(|mark| mark.position.sequence.cast_signed()))
         .bind(refresh)
+        .bind(mark.and_then(|mark| mark.event))
         .try_map(|row| decode(&row))
         .fetch_optional(&mut *connection)
         .await;
@@ -176,8 +200,9 @@ pub async fn append(
 ) -> Result<Opened, sqlx::Error> {
     let written = sqlx::query(
         "insert into outbox.rounds
-             (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq)
-         select $1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5::text::xid8, $6, $7, $8, $9, $10
+             (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq,
+              stream_event)
+         select $1, $2, $3::text::pg_snapshot, $4::text::pg_snapshot, $5::text::xid8, $6, $7, $8, $9, $10, $12
          from outbox.rounds p
          where p.reader = $1 and p.n = $2 - 1 and p.t::text = $11",
     )
@@ -189,9 +214,10 @@ pub async fn append(
     .bind(next.after.map(|after| after.seq))
     .bind(next.generation)
     .bind(next.system_identifier)
-    .bind(next.mark.map(|mark| mark.created))
-    .bind(next.mark.map(|mark| mark.sequence.cast_signed()))
+    .bind(next.mark.map(|mark| mark.position.created))
+    .bind(next.mark.map(|mark| mark.position.sequence.cast_signed()))
     .bind(after.t.as_str())
+    .bind(next.mark.and_then(|mark| mark.event))
     .execute(connection)
     .await;
     match written {
@@ -257,6 +283,38 @@ pub async fn thin(
     Ok(done.rows_affected())
 }
 
+/// How far the pipeline itself has trimmed a stream: the first sequence that it kept.
+///
+/// # Errors
+/// When the server is away.
+pub async fn kept_from(
+    connection: &mut PgConnection,
+    stream_created: OffsetDateTime,
+) -> Result<u64, sqlx::Error> {
+    let kept: Option<i64> = sqlx::query_scalar("select kept_from from outbox.streams where created = $1")
+        .bind(stream_created)
+        .fetch_optional(connection)
+        .await?;
+    Ok(kept.map_or(1, i64::cast_unsigned))
+}
+
+/// Notes that a stream is about to be trimmed. Before it is: a note without a trim is harmless, a trim without a note
+/// looks like a loss.
+///
+/// # Errors
+/// When the server is away.
+pub async fn keep_from(connection: &mut PgConnection, kept: StreamPosition) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into outbox.streams as s (created, kept_from) values ($1, $2)
+         on conflict (created) do update set kept_from = greatest(s.kept_from, excluded.kept_from)",
+    )
+    .bind(kept.created)
+    .bind(kept.sequence.cast_signed())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 fn is_fence(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
@@ -269,6 +327,7 @@ fn decode(row: &PgRow) -> Result<Round, sqlx::Error> {
     let seq: Option<i64> = row.try_get("after_seq")?;
     let created: Option<OffsetDateTime> = row.try_get("stream_created")?;
     let sequence: Option<i64> = row.try_get("stream_seq")?;
+    let event: Option<Uuid> = row.try_get("stream_event")?;
     let after = match xid.zip(seq) {
         Some((xid, seq)) => {
             Some(Position { xid: xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, seq })
@@ -283,8 +342,9 @@ fn decode(row: &PgRow) -> Result<Round, sqlx::Error> {
         after,
         generation: row.try_get("generation")?,
         system_identifier: row.try_get("system_identifier")?,
-        mark: created
-            .zip(sequence)
-            .map(|(created, sequence)| StreamPosition { created, sequence: sequence.cast_unsigned() }),
+        mark: created.zip(sequence).map(|(created, sequence)| Mark {
+            position: StreamPosition { created, sequence: sequence.cast_unsigned() },
+            event,
+        }),
     })
 }

@@ -171,6 +171,8 @@ pub struct ConsumerSettings {
     pub attempts: u32,
     /// Waits between attempts.
     pub backoff: BackoffSettings,
+    /// How many events of one reason may become dead letters within a minute before the lane is held; 0 for any number.
+    pub breaker: usize,
     /// Unready once the oldest batch has been in work this long, or a server away.
     #[serde(with = "duration")]
     pub unready_after: Duration,
@@ -190,6 +192,7 @@ impl Default for ConsumerSettings {
             forward_timeout: Duration::from_secs(30),
             attempts: 5,
             backoff: BackoffSettings::default(),
+            breaker: 50,
             unready_after: Duration::from_secs(60),
             listen: Listen::local(9_465),
         }

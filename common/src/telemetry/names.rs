@@ -64,9 +64,13 @@ metrics! {
     STREAM_FULL_RATIO = Gauge "audit_stream_full_ratio" [""]
         "Bytes the stream holds over its limit, 0 to 1.";
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
-        "Events and messages settled: delivered, retry, dead.";
+        "Events and messages settled: delivered, retry, dead, discarded.";
+    FORWARD_PENDING = Gauge "audit_forward_pending" ["forwarder"]
+        "References in the stream that this forwarder has not been delivered yet, looked at every five seconds.";
+    FORWARD_UNSETTLED = Gauge "audit_forward_unsettled" ["forwarder"]
+        "References delivered to some process of this forwarder and not settled yet, looked at every five seconds.";
     FORWARD_ERRORS = Counter "audit_forward_errors_total" ["forwarder,kind"]
-        "Failed attempts by kind: error, panic, timeout.";
+        "Failed attempts by kind: error, panic, timeout, crash.";
     FORWARD_SECONDS = Histogram "audit_forward_seconds" ["forwarder"]
         "Time a forwarder took for one batch.";
     FORWARD_BATCH_ROWS = Histogram "audit_forward_batch_rows" ["forwarder"]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::outbox::{
     prune,
-    rounds::{self, Opened, StreamPosition},
+    rounds::{self, Mark, Opened, StreamPosition},
     system_identifier,
 };
 use sandbox::fixture::source_database;
@@ -64,7 +64,8 @@ async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow:
         panic!("unread")
     };
     insert(&mut connection, 1).await?;
-    let Opened::Round(_) = rounds::open(&mut connection, &first, Some(at(10)), false).await? else {
+    let mark = Mark { position: at(10), event: None };
+    let Opened::Round(_) = rounds::open(&mut connection, &first, Some(mark), false).await? else {
         panic!("unread")
     };
 

@@ -9,8 +9,8 @@ use common::{
     health::Health,
     outbox::{
         entries::Entry,
-        relay::{Relay, RelayOptions, Sink, SinkError, Standing},
-        rounds::StreamPosition,
+        relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, Standing},
+        rounds::{Mark, Round},
     },
 };
 use sandbox::{
@@ -18,7 +18,7 @@ use sandbox::{
     load::{Load, Tally},
     wait,
 };
-use sqlx::Executor as _;
+use sqlx::{Executor as _, PgConnection};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -56,11 +56,11 @@ impl Memory {
 }
 
 impl Sink for Memory {
-    async fn begin(&mut self, _: Option<StreamPosition>) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, _: &mut PgConnection, _: &Round) -> Result<Standing, SinkError> {
         Ok(Standing::Intact)
     }
 
-    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<StreamPosition>, SinkError> {
+    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
         self.0.lock().unwrap().extend_from_slice(page);
         Ok(None)
     }
@@ -91,6 +91,7 @@ fn start(database: &TestDatabase, sink: impl Sink + 'static, page_rows: usize) -
         poll_min: Duration::from_millis(1),
         poll_max: Duration::from_millis(20),
         lease: Duration::from_secs(1),
+        progress_rows: PROGRESS_ROWS,
     };
     let progress = Health::default().component("relay", DEADLINE);
     let relay = Relay::new(database.database(), options, sink, progress);
@@ -218,15 +219,15 @@ async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::R
     #[derive(Clone)]
     struct Stopping(Memory, CancellationToken);
     impl Sink for Stopping {
-        async fn begin(&mut self, mark: Option<StreamPosition>) -> Result<Standing, SinkError> {
-            self.0.begin(mark).await
+        async fn begin(
+            &mut self,
+            connection: &mut PgConnection,
+            head: &Round,
+        ) -> Result<Standing, SinkError> {
+            self.0.begin(connection, head).await
         }
 
-        async fn deliver(
-            &mut self,
-            page: &[Entry],
-            generation: i32,
-        ) -> Result<Option<StreamPosition>, SinkError> {
+        async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<Mark>, SinkError> {
             self.1.cancel();
             self.0.deliver(page, generation).await
         }
@@ -268,11 +269,11 @@ async fn reading_a_million_late_rows_stays_linear() -> anyhow::Result<()> {
     #[derive(Clone)]
     struct Stopwatch(Arc<Mutex<Vec<(usize, Instant)>>>);
     impl Sink for Stopwatch {
-        async fn begin(&mut self, _: Option<StreamPosition>) -> Result<Standing, SinkError> {
+        async fn begin(&mut self, _: &mut PgConnection, _: &Round) -> Result<Standing, SinkError> {
             Ok(Standing::Intact)
         }
 
-        async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<StreamPosition>, SinkError> {
+        async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
             let mut marks = self.0.lock().unwrap();
             let before = marks.last().map_or(0, |mark| mark.0);
             marks.push((before + page.len(), Instant::now()));

@@ -19,7 +19,9 @@ use common::{
     settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
 };
 use consumer::{
+    breaker::Breaker,
     delivery::Addressee,
+    dispatcher::Destination,
     forwarder::{Configured, ForwardError, Forwarder, Verdict},
     lane::{Lane, Worker},
     settle::Policy,
@@ -114,7 +116,7 @@ impl Running {
         let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings, &identity).await?;
         let id: common::identifier::ForwarderId = "scripted".parse()?;
         let second = Duration::from_secs(1);
-        let lane = Lane {
+        let destination = Destination {
             addressee: Addressee {
                 id: id.clone(),
                 all: vec![id],
@@ -124,12 +126,11 @@ impl Running {
             configured: Arc::new(forwarder.clone()),
             database: database.database(),
             table: audit_events(),
-            client,
-            stream: stream.clone(),
             settings: ConsumerSettings { ack_wait, ..ConsumerSettings::default() },
             policy: Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } },
-            turn: tokio::sync::Mutex::default(),
+            breaker: Breaker::new(50),
         };
+        let lane = Lane::new(Arc::new(destination), client, stream.clone());
         let health = Health::default();
         let shutdown = CancellationToken::new();
         let worker = Worker::new(Arc::new(lane), health.component("worker", DEADLINE));

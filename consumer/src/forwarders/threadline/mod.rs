@@ -6,9 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use common::{
     database::Database,
-    error::{Fault, classify},
     event::AuditEvent,
     failures::Reason,
+    fault::{Fault, classify},
     settings::{ConnectionUrl, ForwarderSettings, Settings},
 };
 use futures::{FutureExt as _, future::BoxFuture};

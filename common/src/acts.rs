@@ -1,0 +1,45 @@
+//! `outbox.acts`: what people did to the pipeline, for whoever audits the audit. One documented function per statement.
+
+use serde::Serialize;
+use sqlx::PgConnection;
+
+/// One act.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Act<'a> {
+    /// Who, as far as the system knows.
+    pub actor: &'a str,
+    /// What: `redrive`, `discard`, `rebase`, `change_dispatch`.
+    pub kind: &'a str,
+    /// What it was meant to reach, in words.
+    pub filter: &'a str,
+    /// How many rows it reached.
+    pub count: u64,
+    /// The stated reason, where one is asked for.
+    pub reason: Option<&'a str>,
+}
+
+/// Records an act; call it in the transaction that does it.
+///
+/// # Errors
+/// When the server is away.
+pub async fn record(connection: &mut PgConnection, act: &Act<'_>) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into outbox.acts (actor, kind, filter, count, reason)
+         values ($1 || ' as database role ' || session_user, $2, $3, $4, $5)",
+    )
+    .bind(act.actor)
+    .bind(act.kind)
+    .bind(act.filter)
+    .bind(act.count.cast_signed())
+    .bind(act.reason)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The person at the keyboard: the user behind `sudo`, else the login name.
+#[must_use]
+pub fn operator() -> String {
+    let of = |name: &str| std::env::var(name).ok().filter(|user| !user.is_empty());
+    of("SUDO_USER").or_else(|| of("USER")).or_else(|| of("LOGNAME")).unwrap_or_else(|| "somebody".to_owned())
+}

@@ -1,0 +1,86 @@
+//! What a leader does beside relaying, whatever its sink: prune the log and thin the rounds. And, leading or not, a look at
+//! the trigger.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge};
+use sqlx::PgConnection;
+
+use super::{
+    capture::{self, Capture},
+    prune,
+    rounds::{self, StreamPosition},
+};
+use crate::{database::Database, health::Progress, telemetry::names};
+
+/// Marks outlive whatever looks for a mark of some age by this, so that one just older is always found.
+const MARK_MARGIN: Duration = Duration::from_secs(3_600);
+
+/// How many rows of `outbox.rounds` one statement thins.
+const THIN_ROWS: i64 = 10_000;
+
+/// Prunes everything below the horizon, batch by batch; answers how many entries went.
+///
+/// # Errors
+/// When the database is away.
+pub async fn prune(
+    connection: &mut PgConnection,
+    floor: Option<StreamPosition>,
+    retention: Duration,
+) -> Result<u64, sqlx::Error> {
+    let Some(horizon) = prune::horizon(connection, floor, retention).await? else {
+        return Ok(0);
+    };
+    let mut pruned = 0;
+    let mut after = None;
+    loop {
+        let batch = prune::batch(connection, &horizon, after).await?;
+        let Some(last) = batch.last else {
+            if pruned > 0 {
+                tracing::info!(entries = pruned, "pruned the log");
+            }
+            counter!(names::OUTBOX_PRUNED).increment(pruned);
+            return Ok(pruned);
+        };
+        after = Some(last);
+        pruned += batch.entries;
+    }
+}
+
+/// Thins a reader's rows, keeping those that something may still look for up to `age`.
+///
+/// # Errors
+/// When the database is away.
+pub async fn thin(connection: &mut PgConnection, reader: &str, age: Duration) -> Result<(), sqlx::Error> {
+    while rounds::thin(connection, reader, age + MARK_MARGIN, THIN_ROWS).await? == THIN_ROWS.cast_unsigned() {
+    }
+    Ok(())
+}
+
+/// Looks at the trigger, leading or not, and reports a fault that only a person can mend. Ends with the process.
+pub async fn watch_capture(database: Database, progress: Progress, every: Duration) {
+    loop {
+        let looked = async { capture::state(&mut database.connect().await?).await };
+        match looked.await {
+            Ok(state) => report(&state, &progress),
+            // The relay says so too, and louder.
+            Err(error) => tracing::debug!(%error, "could not look at the capture trigger"),
+        }
+        tokio::time::sleep(every).await;
+    }
+}
+
+fn report(state: &Capture, progress: &Progress) {
+    let fault = match state {
+        Capture::Attached => None,
+        Capture::Never => Some("capture is not attached: run `publisher attach`".to_owned()),
+        Capture::Broken { table, uncovered } => Some(format!(
+            "the capture trigger is missing or disabled on {uncovered} table(s) of {table}: run `publisher attach`"
+        )),
+    };
+    gauge!(names::CAPTURE_ATTACHED).set(if fault.is_some() { 0.0 } else { 1.0 });
+    if let Some(fault) = &fault {
+        tracing::error!("{fault}");
+    }
+    progress.fault(fault);
+}

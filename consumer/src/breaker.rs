@@ -1,0 +1,104 @@
+//! Stops a lane that turns one event after the other into a dead letter: then the target has changed, or the settings
+//! are wrong, and not the events.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use common::failures::Reason;
+use tokio::time::Instant;
+
+/// What the limit is counted over.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// Counts the dead letters of one forwarder in this process.
+#[derive(Debug)]
+pub struct Breaker {
+    /// Dead letters of one reason within [`WINDOW`]; 0 switches the breaker off.
+    limit: usize,
+    /// When each was written, by reason; never more than `limit`.
+    seen: Mutex<HashMap<Reason, VecDeque<Instant>>>,
+}
+
+impl Breaker {
+    /// Lets `limit` dead letters of one reason pass in a minute; 0 lets all pass.
+    #[must_use]
+    pub fn new(limit: usize) -> Self {
+        Self { limit, seen: Mutex::default() }
+    }
+
+    /// Counts the dead letters that a batch is about to leave.
+    ///
+    /// # Errors
+    /// When one reason has become too frequent; then nothing is counted and nothing may be settled.
+    pub fn admit(&self, reasons: &[Reason]) -> Result<(), Tripped> {
+        if self.limit == 0 || reasons.is_empty() {
+            return Ok(());
+        }
+        let mut counts: HashMap<Reason, usize> = HashMap::new();
+        for reason in reasons {
+            *counts.entry(*reason).or_default() += 1;
+        }
+        let now = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for (&reason, &count) in &counts {
+            let times = seen.entry(reason).or_default();
+            while times.front().is_some_and(|time| now.duration_since(*time) >= WINDOW) {
+                times.pop_front();
+            }
+            if times.len() + count > self.limit {
+                return Err(Tripped { reason, count: times.len() + count, limit: self.limit });
+            }
+        }
+        for (reason, count) in counts {
+            seen.entry(reason).or_default().extend(std::iter::repeat_n(now, count));
+        }
+        Ok(())
+    }
+}
+
+/// Too many events in a minute would have ended for one reason.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{count} events within a minute would become dead letters for the reason {reason} (limit {limit}): held back, \
+     because that is a fault of the target or of the settings rather than of the events. Mend it, and delivery goes \
+     on by itself; if they are right to end like this, raise consumer.breaker, or set it to 0"
+)]
+pub struct Tripped {
+    /// Which reason.
+    pub reason: Reason,
+    /// How many.
+    pub count: usize,
+    /// How many may be.
+    pub limit: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GONE: Reason = Reason::AuditEventNotFound;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_pass_in_a_minute_and_more_do_not() {
+        let breaker = Breaker::new(50);
+        assert_eq!(breaker.admit(&[GONE; 50]), Ok(()));
+        let tripped = breaker.admit(&[GONE]).expect_err("one too many");
+        assert_eq!((tripped.reason, tripped.count), (GONE, 51));
+        assert_eq!(breaker.admit(&[Reason::IdConflict; 50]), Ok(()), "each reason counts on its own");
+        tokio::time::advance(WINDOW).await;
+        assert_eq!(breaker.admit(&[GONE; 50]), Ok(()), "what was refused has not been counted");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_batch_that_is_too_much_by_itself_is_held_however_long_it_waits() {
+        let breaker = Breaker::new(50);
+        for _ in 0..3 {
+            assert!(breaker.admit(&[GONE; 51]).is_err());
+            tokio::time::advance(WINDOW * 2).await;
+        }
+        assert_eq!(Breaker::new(0).admit(&[GONE; 5_000]), Ok(()), "switched off");
+    }
+}

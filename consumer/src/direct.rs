@@ -1,0 +1,186 @@
+//! Dispatch `sync`: from the log straight into a forwarder, without any broker.
+//!
+//! The same relay loop as the publisher's, with the forwarder as its sink and a reader of its own. Failed events wait
+//! in `outbox.failures`; the leader sweeps those that are due.
+
+use std::{sync::Arc, time::Duration};
+
+use common::{
+    database::Database,
+    failures,
+    health::Progress,
+    identifier::ForwarderId,
+    outbox::{
+        entries::Entry,
+        relay::{Relay, RelayError, RelayOptions, Sink, SinkError, Standing},
+        rounds::{Mark, Round},
+        upkeep,
+    },
+    reference::Target,
+    settings::PublisherSettings,
+};
+use sqlx::PgConnection;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    delivery::{Item, Request},
+    dispatcher::{Destination, Dispatcher},
+};
+
+/// How often failed events are looked through for those that are due.
+const SWEEP_EVERY: Duration = Duration::from_millis(500);
+
+/// The name of a forwarder's own reader in `outbox.rounds` and `outbox.leases`.
+#[must_use]
+pub fn reader(id: &ForwarderId) -> String {
+    format!("forward-{id}")
+}
+
+/// Forwards from the log to one destination until `shutdown`, leading or standing by.
+///
+/// # Errors
+/// Only what waiting cannot mend.
+pub async fn run(
+    destination: Arc<Destination>,
+    publisher: PublisherSettings,
+    progress: Progress,
+    sweeping: Progress,
+    shutdown: CancellationToken,
+) -> Result<(), RelayError> {
+    let page_rows = destination.settings.batch_rows;
+    let options = RelayOptions {
+        reader: reader(&destination.addressee.id),
+        page_rows,
+        poll_min: publisher.poll_min,
+        poll_max: publisher.poll_max,
+        lease: publisher.lease,
+        // Each page costs its forwarder more than a row here does.
+        progress_rows: page_rows,
+    };
+    let sink = ForwardSink {
+        dispatcher: Dispatcher::new(destination.clone()),
+        destination: destination.clone(),
+        progress: progress.clone(),
+        shutdown: shutdown.clone(),
+        repeated: false,
+    };
+    let relay = Relay::new(destination.database.clone(), options, sink, progress);
+    relay
+        .run(shutdown, move |leading| {
+            tokio::spawn(sweep(destination.clone(), sweeping.clone(), leading.clone()));
+            tokio::spawn(keep_house(destination.clone(), publisher.clone(), leading));
+        })
+        .await
+}
+
+/// A forwarder as a relay's sink.
+struct ForwardSink {
+    destination: Arc<Destination>,
+    dispatcher: Dispatcher,
+    progress: Progress,
+    shutdown: CancellationToken,
+    /// The next page may have been handed over before by a process that did not live to say so.
+    repeated: bool,
+}
+
+impl ForwardSink {
+    fn item(&self, entry: &Entry) -> Option<Item> {
+        let Some(event) = entry.audit_event_id else {
+            tracing::error!(
+                xid = entry.position.xid,
+                seq = entry.position.seq,
+                "an entry names no audit event"
+            );
+            return None;
+        };
+        let target = match entry.forwarder.as_deref().map(str::parse) {
+            None => Target::Every,
+            Some(Ok(only)) => Target::Only(only),
+            Some(Err(error)) => {
+                tracing::error!(%error, "an entry is addressed to something that is no forwarder id");
+                return None;
+            }
+        };
+        let request = self.destination.addressee.ours(target, event);
+        (request != Request::Skip).then_some(Item { request, suspect: self.repeated })
+    }
+}
+
+impl Sink for ForwardSink {
+    async fn begin(&mut self, _: &mut PgConnection, head: &Round) -> Result<Standing, SinkError> {
+        self.repeated = !head.is_closed();
+        Ok(Standing::Intact)
+    }
+
+    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
+        let items: Vec<Item> = page.iter().filter_map(|entry| self.item(entry)).collect();
+        self.repeated = false;
+        match self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await {
+            Some(_) => Ok(None),
+            None => Err(SinkError::Stopped),
+        }
+    }
+}
+
+/// Tries again what failed before and is due, while this process leads.
+async fn sweep(destination: Arc<Destination>, progress: Progress, leading: CancellationToken) {
+    let mut dispatcher = Dispatcher::new(destination.clone());
+    let mut connection = None;
+    while !leading.is_cancelled() {
+        let items = due(&destination, &mut connection).await.unwrap_or_else(|error| {
+            connection = None;
+            tracing::debug!(%error, "could not look for events that are due");
+            Vec::new()
+        });
+        if items.is_empty() {
+            progress.idle();
+            tokio::select! {
+                () = leading.cancelled() => {}
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+            continue;
+        }
+        progress.busy();
+        tokio::select! {
+            () = leading.cancelled() => {}
+            _ = dispatcher.dispatch(&items, &progress, &leading) => {}
+        }
+    }
+}
+
+async fn due(
+    destination: &Destination,
+    connection: &mut Option<PgConnection>,
+) -> Result<Vec<Item>, sqlx::Error> {
+    if connection.is_none() {
+        *connection = Some(destination.database.connect().await?);
+    }
+    let connection = connection.as_mut().expect("connected above");
+    let limit = i64::try_from(destination.settings.batch_rows).unwrap_or(i64::MAX);
+    let due = failures::due(connection, &destination.addressee.id, limit).await?;
+    Ok(due.into_iter().map(|(id, suspect)| Item { request: Request::Forward(id), suspect }).collect())
+}
+
+/// Where no publisher runs, nobody else prunes. Where one does, the horizon keeps what its stream still needs.
+async fn keep_house(destination: Arc<Destination>, publisher: PublisherSettings, leading: CancellationToken) {
+    let reader = reader(&destination.addressee.id);
+    loop {
+        let round = tidy(&destination.database, &reader, publisher.retention);
+        tokio::select! {
+            () = leading.cancelled() => return,
+            tidied = round => if let Err(error) = tidied {
+                tracing::warn!(%error, "maintenance did not finish; it comes again");
+            }
+        }
+        tokio::select! {
+            () = leading.cancelled() => return,
+            () = tokio::time::sleep(publisher.maintenance) => {}
+        }
+    }
+}
+
+async fn tidy(database: &Database, reader: &str, retention: Duration) -> Result<(), sqlx::Error> {
+    let mut connection = database.connect().await?;
+    upkeep::prune(&mut connection, None, retention).await?;
+    upkeep::thin(&mut connection, reader, retention).await
+}

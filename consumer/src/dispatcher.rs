@@ -1,0 +1,235 @@
+//! From requests to settlements: reload the rows, forward them, commit what failed. Where the requests come from, a
+//! stream or the log itself, makes no difference.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+use async_nats::jetstream::AckKind;
+use common::{
+    database::Database,
+    event::AuditEvent,
+    failures::{self, Earlier, Reason},
+    health::Progress,
+    identifier::TableName,
+    settings::ConsumerSettings,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    book::Book,
+    breaker::Breaker,
+    delivery::{Addressee, Item, Request},
+    forwarder::{Configured, Verdict},
+    guard::{Guarded, Unavailable},
+    patience::{Held, Patience},
+    settle::Policy,
+    source::{Loaded, Source},
+};
+
+/// One forwarder with all that is needed to deliver to it; its workers share it.
+pub struct Destination {
+    /// Who this is among the forwarders.
+    pub addressee: Addressee,
+    /// The forwarder.
+    pub configured: Arc<dyn Configured>,
+    /// Where rows are reloaded from.
+    pub database: Database,
+    /// The audit table.
+    pub table: TableName,
+    /// Batches, limits, waits.
+    pub settings: ConsumerSettings,
+    /// Attempts and their waits.
+    pub policy: Policy,
+    /// Dead letters a minute.
+    pub breaker: Breaker,
+}
+
+/// One worker's hands: a session with the source and a forwarder of its own.
+pub struct Dispatcher {
+    destination: Arc<Destination>,
+    source: Option<Source>,
+    forwarder: Guarded,
+}
+
+/// What to tell the broker about each item, in order.
+pub type Plan = Vec<AckKind>;
+
+impl Dispatcher {
+    /// Connects when first used.
+    #[must_use]
+    pub fn new(destination: Arc<Destination>) -> Self {
+        let limit = destination.settings.forward_timeout;
+        let forwarder = Guarded::new(destination.addressee.id.clone(), destination.configured.clone(), limit);
+        Self { destination, source: None, forwarder }
+    }
+
+    /// Tries until every server that is needed answers; `None` at shutdown.
+    ///
+    /// Dropping the future is allowed: what was written is written again without effect.
+    pub async fn dispatch(
+        &mut self,
+        items: &[Item],
+        progress: &Progress,
+        shutdown: &CancellationToken,
+    ) -> Option<Plan> {
+        let mut patience = Patience::default();
+        loop {
+            match self.attempt(items).await {
+                Ok(plan) => {
+                    patience.over(progress);
+                    return Some(plan);
+                }
+                Err(held) => {
+                    // The connection may be what is wrong, and the table may have changed meanwhile.
+                    self.source = None;
+                    if shutdown.is_cancelled() {
+                        return None;
+                    }
+                    patience.wait(&held, progress, shutdown).await;
+                }
+            }
+        }
+    }
+
+    /// One pass over the batch. Failures are committed before anything is settled.
+    async fn attempt(&mut self, items: &[Item]) -> Result<Plan, Held> {
+        let destination = self.destination.clone();
+        let Destination { addressee, breaker, .. } = &*destination;
+        let mut events: HashMap<Uuid, bool> = HashMap::new();
+        for item in items {
+            if let Request::Forward(id) = item.request {
+                *events.entry(id).or_default() |= item.suspect;
+            }
+        }
+        let mut source = match self.source.take() {
+            Some(source) => source,
+            None => Source::connect(&destination.database, &destination.table).await.map_err(away)?,
+        };
+        let mut book = self.forward(&mut source, &events).await?;
+        let plan = items.iter().map(|item| book.enter(&item.request)).collect();
+        breaker.admit(&book.deaths())?;
+        refuse_too_many(&destination, &mut source, &book).await?;
+        book.write(source.connection(), &addressee.id).await.map_err(away)?;
+        self.source = Some(source);
+        book.tell(&addressee.id);
+        Ok(plan)
+    }
+
+    /// Reloads and forwards, in chunks of bounded size; answers what became of each event.
+    async fn forward(
+        &mut self,
+        source: &mut Source,
+        events: &HashMap<Uuid, bool>,
+    ) -> Result<Book, Unavailable> {
+        let destination = self.destination.clone();
+        let Destination { addressee, settings, policy, .. } = &*destination;
+        let mut book = Book::default();
+        let mut open: Vec<Uuid> = events.keys().copied().collect();
+        while !open.is_empty() {
+            let (loaded, complete) =
+                source.load(&addressee.id, &open, settings.batch_bytes).await.map_err(away)?;
+            let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).collect();
+            open.retain(|id| !seen.contains(id));
+            self.forward_chunk(source, loaded, events, &mut book).await?;
+            if complete {
+                break;
+            }
+        }
+        if !open.is_empty() && source.is_standby().await.map_err(away)? {
+            return Err(Unavailable::new("the source database: a standby, which may not have the rows yet"));
+        }
+        for id in open {
+            let gone = "the audit row does not exist any more".to_owned();
+            book.refuse(id, Verdict::Cancel(Reason::AuditEventNotFound, gone), None, *policy);
+        }
+        Ok(book)
+    }
+
+    /// First those that nothing speaks against, together; then each suspect alone.
+    async fn forward_chunk(
+        &mut self,
+        source: &mut Source,
+        loaded: Vec<Loaded>,
+        suspects: &HashMap<Uuid, bool>,
+        book: &mut Book,
+    ) -> Result<(), Unavailable> {
+        let policy = self.destination.policy;
+        let mut together: (Vec<AuditEvent>, Vec<Option<Earlier>>) = Default::default();
+        let mut alone = Vec::new();
+        for Loaded { id, event, earlier } in loaded {
+            match (event, earlier) {
+                (_, Some(Earlier { discarded: true, .. })) => book.leave(id),
+                (_, Some(Earlier { wait, .. })) if !wait.is_zero() => book.wait(id, wait),
+                (Err(error), earlier) => book.refuse(id, Verdict::Retry(error), earlier, policy),
+                (Ok(event), earlier) if suspects.get(&id) == Some(&true) => alone.push((event, earlier)),
+                (Ok(event), earlier) => {
+                    together.0.push(event);
+                    together.1.push(earlier);
+                }
+            }
+        }
+        let (events, earlier) = together;
+        let verdicts = self.forwarder.forward(&events).await?;
+        for ((event, earlier), judged) in events.iter().zip(earlier).zip(&verdicts) {
+            book.judge(event, judged, earlier, policy);
+        }
+        for (event, earlier) in alone {
+            self.forward_alone(source, event, earlier, book).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits the start first: an event that kills its process leaves nothing else, and its neighbours must not be
+    /// charged for it.
+    async fn forward_alone(
+        &mut self,
+        source: &mut Source,
+        event: AuditEvent,
+        earlier: Option<Earlier>,
+        book: &mut Book,
+    ) -> Result<(), Unavailable> {
+        let Destination { addressee, policy, .. } = &*self.destination;
+        let started = failures::start(source.connection(), &addressee.id, event.id).await.map_err(away)?;
+        if started > policy.attempts {
+            book.bury(&event, started - 1);
+            return Ok(());
+        }
+        let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
+        failures::end(source.connection(), &addressee.id, event.id).await.map_err(away)?;
+        for judged in verdicts? {
+            book.judge(&event, &judged, earlier, *policy);
+        }
+        Ok(())
+    }
+}
+
+/// When too many events wait for another attempt, the target is what fails. Delayed messages count as pending at
+/// the broker, too, and would stop all delivery.
+async fn refuse_too_many(
+    destination: &Destination,
+    source: &mut Source,
+    book: &Book,
+) -> Result<(), Unavailable> {
+    let more = i64::try_from(book.retries()).unwrap_or(i64::MAX);
+    if more == 0 {
+        return Ok(());
+    }
+    let Destination { addressee, settings, .. } = destination;
+    let most = (settings.max_ack_pending / 4).max(1);
+    let waiting = failures::retrying(source.connection(), &addressee.id, most).await.map_err(away)?;
+    if waiting + more > most {
+        return Err(Unavailable::new(format!(
+            "the target: {} events wait for another attempt, more than a quarter of consumer.max_ack_pending",
+            waiting + more
+        )));
+    }
+    Ok(())
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+fn away(error: sqlx::Error) -> Unavailable {
+    Unavailable::new(format!("the source database: {error}"))
+}

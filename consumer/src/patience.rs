@@ -1,0 +1,60 @@
+//! Waiting for a server that is away, and saying so.
+
+use std::time::Duration;
+
+use common::{backoff::Probe, health::Progress};
+use tokio_util::sync::CancellationToken;
+
+use crate::{breaker::Tripped, guard::Unavailable};
+
+/// The longest that a target may ask to be left alone.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
+
+/// Why nothing can be settled now. No attempt is used, however long it lasts.
+#[derive(Debug, thiserror::Error)]
+pub enum Held {
+    /// A server is away, overloaded or refuses us.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
+    /// Too many dead letters in a minute.
+    #[error(transparent)]
+    Tripped(#[from] Tripped),
+}
+
+/// One worker's patience with one piece of work: probes with back-off until it succeeds.
+#[derive(Debug, Default)]
+pub struct Patience {
+    probe: Probe,
+}
+
+impl Patience {
+    /// Reports why nothing goes on, and waits before the next attempt, or until `shutdown`.
+    pub async fn wait(&mut self, held: &Held, progress: &Progress, shutdown: &CancellationToken) {
+        let least = match held {
+            Held::Unavailable(Unavailable { retry_after, .. }) => {
+                retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
+            }
+            Held::Tripped(tripped) => {
+                // Ready would be a lie from the first moment on: waiting may mend it, but somebody has to look.
+                progress.fault(Some(tripped.to_string()));
+                Duration::ZERO
+            }
+        };
+        let delay = self.probe.next_delay().max(least);
+        tracing::warn!(component = progress.name(), retry_in_ms = delay.as_millis(), "waiting for {held}");
+        progress.waiting(held.to_string());
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            () = tokio::time::sleep(delay) => {}
+        }
+    }
+
+    /// It went on: says so if there was an outage, and starts over.
+    pub fn over(&mut self, progress: &Progress) {
+        self.probe.reset();
+        progress.fault(None);
+        if let Some(away) = progress.resumed() {
+            tracing::info!(component = progress.name(), away_ms = away.as_millis(), "it goes on");
+        }
+    }
+}

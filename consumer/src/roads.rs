@@ -1,0 +1,119 @@
+//! Dispatch: through the stream or straight from the log, decided once at boot; and the change from one to the other.
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::stream::Stream;
+use common::{
+    acts::{self, Act},
+    broker::{self, microseconds},
+    failures,
+    identifier::ForwarderId,
+    outbox::{handover, rounds::StreamPosition},
+    settings::{BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings},
+};
+use sqlx::PgConnection;
+
+use crate::direct;
+
+/// The publisher's reader.
+const STREAM_READER: &str = "jetstream";
+
+/// How events reach a forwarder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Road {
+    /// Through JetStream.
+    Stream,
+    /// Straight from the log.
+    Log,
+}
+
+impl Road {
+    /// Decides, and says so. `auto` is `async` where a broker is configured, else `sync`.
+    ///
+    /// # Errors
+    /// For `async` without a broker.
+    pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> anyhow::Result<Self> {
+        let road = match (forwarder.dispatch, broker.url.is_some()) {
+            (Dispatch::Async | Dispatch::Auto, true) => Self::Stream,
+            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Self::Log,
+            (Dispatch::Async, false) => bail!(
+                "forwarder {}: dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or \
+                 use dispatch \"auto\" or \"sync\", which read the log without one",
+                forwarder.id
+            ),
+        };
+        let chosen = if road == Self::Stream { "async" } else { "sync" };
+        tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
+        Ok(road)
+    }
+}
+
+/// Before the first delivery through the stream: the durable exists, and the log's own reader, if there was one, is
+/// drained and gone.
+///
+/// # Errors
+/// When it is not drained, with the remedy; or a server is away.
+pub async fn onto_stream(
+    connection: &mut PgConnection,
+    stream: &Stream,
+    id: &ForwarderId,
+    settings: &ConsumerSettings,
+) -> anyhow::Result<()> {
+    let reader = direct::reader(id);
+    if !handover::exists(connection, &reader).await? {
+        broker::ensure_durable(stream, id, settings, None).await?;
+        return Ok(());
+    }
+    // First the durable, then the look: from here on the stream keeps for this forwarder whatever it is given.
+    let passed = handover::passed(connection, &reader, STREAM_READER).await?;
+    broker::ensure_durable(stream, id, settings, passed).await?;
+    let waiting = failures::retrying(connection, id, i64::MAX).await?;
+    if waiting > 0 || handover::is_behind(connection, &reader, STREAM_READER).await? {
+        bail!(
+            "forwarder {id}: its dispatch was \"sync\" and that road is not drained ({waiting} event(s) wait for another \
+             attempt). Stop the publisher, let `consumer run` with dispatch \"sync\" deliver the rest (`consumer \
+             failures list` shows what waits), stop it, and start again with \"async\""
+        );
+    }
+    let rows = handover::drop_reader(connection, &reader).await?;
+    note(connection, id, "from sync to async", rows).await
+}
+
+/// Before the first delivery from the log: the reader begins where the durable stands, if there is one, and the durable is
+/// gone.
+///
+/// # Errors
+/// When the durable is not drained, with the remedy; or a server is away.
+pub async fn onto_log(
+    connection: &mut PgConnection,
+    stream: Option<&Stream>,
+    id: &ForwarderId,
+) -> anyhow::Result<()> {
+    let Some(stream) = stream else {
+        return Ok(());
+    };
+    let durable = broker::durable_name(id);
+    let floors = broker::floors(stream).await?;
+    let Some(floor) = floors.into_iter().find(|floor| floor.durable == durable) else {
+        return Ok(());
+    };
+    if floor.pending > 0 {
+        bail!(
+            "forwarder {id}: its dispatch was \"async\" and that road is not drained ({} reference(s) of the stream are \
+             not settled). Stop the publisher, let `consumer run` with dispatch \"async\" deliver the rest (`consumer \
+             status` shows it), stop it, and start again with \"sync\"",
+            floor.pending
+        );
+    }
+    let position =
+        StreamPosition { created: microseconds(stream.cached_info().created), sequence: floor.sequence };
+    handover::begin_at(connection, &direct::reader(id), STREAM_READER, position).await?;
+    stream.delete_consumer(&durable).await.with_context(|| format!("cannot remove the durable {durable}"))?;
+    note(connection, id, "from async to sync", 1).await
+}
+
+async fn note(connection: &mut PgConnection, id: &ForwarderId, how: &str, count: u64) -> anyhow::Result<()> {
+    tracing::info!(forwarder = %id, how, "changed the dispatch");
+    let filter = format!("forwarder {id}: {how}");
+    let act = Act { actor: "consumer run", kind: "change_dispatch", filter: &filter, count, reason: None };
+    Ok(acts::record(connection, &act).await?)
+}
