@@ -131,13 +131,15 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The kinds that come along: `noop` and, with the cargo feature of that name, `threadline`.
+    /// The kinds that come along: `noop` and, with the cargo features of these names, `threadline` and `webhook`.
     #[must_use]
     pub fn with_built_in() -> Self {
         let mut registry = Self::default();
         registry.register("noop", forwarders::Noop);
         #[cfg(feature = "threadline")]
         registry.register("threadline", forwarders::Threadline);
+        #[cfg(feature = "webhook")]
+        registry.register("webhook", forwarders::Webhook);
         registry
     }
 

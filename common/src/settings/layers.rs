@@ -171,7 +171,7 @@ impl Layers {
             return Err(SettingsError::Flag(assignment.to_owned()));
         };
         let key = key.trim();
-        if key.ends_with("url") || key.ends_with("secret") {
+        if key.ends_with("url") || key.ends_with("secret") || key.contains(".headers") {
             return Err(SettingsError::Secret(key.to_owned()));
         }
         self.put(key, typed(key, value.to_owned()), Source::Flag);
@@ -343,10 +343,12 @@ mod tests {
     }
 
     #[test]
-    fn urls_come_from_well_known_variables_and_never_from_flags() {
+    fn urls_come_from_well_known_variables_and_neither_they_nor_headers_from_flags() {
         let settings = layers("", &[("NATS_URL", "nats://localhost:4222")], &[]).expect("valid");
         assert_eq!(settings.broker.url.expect("set").expose(), "nats://localhost:4222");
         let message = refusal("", &[], &["source.url=postgres://app:hunter2@db/prod"]);
+        assert!(message.contains("process lists") && !message.contains("hunter2"), "{message}");
+        let message = refusal("", &[], &["forwarder.0.headers.authorization=Bearer hunter2"]);
         assert!(message.contains("process lists") && !message.contains("hunter2"), "{message}");
     }
 

@@ -3,7 +3,11 @@
 mod noop;
 #[cfg(feature = "threadline")]
 mod threadline;
+#[cfg(feature = "webhook")]
+mod webhook;
 
 pub use noop::Noop;
 #[cfg(feature = "threadline")]
 pub use threadline::Threadline;
+#[cfg(feature = "webhook")]
+pub use webhook::Webhook;
