@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, reason = "tests")]
 
+mod proxy;
+
 use std::{net::TcpStream, path::PathBuf, time::Duration};
 
 use sandbox::{Options, Sandbox, nats::Nats, postgres::Stop, process::Process, wait};
