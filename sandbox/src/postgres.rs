@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::{
     home::{Home, free_port},
+    process::children_of,
     wait,
 };
 
@@ -193,12 +194,6 @@ impl Drop for Private {
     fn drop(&mut self) {
         let _ = self.stop(Stop::Immediate);
     }
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 fn configuration(port: u16, durable: bool) -> String {
