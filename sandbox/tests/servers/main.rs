@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, reason = "tests")]
 
+mod nats;
 mod process;
 mod proxy;
 
