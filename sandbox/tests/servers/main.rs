@@ -3,6 +3,7 @@
 #![allow(missing_docs, reason = "tests")]
 
 mod nats;
+mod postgres;
 mod process;
 mod proxy;
 
