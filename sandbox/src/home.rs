@@ -159,5 +159,15 @@ fn everybody_may_enter(path: &Path) -> bool {
 /// # Errors
 /// When there is none.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+    Ok(free_ports(1)?[0])
+}
+
+/// That many different ones.
+///
+/// # Errors
+/// When there are fewer.
+pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
+    // Held until all are found: one that was given back may be found again.
+    let listeners = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<Vec<_>, _>>()?;
+    listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }

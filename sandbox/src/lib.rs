@@ -1,5 +1,10 @@
 //! Private PostgreSQL and NATS servers from installed binaries, real processes of the pipeline, and a workload.
 //!
+//! The servers can be broken as a fault suite needs it: stopped, killed, cut off or slowed down by a
+//! [`proxy`], failed over to a [standby](postgres::Postgres::standby), robbed of
+//! [messages](nats::Nats::lose_messages_since), or run as a [cluster](nats::NatsCluster); processes are
+//! [started](process::Process::start_with) under another clock.
+//!
 //! Used by the tests and the demo; never in production. A [`Sandbox`] lives in a folder of its own, on
 //! free ports of the loopback interface, and takes everything with it when it ends, however it ends.
 

@@ -15,10 +15,16 @@ use nix::{
 
 use crate::{home::Home, wait};
 
+/// How long a wrapper may take to start the binary.
+const WRAPPER_DEADLINE: Duration = Duration::from_secs(30);
+
 /// A running binary. Dropped, it is killed.
 #[derive(Debug)]
 pub struct Process {
+    /// What was started: the binary itself, or its wrapper.
     child: Child,
+    /// The binary's own process, whatever wraps it.
+    pid: Pid,
     log: PathBuf,
     pid_file: PathBuf,
 }
@@ -38,10 +44,38 @@ impl Process {
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
+        Self::start_with(home, name, &[], binary, arguments, environment)
+    }
+
+    /// The same behind a wrapper: a program and its arguments, which runs the command line that follows them, for
+    /// example `["faketime", "--exclude-monotonic", "-f", "+5m"]`. (A monotonic clock that is shifted as well makes
+    /// the binary's own timers late: the kernel does not know of the shift.)
+    ///
+    /// A wrapper may become the binary, as `env` does, or start it and wait, as `faketime` does. Signals go to the
+    /// binary itself; the exit status is what the wrapper makes of it.
+    ///
+    /// # Errors
+    /// When the binary has not been built, or the wrapper is missing or does not start it.
+    pub fn start_with(
+        home: &Home,
+        name: &str,
+        wrapper: &[&str],
+        binary: &str,
+        arguments: &[&str],
+        environment: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
         let program = locate(binary)?;
+        let mut command = match wrapper {
+            [] => Command::new(&program),
+            [wrapper, options @ ..] => {
+                let mut command = Command::new(wrapper);
+                command.args(options).arg(&program);
+                command
+            }
+        };
         let log = home.path().join(format!("{name}.log"));
         let output = fs::File::options().create(true).append(true).open(&log)?;
-        let child = Command::new(program)
+        let child = command
             .args(arguments)
             .env_remove("AUDIT_CONFIG")
             .envs(environment.iter().copied())
@@ -50,10 +84,43 @@ impl Process {
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
-            .with_context(|| format!("cannot start {binary}"))?;
+            .with_context(|| match wrapper {
+                [] => format!("cannot start {binary}"),
+                [wrapper, ..] => format!("cannot start {binary} by {wrapper}: is {wrapper} installed?"),
+            })?;
         let pid_file = home.path().join(format!("{name}.pid"));
+        // Before the wrapper is waited for: from here on the watchdog knows of it.
         fs::write(&pid_file, child.id().to_string())?;
-        Ok(Self { child, log, pid_file })
+        let pid = Pid::from_raw(child.id().cast_signed());
+        let mut process = Self { child, pid, log, pid_file };
+        if !wrapper.is_empty() {
+            process.find_wrapped(&program)?;
+        }
+        Ok(process)
+    }
+
+    /// Looks for the process that runs `program`: the wrapper, or a descendant. One that has ended already is not
+    /// found, and not missed.
+    fn find_wrapped(&mut self, program: &Path) -> anyhow::Result<()> {
+        let program = program.canonicalize()?;
+        let wrapper = self.child.id();
+        let mut found = None;
+        wait::until("the wrapper to start the binary", WRAPPER_DEADLINE, || {
+            found = descendant(wrapper, &program);
+            found.is_some() || self.child.try_wait().is_ok_and(|status| status.is_some())
+        })
+        .with_context(|| format!("its log says:\n{}", self.log()))?;
+        if let Some(found) = found {
+            self.pid = Pid::from_raw(found.cast_signed());
+            fs::write(&self.pid_file, found.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// The process id of the binary.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.pid.as_raw().cast_unsigned()
     }
 
     /// `kill -9`.
@@ -72,7 +139,7 @@ impl Process {
     /// # Errors
     /// When it has ended already.
     pub fn signal(&self, signal: Signal) -> anyhow::Result<()> {
-        Ok(kill(Pid::from_raw(self.child.id().cast_signed()), signal)?)
+        Ok(kill(self.pid, signal)?)
     }
 
     /// Asks it to stop and waits.
@@ -113,10 +180,29 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        // Only while the child has not been waited for: its id may be somebody else's afterwards.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
         self.forget();
     }
+}
+
+/// The process that runs `program`: `pid` or a descendant of it.
+fn descendant(pid: u32, program: &Path) -> Option<u32> {
+    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|running| running == program) {
+        return Some(pid);
+    }
+    children_of(pid).into_iter().find_map(|child| descendant(child, program))
+}
+
+/// The children of a process that has one thread.
+pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 /// Runs a binary of this workspace to its end; answers its exit status with its answer, or with everything it said

@@ -1,13 +1,16 @@
-//! A private PostgreSQL cluster, or a given server.
+//! A private PostgreSQL cluster, a standby of it, or a given server.
+
+mod standby;
 
 use std::{
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command},
     time::Duration,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -17,11 +20,11 @@ use url::Url;
 
 use crate::{
     home::{Home, free_port},
+    process::children_of,
     wait,
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
-const LOG: &str = "postgres.log";
 
 /// How a server goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +48,7 @@ pub struct Postgres {
 struct Private {
     bin: PathBuf,
     data: PathBuf,
-    home: PathBuf,
+    log: PathBuf,
     port: u16,
     server: Option<Child>,
     /// Prepared once: log file and user.
@@ -66,10 +69,18 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed, or does not start.
     pub fn start(home: &Home, durable: bool) -> anyhow::Result<Self> {
-        let bin = find_binaries()?;
-        let data = home.path().join("postgres");
+        Self::start_with(home, durable, "")
+    }
+
+    /// The same with lines of its own in `postgresql.conf`, for example `max_connections = 20`. They win.
+    ///
+    /// # Errors
+    /// When PostgreSQL is not installed, or does not start, because of such a line for example.
+    pub fn start_with(home: &Home, durable: bool, extra: &str) -> anyhow::Result<Self> {
+        let private = Private::prepare(home, "postgres", find_binaries()?)?;
+        let log = log_of("postgres");
         let status = home
-            .command(&bin.join("initdb"), LOG)?
+            .command(&private.bin.join("initdb"), &log)?
             .args([
                 "--username=postgres",
                 "--auth=trust",
@@ -78,17 +89,16 @@ impl Postgres {
                 "--no-sync",
                 "-D",
             ])
-            .arg(&data)
+            .arg(&private.data)
             .status()?;
-        ensure!(status.success(), "initdb failed:\n{}", home.tail(LOG));
-        let port = free_port()?;
-        fs::OpenOptions::new().append(true).open(data.join("postgresql.conf")).and_then(|mut file| {
-            std::io::Write::write_all(&mut file, configuration(port, durable).as_bytes())
-        })?;
-        let mut command = home.command(&bin.join("postgres"), LOG)?;
-        command.arg("-D").arg(&data);
-        let url = Url::parse(&format!("postgres://postgres@127.0.0.1:{port}/postgres"))?;
-        let private = Private { bin, data, home: home.path().to_owned(), port, server: None, command };
+        ensure!(status.success(), "initdb failed:\n{}", home.tail(&log));
+        private.configure(&configuration(private.port, durable))?;
+        private.configure(extra)?;
+        Self::launch(private)
+    }
+
+    fn launch(private: Private) -> anyhow::Result<Self> {
+        let url = Url::parse(&format!("postgres://postgres@127.0.0.1:{}/postgres", private.port))?;
         let mut postgres = Self { url, private: Some(private) };
         postgres.restart()?;
         Ok(postgres)
@@ -118,16 +128,17 @@ impl Postgres {
         let private =
             self.private.as_mut().context("cannot start a server that this sandbox did not start")?;
         ensure!(private.server.is_none(), "PostgreSQL runs already");
-        private.server = Some(private.command.spawn().context("cannot start postgres")?);
-        let ready = || {
-            Command::new(private.bin.join("pg_isready"))
-                .args(["-q", "-h", "127.0.0.1", "-d", "postgres", "-p", &private.port.to_string()])
-                .status()
-                .is_ok_and(|status| status.success())
-        };
-        wait::until("PostgreSQL to accept connections", START_DEADLINE, ready).with_context(|| {
-            format!("its log says:\n{}", fs::read_to_string(private.home.join(LOG)).unwrap_or_default())
-        })
+        let mut server = private.command.spawn().context("cannot start postgres")?;
+        let mut ended = false;
+        let waited = wait::until("PostgreSQL to accept connections", START_DEADLINE, || {
+            ended = server.try_wait().is_ok_and(|status| status.is_some());
+            ended || private.accepts_connections()
+        });
+        if !ended {
+            private.server = Some(server);
+        }
+        let started = if ended { Err(anyhow!("PostgreSQL does not start")) } else { waited };
+        started.with_context(|| format!("its log says:\n{}", private.log()))
     }
 
     /// The URL of a database of this server.
@@ -166,6 +177,34 @@ impl Postgres {
 }
 
 impl Private {
+    /// `name` is unique in the folder: it names the log and the folder of the data, whose `postmaster.pid` is the
+    /// watchdog's way to a server that is left over.
+    fn prepare(home: &Home, name: &str, bin: PathBuf) -> anyhow::Result<Self> {
+        let data = home.path().join(name);
+        let log = log_of(name);
+        let mut command = home.command(&bin.join("postgres"), &log)?;
+        command.arg("-D").arg(&data);
+        Ok(Self { bin, data, log: home.path().join(log), port: free_port()?, server: None, command })
+    }
+
+    /// Adds lines to the settings. Of two lines for one setting the later one wins.
+    fn configure(&self, lines: &str) -> anyhow::Result<()> {
+        let mut file = fs::OpenOptions::new().append(true).open(self.data.join("postgresql.conf"))?;
+        Ok(writeln!(file, "{lines}")?)
+    }
+
+    fn accepts_connections(&self) -> bool {
+        Command::new(self.bin.join("pg_isready"))
+            .args(["-q", "-h", "127.0.0.1", "-d", "postgres", "-p", &self.port.to_string()])
+            .status()
+            .is_ok_and(|status| status.success())
+    }
+
+    /// Everything it has printed.
+    fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn stop(&mut self, how: Stop) -> anyhow::Result<()> {
         let Some(mut server) = self.server.take() else {
             return Ok(());
@@ -195,10 +234,8 @@ impl Drop for Private {
     }
 }
 
-fn children_of(pid: u32) -> Vec<u32> {
-    let path = format!("/proc/{pid}/task/{pid}/children");
-    let text = fs::read_to_string(path).unwrap_or_default();
-    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+fn log_of(name: &str) -> String {
+    format!("{name}.log")
 }
 
 fn configuration(port: u16, durable: bool) -> String {

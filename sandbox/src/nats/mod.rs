@@ -1,0 +1,116 @@
+//! A private nats-server with JetStream, a cluster of them, or a given server.
+
+mod cluster;
+mod messages;
+mod server;
+
+use anyhow::{Context as _, ensure};
+use nix::sys::signal::Signal;
+
+pub use cluster::NatsCluster;
+pub use messages::SavedMessages;
+
+use crate::home::{Home, free_port};
+use server::Server;
+
+/// A server. Private ones can be stopped and started again on the same port and data.
+#[derive(Debug)]
+pub struct Nats {
+    url: String,
+    private: Option<Server>,
+}
+
+impl Nats {
+    /// A server that somebody else runs; it cannot be stopped from here.
+    #[must_use]
+    pub fn given(url: &str) -> Self {
+        Self { url: url.to_owned(), private: None }
+    }
+
+    /// Starts a server in the sandbox's folder.
+    ///
+    /// # Errors
+    /// When nats-server is not installed, or does not start.
+    pub fn start(home: &Home) -> anyhow::Result<Self> {
+        let mut server = Server::prepare(home, "nats", free_port()?, &[])?;
+        server.start()?;
+        Ok(Self { url: server.url(), private: Some(server) })
+    }
+
+    /// Where to connect.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether this sandbox runs the server.
+    #[must_use]
+    pub fn is_private(&self) -> bool {
+        self.private.is_some()
+    }
+
+    /// Stops the server as an administrator would.
+    ///
+    /// # Errors
+    /// When it is not ours.
+    pub fn stop(&mut self) -> anyhow::Result<()> {
+        self.private
+            .as_mut()
+            .context("cannot stop a server that this sandbox did not start")?
+            .end(Signal::SIGTERM)
+    }
+
+    /// `kill -9`.
+    ///
+    /// # Errors
+    /// When it is not ours.
+    pub fn kill(&mut self) -> anyhow::Result<()> {
+        self.private
+            .as_mut()
+            .context("cannot kill a server that this sandbox did not start")?
+            .end(Signal::SIGKILL)
+    }
+
+    /// Starts the server again, on the same port and data.
+    ///
+    /// # Errors
+    /// When it is not ours, or does not start.
+    pub fn restart(&mut self) -> anyhow::Result<()> {
+        self.private.as_mut().context("cannot start a server that this sandbox did not start")?.start()
+    }
+
+    /// Removes everything the stopped server had stored, as a lost disk would.
+    ///
+    /// # Errors
+    /// When it is not ours, runs, or the files cannot be removed.
+    pub fn lose_disk(&mut self) -> anyhow::Result<()> {
+        Ok(std::fs::remove_dir_all(self.stopped()?.store())?)
+    }
+
+    /// Copies the messages of a stream as they are on the disk of the stopped server.
+    ///
+    /// # Errors
+    /// When it is not ours, runs, has no such stream, or the files cannot be read.
+    pub fn save_messages(&self, stream: &str) -> anyhow::Result<SavedMessages> {
+        SavedMessages::read(self.stopped()?.store(), stream)
+    }
+
+    /// Puts the messages of a stream back to what they were when they were saved, and leaves the state of its
+    /// consumers alone: a broker that acknowledged the newer ones before they were on the disk, and lost its power.
+    ///
+    /// Started again, nats-server 2.9 does not notice. The stream ends with the last saved message, and the next ones
+    /// get the numbers of the lost ones. A durable still counts these numbers as delivered and acknowledged, has
+    /// nothing pending, and passes over whatever gets them again.
+    ///
+    /// # Errors
+    /// When the server is not ours, runs, has no such stream, or the files cannot be replaced.
+    pub fn lose_messages_since(&self, saved: &SavedMessages) -> anyhow::Result<()> {
+        saved.put_back(self.stopped()?.store())
+    }
+
+    fn stopped(&self) -> anyhow::Result<&Server> {
+        let server = self.private.as_ref().context("not a server of this sandbox")?;
+        ensure!(!server.is_started(), "stop the server first");
+        Ok(server)
+    }
+}
