@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 pub struct Act<'a> {
     /// Who, as far as the system knows.
     pub actor: &'a str,
-    /// What: `redrive`, `discard`, `rebase`, `change_dispatch`.
+    /// What: `redrive`, `discard`, `unmask`, `rebase`, `change_dispatch`.
     pub kind: &'a str,
     /// What it was meant to reach, in words.
     pub filter: &'a str,
@@ -18,22 +18,35 @@ pub struct Act<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Records an act; call it in the transaction that does it.
+/// Records an act; call it in the transaction that does it. Answers its number.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn record(connection: &mut PgConnection, act: &Act<'_>) -> Result<(), sqlx::Error> {
-    sqlx::query(
+pub async fn record(connection: &mut PgConnection, act: &Act<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar(
         "insert into outbox.acts (actor, kind, filter, count, reason)
-         values ($1 || ' as database role ' || session_user, $2, $3, $4, $5)",
+         values ($1 || ' as database role ' || session_user, $2, $3, $4, $5)
+         returning id",
     )
     .bind(act.actor)
     .bind(act.kind)
     .bind(act.filter)
     .bind(act.count.cast_signed())
     .bind(act.reason)
-    .execute(connection)
-    .await?;
+    .fetch_one(connection)
+    .await
+}
+
+/// Adds to the count of an act that goes on.
+///
+/// # Errors
+/// When the server is away.
+pub async fn extend(connection: &mut PgConnection, id: i64, count: u64) -> Result<(), sqlx::Error> {
+    sqlx::query("update outbox.acts set count = count + $2 where id = $1")
+        .bind(id)
+        .bind(count.cast_signed())
+        .execute(connection)
+        .await?;
     Ok(())
 }
 

@@ -1,10 +1,17 @@
 //! What a command says to the person or program that called it. Logs are something else.
 
 use std::{
+    cell::Cell,
     error::Error,
     fmt::Write as _,
     io::{Write as _, stderr, stdout},
+    time::{Duration, Instant},
 };
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// How often long work says in the log how far it is.
+const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Writes a command's answer to standard output. A reader that has gone away (`| head`) is no error.
 pub fn answer(text: &str) {
@@ -14,6 +21,41 @@ pub fn answer(text: &str) {
 /// Writes an error with its causes to standard error.
 pub fn report(error: &(dyn Error + 'static)) {
     let _ = stderr().write_all(explain(error).as_bytes());
+}
+
+/// Progress of long work: a bar with rate and remaining time on a terminal, a log line now and then elsewhere.
+#[derive(Debug)]
+pub struct Bar {
+    shown: ProgressBar,
+    what: String,
+    told: Cell<Instant>,
+}
+
+impl Bar {
+    /// Begins at none of `total`.
+    #[must_use]
+    pub fn new(what: impl Into<String>, total: u64) -> Self {
+        const TEMPLATE: &str = "{msg} {wide_bar} {pos}/{len} {per_sec} {eta}";
+        let what = what.into();
+        let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        // Hides itself where standard error is no terminal.
+        let bar = ProgressBar::new(total).with_style(style).with_message(what.clone());
+        Self { shown: bar, what, told: Cell::new(Instant::now()) }
+    }
+
+    /// So many more are done.
+    pub fn advance(&self, count: u64) {
+        self.shown.inc(count);
+        if self.shown.is_hidden() && self.told.get().elapsed() > TELL_EVERY {
+            self.told.set(Instant::now());
+            tracing::info!(done = self.shown.position(), of = self.shown.length(), "{}", self.what);
+        }
+    }
+
+    /// Takes the bar away; the answer follows.
+    pub fn finish(&self) {
+        self.shown.finish_and_clear();
+    }
 }
 
 fn explain(error: &(dyn Error + 'static)) -> String {

@@ -8,7 +8,11 @@ use common::{
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 
-use crate::{forwarder::Registry, run, status};
+use crate::{
+    failures::{self, FailuresCommand},
+    forwarder::Registry,
+    run, status,
+};
 
 /// Carries audit events from JetStream to the configured forwarders, each exactly once in effect.
 ///
@@ -35,6 +39,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Lists, shows, re-drives or discards what could not be delivered.
+    #[command(subcommand)]
+    Failures(FailuresCommand),
     /// Checks or prints the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -58,6 +65,7 @@ async fn dispatch(
     match command {
         Command::Run => Box::pin(run::run(settings, registry)).await,
         Command::Status { json } => status::show(&settings, json).await,
+        Command::Failures(command) => failures::run(&settings, command).await,
         Command::Config(command) => {
             // The options of each forwarder are checked too, by its kind.
             registry.configure(&settings)?;

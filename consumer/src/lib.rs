@@ -12,6 +12,7 @@ pub mod cli;
 pub mod delivery;
 pub mod direct;
 pub mod dispatcher;
+pub mod failures;
 pub mod forwarder;
 pub mod forwarders;
 pub mod guard;

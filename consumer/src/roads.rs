@@ -115,5 +115,6 @@ async fn note(connection: &mut PgConnection, id: &ForwarderId, how: &str, count:
     tracing::info!(forwarder = %id, how, "changed the dispatch");
     let filter = format!("forwarder {id}: {how}");
     let act = Act { actor: "consumer run", kind: "change_dispatch", filter: &filter, count, reason: None };
-    Ok(acts::record(connection, &act).await?)
+    acts::record(connection, &act).await?;
+    Ok(())
 }

@@ -15,6 +15,8 @@ create table outbox.failures (
     first_failed_at timestamptz not null default clock_timestamp(),
     last_failed_at  timestamptz not null default clock_timestamp(),
     next_attempt_at timestamptz,
+    -- Why somebody discarded it.
+    note            text,
     primary key (forwarder, ref),
     check ((state = 'retrying') = (next_attempt_at is not null)),
     check (state not in ('dead', 'discarded') or reason is not null)
@@ -22,7 +24,7 @@ create table outbox.failures (
 
 create index failures_due_idx on outbox.failures (forwarder, next_attempt_at) where state = 'retrying';
 
--- What people did to the pipeline: re-drives, discards, rebases, rewinds, dropped readers.
+-- What people did to the pipeline: re-drives, discards, rebases, changes of dispatch, looks at personal data.
 create table outbox.acts (
     id     bigint      not null generated always as identity primary key,
     at     timestamptz not null default clock_timestamp(),

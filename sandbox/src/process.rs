@@ -151,6 +151,18 @@ impl Process {
         self.wait(deadline)
     }
 
+    /// Whether it has ended, without waiting.
+    ///
+    /// # Errors
+    /// When the system cannot say.
+    pub fn has_ended(&mut self) -> anyhow::Result<bool> {
+        let ended = self.child.try_wait()?.is_some();
+        if ended {
+            self.forget();
+        }
+        Ok(ended)
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

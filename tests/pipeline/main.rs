@@ -2,8 +2,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod dispatch;
 mod failures;
 mod guarantees;
+mod letters;
 mod operations;
 mod outages;
+mod poison;
 mod projection;

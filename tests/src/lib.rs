@@ -1,11 +1,13 @@
 //! A pipeline for one test: fresh databases, a stream of its own, and the real binaries.
 
 use std::{
+    io::Write as _,
+    path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use async_nats::jetstream::{self, stream::Stream};
+use async_nats::jetstream::{self, consumer::PullConsumer, stream::Stream};
 use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
@@ -52,7 +54,7 @@ pub struct Pipeline {
     pub own_postgres: Option<Own<Postgres>>,
     /// Stream and subject of this test.
     pub name: String,
-    config: std::path::PathBuf,
+    config: PathBuf,
 }
 
 impl Pipeline {
@@ -121,7 +123,7 @@ impl Pipeline {
     /// # Errors
     /// When it has not been built.
     pub fn publisher(&self) -> anyhow::Result<Process> {
-        self.start("publisher")
+        self.start("publisher", &[])
     }
 
     /// Starts `consumer run`.
@@ -129,13 +131,45 @@ impl Pipeline {
     /// # Errors
     /// When it has not been built.
     pub fn consumer(&self) -> anyhow::Result<Process> {
-        self.start("consumer")
+        self.start("consumer", &[])
     }
 
-    fn start(&self, binary: &str) -> anyhow::Result<Process> {
+    /// Starts `consumer run` with more arguments.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn consumer_with(&self, arguments: &[&str]) -> anyhow::Result<Process> {
+        self.start("consumer", arguments)
+    }
+
+    /// Starts the host's own consumer, which has the kind `moody`.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn host(&self) -> anyhow::Result<Process> {
+        self.start("host", &[])
+    }
+
+    /// A path in the sandbox's folder that only this pipeline uses.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        sandbox().home.path().join(format!("{}.{name}", self.name))
+    }
+
+    /// Adds to the settings; processes that start from now on read them.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn configure(&self, settings: &str) -> anyhow::Result<()> {
+        let mut file = std::fs::File::options().append(true).open(&self.config)?;
+        Ok(writeln!(file, "{settings}")?)
+    }
+
+    fn start(&self, binary: &str, more: &[&str]) -> anyhow::Result<Process> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{binary}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        Process::start(&sandbox().home, &name, binary, &["run"], &self.environment())
+        let arguments: Vec<&str> = ["run"].iter().chain(more).copied().collect();
+        Process::start(&sandbox().home, &name, binary, &arguments, &self.environment())
     }
 
     /// Runs a command of a binary to its end; answers whether it succeeded, and everything it printed.
@@ -196,6 +230,43 @@ impl Pipeline {
     pub async fn projected(&self) -> anyhow::Result<i64> {
         let mut connection = self.timeline.connect().await?;
         Ok(sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?)
+    }
+
+    /// The durable of a forwarder, once a consumer has created it.
+    ///
+    /// # Errors
+    /// After [`DEADLINE`].
+    pub async fn durable(&self, forwarder: &str) -> anyhow::Result<PullConsumer> {
+        let stream = self.stream().await?;
+        let name = format!("forward-{forwarder}");
+        wait::until_some("the durable", DEADLINE, async || Ok(stream.get_consumer(&name).await.ok())).await
+    }
+
+    /// Waits until nothing is pending for a forwarder, delivered or not.
+    ///
+    /// # Errors
+    /// After [`DEADLINE`].
+    pub async fn settled(&self, forwarder: &str) -> anyhow::Result<()> {
+        let durable = self.durable(forwarder).await?;
+        let last = self.stream().await?.cached_info().state.last_sequence;
+        wait::until_some("everything to be settled", DEADLINE, async || {
+            let info = durable.get_info().await?;
+            let reached = info.ack_floor.stream_sequence >= last;
+            Ok((info.num_ack_pending == 0 && info.num_pending == 0 && reached).then_some(()))
+        })
+        .await
+    }
+
+    /// Waits until the stream has been given so many messages.
+    ///
+    /// # Errors
+    /// After [`DEADLINE`].
+    pub async fn messages(&self, count: u64) -> anyhow::Result<()> {
+        let stream = self.stream().await?;
+        wait::until_some(&format!("{count} messages in the stream"), DEADLINE, async || {
+            Ok((stream.get_info().await?.state.last_sequence >= count).then_some(()))
+        })
+        .await
     }
 
     /// The stream, once the publisher or a consumer has created it.

@@ -7,6 +7,7 @@
 //! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`upkeep`]
 //! is what a leader does beside relaying.
 
+pub mod backlog;
 pub mod capture;
 pub mod entries;
 pub mod handover;

@@ -1,92 +1,13 @@
-//! `outbox.failures`: attempts, waits and dead letters. One documented function per statement.
-//!
-//! Attempts live here and nowhere else: the broker's delivery count also counts prefetch, restarts and neighbours,
-//! and is forgotten when the broker crashes.
-
-use std::{fmt, time::Duration};
+//! What the services write about attempts. One documented function per statement.
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+use super::{Failure, Outcome};
 use crate::identifier::ForwarderId;
 
 /// How much of an error is kept.
 const ERROR_CHARS: usize = 2_000;
-
-/// Why an event will not be tried again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// The audit row is gone: retention came first, or somebody deleted it.
-    AuditEventNotFound,
-    /// Addressed to a forwarder that nobody has configured.
-    UnknownForwarder,
-    /// The target refuses the data itself.
-    SchemaMismatch,
-    /// The message cannot be read as a reference.
-    MalformedReference,
-    /// The target holds something else under this id.
-    IdConflict,
-    /// All attempts failed.
-    AttemptsExhausted,
-}
-
-impl Reason {
-    /// The name in tables, logs and metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AuditEventNotFound => "audit_event_not_found",
-            Self::UnknownForwarder => "unknown_forwarder",
-            Self::SchemaMismatch => "schema_mismatch",
-            Self::MalformedReference => "malformed_reference",
-            Self::IdConflict => "id_conflict",
-            Self::AttemptsExhausted => "attempts_exhausted",
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What one failed event leaves behind.
-#[derive(Debug, Clone)]
-pub struct Failure {
-    /// The event id, or `stream:<created>:<sequence>` for a message that cannot be read.
-    pub reference: String,
-    /// The event, where it is known.
-    pub audit_event_id: Option<Uuid>,
-    /// The last error, in words that hold no row data.
-    pub error: String,
-    /// Failed attempts, this one included.
-    pub attempts: u32,
-    /// What happens next.
-    pub outcome: Outcome,
-    /// The first bytes of a message that cannot be read.
-    pub excerpt: Option<Vec<u8>>,
-}
-
-/// What happens to a failed event next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// Tried again after this long.
-    Retry(Duration),
-    /// Never again by itself.
-    Dead(Reason),
-}
-
-/// What is known of an event that failed before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
-    /// Failed attempts so far.
-    pub attempts: u32,
-    /// How long until the next one is due; zero when it is.
-    pub wait: Duration,
-    /// Whether somebody has decided that it is not to be delivered.
-    pub discarded: bool,
-}
 
 /// Writes the failures of one batch. Settle their messages only after this has been committed.
 ///

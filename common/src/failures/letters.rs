@@ -1,0 +1,235 @@
+//! What people look at and decide: lists of failures, one failure with its audit row, re-drive, discard. One documented
+//! function per statement.
+
+use serde::Serialize;
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, postgres::PgArguments, query::QueryAs};
+use time::OffsetDateTime;
+
+use crate::identifier::{ForwarderId, TableName};
+
+/// Which failures; every part that is absent matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// One forwarder's.
+    pub forwarder: Option<ForwarderId>,
+    /// One reason's, by its name.
+    pub reason: Option<String>,
+    /// Those in one of these states.
+    pub states: Vec<String>,
+    /// Those whose audit row has this action; with a `*` at its end, one that begins like this.
+    pub action: Option<String>,
+    /// Failed last at this time or later.
+    pub since: Option<OffsetDateTime>,
+    /// Failed last before this time.
+    pub until: Option<OffsetDateTime>,
+    /// One event, or one message that cannot be read.
+    pub reference: Option<String>,
+}
+
+impl Filter {
+    /// Whether it leaves nothing out but states.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        Self { states: Vec::new(), ..self.clone() } == Self::default()
+    }
+}
+
+/// One failure, without anything of its audit row but the action.
+#[derive(Debug, Clone, Serialize, FromRow)]
+pub struct Letter {
+    /// Whose.
+    pub forwarder: String,
+    /// The event's id, or `stream:<created>:<sequence>`.
+    #[sqlx(rename = "ref")]
+    #[serde(rename = "ref")]
+    pub reference: String,
+    /// From the audit row, while that is there.
+    pub action: Option<String>,
+    /// `retrying`, `queued`, `dead` or `discarded`.
+    pub state: String,
+    /// Why it will not be tried again by itself.
+    pub reason: Option<String>,
+    /// The last error.
+    pub error: Option<String>,
+    /// Failed attempts.
+    pub attempts: i32,
+    /// When it failed first, RFC 3339.
+    pub first_failed_at: String,
+    /// When it failed last, RFC 3339.
+    pub last_failed_at: String,
+    /// When it is tried again, RFC 3339.
+    pub next_attempt_at: Option<String>,
+    /// Why somebody discarded it.
+    pub note: Option<String>,
+}
+
+/// A filter as SQL, with parameters 1 to 7.
+fn condition(table: &TableName) -> String {
+    format!(
+        "($1::text is null or f.forwarder = $1) and ($2::text is null or f.reason = $2)
+         and (cardinality($3::text[]) = 0 or f.state = any ($3))
+         and ($4::text is null or exists (
+             select from {} a where a.id = f.audit_event_id
+             and case when right($4, 1) = '*' then starts_with(a.action::text, left($4, -1)) else a.action::text = $4 end))
+         and ($5::timestamptz is null or f.last_failed_at >= $5)
+         and ($6::timestamptz is null or f.last_failed_at < $6)
+         and ($7::text is null or f.ref = $7)",
+        table.quoted()
+    )
+}
+
+fn filtered<O>(statement: String, filter: &Filter) -> QueryAs<'static, sqlx::Postgres, O, PgArguments>
+where
+    O: for<'r> FromRow<'r, sqlx::postgres::PgRow>,
+{
+    sqlx::query_as(AssertSqlSafe(statement))
+        .bind(filter.forwarder.as_ref().map(ToString::to_string))
+        .bind(filter.reason.clone())
+        .bind(filter.states.clone())
+        .bind(filter.action.clone())
+        .bind(filter.since)
+        .bind(filter.until)
+        .bind(filter.reference.clone())
+}
+
+/// The failures that match, last failed first, at most `limit`.
+///
+/// # Errors
+/// When the server is away.
+pub async fn list(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<Letter>, sqlx::Error> {
+    let time = |column: &str| {
+        format!("to_char(f.{column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as {column}")
+    };
+    let statement = format!(
+        "select f.forwarder, f.ref, e.action::text, f.state, f.reason, f.error, f.attempts, {}, {}, {}, f.note
+         from outbox.failures f left join {} e on e.id = f.audit_event_id
+         where {} order by f.last_failed_at desc, f.forwarder, f.ref limit $8",
+        time("first_failed_at"),
+        time("last_failed_at"),
+        time("next_attempt_at"),
+        table.quoted(),
+        condition(table)
+    );
+    filtered(statement, filter).bind(limit).fetch_all(connection).await
+}
+
+/// The database's own time, which failures are stamped with.
+///
+/// # Errors
+/// When the server is away.
+pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await
+}
+
+/// How many of those that match there are, by forwarder, state and reason; and of how many the audit row is gone.
+///
+/// # Errors
+/// When the server is away.
+pub async fn summary(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+) -> Result<Vec<Group>, sqlx::Error> {
+    let statement = format!(
+        "select f.forwarder, f.state, f.reason, count(*) as count, count(*) filter (where e.id is null) as gone
+         from outbox.failures f left join {} e on e.id = f.audit_event_id
+         where {} group by f.forwarder, f.state, f.reason order by f.forwarder, f.state, f.reason",
+        table.quoted(),
+        condition(table)
+    );
+    filtered(statement, filter).fetch_all(connection).await
+}
+
+/// Failures that have forwarder, state and reason in common.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct Group {
+    /// Whose.
+    pub forwarder: String,
+    /// Their state.
+    pub state: String,
+    /// Their reason.
+    pub reason: Option<String>,
+    /// How many.
+    pub count: i64,
+    /// Of how many the audit row does not exist any more.
+    pub gone: i64,
+}
+
+/// The audit row behind a failure, all columns; `None` when it is gone.
+///
+/// # Errors
+/// When the server is away.
+pub async fn audit_row(
+    connection: &mut PgConnection,
+    table: &TableName,
+    reference: &str,
+) -> Result<Option<serde_json::Value>, sqlx::Error> {
+    let Ok(id) = reference.parse::<uuid::Uuid>() else {
+        return Ok(None);
+    };
+    let statement = format!("select to_jsonb(e) from {} e where e.id = $1", table.quoted());
+    sqlx::query_scalar(AssertSqlSafe(statement)).bind(id).fetch_optional(connection).await
+}
+
+/// Enters up to `limit` of those that match into the log again, each addressed to its forwarder, and counts their
+/// attempts from the beginning. Answers how many; those without an event cannot be entered.
+///
+/// One statement: entry and state share their fate.
+///
+/// # Errors
+/// When the server is away.
+pub async fn redrive(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+    limit: i64,
+) -> Result<u64, sqlx::Error> {
+    let statement = format!(
+        "with chosen as (
+             select f.forwarder, f.ref, f.audit_event_id from outbox.failures f
+             where {} and f.audit_event_id is not null
+             order by f.first_failed_at, f.ref limit $8 for update),
+         queued as (
+             update outbox.failures f
+             set state = 'queued', attempts = 0, started = 0, next_attempt_at = null, note = null
+             from chosen c where f.forwarder = c.forwarder and f.ref = c.ref
+             returning f.audit_event_id, f.forwarder),
+         entered as (
+             insert into outbox.entries (audit_event_id, occurred_at, forwarder)
+             select q.audit_event_id, to_timestamp(extract(epoch from e.occurred_at)), q.forwarder
+             from queued q left join {} e on e.id = q.audit_event_id
+             returning 1)
+         select count(*) from entered",
+        condition(table),
+        table.quoted()
+    );
+    let (entered,): (i64,) = filtered(statement, filter).bind(limit).fetch_one(connection).await?;
+    Ok(entered.cast_unsigned())
+}
+
+/// Marks those that match as not to be delivered, with the reason that somebody gave. Answers how many.
+///
+/// # Errors
+/// When the server is away.
+pub async fn discard(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+    note: &str,
+) -> Result<u64, sqlx::Error> {
+    let statement = format!(
+        "with discarded as (
+             update outbox.failures f set state = 'discarded', note = $8, next_attempt_at = null
+             where {} returning 1)
+         select count(*) from discarded",
+        condition(table)
+    );
+    let (discarded,): (i64,) =
+        filtered(statement, filter).bind(note.to_owned()).fetch_one(connection).await?;
+    Ok(discarded.cast_unsigned())
+}

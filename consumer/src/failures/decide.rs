@@ -1,0 +1,204 @@
+//! Re-drive and discard. Both say what they would do, refuse to do it to everything by mistake, and leave an act.
+
+use std::{fmt::Write as _, time::Duration};
+
+use anyhow::ensure;
+use async_nats::jetstream::{self, stream::Stream};
+use clap::Args;
+use common::{
+    acts::{self, Act},
+    broker, console,
+    failures::letters::{self, Filter, Group},
+    outbox::backlog,
+    settings::Settings,
+};
+use sqlx::{Connection as _, PgConnection};
+
+use super::FilterArgs;
+
+/// Entries of one transaction.
+const CHUNK: u32 = 100;
+
+/// Live events are never behind what is delivered again: above this many waiting, it waits too.
+const BACKLOG_MAX: i64 = 10_000;
+
+/// How long it waits before it looks again.
+const BACKLOG_POLL: Duration = Duration::from_millis(200);
+
+/// `failures redrive`.
+#[derive(Debug, Clone, Args)]
+pub struct Redrive {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Discarded ones instead of dead ones.
+    #[arg(long)]
+    discarded: bool,
+    #[command(flatten)]
+    how: How,
+    /// Events a second.
+    #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate: u32,
+}
+
+/// What both have in common.
+#[derive(Debug, Clone, Copy, Args)]
+struct How {
+    /// Everything that is dead; needed when no filter is given.
+    #[arg(long)]
+    all: bool,
+    /// Only says what it would do.
+    #[arg(long)]
+    dry_run: bool,
+    /// Prints a JSON object instead of sentences.
+    #[arg(long)]
+    json: bool,
+}
+
+/// `failures discard`.
+#[derive(Debug, Clone, Args)]
+pub struct Discard {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Why they are not to be delivered. It is kept with them.
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    #[command(flatten)]
+    how: How,
+}
+
+pub(super) async fn redrive(
+    settings: &Settings,
+    connection: &mut PgConnection,
+    asked: Redrive,
+) -> anyhow::Result<()> {
+    let state = if asked.discarded { "discarded" } else { "dead" };
+    let mut filter = asked.filter.filter(vec![state.to_owned()]);
+    refuse_everything(&filter, asked.how.all)?;
+    let words = describe(&filter);
+    // What dies again meanwhile is not taken up a second time.
+    let now = letters::now(connection).await?;
+    filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
+    let table = &settings.source.table;
+    let groups = letters::summary(connection, table, &filter).await?;
+    if asked.how.dry_run {
+        say("would be delivered again", &groups, None, asked.how.json);
+        return Ok(());
+    }
+    let total: i64 = groups.iter().map(|group| group.count).sum();
+    let actor = acts::operator();
+    let act = Act { actor: &actor, kind: "redrive", filter: &words, count: 0, reason: None };
+    let act = acts::record(connection, &act).await?;
+    let stream = stream(settings).await?;
+    let bar = console::Bar::new("re-driving", total.unsigned_abs());
+    let pause = Duration::from_secs_f64(f64::from(CHUNK.min(asked.rate)) / f64::from(asked.rate));
+    let mut ticker = tokio::time::interval(pause);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut entered = 0;
+    loop {
+        ticker.tick().await;
+        while waiting(connection, stream.as_ref()).await? > BACKLOG_MAX {
+            tokio::time::sleep(BACKLOG_POLL).await;
+        }
+        let mut transaction = connection.begin().await?;
+        let chunk = letters::redrive(&mut transaction, table, &filter, CHUNK.min(asked.rate).into()).await?;
+        acts::extend(&mut transaction, act, chunk).await?;
+        transaction.commit().await?;
+        if chunk == 0 {
+            break;
+        }
+        entered += chunk;
+        bar.advance(chunk);
+    }
+    bar.finish();
+    say("entered the log again, addressed to their forwarder", &groups, Some(entered), asked.how.json);
+    Ok(())
+}
+
+pub(super) async fn discard(
+    settings: &Settings,
+    connection: &mut PgConnection,
+    asked: Discard,
+) -> anyhow::Result<()> {
+    ensure!(!asked.reason.trim().is_empty(), "--reason is empty: say why they are not to be delivered");
+    let filter = asked.filter.filter(vec!["dead".to_owned()]);
+    refuse_everything(&filter, asked.how.all)?;
+    let table = &settings.source.table;
+    let groups = letters::summary(connection, table, &filter).await?;
+    if asked.how.dry_run {
+        say("would be discarded", &groups, None, asked.how.json);
+        return Ok(());
+    }
+    let mut transaction = connection.begin().await?;
+    let count = letters::discard(&mut transaction, table, &filter, &asked.reason).await?;
+    let (actor, words) = (acts::operator(), describe(&filter));
+    let act = Act { actor: &actor, kind: "discard", filter: &words, count, reason: Some(&asked.reason) };
+    acts::record(&mut transaction, &act).await?;
+    transaction.commit().await?;
+    say("discarded; they stay in outbox.failures", &groups, Some(count), asked.how.json);
+    Ok(())
+}
+
+fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
+    ensure!(
+        all || !filter.is_empty(),
+        "no filter is given, which would reach every dead letter: add one (--id, --forwarder, --because, --action, \
+         --since, --until), or --all if that is meant; --dry-run shows what would be reached"
+    );
+    Ok(())
+}
+
+/// The filter in words, for the record.
+fn describe(filter: &Filter) -> String {
+    let Filter { forwarder, reason, states, action, since, until, reference } = filter;
+    let mut text = format!("state {}", states.join(" or "));
+    let mut add = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            let _ = write!(text, ", {name} {value}");
+        }
+    };
+    add("forwarder", forwarder.as_ref().map(ToString::to_string));
+    add("reason", reason.clone());
+    add("action", action.clone());
+    add("since", since.map(|time| time.to_string()));
+    add("until", until.map(|time| time.to_string()));
+    add("id", reference.clone());
+    text
+}
+
+async fn stream(settings: &Settings) -> anyhow::Result<Option<Stream>> {
+    if settings.broker.url.is_none() {
+        return Ok(None);
+    }
+    let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+    Ok(jetstream::new(client).get_stream(&settings.broker.stream).await.ok())
+}
+
+/// Entries not read yet, and references not settled.
+async fn waiting(connection: &mut PgConnection, stream: Option<&Stream>) -> anyhow::Result<i64> {
+    let unread = backlog::unread(connection, BACKLOG_MAX + 1).await?;
+    let pending = match stream {
+        Some(stream) => broker::floors(stream).await?.iter().map(|floor| floor.pending).max(),
+        None => None,
+    };
+    Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
+}
+
+fn say(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
+    let total: i64 = groups.iter().map(|group| group.count).sum();
+    if json {
+        let answer = serde_json::json!({ "matched": total, "done": done.unwrap_or(0), "dry_run": done.is_none(),
+                                         "groups": groups });
+        console::answer(&format!("{answer}\n"));
+        return;
+    }
+    let mut text = format!("{} {what}\n", done.unwrap_or(total.unsigned_abs()));
+    for Group { forwarder, state, reason, count, gone } in groups {
+        let reason = reason.as_deref().unwrap_or("no reason");
+        let _ = write!(text, "  {forwarder}: {count} {state} ({reason})");
+        if *gone > 0 {
+            let _ = write!(text, ", of {gone} the audit row is gone: they cannot be delivered");
+        }
+        text.push('\n');
+    }
+    console::answer(&text);
+}

@@ -1,0 +1,181 @@
+//! `consumer failures`: what could not be delivered, and what somebody decides about it.
+
+mod decide;
+mod render;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use clap::{Args, Subcommand};
+use common::{
+    acts::{self, Act},
+    console,
+    database::Database,
+    failures::letters::{self, Filter},
+    identifier::ForwarderId,
+    outbox,
+    settings::Settings,
+};
+use sqlx::PgConnection;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use decide::{Discard, Redrive};
+
+/// The subcommands.
+#[derive(Debug, Clone, Subcommand)]
+pub enum FailuresCommand {
+    /// Lists failures, last failed first.
+    List {
+        /// Which.
+        #[command(flatten)]
+        filter: FilterArgs,
+        /// Only those in this state; may be repeated. Without it all.
+        #[arg(long, value_parser = ["retrying", "queued", "dead", "discarded"])]
+        state: Vec<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 100, value_name = "N")]
+        limit: u32,
+        /// Prints a JSON array instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows one failure with its audit row.
+    Show {
+        /// The event's id, or the `stream:…` of a message that cannot be read.
+        #[arg(value_name = "ID")]
+        reference: String,
+        /// One forwarder's failure only.
+        #[arg(long)]
+        forwarder: Option<ForwarderId>,
+        /// Shows personal fields too, which are masked otherwise. This is recorded.
+        #[arg(long)]
+        unmask: bool,
+        /// Prints a JSON array instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Delivers dead letters again: each enters the log as an entry of its own, addressed to its forwarder.
+    Redrive(Redrive),
+    /// Marks dead letters as not to be delivered. They stay, with the stated reason.
+    Discard(Discard),
+}
+
+/// Which failures.
+#[derive(Debug, Clone, Args)]
+pub struct FilterArgs {
+    /// One event.
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    /// One forwarder's.
+    #[arg(long)]
+    forwarder: Option<ForwarderId>,
+    /// One reason's, such as `schema_mismatch`.
+    #[arg(long, value_name = "REASON")]
+    because: Option<String>,
+    /// Those of an action; `auth.*` for all that begin like this.
+    #[arg(long)]
+    action: Option<String>,
+    /// Failed last at or after this time: RFC 3339, or so long ago, such as `2h`.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<OffsetDateTime>,
+    /// Failed last before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<OffsetDateTime>,
+}
+
+impl FilterArgs {
+    fn filter(&self, states: Vec<String>) -> Filter {
+        Filter {
+            forwarder: self.forwarder.clone(),
+            reason: self.because.clone(),
+            states,
+            action: self.action.clone(),
+            since: self.since,
+            until: self.until,
+            reference: self.id.clone(),
+        }
+    }
+}
+
+fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(time);
+    }
+    let ago: Duration = humantime::parse_duration(text).map_err(|_| {
+        format!("{text:?} is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h")
+    })?;
+    OffsetDateTime::now_utc()
+        .checked_sub(ago.try_into().unwrap_or_default())
+        .ok_or_else(|| "too long ago".to_owned())
+}
+
+/// Runs one of them.
+///
+/// # Errors
+/// When the source database is away, or the arguments do not fit it.
+pub async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Result<()> {
+    let database = Database::source(&settings.source, "audit-consumer-command")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    outbox::require(&mut connection, &settings.source.table).await?;
+    match command {
+        FailuresCommand::List { filter, state, limit, json } => {
+            let letters =
+                letters::list(&mut connection, &settings.source.table, &filter.filter(state), limit.into())
+                    .await?;
+            console::answer(&if json { pretty(&letters)? } else { render::table(&letters, limit) });
+            Ok(())
+        }
+        FailuresCommand::Show { reference, forwarder, unmask, json } => {
+            show(settings, &mut connection, reference, forwarder, unmask, json).await
+        }
+        FailuresCommand::Redrive(redrive) => decide::redrive(settings, &mut connection, redrive).await,
+        FailuresCommand::Discard(discard) => decide::discard(settings, &mut connection, discard).await,
+    }
+}
+
+async fn show(
+    settings: &Settings,
+    connection: &mut PgConnection,
+    reference: String,
+    forwarder: Option<ForwarderId>,
+    unmask: bool,
+    json: bool,
+) -> anyhow::Result<()> {
+    let table = &settings.source.table;
+    let filter = Filter { forwarder, reference: Some(reference.clone()), ..Filter::default() };
+    let letters = letters::list(connection, table, &filter, 1_000).await?;
+    ensure!(!letters.is_empty(), "there is no failure of {reference}");
+    let mut row = letters::audit_row(connection, table, &reference).await?;
+    if unmask {
+        let (actor, filter) = (acts::operator(), format!("event {reference}"));
+        let act = Act { actor: &actor, kind: "unmask", filter: &filter, count: 1, reason: None };
+        acts::record(connection, &act).await?;
+    } else if let Some(row) = &mut row {
+        render::mask(row);
+    }
+    console::answer(&if json {
+        pretty(&serde_json::json!({ "failures": letters, "audit_row": row }))?
+    } else {
+        render::details(&letters, row.as_ref())?
+    });
+    Ok(())
+}
+
+fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_so_long_ago() {
+        assert_eq!(moment("2026-01-31T08:00:00Z"), Ok(time::macros::datetime!(2026-01-31 08:00 UTC)));
+        let ago = OffsetDateTime::now_utc() - moment("2h").expect("a duration");
+        assert!((ago - time::Duration::hours(2)).abs() < time::Duration::minutes(1), "{ago}");
+        let error = moment("yesterday").expect_err("neither");
+        assert!(error.contains("such as 2h"), "{error}");
+    }
+}

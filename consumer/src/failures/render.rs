@@ -1,0 +1,90 @@
+//! Failures for people.
+
+use std::fmt::Write as _;
+
+use common::failures::letters::Letter;
+use serde_json::Value;
+
+/// Columns of an audit row that tell about a person. What stays says what happened, not to whom.
+const PERSONAL: [&str; 6] =
+    ["actor_id", "target_id", "effective_user_id", "ip_address", "user_agent", "metadata"];
+
+/// How much of an error a line of the table shows.
+const ERROR_SHOWN: usize = 60;
+
+/// A line for each.
+pub(super) fn table(letters: &[Letter], limit: u32) -> String {
+    if letters.is_empty() {
+        return "no failures match\n".to_owned();
+    }
+    let mut text = String::new();
+    for letter in letters {
+        let Letter { last_failed_at, forwarder, state, attempts, reference, .. } = letter;
+        let reason = letter.reason.as_deref().unwrap_or("-");
+        let action = letter.action.as_deref().unwrap_or("-");
+        let error: String = letter.error.iter().flat_map(|error| error.chars()).take(ERROR_SHOWN).collect();
+        let error = error.replace(['\n', '\r'], " ");
+        let _ = writeln!(
+            text,
+            "{last_failed_at}  {forwarder}  {state} {reason}  attempts {attempts}  {reference}  {action}  {error}"
+        );
+    }
+    if letters.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+        let _ = writeln!(text, "only the first {limit} are shown: --limit shows more, filters fewer");
+    }
+    text
+}
+
+/// Everything about the failures of one event.
+pub(super) fn details(letters: &[Letter], row: Option<&Value>) -> anyhow::Result<String> {
+    let mut text = String::new();
+    for letter in letters {
+        let _ = writeln!(text, "forwarder      {}", letter.forwarder);
+        let _ = writeln!(text, "event          {}", letter.reference);
+        let _ = writeln!(text, "state          {}", letter.state);
+        let _ = writeln!(text, "reason         {}", letter.reason.as_deref().unwrap_or("none yet"));
+        let _ = writeln!(text, "attempts       {}", letter.attempts);
+        let _ = writeln!(text, "first failed   {}", letter.first_failed_at);
+        let _ = writeln!(text, "last failed    {}", letter.last_failed_at);
+        for (name, value) in [("next attempt", &letter.next_attempt_at), ("note", &letter.note)] {
+            if let Some(value) = value {
+                let _ = writeln!(text, "{name:<14} {value}");
+            }
+        }
+        let _ = writeln!(text, "error          {}\n", letter.error.as_deref().unwrap_or("none"));
+    }
+    match row {
+        Some(row) => {
+            let _ = writeln!(text, "audit row\n{}", serde_json::to_string_pretty(row)?);
+        }
+        None => text += "the audit row does not exist (any more)\n",
+    }
+    Ok(text)
+}
+
+/// Hides what tells about a person. NULL stays NULL: that there is nothing is no secret.
+pub(super) fn mask(row: &mut Value) {
+    for column in PERSONAL {
+        if let Some(value) = row.get_mut(column).filter(|value| !value.is_null()) {
+            *value = "***".into();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn personal_fields_are_masked_and_the_others_stay() {
+        let mut row = json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "203.0.113.7",
+                             "metadata": {"email": "a@b.example"}});
+        mask(&mut row);
+        assert_eq!(
+            row,
+            json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "***", "metadata": "***"})
+        );
+    }
+}

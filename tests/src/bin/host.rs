@@ -1,0 +1,102 @@
+//! A host's own consumer, with a forwarder that misbehaves on demand: what it does to an event is the event's action.
+
+#![allow(missing_docs, clippy::unwrap_used, reason = "part of the tests")]
+
+use std::{
+    fs::File,
+    io::Write as _,
+    path::PathBuf,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use common::{
+    event::AuditEvent,
+    settings::{ForwarderSettings, Settings},
+};
+use consumer::{
+    cli,
+    forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Registry, Verdict},
+};
+use futures::future::BoxFuture;
+use serde::Deserialize;
+
+fn main() -> ExitCode {
+    let mut registry = Registry::with_built_in();
+    registry.register("moody", Moody);
+    cli::main(&registry)
+}
+
+struct Moody;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Options {
+    /// Where it writes a line for each event that it takes.
+    path: PathBuf,
+    /// While this file is there, `moody.retry` fails.
+    failing: Option<PathBuf>,
+}
+
+#[derive(Clone)]
+struct Mood {
+    path: PathBuf,
+    failing: Option<PathBuf>,
+    panics: Arc<AtomicU32>,
+}
+
+impl Kind for Moody {
+    fn configure(
+        &self,
+        settings: &ForwarderSettings,
+        _: &Settings,
+    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+        let Options { path, failing } = forwarder::options(settings)?;
+        Ok(Arc::new(Mood { path, failing, panics: Arc::default() }))
+    }
+}
+
+impl Configured for Mood {
+    fn worker(&self) -> Box<dyn Forwarder> {
+        Box::new(self.clone())
+    }
+}
+
+impl Mood {
+    async fn take(&self, event: &AuditEvent) -> Result<Verdict, ForwardError> {
+        match event.action.as_deref() {
+            // As a stack overflow or the system's memory killer would end it: no destructor runs, nothing is caught.
+            Some("moody.abort") => std::process::abort(),
+            Some("moody.panic") => panic!("panic number {}", self.panics.fetch_add(1, Ordering::Relaxed)),
+            Some("moody.hang") => tokio::time::sleep(Duration::from_secs(3_600)).await,
+            Some("moody.refuse") => return Err(ForwardError::Rejected("never".into())),
+            Some("moody.retry") if self.failing.as_ref().is_some_and(|path| path.exists()) => {
+                return Ok(Verdict::Retry("not today".into()));
+            }
+            _ => {}
+        }
+        let mut file = File::options().create(true).append(true).open(&self.path).unwrap();
+        // One write a line: workers append to the same file.
+        file.write_all(format!("{}\n", event.id).as_bytes()).unwrap();
+        Ok(Verdict::Delivered)
+    }
+}
+
+impl Forwarder for Mood {
+    fn forward<'a>(
+        &'a mut self,
+        events: &'a [AuditEvent],
+    ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
+        Box::pin(async move {
+            let mut verdicts = Vec::new();
+            for event in events {
+                verdicts.push(self.take(event).await?);
+            }
+            Ok(verdicts)
+        })
+    }
+}
