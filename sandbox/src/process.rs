@@ -15,7 +15,7 @@ use nix::{
 
 use crate::{home::Home, wait};
 
-/// How long a wrapper may take to start the binary.
+/// How long a wrapper may take to start the binary, or to end after it.
 const WRAPPER_DEADLINE: Duration = Duration::from_secs(30);
 
 /// A running binary. Dropped, it is killed.
@@ -195,6 +195,9 @@ impl Drop for Process {
         // Only while the child has not been waited for: its id may be somebody else's afterwards.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = kill(self.pid, Signal::SIGKILL);
+            // A wrapper may have to tidy up; faketime has shared memory.
+            let ended = || !matches!(self.child.try_wait(), Ok(None));
+            let _ = wait::until("the wrapper to end as well", WRAPPER_DEADLINE, ended);
             let _ = self.child.kill();
             let _ = self.child.wait();
         }

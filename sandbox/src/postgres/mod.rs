@@ -53,6 +53,10 @@ struct Private {
     server: Option<Child>,
     /// Prepared once: log file and user.
     command: Command,
+    /// Killed, and not started since.
+    killed: bool,
+    /// What tidies up after that.
+    tidier: Command,
 }
 
 impl Postgres {
@@ -136,6 +140,7 @@ impl Postgres {
         });
         if !ended {
             private.server = Some(server);
+            private.killed = false;
         }
         let started = if ended { Err(anyhow!("PostgreSQL does not start")) } else { waited };
         started.with_context(|| format!("its log says:\n{}", private.log()))
@@ -184,7 +189,11 @@ impl Private {
         let log = log_of(name);
         let mut command = home.command(&bin.join("postgres"), &log)?;
         command.arg("-D").arg(&data);
-        Ok(Self { bin, data, log: home.path().join(log), port: free_port()?, server: None, command })
+        let mut tidier = home.command(&bin.join("postgres"), &log)?;
+        tidier.arg("--single").arg("-D").arg(&data).arg("postgres");
+        let log = home.path().join(log);
+        let port = free_port()?;
+        Ok(Self { bin, data, log, port, server: None, command, killed: false, tidier })
     }
 
     /// Adds lines to the settings. Of two lines for one setting the later one wins.
@@ -219,6 +228,7 @@ impl Private {
                     let _ = kill(Pid::from_raw(child.cast_signed()), Signal::SIGKILL);
                 }
                 kill(pid, Signal::SIGKILL)?;
+                self.killed = true;
             }
         }
         server.wait()?;
@@ -231,6 +241,10 @@ impl Private {
 impl Drop for Private {
     fn drop(&mut self) {
         let _ = self.stop(Stop::Immediate);
+        if self.killed && self.data.exists() {
+            // Shared memory outlives `kill -9` and the folder. The next start removes it, here one that only starts.
+            let _ = self.tidier.status();
+        }
     }
 }
 

@@ -9,7 +9,7 @@ mod proxy;
 
 use std::{net::TcpStream, path::PathBuf, time::Duration};
 
-use sandbox::{Options, Sandbox, home::Home, nats::Nats, postgres::Stop, process::Process, wait};
+use sandbox::{Options, Sandbox, nats::Nats, postgres::Stop, process::Process, wait};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -76,8 +76,8 @@ fn announced(log: &str) -> Option<(String, String)> {
     Some((value("export SOURCE_DATABASE_URL=")?, value("export NATS_URL=")?))
 }
 
-fn start_up(home: &Home, name: &str, wrapper: &[&str]) -> anyhow::Result<(Process, String, String)> {
-    let process = Process::start_with(home, name, wrapper, "sandbox", &["up"], &[])?;
+fn start_up(outer: &Sandbox, name: &str) -> anyhow::Result<(Process, String, String)> {
+    let process = Process::start(&outer.home, name, "sandbox", &["up"], &[])?;
     wait::until("the servers to be announced", DEADLINE, || announced(&process.log()).is_some())?;
     let (postgres, nats) = announced(&process.log()).unwrap_or_default();
     anyhow::ensure!(listens(&postgres) && listens(&nats), "announced, and not there");
@@ -88,7 +88,7 @@ fn start_up(home: &Home, name: &str, wrapper: &[&str]) -> anyhow::Result<(Proces
 fn ctrl_c_and_kill_9_take_the_servers_along() -> anyhow::Result<()> {
     let outer = Sandbox::start(&Options::default())?;
     for (name, signal) in [("interrupted", nix::sys::signal::SIGINT), ("killed", nix::sys::signal::SIGKILL)] {
-        let (process, postgres, nats) = start_up(&outer.home, name, &[])?;
+        let (process, postgres, nats) = start_up(&outer, name)?;
         process.signal(signal)?;
         wait::until("both servers to be gone", DEADLINE, || !listens(&postgres) && !listens(&nats))?;
     }
