@@ -23,7 +23,7 @@ use crate::{
     breaker::Breaker,
     delivery::{Addressee, Item, Request},
     forwarder::{Configured, Verdict},
-    guard::{Guarded, Unavailable},
+    guard::{Guarded, Pulse, Unavailable},
     patience::{Held, Patience},
     settle::Policy,
     source::{Loaded, Source},
@@ -45,6 +45,8 @@ pub struct Destination {
     pub policy: Policy,
     /// Dead letters a minute.
     pub breaker: Breaker,
+    /// Whether the target answers at all.
+    pub pulse: Pulse,
 }
 
 /// One worker's hands: a session with the source and a forwarder of its own.
@@ -62,7 +64,12 @@ impl Dispatcher {
     #[must_use]
     pub fn new(destination: Arc<Destination>) -> Self {
         let limit = destination.settings.forward_timeout;
-        let forwarder = Guarded::new(destination.addressee.id.clone(), destination.configured.clone(), limit);
+        let forwarder = Guarded::new(
+            destination.addressee.id.clone(),
+            destination.configured.clone(),
+            limit,
+            destination.pulse.clone(),
+        );
         Self { destination, source: None, forwarder }
     }
 

@@ -1,6 +1,15 @@
 //! A forwarder under guard: whatever it does, every event gets a verdict and the lane goes on.
 
-use std::{any::Any, ops::Range, panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    ops::Range,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telemetry::names};
 use futures::FutureExt as _;
@@ -75,14 +84,29 @@ pub struct Guarded {
     configured: Arc<dyn Configured>,
     worker: Box<dyn Forwarder>,
     limit: Duration,
+    pulse: Pulse,
+}
+
+/// Counts the answers of one target to all its workers: one that answers is not away, whatever else hangs.
+#[derive(Debug, Clone, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    fn beat(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn beats(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Guarded {
-    /// A fresh forwarder that may take `limit` for one batch.
+    /// A fresh forwarder that may take `limit` for one batch; `pulse` is its target's.
     #[must_use]
-    pub fn new(id: ForwarderId, configured: Arc<dyn Configured>, limit: Duration) -> Self {
+    pub fn new(id: ForwarderId, configured: Arc<dyn Configured>, limit: Duration, pulse: Pulse) -> Self {
         let worker = configured.worker();
-        Self { id, configured, worker, limit }
+        Self { id, configured, worker, limit, pulse }
     }
 
     /// One verdict per event, in order. A batch that fails as a whole is halved until the offender stands alone; its
@@ -97,14 +121,24 @@ impl Guarded {
         if !events.is_empty() {
             ranges.push(0..events.len());
         }
-        // To find one hanging event takes a time-out per halving; more of them mean that the target hangs.
-        let mut timeouts_left = events.len().next_power_of_two().ilog2() + 1;
+        // To find one hanging event takes a time-out per halving. More of them without any answer in between, to this
+        // worker or another, mean that the target hangs.
+        let halvings = events.len().next_power_of_two().ilog2() + 1;
+        let mut timeouts_left = halvings;
+        let mut beats = self.pulse.beats();
         while let Some(range) = ranges.pop() {
             let answer = self.once(&events[range.clone()]).await?;
             if let Err(Failure::Timeout(after)) = &answer {
+                if self.pulse.beats() != beats {
+                    beats = self.pulse.beats();
+                    timeouts_left = halvings;
+                }
                 timeouts_left = timeouts_left.checked_sub(1).ok_or_else(|| {
                     Unavailable::new(format!("the forwarder does not answer within {after:?}"))
                 })?;
+            }
+            if !matches!(answer, Err(Failure::Timeout(_))) {
+                self.pulse.beat();
             }
             match answer {
                 Ok(some) => {
@@ -207,7 +241,7 @@ mod tests {
 
     async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {
         let id = "test".parse().expect("an id");
-        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30));
+        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
         let verdicts = guarded.forward(&events(actions)).await?;
         Ok(verdicts
             .iter()
@@ -242,6 +276,42 @@ mod tests {
     async fn a_target_that_hangs_charges_nobody() {
         let answer = forward(&["hang"; 9]).await;
         assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn several_hanging_events_are_charged_while_the_target_answers_for_others() {
+        assert_eq!(
+            forward(&["hang", "panic", "hang", "reject"]).await,
+            Ok(vec!["retry", "retry", "retry", "cancel"])
+        );
+    }
+
+    /// Two that hang, alone in their batch, look like a target that hangs, until another worker has an answer.
+    #[tokio::test(start_paused = true)]
+    async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
+        let pulse = Pulse::default();
+        let new = || {
+            Guarded::new(
+                "test".parse().expect("an id"),
+                Arc::new(Moody),
+                Duration::from_secs(30),
+                pulse.clone(),
+            )
+        };
+        let (mut hanging, mut other) = (new(), new());
+        assert!(hanging.forward(&events(&["hang", "hang"])).await.is_err());
+        let (hung, fine) = (events(&["hang", "hang"]), events(&["fine"]));
+        let later = async {
+            tokio::time::sleep(Duration::from_secs(45)).await;
+            other.forward(&fine).await
+        };
+        let (judged, _) = tokio::join!(hanging.forward(&hung), later);
+        let judged = judged.expect("the target answers");
+        assert!(
+            judged
+                .iter()
+                .all(|judged| matches!(judged.verdict, Verdict::Retry(_)) && judged.kind == "timeout")
+        );
     }
 
     #[tokio::test]

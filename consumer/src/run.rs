@@ -27,6 +27,7 @@ use crate::{
     direct,
     dispatcher::Destination,
     forwarder::{Forwarders, Registry},
+    guard::Pulse,
     lane::{Lane, Worker},
     roads::{self, Road},
     settle::Policy,
@@ -206,6 +207,7 @@ fn destinations(
                 settings: settings.consumer.clone(),
                 policy: Policy { attempts: settings.consumer.attempts, backoff },
                 breaker: Breaker::new(settings.consumer.breaker),
+                pulse: Pulse::default(),
             })
         })
         .collect())

@@ -164,11 +164,11 @@ async fn the_dispatch_changes_both_ways_and_a_road_that_is_not_drained_is_refuse
     pipeline.arrive(&fourth).await?;
     consumer.terminate(DEADLINE)?;
     let consumer = pipeline.consumer_with(&change)?;
+    wait::until("the change", DEADLINE, || consumer.log().contains("from sync to async"))?;
     let _publisher = pipeline.publisher()?;
     let (rows, fifth) = samples(5);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&fifth).await?;
-    assert!(consumer.log().contains("from sync to async"), "{}", consumer.log());
     let verdict = pipeline.verdict().await?;
     assert!(verdict.holds() && verdict.committed == 40, "{verdict}");
     Ok(())
@@ -178,7 +178,8 @@ async fn the_dispatch_changes_both_ways_and_a_road_that_is_not_drained_is_refuse
 async fn databases_that_crash_under_the_log_road_lose_and_repeat_nothing() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::with_own_postgres().await?;
     pipeline.nats_url = String::new();
-    let _consumer = pipeline.consumer()?;
+    let consumer = pipeline.consumer()?;
+    wait::until("the consumer to lead", DEADLINE, || consumer.log().contains("\"leading\""))?;
     let mut ids = Vec::new();
     for how in [Stop::Kill, Stop::Immediate] {
         let (rows, mut some) = samples(200);

@@ -152,6 +152,10 @@ impl Layers {
         for (name, value) in variables {
             let well_known =
                 WELL_KNOWN.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
+            // A URL that is there and empty is how compose files and shells say that there is none.
+            if well_known.is_some() && value.is_empty() {
+                continue;
+            }
             let key =
                 well_known.or_else(|| Some(name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".")));
             if let Some(key) = key {
@@ -346,6 +350,7 @@ mod tests {
     fn urls_come_from_well_known_variables_and_neither_they_nor_headers_from_flags() {
         let settings = layers("", &[("NATS_URL", "nats://localhost:4222")], &[]).expect("valid");
         assert_eq!(settings.broker.url.expect("set").expose(), "nats://localhost:4222");
+        assert!(layers("", &[("NATS_URL", "")], &[]).expect("valid").broker.url.is_none());
         let message = refusal("", &[], &["source.url=postgres://app:hunter2@db/prod"]);
         assert!(message.contains("process lists") && !message.contains("hunter2"), "{message}");
         let message = refusal("", &[], &["forwarder.0.headers.authorization=Bearer hunter2"]);

@@ -23,6 +23,7 @@ use consumer::{
     delivery::Addressee,
     dispatcher::Destination,
     forwarder::{Configured, ForwardError, Forwarder, Verdict},
+    guard::Pulse,
     lane::{Lane, Worker},
     settle::Policy,
 };
@@ -129,6 +130,7 @@ impl Running {
             settings: ConsumerSettings { ack_wait, ..ConsumerSettings::default() },
             policy: Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } },
             breaker: Breaker::new(50),
+            pulse: Pulse::default(),
         };
         let lane = Lane::new(Arc::new(destination), client, stream.clone());
         let health = Health::default();
