@@ -29,6 +29,8 @@ where
         console::report(&error);
         return ExitCode::from(MISUSED);
     }
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::armed();
     // One provider for the whole process; a second one in the tree would panic at the first handshake.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

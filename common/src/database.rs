@@ -14,6 +14,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone)]
 pub struct Database {
     options: PgConnectOptions,
+    patience: Duration,
 }
 
 impl Database {
@@ -50,7 +51,7 @@ impl Database {
                 ("idle_in_transaction_session_timeout", milliseconds(Duration::from_secs(60))),
             ])
         };
-        Ok(Self { options })
+        Ok(Self { options, patience: statement_timeout + statement_timeout / 10 })
     }
 
     /// The source database of the settings.
@@ -63,6 +64,20 @@ impl Database {
             sqlx::Error::Configuration(remedy.into())
         })?;
         Self::new(url, application_name, settings.statement_timeout, settings.pooler)
+    }
+
+    /// Waits for an answer of the server, but not for ever: on a connection that a network has forgotten nothing ever
+    /// comes, not even the server's own time-out. Let the connection go after an error.
+    ///
+    /// # Errors
+    /// The answer's own; or a time-out a little after the server's own would have come.
+    pub async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, sqlx::Error> {
+        tokio::time::timeout(self.patience, answer)
+            .await
+            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
     }
 
     /// Opens one connection, for a worker to hold for its life.

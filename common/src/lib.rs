@@ -12,6 +12,7 @@ pub mod broker;
 pub mod console;
 pub mod database;
 pub mod event;
+pub mod failpoint;
 pub mod failures;
 pub mod fault;
 pub mod health;

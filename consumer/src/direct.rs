@@ -65,12 +65,11 @@ pub async fn run(
         repeated: false,
     };
     let relay = Relay::new(destination.database.clone(), options, sink, progress);
-    relay
-        .run(shutdown, move |leading| {
-            tokio::spawn(sweep(destination.clone(), sweeping.clone(), leading.clone()));
-            tokio::spawn(keep_house(destination.clone(), publisher.clone(), leading));
-        })
-        .await
+    let running = relay.run(shutdown, move |leading| {
+        tokio::spawn(sweep(destination.clone(), sweeping.clone(), leading.clone()));
+        tokio::spawn(keep_house(destination.clone(), publisher.clone(), leading));
+    });
+    Box::pin(running).await
 }
 
 /// A forwarder as a relay's sink.
@@ -157,7 +156,8 @@ async fn due(
     }
     let connection = connection.as_mut().expect("connected above");
     let limit = i64::try_from(destination.settings.batch_rows).unwrap_or(i64::MAX);
-    let due = failures::due(connection, &destination.addressee.id, limit).await?;
+    let due =
+        destination.database.within(failures::due(connection, &destination.addressee.id, limit)).await?;
     Ok(due.into_iter().map(|(id, suspect)| Item { request: Request::Forward(id), suspect }).collect())
 }
 

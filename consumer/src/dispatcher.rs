@@ -10,6 +10,7 @@ use async_nats::jetstream::AckKind;
 use common::{
     database::Database,
     event::AuditEvent,
+    failpoint,
     failures::{self, Earlier, Reason},
     health::Progress,
     identifier::TableName,
@@ -47,6 +48,17 @@ pub struct Destination {
     pub breaker: Breaker,
     /// Whether the target answers at all.
     pub pulse: Pulse,
+}
+
+impl Destination {
+    /// Waits for the source database, within its limit.
+    async fn within<T>(
+        &self,
+        answer: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Unavailable> {
+        let answer = self.database.within(answer).await;
+        answer.map_err(|error| Unavailable::new(format!("the source database: {error}")))
+    }
 }
 
 /// One worker's hands: a session with the source and a forwarder of its own.
@@ -113,13 +125,15 @@ impl Dispatcher {
         }
         let mut source = match self.source.take() {
             Some(source) => source,
-            None => Source::connect(&destination.database, &destination.table).await.map_err(away)?,
+            None => destination.within(Source::connect(&destination.database, &destination.table)).await?,
         };
         let mut book = self.forward(&mut source, &events).await?;
         let plan = items.iter().map(|item| book.enter(&item.request)).collect();
         breaker.admit(&book.deaths())?;
         refuse_too_many(&destination, &mut source, &book).await?;
-        book.write(source.connection(), &addressee.id).await.map_err(away)?;
+        failpoint::reach("dispatch.forwarded");
+        destination.within(book.write(source.connection(), &addressee.id)).await?;
+        failpoint::reach("dispatch.recorded");
         self.source = Some(source);
         book.tell(&addressee.id);
         Ok(plan)
@@ -137,7 +151,7 @@ impl Dispatcher {
         let mut open: Vec<Uuid> = events.keys().copied().collect();
         while !open.is_empty() {
             let (loaded, complete) =
-                source.load(&addressee.id, &open, settings.batch_bytes).await.map_err(away)?;
+                destination.within(source.load(&addressee.id, &open, settings.batch_bytes)).await?;
             let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).collect();
             open.retain(|id| !seen.contains(id));
             self.forward_chunk(source, loaded, events, &mut book).await?;
@@ -145,7 +159,7 @@ impl Dispatcher {
                 break;
             }
         }
-        if !open.is_empty() && source.is_standby().await.map_err(away)? {
+        if !open.is_empty() && destination.within(source.is_standby()).await? {
             return Err(Unavailable::new("the source database: a standby, which may not have the rows yet"));
         }
         for id in open {
@@ -198,14 +212,16 @@ impl Dispatcher {
         earlier: Option<Earlier>,
         book: &mut Book,
     ) -> Result<(), Unavailable> {
-        let Destination { addressee, policy, .. } = &*self.destination;
-        let started = failures::start(source.connection(), &addressee.id, event.id).await.map_err(away)?;
+        let destination = self.destination.clone();
+        let Destination { addressee, policy, .. } = &*destination;
+        let started =
+            destination.within(failures::start(source.connection(), &addressee.id, event.id)).await?;
         if started > policy.attempts {
             book.bury(&event, started - 1);
             return Ok(());
         }
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
-        failures::end(source.connection(), &addressee.id, event.id).await.map_err(away)?;
+        destination.within(failures::end(source.connection(), &addressee.id, event.id)).await?;
         for judged in verdicts? {
             book.judge(&event, &judged, earlier, *policy);
         }
@@ -226,7 +242,7 @@ async fn refuse_too_many(
     }
     let Destination { addressee, settings, .. } = destination;
     let most = (settings.max_ack_pending / 4).max(1);
-    let waiting = failures::retrying(source.connection(), &addressee.id, most).await.map_err(away)?;
+    let waiting = destination.within(failures::retrying(source.connection(), &addressee.id, most)).await?;
     if waiting + more > most {
         return Err(Unavailable::new(format!(
             "the target: {} events wait for another attempt, more than a quarter of consumer.max_ack_pending",
@@ -234,9 +250,4 @@ async fn refuse_too_many(
         )));
     }
     Ok(())
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn away(error: sqlx::Error) -> Unavailable {
-    Unavailable::new(format!("the source database: {error}"))
 }

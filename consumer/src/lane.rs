@@ -16,6 +16,7 @@ use async_nats::{
 };
 use common::{
     broker::{self, microseconds},
+    failpoint,
     health::Progress,
     identifier::ForwarderId,
     outbox::rounds::StreamPosition,
@@ -170,6 +171,7 @@ impl Worker {
     /// Takes one batch from delivery to settlement, holding on to it while a server is away.
     async fn work(&mut self, messages: Vec<Message>, shutdown: &CancellationToken) {
         self.progress.busy();
+        failpoint::reach("lane.pulled");
         let addressee = &self.lane.destination.addressee;
         let deliveries: Vec<Delivery> =
             messages.into_iter().map(|message| Delivery::new(message, addressee)).collect();
@@ -189,6 +191,7 @@ impl Worker {
             if let Err(error) = delivery.message.ack_with(kind).await {
                 tracing::debug!(%error, "an acknowledgement could not be sent");
             }
+            failpoint::reach("lane.acknowledged");
         }
     }
 

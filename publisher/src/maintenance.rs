@@ -1,8 +1,13 @@
 //! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, and notice when somebody else
 //! has removed messages from it.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
-use async_nats::jetstream::{Context as JetStream, stream::Stream};
+use async_nats::{
+    Client,
+    jetstream::{Context as JetStream, stream::Stream},
+};
 use common::{
     broker::{self, Floor, microseconds},
     database::Database,
@@ -13,6 +18,7 @@ use common::{
     settings::PublisherSettings,
     telemetry::names,
 };
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use metrics::{counter, gauge};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -28,6 +34,8 @@ const NEARLY_FULL: f64 = 0.8;
 pub struct Maintenance {
     /// The source.
     pub database: Database,
+    /// The connection to the broker.
+    pub client: Client,
     /// The broker.
     pub context: JetStream,
     /// The stream of references, by its name: another creation of it may take its place.
@@ -35,6 +43,17 @@ pub struct Maintenance {
     /// Intervals and retentions.
     pub settings: PublisherSettings,
 }
+
+/// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
+/// delivered and unsettled message by it, and never deliver them again (nats-server, pull request 3892).
+const PURGES: (i64, i64, i64) = (2, 9, 15);
+
+/// How many messages a round deletes one by one, and how many requests are under way.
+const DELETE_MAX: usize = 100_000;
+const DELETE_WINDOW: usize = 256;
+
+/// How long a round may take: pruning a long log takes its time, a forgotten connection takes for ever.
+const ROUND_MAX: Duration = Duration::from_secs(600);
 
 impl Maintenance {
     /// Works at its interval until the leadership ends. A round that fails is logged and comes again.
@@ -49,7 +68,8 @@ impl Maintenance {
             }
             let round = async {
                 let mut connection = self.database.connect().await?;
-                self.round(&mut connection, &mut created).await
+                let round = self.round(&mut connection, &mut created);
+                tokio::time::timeout(ROUND_MAX, round).await.context("it took too long")?
             };
             tokio::select! {
                 () = leading.cancelled() => return,
@@ -111,11 +131,29 @@ impl Maintenance {
         };
         if keep_from > info.state.first_sequence && info.state.messages > 0 {
             rounds::keep_from(connection, StreamPosition { sequence: keep_from, ..floor }).await?;
-            let purged = self.stream.purge().sequence(keep_from).await.context("purge the stream")?.purged;
-            counter!(names::STREAM_TRIMMED).increment(purged);
-            tracing::info!(messages = purged, "trimmed the stream behind every forwarder");
+            let trimmed = if self.client.is_server_compatible(PURGES.0, PURGES.1, PURGES.2) {
+                self.stream.purge().sequence(keep_from).await.context("purge the stream")?.purged
+            } else {
+                self.delete(info.state.first_sequence..keep_from).await?
+            };
+            counter!(names::STREAM_TRIMMED).increment(trimmed);
+            tracing::info!(messages = trimmed, "trimmed the stream behind every forwarder");
         }
         Ok(())
+    }
+}
+
+impl Maintenance {
+    /// Removes messages one by one, because a purge would make an old server forget what its consumers have in hand.
+    async fn delete(&self, sequences: std::ops::Range<u64>) -> anyhow::Result<u64> {
+        let mut deleted = stream::iter(sequences.take(DELETE_MAX))
+            .map(|sequence| self.stream.delete_message(sequence))
+            .buffered(DELETE_WINDOW);
+        let mut count = 0;
+        while deleted.try_next().await.context("delete messages of the stream")?.is_some() {
+            count += 1;
+        }
+        Ok(count)
     }
 }
 

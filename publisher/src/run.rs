@@ -51,7 +51,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         progress_rows: PROGRESS_ROWS,
     };
     let sink = JetStreamSink::new(
-        client,
+        client.clone(),
         stream.clone(),
         settings.broker,
         identity,
@@ -59,7 +59,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         progress.clone(),
     );
     let relay = Relay::new(database.clone(), options, sink, progress);
-    let upkeep = Maintenance { database, context, stream, settings: settings.publisher };
+    let upkeep = Maintenance { database, client, context, stream, settings: settings.publisher };
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));
     });

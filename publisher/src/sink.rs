@@ -15,6 +15,7 @@ use async_nats::{
 use common::{
     backoff::Probe,
     broker::{self, SourceIdentity, microseconds},
+    failpoint,
     health::Progress,
     outbox::{
         entries::Entry,
@@ -103,7 +104,10 @@ impl JetStreamSink {
             return Outcome::Unnamed;
         };
         let acknowledged = match self.context.send_publish(self.broker.subject.clone(), message).await {
-            Ok(acknowledgement) => acknowledgement.await,
+            Ok(acknowledgement) => {
+                failpoint::reach("publish.message_sent");
+                acknowledgement.await
+            }
             Err(error) => Err(error),
         };
         self.judge(acknowledged)

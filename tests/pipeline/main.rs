@@ -4,6 +4,7 @@
 
 mod dispatch;
 mod failures;
+mod faults;
 mod guarantees;
 mod letters;
 mod operations;

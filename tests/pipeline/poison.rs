@@ -15,8 +15,9 @@ async fn moody(more: &str) -> anyhow::Result<Pipeline> {
     let path = pipeline.path("moody");
     pipeline.configure(&format!(
         "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
-         [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {path:?}\nfailing = {:?}",
-        pipeline.path("failing")
+         [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = \"{}\"\nfailing = \"{}\"",
+        path.display(),
+        pipeline.path("failing").display()
     ))?;
     Ok(pipeline)
 }

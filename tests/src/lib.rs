@@ -1,5 +1,7 @@
 //! A pipeline for one test: fresh databases, a stream of its own, and the real binaries.
 
+pub mod faults;
+
 use std::{
     io::Write as _,
     path::PathBuf,

@@ -17,7 +17,7 @@ use super::{
     rounds::{self, Mark, Opened, Position, Round},
     system_identifier,
 };
-use crate::{backoff::Probe, database::Database, health::Progress, telemetry::names};
+use crate::{backoff::Probe, database::Database, failpoint, health::Progress, telemetry::names};
 
 /// After this long without rows the position is closed, so that a restart repeats nothing.
 const CLOSE_AFTER: Duration = Duration::from_millis(100);
@@ -184,7 +184,7 @@ impl<S: Sink> Relay<S> {
         let mut connection = self.database.connect().await?;
         let mut standing_by = false;
         let until = loop {
-            if let Some(until) = lease.acquire(&mut connection).await? {
+            if let Some(until) = self.database.within(lease.acquire(&mut connection)).await? {
                 break until;
             }
             if !std::mem::replace(&mut standing_by, true) {
@@ -237,9 +237,10 @@ impl<S: Sink> Relay<S> {
         shutdown: &CancellationToken,
         leading: impl FnOnce() + Send,
     ) -> Result<(), RelayError> {
-        let identifier = system_identifier(connection).await?;
+        let database = self.database.clone();
+        let identifier = database.within(system_identifier(connection)).await?;
         // From the database, never from memory: ids that were not flushed before a crash are handed out again.
-        let mut head = rounds::head(connection, &self.options.reader, identifier).await?;
+        let mut head = database.within(rounds::head(connection, &self.options.reader, identifier)).await?;
         if head.system_identifier != identifier {
             return Err(RelayError::ForeignCluster {
                 reader: head.reader,
@@ -264,7 +265,7 @@ impl<S: Sink> Relay<S> {
                     Read::Finished(last) => head = last,
                     Read::Interrupted => return Ok(()),
                     Read::Fenced => {
-                        head = fenced(connection, &head.reader, identifier).await?;
+                        head = database.within(fenced(connection, &head.reader, identifier)).await?;
                         (mark, finished) = (head.mark, head.is_closed());
                         continue;
                     }
@@ -279,10 +280,10 @@ impl<S: Sink> Relay<S> {
                     return Ok(());
                 }
                 let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, mark, ..head.clone() };
-                rounds::append(connection, &head, &closing).await?
+                database.within(rounds::append(connection, &head, &closing)).await?
             } else {
                 let refresh = read_at.elapsed() >= REFRESH_AFTER;
-                rounds::open(connection, &head, mark, refresh).await?
+                database.within(rounds::open(connection, &head, mark, refresh)).await?
             };
             self.recovered();
             match next {
@@ -294,7 +295,7 @@ impl<S: Sink> Relay<S> {
                     }
                 }
                 Opened::Fenced => {
-                    head = fenced(connection, &head.reader, identifier).await?;
+                    head = database.within(fenced(connection, &head.reader, identifier)).await?;
                     (mark, finished) = (head.mark, head.is_closed());
                 }
                 Opened::Nothing => {
@@ -317,17 +318,20 @@ impl<S: Sink> Relay<S> {
         shutdown: &CancellationToken,
     ) -> Result<Read, RelayError> {
         self.progress.busy();
+        failpoint::reach("relay.round_stored");
+        let database = self.database.clone();
         let mut stored = round.clone();
         let mut pages = Pages::new(round.clone(), self.options.page_rows);
-        let mut page = pages.next(connection).await?;
+        let mut page = database.within(pages.next(connection)).await?;
         let mut unsaved = 0;
         while let Some(last) = page.last().map(|entry| entry.position) {
             let delivery = within_grace(self.sink.deliver(&page, round.generation), shutdown);
-            let (delivered, next) = tokio::join!(delivery, pages.next(connection));
+            let (delivered, next) = tokio::join!(delivery, database.within(pages.next(connection)));
             let Some(position) = delivered.transpose()? else {
                 tracing::warn!("the page in flight was given up at shutdown; it will be sent again");
                 return Ok(Read::Interrupted);
             };
+            failpoint::reach("relay.page_acknowledged");
             *mark = later(*mark, position);
             counter!(names::RELAY_ENTRIES, "reader" => round.reader.clone()).increment(page.len() as u64);
             unsaved += page.len();
@@ -335,7 +339,7 @@ impl<S: Sink> Relay<S> {
             self.progress.advanced();
             let interrupted = shutdown.is_cancelled() && !page.is_empty();
             if interrupted || unsaved >= self.options.progress_rows {
-                match save(connection, &stored, last, *mark).await? {
+                match database.within(save(connection, &stored, last, *mark)).await? {
                     Opened::Round(saved) => stored = saved,
                     _ => return Ok(Read::Fenced),
                 }

@@ -61,7 +61,7 @@ pub async fn thin(connection: &mut PgConnection, reader: &str, age: Duration) ->
 pub async fn watch_capture(database: Database, progress: Progress, every: Duration) {
     loop {
         let looked = async { capture::state(&mut database.connect().await?).await };
-        match looked.await {
+        match database.within(looked).await {
             Ok(state) => report(&state, &progress),
             // The relay says so too, and louder.
             Err(error) => tracing::debug!(%error, "could not look at the capture trigger"),

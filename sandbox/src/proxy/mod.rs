@@ -49,6 +49,7 @@ impl Proxy {
         let shared = Arc::new(Shared {
             flow: watch::Sender::new(Flow::Open),
             cuts: watch::Sender::new(0),
+            abandoned: watch::Sender::new(0),
             route: Mutex::new(Route { server, budget: None }),
         });
         let acceptor = tokio::spawn(accept(listener, shared.clone()));
@@ -74,6 +75,12 @@ impl Proxy {
     /// lost. New ones are accepted.
     pub fn cut(&self) {
         self.shared.cut();
+    }
+
+    /// Leaves every connection as it is and passes nothing on over it ever again, as when a network forgets it: neither side
+    /// learns anything. New ones work.
+    pub fn abandon(&self) {
+        self.shared.abandoned.send_modify(|times| *times += 1);
     }
 
     /// Cuts once `bytes` more have been passed on, both directions and all connections counted together: in the
@@ -103,6 +110,8 @@ struct Shared {
     flow: watch::Sender<Flow>,
     /// How many times connections were cut. Each one ends when it sees the number change.
     cuts: watch::Sender<u64>,
+    /// How many times connections were abandoned.
+    abandoned: watch::Sender<u64>,
     route: Mutex<Route>,
 }
 
@@ -164,9 +173,15 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 /// One connection until its end.
 async fn serve(mut client: TcpStream, shared: Arc<Shared>, mut cuts: watch::Receiver<u64>) {
     let mut server = None;
+    let mut abandoned = shared.abandoned.subscribe();
     let ended = tokio::select! {
         biased;
         _ = cuts.changed() => false,
+        _ = abandoned.changed() => {
+            // Both sockets stay open, and nobody reads them.
+            let _ = cuts.changed().await;
+            false
+        }
         result = relay::relay(&mut client, &mut server, &shared) => result.is_ok(),
     };
     if !ended {

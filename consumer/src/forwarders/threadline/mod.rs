@@ -104,7 +104,13 @@ impl Forwarder for Worker {
         &'a mut self,
         events: &'a [AuditEvent],
     ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
-        self.project(events).boxed()
+        async {
+            // One limit for all of it: a connection that a network has forgotten says nothing about the events.
+            let database = self.timeline.database.clone();
+            let projected = database.within(async { Ok(self.project(events).await) }).await;
+            projected.unwrap_or_else(|error| Err(unavailable(&error)))
+        }
+        .boxed()
     }
 }
 

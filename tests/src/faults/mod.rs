@@ -1,0 +1,72 @@
+//! The fault suite: real processes on real servers under a steady load, broken on purpose, again and again.
+//!
+//! A [`Scenario`] is one kind of fault. [`run`] injects it so many times, waits after each until what is committed
+//! arrives again, and ends with the checker: source against timeline, as multisets. `make test` runs each a few times,
+//! `make faults` often enough to write `docs/fault-report.md`.
+
+mod arena;
+mod network;
+mod pressure;
+mod processes;
+pub mod report;
+mod servers;
+mod writer;
+
+use futures::future::LocalBoxFuture;
+
+pub use arena::Arena;
+use arena::Ground;
+use report::Row;
+
+/// One kind of fault.
+pub struct Scenario {
+    /// Its name, for the report and the command line.
+    pub name: &'static str,
+    /// What is done, for the report.
+    pub what: &'static str,
+    /// The servers it needs.
+    ground: Ground,
+    /// Settings beyond the suite's own, as its processes find them in their environment.
+    environment: &'static [(&'static str, &'static str)],
+    /// How often `make faults` injects it.
+    pub faults: usize,
+    /// How often `make test` does.
+    pub brief: usize,
+    /// Injects it once and heals it; the second argument counts from 0.
+    inject: for<'a> fn(&'a mut Arena, usize) -> LocalBoxFuture<'a, anyhow::Result<()>>,
+}
+
+/// All of them, in the order of the report.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [processes::scenarios(), servers::scenarios(), network::scenarios(), pressure::scenarios()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
+
+/// Runs a scenario; `long` where it may take minutes.
+///
+/// # Errors
+/// When something does not recover, or a server of ours does not start.
+pub async fn run(scenario: &Scenario, faults: usize, long: bool) -> anyhow::Result<Row> {
+    let mut arena = Arena::start(scenario.ground, scenario.environment, long).await?;
+    let mut recoveries = Vec::new();
+    for turn in 0..faults {
+        (scenario.inject)(&mut arena, turn).await?;
+        recoveries.push(arena.recover().await?);
+    }
+    let (verdict, charged) = arena.finish().await?;
+    Ok(Row {
+        scenario: scenario.name,
+        what: scenario.what,
+        events: verdict.committed,
+        faults,
+        kills: arena.kills,
+        lost: verdict.missing,
+        twice: verdict.twice,
+        foreign: verdict.foreign,
+        charged,
+        recoveries,
+    })
+}
