@@ -1,6 +1,14 @@
 //! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, and notice when somebody else
 //! has removed messages from it.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use anyhow::Context as _;
 use async_nats::jetstream::{Context as JetStream, stream::Stream};
 use common::{
@@ -34,6 +42,8 @@ pub struct Maintenance {
     pub stream: Stream,
     /// Intervals and retentions.
     pub settings: PublisherSettings,
+    /// Where the sink looks up how far the stream has been trimmed.
+    pub kept_from: Arc<AtomicU64>,
 }
 
 impl Maintenance {
@@ -72,12 +82,27 @@ impl Maintenance {
         connection: &mut PgConnection,
         created: &mut Option<OffsetDateTime>,
     ) -> anyhow::Result<StreamSeen> {
+        // Asked first: what is acknowledged meanwhile must not look like a loss.
+        let acknowledged = match *created {
+            Some(created) => {
+                rounds::acknowledged_before(connection, READER, microseconds(created), Duration::ZERO).await?
+            }
+            None => None,
+        };
         let info = match self.context.get_stream(&self.stream.cached_info().config.name).await {
             Ok(stream) => stream.cached_info().clone(),
             Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamSeen::Other),
             Err(error) => return Err(error.into()),
         };
         if *created.get_or_insert(info.created) != info.created {
+            return Ok(StreamSeen::Other);
+        }
+        if acknowledged > Some(info.state.last_sequence) {
+            tracing::error!(
+                last_sequence = info.state.last_sequence,
+                ?acknowledged,
+                "the stream lost its end"
+            );
             return Ok(StreamSeen::Other);
         }
         if info.state.first_sequence > rounds::kept_from(connection, microseconds(info.created)).await? {
@@ -111,6 +136,7 @@ impl Maintenance {
         };
         if keep_from > info.state.first_sequence && info.state.messages > 0 {
             rounds::keep_from(connection, StreamPosition { sequence: keep_from, ..floor }).await?;
+            self.kept_from.store(keep_from, Ordering::SeqCst);
             let purged = self.stream.purge().sequence(keep_from).await.context("purge the stream")?.purged;
             counter!(names::STREAM_TRIMMED).increment(purged);
             tracing::info!(messages = purged, "trimmed the stream behind every forwarder");
