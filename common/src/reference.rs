@@ -54,8 +54,8 @@ pub enum MessageId {
     First(Uuid),
     /// Sent again after a rewind or a rebase: `<uuid>:<generation>`.
     Again(Uuid, i32),
-    /// An addressed entry: `<uuid>:<xid>-<seq>`.
-    Addressed(Uuid, u64, i64),
+    /// An addressed entry: `<uuid>:<xid>-<seq>`, and `:<generation>` when it is sent again.
+    Addressed(Uuid, u64, i64, i32),
 }
 
 impl fmt::Display for MessageId {
@@ -63,7 +63,8 @@ impl fmt::Display for MessageId {
         match self {
             Self::First(id) => write!(f, "{id}"),
             Self::Again(id, generation) => write!(f, "{id}:{generation}"),
-            Self::Addressed(id, xid, seq) => write!(f, "{id}:{xid}-{seq}"),
+            Self::Addressed(id, xid, seq, 0) => write!(f, "{id}:{xid}-{seq}"),
+            Self::Addressed(id, xid, seq, generation) => write!(f, "{id}:{xid}-{seq}:{generation}"),
         }
     }
 }
@@ -108,8 +109,12 @@ mod tests {
         assert_eq!(MessageId::First(ID).to_string(), "d0e158f8-97ac-4a0c-af51-c1c235e11a66");
         assert_eq!(MessageId::Again(ID, 2).to_string(), "d0e158f8-97ac-4a0c-af51-c1c235e11a66:2");
         assert_eq!(
-            MessageId::Addressed(ID, 771, 9).to_string(),
+            MessageId::Addressed(ID, 771, 9, 0).to_string(),
             "d0e158f8-97ac-4a0c-af51-c1c235e11a66:771-9"
+        );
+        assert_eq!(
+            MessageId::Addressed(ID, 771, 9, 2).to_string(),
+            "d0e158f8-97ac-4a0c-af51-c1c235e11a66:771-9:2"
         );
     }
 }

@@ -1,7 +1,13 @@
 //! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, and notice when somebody else
 //! has removed messages from it.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use async_nats::{
@@ -42,6 +48,8 @@ pub struct Maintenance {
     pub stream: Stream,
     /// Intervals and retentions.
     pub settings: PublisherSettings,
+    /// Where the sink looks up how far the stream has been trimmed.
+    pub kept_from: Arc<AtomicU64>,
 }
 
 /// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
@@ -92,12 +100,27 @@ impl Maintenance {
         connection: &mut PgConnection,
         created: &mut Option<OffsetDateTime>,
     ) -> anyhow::Result<StreamSeen> {
+        // Asked first: what is acknowledged meanwhile must not look like a loss.
+        let acknowledged = match *created {
+            Some(created) => {
+                rounds::acknowledged_before(connection, READER, microseconds(created), Duration::ZERO).await?
+            }
+            None => None,
+        };
         let info = match self.context.get_stream(&self.stream.cached_info().config.name).await {
             Ok(stream) => stream.cached_info().clone(),
             Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamSeen::Other),
             Err(error) => return Err(error.into()),
         };
         if *created.get_or_insert(info.created) != info.created {
+            return Ok(StreamSeen::Other);
+        }
+        if acknowledged > Some(info.state.last_sequence) {
+            tracing::error!(
+                last_sequence = info.state.last_sequence,
+                ?acknowledged,
+                "the stream lost its end"
+            );
             return Ok(StreamSeen::Other);
         }
         if info.state.first_sequence > rounds::kept_from(connection, microseconds(info.created)).await? {
@@ -131,6 +154,7 @@ impl Maintenance {
         };
         if keep_from > info.state.first_sequence && info.state.messages > 0 {
             rounds::keep_from(connection, StreamPosition { sequence: keep_from, ..floor }).await?;
+            self.kept_from.store(keep_from, Ordering::SeqCst);
             let trimmed = if self.client.is_server_compatible(PURGES.0, PURGES.1, PURGES.2) {
                 self.stream.purge().sequence(keep_from).await.context("purge the stream")?.purged
             } else {

@@ -1,5 +1,7 @@
 //! The service.
 
+use std::sync::{Arc, atomic::AtomicU64};
+
 use anyhow::Context as _;
 use async_nats::jetstream;
 use common::{
@@ -50,6 +52,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         lease: settings.publisher.lease,
         progress_rows: PROGRESS_ROWS,
     };
+    let kept_from = Arc::<AtomicU64>::default();
     let sink = JetStreamSink::new(
         client.clone(),
         stream.clone(),
@@ -57,9 +60,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         identity,
         &settings.publisher,
         progress.clone(),
+        kept_from.clone(),
     );
     let relay = Relay::new(database.clone(), options, sink, progress);
-    let upkeep = Maintenance { database, client, context, stream, settings: settings.publisher };
+    let upkeep = Maintenance { database, client, context, stream, settings: settings.publisher, kept_from };
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));
     });

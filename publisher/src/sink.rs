@@ -1,6 +1,12 @@
 //! JetStream as a relay's sink: pipelined publishes, every acknowledgement checked.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use async_nats::{
     Client, connection,
@@ -49,6 +55,8 @@ pub struct JetStreamSink {
     highest: u64,
     /// A later one was not above it: the stream has lost its end.
     lost: bool,
+    /// What the pipeline itself has trimmed the stream to; maintenance says so.
+    kept_from: Arc<AtomicU64>,
 }
 
 /// What one publish came to. A time-out is not a failure: the broker may have stored it.
@@ -72,6 +80,7 @@ impl JetStreamSink {
         source: SourceIdentity,
         publisher: &PublisherSettings,
         progress: Progress,
+        kept_from: Arc<AtomicU64>,
     ) -> Self {
         let context = ContextBuilder::new()
             .timeout(publisher.ack_timeout)
@@ -89,6 +98,7 @@ impl JetStreamSink {
             progress,
             highest: 0,
             lost: false,
+            kept_from,
         }
     }
 
@@ -132,7 +142,9 @@ impl JetStreamSink {
             }
         };
         let message_id = match (&forwarder, generation) {
-            (Target::Only(_), _) => MessageId::Addressed(id, entry.position.xid, entry.position.seq),
+            (Target::Only(_), generation) => {
+                MessageId::Addressed(id, entry.position.xid, entry.position.seq, generation)
+            }
             (Target::Every, 0) => MessageId::First(id),
             (Target::Every, generation) => MessageId::Again(id, generation),
         };
@@ -165,7 +177,7 @@ impl JetStreamSink {
         }
     }
 
-    /// The lowest sequence that counts as stored: the window remembers ids of messages that are gone.
+    /// The first sequence of the stream: the window remembers ids of messages that are gone.
     async fn first_sequence(&self) -> Option<u64> {
         match self.stream.get_info().await {
             Ok(info) => Some(info.state.first_sequence),
@@ -239,6 +251,7 @@ impl Sink for JetStreamSink {
         };
         self.created = microseconds(self.stream.cached_info().created);
         let kept_from = rounds::kept_from(connection, self.created).await?;
+        self.kept_from.store(kept_from, Ordering::SeqCst);
         let lost = std::mem::take(&mut self.lost)
             || self.stream.cached_info().state.first_sequence > kept_from
             || match head.mark {
@@ -249,14 +262,13 @@ impl Sink for JetStreamSink {
         if !lost {
             return Ok(Standing::Intact);
         }
-        // What the stream still holds is as good as trimmed: all of it is published again.
-        let first = self.stream.cached_info().state.first_sequence;
-        rounds::keep_from(connection, StreamPosition { created: self.created, sequence: first }).await?;
         while let Err(error) = broker::reset_durables_ahead(&self.stream).await {
             self.progress.waiting(format!("broker: {error}"));
             tokio::time::sleep(probe.next_delay()).await;
         }
-        Ok(Standing::Lost)
+        // What the stream still holds is as good as trimmed: all of it is published again.
+        let first = self.stream.cached_info().state.first_sequence;
+        Ok(Standing::Lost { kept: StreamPosition { created: self.created, sequence: first } })
     }
 
     async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<Mark>, SinkError> {
@@ -269,13 +281,16 @@ impl Sink for JetStreamSink {
             let outcomes = self.publish(&open, generation).await;
             let repeated = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate(_))).count();
             let first = if repeated > 0 { self.first_sequence().await } else { None };
+            // Gone, but by our own trimming: every forwarder had settled it.
+            let kept_from = self.kept_from.load(Ordering::SeqCst);
+            let holds = |sequence| first.is_some_and(|first| sequence >= first) || sequence < kept_from;
             let mut unknown = Vec::new();
             for (entry, outcome) in open.into_iter().zip(outcomes) {
                 match outcome {
                     Outcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
                     Outcome::Stored(sequence) => highest = highest.max((sequence, entry.audit_event_id)),
                     Outcome::Unnamed => {}
-                    Outcome::Duplicate(sequence) if first.is_some_and(|first| sequence >= first) => {
+                    Outcome::Duplicate(sequence) if holds(sequence) => {
                         highest = highest.max((sequence, entry.audit_event_id));
                     }
                     Outcome::Duplicate(_) | Outcome::Unknown => unknown.push(entry),

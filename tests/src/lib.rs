@@ -128,6 +128,14 @@ impl Pipeline {
         self.start("publisher", &[])
     }
 
+    /// Starts `publisher run` with more arguments.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn publisher_with(&self, arguments: &[&str]) -> anyhow::Result<Process> {
+        self.start("publisher", arguments)
+    }
+
     /// Starts `consumer run`.
     ///
     /// # Errors
@@ -168,10 +176,18 @@ impl Pipeline {
     }
 
     fn start(&self, binary: &str, more: &[&str]) -> anyhow::Result<Process> {
+        self.start_behind(&[], binary, more)
+    }
+
+    /// Starts `run` of a binary behind a wrapper, for example one that shifts its clock.
+    ///
+    /// # Errors
+    /// When it has not been built, or the wrapper is not installed.
+    pub fn start_behind(&self, wrapper: &[&str], binary: &str, more: &[&str]) -> anyhow::Result<Process> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{binary}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let arguments: Vec<&str> = ["run"].iter().chain(more).copied().collect();
-        Process::start(&sandbox().home, &name, binary, &arguments, &self.environment())
+        Process::start_with(&sandbox().home, &name, wrapper, binary, &arguments, &self.environment())
     }
 
     /// Runs a command of a binary to its end; answers whether it succeeded, and everything it printed.
@@ -289,6 +305,15 @@ impl Pipeline {
     pub async fn verdict(&self) -> anyhow::Result<Verdict> {
         let schema = StorageSchema::default();
         Verdict::compute(&self.source.url, &audit_events(), &self.timeline.url, &schema).await
+    }
+
+    /// How often the publisher has begun again from the start of the log; `None` before it has begun at all.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn generation(&self) -> anyhow::Result<Option<i32>> {
+        let generation = "select max(generation) from outbox.rounds where reader = 'jetstream'";
+        Ok(sqlx::query_scalar(generation).fetch_one(&mut self.source.connect().await?).await?)
     }
 
     /// Rows of `outbox.failures`, as JSON.

@@ -124,7 +124,8 @@ pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
 }
 
 /// Makes durables anew that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
-/// skip whatever is published up to where they stand. They go on behind what they had settled.
+/// skip whatever is published up to where they stand. They go on behind what they had settled. Somebody else's consumers
+/// are left alone.
 ///
 /// # Errors
 /// When the broker is away.
@@ -137,7 +138,8 @@ pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
         .state
         .last_sequence;
     let consumers: Vec<Info> = stream.consumers().try_collect().await.map_err(|failed| error(&failed))?;
-    for info in consumers.into_iter().filter(|info| info.delivered.stream_sequence > last) {
+    let ahead = |info: &Info| info.name.starts_with(PREFIX) && info.delivered.stream_sequence > last;
+    for info in consumers.into_iter().filter(ahead) {
         let start_sequence = info.ack_floor.stream_sequence.min(last) + 1;
         tracing::warn!(
             durable = info.name,

@@ -14,7 +14,7 @@ use super::{
     lease::Lease,
     pages::Pages,
     rewind::rewind,
-    rounds::{self, Mark, Opened, Position, Round},
+    rounds::{self, Mark, Opened, Position, Round, StreamPosition},
     system_identifier,
 };
 use crate::{backoff::Probe, database::Database, failpoint, health::Progress, telemetry::names};
@@ -58,8 +58,12 @@ pub trait Sink: Send {
 pub enum Standing {
     /// Everything that was acknowledged is there.
     Intact,
-    /// Acknowledged data is gone: what the log still holds is handed over again, under a new generation.
-    Lost,
+    /// Acknowledged data is gone: what the log still holds is handed over again, under a new generation. What the
+    /// stream holds before `kept` is missed no longer once that is certain to happen.
+    Lost {
+        /// The first sequence that the stream still has.
+        kept: StreamPosition,
+    },
 }
 
 /// What waiting inside a sink cannot mend.
@@ -248,8 +252,8 @@ impl<S: Sink> Relay<S> {
                 actual: identifier,
             });
         }
-        if self.sink.begin(connection, &head).await? == Standing::Lost {
-            let Opened::Round(beginning) = rewind(connection, &head).await? else {
+        if let Standing::Lost { kept } = self.sink.begin(connection, &head).await? {
+            let Opened::Round(beginning) = rewind(connection, &head, kept).await? else {
                 // Another relay is at it; what it stored is read on the next turn.
                 return Err(SinkError::Lost.into());
             };

@@ -3,7 +3,7 @@
 use sqlx::{Connection as _, PgConnection};
 
 use super::{
-    rounds::{self, Opened, Round},
+    rounds::{self, Opened, Round, StreamPosition},
     snapshot::Snapshot,
     system_identifier,
 };
@@ -13,16 +13,22 @@ use crate::acts::{self, Act};
 /// everything through. What has been pruned had been settled by every forwarder; the rest is delivered again, without
 /// effect where it had arrived.
 ///
-/// The older rows go: a mark is a promise about a stream, and these are no longer true.
+/// The older rows go: a mark is a promise about a stream, and these are no longer true. That the stream begins at `kept`
+/// is noted in the same transaction: noted before, a rewind that fails would never be made up for.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn rewind(connection: &mut PgConnection, head: &Round) -> Result<Opened, sqlx::Error> {
+pub async fn rewind(
+    connection: &mut PgConnection,
+    head: &Round,
+    kept: StreamPosition,
+) -> Result<Opened, sqlx::Error> {
     let next = beginning(head, head.system_identifier);
     let mut transaction = connection.begin().await?;
     let opened = rounds::append(&mut transaction, head, &next).await?;
     if let Opened::Round(_) = opened {
         forget_before(&mut transaction, &next).await?;
+        rounds::keep_from(&mut transaction, kept).await?;
         transaction.commit().await?;
         tracing::error!(
             reader = %head.reader,

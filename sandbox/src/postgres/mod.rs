@@ -1,5 +1,6 @@
 //! A private PostgreSQL cluster, a standby of it, or a given server.
 
+mod restore;
 mod standby;
 
 use std::{
