@@ -1,5 +1,5 @@
-//! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, and notice when somebody else
-//! has removed messages from it.
+//! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, store how far everything is
+//! settled, and notice when somebody else has removed messages from the stream.
 
 use anyhow::Context as _;
 use async_nats::jetstream::{Context as JetStream, stream::Stream};
@@ -7,10 +7,11 @@ use common::{
     broker::{self, Floor, microseconds},
     database::Database,
     outbox::{
+        retention::{self, Watch},
         rounds::{self, StreamPosition},
         upkeep,
     },
-    settings::PublisherSettings,
+    settings::{PublisherSettings, SourceSettings},
     telemetry::names,
 };
 use metrics::{counter, gauge};
@@ -34,12 +35,15 @@ pub struct Maintenance {
     pub stream: Stream,
     /// Intervals and retentions.
     pub settings: PublisherSettings,
+    /// The application's own retention.
+    pub source: SourceSettings,
 }
 
 impl Maintenance {
     /// Works at its interval until the leadership ends. A round that fails is logged and comes again.
     pub async fn run(self, leading: CancellationToken) {
         let mut created = None;
+        let watch = Watch::new(&self.source);
         let mut interval = tokio::time::interval(self.settings.maintenance);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -49,6 +53,8 @@ impl Maintenance {
             }
             let round = async {
                 let mut connection = self.database.connect().await?;
+                // Before anything needs the broker: while that is away the backlog grows.
+                watch.look(&mut connection).await;
                 self.round(&mut connection, &mut created).await
             };
             tokio::select! {
@@ -84,7 +90,11 @@ impl Maintenance {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
             return Ok(StreamSeen::Other);
         }
+        let generation = retention::generation(connection, READER).await?;
         let floor = lowest(&broker::floors(&self.stream).await?, info.created);
+        if let Some(floor) = floor {
+            retention::settle(connection, READER, generation, floor).await?;
+        }
         upkeep::prune(connection, floor, self.settings.retention).await?;
         upkeep::thin(connection, READER, self.settings.retention.max(self.settings.replay_window)).await?;
         self.trim(connection, floor).await?;

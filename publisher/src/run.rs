@@ -59,7 +59,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         progress.clone(),
     );
     let relay = Relay::new(database.clone(), options, sink, progress);
-    let upkeep = Maintenance { database, context, stream, settings: settings.publisher };
+    let upkeep =
+        Maintenance { database, context, stream, settings: settings.publisher, source: settings.source };
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));
     });

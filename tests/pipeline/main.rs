@@ -10,3 +10,4 @@ mod operations;
 mod outages;
 mod poison;
 mod projection;
+mod retention;

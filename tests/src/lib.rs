@@ -126,6 +126,14 @@ impl Pipeline {
         self.start("publisher", &[])
     }
 
+    /// Starts `publisher run` with more arguments.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn publisher_with(&self, arguments: &[&str]) -> anyhow::Result<Process> {
+        self.start("publisher", arguments)
+    }
+
     /// Starts `consumer run`.
     ///
     /// # Errors
