@@ -149,7 +149,7 @@ impl Starter {
         let publisher = self.settings.publisher.clone();
         let source = self.settings.source.clone();
         let running = direct::run(destination, publisher, source, relay, sweep, self.shutdown.clone());
-        self.tasks.spawn(async move { Ok(running.await?) });
+        self.tasks.spawn(async move { Ok(Box::pin(running).await?) });
     }
 
     async fn wait(mut self) -> anyhow::Result<()> {

@@ -30,10 +30,13 @@ from (select distinct on (r.reader) r.reader, r.system_identifier, r.generation,
 -- them: a letter waits for a person, perhaps for ever, and must not stand in the way of a duty to delete.
 create view outbox.undelivered as
 -- From a snapshot's `xmin` on: below it everything is visible, so a long log with a short backlog is not scanned.
+-- `offset 0`: the snapshot is looked up once a reader, not once an entry, and comes before the entries.
 select e.audit_event_id
 from outbox.settled_snapshots d
-cross join lateral (select coalesce(d.s, '3:3:'::pg_snapshot) as s) k
-join outbox.entries e on e.xid >= pg_snapshot_xmin(k.s) and not pg_visible_in_snapshot(e.xid, k.s)
+cross join lateral (select coalesce(d.s, '3:3:'::pg_snapshot) as s offset 0) k
+cross join lateral (
+    select l.audit_event_id from outbox.entries l
+    where l.xid >= pg_snapshot_xmin(k.s) and not pg_visible_in_snapshot(l.xid, k.s) offset 0) e
 union all
 select e.audit_event_id from outbox.entries e where not exists (select from outbox.rounds)
 union all

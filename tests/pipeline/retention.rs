@@ -63,7 +63,9 @@ async fn a_backlog_that_the_clean_up_would_reach_is_counted_and_kept_until_it_ar
     at_risk(port, 23.0)?;
     pipeline.messages(30).await?;
     at_risk(port, 23.0)?;
-    assert!(publisher.log().contains("have not been delivered will be deleted"), "{}", publisher.log());
+    wait::until("a warning", DEADLINE, || {
+        publisher.log().contains("have not been delivered will be deleted")
+    })?;
     assert_eq!(clean_up(&pipeline).await?, 0, "published, and nobody has it");
 
     let _consumer = pipeline.consumer()?;

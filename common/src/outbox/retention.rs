@@ -108,7 +108,7 @@ impl Watch {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "could not count the undelivered rows that are about to be deleted")
+                tracing::warn!(%error, "could not count the undelivered rows that are about to be deleted");
             }
         }
     }
