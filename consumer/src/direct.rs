@@ -13,11 +13,12 @@ use common::{
     outbox::{
         entries::Entry,
         relay::{Relay, RelayError, RelayOptions, Sink, SinkError, Standing},
+        retention::Watch,
         rounds::{Mark, Round},
         upkeep,
     },
     reference::Target,
-    settings::PublisherSettings,
+    settings::{PublisherSettings, SourceSettings},
 };
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -43,6 +44,7 @@ pub fn reader(id: &ForwarderId) -> String {
 pub async fn run(
     destination: Arc<Destination>,
     publisher: PublisherSettings,
+    source: SourceSettings,
     progress: Progress,
     sweeping: Progress,
     shutdown: CancellationToken,
@@ -67,7 +69,7 @@ pub async fn run(
     let relay = Relay::new(destination.database.clone(), options, sink, progress);
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(sweep(destination.clone(), sweeping.clone(), leading.clone()));
-        tokio::spawn(keep_house(destination.clone(), publisher.clone(), leading));
+        tokio::spawn(keep_house(destination.clone(), publisher.clone(), source.clone(), leading));
     });
     Box::pin(running).await
 }
@@ -162,10 +164,16 @@ async fn due(
 }
 
 /// Where no publisher runs, nobody else prunes. Where one does, the horizon keeps what its stream still needs.
-async fn keep_house(destination: Arc<Destination>, publisher: PublisherSettings, leading: CancellationToken) {
+async fn keep_house(
+    destination: Arc<Destination>,
+    publisher: PublisherSettings,
+    source: SourceSettings,
+    leading: CancellationToken,
+) {
     let reader = reader(&destination.addressee.id);
+    let watch = Watch::new(&source);
     loop {
-        let round = tidy(&destination.database, &reader, publisher.retention);
+        let round = tidy(&destination.database, &reader, publisher.retention, &watch);
         tokio::select! {
             () = leading.cancelled() => return,
             tidied = round => if let Err(error) = tidied {
@@ -179,8 +187,14 @@ async fn keep_house(destination: Arc<Destination>, publisher: PublisherSettings,
     }
 }
 
-async fn tidy(database: &Database, reader: &str, retention: Duration) -> Result<(), sqlx::Error> {
+async fn tidy(
+    database: &Database,
+    reader: &str,
+    retention: Duration,
+    watch: &Watch,
+) -> Result<(), sqlx::Error> {
     let mut connection = database.connect().await?;
+    watch.look(&mut connection).await;
     upkeep::prune(&mut connection, None, retention).await?;
     upkeep::thin(&mut connection, reader, retention).await
 }

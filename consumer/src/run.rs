@@ -147,8 +147,9 @@ impl Starter {
         let relay = self.health.component(format!("forwarder {id}"), limit);
         let sweep = self.health.component(format!("forwarder {id} retries"), limit);
         let publisher = self.settings.publisher.clone();
-        let running = direct::run(destination, publisher, relay, sweep, self.shutdown.clone());
-        self.tasks.spawn(async move { Ok(running.await?) });
+        let source = self.settings.source.clone();
+        let running = direct::run(destination, publisher, source, relay, sweep, self.shutdown.clone());
+        self.tasks.spawn(async move { Ok(Box::pin(running).await?) });
     }
 
     async fn wait(mut self) -> anyhow::Result<()> {

@@ -1,5 +1,5 @@
-//! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, and notice when somebody else
-//! has removed messages from it.
+//! What the leader does beside relaying: prune the log, thin the rounds, trim the stream, store how far everything is
+//! settled, and notice when somebody else has removed messages from the stream.
 
 use std::{
     sync::{
@@ -18,10 +18,11 @@ use common::{
     broker::{self, Floor, microseconds},
     database::Database,
     outbox::{
+        retention::{self, Watch},
         rounds::{self, StreamPosition},
         upkeep,
     },
-    settings::PublisherSettings,
+    settings::{PublisherSettings, SourceSettings},
     telemetry::names,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -50,6 +51,8 @@ pub struct Maintenance {
     pub settings: PublisherSettings,
     /// Where the sink looks up how far the stream has been trimmed.
     pub kept_from: Arc<AtomicU64>,
+    /// The application's own retention.
+    pub source: SourceSettings,
 }
 
 /// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
@@ -67,6 +70,7 @@ impl Maintenance {
     /// Works at its interval until the leadership ends. A round that fails is logged and comes again.
     pub async fn run(self, leading: CancellationToken) {
         let mut created = None;
+        let watch = Watch::new(&self.source);
         let mut interval = tokio::time::interval(self.settings.maintenance);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -76,6 +80,8 @@ impl Maintenance {
             }
             let round = async {
                 let mut connection = self.database.connect().await?;
+                // Before anything needs the broker: while that is away the backlog grows.
+                watch.look(&mut connection).await;
                 let round = self.round(&mut connection, &mut created);
                 tokio::time::timeout(ROUND_MAX, round).await.context("it took too long")?
             };
@@ -127,7 +133,11 @@ impl Maintenance {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
             return Ok(StreamSeen::Other);
         }
+        let generation = retention::generation(connection, READER).await?;
         let floor = lowest(&broker::floors(&self.stream).await?, info.created);
+        if let Some(floor) = floor {
+            retention::settle(connection, READER, generation, floor).await?;
+        }
         upkeep::prune(connection, floor, self.settings.retention).await?;
         upkeep::thin(connection, READER, self.settings.retention.max(self.settings.replay_window)).await?;
         self.trim(connection, floor).await?;

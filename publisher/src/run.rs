@@ -63,7 +63,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         kept_from.clone(),
     );
     let relay = Relay::new(database.clone(), options, sink, progress);
-    let upkeep = Maintenance { database, client, context, stream, settings: settings.publisher, kept_from };
+    let upkeep = Maintenance {
+        database,
+        client,
+        context,
+        stream,
+        settings: settings.publisher,
+        kept_from,
+        source: settings.source,
+    };
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));
     });

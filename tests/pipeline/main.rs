@@ -14,3 +14,4 @@ mod poison;
 mod projection;
 mod regressions;
 mod restore;
+mod retention;

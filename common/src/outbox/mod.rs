@@ -5,7 +5,7 @@
 //! late commits. [`rounds`] stores the positions and fences readers off each other, [`entries`] reads what lies
 //! between two of them, [`pages`] cuts that into bounded pages, [`lease`] picks a leader, [`relay`] drives it all
 //! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`upkeep`]
-//! is what a leader does beside relaying.
+//! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own.
 
 pub mod backlog;
 pub mod capture;
@@ -15,6 +15,7 @@ pub mod lease;
 pub mod pages;
 pub mod prune;
 pub mod relay;
+pub mod retention;
 pub mod rewind;
 pub mod rounds;
 pub mod snapshot;
@@ -74,7 +75,7 @@ pub enum OutboxError {
 /// # Errors
 /// When it is not, or the server is away.
 pub async fn require(connection: &mut PgConnection, table: &TableName) -> Result<(), OutboxError> {
-    let present: bool = sqlx::query_scalar("select to_regclass('outbox.failures') is not null")
+    let present: bool = sqlx::query_scalar("select to_regclass('outbox.settled') is not null")
         .fetch_one(&mut *connection)
         .await?;
     if !present {

@@ -89,7 +89,9 @@ mod tests {
         let mut defaults = BTreeMap::new();
         leaves("", &Table::try_from(Settings::default()).expect("TOML"), &mut defaults);
         // Optional keys have no default to list.
-        for key in ["source.url", "threadline.url", "broker.url", "broker.credentials_file"] {
+        for key in
+            ["source.url", "source.retention", "threadline.url", "broker.url", "broker.credentials_file"]
+        {
             defaults.insert(key.to_owned(), String::new());
         }
         assert_eq!(documented, defaults);

@@ -24,6 +24,12 @@ pub struct SourceSettings {
     /// Longest time one of our statements may take.
     #[serde(with = "duration")]
     pub statement_timeout: Duration,
+    /// After how long the application deletes its audit rows, by `inserted_at`; absent when it keeps them for ever.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Duration>,
+    /// How long before that a row that has not been delivered counts as at risk.
+    #[serde(with = "duration")]
+    pub retention_margin: Duration,
 }
 
 impl Default for SourceSettings {
@@ -33,6 +39,8 @@ impl Default for SourceSettings {
             table: "public.audit_events".parse().expect("a valid constant"),
             pooler: false,
             statement_timeout: Duration::from_secs(30),
+            retention: None,
+            retention_margin: Duration::from_secs(24 * 3_600),
         }
     }
 }

@@ -13,6 +13,11 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     let day = 86_400 * second;
 
     within("source.statement_timeout", source.statement_timeout, second, 3_600 * second)?;
+    if let Some(retention) = source.retention {
+        within("source.retention", retention, 3_600 * second, 36_600 * day)?;
+    }
+    let before_that = source.retention.unwrap_or(36_600 * day);
+    within("source.retention_margin", source.retention_margin, Duration::ZERO, before_that)?;
 
     name("broker.stream", &broker.stream, ['.', '*', '>', ' '])?;
     name("broker.subject", &broker.subject, ['*', '>', ' ', '\t'])?;

@@ -55,6 +55,8 @@ metrics! {
         "Publishes whose outcome is unknown and which were sent again under the same id.";
     CAPTURE_ATTACHED = Gauge "audit_capture_attached" [""]
         "1 while the capture trigger is present and enabled on the source table and all its partitions, else 0.";
+    RETENTION_AT_RISK = Gauge "audit_retention_at_risk_rows" [""]
+        "Audit rows not delivered everywhere that the application is about to delete, by the settings of its retention.";
     OUTBOX_PRUNED = Counter "audit_outbox_pruned_total" [""]
         "Entries removed from the log behind every forwarder.";
     STREAM_TRIMMED = Counter "audit_stream_trimmed_total" [""]

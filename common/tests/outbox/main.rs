@@ -8,3 +8,4 @@ mod log_model;
 mod prune;
 mod reader;
 mod relay;
+mod retention;

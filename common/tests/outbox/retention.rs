@@ -1,0 +1,396 @@
+//! How far the application may delete its own rows.
+
+use common::outbox::{
+    self, capture,
+    retention::{generation, settle, undelivered_older_than},
+    rounds::{self, Mark, Opened, Round, StreamPosition},
+    system_identifier,
+};
+use sandbox::fixture::{TestDatabase, empty_database, source_database};
+use sqlx::{Executor as _, PgConnection};
+use time::{Duration, OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+use crate::reader::{READER, read_all};
+
+const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
+
+/// One committed row that was inserted so many days ago.
+async fn row(connection: &mut PgConnection, days: i32) -> anyhow::Result<Uuid> {
+    Ok(sqlx::query_scalar(
+        "insert into audit_events (id, occurred_at, action, outcome, inserted_at)
+         select gen_random_uuid(), now(), 'test.row', 'success',
+                (now() - $1 * interval '24 hours' - interval '1 hour') at time zone 'UTC'
+         returning id",
+    )
+    .bind(days)
+    .fetch_one(connection)
+    .await?)
+}
+
+/// How many whole days ago everything had been delivered; `None` when nothing is known to be.
+async fn safe_days(connection: &mut PgConnection) -> anyhow::Result<Option<i64>> {
+    let days: Option<f64> = sqlx::query_scalar(
+        "select case when isfinite(s) then floor(extract(epoch from now() - s) / 86400)::float8 end
+         from outbox.safe_before() s",
+    )
+    .fetch_one(connection)
+    .await?;
+    #[expect(clippy::cast_possible_truncation, reason = "whole days")]
+    Ok(days.map(|days| days as i64))
+}
+
+/// Deletes as the recipe does; answers how many rows went.
+async fn clean_up(connection: &mut PgConnection, days: i32) -> anyhow::Result<u64> {
+    let done = sqlx::query(
+        "delete from audit_events
+         where inserted_at < least(now() - $1 * interval '1 day', (select outbox.safe_before())) at time zone 'UTC'",
+    )
+    .bind(days)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+fn at(sequence: u64) -> StreamPosition {
+    StreamPosition { created: datetime!(2026-01-01 00:00 UTC), sequence }
+}
+
+/// Reads a round, as a publisher whose broker acknowledged everything up to `sequence`.
+async fn publish(connection: &mut PgConnection, sequence: u64) -> anyhow::Result<()> {
+    let identifier = system_identifier(connection).await?;
+    let head = rounds::head(connection, READER, identifier).await?;
+    let Opened::Round(round) = rounds::open(connection, &head, head.mark, false).await? else {
+        anyhow::bail!("nothing is unread")
+    };
+    let mark = Some(Mark { position: at(sequence), event: None });
+    let closing = Round { n: round.n + 1, s: round.t.clone(), mark, ..round.clone() };
+    let Opened::Round(_) = rounds::append(connection, &round, &closing).await? else {
+        anyhow::bail!("nobody else reads here")
+    };
+    Ok(())
+}
+
+async fn letter(connection: &mut PgConnection, event: Uuid, state: &str) -> anyhow::Result<()> {
+    sqlx::query(
+        "insert into outbox.failures (forwarder, ref, audit_event_id, state, reason, next_attempt_at)
+         values ('timeline', $1::text, $1, $2, 'schema_mismatch', case when $2 = 'retrying' then now() end)
+         on conflict (forwarder, ref) do update
+         set state = excluded.state, next_attempt_at = excluded.next_attempt_at",
+    )
+    .bind(event)
+    .bind(state)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn while_nothing_is_known_to_be_delivered_nothing_is_deleted() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    assert_eq!(safe_days(&mut connection).await?, None, "no reader, no row");
+    row(&mut connection, 100).await?;
+    assert_eq!(safe_days(&mut connection).await?, None, "no reader");
+    assert_eq!(clean_up(&mut connection, 90).await?, 0);
+    assert_eq!(undelivered_older_than(&mut connection, 90 * DAY).await?, 1, "and it is at risk");
+
+    publish(&mut connection, 1).await?;
+    assert_eq!(safe_days(&mut connection).await?, None, "published, and nobody has settled anything");
+    assert_eq!(clean_up(&mut connection, 90).await?, 0);
+
+    capture::detach(&mut connection).await?;
+    connection.execute("truncate outbox.entries; select outbox.detach()").await?;
+    assert_eq!(safe_days(&mut connection).await?, None, "detached");
+    assert_eq!(undelivered_older_than(&mut connection, 90 * DAY).await?, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn retention_never_reaches_what_is_not_delivered() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 120).await?;
+    row(&mut connection, 100).await?;
+    assert_eq!(read_all(&mut connection, 10).await?.len(), 2);
+    assert_eq!(safe_days(&mut connection).await?, Some(0), "everything is delivered");
+    row(&mut connection, 110).await?;
+    row(&mut connection, 95).await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(110));
+    for (days, rows) in [(112, 0), (105, 1), (90, 2)] {
+        assert_eq!(undelivered_older_than(&mut connection, days * DAY).await?, rows, "{days}");
+    }
+    assert_eq!(clean_up(&mut connection, 90).await?, 1, "the one of 120 days");
+    assert_eq!(read_all(&mut connection, 10).await?.len(), 2);
+    assert_eq!(undelivered_older_than(&mut connection, 90 * DAY).await?, 0);
+    assert_eq!(clean_up(&mut connection, 90).await?, 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_slower_reader_holds_what_a_faster_one_has_delivered() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    let identifier = system_identifier(&mut connection).await?;
+    row(&mut connection, 100).await?;
+    read_all(&mut connection, 10).await?;
+    rounds::head(&mut connection, "slow", identifier).await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(100));
+    connection.execute("update outbox.rounds set system_identifier = 1 where reader = 'slow'").await?;
+    assert_eq!(safe_days(&mut connection).await?, None, "a position of another cluster says nothing");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_the_broker_holds_counts_once_every_durable_has_settled_it() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 120).await?;
+    publish(&mut connection, 1).await?;
+    row(&mut connection, 100).await?;
+    publish(&mut connection, 2).await?;
+    let generation = generation(&mut connection, READER).await?;
+    for (floor, safe) in [(0, None), (1, Some(100)), (2, Some(0)), (1, Some(100)), (0, None), (2, Some(0))] {
+        settle(&mut connection, READER, generation, at(floor)).await?;
+        assert_eq!(safe_days(&mut connection).await?, safe, "floor {floor}");
+    }
+    let other = StreamPosition { created: at(0).created + Duration::DAY, sequence: 2 };
+    settle(&mut connection, READER, generation, other).await?;
+    assert_eq!(safe_days(&mut connection).await?, None, "no mark is on another creation of the stream");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_settled_mark_outlives_the_row_it_came_from() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 120).await?;
+    publish(&mut connection, 1).await?;
+    let generation = generation(&mut connection, READER).await?;
+    settle(&mut connection, READER, generation, at(1)).await?;
+    row(&mut connection, 100).await?;
+    publish(&mut connection, 2).await?;
+    connection.execute("delete from outbox.rounds where stream_seq = 1 or stream_seq is null").await?;
+    settle(&mut connection, READER, generation, at(1)).await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(100));
+    Ok(())
+}
+
+#[tokio::test]
+async fn after_a_rewind_what_was_settled_before_it_says_nothing() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 120).await?;
+    publish(&mut connection, 1).await?;
+    let before = generation(&mut connection, READER).await?;
+    settle(&mut connection, READER, before, at(1)).await?;
+    let identifier = system_identifier(&mut connection).await?;
+    let head = rounds::head(&mut connection, READER, identifier).await?;
+    let Opened::Round(_) = outbox::rewind::rewind(&mut connection, &head).await? else {
+        panic!("nobody else reads here")
+    };
+    assert_eq!(safe_days(&mut connection).await?, Some(120), "everything is sent again");
+    row(&mut connection, 100).await?;
+    publish(&mut connection, 1).await?;
+    assert_eq!(safe_days(&mut connection).await?, None);
+    let after = generation(&mut connection, READER).await?;
+    settle(&mut connection, READER, after, at(1)).await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(0));
+    settle(&mut connection, READER, before, at(0)).await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(0), "a late look at the earlier generation");
+    Ok(())
+}
+
+#[tokio::test]
+async fn transactions_in_progress_hold_it_at_their_beginning() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 100).await?;
+    read_all(&mut connection, 10).await?;
+    let mut reading = database.connect().await?;
+    reading.execute("begin; select from audit_events").await?;
+    let began = times(&mut reading, "now()").await?;
+    // Until it ends it may still write a row with the time of its beginning.
+    assert_eq!(bound(&mut connection).await?, began);
+    let mut writing = database.connect().await?;
+    writing.execute("begin").await?;
+    row(&mut writing, 110).await?;
+    let began = times(&mut writing, "now()").await?;
+    reading.execute("rollback").await?;
+    assert_eq!(bound(&mut connection).await?, began);
+    // No statement deletes what it cannot see; once it can, the row is known to be undelivered.
+    assert_eq!(clean_up(&mut connection, 90).await?, 1);
+    writing.execute("commit").await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(110));
+    assert_eq!(clean_up(&mut connection, 90).await?, 0);
+    Ok(())
+}
+
+/// Up to where it would be safe but for the allowance for clocks.
+async fn bound(connection: &mut PgConnection) -> anyhow::Result<OffsetDateTime> {
+    times(connection, "outbox.safe_before() + interval '10 minutes'").await
+}
+
+async fn times(connection: &mut PgConnection, expression: &str) -> anyhow::Result<OffsetDateTime> {
+    let statement = format!("select {expression}");
+    Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await?)
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_holds_it_before_its_preparation() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 100).await?;
+    read_all(&mut connection, 10).await?;
+    let name = Uuid::new_v4().simple().to_string();
+    connection.execute("begin").await?;
+    row(&mut connection, 0).await?;
+    connection.execute(sqlx::AssertSqlSafe(format!("prepare transaction '{name}'"))).await?;
+    let prepared = format!("prepared from pg_prepared_xacts where gid = '{name}'");
+    let prepared = times(&mut connection, &prepared).await?;
+    assert_eq!(bound(&mut connection).await?, prepared - Duration::DAY);
+    connection.execute(sqlx::AssertSqlSafe(format!("rollback prepared '{name}'"))).await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn failures_that_will_be_tried_again_hold_and_dead_ones_do_not() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    let failed = row(&mut connection, 100).await?;
+    read_all(&mut connection, 10).await?;
+    for (state, safe) in [("retrying", 100), ("queued", 100), ("dead", 0), ("discarded", 0)] {
+        letter(&mut connection, failed, state).await?;
+        assert_eq!(safe_days(&mut connection).await?, Some(safe), "{state}");
+        let at_risk = undelivered_older_than(&mut connection, 90 * DAY).await?;
+        assert_eq!(at_risk, i64::from(safe > 0), "{state}");
+    }
+    assert_eq!(clean_up(&mut connection, 90).await?, 1);
+    letter(&mut connection, failed, "queued").await?;
+    assert_eq!(safe_days(&mut connection).await?, Some(0), "what is gone holds nothing");
+    Ok(())
+}
+
+#[tokio::test]
+async fn both_types_of_inserted_at_are_read_in_any_time_zone_and_any_schema() -> anyhow::Result<()> {
+    for (kind, literal) in [("timestamp", "2020-05-01 12:00:00"), ("timestamptz", "2020-05-01 12:00:00+00")] {
+        let database = empty_database().await?;
+        let mut connection = database.connect().await?;
+        connection
+            .execute(sqlx::AssertSqlSafe(format!(
+                r#"set time zone 'Asia/Tokyo';
+                   create schema "Auth Data";
+                   create table "Auth Data"."audit-events"
+                       (id uuid primary key, occurred_at {kind} not null, inserted_at {kind} not null)"#
+            )))
+            .await?;
+        outbox::migrate(&mut connection).await?;
+        capture::attach(&mut connection, &"Auth Data.audit-events".parse()?).await?;
+        let identifier = system_identifier(&mut connection).await?;
+        rounds::head(&mut connection, READER, identifier).await?;
+        connection
+            .execute(sqlx::AssertSqlSafe(format!(
+                r#"insert into "Auth Data"."audit-events" values (gen_random_uuid(), '{literal}', '{literal}')"#
+            )))
+            .await?;
+        let safe = times(&mut connection, "outbox.safe_before()").await?;
+        assert_eq!(safe, datetime!(2020-05-01 12:00 UTC), "{kind}");
+    }
+    Ok(())
+}
+
+/// The blocks of SQL in `docs/retention.md`: grants, clean-up, question.
+fn recipe() -> [String; 3] {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/retention.md");
+    let text = std::fs::read_to_string(path).expect("docs/retention.md");
+    let blocks: Vec<String> = text
+        .split("```sql\n")
+        .skip(1)
+        .map(|rest| rest.split("```").next().expect("an end").to_owned())
+        .collect();
+    blocks.try_into().expect("three blocks")
+}
+
+async fn denied(connection: &mut PgConnection, statement: &str) {
+    let error = connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.expect_err(statement);
+    assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("42501"), "{statement}");
+}
+
+#[tokio::test]
+async fn the_documented_recipe_deletes_what_is_old_and_delivered_with_no_other_rights() -> anyhow::Result<()>
+{
+    // The role that the recipe names; one test creates it, since roles belong to the whole server.
+    let role = "audit_cleanup";
+    let database: TestDatabase = source_database().await?;
+    let mut connection = database.connect().await?;
+    let delivered = [row(&mut connection, 120).await?, row(&mut connection, 91).await?];
+    row(&mut connection, 30).await?;
+    read_all(&mut connection, 10).await?;
+    let [grants, clean_up, question] = recipe();
+    let become_role =
+        format!("create role {role}; grant select, delete on audit_events to {role}; set role {role}");
+    connection.execute(sqlx::AssertSqlSafe(become_role)).await?;
+    denied(&mut connection, "select outbox.safe_before()").await;
+    connection.execute("reset role").await?;
+    connection.execute(sqlx::AssertSqlSafe(grants)).await?;
+    connection.execute(sqlx::AssertSqlSafe(format!("set role {role}"))).await?;
+
+    let may: bool =
+        sqlx::query_scalar(sqlx::AssertSqlSafe(question.clone())).fetch_one(&mut connection).await?;
+    assert!(may);
+    let deleted = connection.execute(sqlx::AssertSqlSafe(clean_up.clone())).await?.rows_affected();
+    assert_eq!(deleted, delivered.len() as u64);
+
+    connection.execute("reset role").await?;
+    let held = row(&mut connection, 100).await?;
+    let left: Vec<Uuid> = sqlx::query_scalar("select id from audit_events order by inserted_at")
+        .fetch_all(&mut connection)
+        .await?;
+    assert_eq!((left.len(), left[0]), (2, held));
+    connection.execute(sqlx::AssertSqlSafe(format!("set role {role}"))).await?;
+    let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(question)).fetch_one(&mut connection).await?;
+    assert!(!may);
+    let deleted = connection.execute(sqlx::AssertSqlSafe(clean_up)).await?.rows_affected();
+    assert_eq!(deleted, 0);
+
+    for relation in ["entries", "rounds", "settled", "failures", "settled_snapshots", "undelivered"] {
+        denied(&mut connection, &format!("select from outbox.{relation}")).await;
+    }
+    connection.execute("reset role").await?;
+    let callable: Vec<String> = sqlx::query_scalar(
+        "select proname::text from pg_proc
+         where pronamespace = 'outbox'::regnamespace and has_function_privilege($1, oid, 'execute')",
+    )
+    .bind(role)
+    .fetch_all(&mut connection)
+    .await?;
+    assert_eq!(callable, ["safe_before"]);
+    connection.execute(sqlx::AssertSqlSafe(format!("drop owned by {role}; drop role {role}"))).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_see_other_roles_transactions_is_told_the_remedy() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    read_all(&mut connection, 10).await?;
+    let owner = format!("owner_{}", Uuid::new_v4().simple());
+    connection
+        .execute(sqlx::AssertSqlSafe(format!(
+            "create role {owner}; grant usage on schema outbox to {owner};
+             grant select on all tables in schema outbox to {owner}; grant select on audit_events to {owner};
+             grant execute on all functions in schema outbox to {owner};
+             alter function outbox.safe_before() owner to {owner}"
+        )))
+        .await?;
+    let mut application = database.connect().await?;
+    application.execute("begin").await?;
+    let error = connection.execute("select outbox.safe_before()").await.expect_err("it cannot know");
+    assert!(error.to_string().contains("cannot see when the transactions of other roles began"), "{error}");
+    connection.execute(sqlx::AssertSqlSafe(format!("grant pg_read_all_stats to {owner}"))).await?;
+    assert_eq!(bound(&mut connection).await?, times(&mut application, "now()").await?);
+    connection.execute("alter function outbox.safe_before() owner to current_user").await?;
+    connection.execute(sqlx::AssertSqlSafe(format!("drop owned by {owner}; drop role {owner}"))).await?;
+    Ok(())
+}
