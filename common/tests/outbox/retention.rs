@@ -186,7 +186,7 @@ async fn after_a_rewind_what_was_settled_before_it_says_nothing() -> anyhow::Res
     settle(&mut connection, READER, before, at(1)).await?;
     let identifier = system_identifier(&mut connection).await?;
     let head = rounds::head(&mut connection, READER, identifier).await?;
-    let Opened::Round(_) = outbox::rewind::rewind(&mut connection, &head).await? else {
+    let Opened::Round(_) = outbox::rewind::rewind(&mut connection, &head, at(1)).await? else {
         panic!("nobody else reads here")
     };
     assert_eq!(safe_days(&mut connection).await?, Some(120), "everything is sent again");
