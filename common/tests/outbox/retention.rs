@@ -371,6 +371,26 @@ async fn the_documented_recipe_deletes_what_is_old_and_delivered_with_no_other_r
 }
 
 #[tokio::test]
+async fn a_library_asked_after_the_question_in_one_transaction_deletes_nothing_that_came_in_between()
+-> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    row(&mut connection, 100).await?;
+    read_all(&mut connection, 10).await?;
+    let [_, _, question] = recipe();
+    connection.execute("begin; set transaction isolation level repeatable read").await?;
+    let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(question)).fetch_one(&mut connection).await?;
+    assert!(may);
+    let imported = row(&mut database.connect().await?, 110).await?;
+    let library =
+        "delete from audit_events where inserted_at < (now() - interval '90 days') at time zone 'UTC'";
+    assert_eq!(connection.execute(library).await?.rows_affected(), 1);
+    connection.execute("commit").await?;
+    assert_eq!(crate::reader::committed(&mut connection).await?, [imported]);
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_owner_that_cannot_see_other_roles_transactions_is_told_the_remedy() -> anyhow::Result<()> {
     let database = source_database().await?;
     let mut connection = database.connect().await?;
