@@ -53,7 +53,7 @@ pub async fn system_identifier(connection: &mut PgConnection) -> Result<i64, sql
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// The schema is missing.
-    #[error("this database has no outbox yet: run `publisher attach` first")]
+    #[error("this database has no outbox yet, or an older one: run `publisher attach` first")]
     Missing,
     /// Every reference would lead to a row that is not there.
     #[error(

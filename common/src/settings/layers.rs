@@ -315,6 +315,19 @@ mod tests {
     }
 
     #[test]
+    fn the_applications_retention_is_optional_and_its_margin_lies_within_it() {
+        assert_eq!(layers("", &[], &[]).expect("valid").source.retention, None);
+        let variables = [("AUDIT__SOURCE__RETENTION", "90days")];
+        let source = layers("", &variables, &["source.retention_margin=90days"]).expect("valid").source;
+        assert_eq!(source.retention, Some(source.retention_margin));
+        let message = refusal("", &variables, &["source.retention_margin=91days"]);
+        assert!(
+            message.starts_with("source.retention_margin from --set: must be 0s to 2months"),
+            "{message}"
+        );
+    }
+
+    #[test]
     fn broken_toml_names_the_line() {
         let message = refusal("[publisher]\npage_rows = ", &[], &[]);
         assert!(message.starts_with("audit.toml is not valid TOML, line 2:"), "{message}");

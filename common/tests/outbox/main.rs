@@ -7,5 +7,6 @@ mod crash;
 mod log_model;
 mod prune;
 mod reader;
+mod recipe;
 mod relay;
 mod retention;

@@ -6,7 +6,7 @@ use common::outbox::{
     rounds::{self, Mark, Opened, Round, StreamPosition},
     system_identifier,
 };
-use sandbox::fixture::{TestDatabase, empty_database, source_database};
+use sandbox::fixture::{empty_database, source_database};
 use sqlx::{Executor as _, PgConnection};
 use time::{Duration, OffsetDateTime, macros::datetime};
 use uuid::Uuid;
@@ -16,7 +16,7 @@ use crate::reader::{READER, read_all};
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// One committed row that was inserted so many days ago.
-async fn row(connection: &mut PgConnection, days: i32) -> anyhow::Result<Uuid> {
+pub(crate) async fn row(connection: &mut PgConnection, days: i32) -> anyhow::Result<Uuid> {
     Ok(sqlx::query_scalar(
         "insert into audit_events (id, occurred_at, action, outcome, inserted_at)
          select gen_random_uuid(), now(), 'test.row', 'success',
@@ -297,76 +297,6 @@ async fn both_types_of_inserted_at_are_read_in_any_time_zone_and_any_schema() ->
         let safe = times(&mut connection, "outbox.safe_before()").await?;
         assert_eq!(safe, datetime!(2020-05-01 12:00 UTC), "{kind}");
     }
-    Ok(())
-}
-
-/// The blocks of SQL in `docs/retention.md`: grants, clean-up, question.
-fn recipe() -> [String; 3] {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/retention.md");
-    let text = std::fs::read_to_string(path).expect("docs/retention.md");
-    let blocks: Vec<String> = text
-        .split("```sql\n")
-        .skip(1)
-        .map(|rest| rest.split("```").next().expect("an end").to_owned())
-        .collect();
-    blocks.try_into().expect("three blocks")
-}
-
-async fn denied(connection: &mut PgConnection, statement: &str) {
-    let error = connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.expect_err(statement);
-    assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("42501"), "{statement}");
-}
-
-#[tokio::test]
-async fn the_documented_recipe_deletes_what_is_old_and_delivered_with_no_other_rights() -> anyhow::Result<()>
-{
-    // The role that the recipe names; one test creates it, since roles belong to the whole server.
-    let role = "audit_cleanup";
-    let database: TestDatabase = source_database().await?;
-    let mut connection = database.connect().await?;
-    let delivered = [row(&mut connection, 120).await?, row(&mut connection, 91).await?];
-    row(&mut connection, 30).await?;
-    read_all(&mut connection, 10).await?;
-    let [grants, clean_up, question] = recipe();
-    let become_role =
-        format!("create role {role}; grant select, delete on audit_events to {role}; set role {role}");
-    connection.execute(sqlx::AssertSqlSafe(become_role)).await?;
-    denied(&mut connection, "select outbox.safe_before()").await;
-    connection.execute("reset role").await?;
-    connection.execute(sqlx::AssertSqlSafe(grants)).await?;
-    connection.execute(sqlx::AssertSqlSafe(format!("set role {role}"))).await?;
-
-    let may: bool =
-        sqlx::query_scalar(sqlx::AssertSqlSafe(question.clone())).fetch_one(&mut connection).await?;
-    assert!(may);
-    let deleted = connection.execute(sqlx::AssertSqlSafe(clean_up.clone())).await?.rows_affected();
-    assert_eq!(deleted, delivered.len() as u64);
-
-    connection.execute("reset role").await?;
-    let held = row(&mut connection, 100).await?;
-    let left: Vec<Uuid> = sqlx::query_scalar("select id from audit_events order by inserted_at")
-        .fetch_all(&mut connection)
-        .await?;
-    assert_eq!((left.len(), left[0]), (2, held));
-    connection.execute(sqlx::AssertSqlSafe(format!("set role {role}"))).await?;
-    let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(question)).fetch_one(&mut connection).await?;
-    assert!(!may);
-    let deleted = connection.execute(sqlx::AssertSqlSafe(clean_up)).await?.rows_affected();
-    assert_eq!(deleted, 0);
-
-    for relation in ["entries", "rounds", "settled", "failures", "settled_snapshots", "undelivered"] {
-        denied(&mut connection, &format!("select from outbox.{relation}")).await;
-    }
-    connection.execute("reset role").await?;
-    let callable: Vec<String> = sqlx::query_scalar(
-        "select proname::text from pg_proc
-         where pronamespace = 'outbox'::regnamespace and has_function_privilege($1, oid, 'execute')",
-    )
-    .bind(role)
-    .fetch_all(&mut connection)
-    .await?;
-    assert_eq!(callable, ["safe_before"]);
-    connection.execute(sqlx::AssertSqlSafe(format!("drop owned by {role}; drop role {role}"))).await?;
     Ok(())
 }
 
