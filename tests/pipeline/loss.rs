@@ -73,7 +73,11 @@ async fn all_is_well(pipeline: &Pipeline) -> anyhow::Result<()> {
 }
 
 /// Publishes one message as the publisher would.
-async fn publish(pipeline: &Pipeline, event: Uuid, message_id: Option<&str>) -> anyhow::Result<PublishAck> {
+pub(crate) async fn publish(
+    pipeline: &Pipeline,
+    event: Uuid,
+    message_id: Option<&str>,
+) -> anyhow::Result<PublishAck> {
     let context = jetstream::new(async_nats::connect(&pipeline.nats_url).await?);
     let body = format!(r#"{{"forwarder":"*","audit_event_id":"{event}","occurred_at":null}}"#);
     let mut headers = HeaderMap::new();
