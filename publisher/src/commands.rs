@@ -3,13 +3,13 @@
 use anyhow::Context as _;
 use async_nats::jetstream;
 use common::{
-    acts,
+    acts::{self, Act},
     broker::{self, SourceIdentity},
     console,
     database::Database,
     outbox::{
         self, capture,
-        rewind::{self, Move, Rebased},
+        rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
         upkeep,
     },
@@ -80,13 +80,29 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
         Some(_) => Some(broker::connect(&settings.broker, "audit-publisher-command").await?),
         None => None,
     };
-    let Rebased { readers, entries } = rewind::rebase(&mut connection, how, &acts::operator()).await?;
+    let actor = acts::operator();
+    let rebased = match rewind::rebase(&mut connection, how, &actor).await {
+        // The stream may be another's all the same: an earlier rebase ended before it got there, or the database has
+        // a new name.
+        Err(RebaseError::Nothing) => None,
+        rebased => Some(rebased?),
+    };
     let stream = match client {
         Some(client) => {
             let identity = SourceIdentity::read(&mut connection, table).await?;
             broker::adopt_stream(&jetstream::new(client), &settings.broker, &identity).await?
         }
         None => false,
+    };
+    let Rebased { readers, entries } = match rebased {
+        Some(rebased) => rebased,
+        None if stream => {
+            let filter = "the stream only";
+            let act = Act { actor: &actor, kind: "rebase", filter, count: 0, reason: None };
+            acts::record(&mut connection, &act).await?;
+            Rebased { readers: 0, entries: 0 }
+        }
+        None => return Err(RebaseError::Nothing.into()),
     };
     console::answer(&if json {
         format!("{}\n", serde_json::json!({"readers": readers, "entries": entries, "stream": stream}))

@@ -4,14 +4,19 @@ use anyhow::Context as _;
 use async_nats::{HeaderMap, jetstream, jetstream::publish::PublishAck};
 use end_to_end::{DEADLINE, Pipeline, samples};
 use futures::StreamExt as _;
-use sandbox::{nats::SavedMessages, process::Process, wait};
+use sandbox::{home::free_port, nats::SavedMessages, process::Process, wait};
 use serde_json::Value;
 use sqlx::Executor as _;
 use uuid::Uuid;
 
+use crate::operations::get;
+
 /// Looks often; whatever every forwarder has settled leaves the stream at once.
 const BUSY_MAINTENANCE: [&str; 4] =
     ["--set", "publisher.maintenance=200ms", "--set", "publisher.replay_window=0s"];
+
+/// What the consumer counts of redeliveries without effect.
+const ALREADY: &str = "audit_forward_already_delivered_total{forwarder=\"timeline\"}";
 
 /// The server that the test may break.
 fn nats(pipeline: &mut Pipeline) -> &mut sandbox::nats::Nats {
@@ -73,7 +78,11 @@ async fn all_is_well(pipeline: &Pipeline) -> anyhow::Result<()> {
 }
 
 /// Publishes one message as the publisher would.
-async fn publish(pipeline: &Pipeline, event: Uuid, message_id: Option<&str>) -> anyhow::Result<PublishAck> {
+pub(crate) async fn publish(
+    pipeline: &Pipeline,
+    event: Uuid,
+    message_id: Option<&str>,
+) -> anyhow::Result<PublishAck> {
     let context = jetstream::new(async_nats::connect(&pipeline.nats_url).await?);
     let body = format!(r#"{{"forwarder":"*","audit_event_id":"{event}","occurred_at":null}}"#);
     let mut headers = HeaderMap::new();
@@ -318,7 +327,9 @@ async fn what_arrives_again_after_the_duplicate_window_is_already_there() -> any
         .execute("alter table outbox.rounds add constraint open check (n = 0 or s::text <> t::text)")
         .await?;
     let _publisher = pipeline.publisher_with(&window)?;
-    let _consumer = pipeline.consumer_with(&window)?;
+    let port = free_port()?;
+    let listen = format!("consumer.listen=127.0.0.1:{port}");
+    let _consumer = pipeline.consumer_with(&[&window[..], &["--set", &listen]].concat())?;
     let ids = commit_twenty(&pipeline).await?;
     pipeline.arrive(&ids).await?;
     pipeline.messages(40).await?;
@@ -333,6 +344,9 @@ async fn what_arrives_again_after_the_duplicate_window_is_already_there() -> any
     pipeline.arrive(&after).await?;
     pipeline.settled("timeline").await?;
     assert_eq!(pipeline.projected().await?, 40);
+    let (_, metrics) = get(port, "/metrics").context("the consumer answers")?;
+    let already = metrics.lines().find_map(|line| line.strip_prefix(ALREADY)).context("counted")?;
+    assert!(already.trim().parse::<u32>()? >= 21, "{already} were there already");
     assert_eq!(pipeline.generation().await?, Some(0));
     all_is_well(&pipeline).await
 }
@@ -398,8 +412,9 @@ async fn a_page_that_is_sent_again_after_it_was_settled_and_trimmed_holds_nothin
     let publisher = pipeline.publisher_with(&publishing)?;
     let after = commit_twenty(&pipeline).await?;
     pipeline.arrive(&after).await?;
-    let log = publisher.log();
-    assert!(log.contains("trimmed the stream behind every forwarder"), "{log}");
+    wait::until("the stream to be trimmed", DEADLINE, || {
+        publisher.log().contains("trimmed the stream behind every forwarder")
+    })?;
     assert_eq!(pipeline.generation().await?, Some(0));
     all_is_well(&pipeline).await
 }

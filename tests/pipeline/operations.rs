@@ -7,7 +7,7 @@ use sandbox::{audit::AuditRow, home::free_port, wait};
 use serde_json::Value;
 use sqlx::Executor as _;
 
-fn get(port: u16, path: &str) -> Option<(u16, String)> {
+pub(crate) fn get(port: u16, path: &str) -> Option<(u16, String)> {
     let mut socket = std::net::TcpStream::connect(("127.0.0.1", port)).ok()?;
     write!(socket, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
     let mut answer = String::new();

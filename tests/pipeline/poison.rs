@@ -12,7 +12,7 @@ async fn moody(more: &str) -> anyhow::Result<Pipeline> {
         "forward_timeout = \"1s\"\n{more}\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\""
     ))
     .await?;
-    let path = pipeline.path("moody");
+    let (path, failing) = (pipeline.path("moody"), pipeline.path("failing"));
     pipeline.configure(&format!(
         "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
          [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = \"{}\"\nfailing = \"{}\"",

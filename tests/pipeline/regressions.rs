@@ -1,1 +1,224 @@
+//! What the source's own rules, its load and its clients do to the pipeline, and the pipeline to them.
 
+use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use sandbox::{
+    audit::{self, AuditRow},
+    fixture::{self, audit_events},
+    home::{Home, free_port},
+    postgres::Postgres,
+    process::Process,
+    wait,
+};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use uuid::Uuid;
+
+use crate::{loss::publish, operations::get};
+
+async fn nobody_is_charged(pipeline: &Pipeline) -> anyhow::Result<()> {
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "an outage charges nobody");
+    Ok(())
+}
+
+/// Waits until a process has waited for something twice: once may be a look at the wrong moment.
+fn waits(process: &Process, what: &str) -> anyhow::Result<()> {
+    wait::until(what, DEADLINE, || process.log().matches(what).count() >= 2)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_a_policy_hides_are_an_outage_and_not_missing() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.source.connect().await?;
+    let role = format!("pipeline_{}", Uuid::new_v4().simple());
+    let statement = format!(
+        "create role {role} login;
+         grant usage on schema outbox to {role};
+         grant select, insert, update, delete on all tables in schema outbox to {role};
+         grant select on audit_events to {role};
+         alter table audit_events enable row level security;
+         alter table audit_events force row level security;
+         create policy visible on audit_events for select using (action <> 'test.hidden')"
+    );
+    owner.execute(AssertSqlSafe(statement)).await?;
+    let rows = [AuditRow::sample("test.row"), AuditRow::sample("test.hidden")];
+    pipeline.commit(&rows).await?;
+
+    pipeline.source.url = pipeline.source.url.replace("postgres@", &format!("{role}@"));
+    let hidden: i64 = sqlx::query_scalar("select count(*) from audit_events")
+        .fetch_one(&mut pipeline.source.connect().await?)
+        .await?;
+    assert_eq!(hidden, 1, "the policy hides one from the pipeline's role");
+    let port = free_port()?;
+    let listen = format!("consumer.listen=127.0.0.1:{port}");
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer_with(&["--set", &listen, "--set", "consumer.unready_after=1s"])?;
+    waits(&consumer, "row-level security policy")?;
+    wait::until("the consumer to be unready", DEADLINE, || {
+        get(port, "/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains("row-level security"))
+    })?;
+    nobody_is_charged(&pipeline).await?;
+    assert_eq!(pipeline.projected().await?, 0);
+
+    owner.execute(AssertSqlSafe(format!("alter role {role} bypassrls"))).await?;
+    pipeline.arrive(&rows.map(|row| row.id)).await?;
+    nobody_is_charged(&pipeline).await
+}
+
+/// Predicate locks of the pipeline's sessions: what could make a serializable transaction of the application fail.
+async fn predicate_locks(connection: &mut PgConnection) -> anyhow::Result<(i64, i64)> {
+    let statement = "select count(distinct a.pid), count(l.pid)
+                     from pg_stat_activity a
+                     left join pg_locks l on l.pid = a.pid and l.mode = 'SIReadLock'
+                     where a.datname = current_database() and a.application_name like 'audit-%'";
+    Ok(sqlx::query_as(statement).fetch_one(connection).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_serializable_by_default_never_aborts_the_application_because_of_us()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut watch = pipeline.source.connect().await?;
+    let name = pipeline.source.name();
+    let by_default = format!("alter database {name} set default_transaction_isolation = 'serializable'");
+    watch.execute(AssertSqlSafe(by_default)).await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer()?;
+    // One writer, so that nobody but the pipeline could be in its way.
+    let mut application = pipeline.source.connect().await?;
+    let isolation: String =
+        sqlx::query_scalar("show transaction_isolation").fetch_one(&mut application).await?;
+    assert_eq!(isolation, "serializable");
+    let mut ids = Vec::new();
+    let mut watched = 0;
+    for _ in 0..150 {
+        let row = AuditRow::sample("test.row");
+        application.execute("begin").await?;
+        application.execute("select count(*), max(occurred_at) from audit_events").await?;
+        audit::insert(&mut application, &audit_events(), std::slice::from_ref(&row)).await?;
+        application
+            .execute("update audit_events set user_agent = 'read, then written' where user_agent is null")
+            .await?;
+        let (sessions, locks) = predicate_locks(&mut watch).await?;
+        assert_eq!(locks, 0, "the pipeline's own transactions are not serializable");
+        watched = watched.max(sessions);
+        application.execute("commit").await?;
+        ids.push(row.id);
+    }
+    assert!(watched >= 4, "the pipeline was at work: {watched} sessions");
+    pipeline.arrive(&ids).await?;
+    nobody_is_charged(&pipeline).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_lets_nobody_in_charges_nobody() -> anyhow::Result<()> {
+    let home = Home::create()?;
+    let server = Postgres::start_with(&home, false, "max_connections = 20")?;
+    let mut pipeline = Pipeline::new().await?;
+    pipeline.source = fixture::source_database_on(&server, "source").await?;
+    pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
+    let url = server.url("postgres");
+    pipeline.own_postgres = Some(Own { server, home });
+    let publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+
+    let mut application = pipeline.source.connect().await?;
+    let mut watch = PgConnection::connect(&url).await?;
+    let mut grabbed = Vec::new();
+    // Whatever the pipeline gives up is taken before it comes back, sooner or later.
+    wait::until_some("every connection to be taken", DEADLINE, async || {
+        let pipelines = "from pg_stat_activity where application_name like 'audit-%'";
+        let end = format!("select pg_terminate_backend(pid) {pipelines}");
+        watch.execute(AssertSqlSafe(end)).await?;
+        while let Ok(connection) = PgConnection::connect(&url).await {
+            grabbed.push(connection);
+        }
+        let count = format!("select count(*) {pipelines}");
+        let left: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut watch).await?;
+        Ok((left == 0).then_some(()))
+    })
+    .await?;
+    let (rows, ids) = samples(100);
+    audit::insert(&mut application, &audit_events(), &rows).await?;
+    waits(&publisher, "sorry, too many clients already")?;
+    // The publisher cannot give it anything to do.
+    publish(&pipeline, ids[0], None).await?;
+    waits(&consumer, "sorry, too many clients already")?;
+    drop(grabbed);
+    pipeline.arrive(&ids).await?;
+    nobody_is_charged(&pipeline).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn time_outs_of_the_source_charge_nobody() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let short = ["--set", "source.statement_timeout=1s"];
+    let publisher = pipeline.publisher_with(&short)?;
+    let (rows, mut ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(20).await?;
+    let mut holder = pipeline.source.connect().await?;
+    sqlx::raw_sql("begin; lock table audit_events in access exclusive mode").execute(&mut holder).await?;
+    let consumer = pipeline.consumer_with(&short)?;
+    waits(&consumer, "canceling statement due to statement timeout")?;
+    nobody_is_charged(&pipeline).await?;
+    holder.execute("rollback").await?;
+    pipeline.arrive(&ids).await?;
+
+    sqlx::raw_sql("begin; lock table outbox.rounds in exclusive mode").execute(&mut holder).await?;
+    let (rows, mut more) = samples(20);
+    pipeline.commit(&rows).await?;
+    ids.append(&mut more);
+    waits(&publisher, "canceling statement due to statement timeout")?;
+    holder.execute("rollback").await?;
+    pipeline.arrive(&ids).await?;
+    nobody_is_charged(&pipeline).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let (mut rows, mut ids) = samples(20);
+    rows.sort_by_key(|row| row.id);
+    ids.sort_unstable();
+    let insert = |id: Uuid| {
+        sqlx::query("insert into audit_actions (id, name, actor_ref, status) values ($1, 'a.b', '{}', 'ok')")
+            .bind(id)
+    };
+    // The batch goes in by ascending id; this one holds the last of them and asks for the first.
+    let mut host = pipeline.timeline.connect().await?;
+    host.execute("begin").await?;
+    insert(ids[19]).execute(&mut host).await?;
+    pipeline.commit(&rows).await?;
+    let _consumer = pipeline.consumer()?;
+    let mut watch = pipeline.timeline.connect().await?;
+    wait::until_some("the batch to wait for that transaction", DEADLINE, async || {
+        let statement = "select count(*) from pg_stat_activity
+                         where application_name = 'audit-consumer-timeline' and wait_event_type = 'Lock'
+                           and datname = current_database()";
+        let waiting: i64 = sqlx::query_scalar(statement).fetch_one(&mut watch).await?;
+        Ok((waiting > 0).then_some(()))
+    })
+    .await?;
+    // One of the two is ended for the other; whichever it is.
+    let outcome = insert(ids[0]).execute(&mut host).await;
+    host.execute("rollback").await?;
+    if let Err(error) = outcome {
+        assert!(error.to_string().contains("deadlock"), "{error}");
+    }
+    let deadlocks = "select deadlocks from pg_stat_database where datname = current_database()";
+    wait::until_some("the deadlock to be counted", DEADLINE, async || {
+        watch.execute("select pg_stat_clear_snapshot()").await?;
+        let deadlocks: i64 = sqlx::query_scalar(deadlocks).fetch_one(&mut watch).await?;
+        Ok((deadlocks > 0).then_some(()))
+    })
+    .await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    assert!(pipeline.verdict().await?.holds());
+    nobody_is_charged(&pipeline).await
+}

@@ -80,7 +80,7 @@ pub async fn ensure_stream(
 }
 
 /// Makes an existing stream of another source this one's: the source was restored elsewhere and goes on here. Answers
-/// whether there was a stream.
+/// whether there was one to change.
 ///
 /// # Errors
 /// When the broker is away, or refuses.
@@ -94,8 +94,12 @@ pub async fn adopt_stream(
         Err(error) if is_not_found(&error.kind()) => return Ok(false),
         Err(error) => return Err(BrokerError::call("stream info", &error)),
     };
-    let config =
-        Config { description: Some(format!("{DESCRIPTION}{source}")), ..stream.cached_info().config.clone() };
+    let found = &stream.cached_info().config;
+    let description = Some(format!("{DESCRIPTION}{source}"));
+    if found.description == description {
+        return Ok(false);
+    }
+    let config = Config { description, ..found.clone() };
     context.update_stream(config).await.map_err(|error| BrokerError::call("update stream", &error))?;
     Ok(true)
 }

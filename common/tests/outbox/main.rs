@@ -4,6 +4,7 @@
 
 mod capture;
 mod crash;
+mod digits;
 mod log_model;
 mod prune;
 mod reader;
