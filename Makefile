@@ -3,7 +3,10 @@ SHELL := /bin/sh
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check fix demo-servers servers clean
+.PHONY: help demo test faults check fix demo-servers servers clean
+
+# Named places where the tests let a process die. Nothing that is shipped is built with them.
+FAULTY := --features common/failpoints
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -15,12 +18,17 @@ demo: demo-servers ## Runs the whole pipeline on private servers and ends with a
 	@./scripts/demo
 
 test: servers ## Passes all tests, on private servers that they start, kill and restart.
-	$(CARGO) build --workspace --bins
-	$(CARGO) test --workspace
+	$(CARGO) build --workspace --bins $(FAULTY)
+	$(CARGO) test --workspace $(FAULTY)
+
+faults: servers ## Injects more than 200 faults, for about half an hour, and writes docs/fault-report.md. FAULTS=name for some only.
+	$(CARGO) build --workspace --bins $(FAULTY)
+	./target/debug/faults $(if $(FAULTS),--only "$(FAULTS)",--report docs/fault-report.md)
 
 check: ## Formatting, lints, documentation.
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	$(CARGO) clippy --workspace --all-targets $(FAULTY) -- --deny warnings
+	$(CARGO) clippy --package publisher --package consumer -- --deny warnings
 	$(CARGO) clippy --package consumer --no-default-features --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	./scripts/check-house

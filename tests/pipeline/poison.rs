@@ -17,7 +17,7 @@ async fn moody(more: &str) -> anyhow::Result<Pipeline> {
         "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
          [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = \"{}\"\nfailing = \"{}\"",
         path.display(),
-        pipeline.path("failing").display()
+        failing.display()
     ))?;
     Ok(pipeline)
 }
