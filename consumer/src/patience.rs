@@ -58,3 +58,42 @@ impl Patience {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use common::health::Health;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// Sigra's own forwarder gives an event up after 8.6 minutes of retries.
+    #[tokio::test(start_paused = true)]
+    async fn twelve_minutes_of_outage_are_probed_every_few_seconds_and_end_by_themselves() {
+        let progress = Health::default().component("test", Duration::from_secs(60));
+        let shutdown = CancellationToken::new();
+        let mut patience = Patience::default();
+        let begun = Instant::now();
+        let mut probes = 0;
+        while begun.elapsed() < Duration::from_secs(720) {
+            let held = Unavailable::new("the target: connection refused").into();
+            patience.wait(&held, &progress, &shutdown).await;
+            probes += 1;
+        }
+        assert!((720 / 6..720 / 4).contains(&probes), "{probes} probes");
+        patience.over(&progress);
+        assert!(progress.resumed().is_none(), "told once");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_target_that_says_when_to_come_back_is_left_alone_until_then_but_not_for_ever() {
+        let progress = Health::default().component("test", Duration::from_secs(60));
+        let shutdown = CancellationToken::new();
+        for (asked, waited) in [(30, 30), (86_400, 300)] {
+            let begun = Instant::now();
+            let retry_after = Some(Duration::from_secs(asked));
+            let held = Unavailable { dependency: "429".into(), retry_after }.into();
+            Patience::default().wait(&held, &progress, &shutdown).await;
+            assert_eq!(begun.elapsed().as_secs(), waited);
+        }
+    }
+}

@@ -1,10 +1,13 @@
 //! Servers that go away, come back, and lose what they held.
 
+use std::time::{Duration, Instant};
+
 use end_to_end::{DEADLINE, HOLD_MAX, Pipeline, samples};
 use sandbox::{
-    fixture::audit_events,
+    fixture::{self, audit_events},
+    home::Home,
     load::{Load, Tally},
-    postgres::Stop,
+    postgres::{Postgres, Stop},
     wait,
 };
 use tokio_util::sync::CancellationToken;
@@ -131,5 +134,43 @@ async fn a_timeline_that_is_locked_for_longer_than_every_time_out_charges_nobody
     assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
     sqlx::raw_sql("rollback").execute(&mut holder).await?;
     pipeline.arrive(&ids).await?;
+    Ok(())
+}
+
+/// Sigra's own forwarder gives up after 8.6 minutes. The waits here are a 600th of its own, and the outage is longer than
+/// twelve minutes are then.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_longer_than_the_whole_retry_span_loses_nothing_and_uses_no_attempt() -> anyhow::Result<()>
+{
+    let home = Home::create()?;
+    let mut server = Postgres::start(&home, false)?;
+    let mut pipeline = Pipeline::new().await?;
+    pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
+    // Four waits of 50, 100, 200 and 400 ms: everything would be dead after 0.9 s.
+    pipeline.configure(
+        "attempts = 5\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"50ms\"\nmax = \"400ms\"",
+    )?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let (rows, mut ids) = samples(50);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    server.stop(Stop::Fast)?;
+    let away = Instant::now();
+    while away.elapsed() < Duration::from_secs(6) {
+        let (rows, mut more) = samples(20);
+        pipeline.commit(&rows).await?;
+        ids.append(&mut more);
+        let probes = consumer.log().matches("waiting for timeline database").count();
+        wait::until("another probe", DEADLINE, || {
+            consumer.log().matches("waiting for timeline database").count() > probes
+        })?;
+        assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
+    }
+    server.restart()?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    assert!(pipeline.verdict().await?.holds());
+    assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new(), "an outage charges nobody");
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What the source's own rules, its load and its clients do to the pipeline, and the pipeline to them.
 
 use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
     fixture::{self, audit_events},
@@ -219,6 +220,40 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
     .await?;
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;
+    assert!(pipeline.verdict().await?.holds());
+    nobody_is_charged(&pipeline).await
+}
+
+/// nats-server before 2.9.15 forgets, when a stream is purged behind a consumer, every message that the consumer has
+/// delivered and that is not settled.
+#[tokio::test(flavor = "multi_thread")]
+async fn trimming_behind_the_consumers_loses_nothing_of_what_they_have_in_hand() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let trimming = ["--set", "publisher.maintenance=200ms", "--set", "publisher.replay_window=0s"];
+    let mut publisher = pipeline.publisher()?;
+    let mut consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(10);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    consumer.terminate(DEADLINE)?;
+    // In the hand of somebody who never settles them, as of a process that was killed.
+    let (rows, held) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(30).await?;
+    let durable = pipeline.durable("timeline").await?;
+    let messages = durable.batch().max_messages(20).expires(DEADLINE).messages().await?;
+    let taken: Vec<_> = messages.try_collect().await.map_err(|error| anyhow::anyhow!(error))?;
+    assert_eq!(taken.len(), 20);
+    publisher.terminate(DEADLINE)?;
+    let _publisher = pipeline.publisher_with(&trimming)?;
+    let stream = pipeline.stream().await?;
+    wait::until_some("what is settled to be trimmed", DEADLINE, async || {
+        Ok((stream.get_info().await?.state.first_sequence == 11).then_some(()))
+    })
+    .await?;
+    let _consumer = pipeline.consumer()?;
+    pipeline.arrive(&held).await?;
     assert!(pipeline.verdict().await?.holds());
     nobody_is_charged(&pipeline).await
 }

@@ -53,6 +53,8 @@ pub async fn run(scenario: &Scenario, faults: usize, long: bool) -> anyhow::Resu
     let mut arena = Arena::start(scenario.ground, scenario.environment, long).await?;
     let mut recoveries = Vec::new();
     for turn in 0..faults {
+        // Some work in between, so that a fault meets a pipeline that has begun again; never the same amount.
+        arena.while_writing(10 + turn as u64 * 37 % 40).await?;
         (scenario.inject)(&mut arena, turn).await?;
         recoveries.push(arena.recover().await?);
     }
