@@ -27,6 +27,8 @@ pub(crate) struct Book {
     /// Not due yet, and how long until they are.
     early: HashMap<Uuid, Duration>,
     present: u64,
+    /// For the log: the event, its action, and which attempt it was.
+    delivered: Vec<(Uuid, Option<String>, u32)>,
     failed: Vec<Failed>,
     /// Delivered after an earlier failure.
     cleared: Vec<Uuid>,
@@ -94,6 +96,7 @@ impl Book {
                 self.fail(id, action, judged.kind, error.clone(), outcome, attempts);
             }
             (verdict, _) => {
+                self.delivered.push((id, action, earlier.map_or(0, |earlier| earlier.attempts) + 1));
                 self.present += u64::from(*verdict == Verdict::Present);
                 self.cleared.extend(earlier.map(|_| id));
             }
@@ -181,7 +184,7 @@ impl Book {
     }
 
     /// Counts and tells, once the failures are committed: each failed attempt once, refusals and exhaustion included.
-    pub(crate) fn tell(&self, forwarder: &ForwarderId) {
+    pub(crate) fn tell(&self, forwarder: &ForwarderId, took: Duration) {
         let name = forwarder.to_string();
         let count = |verdict: &'static str, events: usize| {
             counter!(names::FORWARD_EVENTS, "forwarder" => name.clone(), "verdict" => verdict)
@@ -194,7 +197,17 @@ impl Book {
         count("dead", self.deaths().len());
         count("retry", self.retries());
         counter!(names::FORWARD_ALREADY, "forwarder" => name.clone()).increment(self.present);
-        tracing::debug!(event = names::FORWARD_OK, %forwarder, events = delivered, "delivered a batch");
+        for (id, action, attempt) in &self.delivered {
+            tracing::debug!(
+                event = names::FORWARD_OK,
+                %forwarder,
+                audit_event_id = %id,
+                action = action.as_deref(),
+                attempt,
+                duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                "delivered"
+            );
+        }
         for Failed { nobody, failure, kind, action } in &self.failed {
             counter!(names::FORWARD_ERRORS, "forwarder" => name.clone(), "kind" => *kind).increment(1);
             let forwarder = nobody.as_ref().unwrap_or(forwarder);

@@ -4,6 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Instant,
 };
 
 use async_nats::jetstream::AckKind;
@@ -127,6 +128,7 @@ impl Dispatcher {
             Some(source) => source,
             None => destination.within(Source::connect(&destination.database, &destination.table)).await?,
         };
+        let begun = Instant::now();
         let mut book = self.forward(&mut source, &events).await?;
         let plan = items.iter().map(|item| book.enter(&item.request)).collect();
         breaker.admit(&book.deaths())?;
@@ -135,7 +137,7 @@ impl Dispatcher {
         destination.within(book.write(source.connection(), &addressee.id)).await?;
         failpoint::reach("dispatch.recorded");
         self.source = Some(source);
-        book.tell(&addressee.id);
+        book.tell(&addressee.id, begun.elapsed());
         Ok(plan)
     }
 

@@ -6,6 +6,7 @@ mod clocks;
 mod dispatch;
 mod failures;
 mod faults;
+mod forwarders;
 mod guarantees;
 mod letters;
 mod loss;

@@ -211,6 +211,29 @@ mod tests {
         }
     }
 
+    /// Sigra's forwarder turned each action into an atom, of which there can only be so many.
+    #[test]
+    fn a_million_different_actions_leave_nothing_behind() {
+        let kilobytes = || -> u64 {
+            let status = std::fs::read_to_string("/proc/self/status").expect("Linux");
+            let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("a resident size");
+            line.split_whitespace().nth(1).expect("a number").parse().expect("a number")
+        };
+        let mapping = Mapping::new(Profile::Correct, "user").expect("a type with an id");
+        let long = "x".repeat(200);
+        let mut before = 0;
+        for number in 0..1_000_000 {
+            let action = Some(format!("action.number_{number}.{long}"));
+            let event = AuditEvent { action, ..event() };
+            assert!(mapping.action(&event).is_ok());
+            if number == 10_000 {
+                before = kilobytes();
+            }
+        }
+        // Other tests run beside this one; the names alone would be more than 200 MiB.
+        assert!(kilobytes() < before + (100 << 10), "from {before} to {} KiB", kilobytes());
+    }
+
     #[test]
     fn an_actor_type_that_takes_no_id_cannot_be_configured() {
         for text in ["anonymous", "robot", ""] {

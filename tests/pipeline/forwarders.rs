@@ -1,0 +1,176 @@
+//! Several forwarders, of one kind and of different ones; and none.
+
+use std::fs;
+
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{
+    audit::AuditRow,
+    fixture::{self, audit_events},
+    home::free_port,
+    verdict::Verdict,
+    wait,
+};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use threadline::StorageSchema;
+
+/// Two timelines: the pipeline's own, and one in another database and schema, with another type of actor.
+async fn two_timelines(dispatch: &str) -> anyhow::Result<(Pipeline, fixture::TestDatabase, StorageSchema)> {
+    let pipeline = Pipeline::new().await?;
+    let other = fixture::empty_database().await?;
+    let schema: StorageSchema = "archive".parse()?;
+    let mut connection = other.connect().await?;
+    threadline::install(&mut connection, &schema).await?;
+    connection.close().await?;
+    pipeline.configure(&format!(
+        "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"{dispatch}\"\n\
+         [[forwarder]]\nid = \"archive\"\nkind = \"threadline\"\ndispatch = \"{dispatch}\"\nurl = \"{}\"\n\
+         schema = \"archive\"\nactor_type = \"service_account\"",
+        other.url
+    ))?;
+    Ok((pipeline, other, schema))
+}
+
+async fn arrives_in_both(dispatch: &str) -> anyhow::Result<()> {
+    let (pipeline, other, schema) = two_timelines(dispatch).await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumers = [pipeline.consumer()?, pipeline.consumer()?];
+    // A type that takes an id wins over the option; a type that nobody knows does not.
+    let mut rows: Vec<_> = (0..200).map(|_| AuditRow::sample("test.row")).collect();
+    for row in &mut rows {
+        row.actor_type = "robot".into();
+    }
+    let ids: Vec<_> = rows.iter().map(|row| row.id).collect();
+    for part in rows.chunks(20) {
+        pipeline.commit(part).await?;
+    }
+    pipeline.arrive(&ids).await?;
+    let verdict = wait::until_some("the other one to have everything", DEADLINE, async || {
+        let verdict = Verdict::compute(&pipeline.source.url, &audit_events(), &other.url, &schema).await?;
+        Ok((verdict.missing == 0).then_some(verdict))
+    })
+    .await?;
+    assert!(verdict.holds() && verdict.projected == 200, "{verdict}");
+    let verdict = pipeline.verdict().await?;
+    assert!(verdict.holds() && verdict.projected == 200, "{verdict}");
+    let kinds = async |url: &str, table: &str| -> anyhow::Result<Vec<String>> {
+        let statement = format!("select distinct actor_ref ->> 'type' from {table}");
+        let mut connection = PgConnection::connect(url).await?;
+        Ok(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(&mut connection).await?)
+    };
+    assert_eq!(kinds(&pipeline.timeline.url, "audit_actions").await?, ["user"]);
+    assert_eq!(kinds(&other.url, "archive.audit_actions").await?, ["service_account"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_forwarders_of_one_kind_each_get_every_event_once_with_options_of_their_own() -> anyhow::Result<()>
+{
+    arrives_in_both("async").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_forwarders_of_one_kind_read_the_log_each_for_itself() -> anyhow::Result<()> {
+    arrives_in_both("sync").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_that_is_away_does_not_delay_another_forwarder() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let path = pipeline.path("taken");
+    let nobody = free_port()?;
+    // At boot it must be there; from then on it may go.
+    let proxied = sandbox::proxy::Proxy::start(address(&pipeline.timeline.url)?).await?;
+    let timeline = pipeline.timeline.url.clone();
+    pipeline.timeline.url =
+        timeline.replace(&address(&timeline)?.to_string(), &proxied.address().to_string());
+    pipeline.configure(&format!(
+        "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
+         [[forwarder]]\nid = \"file\"\nkind = \"moody\"\npath = \"{}\"",
+        path.display()
+    ))?;
+    let _publisher = pipeline.publisher()?;
+    let host = pipeline.host()?;
+    let (rows, first) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&first).await?;
+    proxied.aim(format!("127.0.0.1:{nobody}").parse()?);
+    let (rows, second) = samples(50);
+    pipeline.commit(&rows).await?;
+    wait::until("the other forwarder to have them", DEADLINE, || {
+        let taken = fs::read_to_string(&path).unwrap_or_default();
+        second.iter().all(|id| taken.contains(&id.to_string()))
+    })?;
+    wait::until("the timeline to be waited for", DEADLINE, || {
+        host.log().contains("waiting for timeline database")
+    })?;
+    proxied.aim(address(&timeline)?);
+    pipeline.timeline.url = timeline;
+    pipeline.arrive(&second).await?;
+    assert!(pipeline.verdict().await?.holds());
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "an outage charges nobody");
+    Ok(())
+}
+
+fn address(url: &str) -> anyhow::Result<std::net::SocketAddr> {
+    let host = url.rsplit('@').next().unwrap_or_default().split('/').next().unwrap_or_default();
+    Ok(host.parse()?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_no_op_acknowledges_without_any_effect() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    pipeline.configure("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"")?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, _) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(20).await?;
+    pipeline.settled("nothing").await?;
+    assert_eq!(pipeline.projected().await?, 0);
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_forwarders_there_is_nothing_to_do_and_nothing_to_warn_of() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    pipeline.nats_url = String::new();
+    let mut consumer = pipeline.consumer_with(&["--set", "forwarder=[]"])?;
+    wait::until("it to say so", DEADLINE, || consumer.log().contains("no forwarder is configured"))?;
+    assert!(consumer.terminate(DEADLINE)?.success());
+    assert!(!consumer.log().contains("WARN"), "{}", consumer.log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_delivery_and_each_failed_attempt_is_an_event_with_its_circumstances() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let rule = "alter table audit_actions add constraint host_rule check (name <> 'test.refused')";
+    sqlx::raw_sql(rule).execute(&mut pipeline.timeline.connect().await?).await?;
+    let (fine, refused) = (AuditRow::sample("test.fine"), AuditRow::sample("test.refused"));
+    pipeline.commit(&[fine.clone(), refused.clone()]).await?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer_with(&["--set", "log.filter=consumer=debug"])?;
+    pipeline.arrive(&[fine.id]).await?;
+    let event = |name: &str| -> Option<Value> {
+        let log = consumer.log();
+        let line = log.lines().find(|line| line.contains(&format!("\"event\":\"{name}\"")))?;
+        serde_json::from_str(line).ok()
+    };
+    wait::until("both events", DEADLINE, || {
+        event("sigra.audit.forward.ok").is_some() && event("sigra.audit.forward.error").is_some()
+    })?;
+    let ok = event("sigra.audit.forward.ok").unwrap();
+    assert_eq!(ok["forwarder"], "timeline");
+    assert_eq!(ok["audit_event_id"], fine.id.to_string());
+    assert_eq!(ok["action"], "test.fine");
+    assert_eq!(ok["attempt"], 1);
+    assert!(ok["duration_ms"].is_u64(), "{ok}");
+    let error = event("sigra.audit.forward.error").unwrap();
+    assert_eq!(error["audit_event_id"], refused.id.to_string());
+    assert_eq!(error["action"], "test.refused");
+    assert_eq!([&error["kind"], &error["state"], &error["reason"]], ["error", "dead", "schema_mismatch"]);
+    assert_eq!(error["attempt"], 1);
+    Ok(())
+}
