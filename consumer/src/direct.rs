@@ -17,7 +17,6 @@ use common::{
         rounds::{Mark, Round},
         upkeep,
     },
-    reference::Target,
     settings::{PublisherSettings, SourceSettings},
 };
 use sqlx::PgConnection;
@@ -86,22 +85,7 @@ struct ForwardSink {
 
 impl ForwardSink {
     fn item(&self, entry: &Entry) -> Option<Item> {
-        let Some(event) = entry.audit_event_id else {
-            tracing::error!(
-                xid = entry.position.xid,
-                seq = entry.position.seq,
-                "an entry names no audit event"
-            );
-            return None;
-        };
-        let target = match entry.forwarder.as_deref().map(str::parse) {
-            None => Target::Every,
-            Some(Ok(only)) => Target::Only(only),
-            Some(Err(error)) => {
-                tracing::error!(%error, "an entry is addressed to something that is no forwarder id");
-                return None;
-            }
-        };
+        let (event, target) = entry.addressed()?;
         let request = self.destination.addressee.ours(target, event);
         (request != Request::Skip).then_some(Item { request, suspect: self.repeated })
     }

@@ -123,24 +123,8 @@ impl JetStreamSink {
         self.judge(acknowledged)
     }
 
-    /// `None` for an entry that names no event; the source column cannot be NULL where capture was attached.
     fn message(&self, entry: &Entry, generation: i32) -> Option<PublishMessage> {
-        let Some(id) = entry.audit_event_id else {
-            tracing::error!(
-                xid = entry.position.xid,
-                seq = entry.position.seq,
-                "an entry names no audit event"
-            );
-            return None;
-        };
-        let forwarder = match entry.forwarder.as_deref().map(str::parse) {
-            None => Target::Every,
-            Some(Ok(only)) => Target::Only(only),
-            Some(Err(error)) => {
-                tracing::error!(%error, "an entry is addressed to something that is no forwarder id");
-                return None;
-            }
-        };
+        let (id, forwarder) = entry.addressed()?;
         let message_id = match (&forwarder, generation) {
             (Target::Only(_), generation) => {
                 MessageId::Addressed(id, entry.position.xid, entry.position.seq, generation)

@@ -1,14 +1,7 @@
 //! Dispatch `sync`: without any broker; and the change between the two roads.
 
-use end_to_end::{DEADLINE, HOLD_MAX, Pipeline, samples};
-use sandbox::{
-    audit::AuditRow,
-    fixture::audit_events,
-    home::free_port,
-    load::{Load, Tally},
-    postgres::Stop,
-    wait,
-};
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{audit::AuditRow, home::free_port, load::Tally, postgres::Stop, wait};
 use tokio_util::sync::CancellationToken;
 
 const SYNC: &str = "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"sync\"";
@@ -18,14 +11,7 @@ async fn without_a_broker_auto_reads_the_log_itself_and_loses_nothing_to_kills()
     let mut pipeline = Pipeline::new().await?;
     pipeline.nats_url = String::new();
     let mut consumers = [pipeline.consumer()?, pipeline.consumer()?];
-    let load = Load {
-        url: pipeline.source.url.clone(),
-        table: audit_events(),
-        writers: 4,
-        rate: Some(600),
-        seed: 31,
-        hold_max: HOLD_MAX,
-    };
+    let load = pipeline.load(Some(600), 31);
     let writing =
         tokio::spawn(async move { load.run(3_000, &Tally::default(), &CancellationToken::new()).await });
     let mut projected = 0;

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use end_to_end::{DEADLINE, HOLD_MAX, Pipeline, samples};
+use end_to_end::{DEADLINE, Pipeline, samples};
 use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
     fixture::audit_events,
-    load::{Load, Tally},
+    load::Tally,
     proxy::{Flow, Proxy},
     wait,
 };
@@ -155,14 +155,7 @@ async fn four_consumer_processes_share_one_durable_and_every_event_lands_once() 
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let consumers = (0..4).map(|_| pipeline.consumer()).collect::<anyhow::Result<Vec<_>>>()?;
-    let load = Load {
-        url: pipeline.source.url.clone(),
-        table: audit_events(),
-        writers: 4,
-        rate: None,
-        seed: 11,
-        hold_max: HOLD_MAX,
-    };
+    let load = pipeline.load(None, 11);
     let written = load.run(6_000, &Tally::default(), &CancellationToken::new()).await?;
     pipeline.arrive(&written.committed).await?;
     drop(consumers);
@@ -277,14 +270,7 @@ async fn processes_killed_at_random_under_load_lose_and_repeat_nothing() -> anyh
     let pipeline = Pipeline::new().await?;
     let mut publishers = [pipeline.publisher()?, pipeline.publisher()?];
     let mut consumers = [pipeline.consumer()?, pipeline.consumer()?];
-    let load = Load {
-        url: pipeline.source.url.clone(),
-        table: audit_events(),
-        writers: 4,
-        rate: Some(800),
-        seed: 12,
-        hold_max: HOLD_MAX,
-    };
+    let load = pipeline.load(Some(800), 12);
     let writing =
         tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });
     let mut projected = 0;

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use end_to_end::{DEADLINE, HOLD_MAX, Pipeline, samples};
+use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{
-    fixture::{self, audit_events},
+    fixture::{self},
     home::Home,
-    load::{Load, Tally},
+    load::Tally,
     postgres::{Postgres, Stop},
     wait,
 };
@@ -17,14 +17,7 @@ async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() 
     let mut pipeline = Pipeline::with_own_nats().await?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
-    let load = Load {
-        url: pipeline.source.url.clone(),
-        table: audit_events(),
-        writers: 4,
-        rate: Some(500),
-        seed: 21,
-        hold_max: HOLD_MAX,
-    };
+    let load = pipeline.load(Some(500), 21);
     let writing =
         tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });
     let mut projected = 0;

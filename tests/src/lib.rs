@@ -15,6 +15,7 @@ use sandbox::{
     audit::{self, AuditRow},
     fixture::{self, TestDatabase, audit_events},
     home::Home,
+    load::Load,
     nats::Nats,
     postgres::Postgres,
     process::{self, Process},
@@ -39,7 +40,7 @@ pub struct Own<T> {
 }
 
 /// How long transactions of a load are held open: late commits, but not for longer than a test may take.
-pub const HOLD_MAX: Duration = Duration::from_millis(300);
+const HOLD_MAX: Duration = Duration::from_millis(300);
 
 /// One pipeline.
 #[derive(Debug)]
@@ -206,6 +207,19 @@ impl Pipeline {
             ("THREADLINE_DATABASE_URL", &self.timeline.url),
             ("NATS_URL", &self.nats_url),
         ]
+    }
+
+    /// Four writers with the whole workload: roll-backs, savepoints, late commits; so many transactions a second.
+    #[must_use]
+    pub fn load(&self, rate: Option<u32>, seed: u64) -> Load {
+        Load {
+            url: self.source.url.clone(),
+            table: audit_events(),
+            writers: 4,
+            rate,
+            seed,
+            hold_max: HOLD_MAX,
+        }
     }
 
     /// Commits rows in one transaction.

@@ -7,6 +7,7 @@ use sqlx::{PgConnection, Row, postgres::PgRow};
 use uuid::Uuid;
 
 use super::{rounds::Position, snapshot::Snapshot};
+use crate::reference::Target;
 
 /// One captured audit row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,31 @@ pub struct Entry {
     pub occurred_at: Option<String>,
     /// The one forwarder it is for; `None` for all.
     pub forwarder: Option<String>,
+}
+
+impl Entry {
+    /// Which event it is about, and whom it is for. `None`, with a log line, for one that names nothing that could be
+    /// delivered: the source column cannot be NULL where capture was attached, and only people write addresses by hand.
+    #[must_use]
+    pub fn addressed(&self) -> Option<(Uuid, Target)> {
+        let Some(event) = self.audit_event_id else {
+            tracing::error!(
+                xid = self.position.xid,
+                seq = self.position.seq,
+                "an entry names no audit event"
+            );
+            return None;
+        };
+        let target = match self.forwarder.as_deref().map(str::parse) {
+            None => Target::Every,
+            Some(Ok(only)) => Target::Only(only),
+            Some(Err(error)) => {
+                tracing::error!(%event, %error, "an entry is addressed to something that is no forwarder id");
+                return None;
+            }
+        };
+        Some((event, target))
+    }
 }
 
 /// A transaction that ran while the last round was taken and has entries visible now.
