@@ -213,6 +213,13 @@ fn descendant(pid: u32, program: &Path) -> Option<u32> {
     children_of(pid).into_iter().find_map(|child| descendant(child, program))
 }
 
+/// Whether a process still holds anything: a zombie does not, and nobody may ever collect it.
+pub(crate) fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in parentheses may hold anything; the state follows.
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
 /// The children of a process that has one thread.
 pub(crate) fn children_of(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");

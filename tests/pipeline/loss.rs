@@ -122,15 +122,22 @@ async fn a_durable_ahead_of_its_stream_is_reset_and_skips_nothing() -> anyhow::R
     let stream = pipeline.stream().await?;
     assert_eq!(stream.cached_info().state.last_sequence, 20);
     let ahead = pipeline.durable("timeline").await?;
-    assert_eq!(ahead.cached_info().delivered.stream_sequence, 40, "the durable is ahead of its stream");
+    // Newer servers take their consumers back themselves; what follows must hold on those, too.
+    let client = async_nats::connect(&pipeline.nats_url).await?;
+    let stands = if client.is_server_compatible(2, 10, 0) { 20 } else { 40 };
+    assert_eq!(
+        ahead.cached_info().delivered.stream_sequence,
+        stands,
+        "ahead of its stream, on an old server"
+    );
     let other = stream.consumer_info("somebody").await?;
-    assert_eq!(other.delivered.stream_sequence, 40, "and so is the other one");
+    assert_eq!(other.delivered.stream_sequence, stands, "and so is the other one");
 
     let publisher = pipeline.publisher()?;
     let ids = commit_twenty(&pipeline).await?;
     pipeline.arrive(&ids).await?;
     assert_eq!(pipeline.generation().await?, Some(1));
-    assert!(publisher.log().contains("stands ahead of its stream"), "{}", publisher.log());
+    assert_eq!(publisher.log().contains("stands ahead of its stream"), stands == 40, "{}", publisher.log());
     assert_eq!(stream.consumer_info("somebody").await?.created, other.created, "not ours, not made anew");
     pipeline.messages(80).await?;
     pipeline.settled("timeline").await?;

@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::{
     home::{Home, free_port},
-    process::children_of,
+    process::{children_of, runs},
     wait,
 };
 
@@ -224,12 +224,20 @@ impl Private {
             Stop::Fast => kill(pid, Signal::SIGINT)?,
             Stop::Immediate => kill(pid, Signal::SIGQUIT)?,
             Stop::Kill => {
-                // Each backend is in a group of its own; without its parent it would linger until its next wait.
-                for child in children_of(server.id()) {
+                // Stopped first, so that it makes no new ones. Each backend is in a group of its own; without its parent it
+                // would linger until its next wait.
+                kill(pid, Signal::SIGSTOP)?;
+                let children = children_of(server.id());
+                for child in &children {
                     let _ = kill(Pid::from_raw(child.cast_signed()), Signal::SIGKILL);
                 }
                 kill(pid, Signal::SIGKILL)?;
                 self.killed = true;
+                server.wait()?;
+                // The next start refuses while one of them still holds the shared memory.
+                wait::until("PostgreSQL's processes to be gone", START_DEADLINE, || {
+                    !children.iter().any(|child| runs(*child))
+                })?;
             }
         }
         server.wait()?;
