@@ -89,7 +89,7 @@ impl Book {
         earlier: Option<Earlier>,
         policy: Policy,
     ) {
-        let settlement = Settlement::of(&judged.verdict, earlier, policy, &mut rand::rng());
+        let settlement = Settlement::of(judged, earlier, policy, &mut rand::rng());
         self.settled.insert(id, settlement);
         match (&judged.verdict, settlement.outcome()) {
             (Verdict::Retry(error) | Verdict::Cancel(_, error), Some((outcome, attempts))) => {
@@ -157,9 +157,12 @@ impl Book {
             .collect()
     }
 
-    /// How many events wait for another attempt from now on.
-    pub(crate) fn retries(&self) -> usize {
-        self.failed.len() - self.deaths().len()
+    /// How many events wait for another attempt that did not before.
+    pub(crate) fn new_retries(&self) -> usize {
+        let first = |failed: &&Failed| {
+            matches!(failed.failure.outcome, Outcome::Retry(_)) && failed.failure.attempts <= 1
+        };
+        self.failed.iter().filter(first).count()
     }
 
     /// Commits what must be known before anything is settled.
@@ -195,7 +198,7 @@ impl Book {
         count("delivered", delivered);
         count("discarded", of(Settlement::Discarded));
         count("dead", self.deaths().len());
-        count("retry", self.retries());
+        count("retry", self.failed.len() - self.deaths().len());
         counter!(names::FORWARD_ALREADY, "forwarder" => name.clone()).increment(self.present);
         for (id, action, attempt) in &self.delivered {
             tracing::debug!(

@@ -29,11 +29,12 @@ impl Breaker {
         Self { limit, seen: Mutex::default() }
     }
 
-    /// Counts the dead letters that a batch is about to leave.
+    /// Looks at the dead letters that a batch is about to leave. Nobody's forwarder and no reference at all are not among
+    /// them: they say nothing about this target.
     ///
     /// # Errors
-    /// When one reason has become too frequent; then nothing is counted and nothing may be settled.
-    pub fn admit(&self, reasons: &[Reason]) -> Result<(), Tripped> {
+    /// When one reason has become too frequent; then nothing may be settled.
+    pub fn check(&self, reasons: &[Reason]) -> Result<(), Tripped> {
         if self.limit == 0 || reasons.is_empty() {
             return Ok(());
         }
@@ -43,7 +44,10 @@ impl Breaker {
         }
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        for (&reason, &count) in &counts {
+        for (reason, count) in counts {
+            if matches!(reason, Reason::UnknownForwarder | Reason::MalformedReference) {
+                continue;
+            }
             let times = seen.entry(reason).or_default();
             while times.front().is_some_and(|time| now.duration_since(*time) >= WINDOW) {
                 times.pop_front();
@@ -52,10 +56,24 @@ impl Breaker {
                 return Err(Tripped { reason, count: times.len() + count, limit: self.limit });
             }
         }
-        for (reason, count) in counts {
-            seen.entry(reason).or_default().extend(std::iter::repeat_n(now, count));
-        }
         Ok(())
+    }
+
+    /// Counts the dead letters that a batch has left.
+    pub fn count(&self, reasons: &[Reason]) {
+        if self.limit == 0 {
+            return;
+        }
+        let now = Instant::now();
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        for reason in reasons {
+            let times = seen.entry(*reason).or_default();
+            times.push_back(now);
+            // What lies further back than the limit makes no difference.
+            if times.len() > self.limit {
+                times.pop_front();
+            }
+        }
     }
 }
 
@@ -84,21 +102,24 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_few_pass_in_a_minute_and_more_do_not() {
         let breaker = Breaker::new(50);
-        assert_eq!(breaker.admit(&[GONE; 50]), Ok(()));
-        let tripped = breaker.admit(&[GONE]).expect_err("one too many");
+        assert_eq!(breaker.check(&[GONE; 50]), Ok(()));
+        assert_eq!(breaker.check(&[GONE; 50]), Ok(()), "a look is no count");
+        breaker.count(&[GONE; 50]);
+        let tripped = breaker.check(&[GONE]).expect_err("one too many");
         assert_eq!((tripped.reason, tripped.count), (GONE, 51));
-        assert_eq!(breaker.admit(&[Reason::IdConflict; 50]), Ok(()), "each reason counts on its own");
+        assert_eq!(breaker.check(&[Reason::IdConflict; 50]), Ok(()), "each reason counts on its own");
         tokio::time::advance(WINDOW).await;
-        assert_eq!(breaker.admit(&[GONE; 50]), Ok(()), "what was refused has not been counted");
+        assert_eq!(breaker.check(&[GONE; 50]), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_is_too_much_by_itself_is_held_however_long_it_waits() {
         let breaker = Breaker::new(50);
         for _ in 0..3 {
-            assert!(breaker.admit(&[GONE; 51]).is_err());
+            assert!(breaker.check(&[GONE; 51]).is_err());
             tokio::time::advance(WINDOW * 2).await;
         }
-        assert_eq!(Breaker::new(0).admit(&[GONE; 5_000]), Ok(()), "switched off");
+        assert_eq!(breaker.check(&[Reason::MalformedReference; 5_000]), Ok(()), "no fault of the target");
+        assert_eq!(Breaker::new(0).check(&[GONE; 5_000]), Ok(()), "switched off");
     }
 }

@@ -100,15 +100,19 @@ impl Sink for ForwardSink {
     async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
         let items: Vec<Item> = page.iter().filter_map(|entry| self.item(entry)).collect();
         self.repeated = false;
-        match self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await {
-            Some(_) => Ok(None),
-            None => Err(SinkError::Stopped),
+        if self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await.is_some() {
+            Ok(None)
+        } else {
+            self.dispatcher.release().await;
+            Err(SinkError::Stopped)
         }
     }
 }
 
 /// Tries again what failed before and is due, while this process leads.
 async fn sweep(destination: Arc<Destination>, progress: Progress, leading: CancellationToken) {
+    // Should this task end by a panic, the leadership ends with it, and both begin again.
+    let _ends_with_it = leading.clone().drop_guard();
     let mut dispatcher = Dispatcher::new(destination.clone());
     let mut connection = None;
     while !leading.is_cancelled() {
@@ -130,6 +134,7 @@ async fn sweep(destination: Arc<Destination>, progress: Progress, leading: Cance
             () = leading.cancelled() => {}
             _ = dispatcher.dispatch(&items, &progress, &leading) => {}
         }
+        dispatcher.release().await;
     }
 }
 
@@ -154,14 +159,17 @@ async fn keep_house(
     source: SourceSettings,
     leading: CancellationToken,
 ) {
+    let _ends_with_it = leading.clone().drop_guard();
     let reader = reader(&destination.addressee.id);
     let watch = Watch::new(&source);
     loop {
         let round = tidy(&destination.database, &reader, publisher.retention, &watch);
         tokio::select! {
             () = leading.cancelled() => return,
-            tidied = round => if let Err(error) = tidied {
-                tracing::warn!(%error, "maintenance did not finish; it comes again");
+            tidied = tokio::time::timeout(upkeep::ROUND_MAX, round) => match tidied {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!(%error, "maintenance did not finish; it comes again"),
+                Err(_) => tracing::warn!("maintenance took too long; it comes again"),
             }
         }
         tokio::select! {

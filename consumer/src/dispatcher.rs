@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use async_nats::jetstream::AckKind;
@@ -25,11 +25,14 @@ use crate::{
     breaker::Breaker,
     delivery::{Addressee, Item, Request},
     forwarder::{Configured, Verdict},
-    guard::{Guarded, Pulse, Unavailable},
+    guard::{Guarded, Judged, Pulse, Unavailable},
     patience::{Held, Patience},
     settle::Policy,
-    source::{Loaded, Source},
+    source::{Loaded, Slice, Source},
 };
+
+/// How long a dispatcher that is given up may take to clean up behind itself.
+const RELEASE_MAX: Duration = Duration::from_secs(2);
 
 /// One forwarder with all that is needed to deliver to it; its workers share it.
 pub struct Destination {
@@ -67,7 +70,12 @@ pub struct Dispatcher {
     destination: Arc<Destination>,
     source: Option<Source>,
     forwarder: Guarded,
+    /// The event whose start is on record and whose end is not.
+    begun: Option<Uuid>,
 }
+
+/// What of a batch is in the target, while the rest is held: not to be sent there again at every probe.
+type Done = HashMap<Uuid, Judged>;
 
 /// What to tell the broker about each item, in order.
 pub type Plan = Vec<AckKind>;
@@ -83,7 +91,7 @@ impl Dispatcher {
             limit,
             destination.pulse.clone(),
         );
-        Self { destination, source: None, forwarder }
+        Self { destination, source: None, forwarder, begun: None }
     }
 
     /// Tries until every server that is needed answers; `None` at shutdown.
@@ -96,8 +104,9 @@ impl Dispatcher {
         shutdown: &CancellationToken,
     ) -> Option<Plan> {
         let mut patience = Patience::default();
+        let mut done = Done::new();
         loop {
-            match self.attempt(items).await {
+            match self.attempt(items, &mut done).await {
                 Ok(plan) => {
                     patience.over(progress);
                     return Some(plan);
@@ -114,8 +123,23 @@ impl Dispatcher {
         }
     }
 
+    /// Takes back a start that is on record, after a [`Dispatcher::dispatch`] that was given up: this process lives. Best
+    /// effort, and not for long.
+    pub async fn release(&mut self) {
+        self.source = None;
+        let Some(event) = self.begun else { return };
+        let destination = self.destination.clone();
+        let ended = tokio::time::timeout(RELEASE_MAX, async {
+            let mut connection = destination.database.connect().await?;
+            failures::end(&mut connection, &destination.addressee.id, event).await
+        });
+        if let Ok(Ok(())) = ended.await {
+            self.begun = None;
+        }
+    }
+
     /// One pass over the batch. Failures are committed before anything is settled.
-    async fn attempt(&mut self, items: &[Item]) -> Result<Plan, Held> {
+    async fn attempt(&mut self, items: &[Item], done: &mut Done) -> Result<Plan, Held> {
         let destination = self.destination.clone();
         let Destination { addressee, breaker, .. } = &*destination;
         let mut events: HashMap<Uuid, bool> = HashMap::new();
@@ -128,14 +152,19 @@ impl Dispatcher {
             Some(source) => source,
             None => destination.within(Source::connect(&destination.database, &destination.table)).await?,
         };
+        if let Some(event) = self.begun {
+            destination.within(failures::end(source.connection(), &addressee.id, event)).await?;
+            self.begun = None;
+        }
         let begun = Instant::now();
-        let mut book = self.forward(&mut source, &events).await?;
+        let mut book = self.forward(&mut source, &events, done).await?;
         let plan = items.iter().map(|item| book.enter(&item.request)).collect();
-        breaker.admit(&book.deaths())?;
+        breaker.check(&book.deaths())?;
         refuse_too_many(&destination, &mut source, &book).await?;
         failpoint::reach("dispatch.forwarded");
         destination.within(book.write(source.connection(), &addressee.id)).await?;
         failpoint::reach("dispatch.recorded");
+        breaker.count(&book.deaths());
         self.source = Some(source);
         book.tell(&addressee.id, begun.elapsed());
         Ok(plan)
@@ -146,27 +175,27 @@ impl Dispatcher {
         &mut self,
         source: &mut Source,
         events: &HashMap<Uuid, bool>,
+        done: &mut Done,
     ) -> Result<Book, Unavailable> {
         let destination = self.destination.clone();
         let Destination { addressee, settings, policy, .. } = &*destination;
         let mut book = Book::default();
         let mut open: Vec<Uuid> = events.keys().copied().collect();
+        let mut gone = Vec::new();
         while !open.is_empty() {
-            let (loaded, complete) =
+            let Slice { loaded, mut absent } =
                 destination.within(source.load(&addressee.id, &open, settings.batch_bytes)).await?;
-            let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).collect();
+            let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).chain(absent.iter().copied()).collect();
             open.retain(|id| !seen.contains(id));
-            self.forward_chunk(source, loaded, events, &mut book).await?;
-            if complete {
-                break;
-            }
+            gone.append(&mut absent);
+            self.forward_chunk(source, loaded, events, done, &mut book).await?;
         }
-        if !open.is_empty() && destination.within(source.is_standby()).await? {
+        if !gone.is_empty() && destination.within(source.is_standby()).await? {
             return Err(Unavailable::new("the source database: a standby, which may not have the rows yet"));
         }
-        for id in open {
-            let gone = "the audit row does not exist any more".to_owned();
-            book.refuse(id, Verdict::Cancel(Reason::AuditEventNotFound, gone), None, *policy);
+        for id in gone {
+            let error = "the audit row does not exist any more".to_owned();
+            book.refuse(id, Verdict::Cancel(Reason::AuditEventNotFound, error), None, *policy);
         }
         Ok(book)
     }
@@ -177,6 +206,7 @@ impl Dispatcher {
         source: &mut Source,
         loaded: Vec<Loaded>,
         suspects: &HashMap<Uuid, bool>,
+        done: &mut Done,
         book: &mut Book,
     ) -> Result<(), Unavailable> {
         let policy = self.destination.policy;
@@ -184,6 +214,9 @@ impl Dispatcher {
         let mut alone = Vec::new();
         for Loaded { id, event, earlier } in loaded {
             match (event, earlier) {
+                (Ok(event), earlier) if done.contains_key(&id) => {
+                    book.judge(&event, &done[&id], earlier, policy);
+                }
                 (_, Some(Earlier { discarded: true, .. })) => book.leave(id),
                 (_, Some(Earlier { wait, .. })) if !wait.is_zero() => book.wait(id, wait),
                 (Err(error), earlier) => book.refuse(id, Verdict::Retry(error), earlier, policy),
@@ -197,10 +230,11 @@ impl Dispatcher {
         let (events, earlier) = together;
         let verdicts = self.forwarder.forward(&events).await?;
         for ((event, earlier), judged) in events.iter().zip(earlier).zip(&verdicts) {
+            remember(done, event.id, judged);
             book.judge(event, judged, earlier, policy);
         }
         for (event, earlier) in alone {
-            self.forward_alone(source, event, earlier, book).await?;
+            self.forward_alone(source, event, earlier, done, book).await?;
         }
         Ok(())
     }
@@ -212,22 +246,33 @@ impl Dispatcher {
         source: &mut Source,
         event: AuditEvent,
         earlier: Option<Earlier>,
+        done: &mut Done,
         book: &mut Book,
     ) -> Result<(), Unavailable> {
         let destination = self.destination.clone();
         let Destination { addressee, policy, .. } = &*destination;
+        self.begun = Some(event.id);
         let started =
             destination.within(failures::start(source.connection(), &addressee.id, event.id)).await?;
         if started > policy.attempts {
+            self.begun = None;
             book.bury(&event, started - 1);
             return Ok(());
         }
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
         destination.within(failures::end(source.connection(), &addressee.id, event.id)).await?;
+        self.begun = None;
         for judged in verdicts? {
+            remember(done, event.id, &judged);
             book.judge(&event, &judged, earlier, *policy);
         }
         Ok(())
+    }
+}
+
+fn remember(done: &mut Done, event: Uuid, judged: &Judged) {
+    if matches!(judged.verdict, Verdict::Delivered | Verdict::Present) {
+        done.insert(event, judged.clone());
     }
 }
 
@@ -238,7 +283,7 @@ async fn refuse_too_many(
     source: &mut Source,
     book: &Book,
 ) -> Result<(), Unavailable> {
-    let more = i64::try_from(book.retries()).unwrap_or(i64::MAX);
+    let more = i64::try_from(book.new_retries()).unwrap_or(i64::MAX);
     if more == 0 {
         return Ok(());
     }

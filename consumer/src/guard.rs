@@ -2,10 +2,11 @@
 
 use std::{
     any::Any,
+    collections::HashMap,
     ops::Range,
     panic::AssertUnwindSafe,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -15,6 +16,7 @@ use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telem
 use futures::FutureExt as _;
 use metrics::histogram;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
 
@@ -43,11 +45,13 @@ pub struct Judged {
     pub verdict: Verdict,
     /// `error`, `panic` or `timeout`; says nothing about a delivery.
     pub kind: &'static str,
+    /// Whether a failure counts as an attempt. A time-out does not, where nothing shows that the target is alive.
+    pub charged: bool,
 }
 
 impl From<Verdict> for Judged {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, kind: "error" }
+        Self { verdict, kind: "error", charged: true }
     }
 }
 
@@ -85,19 +89,48 @@ pub struct Guarded {
     worker: Box<dyn Forwarder>,
     limit: Duration,
     pulse: Pulse,
+    /// How often a batch has been held in a row because nothing in it was answered.
+    held: u32,
 }
+
+/// How often a batch is held because nothing in it was answered, before its events are put off.
+const HOLDS: u32 = 3;
 
 /// Counts the answers of one target to all its workers: one that answers is not away, whatever else hangs.
 #[derive(Debug, Clone, Default)]
-pub struct Pulse(Arc<AtomicU64>);
+pub struct Pulse(Arc<Beats>);
+
+#[derive(Debug, Default)]
+struct Beats {
+    count: AtomicU64,
+    /// Events that timed out alone while nothing else showed that the target was alive, with the count at that time.
+    doubtful: Mutex<HashMap<Uuid, u64>>,
+}
+
+/// How many doubtful events are remembered; those that are forgotten are doubted once more.
+const DOUBTFUL_MAX: usize = 10_000;
 
 impl Pulse {
     fn beat(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+        self.0.count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn beats(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.count.load(Ordering::Relaxed)
+    }
+
+    /// Whether the target has answered anything since this event timed out last, or since `beats`.
+    fn proves(&self, event: Uuid, beats: u64) -> bool {
+        let now = self.beats();
+        let mut doubtful = self.0.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = doubtful.remove(&event).unwrap_or(beats).min(beats);
+        if since == now {
+            if doubtful.len() >= DOUBTFUL_MAX {
+                doubtful.clear();
+            }
+            doubtful.insert(event, now);
+        }
+        since != now
     }
 }
 
@@ -106,7 +139,7 @@ impl Guarded {
     #[must_use]
     pub fn new(id: ForwarderId, configured: Arc<dyn Configured>, limit: Duration, pulse: Pulse) -> Self {
         let worker = configured.worker();
-        Self { id, configured, worker, limit, pulse }
+        Self { id, configured, worker, limit, pulse, held: 0 }
     }
 
     /// One verdict per event, in order. A batch that fails as a whole is halved until the offender stands alone; its
@@ -125,7 +158,8 @@ impl Guarded {
         // worker or another, mean that the target hangs.
         let halvings = events.len().next_power_of_two().ilog2() + 1;
         let mut timeouts_left = halvings;
-        let mut beats = self.pulse.beats();
+        let begun = self.pulse.beats();
+        let mut beats = begun;
         while let Some(range) = ranges.pop() {
             let answer = self.once(&events[range.clone()]).await?;
             if let Err(Failure::Timeout(after)) = &answer {
@@ -133,11 +167,25 @@ impl Guarded {
                     beats = self.pulse.beats();
                     timeouts_left = halvings;
                 }
-                timeouts_left = timeouts_left.checked_sub(1).ok_or_else(|| {
-                    Unavailable::new(format!("the forwarder does not answer within {after:?}"))
-                })?;
+                if timeouts_left == 0 {
+                    self.held += 1;
+                    if self.held <= HOLDS {
+                        return Err(Unavailable::new(format!(
+                            "the forwarder does not answer within {after:?}"
+                        )));
+                    }
+                    // It may be the events after all: put off, they let others show whether the target is alive.
+                    ranges.push(range);
+                    for place in std::mem::take(&mut ranges).into_iter().flatten() {
+                        let verdict = Failure::Timeout(*after).verdict();
+                        verdicts[place] = Judged { verdict, kind: "timeout", charged: false };
+                    }
+                    break;
+                }
+                timeouts_left -= 1;
             }
-            if !matches!(answer, Err(Failure::Timeout(_))) {
+            // A panic is the forwarder's own, and no answer of its target.
+            if matches!(answer, Ok(_) | Err(Failure::Rejected(_))) {
                 self.pulse.beat();
             }
             match answer {
@@ -148,7 +196,9 @@ impl Guarded {
                 }
                 Err(failure) if range.len() == 1 => {
                     let kind = failure.kind();
-                    verdicts[range.start] = Judged { verdict: failure.verdict(), kind };
+                    let event = events[range.start].id;
+                    let charged = !matches!(failure, Failure::Timeout(_)) || self.pulse.proves(event, begun);
+                    verdicts[range.start] = Judged { verdict: failure.verdict(), kind, charged };
                 }
                 Err(_) => {
                     let middle = range.start + range.len() / 2;
@@ -157,6 +207,7 @@ impl Guarded {
                 }
             }
         }
+        self.held = 0;
         histogram!(names::FORWARD_SECONDS, "forwarder" => self.id.to_string()).record(started.elapsed());
         Ok(verdicts)
     }
@@ -194,7 +245,6 @@ fn message(panic: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 mod tests {
     use futures::future::BoxFuture;
-    use uuid::Uuid;
 
     use super::*;
 
@@ -272,18 +322,41 @@ mod tests {
         assert_eq!(answer, Err(Unavailable::new("connection refused")));
     }
 
+    /// Held at first, as in any outage; put off in the end, because it may be the events.
     #[tokio::test(start_paused = true)]
-    async fn a_target_that_hangs_charges_nobody() {
-        let answer = forward(&["hang"; 9]).await;
-        assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
+    async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_lane_for_ever() {
+        let id = "test".parse().expect("an id");
+        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
+        let hanging = events(&["hang"; 9]);
+        for _ in 0..HOLDS {
+            let answer = guarded.forward(&hanging).await;
+            assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
+        }
+        let judged = guarded.forward(&hanging).await.expect("verdicts");
+        assert!(judged.iter().all(|judged| !judged.charged && matches!(judged.verdict, Verdict::Retry(_))));
     }
 
     #[tokio::test(start_paused = true)]
     async fn several_hanging_events_are_charged_while_the_target_answers_for_others() {
         assert_eq!(
-            forward(&["hang", "panic", "hang", "reject"]).await,
-            Ok(vec!["retry", "retry", "retry", "cancel"])
+            forward(&["hang", "fine", "hang", "reject"]).await,
+            Ok(vec!["retry", "delivered", "retry", "cancel"])
         );
+    }
+
+    /// On a quiet day an event is alone in its batch: that it hangs says nothing, until the target answers for another one.
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_event_that_hangs_is_charged_only_once_the_target_has_answered_since() {
+        let id = "test".parse().expect("an id");
+        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
+        let hanging = events(&["hang"]);
+        for _ in 0..3 {
+            let judged = guarded.forward(&hanging).await.expect("a verdict").remove(0);
+            assert!(matches!(judged.verdict, Verdict::Retry(_)) && !judged.charged, "{judged:?}");
+        }
+        guarded.forward(&events(&["fine"])).await.expect("a verdict");
+        let judged = guarded.forward(&hanging).await.expect("a verdict").remove(0);
+        assert!(judged.charged, "{judged:?}");
     }
 
     /// Two that hang, alone in their batch, look like a target that hangs, until another worker has an answer.

@@ -42,6 +42,9 @@ const RENEW_MAX: Duration = Duration::from_secs(15);
 /// How often the durable's own position is asked for.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
+/// A stream is not lost, made anew and filled again in less than this.
+const SURELY_THE_SAME: Duration = Duration::from_millis(500);
+
 /// How long a shutdown waits for the batch in work.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
@@ -154,8 +157,8 @@ impl Worker {
             match pulled {
                 Ok(messages) => {
                     patience.over(&self.progress);
-                    if !messages.is_empty() {
-                        self.work(messages, &shutdown).await;
+                    if let (Some(durable), false) = (&durable, messages.is_empty()) {
+                        self.work(messages, durable, &shutdown).await;
                     }
                     self.progress.idle();
                 }
@@ -169,7 +172,8 @@ impl Worker {
     }
 
     /// Takes one batch from delivery to settlement, holding on to it while a server is away.
-    async fn work(&mut self, messages: Vec<Message>, shutdown: &CancellationToken) {
+    async fn work(&mut self, messages: Vec<Message>, durable: &Durable, shutdown: &CancellationToken) {
+        let begun = Instant::now();
         self.progress.busy();
         failpoint::reach("lane.pulled");
         let addressee = &self.lane.destination.addressee;
@@ -184,14 +188,19 @@ impl Worker {
             // A target that hangs must not keep the process: another one may have the batch.
             () = grace(shutdown) => None,
         };
+        if plan.is_none() {
+            self.dispatcher.release().await;
+        }
         // Given up at shutdown: another process may have them at once.
         let plan: Plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
-        for (delivery, kind) in deliveries.iter().zip(plan) {
-            // Not confirmed: a lost one means a redelivery, which has no effect.
-            if let Err(error) = delivery.message.ack_with(kind).await {
-                tracing::debug!(%error, "an acknowledgement could not be sent");
-            }
-            failpoint::reach("lane.acknowledged");
+        if begun.elapsed() > SURELY_THE_SAME && !is_the_same(durable).await {
+            tracing::warn!(forwarder = %self.lane.id(), "the durable is another one now: this batch comes again");
+            return;
+        }
+        tokio::select! {
+            () = settle(&deliveries, plan) => {}
+            // While it reconnects, the client takes only so many.
+            () = grace(shutdown) => {}
         }
     }
 
@@ -206,6 +215,23 @@ impl Worker {
             let lag = (OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0);
             histogram!(names::FORWARD_LAG_SECONDS, "forwarder" => forwarder).record(lag);
         }
+    }
+}
+
+/// Whether the durable that these messages came from is still there. One that was made anew knows their sequences as other
+/// messages, perhaps in somebody else's hand, which must not be settled from here.
+async fn is_the_same(durable: &Durable) -> bool {
+    let info = durable.get_info().await;
+    info.is_ok_and(|info| info.created == durable.cached_info().created)
+}
+
+async fn settle(deliveries: &[Delivery], plan: Plan) {
+    for (delivery, kind) in deliveries.iter().zip(plan) {
+        // Not confirmed: a lost one means a redelivery, which has no effect.
+        if let Err(error) = delivery.message.ack_with(kind).await {
+            tracing::debug!(%error, "an acknowledgement could not be sent");
+        }
+        failpoint::reach("lane.acknowledged");
     }
 }
 

@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use crate::direct;
 
 /// The publisher's reader.
-const STREAM_READER: &str = "jetstream";
+pub const STREAM_READER: &str = "jetstream";
 
 /// How events reach a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use common::{
 };
 use rand::Rng;
 
-use crate::forwarder::Verdict;
+use crate::{forwarder::Verdict, guard::Judged};
 
 /// How often an event is tried, and when.
 #[derive(Debug, Clone, Copy)]
@@ -45,10 +45,14 @@ pub enum Settlement {
 
 impl Settlement {
     /// Decides, by the attempts that `outbox.failures` knows of.
-    pub fn of(verdict: &Verdict, earlier: Option<Earlier>, policy: Policy, rng: &mut impl Rng) -> Self {
-        let attempts = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1);
-        match verdict {
+    pub fn of(judged: &Judged, earlier: Option<Earlier>, policy: Policy, rng: &mut impl Rng) -> Self {
+        let before = earlier.map_or(0, |earlier| earlier.attempts);
+        let attempts = before.saturating_add(1);
+        match &judged.verdict {
             Verdict::Delivered | Verdict::Present => Self::Delivered,
+            Verdict::Retry(_) if !judged.charged => {
+                Self::Retry { attempts: before, delay: policy.backoff.delay(attempts, rng) }
+            }
             Verdict::Retry(_) if attempts < policy.attempts => {
                 Self::Retry { attempts, delay: policy.backoff.delay(attempts, rng) }
             }
@@ -103,7 +107,8 @@ mod tests {
             (cancel(Reason::IdConflict), earlier(1), "term", Some(2)),
         ];
         for (verdict, earlier, told, attempts) in table {
-            let settlement = Settlement::of(&verdict, earlier, policy, &mut StdRng::seed_from_u64(1));
+            let settlement =
+                Settlement::of(&verdict.clone().into(), earlier, policy, &mut StdRng::seed_from_u64(1));
             let kind = match settlement.ack_kind() {
                 AckKind::Ack => "ack",
                 AckKind::Nak(Some(delay)) if (second..second * 2).contains(&delay) => "nak",
@@ -117,7 +122,10 @@ mod tests {
                 "{verdict:?} after {earlier:?}"
             );
         }
-        let exhausted = Settlement::of(&retry(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
+        let exhausted = Settlement::of(&retry().into(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(exhausted.outcome(), Some((Outcome::Dead(Reason::AttemptsExhausted), 3)));
+        let uncharged = Judged { verdict: retry(), kind: "timeout", charged: false };
+        let settlement = Settlement::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
+        assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), Some(2), "no attempt is used");
     }
 }

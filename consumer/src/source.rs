@@ -1,7 +1,7 @@
 //! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     panic::{UnwindSafe, catch_unwind},
     time::Duration,
 };
@@ -37,6 +37,20 @@ const TEXTS: [&str; 11] = [
 pub struct Source {
     connection: PgConnection,
     statement: String,
+    /// How many rows the next statement asks for.
+    rows: usize,
+}
+
+/// Most rows that one statement asks for.
+const ROWS_MAX: usize = 10_000;
+
+/// Some of the rows that were asked for. Those that are neither here nor absent are for the next call.
+#[derive(Debug)]
+pub struct Slice {
+    /// Rows, with what is known of their failures.
+    pub loaded: Vec<Loaded>,
+    /// Ids without a row.
+    pub absent: Vec<Uuid>,
 }
 
 /// One row with its past.
@@ -58,7 +72,7 @@ impl Source {
     pub async fn connect(database: &Database, table: &TableName) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
         let columns = columns(&mut connection, table).await?;
-        Ok(Self { statement: statement(table, &columns), connection })
+        Ok(Self { statement: statement(table, &columns), connection, rows: ROWS_MAX })
     }
 
     /// The connection, for statements about failures.
@@ -66,8 +80,8 @@ impl Source {
         &mut self.connection
     }
 
-    /// Reloads rows until `bytes_max` is reached; those not reached are loaded by the next call. Rows that are absent
-    /// from the answer of a call that was not cut short do not exist.
+    /// Reloads the first of these rows, as many as `bytes_max` allows. The answer of the server is always read to its end:
+    /// what is left of one on the connection would hold up the next statement.
     ///
     /// # Errors
     /// When the server is away.
@@ -76,22 +90,30 @@ impl Source {
         forwarder: &ForwarderId,
         ids: &[Uuid],
         bytes_max: usize,
-    ) -> Result<(Vec<Loaded>, bool), sqlx::Error> {
+    ) -> Result<Slice, sqlx::Error> {
+        let asked = &ids[..ids.len().min(self.rows)];
         let mut rows = sqlx::query(sqlx::AssertSqlSafe(self.statement.as_str()))
-            .bind(ids)
+            .bind(asked)
             .bind(forwarder.as_str())
             .fetch(&mut self.connection);
-        let mut loaded = Vec::new();
+        let mut loaded: Vec<Loaded> = Vec::new();
+        let mut absent: HashSet<Uuid> = asked.iter().copied().collect();
         let mut weight = 0;
+        let mut left = false;
         while let Some(row) = rows.try_next().await? {
+            absent.remove(&row.try_get("id")?);
+            if weight >= bytes_max {
+                left = true;
+                continue;
+            }
             let row = decode(&row)?;
             weight += row.event.as_ref().map_or(0, AuditEvent::weight);
             loaded.push(row);
-            if weight >= bytes_max {
-                return Ok((loaded, false));
-            }
         }
-        Ok((loaded, true))
+        drop(rows);
+        // Rows are about as large as their neighbours: so many as were taken, or twice as many if there was room.
+        self.rows = if left { loaded.len() } else { self.rows.saturating_mul(2) }.clamp(1, ROWS_MAX);
+        Ok(Slice { loaded, absent: absent.into_iter().collect() })
     }
 
     /// Whether this is a standby, where a row that is missing may merely be late.

@@ -4,15 +4,42 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use async_nats::jetstream;
-use common::{broker, console, database::Database, outbox, settings::Settings};
+use common::{
+    broker, console,
+    database::Database,
+    failures::letters::{self, Filter, Group},
+    outbox::{self, backlog, handover},
+    settings::Settings,
+};
 use serde::Serialize;
+
+use crate::direct;
 
 #[derive(Debug, Serialize)]
 struct Status {
+    /// `None` without a broker.
+    #[serde(flatten)]
+    stream: Option<StreamStatus>,
+    /// Why the broker says nothing, if one is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    broker: Option<String>,
+    /// Forwarders that read the log themselves.
+    readers: Vec<Reader>,
+    failures: Vec<Group>,
+}
+
+#[derive(Debug, Serialize)]
+struct StreamStatus {
     stream: String,
     last_sequence: u64,
     forwarders: Vec<Forwarder>,
-    failures: Vec<Failures>,
+}
+
+#[derive(Debug, Serialize)]
+struct Reader {
+    reader: String,
+    /// Entries that it has not handed over; at most [`COUNT_MAX`] are counted.
+    unread: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -22,19 +49,39 @@ struct Forwarder {
     pending: u64,
 }
 
-#[derive(Debug, Serialize, sqlx::FromRow)]
-struct Failures {
-    forwarder: String,
-    state: String,
-    reason: Option<String>,
-    count: i64,
-}
+/// Counting stops here: a long log must not make a status command slow.
+const COUNT_MAX: i64 = 10_000;
 
 /// Prints the status.
 ///
 /// # Errors
 /// When a server is away.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    let database = Database::source(&settings.source, "audit-consumer-command")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    outbox::require(&mut connection, &settings.source.table).await?;
+    let (stream, broker) = match (&settings.broker.url, stream(settings).await) {
+        (None, _) => (None, None),
+        (Some(_), Ok(stream)) => (Some(stream), None),
+        // What the database knows is worth showing all the same.
+        (Some(_), Err(error)) => (None, Some(format!("{error:#}"))),
+    };
+    let mut readers = Vec::new();
+    for forwarder in &settings.forwarder {
+        let reader = direct::reader(&forwarder.id);
+        if handover::exists(&mut connection, &reader).await? {
+            let unread = backlog::unread(&mut connection, std::slice::from_ref(&reader), COUNT_MAX).await?;
+            readers.push(Reader { reader, unread });
+        }
+    }
+    let failures = letters::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
+    let status = Status { stream, broker, readers, failures };
+    console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+    Ok(())
+}
+
+async fn stream(settings: &Settings) -> anyhow::Result<StreamStatus> {
     let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
     let stream = jetstream::new(client)
         .get_stream(&settings.broker.stream)
@@ -49,36 +96,31 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
             pending: floor.pending,
         })
         .collect();
-    let status = Status {
+    Ok(StreamStatus {
         stream: settings.broker.stream.clone(),
         last_sequence: stream.cached_info().state.last_sequence,
         forwarders,
-        failures: failures(settings).await?,
-    };
-    console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
-    Ok(())
-}
-
-async fn failures(settings: &Settings) -> anyhow::Result<Vec<Failures>> {
-    let database = Database::source(&settings.source, "audit-consumer-command")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
-    let rows = sqlx::query_as(
-        "select forwarder, state, reason, count(*) as count from outbox.failures
-         group by forwarder, state, reason order by forwarder, state, reason",
-    )
-    .fetch_all(&mut connection)
-    .await?;
-    Ok(rows)
+    })
 }
 
 fn table(status: &Status) -> String {
-    let mut text = format!("stream    {}, last sequence {}\n", status.stream, status.last_sequence);
-    for Forwarder { durable, settled_up_to, pending } in &status.forwarders {
+    let mut text = match (&status.stream, &status.broker) {
+        (Some(StreamStatus { stream, last_sequence, .. }), _) => {
+            format!("stream    {stream}, last sequence {last_sequence}\n")
+        }
+        (None, Some(error)) => format!("broker    {error}\n"),
+        (None, None) => "broker    none is configured\n".to_owned(),
+    };
+    for Forwarder { durable, settled_up_to, pending } in
+        status.stream.iter().flat_map(|stream| &stream.forwarders)
+    {
         let _ = writeln!(text, "consumer  {durable}: settled up to {settled_up_to}, {pending} pending");
     }
-    for Failures { forwarder, state, reason, count } in &status.failures {
+    for Reader { reader, unread } in &status.readers {
+        let more = if *unread == COUNT_MAX { "+" } else { "" };
+        let _ = writeln!(text, "log       {reader}: {unread}{more} unread");
+    }
+    for Group { forwarder, state, reason, count, .. } in &status.failures {
         let reason = reason.as_deref().unwrap_or("no reason yet");
         let _ = writeln!(text, "failures  {forwarder}: {count} {state} ({reason})");
     }

@@ -32,7 +32,8 @@ begin
     -- Through epoch seconds: right for `timestamp` (UTC by convention) and `timestamptz` alike, whatever the
     -- session's time zone. `at time zone` would turn the one into the other in opposite directions.
     insert into outbox.entries (audit_event_id, occurred_at)
-    values (new.id, pg_catalog.to_timestamp(extract(epoch from new.occurred_at)));
+    -- Bounded: the last microseconds that a column can hold would round up to a time that nothing can hold.
+    values (new.id, pg_catalog.to_timestamp(least(extract(epoch from new.occurred_at), 9.2e12)));
     return null;
 end
 $$;

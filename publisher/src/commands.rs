@@ -92,22 +92,24 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
             let identity = SourceIdentity::read(&mut connection, table).await?;
             broker::adopt_stream(&jetstream::new(client), &settings.broker, &identity).await?
         }
-        None => false,
+        None => None,
     };
-    let Rebased { readers, entries } = match rebased {
-        Some(rebased) => rebased,
-        None if stream => {
-            let filter = "the stream only";
-            let act = Act { actor: &actor, kind: "rebase", filter, count: 0, reason: None };
-            acts::record(&mut connection, &act).await?;
-            Rebased { readers: 0, entries: 0 }
-        }
-        None => return Err(RebaseError::Nothing.into()),
+    if let Some(theirs) = &stream {
+        let filter = format!("took over the stream {} of {theirs}", settings.broker.stream);
+        let act = Act { actor: &actor, kind: "rebase", filter: &filter, count: 0, reason: None };
+        acts::record(&mut connection, &act).await?;
+    }
+    let Rebased { readers, entries } = match (rebased, &stream) {
+        (Some(rebased), _) => rebased,
+        (None, Some(_)) => Rebased { readers: 0, entries: 0 },
+        (None, None) => return Err(RebaseError::Nothing.into()),
     };
     console::answer(&if json {
-        format!("{}\n", serde_json::json!({"readers": readers, "entries": entries, "stream": stream}))
+        format!("{}\n", serde_json::json!({"readers": readers, "entries": entries, "stream_of": stream}))
     } else {
-        let ours = if stream { "; the stream is this source's now" } else { "" };
+        let ours = stream.map_or_else(String::new, |theirs| {
+            format!("; the stream {}, which was of {theirs}, is this source's now", settings.broker.stream)
+        });
         format!(
             "{readers} position(s) belong to this cluster now, {entries} entries were written anew{ours}\n"
         )

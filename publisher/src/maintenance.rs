@@ -17,6 +17,7 @@ use async_nats::{
 use common::{
     broker::{self, Floor, microseconds},
     database::Database,
+    failures,
     outbox::{
         retention::{self, Watch},
         rounds::{self, StreamPosition},
@@ -59,16 +60,19 @@ pub struct Maintenance {
 /// delivered and unsettled message by it, and never deliver them again (nats-server, pull request 3892).
 const PURGES: (i64, i64, i64) = (2, 9, 15);
 
+/// An event that has waited for its next attempt this much too long has lost its message: it was settled by somebody else, or
+/// the stream was lost.
+const OVERDUE: Duration = Duration::from_secs(3_600);
+
 /// How many messages a round deletes one by one, and how many requests are under way.
 const DELETE_MAX: usize = 100_000;
 const DELETE_WINDOW: usize = 256;
 
-/// How long a round may take: pruning a long log takes its time, a forgotten connection takes for ever.
-const ROUND_MAX: Duration = Duration::from_secs(600);
-
 impl Maintenance {
     /// Works at its interval until the leadership ends. A round that fails is logged and comes again.
     pub async fn run(self, leading: CancellationToken) {
+        // Should this task end by a panic, the leadership ends with it, and both begin again.
+        let _ends_with_it = leading.clone().drop_guard();
         let mut created = None;
         let watch = Watch::new(&self.source);
         let mut interval = tokio::time::interval(self.settings.maintenance);
@@ -82,9 +86,10 @@ impl Maintenance {
                 let mut connection = self.database.connect().await?;
                 // Before anything needs the broker: while that is away the backlog grows.
                 watch.look(&mut connection).await;
-                let round = self.round(&mut connection, &mut created);
-                tokio::time::timeout(ROUND_MAX, round).await.context("it took too long")?
+                self.round(&mut connection, &mut created).await
             };
+            let round =
+                async { tokio::time::timeout(upkeep::ROUND_MAX, round).await.context("it took too long")? };
             tokio::select! {
                 () = leading.cancelled() => return,
                 result = round => match result {
@@ -137,6 +142,13 @@ impl Maintenance {
         let floor = lowest(&broker::floors(&self.stream).await?, info.created);
         if let Some(floor) = floor {
             retention::settle(connection, READER, generation, floor).await?;
+        }
+        let overdue = failures::enter_overdue(connection, OVERDUE).await?;
+        if overdue > 0 {
+            tracing::warn!(
+                events = overdue,
+                "waited for a retry whose message is gone: entered the log again"
+            );
         }
         upkeep::prune(connection, floor, self.settings.retention).await?;
         upkeep::thin(connection, READER, self.settings.retention.max(self.settings.replay_window)).await?;

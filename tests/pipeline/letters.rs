@@ -186,3 +186,23 @@ async fn failures_are_filtered_and_shown_with_personal_fields_masked() -> anyhow
     assert_eq!(acts(&pipeline).await?[0].0, "unmask", "whoever looks leaves a trace");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_delivered_any_more_is_left_where_it_is_by_a_redrive() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let row = AuditRow::sample("test.row");
+    pipeline.commit(std::slice::from_ref(&row)).await?;
+    let mut source = pipeline.source.connect().await?;
+    source
+        .execute(
+            "insert into outbox.failures (forwarder, ref, audit_event_id, state, reason)
+             select 'timeline', id::text, id, 'dead', 'audit_event_not_found' from gen_random_uuid() id
+             union all select 'removed', id::text, id, 'dead', 'schema_mismatch' from audit_events
+             union all select 'timeline', 'stream:2026-01-01T00:00:00Z:7', null, 'dead', 'malformed_reference'",
+        )
+        .await?;
+    let answer = ask(&pipeline, &["redrive", "--all"])?;
+    assert_eq!((&answer["matched"], &answer["done"]), (&3.into(), &0.into()), "{answer}");
+    assert_eq!(ask(&pipeline, &["discard", "--all", "--reason", "too late"])?["done"], 3);
+    Ok(())
+}

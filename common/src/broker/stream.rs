@@ -80,7 +80,7 @@ pub async fn ensure_stream(
 }
 
 /// Makes an existing stream of another source this one's: the source was restored elsewhere and goes on here. Answers
-/// whether there was one to change.
+/// whose it was; `None` when there is no stream, or it is this one's already.
 ///
 /// # Errors
 /// When the broker is away, or refuses.
@@ -88,20 +88,21 @@ pub async fn adopt_stream(
     context: &Context,
     settings: &BrokerSettings,
     source: &SourceIdentity,
-) -> Result<bool, BrokerError> {
+) -> Result<Option<String>, BrokerError> {
     let stream = match context.get_stream(&settings.stream).await {
         Ok(stream) => stream,
-        Err(error) if is_not_found(&error.kind()) => return Ok(false),
+        Err(error) if is_not_found(&error.kind()) => return Ok(None),
         Err(error) => return Err(BrokerError::call("stream info", &error)),
     };
     let found = &stream.cached_info().config;
     let description = Some(format!("{DESCRIPTION}{source}"));
     if found.description == description {
-        return Ok(false);
+        return Ok(None);
     }
+    let theirs = found.description.clone().unwrap_or_default();
     let config = Config { description, ..found.clone() };
     context.update_stream(config).await.map_err(|error| BrokerError::call("update stream", &error))?;
-    Ok(true)
+    Ok(Some(theirs.strip_prefix(DESCRIPTION).unwrap_or(&theirs).to_owned()))
 }
 
 /// Whether a stream is not there, as opposed to a broker that is not.

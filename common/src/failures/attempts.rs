@@ -1,10 +1,15 @@
 //! What the services write about attempts. One documented function per statement.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Failure, Outcome};
-use crate::identifier::ForwarderId;
+use crate::{
+    fault::{Fault, classify},
+    identifier::ForwarderId,
+};
 
 /// How much of an error is kept.
 const ERROR_CHARS: usize = 2_000;
@@ -17,6 +22,28 @@ pub async fn record(
     connection: &mut PgConnection,
     forwarder: &ForwarderId,
     failures: &[Failure],
+) -> Result<(), sqlx::Error> {
+    // The same message may have come twice in one batch, and one statement may not meet a row twice.
+    let last: BTreeMap<&str, &Failure> =
+        failures.iter().map(|failure| (failure.reference.as_str(), failure)).collect();
+    let failures: Vec<&Failure> = last.into_values().collect();
+    match insert(connection, forwarder, &failures, storable).await {
+        // An error's own words may not exist in the database's encoding.
+        Err(error) if classify(&error) == Fault::Event => {
+            insert(connection, forwarder, &failures, |error| {
+                storable(error).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()
+            })
+            .await
+        }
+        written => written,
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    failures: &[&Failure],
+    words: impl Fn(&str) -> String,
 ) -> Result<(), sqlx::Error> {
     let mut references = Vec::new();
     let mut events = Vec::new();
@@ -35,7 +62,7 @@ pub async fn record(
         events.push(failure.audit_event_id);
         states.push(state);
         reasons.push(reason);
-        errors.push(storable(&failure.error));
+        errors.push(words(&failure.error));
         attempts.push(i32::try_from(failure.attempts).unwrap_or(i32::MAX));
         waits.push(wait);
         excerpts.push(failure.excerpt.as_deref());
@@ -169,10 +196,35 @@ pub async fn due(
         "select audit_event_id, started > 0 from outbox.failures
          where forwarder = $1 and state = 'retrying' and next_attempt_at <= clock_timestamp()
            and audit_event_id is not null
+           -- A fresh mark of a start is of a page in work.
+           and (attempts > 0 or started = 0 or first_failed_at < clock_timestamp() - interval '1 minute')
          order by next_attempt_at limit $2",
     )
     .bind(forwarder.as_str())
     .bind(limit)
     .fetch_all(connection)
     .await
+}
+
+/// Enters events into the log again that have waited for their next attempt for so much too long: their message is gone, and
+/// nothing else would look for them. Their attempts stay counted. Answers how many, a thousand at most.
+///
+/// # Errors
+/// When the server is away.
+pub async fn enter_overdue(connection: &mut PgConnection, overdue: Duration) -> Result<u64, sqlx::Error> {
+    let done = sqlx::query(
+        "with queued as (
+             update outbox.failures f set state = 'queued', next_attempt_at = null
+             where (f.forwarder, f.ref) in (
+                 select o.forwarder, o.ref from outbox.failures o
+                 where o.state = 'retrying' and o.audit_event_id is not null
+                   and o.next_attempt_at < clock_timestamp() - $1 * interval '1 second'
+                 order by o.next_attempt_at limit 1000 for update skip locked)
+             returning f.audit_event_id, f.forwarder)
+         insert into outbox.entries (audit_event_id, forwarder) select q.audit_event_id, q.forwarder from queued q",
+    )
+    .bind(overdue.as_secs_f64())
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected())
 }

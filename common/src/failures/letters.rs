@@ -177,7 +177,8 @@ pub async fn audit_row(
 }
 
 /// Enters up to `limit` of those that match into the log again, each addressed to its forwarder, and counts their
-/// attempts from the beginning. Answers how many; those without an event cannot be entered.
+/// attempts from the beginning. Answers how many. Those whose audit row is gone, or whose forwarder is none of
+/// `forwarders`, would only die again, and are left as they are.
 ///
 /// One statement: entry and state share their fate.
 ///
@@ -187,28 +188,30 @@ pub async fn redrive(
     connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
+    forwarders: &[String],
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
     let statement = format!(
         "with chosen as (
-             select f.forwarder, f.ref, f.audit_event_id from outbox.failures f
-             where {} and f.audit_event_id is not null
-             order by f.first_failed_at, f.ref limit $8 for update),
+             select f.forwarder, f.ref, f.audit_event_id, to_timestamp(least(extract(epoch from e.occurred_at), 9.2e12)) as at
+             from outbox.failures f join {} e on e.id = f.audit_event_id
+             where {} and f.forwarder = any ($9)
+             order by f.first_failed_at, f.ref limit $8 for update of f),
          queued as (
              update outbox.failures f
              set state = 'queued', attempts = 0, started = 0, next_attempt_at = null, note = null
              from chosen c where f.forwarder = c.forwarder and f.ref = c.ref
-             returning f.audit_event_id, f.forwarder),
+             returning c.audit_event_id, c.at, c.forwarder),
          entered as (
              insert into outbox.entries (audit_event_id, occurred_at, forwarder)
-             select q.audit_event_id, to_timestamp(extract(epoch from e.occurred_at)), q.forwarder
-             from queued q left join {} e on e.id = q.audit_event_id
+             select q.audit_event_id, q.at, q.forwarder from queued q
              returning 1)
          select count(*) from entered",
-        condition(table),
-        table.quoted()
+        table.quoted(),
+        condition(table)
     );
-    let (entered,): (i64,) = filtered(statement, filter).bind(limit).fetch_one(connection).await?;
+    let (entered,): (i64,) =
+        filtered(statement, filter).bind(limit).bind(forwarders.to_vec()).fetch_one(connection).await?;
     Ok(entered.cast_unsigned())
 }
 

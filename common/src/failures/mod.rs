@@ -6,7 +6,7 @@
 mod attempts;
 pub mod letters;
 
-pub use attempts::{clear, due, end, record, retrying, start};
+pub use attempts::{clear, due, end, enter_overdue, record, retrying, start};
 
 use std::{fmt, time::Duration};
 
@@ -57,7 +57,7 @@ pub struct Failure {
     pub reference: String,
     /// The event, where it is known.
     pub audit_event_id: Option<Uuid>,
-    /// The last error, in words that hold no row data.
+    /// The last error, in the words of whoever refused.
     pub error: String,
     /// Failed attempts, this one included.
     pub attempts: u32,

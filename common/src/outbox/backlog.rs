@@ -2,14 +2,19 @@
 
 use sqlx::PgConnection;
 
-/// The entries that the slowest reader has not handed over yet; counting stops at `limit` for each.
+/// The entries that the slowest of `readers` has not handed over yet; counting stops at `limit` for each.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn unread(connection: &mut PgConnection, limit: i64) -> Result<i64, sqlx::Error> {
+pub async fn unread(
+    connection: &mut PgConnection,
+    readers: &[String],
+    limit: i64,
+) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "select coalesce(max(waiting.count), 0)
-         from (select distinct on (reader) s from outbox.rounds order by reader, n desc) head
+         from (select distinct on (r.reader) r.s from outbox.rounds r where r.reader = any ($2)
+               order by r.reader, r.n desc) head
          cross join lateral (
              select count(*) from (
                  select from outbox.entries e
@@ -17,6 +22,7 @@ pub async fn unread(connection: &mut PgConnection, limit: i64) -> Result<i64, sq
                  limit $1) entry) waiting",
     )
     .bind(limit)
+    .bind(readers)
     .fetch_one(connection)
     .await
 }

@@ -86,9 +86,10 @@ pub async fn state(connection: &mut PgConnection) -> Result<Capture, sqlx::Error
                  left join lateral (
                      -- An ordinary table is not in its own partition tree.
                      select relid from pg_partition_tree(root.oid) union select root.oid) leaf on true
+                 -- Always: an ordinary trigger, as `enable trigger all` leaves it, misses what replication applies.
                  where not exists (select from pg_trigger t
                                    where t.tgrelid = leaf.relid and t.tgname = 'outbox_capture'
-                                     and t.tgenabled in ('A', 'O')))
+                                     and t.tgenabled = 'A'))
          from outbox.source s",
     )
     .fetch_optional(connection)

@@ -253,7 +253,7 @@ impl<S: Sink> Relay<S> {
             });
         }
         if let Standing::Lost { kept } = self.sink.begin(connection, &head).await? {
-            let Opened::Round(beginning) = rewind(connection, &head, kept).await? else {
+            let Opened::Round(beginning) = database.within(rewind(connection, &head, kept)).await? else {
                 // Another relay is at it; what it stored is read on the next turn.
                 return Err(SinkError::Lost.into());
             };
@@ -263,6 +263,7 @@ impl<S: Sink> Relay<S> {
         let mut mark = head.mark;
         let mut finished = head.is_closed();
         let mut read_at = Instant::now();
+        let mut refreshed_at = Instant::now();
         loop {
             if !finished {
                 match self.read(connection, &head, &mut mark, shutdown).await? {
@@ -286,7 +287,10 @@ impl<S: Sink> Relay<S> {
                 let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, mark, ..head.clone() };
                 database.within(rounds::append(connection, &head, &closing)).await?
             } else {
-                let refresh = read_at.elapsed() >= REFRESH_AFTER;
+                let refresh = refreshed_at.elapsed() >= REFRESH_AFTER;
+                if refresh {
+                    refreshed_at = Instant::now();
+                }
                 database.within(rounds::open(connection, &head, mark, refresh)).await?
             };
             self.recovered();

@@ -141,7 +141,7 @@ pub async fn open(
         "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, stream_created, stream_seq, stream_event)
          select h.reader, h.n + 1, h.t, pg_current_snapshot(), h.generation, h.system_identifier, $3, $4, $6
          from outbox.rounds h
-         where h.reader = $1 and h.n = $2 and (
+         where h.reader = $1 and h.n = $2 and h.t::text = $7 and (
              -- The newest committed entry, from the end of the index down to what `t` had seen; without the order
              -- the test might be planned as a scan of the whole table.
              (select e.seq from outbox.entries e where e.xid >= pg_snapshot_xmax(h.t)
@@ -162,6 +162,7 @@ pub async fn open(
         .bind(mark.map(|mark| mark.position.sequence.cast_signed()))
         .bind(refresh)
         .bind(mark.and_then(|mark| mark.event))
+        .bind(finished.t.as_str())
         .try_map(|row| decode(&row))
         .fetch_optional(&mut *connection)
         .await;

@@ -16,6 +16,9 @@ use crate::{database::Database, health::Progress, telemetry::names};
 /// Marks outlive whatever looks for a mark of some age by this, so that one just older is always found.
 const MARK_MARGIN: Duration = Duration::from_secs(3_600);
 
+/// How long a round of housekeeping may take: pruning a long log takes its time, a forgotten connection takes for ever.
+pub const ROUND_MAX: Duration = Duration::from_secs(600);
+
 /// How many rows of `outbox.rounds` one statement thins.
 const THIN_ROWS: i64 = 10_000;
 

@@ -89,6 +89,9 @@ async fn partitions_present_and_future_are_captured() -> anyhow::Result<()> {
     connection.execute("alter table p2027 disable trigger outbox_capture").await?;
     let broken = capture::Capture::Broken { table: "public.audit_events".into(), uncovered: 1 };
     assert_eq!(capture::state(&mut connection).await?, broken);
+    // Ordinary again, as `enable trigger all` leaves it: it would miss what replication applies.
+    connection.execute("alter table p2027 enable trigger outbox_capture").await?;
+    assert_eq!(capture::state(&mut connection).await?, broken);
     Ok(())
 }
 
@@ -192,9 +195,16 @@ async fn the_application_needs_no_rights_on_the_outbox_and_gets_none() -> anyhow
 async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> anyhow::Result<()> {
     let database = source_database().await?;
     let mut connection = database.connect().await?;
-    for time in
-        ["infinity", "-infinity", "0044-03-15 12:00:00 BC", "12026-01-01", "2026-05-15 12:00:00.123457"]
-    {
+    for time in [
+        "infinity",
+        "-infinity",
+        "0044-03-15 12:00:00 BC",
+        "12026-01-01",
+        // The very last ones: a microsecond more is out of range, and rounding must not get there.
+        "294276-12-31 23:59:59.999999",
+        "4713-01-01 00:00:00 BC",
+        "2026-05-15 12:00:00.123457",
+    ] {
         sqlx::query(
             "insert into audit_events (id, occurred_at, action, outcome, inserted_at)
              values (gen_random_uuid(), $1::text::timestamp, 'a.b', 'success', now())",
@@ -208,7 +218,7 @@ async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> a
     let outbox::rounds::Opened::Round(round) =
         outbox::rounds::open(&mut connection, &head, None, false).await?
     else {
-        panic!("five rows are unread");
+        panic!("seven rows are unread");
     };
     let page = outbox::pages::Pages::new(round, 10).next(&mut connection).await?;
     let times: Vec<_> = page.iter().map(|entry| entry.occurred_at.as_deref().unwrap()).collect();
@@ -219,6 +229,8 @@ async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> a
             "0001-01-01T00:00:00.000000Z",
             "0001-01-01T00:00:00.000000Z",
             "9999-12-31T23:59:59.999999Z",
+            "9999-12-31T23:59:59.999999Z",
+            "0001-01-01T00:00:00.000000Z",
             "2026-05-15T12:00:00.123457Z",
         ]
     );

@@ -5,6 +5,7 @@
 mod capture;
 mod crash;
 mod digits;
+mod failures;
 mod log_model;
 mod prune;
 mod reader;

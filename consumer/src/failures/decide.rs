@@ -9,12 +9,14 @@ use common::{
     acts::{self, Act},
     broker, console,
     failures::letters::{self, Filter, Group},
+    identifier::ForwarderId,
     outbox::backlog,
     settings::Settings,
 };
 use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
+use crate::{direct, roads};
 
 /// Entries of one transaction.
 const CHUNK: u32 = 100;
@@ -60,7 +62,7 @@ pub struct Discard {
     #[command(flatten)]
     filter: FilterArgs,
     /// Why they are not to be delivered. It is kept with them.
-    #[arg(long, value_name = "TEXT")]
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]
     how: How,
@@ -85,10 +87,11 @@ pub(super) async fn redrive(
         return Ok(());
     }
     let total: i64 = groups.iter().map(|group| group.count).sum();
+    let backlog = Backlog::of(settings, &groups).await?;
     let actor = acts::operator();
     let act = Act { actor: &actor, kind: "redrive", filter: &words, count: 0, reason: None };
     let act = acts::record(connection, &act).await?;
-    let stream = stream(settings).await?;
+    let configured: Vec<String> = settings.forwarder.iter().map(|one| one.id.to_string()).collect();
     let bar = console::Bar::new("re-driving", total.unsigned_abs());
     let pause = Duration::from_secs_f64(f64::from(CHUNK.min(asked.rate)) / f64::from(asked.rate));
     let mut ticker = tokio::time::interval(pause);
@@ -96,11 +99,11 @@ pub(super) async fn redrive(
     let mut entered = 0;
     loop {
         ticker.tick().await;
-        while waiting(connection, stream.as_ref()).await? > BACKLOG_MAX {
-            tokio::time::sleep(BACKLOG_POLL).await;
-        }
+        backlog.give_way(connection).await?;
         let mut transaction = connection.begin().await?;
-        let chunk = letters::redrive(&mut transaction, table, &filter, CHUNK.min(asked.rate).into()).await?;
+        let chunk =
+            letters::redrive(&mut transaction, table, &filter, &configured, CHUNK.min(asked.rate).into())
+                .await?;
         acts::extend(&mut transaction, act, chunk).await?;
         transaction.commit().await?;
         if chunk == 0 {
@@ -119,8 +122,7 @@ pub(super) async fn discard(
     connection: &mut PgConnection,
     asked: Discard,
 ) -> anyhow::Result<()> {
-    ensure!(!asked.reason.trim().is_empty(), "--reason is empty: say why they are not to be delivered");
-    let filter = asked.filter.filter(vec!["dead".to_owned()]);
+    let filter = asked.filter.filter(vec!["dead".to_owned(), "queued".to_owned()]);
     refuse_everything(&filter, asked.how.all)?;
     let table = &settings.source.table;
     let groups = letters::summary(connection, table, &filter).await?;
@@ -165,22 +167,57 @@ fn describe(filter: &Filter) -> String {
     text
 }
 
-async fn stream(settings: &Settings) -> anyhow::Result<Option<Stream>> {
-    if settings.broker.url.is_none() {
-        return Ok(None);
-    }
-    let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
-    Ok(jetstream::new(client).get_stream(&settings.broker.stream).await.ok())
+/// What waits on the roads of some forwarders.
+struct Backlog {
+    stream: Option<Stream>,
+    durables: Vec<String>,
+    readers: Vec<String>,
 }
 
-/// Entries not read yet, and references not settled.
-async fn waiting(connection: &mut PgConnection, stream: Option<&Stream>) -> anyhow::Result<i64> {
-    let unread = backlog::unread(connection, BACKLOG_MAX + 1).await?;
-    let pending = match stream {
-        Some(stream) => broker::floors(stream).await?.iter().map(|floor| floor.pending).max(),
-        None => None,
-    };
-    Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
+impl Backlog {
+    async fn of(settings: &Settings, groups: &[Group]) -> anyhow::Result<Self> {
+        let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
+        let mut readers: Vec<String> = ids.iter().map(direct::reader).collect();
+        let mut stream = None;
+        if settings.broker.url.is_some() {
+            let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+            stream = jetstream::new(client).get_stream(&settings.broker.stream).await.ok();
+            readers.push(roads::STREAM_READER.to_owned());
+        }
+        Ok(Self { stream, durables: ids.iter().map(broker::durable_name).collect(), readers })
+    }
+
+    /// Entries not read yet, and references not settled.
+    async fn waiting(&self, connection: &mut PgConnection) -> anyhow::Result<i64> {
+        let unread = backlog::unread(connection, &self.readers, BACKLOG_MAX + 1).await?;
+        let pending = match &self.stream {
+            Some(stream) => {
+                let floors = broker::floors(stream).await?;
+                floors
+                    .iter()
+                    .filter(|floor| self.durables.contains(&floor.durable))
+                    .map(|floor| floor.pending)
+                    .max()
+            }
+            None => None,
+        };
+        Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
+    }
+
+    /// Waits until live events are not behind what is delivered again.
+    async fn give_way(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
+        let mut told = false;
+        loop {
+            let waiting = self.waiting(connection).await?;
+            if waiting <= BACKLOG_MAX {
+                return Ok(());
+            }
+            if !std::mem::replace(&mut told, true) {
+                tracing::info!(waiting, most = BACKLOG_MAX, "giving way to events that wait to be delivered");
+            }
+            tokio::time::sleep(BACKLOG_POLL).await;
+        }
+    }
 }
 
 fn say(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
@@ -196,7 +233,10 @@ fn say(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
         let reason = reason.as_deref().unwrap_or("no reason");
         let _ = write!(text, "  {forwarder}: {count} {state} ({reason})");
         if *gone > 0 {
-            let _ = write!(text, ", of {gone} the audit row is gone: they cannot be delivered");
+            let _ = write!(
+                text,
+                ", of {gone} the audit row is gone: they cannot be delivered and are left as they are"
+            );
         }
         text.push('\n');
     }

@@ -50,13 +50,13 @@ pub enum FailuresCommand {
         /// Shows personal fields too, which are masked otherwise. This is recorded.
         #[arg(long)]
         unmask: bool,
-        /// Prints a JSON array instead of text.
+        /// Prints a JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
     /// Delivers dead letters again: each enters the log as an entry of its own, addressed to its forwarder.
     Redrive(Redrive),
-    /// Marks dead letters as not to be delivered. They stay, with the stated reason.
+    /// Marks dead letters, and those on their way to another delivery, as not to be delivered. They stay, with the reason.
     Discard(Discard),
 }
 
@@ -92,9 +92,14 @@ impl FilterArgs {
             action: self.action.clone(),
             since: self.since,
             until: self.until,
-            reference: self.id.clone(),
+            reference: self.id.as_deref().map(reference),
         }
     }
+}
+
+/// UUIDs are stored in lower case, with hyphens.
+fn reference(text: &str) -> String {
+    text.parse::<uuid::Uuid>().map_or_else(|_| text.to_owned(), |id| id.to_string())
 }
 
 fn moment(text: &str) -> Result<OffsetDateTime, String> {
@@ -104,8 +109,9 @@ fn moment(text: &str) -> Result<OffsetDateTime, String> {
     let ago: Duration = humantime::parse_duration(text).map_err(|_| {
         format!("{text:?} is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h")
     })?;
-    OffsetDateTime::now_utc()
-        .checked_sub(ago.try_into().unwrap_or_default())
+    ago.try_into()
+        .ok()
+        .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago))
         .ok_or_else(|| "too long ago".to_owned())
 }
 
@@ -143,6 +149,7 @@ async fn show(
     json: bool,
 ) -> anyhow::Result<()> {
     let table = &settings.source.table;
+    let reference = self::reference(&reference);
     let filter = Filter { forwarder, reference: Some(reference.clone()), ..Filter::default() };
     let letters = letters::list(connection, table, &filter, 1_000).await?;
     ensure!(!letters.is_empty(), "there is no failure of {reference}");

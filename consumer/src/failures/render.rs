@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use common::failures::letters::Letter;
 use serde_json::Value;
 
-/// Columns of an audit row that tell about a person. What stays says what happened, not to whom.
-const PERSONAL: [&str; 6] =
-    ["actor_id", "target_id", "effective_user_id", "ip_address", "user_agent", "metadata"];
+/// Columns of an audit row that say what happened, and when, and not to whom. Whatever else a host has put into its table
+/// may be about a person.
+const IMPERSONAL: [&str; 8] =
+    ["id", "occurred_at", "inserted_at", "action", "outcome", "actor_type", "target_type", "organization_id"];
 
 /// How much of an error a line of the table shows.
 const ERROR_SHOWN: usize = 60;
@@ -23,7 +24,7 @@ pub(super) fn table(letters: &[Letter], limit: u32) -> String {
         let reason = letter.reason.as_deref().unwrap_or("-");
         let action = letter.action.as_deref().unwrap_or("-");
         let error: String = letter.error.iter().flat_map(|error| error.chars()).take(ERROR_SHOWN).collect();
-        let error = error.replace(['\n', '\r'], " ");
+        let error = error.replace(char::is_control, " ");
         let _ = writeln!(
             text,
             "{last_failed_at}  {forwarder}  {state} {reason}  attempts {attempts}  {reference}  {action}  {error}"
@@ -62,10 +63,10 @@ pub(super) fn details(letters: &[Letter], row: Option<&Value>) -> anyhow::Result
     Ok(text)
 }
 
-/// Hides what tells about a person. NULL stays NULL: that there is nothing is no secret.
+/// Hides whatever may tell about a person. NULL stays NULL: that there is nothing is no secret.
 pub(super) fn mask(row: &mut Value) {
-    for column in PERSONAL {
-        if let Some(value) = row.get_mut(column).filter(|value| !value.is_null()) {
+    for (column, value) in row.as_object_mut().into_iter().flatten() {
+        if !IMPERSONAL.contains(&column.as_str()) && !value.is_null() {
             *value = "***".into();
         }
     }
@@ -80,11 +81,12 @@ mod tests {
     #[test]
     fn personal_fields_are_masked_and_the_others_stay() {
         let mut row = json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "203.0.113.7",
-                             "metadata": {"email": "a@b.example"}});
+                             "metadata": {"email": "a@b.example"}, "email": "a@b.example"});
         mask(&mut row);
         assert_eq!(
             row,
-            json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "***", "metadata": "***"})
+            json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "***", "metadata": "***",
+                   "email": "***"})
         );
     }
 }

@@ -103,6 +103,10 @@ impl Running {
     }
 
     async fn with_ack_wait(forwarder: &Scripted, ack_wait: Duration) -> anyhow::Result<Self> {
+        Self::with_settings(forwarder, ConsumerSettings { ack_wait, ..ConsumerSettings::default() }).await
+    }
+
+    async fn with_settings(forwarder: &Scripted, consumer: ConsumerSettings) -> anyhow::Result<Self> {
         let database = source_database().await?;
         let name = format!("LANE_{}", Uuid::new_v4().simple());
         let settings = BrokerSettings {
@@ -127,9 +131,9 @@ impl Running {
             configured: Arc::new(forwarder.clone()),
             database: database.database(),
             table: audit_events(),
-            settings: ConsumerSettings { ack_wait, ..ConsumerSettings::default() },
             policy: Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } },
-            breaker: Breaker::new(50),
+            breaker: Breaker::new(consumer.breaker),
+            settings: consumer,
             pulse: Pulse::default(),
         };
         let lane = Lane::new(Arc::new(destination), client, stream.clone());
@@ -142,7 +146,10 @@ impl Running {
 
     /// Commits a row and publishes its reference.
     async fn send(&self, action: &str) -> anyhow::Result<Uuid> {
-        let row = AuditRow::sample(action);
+        self.send_row(AuditRow::sample(action)).await
+    }
+
+    async fn send_row(&self, row: AuditRow) -> anyhow::Result<Uuid> {
         audit::insert(&mut self.database.connect().await?, &audit_events(), std::slice::from_ref(&row))
             .await?;
         let reference = Reference { forwarder: Target::Every, audit_event_id: row.id, occurred_at: None };
@@ -293,4 +300,93 @@ async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> 
     assert!(stopped.elapsed() < DEADLINE / 2, "sooner than the ack wait: {:?}", stopped.elapsed());
     assert_eq!(serde_json::from_slice::<Value>(&message.payload)?["audit_event_id"], id.to_string());
     Ok(())
+}
+
+/// The broker knows a delivered message by its sequence alone. A batch that was held while stream and durable were made anew
+/// must not settle what has its sequences now, in somebody else's hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_held_while_the_stream_was_made_anew_settles_nothing_of_the_new_one() -> anyhow::Result<()> {
+    static BACK: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    let forwarder = Scripted::new(|_, _| {
+        if BACK.load(std::sync::atomic::Ordering::Relaxed) {
+            Ok(Verdict::Delivered)
+        } else {
+            Err(ForwardError::unavailable("connection refused"))
+        }
+    });
+    let lane = Running::with_ack_wait(&forwarder, DEADLINE).await?;
+    let held = lane.send("test.held").await?;
+    wait::until("the batch to be held", DEADLINE, || forwarder.times(held).len() >= 3)?;
+    let context = jetstream::new(async_nats::connect(shared().nats.url()).await?);
+    let config = lane.stream.cached_info().config.clone();
+    context.delete_stream(&config.name).await?;
+    let stream = context.create_stream(config).await?;
+    let durable: jetstream::consumer::PullConsumer = stream
+        .create_consumer(jetstream::consumer::pull::Config {
+            durable_name: Some("forward-scripted".into()),
+            ack_wait: DEADLINE,
+            ..jetstream::consumer::pull::Config::default()
+        })
+        .await?;
+    // Another event under the same sequence, in the hand of another worker.
+    lane.send("test.other").await?;
+    let mut messages = durable.batch().max_messages(1).expires(DEADLINE).messages().await?;
+    let other =
+        futures::StreamExt::next(&mut messages).await.unwrap().map_err(|error| anyhow::anyhow!(error))?;
+    assert_eq!(other.info().map_err(|error| anyhow::anyhow!(error))?.stream_sequence, 1);
+    BACK.store(true, std::sync::atomic::Ordering::Relaxed);
+    // It has gone on once it takes the next message, and by then it would have settled the held one.
+    let after = lane.send("test.after").await?;
+    wait::until("the lane to go on", DEADLINE, || !forwarder.times(after).is_empty())?;
+    let info = durable.get_info().await?;
+    assert_eq!(info.ack_floor.stream_sequence, 0, "the other worker's message is still open: {info:?}");
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_larger_than_a_batch_may_be_are_taken_in_slices_and_each_once() -> anyhow::Result<()> {
+    let forwarder = Scripted::new(|_, _| Ok(Verdict::Delivered));
+    let settings = ConsumerSettings { batch_bytes: 64 << 10, ..ConsumerSettings::default() };
+    let lane = Running::with_settings(&forwarder, settings).await?;
+    let mut ids = Vec::new();
+    for _ in 0..60 {
+        let padding = "x".repeat(8_000);
+        ids.push(
+            lane.send_row(AuditRow {
+                metadata: serde_json::json!({ "padding": padding }),
+                ..AuditRow::sample("test.large")
+            })
+            .await?,
+        );
+    }
+    wait::until("all of them", DEADLINE, || ids.iter().all(|id| !forwarder.times(*id).is_empty()))?;
+    lane.settled().await?;
+    assert!(ids.iter().all(|id| forwarder.times(*id).len() == 1));
+    lane.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_target_is_not_sent_there_again_while_its_neighbours_are_held() -> anyhow::Result<()> {
+    static BACK: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+    // A breaker of one: two dead letters hold the batch, and the third event in it is delivered.
+    let forwarder = Scripted::new(|action, _| {
+        if action == "test.bad" && !BACK.load(std::sync::atomic::Ordering::Relaxed) {
+            return Ok(Verdict::Cancel(Reason::SchemaMismatch, "too odd".into()));
+        }
+        Ok(Verdict::Delivered)
+    });
+    let settings =
+        ConsumerSettings { linger: Duration::from_millis(500), breaker: 1, ..ConsumerSettings::default() };
+    let lane = Running::with_settings(&forwarder, settings).await?;
+    let first = lane.send("test.fine").await?;
+    let bad = [lane.send("test.bad").await?, lane.send("test.bad").await?];
+    wait::until("the batch to be held", DEADLINE, || forwarder.times(bad[0]).len() >= 3)?;
+    assert_eq!(forwarder.times(first).len(), 1, "it was delivered, once");
+    let waiting = lane.health.readiness();
+    assert!(!waiting.ready && waiting.components[0].fault.is_some(), "unready at once: {waiting:?}");
+    BACK.store(true, std::sync::atomic::Ordering::Relaxed);
+    lane.settled().await?;
+    assert_eq!(lane.failures().await?, []);
+    assert!(lane.health.readiness().ready);
+    lane.stop().await
 }

@@ -107,13 +107,14 @@ async fn exhaust(arena: &mut Arena) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Until a consumer says once more that it waits for this.
+/// Until a process says once more that it waits for this. Which one depends on what was under way.
 async fn waits(arena: &Arena, what: &str) -> anyhow::Result<()> {
     let count = || -> usize {
-        arena.consumers.iter().map(|consumer| consumer.process.log().matches(what).count()).sum()
+        let services = arena.publishers.iter().chain(&arena.consumers);
+        services.map(|service| service.process.log().matches(what).count()).sum()
     };
     let before = count();
-    wait::until_some(&format!("a consumer to say {what:?}"), RECOVERY_MAX, async || {
+    wait::until_some(&format!("a process to say {what:?}"), RECOVERY_MAX, async || {
         Ok((count() > before).then_some(()))
     })
     .await

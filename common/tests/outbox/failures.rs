@@ -1,0 +1,78 @@
+//! `outbox.failures`: what the services write.
+
+use std::time::Duration;
+
+use common::{
+    failures::{self, Failure, Outcome, Reason},
+    identifier::ForwarderId,
+};
+use sandbox::fixture::{self, shared, source_database};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+use uuid::Uuid;
+
+fn failure(id: Uuid, error: &str) -> Failure {
+    Failure {
+        reference: id.to_string(),
+        audit_event_id: Some(id),
+        error: error.to_owned(),
+        attempts: 1,
+        outcome: Outcome::Dead(Reason::SchemaMismatch),
+        excerpt: None,
+    }
+}
+
+async fn errors(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+    Ok(sqlx::query_scalar("select error from outbox.failures order by ref").fetch_all(connection).await?)
+}
+
+#[tokio::test]
+async fn the_same_failure_twice_in_one_batch_is_written_once() -> anyhow::Result<()> {
+    let mut connection = source_database().await?.connect().await?;
+    let (forwarder, id): (ForwarderId, _) = ("timeline".parse()?, Uuid::new_v4());
+    let twice = [failure(id, "first"), failure(id, "second")];
+    failures::record(&mut connection, &forwarder, &twice).await?;
+    assert_eq!(errors(&mut connection).await?, ["second"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_error_that_the_databases_encoding_cannot_hold_is_written_all_the_same() -> anyhow::Result<()> {
+    let name = format!("latin_{}", Uuid::new_v4().simple());
+    let create =
+        format!("create database {name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0");
+    let mut connection = PgConnection::connect(&shared().postgres.url("postgres")).await?;
+    connection.execute(sqlx::AssertSqlSafe(create)).await?;
+    let database = fixture::TestDatabase { url: shared().postgres.url(&name) };
+    let mut connection = database.connect().await?;
+    common::outbox::migrate(&mut connection).await?;
+    let forwarder: ForwarderId = "timeline".parse()?;
+    let mixed = [failure(Uuid::new_v4(), "caf\u{e9} \u{4e2d}\u{6587} \0 refused")];
+    failures::record(&mut connection, &forwarder, &mixed).await?;
+    assert_eq!(errors(&mut connection).await?, ["caf? ?? ? refused"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_retry_that_is_long_overdue_enters_the_log_again_and_keeps_its_attempts() -> anyhow::Result<()> {
+    let mut connection = source_database().await?.connect().await?;
+    for (minutes, attempts) in [(90, 3), (10, 1)] {
+        sqlx::query(
+            "insert into outbox.failures (forwarder, ref, audit_event_id, state, attempts, next_attempt_at)
+             select 'timeline', id::text, id, 'retrying', $2, clock_timestamp() - $1 * interval '1 minute'
+             from gen_random_uuid() id",
+        )
+        .bind(minutes)
+        .bind(attempts)
+        .execute(&mut connection)
+        .await?;
+    }
+    assert_eq!(failures::enter_overdue(&mut connection, Duration::from_secs(3_600)).await?, 1);
+    assert_eq!(failures::enter_overdue(&mut connection, Duration::from_secs(3_600)).await?, 0);
+    let (state, attempts, forwarder): (String, i32, String) = sqlx::query_as(
+        "select f.state, f.attempts, e.forwarder from outbox.entries e join outbox.failures f using (audit_event_id)",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!((state.as_str(), attempts, forwarder.as_str()), ("queued", 3, "timeline"));
+    Ok(())
+}
