@@ -206,7 +206,7 @@ impl Maintenance {
 /// What became of the stream since this process began to lead.
 enum StreamSeen {
     Same,
-    /// Gone, or created anew: what it held must be published again.
+    /// Gone, made anew, purged, or cut short: what it held must be published again.
     Other,
 }
 

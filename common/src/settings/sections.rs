@@ -1,6 +1,6 @@
 //! The keys, their meaning and their defaults.
 
-use std::{net::SocketAddr, str::FromStr, time::Duration};
+use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -268,11 +268,11 @@ pub enum LogFormat {
 }
 
 /// One `[[forwarder]]`. Keys beyond these belong to its kind, which refuses those it does not know.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct ForwarderSettings {
     /// Its name everywhere; unique.
     pub id: ForwarderId,
-    /// `threadline`, `noop`, or a kind of the host's own binary.
+    /// `threadline`, `webhook`, `noop`, or a kind of the host's own binary.
     pub kind: String,
     /// How events reach it.
     #[serde(default)]
@@ -280,6 +280,18 @@ pub struct ForwarderSettings {
     /// Options of the kind.
     #[serde(flatten)]
     pub options: toml::Table,
+}
+
+/// Options may be secrets: only their names are shown.
+impl fmt::Debug for ForwarderSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ForwarderSettings")
+            .field("id", &self.id)
+            .field("kind", &self.kind)
+            .field("dispatch", &self.dispatch)
+            .field("options", &self.options.keys().collect::<Vec<_>>())
+            .finish()
+    }
 }
 
 impl ForwarderSettings {
