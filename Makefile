@@ -21,7 +21,7 @@ test: servers ## Passes all tests, on private servers that they start, kill and 
 	$(CARGO) build --workspace --bins $(FAULTY)
 	$(CARGO) test --workspace $(FAULTY)
 
-faults: servers ## Injects more than 200 faults, for about half an hour, and writes docs/fault-report.md. FAULTS=name for some only.
+faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --workspace --bins $(FAULTY)
 	./target/debug/faults $(if $(FAULTS),--only "$(FAULTS)",--report docs/fault-report.md)
 
