@@ -138,12 +138,6 @@ impl Progress {
         lock(&self.inner.state).fault = fault;
     }
 
-    /// Age of the oldest unfinished work.
-    #[must_use]
-    pub fn age(&self) -> Duration {
-        lock(&self.inner.state).working_since.map_or(Duration::ZERO, |since| since.elapsed())
-    }
-
     fn report(&self) -> ComponentReport {
         let state = lock(&self.inner.state);
         let age = state.working_since.map_or(Duration::ZERO, |since| since.elapsed());
@@ -235,7 +229,7 @@ mod tests {
         progress.advanced();
         assert!(health.readiness().ready);
         progress.idle();
-        assert_eq!(progress.age(), Duration::ZERO);
+        assert!(progress.report().oldest_work_seconds.abs() < f64::EPSILON);
     }
 
     #[test]

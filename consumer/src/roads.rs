@@ -7,15 +7,15 @@ use common::{
     broker::{self, microseconds},
     failures,
     identifier::ForwarderId,
-    outbox::{handover, rounds::StreamPosition},
+    outbox::{
+        handover,
+        rounds::{STREAM_READER, StreamPosition},
+    },
     settings::{BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings},
 };
 use sqlx::PgConnection;
 
 use crate::direct;
-
-/// The publisher's reader.
-pub const STREAM_READER: &str = "jetstream";
 
 /// How events reach a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

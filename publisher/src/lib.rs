@@ -8,6 +8,3 @@ pub mod maintenance;
 pub mod run;
 pub mod sink;
 pub mod status;
-
-/// The relay's name in `outbox.rounds` and `outbox.leases`.
-pub const READER: &str = "jetstream";

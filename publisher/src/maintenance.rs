@@ -20,7 +20,7 @@ use common::{
     failures,
     outbox::{
         retention::{self, Watch},
-        rounds::{self, StreamPosition},
+        rounds::{self, STREAM_READER, StreamPosition},
         upkeep,
     },
     settings::{PublisherSettings, SourceSettings},
@@ -31,8 +31,6 @@ use metrics::{counter, gauge};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-
-use crate::READER;
 
 /// Above this share of its size limit the stream is trimmed to the floor, replay window or not.
 const NEARLY_FULL: f64 = 0.8;
@@ -114,7 +112,8 @@ impl Maintenance {
         // Asked first: what is acknowledged meanwhile must not look like a loss.
         let acknowledged = match *created {
             Some(created) => {
-                rounds::acknowledged_before(connection, READER, microseconds(created), Duration::ZERO).await?
+                rounds::acknowledged_before(connection, STREAM_READER, microseconds(created), Duration::ZERO)
+                    .await?
             }
             None => None,
         };
@@ -138,10 +137,10 @@ impl Maintenance {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
             return Ok(StreamSeen::Other);
         }
-        let generation = retention::generation(connection, READER).await?;
+        let generation = retention::generation(connection, STREAM_READER).await?;
         let floor = lowest(&broker::floors(&self.stream).await?, info.created);
         if let Some(floor) = floor {
-            retention::settle(connection, READER, generation, floor).await?;
+            retention::settle(connection, STREAM_READER, generation, floor).await?;
         }
         let overdue = failures::enter_overdue(connection, OVERDUE).await?;
         if overdue > 0 {
@@ -151,7 +150,8 @@ impl Maintenance {
             );
         }
         upkeep::prune(connection, floor, self.settings.retention).await?;
-        upkeep::thin(connection, READER, self.settings.retention.max(self.settings.replay_window)).await?;
+        upkeep::thin(connection, STREAM_READER, self.settings.retention.max(self.settings.replay_window))
+            .await?;
         self.trim(connection, floor).await?;
         Ok(StreamSeen::Same)
     }
@@ -169,9 +169,13 @@ impl Maintenance {
         let keep_from = if full > NEARLY_FULL {
             floor.sequence + 1
         } else {
-            let mark =
-                rounds::acknowledged_before(connection, READER, floor.created, self.settings.replay_window)
-                    .await?;
+            let mark = rounds::acknowledged_before(
+                connection,
+                STREAM_READER,
+                floor.created,
+                self.settings.replay_window,
+            )
+            .await?;
             mark.map_or(0, |sequence| sequence.min(floor.sequence)) + 1
         };
         if keep_from > info.state.first_sequence && info.state.messages > 0 {

@@ -11,13 +11,14 @@ use common::{
     outbox::{
         self,
         relay::{PROGRESS_ROWS, Relay, RelayOptions},
+        rounds::STREAM_READER,
         upkeep,
     },
     settings::Settings,
     shutdown, telemetry,
 };
 
-use crate::{READER, maintenance::Maintenance, sink::JetStreamSink};
+use crate::{maintenance::Maintenance, sink::JetStreamSink};
 
 /// Relays until SIGINT or SIGTERM.
 ///
@@ -45,7 +46,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
 
     let progress = health.component("relay", settings.publisher.unready_after);
     let options = RelayOptions {
-        reader: READER.to_owned(),
+        reader: STREAM_READER.to_owned(),
         page_rows: settings.publisher.page_rows,
         poll_min: settings.publisher.poll_min,
         poll_max: settings.publisher.poll_max,

@@ -9,13 +9,12 @@ use common::{
     outbox::{
         self,
         capture::{self, Capture},
+        rounds::STREAM_READER,
     },
     settings::Settings,
 };
 use serde::Serialize;
 use sqlx::PgConnection;
-
-use crate::READER;
 
 /// Counting stops here: a long log must not make a status command slow.
 const COUNT_MAX: i64 = 10_000;
@@ -89,7 +88,7 @@ async fn log(connection: &mut PgConnection) -> Result<Log, sqlx::Error> {
          from (select 1) one
          left join lateral (select * from outbox.rounds where reader = $1 order by n desc limit 1) h on true",
     )
-    .bind(READER)
+    .bind(STREAM_READER)
     .bind(COUNT_MAX)
     .fetch_one(connection)
     .await

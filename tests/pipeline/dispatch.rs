@@ -1,8 +1,7 @@
 //! Dispatch `sync`: without any broker; and the change between the two roads.
 
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::{audit::AuditRow, home::free_port, load::Tally, postgres::Stop, wait};
-use tokio_util::sync::CancellationToken;
+use sandbox::{audit::AuditRow, home::free_port, postgres::Stop, wait};
 
 const SYNC: &str = "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"sync\"";
 
@@ -11,17 +10,10 @@ async fn without_a_broker_auto_reads_the_log_itself_and_loses_nothing_to_kills()
     let mut pipeline = Pipeline::new().await?;
     pipeline.nats_url = String::new();
     let mut consumers = [pipeline.consumer()?, pipeline.consumer()?];
-    let load = pipeline.load(Some(600), 31);
-    let writing =
-        tokio::spawn(async move { load.run(3_000, &Tally::default(), &CancellationToken::new()).await });
+    let writing = pipeline.play(3_000, 600, 31);
     let mut projected = 0;
     for turn in 0..4 {
-        wait::until_some("progress", DEADLINE, async || {
-            let now = pipeline.projected().await?;
-            Ok((now > projected + 100 || writing.is_finished()).then_some(()))
-        })
-        .await?;
-        projected = pipeline.projected().await?;
+        projected = pipeline.progress(projected, 100, &writing).await?;
         consumers[turn % 2].kill()?;
         consumers[turn % 2] = pipeline.consumer()?;
     }

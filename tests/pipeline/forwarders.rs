@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use end_to_end::{DEADLINE, Pipeline, samples};
+use end_to_end::{DEADLINE, Pipeline, address, samples};
 use sandbox::{
     audit::AuditRow,
     fixture::{self, audit_events},
@@ -110,11 +110,6 @@ async fn a_timeline_that_is_away_does_not_delay_another_forwarder() -> anyhow::R
     assert!(pipeline.verdict().await?.holds());
     assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "an outage charges nobody");
     Ok(())
-}
-
-fn address(url: &str) -> anyhow::Result<std::net::SocketAddr> {
-    let host = url.rsplit('@').next().unwrap_or_default().split('/').next().unwrap_or_default();
-    Ok(host.parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]

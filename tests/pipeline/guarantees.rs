@@ -255,11 +255,7 @@ async fn a_consumer_killed_between_commit_and_ack_leaves_one_row() -> anyhow::Re
 
     pipeline.nats_url = direct;
     let _second = pipeline.consumer()?;
-    wait::until_some("the redelivery to be settled", DEADLINE, async || {
-        let info = durable.info().await?;
-        Ok((info.num_ack_pending == 0 && info.num_pending == 0).then_some(()))
-    })
-    .await?;
+    pipeline.settled("timeline").await?;
     assert_eq!(pipeline.projected().await?, committed);
     assert!(pipeline.verdict().await?.holds());
     Ok(())
@@ -270,18 +266,11 @@ async fn processes_killed_at_random_under_load_lose_and_repeat_nothing() -> anyh
     let pipeline = Pipeline::new().await?;
     let mut publishers = [pipeline.publisher()?, pipeline.publisher()?];
     let mut consumers = [pipeline.consumer()?, pipeline.consumer()?];
-    let load = pipeline.load(Some(800), 12);
-    let writing =
-        tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });
+    let writing = pipeline.play(4_000, 800, 12);
     let mut projected = 0;
     for turn in 0..6 {
         // Not at a fixed time, but whenever some more has arrived.
-        wait::until_some("progress", DEADLINE, async || {
-            let now = pipeline.projected().await?;
-            Ok((now > projected + 100 || writing.is_finished()).then_some(()))
-        })
-        .await?;
-        projected = pipeline.projected().await?;
+        projected = pipeline.progress(projected, 100, &writing).await?;
         if turn % 2 == 0 {
             publishers[turn / 2 % 2].kill()?;
             publishers[turn / 2 % 2] = pipeline.publisher()?;
@@ -293,14 +282,7 @@ async fn processes_killed_at_random_under_load_lose_and_repeat_nothing() -> anyh
     let written = writing.await??;
     pipeline.arrive(&written.committed).await?;
     // Redeliveries of what the killed consumers held must have had their time too.
-    let stream = pipeline.stream().await?;
-    let mut durable: async_nats::jetstream::consumer::PullConsumer =
-        stream.get_consumer("forward-timeline").await.map_err(|error| anyhow::anyhow!(error))?;
-    wait::until_some("everything to be settled", DEADLINE, async || {
-        let info = durable.info().await?;
-        Ok((info.num_ack_pending == 0 && info.num_pending == 0).then_some(()))
-    })
-    .await?;
+    pipeline.settled("timeline").await?;
     let verdict = pipeline.verdict().await?;
     assert!(verdict.holds(), "{verdict}");
     Ok(())

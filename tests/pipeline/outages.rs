@@ -6,28 +6,19 @@ use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{
     fixture::{self},
     home::Home,
-    load::Tally,
     postgres::{Postgres, Stop},
     wait,
 };
-use tokio_util::sync::CancellationToken;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::with_own_nats().await?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
-    let load = pipeline.load(Some(500), 21);
-    let writing =
-        tokio::spawn(async move { load.run(4_000, &Tally::default(), &CancellationToken::new()).await });
+    let writing = pipeline.play(4_000, 500, 21);
     let mut projected = 0;
     for _ in 0..3 {
-        wait::until_some("progress", DEADLINE, async || {
-            let now = pipeline.projected().await?;
-            Ok((now > projected + 200 || writing.is_finished()).then_some(()))
-        })
-        .await?;
-        projected = pipeline.projected().await?;
+        projected = pipeline.progress(projected, 200, &writing).await?;
         let nats = &mut pipeline.own_nats.as_mut().unwrap().server;
         nats.kill()?;
         nats.restart()?;

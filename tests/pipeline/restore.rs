@@ -1,9 +1,7 @@
 //! The source moves: restored into another cluster, upgraded, failed over to a standby that lagged behind.
 
-use std::net::SocketAddr;
-
 use common::outbox::{self, rounds};
-use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use end_to_end::{DEADLINE, Own, Pipeline, address, samples};
 use sandbox::{
     fixture::{self, TestDatabase},
     home::Home,
@@ -34,12 +32,6 @@ async fn burn(connection: &mut PgConnection, count: u32) -> anyhow::Result<()> {
 async fn last_xid(connection: &mut PgConnection) -> anyhow::Result<u64> {
     let xid = "select e.xid::text from outbox.entries e order by e.xid desc limit 1";
     Ok(sqlx::query_scalar::<_, String>(xid).fetch_one(connection).await?.parse()?)
-}
-
-/// Host and port of a database's server.
-fn address(database: &TestDatabase) -> anyhow::Result<SocketAddr> {
-    let (_, rest) = database.url.split_once('@').ok_or_else(|| anyhow::anyhow!("a URL with a user"))?;
-    Ok(rest.split('/').next().unwrap_or_default().parse()?)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -202,7 +194,7 @@ async fn a_fail_over_to_a_standby_that_lagged_loses_nothing_of_what_the_new_prim
     let mut primary = cluster()?;
     let mut pipeline = Pipeline::new().await?;
     let direct = fixture::source_database_on(&primary.server, "app").await?;
-    let proxy = Proxy::start(address(&direct)?).await?;
+    let proxy = Proxy::start(address(&direct.url)?).await?;
     pipeline.source.url = format!("postgres://postgres@{}/app", proxy.address());
     let mut standby = primary.server.standby(&primary.home, "standby")?;
     let _publisher = pipeline.publisher()?;
@@ -225,7 +217,7 @@ async fn a_fail_over_to_a_standby_that_lagged_loses_nothing_of_what_the_new_prim
     standby.restart()?;
     standby.promote().await?;
     let promoted = TestDatabase { url: standby.url("app") };
-    proxy.aim(address(&promoted)?);
+    proxy.aim(address(&promoted.url)?);
 
     let mut ids = Vec::new();
     let mut first = None;

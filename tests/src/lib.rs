@@ -4,18 +4,20 @@ pub mod faults;
 
 use std::{
     io::Write as _,
+    net::SocketAddr,
     path::PathBuf,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
+use anyhow::Context as _;
 use async_nats::jetstream::{self, consumer::PullConsumer, stream::Stream};
 use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
     fixture::{self, TestDatabase, audit_events},
     home::Home,
-    load::Load,
+    load::{Load, Tally, Written},
     nats::Nats,
     postgres::Postgres,
     process::{self, Process},
@@ -25,6 +27,8 @@ use sandbox::{
 use serde_json::Value;
 use sqlx::PgConnection;
 use threadline::StorageSchema;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 /// How long anything may take on a machine that does ten other things.
@@ -222,6 +226,27 @@ impl Pipeline {
         }
     }
 
+    /// Plays so many transactions of [`Pipeline::load`] beside the test.
+    #[must_use]
+    pub fn play(&self, transactions: u64, rate: u32, seed: u64) -> JoinHandle<anyhow::Result<Written>> {
+        let load = self.load(Some(rate), seed);
+        tokio::spawn(
+            async move { load.run(transactions, &Tally::default(), &CancellationToken::new()).await },
+        )
+    }
+
+    /// Waits until so many more rows than `before` have arrived, or nothing more is written; answers how many there are.
+    ///
+    /// # Errors
+    /// After [`DEADLINE`].
+    pub async fn progress<T>(&self, before: i64, more: i64, writing: &JoinHandle<T>) -> anyhow::Result<i64> {
+        wait::until_some("progress", DEADLINE, async || {
+            let now = self.projected().await?;
+            Ok((now > before + more || writing.is_finished()).then_some(now))
+        })
+        .await
+    }
+
     /// Commits rows in one transaction.
     ///
     /// # Errors
@@ -353,6 +378,16 @@ pub fn samples(count: usize) -> (Vec<AuditRow>, Vec<Uuid>) {
     let rows: Vec<_> = (0..count).map(|_| AuditRow::sample("test.row")).collect();
     let ids = rows.iter().map(|row| row.id).collect();
     (rows, ids)
+}
+
+/// Host and port in a URL; of several, the first one's.
+///
+/// # Errors
+/// When there is no address in it.
+pub fn address(url: &str) -> anyhow::Result<SocketAddr> {
+    let authority = url.split("://").nth(1).context("a URL")?.split(['/', ',']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    host.parse().with_context(|| format!("{host} is no address"))
 }
 
 /// A row of `audit_actions`, as JSON.

@@ -8,6 +8,9 @@ use uuid::Uuid;
 
 use super::snapshot::Snapshot;
 
+/// The reader that hands the log to the stream: its name here and in `outbox.leases`.
+pub const STREAM_READER: &str = "jetstream";
+
 /// A place in a stream, on one creation of it: a recreated stream counts from 1 again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamPosition {

@@ -10,13 +10,13 @@ use common::{
     broker, console,
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
-    outbox::backlog,
+    outbox::{backlog, rounds::STREAM_READER},
     settings::Settings,
 };
 use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
-use crate::{direct, roads};
+use crate::direct;
 
 /// Entries of one transaction.
 const CHUNK: u32 = 100;
@@ -182,7 +182,7 @@ impl Backlog {
         if settings.broker.url.is_some() {
             let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
             stream = jetstream::new(client).get_stream(&settings.broker.stream).await.ok();
-            readers.push(roads::STREAM_READER.to_owned());
+            readers.push(STREAM_READER.to_owned());
         }
         Ok(Self { stream, durables: ids.iter().map(broker::durable_name).collect(), readers })
     }

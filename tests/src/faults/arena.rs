@@ -1,7 +1,6 @@
 //! A pipeline with a proxy on every link, processes that are started again, and a writer that never stops.
 
 use std::{
-    net::SocketAddr,
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
@@ -21,7 +20,7 @@ use sandbox::{
 use sqlx::PgConnection;
 
 use super::writer::Writer;
-use crate::{Own, Pipeline, sandbox};
+use crate::{Own, Pipeline, address, sandbox};
 
 /// How long a recovery may take before it counts as none.
 pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(120);
@@ -275,13 +274,6 @@ impl Links {
             ("NATS_URL", through(&pipeline.nats_url, &self.consumer_broker)),
         ]
     }
-}
-
-/// Host and port of a URL; of several, the first one's.
-fn address(url: &str) -> anyhow::Result<SocketAddr> {
-    let authority = url.split("://").nth(1).context("a URL")?.split(['/', ',']).next().unwrap_or_default();
-    let host = authority.rsplit('@').next().unwrap_or_default();
-    host.parse().with_context(|| format!("{host} is no address"))
 }
 
 /// The same URL through a proxy. A cluster is reached directly: its nodes are what fails.
