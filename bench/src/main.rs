@@ -1,5 +1,143 @@
 //! `bench`: the pipeline beside its limits and beside what a user would pick instead, in one run on one machine.
 
+mod cases;
+mod machine;
+mod meter;
+mod peers;
+mod plan;
 mod results;
+mod rows;
+mod stage;
+mod truth;
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use common::{console, shutdown};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::{
+    cases::{Bench, Case, soak},
+    peers::Peer,
+    plan::Plan,
+    results::Run,
+    stage::Stage,
+};
+
+/// Measures the pipeline beside its limits and beside what a user would pick instead, on private servers.
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the cases and prints the goals with what was measured.
+    Run(RunOptions),
+    /// Runs a steady load for long and prints what grows.
+    Soak {
+        /// How long.
+        #[arg(long, default_value_t = 30)]
+        minutes: u64,
+        /// Where to write the table.
+        #[arg(long)]
+        report: Option<PathBuf>,
+    },
+    /// One peer's worker.
+    #[command(hide = true)]
+    Peer {
+        peer: Peer,
+        #[arg(long)]
+        source: String,
+        #[arg(long)]
+        timeline: String,
+    },
+}
+
+#[derive(Debug, Args)]
+struct RunOptions {
+    /// A million rows, three repeats, an hour; without it a smoke run of two minutes.
+    #[arg(long)]
+    full: bool,
+    /// Another number of rows to drain.
+    #[arg(long)]
+    rows: Option<u64>,
+    /// Another number of repeats.
+    #[arg(long)]
+    repeats: Option<u32>,
+    /// Only these cases.
+    #[arg(long, value_enum)]
+    only: Vec<Case>,
+    /// Where every sample is written.
+    #[arg(long, default_value = "target/bench.json")]
+    json: PathBuf,
+    /// A folder for report.md and chart.svg.
+    #[arg(long)]
+    report: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(Box::pin(run(cli.command))));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::report(error.as_ref());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> anyhow::Result<()> {
+    let stop = shutdown::on_signal()?;
+    match command {
+        Command::Run(options) => tokio::select! {
+            result = measure(&options) => result,
+            () = stop.cancelled() => anyhow::bail!("interrupted"),
+        },
+        Command::Soak { minutes, report } => {
+            let table = soak::run(&Stage::set().await?, minutes, &stop).await?;
+            match report {
+                Some(path) => std::fs::write(&path, table).with_context(|| path.display().to_string()),
+                None => Ok(()),
+            }
+        }
+        Command::Peer { peer, source, timeline } => peer.work(&source, &timeline, stop).await,
+    }
+}
+
+async fn measure(options: &RunOptions) -> anyhow::Result<()> {
+    let mut plan = if options.full { Plan::FULL } else { Plan::SMOKE };
+    plan.rows = options.rows.unwrap_or(plan.rows);
+    plan.repeats = options.repeats.unwrap_or(plan.repeats);
+    let cases = match &options.only[..] {
+        [] => &[Case::Capture, Case::Drain, Case::EndToEnd, Case::Steady, Case::Held][..],
+        some => some,
+    };
+    let begun = (OffsetDateTime::now_utc(), Instant::now());
+    let stage = Stage::set().await?;
+    let machine = machine::describe(&stage).await?;
+    let mut bench = Bench { stage: &stage, plan, samples: Vec::new() };
+    bench.prepare(cases).await?;
+    for repeat in 0..plan.repeats {
+        for case in cases {
+            bench.take(*case, repeat).await?;
+        }
+    }
+    let run = Run {
+        form: plan.form.to_owned(),
+        begun: begun.0.format(&Rfc3339)?,
+        took: begun.1.elapsed().as_secs_f64(),
+        machine,
+        samples: bench.samples,
+    };
+    std::fs::write(&options.json, serde_json::to_vec_pretty(&run)?)
+        .with_context(|| format!("cannot write {}", options.json.display()))?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! Draining a backlog: into the stream, from there into the timeline, and both at once.
+
+use std::time::Duration;
+
+use sandbox::process::Process;
+use sqlx::{Connection as _, PgConnection};
+use uuid::Uuid;
+
+use super::{Bench, SEED, SEED_OF_JOBS, limits};
+use crate::{
+    meter::{self, Meter},
+    peers::Peer,
+    results::Sample,
+    stage::{Databases, STREAM},
+    truth,
+};
+
+/// How long a process may take to stop.
+pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The relay beside raw publishing, then the projection beside one statement.
+pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
+    let source = bench.stage.source_like(SEED).await?;
+    let ids = ids(&source).await?;
+    bench.keep(limits::publish(bench.stage, &ids, "limit", repeat).await?);
+    let relayed = relay(bench, &source, repeat).await?;
+    bench.keep(relayed);
+    bench.keep(limits::publish(bench.stage, &ids, "limit again", repeat).await?);
+    drop(ids);
+    bench.keep(limits::insert_select(bench, "limit", repeat).await?);
+    for consumers in [2, 1, 4] {
+        let projected = project(bench, &source, consumers, repeat).await?;
+        bench.keep(projected);
+    }
+    bench.keep(limits::insert_select(bench, "limit again", repeat).await?);
+    bench.stage.delete_stream(STREAM).await;
+    bench.stage.drop(&[&source]).await
+}
+
+async fn ids(source: &str) -> anyhow::Result<Vec<Uuid>> {
+    let mut connection = PgConnection::connect(source).await?;
+    let ids = sqlx::query_scalar("select audit_event_id from outbox.entries order by xid, seq")
+        .fetch_all(&mut connection)
+        .await?;
+    connection.close().await?;
+    Ok(ids)
+}
+
+async fn relay(bench: &Bench<'_>, source: &str, repeat: u32) -> anyhow::Result<Sample> {
+    let databases = Databases { source: source.to_owned(), timeline: String::new() };
+    let mut meter = Meter::begin(bench.stage).await?;
+    let mut publisher = bench.stage.start("publisher", "publisher", &databases)?;
+    meter.watch("publisher", publisher.id());
+    bench.stage.published(bench.plan.rows).await?;
+    let mut sample = meter.end("relay", "pipeline", repeat).await?;
+    publisher.terminate(STOP_DEADLINE)?;
+    let stored = bench.stage.stream().await?.get_info().await?.state.messages;
+    sample.rows = stored;
+    if stored != bench.plan.rows {
+        sample.void = Some(format!("{} entries, {stored} messages", bench.plan.rows));
+    }
+    sample.dead_tuples = Some(meter::outbox_dead_tuples(source).await?);
+    Ok(sample)
+}
+
+async fn project(bench: &Bench<'_>, source: &str, consumers: u32, repeat: u32) -> anyhow::Result<Sample> {
+    let databases = Databases { source: source.to_owned(), timeline: bench.stage.timeline().await? };
+    let last = bench.stage.stream().await?.get_info().await?.state.last_sequence;
+    let mut meter = Meter::begin(bench.stage).await?;
+    let mut running = start_consumers(bench, &mut meter, &databases, consumers)?;
+    bench.stage.settled(last).await?;
+    let plural = if consumers == 1 { "" } else { "s" };
+    let mut sample = meter.end("projection", &format!("{consumers} consumer{plural}"), repeat).await?;
+    stop_all(&mut running)?;
+    truth::judge(&mut sample, source, &databases.timeline).await?;
+    bench.stage.delete_durable().await?;
+    bench.stage.drop(&[&databases.timeline]).await?;
+    Ok(sample)
+}
+
+fn start_consumers(
+    bench: &Bench<'_>,
+    meter: &mut Meter,
+    databases: &Databases,
+    consumers: u32,
+) -> anyhow::Result<Vec<Process>> {
+    let mut running = Vec::new();
+    for number in 1..=consumers {
+        let consumer = bench.stage.start(&format!("consumer-{number}"), "consumer", databases)?;
+        meter.watch("consumer", consumer.id());
+        running.push(consumer);
+    }
+    Ok(running)
+}
+
+fn stop_all(processes: &mut [Process]) -> anyhow::Result<()> {
+    for process in processes {
+        process.terminate(STOP_DEADLINE)?;
+    }
+    Ok(())
+}
+
+/// One publisher and one consumer on the backlog, then the peers.
+pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
+    let databases = bench.stage.databases(SEED).await?;
+    let mut meter = Meter::begin(bench.stage).await?;
+    let publisher = bench.stage.start("publisher", "publisher", &databases)?;
+    meter.watch("publisher", publisher.id());
+    let mut running = vec![publisher];
+    running.append(&mut start_consumers(bench, &mut meter, &databases, 1)?);
+    bench.stage.settled(bench.plan.rows).await?;
+    let mut sample = meter.end("end to end", "pipeline", repeat).await?;
+    stop_all(&mut running)?;
+    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+    sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
+    bench.stage.delete_stream(STREAM).await;
+    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
+    bench.keep(sample);
+    for peer in Peer::QUEUES {
+        let sample = drain_by_peer(bench, peer, repeat).await?;
+        bench.keep(sample);
+    }
+    Ok(())
+}
+
+async fn drain_by_peer(bench: &Bench<'_>, peer: Peer, repeat: u32) -> anyhow::Result<Sample> {
+    let databases = bench.stage.databases(SEED_OF_JOBS).await?;
+    peer.prepare(&databases.source).await?;
+    peer.enqueue_all(&databases.source).await?;
+    let mut meter = Meter::begin(bench.stage).await?;
+    let mut worker = start_peer(bench, peer, &databases)?;
+    meter.watch(peer.name(), worker.id());
+    super::steady::arrived(&databases, bench.plan.jobs).await?;
+    let variant = if peer.batches() { format!("{} (batches)", peer.name()) } else { peer.name().to_owned() };
+    let mut sample = meter.end("end to end", &variant, repeat).await?;
+    worker.terminate(STOP_DEADLINE)?;
+    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+    sample.dead_tuples = Some(peer.dead_tuples(&databases.source).await?);
+    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
+    Ok(sample)
+}
+
+/// Starts this program again, as a peer's worker.
+pub(super) fn start_peer(bench: &Bench<'_>, peer: Peer, databases: &Databases) -> anyhow::Result<Process> {
+    let arguments = ["peer", peer.word(), "--source", &databases.source, "--timeline", &databases.timeline];
+    Process::start(&bench.stage.sandbox.home, peer.word(), "bench", &arguments, &[])
+}

@@ -1,0 +1,91 @@
+//! What is measured. Each case takes all its variants once per repeat, next to each other: their ratios then share
+//! the noise of the machine.
+
+mod capture;
+mod drain;
+mod held;
+mod limits;
+pub(crate) mod soak;
+mod steady;
+
+use common::console;
+
+use crate::{
+    plan::Plan,
+    results::Sample,
+    stage::{Stage, add_timeline},
+};
+
+/// A seeded source database, see [`Stage::seed`].
+pub(crate) const SEED: &str = "seed";
+
+/// The same in one database with Threadline's tables, for the limit.
+const SEED_WITH_TIMELINE: &str = "seed_with_timeline";
+
+/// Fewer rows, for peers that take one job at a time.
+const SEED_OF_JOBS: &str = "seed_of_jobs";
+
+/// The cases, by the word that selects them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Case {
+    /// Inserts a second, with and without capture.
+    Capture,
+    /// Draining the log into the stream, beside raw publishing; and from there into the timeline, beside one statement.
+    Drain,
+    /// Both at once, beside peers.
+    EndToEnd,
+    /// Latency under a steady load.
+    Steady,
+    /// The same with a transaction held open.
+    Held,
+}
+
+/// Takes samples and keeps them.
+pub(crate) struct Bench<'a> {
+    pub(crate) stage: &'a Stage,
+    pub(crate) plan: Plan,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Bench<'_> {
+    /// Makes what samples are copied from.
+    pub(crate) async fn prepare(&self, cases: &[Case]) -> anyhow::Result<()> {
+        if cases.contains(&Case::Drain) || cases.contains(&Case::EndToEnd) {
+            say(&format!("writing {} audit rows", self.plan.rows));
+            self.stage.seed(SEED, self.plan.rows).await?;
+            let url = self.stage.sandbox.postgres.create_database(SEED_WITH_TIMELINE, Some(SEED)).await?;
+            add_timeline(&url).await?;
+        }
+        if cases.contains(&Case::EndToEnd) {
+            self.stage.seed(SEED_OF_JOBS, self.plan.jobs).await?;
+        }
+        Ok(())
+    }
+
+    /// One repeat of one case.
+    pub(crate) async fn take(&mut self, case: Case, repeat: u32) -> anyhow::Result<()> {
+        match case {
+            Case::Capture => capture::take(self, repeat).await,
+            Case::Drain => drain::take(self, repeat).await,
+            Case::EndToEnd => drain::end_to_end(self, repeat).await,
+            Case::Steady => steady::take(self, repeat).await,
+            Case::Held => held::take(self, repeat).await,
+        }
+    }
+
+    /// Keeps a sample and says so.
+    fn keep(&mut self, sample: Sample) {
+        let latency = sample
+            .latency
+            .map(|latency| format!(", p50 {:.1} ms, p99 {:.1} ms", latency.p50, latency.p99))
+            .unwrap_or_default();
+        let void = sample.void.as_ref().map(|why| format!(", VOID: {why}")).unwrap_or_default();
+        say(&format!("{} / {}: {:.0} rows/s{latency}{void}", sample.case, sample.variant, sample.rate()));
+        self.samples.push(sample);
+    }
+}
+
+/// A line for whoever waits.
+pub(crate) fn say(line: &str) {
+    console::answer(&format!("{line}\n"));
+}

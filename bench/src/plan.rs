@@ -1,0 +1,54 @@
+//! How much of everything: a smoke run fits two minutes, a full one is what is published.
+
+use std::time::Duration;
+
+/// Sizes of one form of the bench.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plan {
+    /// Its name in the results.
+    pub(crate) form: &'static str,
+    /// How often everything is done; medians are reported.
+    pub(crate) repeats: u32,
+    /// Rows of a drain.
+    pub(crate) rows: u64,
+    /// Jobs of a drain by a peer that takes one at a time.
+    pub(crate) jobs: u64,
+    /// Numbers of writers in the capture case.
+    pub(crate) writers: &'static [u32],
+    /// How long writers of the capture case write.
+    pub(crate) capture: Duration,
+    /// How long the steady load lasts, behind [`Plan::warm_up`].
+    pub(crate) steady: Duration,
+    /// How long the load lasts in each variant of the held transaction.
+    pub(crate) held: Duration,
+    /// Steady load before anything is measured.
+    pub(crate) warm_up: Duration,
+}
+
+impl Plan {
+    /// Shows that everything works, and roughly where it stands.
+    pub(crate) const SMOKE: Self = Self {
+        form: "smoke",
+        repeats: 1,
+        rows: 50_000,
+        jobs: 4_000,
+        writers: &[8],
+        capture: Duration::from_millis(1_500),
+        steady: Duration::from_secs(5),
+        held: Duration::from_secs(4),
+        warm_up: Duration::from_secs(1),
+    };
+
+    /// What the committed report is made from.
+    pub(crate) const FULL: Self = Self {
+        form: "full",
+        repeats: 3,
+        rows: 1_000_000,
+        jobs: 40_000,
+        writers: &[1, 8, 16],
+        capture: Duration::from_secs(6),
+        steady: Duration::from_secs(45),
+        held: Duration::from_secs(20),
+        warm_up: Duration::from_secs(3),
+    };
+}

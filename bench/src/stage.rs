@@ -1,0 +1,190 @@
+//! Private servers, and the databases and streams that each sample gets of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::{self, stream::Stream};
+use sandbox::{
+    Options, Sandbox, fixture,
+    process::{self, Process},
+    wait,
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use threadline::StorageSchema;
+
+use crate::rows;
+
+/// The stream of the default settings.
+pub(crate) const STREAM: &str = "SIGRA_AUDIT";
+
+/// The durable of the default forwarder.
+const DURABLE: &str = "forward-timeline";
+
+/// How long a drain may take before the sample is given up.
+const DRAIN_DEADLINE: Duration = Duration::from_secs(900);
+
+/// How often the broker is asked whether a drain is over. Costs it nothing to speak of.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Servers that all samples share, one after the other.
+pub(crate) struct Stage {
+    /// PostgreSQL and NATS, flushing to disk.
+    pub(crate) sandbox: Sandbox,
+    context: jetstream::Context,
+    count: std::cell::Cell<u32>,
+}
+
+/// Databases of one sample.
+#[derive(Debug, Clone)]
+pub(crate) struct Databases {
+    /// Where audit rows are written.
+    pub(crate) source: String,
+    /// Where actions arrive.
+    pub(crate) timeline: String,
+}
+
+impl Stage {
+    pub(crate) async fn set() -> anyhow::Result<Self> {
+        let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false })?;
+        let settings = "[publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n";
+        std::fs::write(sandbox.home.path().join("audit.toml"), settings)?;
+        fixture::source_database_on(&sandbox.postgres, "empty_source").await?;
+        fixture::timeline_database_on(&sandbox.postgres, "empty_timeline").await?;
+        let context = jetstream::new(async_nats::connect(sandbox.nats.url()).await?);
+        Ok(Self { sandbox, context, count: std::cell::Cell::new(0) })
+    }
+
+    /// Fills a database that others are copied from: rows that were captured and never relayed.
+    pub(crate) async fn seed(&self, name: &str, count: u64) -> anyhow::Result<()> {
+        let source = self.sandbox.postgres.create_database(name, Some("empty_source")).await?;
+        rows::fill(&source, count).await?;
+        let mut connection = PgConnection::connect(&source).await?;
+        // What a table that lives has had; autovacuum would come in the middle of a sample.
+        connection.execute("vacuum (freeze, analyze)").await?;
+        connection.close().await?;
+        Ok(())
+    }
+
+    /// A copy of a source database.
+    pub(crate) async fn source_like(&self, template: &str) -> anyhow::Result<String> {
+        self.copy(template, "source").await
+    }
+
+    /// An empty timeline.
+    pub(crate) async fn timeline(&self) -> anyhow::Result<String> {
+        self.copy("empty_timeline", "timeline").await
+    }
+
+    /// Both.
+    pub(crate) async fn databases(&self, template: &str) -> anyhow::Result<Databases> {
+        Ok(Databases { source: self.source_like(template).await?, timeline: self.timeline().await? })
+    }
+
+    async fn copy(&self, template: &str, kind: &str) -> anyhow::Result<String> {
+        let number = self.count.replace(self.count.get() + 1);
+        let name = format!("{kind}_{number}");
+        let mut connection = PgConnection::connect(&self.sandbox.postgres.url("postgres")).await?;
+        // Copied as files and not through the log: a gigabyte of it would be flushed during the sample.
+        let create = format!("create database {name} template {template} strategy file_copy");
+        connection.execute(AssertSqlSafe(create)).await.context("create database")?;
+        connection.execute("checkpoint").await?;
+        connection.close().await?;
+        Ok(self.sandbox.postgres.url(&name))
+    }
+
+    /// Removes the databases of a sample.
+    pub(crate) async fn drop(&self, urls: &[&str]) -> anyhow::Result<()> {
+        for url in urls {
+            let name = url.rsplit('/').next().unwrap_or_default();
+            self.sandbox.postgres.drop_database(name).await?;
+        }
+        Ok(())
+    }
+
+    /// Where processes find everything.
+    pub(crate) fn environment<'a>(&'a self, databases: &'a Databases) -> [(&'static str, &'a str); 3] {
+        [
+            ("SOURCE_DATABASE_URL", &databases.source),
+            ("THREADLINE_DATABASE_URL", &databases.timeline),
+            ("NATS_URL", self.sandbox.nats.url()),
+        ]
+    }
+
+    /// Starts `binary run` with the default settings.
+    pub(crate) fn start(&self, name: &str, binary: &str, databases: &Databases) -> anyhow::Result<Process> {
+        Process::start(&self.sandbox.home, name, binary, &["run"], &self.environment(databases))
+    }
+
+    /// Runs a command of a binary to its end.
+    pub(crate) fn command(
+        &self,
+        binary: &str,
+        arguments: &[&str],
+        databases: &Databases,
+    ) -> anyhow::Result<()> {
+        let home = self.sandbox.home.path();
+        let (status, said) = process::run(binary, arguments, &self.environment(databases), home)?;
+        ensure!(status.success(), "{binary} {} failed:\n{said}", arguments.join(" "));
+        Ok(())
+    }
+
+    /// The broker's own interface.
+    pub(crate) fn broker(&self) -> &jetstream::Context {
+        &self.context
+    }
+
+    /// Removes a stream, if it is there.
+    pub(crate) async fn delete_stream(&self, name: &str) {
+        let _ = self.context.delete_stream(name).await;
+    }
+
+    /// Removes the durable, so that the next consumer begins at the start of the stream.
+    pub(crate) async fn delete_durable(&self) -> anyhow::Result<()> {
+        self.context.get_stream(STREAM).await?.delete_consumer(DURABLE).await?;
+        Ok(())
+    }
+
+    /// The publisher's stream, once it is there.
+    pub(crate) async fn stream(&self) -> anyhow::Result<Stream> {
+        wait::until_some("the publisher to make its stream", DRAIN_DEADLINE, async || {
+            Ok(self.context.get_stream(STREAM).await.ok())
+        })
+        .await
+    }
+
+    /// Waits until the stream holds so many messages.
+    pub(crate) async fn published(&self, messages: u64) -> anyhow::Result<()> {
+        let stream = self.stream().await?;
+        look("the relay to drain the log", async || {
+            Ok(stream.get_info().await?.state.last_sequence >= messages)
+        })
+        .await
+    }
+
+    /// Waits until everything up to a sequence has been settled.
+    pub(crate) async fn settled(&self, sequence: u64) -> anyhow::Result<()> {
+        let stream = self.stream().await?;
+        look("the consumers to drain the stream", async || {
+            let Ok(info) = stream.consumer_info(DURABLE).await else { return Ok(false) };
+            Ok(info.ack_floor.stream_sequence >= sequence)
+        })
+        .await
+    }
+}
+
+async fn look(what: &str, mut over: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
+    let begun = std::time::Instant::now();
+    while !over().await? {
+        ensure!(begun.elapsed() < DRAIN_DEADLINE, "waited {DRAIN_DEADLINE:?} in vain for {what}");
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    Ok(())
+}
+
+/// Adds Threadline's tables to a source database, for what is measured within one.
+pub(crate) async fn add_timeline(url: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    threadline::install(&mut connection, &StorageSchema::default()).await?;
+    connection.close().await?;
+    Ok(())
+}
