@@ -24,9 +24,9 @@ const LABEL_CHARS: usize = 32;
 const STYLE: &str = "\
 text{font:12px system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;fill:#24292f}
 .title{font-size:15px;font-weight:600}.name{font-weight:600}.soft{fill:#656d76}.end{text-anchor:end}.mid{text-anchor:middle}
-.card{fill:#ffffff;stroke:#d0d7de}.met{fill:#3f7fbf}.missed{fill:#c4692b}.beside{fill:#a3abb4}
+.card,.back{fill:#ffffff}.card{stroke:#d0d7de}.met{fill:#3f7fbf}.missed{fill:#c4692b}.beside{fill:#a3abb4}
 .grid{stroke:#d8dee4}.limit{stroke:#656d76;stroke-dasharray:4 3}.goal{stroke:#24292f;stroke-width:2.5}.range{stroke:#24292f;stroke-opacity:.65}
-@media (prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9198a1}.card{fill:#0d1117;stroke:#3d444d}
+@media (prefers-color-scheme:dark){text{fill:#e6edf3}.soft{fill:#9198a1}.card,.back{fill:#0d1117}.card{stroke:#3d444d}
 .met{fill:#4f92d6}.missed{fill:#d98044}.beside{fill:#6a727c}.grid{stroke:#2a313a}.limit{stroke:#9198a1}.goal,.range{stroke:#e6edf3}}
 ";
 
@@ -65,6 +65,8 @@ fn ratios(drawing: &mut Drawing, judgement: &Judgement) {
     let max = shown.iter().map(|(_, bar)| axis_end(bar)).fold(1.2, f64::max);
     let scale = |value: f64| LEFT + (value / max).clamp(0.0, 1.0) * (RIGHT - LEFT);
     let mut groups = Drawing { body: String::new(), y: top };
+    // Below the first name.
+    let top = top + 24.0;
     for (goal, bar) in shown {
         group(&mut groups, goal, bar, &scale);
     }
@@ -93,6 +95,7 @@ fn axis_end(bar: &Bar) -> f64 {
 
 fn group(drawing: &mut Drawing, goal: &Goal, bar: &Bar, scale: &impl Fn(f64) -> f64) {
     drawing.y += 20.0;
+    drawing.interrupt();
     drawing.text("name", MARGIN, goal.name);
     drawing.y += 6.0;
     let class = if goal.met == Some(true) { "met" } else { "missed" };
@@ -178,6 +181,16 @@ impl Drawing {
         };
         let text = escaped(&text);
         let _ = writeln!(self.body, "<text class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\">{text}</text>", self.y);
+    }
+
+    /// The grid behind a line of text.
+    fn interrupt(&mut self) {
+        let (y, width) = (self.y - 12.0, RIGHT - LEFT + 4.0);
+        let _ = writeln!(
+            self.body,
+            "<rect class=\"back\" x=\"{:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"16.0\"/>",
+            LEFT - 2.0
+        );
     }
 
     fn line(&mut self, class: &str, x: f64, top: f64, bottom: f64) {

@@ -62,7 +62,7 @@ struct Unit(fn(Option<f64>) -> String, &'static str);
 
 const RATIO: Unit = Unit(number::ratio, "");
 const MILLIS: Unit = Unit(number::millis, " ms");
-const MIB: Unit = Unit(|value| format!("{} MiB", number::mib(value)), " MiB");
+const MIB: Unit = Unit(|value| number::with("MiB", number::mib(value)), " MiB");
 const COUNT: Unit =
     Unit(|value| value.map_or_else(|| number::NONE.to_owned(), |value| format!("{value:.0}")), "");
 

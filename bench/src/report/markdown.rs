@@ -15,7 +15,7 @@ const OURS: [&str; 5] = ["publisher", "consumer", "postgres", "nats-server", "be
 
 const HOW_TO_READ: &str = "\
 Every number was measured in one run on the machine below, and another machine gives others. So read the ratios: a \
-variant beside its limit, which is the same work without us, or beside a peer. Numbers are medians over the repeats, \
+variant beside its limit, which is the same work without the pipeline, or beside a peer. Numbers are medians over the repeats, \
 except peaks and dead tuples, which are the most of any repeat. *Spread* is the largest rate less the smallest, by the \
 median. A ratio is taken within each repeat, and the median of those is shown. The A/A controls measure the limit twice: \
 what differs from 1.00 there is the noise of the run, and a difference of that size means nothing elsewhere.";
@@ -104,8 +104,8 @@ fn cases(summary: &Summary) -> String {
     let mut text = String::from(
         "## Cases\n\nUnder a process: seconds of processor time, user and system, for 100,000 rows; MiB at the peak. Of \
          several processes of one name: the time of all, the peak of the largest. Of PostgreSQL: all its processes, \
-         without shared memory. Latency is from commit to visible in the timeline. A column that would be empty is left \
-         out.\n",
+         without shared memory. Latency is from commit to visible in the timeline. A reader that stalls has \
+         0 rows/s and no latency, and its ratios are 0. A column that would be empty is left out.\n",
     );
     for case in summary.cases() {
         let groups: Vec<_> = summary.of_case(case).collect();
@@ -138,8 +138,9 @@ fn process(process: Option<&Process>) -> String {
     process.map_or_else(
         || number::NONE.to_owned(),
         |process| {
-            let (cpu, peak) = (number::seconds(process.cpu_per_100k), number::mib(Some(process.peak_mib)));
-            format!("{cpu} s; {peak} MiB")
+            let cpu = number::with("s", number::seconds(process.cpu_per_100k));
+            let peak = number::with("MiB", number::mib(Some(process.peak_mib)));
+            format!("{cpu}; {peak}")
         },
     )
 }

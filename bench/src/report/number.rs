@@ -37,14 +37,19 @@ pub(crate) fn percent(value: Option<f64>) -> String {
     show(value, |value| format!("{:.0} %", value * 100.0))
 }
 
-/// Seconds of processor time: `0.42`, and `12.3` from ten on.
+/// Seconds of processor time, without the unit: `0.42`, and `12.3` from ten on.
 pub(crate) fn seconds(value: Option<f64>) -> String {
     ratio(value)
 }
 
-/// MiB, without the unit.
+/// MiB, without the unit: `31`, and one digit after the point below ten.
 pub(crate) fn mib(value: Option<f64>) -> String {
     show(value, |value| if value < 9.95 { format!("{value:.1}") } else { grouped(&format!("{value:.0}")) })
+}
+
+/// With its unit, if there is a number.
+pub(crate) fn with(unit: &str, number: String) -> String {
+    if number == NONE { number } else { format!("{number} {unit}") }
 }
 
 /// `5 times`, `1 time`.

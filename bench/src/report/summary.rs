@@ -23,7 +23,7 @@ pub(crate) struct Group<'a> {
     pub(crate) voids: usize,
     /// Rows a second.
     pub(crate) rate: Option<f64>,
-    /// Of the rate: largest less smallest, by the median.
+    /// Of the rate, over several repeats: largest less smallest, by the median.
     pub(crate) spread: Option<f64>,
     /// Milliseconds.
     pub(crate) p50: Option<f64>,
@@ -119,9 +119,9 @@ impl<'a> Summary<'a> {
         Ratio::of(a.samples.iter().filter_map(quotient).filter(|quotient| quotient.is_finite()).collect())
     }
 
-    /// The fewest and the most repeats that a variant had, void ones too.
+    /// The fewest and the most samples that a median is of.
     pub(crate) fn repeats(&self) -> (usize, usize) {
-        let repeats = || self.groups.iter().map(|group| group.samples.len() + group.voids);
+        let repeats = || self.groups.iter().map(|group| group.samples.len()).filter(|count| *count > 0);
         (repeats().min().unwrap_or(0), repeats().max().unwrap_or(0))
     }
 }
@@ -138,9 +138,7 @@ impl<'a> Group<'a> {
             variant,
             voids,
             rate: rates.map(|rates| rates.median),
-            spread: rates
-                .map(|rates| (rates.most - rates.least) / rates.median)
-                .filter(|spread| spread.is_finite()),
+            spread: rates.and_then(Ratio::spread),
             p50: median(all(&|sample| Some(sample.latency?.p50))),
             p99: median(all(&|sample| Some(sample.latency?.p99))),
             processes: processes(&samples),
@@ -164,6 +162,11 @@ fn processes<'a>(samples: &[&'a Sample]) -> BTreeMap<&'a str, Process> {
 }
 
 impl Ratio {
+    fn spread(self) -> Option<f64> {
+        let spread = (self.most - self.least) / self.median;
+        (self.repeats > 1 && spread.is_finite()).then_some(spread)
+    }
+
     fn of(quotients: Vec<f64>) -> Option<Self> {
         let quotients: Vec<f64> = quotients.into_iter().filter(|quotient| quotient.is_finite()).collect();
         let least = quotients.iter().copied().reduce(f64::min)?;
@@ -225,7 +228,7 @@ mod tests {
         let group = summary.group("relay", "pipeline").expect("it has a sample");
         assert_eq!((group.rate, group.samples.len(), group.voids), (Some(900.0), 1, 1));
         assert_eq!(summary.voids.len(), 1);
-        assert_eq!(summary.repeats(), (2, 2));
+        assert_eq!(summary.repeats(), (1, 1));
     }
 
     #[test]

@@ -32,11 +32,10 @@ pub(crate) fn mark(goal: &Goal) -> &'static str {
     }
 }
 
-/// `9 met, 1 NOT MET, 3 not measured`.
+/// `9 met, 1 not met, 3 not measured`.
 pub(crate) fn tally(judgement: &Judgement) -> String {
-    let marks = ["met", "NOT MET", "not measured"];
-    let of = |wanted| judgement.goals.iter().filter(|goal| mark(goal) == wanted).count();
-    marks.map(|wanted| format!("{} {wanted}", of(wanted))).join(", ")
+    let of = |met| judgement.goals.iter().filter(|goal| goal.met == met).count();
+    format!("{} met, {} not met, {} not measured", of(Some(true)), of(Some(false)), of(None))
 }
 
 fn goals(judgement: &Judgement) -> String {
@@ -52,7 +51,7 @@ fn goals(judgement: &Judgement) -> String {
 }
 
 fn variants(summary: &Summary) -> String {
-    let header = ["", "rows/s", "p50", "p99", "CPU s per 100,000 rows, peak MiB"];
+    let header = ["", "rows/s", "p50", "p99", "CPU s per 100,000 rows/peak MiB"];
     let mut rows = vec![header.map(str::to_owned).to_vec()];
     for case in summary.cases() {
         rows.push(vec![case.to_owned()]);
@@ -64,7 +63,7 @@ fn variants(summary: &Summary) -> String {
 fn variant(group: &Group) -> Vec<String> {
     let process = |(name, process): (&&str, &Process)| {
         let (cpu, peak) = (number::seconds(process.cpu_per_100k), number::mib(Some(process.peak_mib)));
-        format!("{name} {cpu} s {peak} MiB")
+        format!("{name} {cpu}/{peak}")
     };
     vec![
         format!("  {}", group.variant),
