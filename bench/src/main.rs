@@ -5,6 +5,7 @@ mod machine;
 mod meter;
 mod peers;
 mod plan;
+mod report;
 mod results;
 mod rows;
 mod stage;
@@ -21,6 +22,7 @@ use crate::{
     cases::{Bench, Case, soak},
     peers::Peer,
     plan::Plan,
+    report::Report,
     results::Run,
     stage::Stage,
 };
@@ -44,6 +46,13 @@ enum Command {
         /// Where to write the table.
         #[arg(long)]
         report: Option<PathBuf>,
+    },
+    /// Writes report.md and chart.svg from the samples of an earlier run.
+    Report {
+        /// What `--json` wrote.
+        run: PathBuf,
+        /// Where to.
+        folder: PathBuf,
     },
     /// One peer's worker.
     #[command(hide = true)]
@@ -108,6 +117,11 @@ async fn run(command: Command) -> anyhow::Result<()> {
                 None => Ok(()),
             }
         }
+        Command::Report { run, folder } => {
+            let read = std::fs::read(&run).with_context(|| format!("cannot read {}", run.display()))?;
+            let run: Run = serde_json::from_slice(&read).context("not what `bench run --json` writes")?;
+            Report::of(&run).write(&folder, &lacks())
+        }
         Command::Peer { peer, source, timeline } => peer.work(&source, &timeline, stop).await,
     }
 }
@@ -139,5 +153,15 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
     };
     std::fs::write(&options.json, serde_json::to_vec_pretty(&run)?)
         .with_context(|| format!("cannot write {}", options.json.display()))?;
-    Ok(())
+    let report = Report::of(&run);
+    console::answer(&format!("\n{}", report.text()));
+    match &options.report {
+        Some(folder) => report.write(folder, &lacks()),
+        None => Ok(()),
+    }
+}
+
+/// What each peer does not promise, or costs.
+fn lacks() -> Vec<(&'static str, &'static str)> {
+    Peer::ALL.map(|peer| (peer.name(), peer.lacks())).into()
 }

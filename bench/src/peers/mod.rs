@@ -6,6 +6,8 @@ pub(crate) enum Peer {
     SkipLocked,
 }
 impl Peer {
+    pub(crate) const ALL: [Self; 2] = [Self::Fenced, Self::SkipLocked];
+    pub(crate) fn lacks(self) -> &'static str { "x" }
     pub(crate) const QUEUES: [Self; 0] = [];
     pub(crate) fn name(self) -> &'static str {
         "x"

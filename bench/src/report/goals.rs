@@ -1,0 +1,316 @@
+//! What was promised, beside what was measured.
+
+use super::{
+    number,
+    summary::{Group, Ratio, Summary},
+};
+use crate::results::Sample;
+
+const RELAY: &str = "relay";
+const PROJECTION: &str = "projection";
+pub(crate) const END_TO_END: &str = "end to end";
+const HELD: &str = "held transaction";
+pub(crate) const PIPELINE: &str = "pipeline";
+const LIMIT: &str = "limit";
+const AGAIN: &str = "limit again";
+/// What the name of a peer ends in that handles many rows at a time.
+const BATCHES: &str = " (batches)";
+
+/// All goals, and what the run says about its own noise.
+pub(crate) struct Judgement {
+    pub(crate) goals: Vec<Goal>,
+    pub(crate) controls: Vec<Control>,
+}
+
+/// One promise.
+pub(crate) struct Goal {
+    pub(crate) name: &'static str,
+    pub(crate) target: String,
+    pub(crate) measured: String,
+    /// None: not measured in this run.
+    pub(crate) met: Option<bool>,
+    pub(crate) note: String,
+    /// For a goal that the chart shows beside its limit.
+    pub(crate) bar: Option<Bar>,
+}
+
+/// A quotient, where 1 is the limit.
+pub(crate) struct Bar {
+    /// What is beside its limit.
+    pub(crate) who: String,
+    pub(crate) ratio: Option<Ratio>,
+    pub(crate) target: f64,
+    /// The same quotient of something else, to compare with.
+    pub(crate) beside: Vec<(String, Ratio)>,
+}
+
+/// The same thing measured twice: what differs is noise.
+pub(crate) struct Control {
+    pub(crate) name: &'static str,
+    pub(crate) measured: String,
+    pub(crate) note: String,
+}
+
+#[derive(Clone, Copy)]
+enum Bound {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+/// How a number is written, and what follows it in the target.
+struct Unit(fn(Option<f64>) -> String, &'static str);
+
+const RATIO: Unit = Unit(number::ratio, "");
+const MILLIS: Unit = Unit(number::millis, " ms");
+const MIB: Unit = Unit(|value| number::with("MiB", number::mib(value)), " MiB");
+const COUNT: Unit =
+    Unit(|value| value.map_or_else(|| number::NONE.to_owned(), |value| format!("{value:.0}")), "");
+
+impl Judgement {
+    pub(crate) fn of(summary: &Summary) -> Self {
+        let mut goals = vec![
+            capture(summary),
+            relay(summary),
+            projection(summary),
+            end_to_end(summary),
+            peers(summary),
+            steady(summary, "1,000 rows/s: p50", "steady 1000", 5.0, |group| group.p50),
+            steady(summary, "1,000 rows/s: p99", "steady 1000", 15.0, |group| group.p99),
+            steady(summary, "5,000 rows/s: p99", "steady 5000", 60.0, |group| group.p99),
+        ];
+        goals.extend(held(summary));
+        goals.push(memory(summary, "publisher: memory at the peak", "publisher"));
+        goals.push(memory(summary, "consumer: memory at the peak", "consumer"));
+        goals.push(dead_tuples(summary));
+        let controls = vec![
+            control(summary, "A/A: relay, limit again / limit", RELAY),
+            control(summary, "A/A: projection, limit again / limit", PROJECTION),
+        ];
+        Self { goals, controls }
+    }
+}
+
+fn capture(summary: &Summary) -> Goal {
+    let case = "capture/8 single";
+    let of_bare = |variant| summary.ratio(case, variant, case, "bare");
+    let notes = [voids(summary, &[(case, "attached"), (case, "bare")])];
+    let name = "capture, 8 writers, single rows: attached / bare";
+    let beside = ["notify", "statement trigger"].map(|variant| (variant.to_owned(), of_bare(variant)));
+    Goal::of_ratio(name, "attached", Bound::AtLeast(0.95), of_bare("attached"), notes.into()).beside(beside)
+}
+
+fn relay(summary: &Summary) -> Goal {
+    let notes = [voids(summary, &[(RELAY, PIPELINE), (RELAY, LIMIT)])];
+    let ratio = summary.ratio(RELAY, PIPELINE, RELAY, LIMIT);
+    Goal::of_ratio("relay: pipeline / limit", PIPELINE, Bound::AtLeast(0.85), ratio, notes.into())
+        .beside([again(summary, RELAY)])
+}
+
+fn projection(summary: &Summary) -> Goal {
+    let of_limit = |variant| summary.ratio(PROJECTION, variant, PROJECTION, LIMIT);
+    let several = ["2 consumers", "4 consumers"];
+    let best = several
+        .iter()
+        .filter_map(|variant| Some((*variant, of_limit(variant)?)))
+        .max_by(|a, b| a.1.median.total_cmp(&b.1.median));
+    let mut notes =
+        vec![voids(summary, &[several[0], several[1], LIMIT].map(|variant| (PROJECTION, variant)))];
+    notes.extend(best.map(|(variant, _)| variant.to_owned()));
+    let others = ["1 consumer", several[0], several[1]].into_iter();
+    let others = others.filter(|variant| best.is_none_or(|(best, _)| best != *variant));
+    let beside =
+        others.map(|variant| (variant.to_owned(), of_limit(variant))).chain([again(summary, PROJECTION)]);
+    let name = "projection, 2 or more workers: best / limit";
+    let who = best.map_or("workers", |(variant, _)| variant);
+    Goal::of_ratio(name, who, Bound::AtLeast(0.85), best.map(|(_, ratio)| ratio), notes).beside(beside)
+}
+
+fn end_to_end(summary: &Summary) -> Goal {
+    let notes = [voids(summary, &[(END_TO_END, PIPELINE), (PROJECTION, LIMIT)])];
+    let ratio = summary.ratio(END_TO_END, PIPELINE, PROJECTION, LIMIT);
+    let name = "end to end: pipeline / limit of the projection";
+    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(0.6), ratio, notes.into())
+}
+
+/// Beside the fastest of the peers that take a row at a time, as those do that a user would pick first.
+fn peers(summary: &Summary) -> Goal {
+    let peers = || {
+        let peers = summary.of_case(END_TO_END).map(|group| group.variant);
+        peers.filter(|variant| *variant != PIPELINE && !variant.ends_with(BATCHES))
+    };
+    let best = peers()
+        .filter_map(|peer| Some((peer, summary.ratio(END_TO_END, PIPELINE, END_TO_END, peer)?)))
+        .min_by(|a, b| a.1.median.total_cmp(&b.1.median));
+    let keys: Vec<_> = peers().chain([PIPELINE]).map(|variant| (END_TO_END, variant)).collect();
+    let mut notes = vec![voids(summary, &keys)];
+    notes.extend(best.map(|(peer, _)| peer.to_owned()));
+    let name = "end to end: pipeline / best peer that does not batch";
+    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(10.0), best.map(|(_, ratio)| ratio), notes)
+}
+
+fn steady(
+    summary: &Summary,
+    name: &'static str,
+    case: &str,
+    most: f64,
+    of: impl Fn(&Group) -> Option<f64>,
+) -> Goal {
+    let group = summary.group(case, PIPELINE);
+    // Rows that never arrive are late, not unmeasured.
+    let latency = |group| of(group).or_else(|| (group.rate == Some(0.0)).then_some(f64::INFINITY));
+    let arrived = group.filter(|group| group.rate.is_some()).map(|group| {
+        let repeats = number::times(group.samples.len(), "repeat");
+        format!("{} rows/s arrived, {repeats}", number::rate(group.rate))
+    });
+    let notes = [arrived.unwrap_or_default(), voids(summary, &[(case, PIPELINE)])];
+    Goal::of(name, Bound::AtMost(most), &MILLIS, group.and_then(latency), &notes)
+}
+
+/// A transaction that stays open beside the writers must not stop the rows of those that commit.
+fn held(summary: &Summary) -> [Goal; 2] {
+    let keys = |who: &str| (format!("{who}, held"), format!("{who}, free"));
+    let rate = |who: &str| {
+        let (held, free) = keys(who);
+        summary.ratio(HELD, &held, HELD, &free)
+    };
+    let p50 = |who: &str| {
+        let (held, free) = keys(who);
+        summary.ratio_of((HELD, &free), (HELD, &held), median_latency)
+    };
+    let (held, free) = keys(PIPELINE);
+    let notes = || vec![voids(summary, &[(HELD, &held), (HELD, &free)])];
+    let beside = |of: &dyn Fn(&str) -> Option<Ratio>| {
+        ["fenced reader", "skip locked"].map(|who| (who.to_owned(), of(who)))
+    };
+    let bound = Bound::AtLeast(0.95);
+    [
+        Goal::of_ratio("held transaction: rate held / free", PIPELINE, bound, rate(PIPELINE), notes())
+            .beside(beside(&rate)),
+        Goal::of_ratio("held transaction: p50 free / held", PIPELINE, bound, p50(PIPELINE), notes())
+            .beside(beside(&p50)),
+    ]
+}
+
+/// Where no row arrived, for ever.
+fn median_latency(sample: &Sample) -> Option<f64> {
+    let never = (sample.rows == 0).then_some(f64::INFINITY);
+    sample.latency.map(|latency| latency.p50).or(never)
+}
+
+fn memory(summary: &Summary, name: &'static str, process: &str) -> Goal {
+    let peaks =
+        summary.samples.iter().filter_map(|sample| Some((sample, sample.processes.get(process)?.peak_mib)));
+    let most = peaks.max_by(|a, b| a.1.total_cmp(&b.1));
+    let note = most.map(|(sample, _)| format!("in {}, {}", sample.case, sample.variant));
+    Goal::of(name, Bound::AtMost(64.0), &MIB, most.map(|(_, peak)| peak), &[note.unwrap_or_default()])
+}
+
+fn dead_tuples(summary: &Summary) -> Goal {
+    let keys = [(RELAY, PIPELINE), (END_TO_END, PIPELINE)];
+    let most = keys.iter().filter_map(|(case, variant)| summary.group(case, variant)?.dead_tuples).max();
+    #[expect(clippy::cast_precision_loss, reason = "fewer than 2^52 tuples")]
+    let most = most.map(|most| most as f64);
+    let name = "outbox after a drain: dead tuples before prune";
+    Goal::of(name, Bound::AtMost(0.0), &COUNT, most, &[voids(summary, &keys)])
+}
+
+fn control(summary: &Summary, name: &'static str, case: &str) -> Control {
+    let (_, ratio) = again(summary, case);
+    let notes = [range(ratio), voids(summary, &[(case, AGAIN), (case, LIMIT)])];
+    Control { name, measured: number::ratio(ratio.map(|ratio| ratio.median)), note: joined(&notes) }
+}
+
+fn again(summary: &Summary, case: &str) -> (String, Option<Ratio>) {
+    ("limit again (A/A)".to_owned(), summary.ratio(case, AGAIN, case, LIMIT))
+}
+
+fn voids(summary: &Summary, keys: &[(&str, &str)]) -> String {
+    let groups = keys.iter().filter_map(|(case, variant)| summary.group(case, variant));
+    match groups.map(|group| group.voids).sum() {
+        0 => String::new(),
+        count => format!("without {}", number::times(count, "void sample")),
+    }
+}
+
+fn range(ratio: Option<Ratio>) -> String {
+    match ratio {
+        None => String::new(),
+        Some(ratio) if ratio.repeats == 1 => "1 repeat".to_owned(),
+        Some(Ratio { least, most, repeats, .. }) => {
+            format!("{} to {} in {repeats} repeats", number::ratio(Some(least)), number::ratio(Some(most)))
+        }
+    }
+}
+
+fn joined(notes: &[String]) -> String {
+    notes.iter().filter(|note| !note.is_empty()).map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
+impl Bound {
+    fn holds(self, value: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => value >= least,
+            Self::AtMost(most) => value <= most,
+        }
+    }
+
+    fn limit(self) -> f64 {
+        let (Self::AtLeast(limit) | Self::AtMost(limit)) = self;
+        limit
+    }
+}
+
+impl Goal {
+    fn of(name: &'static str, bound: Bound, unit: &Unit, value: Option<f64>, notes: &[String]) -> Self {
+        let target = match bound {
+            Bound::AtLeast(least) => format!("at least {least}{}", unit.1),
+            Bound::AtMost(0.0) => format!("0{}", unit.1),
+            Bound::AtMost(most) => format!("at most {most}{}", unit.1),
+        };
+        let met = value.map(|value| bound.holds(value));
+        let measured = match value {
+            None => number::NONE.to_owned(),
+            Some(value) => shown(value, bound, unit),
+        };
+        Self { name, target, measured, met, note: joined(notes), bar: None }
+    }
+
+    /// The range comes before what is void, which comes first in the notes and last in the text.
+    fn of_ratio(
+        name: &'static str,
+        who: &str,
+        bound: Bound,
+        ratio: Option<Ratio>,
+        mut notes: Vec<String>,
+    ) -> Self {
+        notes.push(range(ratio));
+        notes.rotate_left(1);
+        let goal = Self::of(name, bound, &RATIO, ratio.map(|ratio| ratio.median), &notes);
+        let bar = Bar { who: who.to_owned(), ratio, target: bound.limit(), beside: Vec::new() };
+        Self { bar: Some(bar), ..goal }
+    }
+
+    fn beside(mut self, beside: impl IntoIterator<Item = (String, Option<Ratio>)>) -> Self {
+        if let Some(bar) = &mut self.bar {
+            bar.beside.extend(beside.into_iter().filter_map(|(name, ratio)| Some((name, ratio?))));
+        }
+        self
+    }
+}
+
+/// With more digits where rounding would make a missed goal look like one that is met.
+fn shown(value: f64, bound: Bound, unit: &Unit) -> String {
+    let Unit(form, suffix) = unit;
+    let text = form(Some(value));
+    if bound.holds(value) || text != form(Some(bound.limit())) {
+        return text;
+    }
+    let digits =
+        (2..=9).find(|digits| !bound.holds((value * 10_f64.powi(*digits)).round() / 10_f64.powi(*digits)));
+    let digits = usize::try_from(digits.unwrap_or(9)).unwrap_or(9);
+    format!("{value:.digits$}{suffix}")
+}
+
+#[cfg(test)]
+#[path = "goals_tests.rs"]
+mod tests;
