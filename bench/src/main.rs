@@ -79,6 +79,9 @@ struct RunOptions {
     /// Only these cases.
     #[arg(long, value_enum)]
     only: Vec<Case>,
+    /// Shows which statements took longest in each case.
+    #[arg(long)]
+    statements: bool,
     /// Where every sample is written.
     #[arg(long, default_value = "target/bench.json")]
     json: PathBuf,
@@ -111,7 +114,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             () = stop.cancelled() => anyhow::bail!("interrupted"),
         },
         Command::Soak { minutes, report } => {
-            let table = soak::run(&Stage::set().await?, minutes, &stop).await?;
+            let table = soak::run(&Stage::set(false).await?, minutes, &stop).await?;
             match report {
                 Some(path) => std::fs::write(&path, table).with_context(|| path.display().to_string()),
                 None => Ok(()),
@@ -135,7 +138,7 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
         some => some,
     };
     let begun = (OffsetDateTime::now_utc(), Instant::now());
-    let stage = Stage::set().await?;
+    let stage = Stage::set(options.statements).await?;
     let machine = machine::describe(&stage).await?;
     let mut bench = Bench { stage: &stage, plan, samples: Vec::new() };
     bench.prepare(cases).await?;

@@ -4,11 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::{self, stream::Stream};
-use sandbox::{
-    Options, Sandbox, fixture,
-    process::{self, Process},
-    wait,
-};
+use sandbox::{Options, Sandbox, fixture, process::Process, wait};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;
 
@@ -44,8 +40,10 @@ pub(crate) struct Databases {
 }
 
 impl Stage {
-    pub(crate) async fn set() -> anyhow::Result<Self> {
-        let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false })?;
+    /// Starts the servers; `statements` makes PostgreSQL count what each statement takes, which costs a little.
+    pub(crate) async fn set(statements: bool) -> anyhow::Result<Self> {
+        let postgres = if statements { "shared_preload_libraries = 'pg_stat_statements'" } else { "" };
+        let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false, postgres })?;
         let settings = "[publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n";
         std::fs::write(sandbox.home.path().join("audit.toml"), settings)?;
         fixture::source_database_on(&sandbox.postgres, "empty_source").await?;
@@ -101,6 +99,30 @@ impl Stage {
         Ok(())
     }
 
+    /// What statements have taken since the last call, the longest first; nothing unless they are counted.
+    pub(crate) async fn statements(&self) -> anyhow::Result<Vec<String>> {
+        let mut connection = PgConnection::connect(&self.sandbox.postgres.url("postgres")).await?;
+        let counted: bool = sqlx::query_scalar(
+            "select current_setting('shared_preload_libraries') like '%pg_stat_statements%'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        if !counted {
+            return Ok(Vec::new());
+        }
+        connection.execute("create extension if not exists pg_stat_statements").await?;
+        let longest = sqlx::query_scalar(
+            "select format('%s ms in %s calls, %s rows: %s', round(total_exec_time), calls, rows,
+                           left(regexp_replace(query, '\\s+', ' ', 'g'), 100))
+             from pg_stat_statements order by total_exec_time desc limit 6",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        connection.execute("select pg_stat_statements_reset()").await?;
+        connection.close().await?;
+        Ok(longest)
+    }
+
     /// Where processes find everything.
     pub(crate) fn environment<'a>(&'a self, databases: &'a Databases) -> [(&'static str, &'a str); 3] {
         [
@@ -113,24 +135,6 @@ impl Stage {
     /// Starts `binary run` with the default settings.
     pub(crate) fn start(&self, name: &str, binary: &str, databases: &Databases) -> anyhow::Result<Process> {
         Process::start(&self.sandbox.home, name, binary, &["run"], &self.environment(databases))
-    }
-
-    /// Runs a command of a binary to its end.
-    pub(crate) fn command(
-        &self,
-        binary: &str,
-        arguments: &[&str],
-        databases: &Databases,
-    ) -> anyhow::Result<()> {
-        let home = self.sandbox.home.path();
-        let (status, said) = process::run(binary, arguments, &self.environment(databases), home)?;
-        ensure!(status.success(), "{binary} {} failed:\n{said}", arguments.join(" "));
-        Ok(())
-    }
-
-    /// The broker's own interface.
-    pub(crate) fn broker(&self) -> &jetstream::Context {
-        &self.context
     }
 
     /// Removes a stream, if it is there.

@@ -4,6 +4,21 @@ use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+/// The columns that are read as text, in the order of the fields.
+pub const TEXTS: [&str; 11] = [
+    "action",
+    "outcome",
+    "actor_id",
+    "actor_type",
+    "target_id",
+    "target_type",
+    "organization_id",
+    "effective_user_id",
+    "ip_address",
+    "user_agent",
+    "metadata",
+];
+
 /// One committed row of the source table, reloaded at delivery.
 ///
 /// Everything that an application could have written by plain SQL must fit: strings are open sets, columns of older

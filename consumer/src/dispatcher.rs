@@ -150,7 +150,10 @@ impl Dispatcher {
         }
         let mut source = match self.source.take() {
             Some(source) => source,
-            None => destination.within(Source::connect(&destination.database, &destination.table)).await?,
+            None => {
+                let Destination { database, table, configured, .. } = &*destination;
+                destination.within(Source::connect(database, table, configured.columns())).await?
+            }
         };
         if let Some(event) = self.begun {
             destination.within(failures::end(source.connection(), &addressee.id, event)).await?;

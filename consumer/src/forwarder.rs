@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{
-    event::AuditEvent,
+    event::{AuditEvent, TEXTS},
     failures::Reason,
     identifier::ForwarderId,
     settings::{ForwarderSettings, Settings},
@@ -72,6 +72,12 @@ pub trait Forwarder: Send {
 pub trait Configured: Send + Sync {
     /// A forwarder for one worker. Connects when first used, not here.
     fn worker(&self) -> Box<dyn Forwarder>;
+
+    /// The columns of audit rows that it looks at, of [`TEXTS`]; the others are not read and stay `None`. Times and id
+    /// are always there.
+    fn columns(&self) -> &[&str] {
+        &TEXTS
+    }
 
     /// Names the place it writes to, if writing there from two forwarders would be a mistake.
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {

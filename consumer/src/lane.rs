@@ -8,11 +8,7 @@ use std::{
 use async_nats::{
     Client,
     connection::State,
-    jetstream::{
-        AckKind, Message,
-        consumer::{Consumer, pull as jetstream_pull},
-        stream::Stream,
-    },
+    jetstream::{self, AckKind, Context, stream::Stream},
 };
 use common::{
     broker::{self, microseconds},
@@ -33,7 +29,7 @@ use crate::{
     dispatcher::{Destination, Dispatcher, Plan},
     guard::Unavailable,
     patience::Patience,
-    pull,
+    pull::{Durable, Pull, Pulled},
 };
 
 /// Held messages renew their deadline at least this often.
@@ -48,8 +44,6 @@ const SURELY_THE_SAME: Duration = Duration::from_millis(500);
 /// How long a shutdown waits for the batch in work.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
-type Durable = Consumer<jetstream_pull::Config>;
-
 /// What the workers of one forwarder share.
 pub struct Lane {
     /// The forwarder.
@@ -58,9 +52,10 @@ pub struct Lane {
     pub client: Client,
     /// The stream of references.
     pub stream: Stream,
-    /// Whose turn it is to pull. All at once, each would take one message out of a trickle, and a batch costs the same
-    /// for one row as for a hundred.
-    turn: tokio::sync::Mutex<()>,
+    context: Context,
+    /// What the worker whose turn it is takes its batch from. All at once, each would take one message out of a trickle,
+    /// and a batch costs the same for one row as for a hundred.
+    turn: tokio::sync::Mutex<Option<Pull>>,
     /// Where the durable was seen last, and when: a durable that somebody deletes goes on there.
     seen: Mutex<Option<(StreamPosition, Instant)>>,
 }
@@ -69,7 +64,14 @@ impl Lane {
     /// A lane from `stream` to `destination`.
     #[must_use]
     pub fn new(destination: Arc<Destination>, client: Client, stream: Stream) -> Self {
-        Self { destination, client, stream, turn: tokio::sync::Mutex::default(), seen: Mutex::default() }
+        Self {
+            destination,
+            context: jetstream::new(client.clone()),
+            client,
+            stream,
+            turn: tokio::sync::Mutex::default(),
+            seen: Mutex::default(),
+        }
     }
 
     fn id(&self) -> &ForwarderId {
@@ -90,20 +92,55 @@ impl Lane {
         broker::ensure_durable(&self.stream, self.id(), self.settings(), floor).await
     }
 
-    async fn pull(&self, durable: &Durable, shutdown: &CancellationToken) -> Result<Vec<Message>, String> {
-        let ConsumerSettings { batch_rows, linger, .. } = *self.settings();
-        let _turn = tokio::select! {
+    /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
+    async fn pull(&self, shutdown: &CancellationToken) -> Result<Option<Pulled>, String> {
+        let mut turn = tokio::select! {
             turn = self.turn.lock() => turn,
-            () = shutdown.cancelled() => return Ok(Vec::new()),
+            () = shutdown.cancelled() => return Ok(None),
         };
         // While it reconnects, the client takes requests and keeps silent about them.
         if self.client.connection_state() != State::Connected {
             return Err("not connected".to_owned());
         }
-        if self.seen().is_none_or(|(_, at)| at.elapsed() > LOOK_EVERY) {
-            self.look(durable).await?;
+        let pull = match &mut *turn {
+            Some(pull) => pull,
+            none => none.insert(self.open().await?),
+        };
+        let pulled = async {
+            if self.seen().is_none_or(|(_, at)| at.elapsed() > LOOK_EVERY) {
+                self.look(pull.durable()).await?;
+            }
+            pull.next(self.settings().linger, shutdown).await.map_err(|error| error.to_string())
+        };
+        let pulled = pulled.await;
+        if pulled.is_err() {
+            *turn = None;
         }
-        pull::batch(durable, batch_rows, linger, shutdown).await.map_err(|error| error.to_string())
+        pulled.map(|pulled| Some(pulled).filter(|pulled| !pulled.messages.is_empty()))
+    }
+
+    async fn open(&self) -> Result<Pull, String> {
+        let durable = self.durable().await.map_err(|error| error.to_string())?;
+        Pull::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// Gives back what was pulled and not taken.
+    async fn close(&self) {
+        if let Some(pull) = self.turn.lock().await.take() {
+            pull.close().await;
+        }
+    }
+
+    /// Renews the deadlines of what was pulled while everybody is busy.
+    async fn renew(&self) {
+        // Whoever has the turn waits for a first message: then nothing is here.
+        if let Ok(mut turn) = self.turn.try_lock()
+            && let Some(pull) = &mut *turn
+        {
+            pull.renew().await;
+        }
     }
 
     /// Asks the broker how far this forwarder has come.
@@ -141,39 +178,28 @@ impl Worker {
 
     /// Works until `shutdown`; what is in hand then is settled first.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut durable: Option<Durable> = None;
         let mut patience = Patience::default();
         while !shutdown.is_cancelled() {
-            let pulled = match &durable {
-                Some(durable) => self.lane.pull(durable, &shutdown).await,
-                None => match self.lane.durable().await {
-                    Ok(ensured) => {
-                        durable = Some(ensured);
-                        continue;
-                    }
-                    Err(error) => Err(error.to_string()),
-                },
-            };
-            match pulled {
-                Ok(messages) => {
+            match self.lane.pull(&shutdown).await {
+                Ok(pulled) => {
                     patience.over(&self.progress);
-                    if let (Some(durable), false) = (&durable, messages.is_empty()) {
-                        self.work(messages, durable, &shutdown).await;
+                    if let Some(pulled) = pulled {
+                        self.work(pulled, &shutdown).await;
                     }
                     self.progress.idle();
                 }
                 Err(error) => {
-                    durable = None;
                     let held = Unavailable::new(format!("the broker: {error}")).into();
                     patience.wait(&held, &self.progress, &shutdown).await;
                 }
             }
         }
+        self.lane.close().await;
     }
 
     /// Takes one batch from delivery to settlement, holding on to it while a server is away.
-    async fn work(&mut self, messages: Vec<Message>, durable: &Durable, shutdown: &CancellationToken) {
-        let begun = Instant::now();
+    async fn work(&mut self, pulled: Pulled, shutdown: &CancellationToken) {
+        let Pulled { messages, since, durable } = pulled;
         self.progress.busy();
         failpoint::reach("lane.pulled");
         let addressee = &self.lane.destination.addressee;
@@ -184,7 +210,7 @@ impl Worker {
         let every = (self.lane.settings().ack_wait / 4).min(RENEW_MAX);
         let plan = tokio::select! {
             plan = self.dispatcher.dispatch(&items, &self.progress, shutdown) => plan,
-            () = renew(&deliveries, every) => unreachable!("renewing never ends"),
+            () = renew(&self.lane, &deliveries, every) => unreachable!("renewing never ends"),
             // A target that hangs must not keep the process: another one may have the batch.
             () = grace(shutdown) => None,
         };
@@ -193,7 +219,7 @@ impl Worker {
         }
         // Given up at shutdown: another process may have them at once.
         let plan: Plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
-        if begun.elapsed() > SURELY_THE_SAME && !is_the_same(durable).await {
+        if since.elapsed() > SURELY_THE_SAME && !is_the_same(&durable).await {
             tracing::warn!(forwarder = %self.lane.id(), "the durable is another one now: this batch comes again");
             return;
         }
@@ -236,12 +262,13 @@ async fn settle(deliveries: &[Delivery], plan: Plan) {
 }
 
 /// Renews the deadline of everything in hand, for ever.
-async fn renew(deliveries: &[Delivery], every: Duration) {
+async fn renew(lane: &Lane, deliveries: &[Delivery], every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         for delivery in deliveries {
             let _ = delivery.message.ack_with(AckKind::Progress).await;
         }
+        lane.renew().await;
     }
 }
 

@@ -1,75 +1,210 @@
-//! Pulling bounded batches.
+//! Pulling bounded batches, ahead of the workers.
 //!
-//! Only what fits in hand is asked for: one message first, waited for, then what else is there after the linger time.
-//! Nothing is prefetched, so every delivered message is in work and its deadline is renewed with the others.
+//! One request for one batch is always open. What arrives while all workers are busy waits here, so the next batch is as
+//! large as the load makes it: a trickle is delivered at once, and a flood in full batches without a pause between them.
 
 use std::time::Duration;
 
-use async_nats::jetstream::{
-    Message,
-    consumer::{Consumer, pull},
+use async_nats::{
+    Client, StatusCode, Subscriber,
+    jetstream::{
+        AckKind, Context, Message, consumer,
+        consumer::{Consumer, pull::BatchConfig},
+    },
 };
-use futures::StreamExt as _;
+use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-/// How long one request waits for a first message. Without one the request ends and a new one shows that the
-/// consumer is still there.
-const FIRST_WAIT: Duration = Duration::from_secs(3);
+/// A durable pull consumer.
+pub type Durable = Consumer<consumer::pull::Config>;
 
-/// How long the rest of a batch may take. Giving up costs a redelivery, so not at the first hiccup.
-const REST_MAX: Duration = Duration::from_secs(2);
+/// How long one request waits for messages. Without any it ends, and the next one shows that the durable is still
+/// there.
+const EXPIRES: Duration = Duration::from_secs(3);
 
-/// Pulls up to `rows` messages; empty when there was none for a while, or at shutdown.
-///
-/// # Errors
-/// When the broker is away or the consumer is gone.
-pub async fn batch(
-    consumer: &Consumer<pull::Config>,
-    rows: usize,
-    linger: Duration,
-    shutdown: &CancellationToken,
-) -> Result<Vec<Message>, async_nats::Error> {
-    // Without heartbeats: in async-nats 0.51 they make a pending request miss its wake-up.
-    let asked = Instant::now();
-    let mut first = consumer.batch().max_messages(1).expires(FIRST_WAIT).messages().await?;
-    let message = tokio::select! {
-        biased;
-        message = first.next() => message.transpose()?,
-        () = shutdown.cancelled() => None,
-    };
-    let Some(message) = message else {
-        // The server says when a request has expired; the client gives up on one that stays silent.
-        if asked.elapsed() > FIRST_WAIT + Duration::from_secs(2) {
-            return Err("the broker does not answer".into());
-        }
-        return Ok(Vec::new());
-    };
-    let mut batch = vec![message];
-    if rows > 1 {
-        // Waited out here and not by the server: nats-server 2.9 drops a request that expires within milliseconds
-        // without a word, and the client then waits five seconds for one.
-        tokio::time::sleep(linger).await;
-        // On a connection that has gone silent the request has no end of its own. What is in hand is in hand; what was
-        // under way comes again, and the next pull shows whether the broker is there.
-        match timeout(REST_MAX, add_rest(consumer, rows - 1, &mut batch)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the rest of a batch could not be pulled"),
-            Err(_) => tracing::warn!(pulled = batch.len(), "the broker fell silent in the middle of a batch"),
-        }
-    }
-    Ok(batch)
+/// The server says when a request has expired. One that stays silent for this much longer is away.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// How long closing waits for what is under way.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+/// A batch in hand.
+#[derive(Debug)]
+pub struct Pulled {
+    /// In the order of their delivery; empty when there was none for a while, or at shutdown.
+    pub messages: Vec<Message>,
+    /// None of them was delivered before this.
+    pub since: Instant,
+    /// Where they come from.
+    pub durable: Durable,
 }
 
-/// Adds what is there now, up to `rows`.
-async fn add_rest(
-    consumer: &Consumer<pull::Config>,
+/// One subscription that all workers of a lane share, one at a time.
+#[derive(Debug)]
+pub struct Pull {
+    durable: Durable,
+    context: Context,
+    subscriber: Subscriber,
+    inbox: String,
     rows: usize,
-    batch: &mut Vec<Message>,
-) -> Result<(), async_nats::Error> {
-    let mut rest = consumer.fetch().max_messages(rows).messages().await?;
-    while let Some(message) = rest.next().await {
-        batch.push(message?);
+    /// Delivered, and nobody's yet.
+    waiting: Vec<Message>,
+    /// When there was last nothing to read.
+    empty_at: Instant,
+    /// Nothing that waits was delivered before this.
+    oldest: Instant,
+    /// How many messages the open request may still bring.
+    requested: usize,
+    requested_at: Instant,
+    /// Why nothing will come any more; told once what is here has been taken.
+    broken: Option<String>,
+}
+
+impl Pull {
+    /// Subscribes; batches are of up to `rows`.
+    ///
+    /// # Errors
+    /// When the connection is closed.
+    pub async fn open(
+        client: &Client,
+        context: Context,
+        durable: Durable,
+        rows: usize,
+    ) -> Result<Self, async_nats::Error> {
+        let inbox = client.new_inbox();
+        let subscriber = client.subscribe(inbox.clone()).await?;
+        let now = Instant::now();
+        Ok(Self {
+            durable,
+            context,
+            subscriber,
+            inbox,
+            rows,
+            waiting: Vec::new(),
+            empty_at: now,
+            oldest: now,
+            requested: 0,
+            requested_at: now,
+            broken: None,
+        })
     }
-    Ok(())
+
+    /// Where messages come from.
+    #[must_use]
+    pub fn durable(&self) -> &Durable {
+        &self.durable
+    }
+
+    /// Waits for a first message, takes what else is there after `linger`, and asks for more.
+    ///
+    /// # Errors
+    /// When the broker is away or the durable is gone. Open another one then.
+    pub async fn next(
+        &mut self,
+        linger: Duration,
+        shutdown: &CancellationToken,
+    ) -> Result<Pulled, async_nats::Error> {
+        self.collect();
+        if self.waiting.is_empty() {
+            self.ask().await?;
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => {}
+                first = self.first() => first?,
+            }
+        }
+        if !self.waiting.is_empty() && self.waiting.len() < self.rows && !linger.is_zero() {
+            tokio::time::sleep(linger).await;
+        }
+        self.collect();
+        let rest = self.waiting.split_off(self.waiting.len().min(self.rows));
+        let messages = std::mem::replace(&mut self.waiting, rest);
+        if self.waiting.is_empty() && !shutdown.is_cancelled() {
+            self.ask().await?;
+        }
+        Ok(Pulled { messages, since: self.oldest, durable: self.durable.clone() })
+    }
+
+    /// Tells the broker that what waits here is not forgotten.
+    pub async fn renew(&mut self) {
+        self.collect();
+        for message in &self.waiting {
+            let _ = message.ack_with(AckKind::Progress).await;
+        }
+    }
+
+    /// Gives everything back that nobody has taken: another process may have it at once.
+    pub async fn close(mut self) {
+        let drained = async {
+            self.subscriber.drain().await.ok();
+            while let Some(message) = self.subscriber.next().await {
+                self.take(message);
+            }
+            for message in &self.waiting {
+                let _ = message.ack_with(AckKind::Nak(None)).await;
+            }
+        };
+        let _ = timeout(CLOSE_MAX, drained).await;
+    }
+
+    /// Opens the next request when the last one is over, or was lost with its connection.
+    async fn ask(&mut self) -> Result<(), async_nats::Error> {
+        if let Some(broken) = &self.broken {
+            return Err(broken.clone().into());
+        }
+        if self.requested > 0 && self.requested_at.elapsed() < EXPIRES + SILENCE {
+            return Ok(());
+        }
+        // Without heartbeats: the expiry tells the same.
+        let config = BatchConfig { batch: self.rows, expires: Some(EXPIRES), ..BatchConfig::default() };
+        self.durable.request_batch(config, self.inbox.as_str().into()).await?;
+        self.requested = self.rows;
+        self.requested_at = Instant::now();
+        Ok(())
+    }
+
+    /// Waits for a message, or for the end of the request.
+    async fn first(&mut self) -> Result<(), async_nats::Error> {
+        while self.waiting.is_empty() && self.requested > 0 {
+            self.empty_at = Instant::now();
+            let silence = (self.requested_at + EXPIRES + SILENCE).saturating_duration_since(self.empty_at);
+            match timeout(silence, self.subscriber.next()).await {
+                Ok(Some(message)) => self.take(message),
+                Ok(None) => return Err("the subscription has ended".into()),
+                Err(_) => return Err("the broker does not answer".into()),
+            }
+        }
+        match &self.broken {
+            Some(broken) if self.waiting.is_empty() => Err(broken.clone().into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes what is there without waiting.
+    fn collect(&mut self) {
+        while let Some(Some(message)) = self.subscriber.next().now_or_never() {
+            self.take(message);
+        }
+        self.empty_at = Instant::now();
+    }
+
+    /// A message, or a word of the server about the request.
+    fn take(&mut self, message: async_nats::Message) {
+        match message.status.unwrap_or(StatusCode::OK) {
+            StatusCode::OK => {
+                if self.waiting.is_empty() {
+                    self.oldest = self.empty_at;
+                }
+                self.requested = self.requested.saturating_sub(1);
+                self.waiting.push(Message { message, context: self.context.clone() });
+            }
+            StatusCode::TIMEOUT | StatusCode::NOT_FOUND => self.requested = 0,
+            status => {
+                self.requested = 0;
+                let described = message.description.as_deref().unwrap_or_default();
+                self.broken = Some(format!("the request for messages ended: {status} {described}"));
+            }
+        }
+    }
 }

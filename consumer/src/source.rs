@@ -8,7 +8,7 @@ use std::{
 
 use common::{
     database::Database,
-    event::AuditEvent,
+    event::{AuditEvent, TEXTS},
     failures::Earlier,
     identifier::{ForwarderId, TableName, quote},
 };
@@ -17,20 +17,14 @@ use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-/// Columns read as text; an older installation may lack some.
-const TEXTS: [&str; 11] = [
-    "action",
-    "outcome",
-    "actor_id",
-    "actor_type",
-    "target_id",
-    "target_type",
-    "organization_id",
-    "effective_user_id",
-    "ip_address",
-    "user_agent",
-    "metadata",
-];
+/// Where [`statement`] puts the times, behind the id.
+const TIMES_FROM: usize = 1;
+
+/// Where it puts the [texts](TEXTS).
+const TEXTS_FROM: usize = TIMES_FROM + 2;
+
+/// Where it puts what is known of failures.
+const FAILURE_FROM: usize = TEXTS_FROM + TEXTS.len();
 
 /// A session with the source database. Made anew after an error, so that a changed table is seen.
 #[derive(Debug)]
@@ -65,14 +59,18 @@ pub struct Loaded {
 }
 
 impl Source {
-    /// Connects and looks at the table's columns.
+    /// Connects and looks at the table's columns; of the texts only `wanted` ones are read.
     ///
     /// # Errors
     /// When the server is away or the table is missing.
-    pub async fn connect(database: &Database, table: &TableName) -> Result<Self, sqlx::Error> {
+    pub async fn connect(
+        database: &Database,
+        table: &TableName,
+        wanted: &[&str],
+    ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
         let columns = columns(&mut connection, table).await?;
-        Ok(Self { statement: statement(table, &columns), connection, rows: ROWS_MAX })
+        Ok(Self { statement: statement(table, &columns, wanted), connection, rows: ROWS_MAX })
     }
 
     /// The connection, for statements about failures.
@@ -101,7 +99,7 @@ impl Source {
         let mut weight = 0;
         let mut left = false;
         while let Some(row) = rows.try_next().await? {
-            absent.remove(&row.try_get("id")?);
+            absent.remove(&row.try_get(0)?);
             if weight >= bytes_max {
                 left = true;
                 continue;
@@ -140,42 +138,43 @@ async fn columns(
     Ok(columns.into_iter().collect())
 }
 
-fn statement(table: &TableName, columns: &HashMap<String, String>) -> String {
+/// Columns stand in one order whatever the table has and the forwarder wants: they are read by their place.
+fn statement(table: &TableName, columns: &HashMap<String, String>, wanted: &[&str]) -> String {
     let texts = TEXTS.map(|name| {
-        let value =
-            if columns.contains_key(name) { format!("e.{}::text", quote(name)) } else { "null::text".into() };
-        format!("{value} as {}", quote(name))
+        // An older installation may lack some.
+        let read = columns.contains_key(name) && wanted.contains(&name);
+        if read { format!("e.{}::text", quote(name)) } else { "null::text".to_owned() }
     });
     // `timestamp` is UTC by convention. Clamped to what the driver can hold: `infinity` and the year 10000 are legal
     // in PostgreSQL and would make it panic.
     let times = ["occurred_at", "inserted_at"].map(|name| {
         let utc = match columns.get(name).map(String::as_str) {
-            None => return format!("null::timestamptz as {name}"),
+            None => return "null::timestamptz".to_owned(),
             Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
             Some(_) => format!("e.{name}"),
         };
         format!(
             "least(greatest({utc}, '0001-01-01 00:00:00+00'::timestamptz), \
-             '9999-12-31 23:59:59.999999+00'::timestamptz) as {name}"
+             '9999-12-31 23:59:59.999999+00'::timestamptz)"
         )
     });
     format!(
-        "select e.id, {}, {}, f.attempts, f.state = 'discarded' as discarded,
-                extract(epoch from f.next_attempt_at - clock_timestamp())::float8 as wait
+        "select e.id, {}, {}, f.attempts, f.state = 'discarded',
+                extract(epoch from f.next_attempt_at - clock_timestamp())::float8
          from {} e
          left join outbox.failures f on f.forwarder = $2 and f.ref = e.id::text
          where e.id = any ($1)",
-        texts.join(", "),
         times.join(", "),
+        texts.join(", "),
         table.quoted()
     )
 }
 
 fn decode(row: &PgRow) -> Result<Loaded, sqlx::Error> {
-    let id = row.try_get("id")?;
-    let attempts: Option<i32> = row.try_get("attempts")?;
-    let wait: Option<f64> = row.try_get("wait")?;
-    let discarded: Option<bool> = row.try_get("discarded")?;
+    let id = row.try_get(0)?;
+    let attempts: Option<i32> = row.try_get(FAILURE_FROM)?;
+    let discarded: Option<bool> = row.try_get(FAILURE_FROM + 1)?;
+    let wait: Option<f64> = row.try_get(FAILURE_FROM + 2)?;
     let earlier = attempts.map(|attempts| Earlier {
         attempts: attempts.max(0).cast_unsigned(),
         wait: Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default(),
@@ -197,22 +196,24 @@ fn contained(
 }
 
 fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
-    let metadata: Option<String> = row.try_get("metadata")?;
+    let mut places = TEXTS_FROM..;
+    let mut text = || row.try_get::<Option<String>, _>(places.next().unwrap_or_default());
     Ok(AuditEvent {
         id,
-        occurred_at: row.try_get("occurred_at")?,
-        inserted_at: row.try_get("inserted_at")?,
-        action: row.try_get("action")?,
-        outcome: row.try_get("outcome")?,
-        actor_id: row.try_get("actor_id")?,
-        actor_type: row.try_get("actor_type")?,
-        target_id: row.try_get("target_id")?,
-        target_type: row.try_get("target_type")?,
-        organization_id: row.try_get("organization_id")?,
-        effective_user_id: row.try_get("effective_user_id")?,
-        ip_address: row.try_get("ip_address")?,
-        user_agent: row.try_get("user_agent")?,
-        metadata: metadata.and_then(|text| RawValue::from_string(text).ok()),
+        occurred_at: row.try_get(TIMES_FROM)?,
+        inserted_at: row.try_get(TIMES_FROM + 1)?,
+        // In the order of the list.
+        action: text()?,
+        outcome: text()?,
+        actor_id: text()?,
+        actor_type: text()?,
+        target_id: text()?,
+        target_type: text()?,
+        organization_id: text()?,
+        effective_user_id: text()?,
+        ip_address: text()?,
+        user_agent: text()?,
+        metadata: text()?.and_then(|text| RawValue::from_string(text).ok()),
     })
 }
 

@@ -53,7 +53,7 @@ pub struct Demo {
 /// When something does not start, and when the verdict is not clean.
 pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
     say("starting PostgreSQL and NATS");
-    let sandbox = Sandbox::start(&Options { durable: true, honour_urls: true })?;
+    let sandbox = Sandbox::start(&Options { durable: true, honour_urls: true, ..Options::default() })?;
     let stage = Stage::set(sandbox).await?;
     let result = tokio::select! {
         result = play(demo, &stage) => result,

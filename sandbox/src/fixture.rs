@@ -17,7 +17,7 @@ use crate::{Options, Sandbox, audit, postgres::Postgres};
 pub fn shared() -> &'static Sandbox {
     static SHARED: OnceLock<Sandbox> = OnceLock::new();
     SHARED.get_or_init(|| {
-        Sandbox::start(&Options { durable: false, honour_urls: false })
+        Sandbox::start(&Options::default())
             .unwrap_or_else(|error| panic!("the sandbox does not start: {error:#}"))
     })
 }

@@ -33,6 +33,8 @@ pub struct Options {
     pub durable: bool,
     /// Use the servers that `SOURCE_DATABASE_URL`, `THREADLINE_DATABASE_URL` and `NATS_URL` name, where set.
     pub honour_urls: bool,
+    /// Lines of its own in `postgresql.conf`, such as `max_connections = 20`.
+    pub postgres: &'static str,
 }
 
 /// A PostgreSQL and a NATS server, private unless given.
@@ -59,7 +61,7 @@ impl Sandbox {
         let given = |name: &str| options.honour_urls.then(|| std::env::var(name).ok()).flatten();
         let postgres = match given("SOURCE_DATABASE_URL") {
             Some(url) => Postgres::given(&url).context("SOURCE_DATABASE_URL")?,
-            None => Postgres::start(&home, options.durable)?,
+            None => Postgres::start_with(&home, options.durable, options.postgres)?,
         };
         let timeline = given("THREADLINE_DATABASE_URL")
             .map(|url| Postgres::given(&url).context("THREADLINE_DATABASE_URL"));

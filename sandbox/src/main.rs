@@ -89,7 +89,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
 }
 
 async fn up(stop: &CancellationToken) -> anyhow::Result<()> {
-    let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false })?;
+    let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false, ..Options::default() })?;
     console::answer(&format!(
         "export SOURCE_DATABASE_URL={0}\nexport THREADLINE_DATABASE_URL={0}\nexport NATS_URL={1}\n# Ctrl-C stops both.\n",
         sandbox.postgres.url("postgres"),

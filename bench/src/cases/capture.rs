@@ -61,7 +61,7 @@ pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<(
             for (variant, way) in VARIANTS {
                 let writers = Writers { count, shape, rate: None };
                 let sample = write(bench, writers, variant, way, repeat).await?;
-                bench.keep(sample);
+                bench.keep(sample).await?;
             }
         }
     }

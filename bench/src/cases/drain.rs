@@ -22,17 +22,17 @@ pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
     let source = bench.stage.source_like(SEED).await?;
     let ids = ids(&source).await?;
-    bench.keep(limits::publish(bench.stage, &ids, "limit", repeat).await?);
+    bench.keep(limits::publish(bench.stage, &ids, "limit", repeat).await?).await?;
     let relayed = relay(bench, &source, repeat).await?;
-    bench.keep(relayed);
-    bench.keep(limits::publish(bench.stage, &ids, "limit again", repeat).await?);
+    bench.keep(relayed).await?;
+    bench.keep(limits::publish(bench.stage, &ids, "limit again", repeat).await?).await?;
     drop(ids);
-    bench.keep(limits::insert_select(bench, "limit", repeat).await?);
+    bench.keep(limits::insert_select(bench, "limit", repeat).await?).await?;
     for consumers in [2, 1, 4] {
         let projected = project(bench, &source, consumers, repeat).await?;
-        bench.keep(projected);
+        bench.keep(projected).await?;
     }
-    bench.keep(limits::insert_select(bench, "limit again", repeat).await?);
+    bench.keep(limits::insert_select(bench, "limit again", repeat).await?).await?;
     bench.stage.delete_stream(STREAM).await;
     bench.stage.drop(&[&source]).await
 }
@@ -115,10 +115,10 @@ pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Re
     sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
     bench.stage.delete_stream(STREAM).await;
     bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
-    bench.keep(sample);
+    bench.keep(sample).await?;
     for peer in Peer::QUEUES {
         let sample = drain_by_peer(bench, peer, repeat).await?;
-        bench.keep(sample);
+        bench.keep(sample).await?;
     }
     Ok(())
 }

@@ -35,7 +35,7 @@ pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<(
         for held in [false, true] {
             let variant = format!("{name}, {}", if held { "held" } else { "free" });
             let sample = measure(bench, peer, held, &variant, repeat).await?;
-            bench.keep(sample);
+            bench.keep(sample).await?;
         }
     }
     Ok(())

@@ -74,7 +74,7 @@ impl Bench<'_> {
     }
 
     /// Keeps a sample and says so.
-    fn keep(&mut self, sample: Sample) {
+    async fn keep(&mut self, sample: Sample) -> anyhow::Result<()> {
         let latency = sample
             .latency
             .map(|latency| format!(", p50 {:.1} ms, p99 {:.1} ms", latency.p50, latency.p99))
@@ -82,6 +82,10 @@ impl Bench<'_> {
         let void = sample.void.as_ref().map(|why| format!(", VOID: {why}")).unwrap_or_default();
         say(&format!("{} / {}: {:.0} rows/s{latency}{void}", sample.case, sample.variant, sample.rate()));
         self.samples.push(sample);
+        for statement in self.stage.statements().await? {
+            say(&format!("    {statement}"));
+        }
+        Ok(())
     }
 }
 

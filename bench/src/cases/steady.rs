@@ -45,7 +45,7 @@ pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<(
         sample.seconds = seconds;
         sample.latency = truth::latency(&databases.source, &databases.timeline, since).await?;
         sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
-        bench.keep(sample);
+        bench.keep(sample).await?;
         bench.stage.delete_stream(STREAM).await;
         bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
     }

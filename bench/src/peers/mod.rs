@@ -7,7 +7,9 @@ pub(crate) enum Peer {
 }
 impl Peer {
     pub(crate) const ALL: [Self; 2] = [Self::Fenced, Self::SkipLocked];
-    pub(crate) fn lacks(self) -> &'static str { "x" }
+    pub(crate) fn lacks(self) -> &'static str {
+        "x"
+    }
     pub(crate) const QUEUES: [Self; 0] = [];
     pub(crate) fn name(self) -> &'static str {
         "x"

@@ -8,6 +8,9 @@ use time::OffsetDateTime;
 
 use crate::forwarder::Verdict;
 
+/// What the rules look at.
+pub(super) const COLUMNS: [&str; 5] = ["action", "outcome", "actor_id", "actor_type", "metadata"];
+
 /// Which rules apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

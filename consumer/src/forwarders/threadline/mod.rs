@@ -15,6 +15,7 @@ use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use threadline::{AuditAction, StorageSchema, action::Inserted};
+use uuid::Uuid;
 
 use self::mapping::{Mapping, Profile};
 
@@ -79,6 +80,10 @@ impl Configured for Timeline {
         Box::new(Worker { timeline: self.clone(), connection: None })
     }
 
+    fn columns(&self) -> &[&str] {
+        &mapping::COLUMNS
+    }
+
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         async {
             let mut connection = self.database.connect().await.map_err(|error| unavailable(&error))?;
@@ -116,9 +121,17 @@ impl Forwarder for Worker {
 
 impl Worker {
     async fn project(&mut self, events: &[AuditEvent]) -> Result<Vec<Verdict>, ForwardError> {
-        let mapped: Vec<Result<AuditAction, Verdict>> =
-            events.iter().map(|event| self.timeline.mapping.action(event)).collect();
-        let actions: Vec<AuditAction> = mapped.iter().flatten().cloned().collect();
+        let mut actions = Vec::with_capacity(events.len());
+        let mut verdicts = Vec::with_capacity(events.len());
+        for event in events {
+            verdicts.push(match self.timeline.mapping.action(event) {
+                Ok(action) => {
+                    actions.push(action);
+                    Verdict::Delivered
+                }
+                Err(verdict) => verdict,
+            });
+        }
         // Out of its place while in use: a future that is dropped in the middle takes the connection along, which
         // would otherwise answer the next statement with the rest of this one.
         let mut connection = match self.connection.take() {
@@ -127,10 +140,12 @@ impl Worker {
         };
         let inserted = insert(&mut connection, &self.timeline.schema, &actions).await?;
         self.connection = Some(connection);
-        Ok(mapped
-            .into_iter()
-            .map(|action| action.map_or_else(|verdict| verdict, |action| judge(&action, &inserted)))
-            .collect())
+        for (event, verdict) in events.iter().zip(&mut verdicts) {
+            if *verdict == Verdict::Delivered {
+                *verdict = judge(event.id, &inserted);
+            }
+        }
+        Ok(verdicts)
     }
 }
 
@@ -153,15 +168,15 @@ async fn insert(
     }
 }
 
-fn judge(action: &AuditAction, inserted: &Inserted) -> Verdict {
+fn judge(id: Uuid, inserted: &Inserted) -> Verdict {
     // Nearly always empty: looked through, not indexed.
-    if inserted.conflicting.contains(&action.id) {
+    if inserted.conflicting.contains(&id) {
         return Verdict::Cancel(
             Reason::IdConflict,
             "the timeline holds another action under this id".to_owned(),
         );
     }
-    if inserted.present.contains(&action.id) { Verdict::Present } else { Verdict::Delivered }
+    if inserted.present.contains(&id) { Verdict::Present } else { Verdict::Delivered }
 }
 
 fn unavailable(error: &sqlx::Error) -> ForwardError {
