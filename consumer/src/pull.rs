@@ -96,7 +96,8 @@ impl Pull {
         &self.durable
     }
 
-    /// Waits for a first message, takes what else is there after `linger`, and asks for more.
+    /// Waits for a first message, takes what the broker says is on its way with it, and asks for more. A batch that is not
+    /// full waits for each of those no longer than `linger`.
     ///
     /// # Errors
     /// When the broker is away or the durable is gone. Open another one then.
@@ -113,17 +114,28 @@ impl Pull {
                 () = shutdown.cancelled() => {}
                 first = self.first() => first?,
             }
+            self.collect();
         }
-        if !self.waiting.is_empty() && self.waiting.len() < self.rows && !linger.is_zero() {
-            tokio::time::sleep(linger).await;
+        while self.waiting.len() < self.rows && self.more_are_coming() {
+            self.ask().await?;
+            match timeout(linger, self.subscriber.next()).await {
+                Ok(Some(message)) => self.take(message),
+                _ => break,
+            }
+            self.collect();
         }
-        self.collect();
         let rest = self.waiting.split_off(self.waiting.len().min(self.rows));
         let messages = std::mem::replace(&mut self.waiting, rest);
-        if self.waiting.is_empty() && !shutdown.is_cancelled() {
+        if !shutdown.is_cancelled() && self.broken.is_none() {
             self.ask().await?;
         }
         Ok(Pulled { messages, since: self.oldest, durable: self.durable.clone() })
+    }
+
+    /// Each message says how many are behind it. One behind which there is none is not kept waiting for company.
+    fn more_are_coming(&self) -> bool {
+        let last = self.waiting.last().filter(|_| self.broken.is_none());
+        last.and_then(|message| message.info().ok()).is_some_and(|info| info.pending > 0)
     }
 
     /// Tells the broker that what waits here is not forgotten.

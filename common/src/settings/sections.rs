@@ -164,7 +164,7 @@ pub struct ConsumerSettings {
     pub batch_rows: usize,
     /// Most bytes of reloaded rows handed to a forwarder at a time.
     pub batch_bytes: usize,
-    /// How long a batch that is not full waits for more.
+    /// How long a batch that is not full waits for the next of the references that the broker says are on their way.
     #[serde(with = "duration")]
     pub linger: Duration,
     /// How long the broker waits for a verdict before it delivers again; held batches renew it at a quarter of this.
