@@ -18,6 +18,7 @@ use consumer::{
     forwarder::{Configured, Forwarder, Registry, Verdict},
     source::{Loaded, Source},
 };
+use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Longest statement. Long enough for a server that is busy with everything else of the comparison.
@@ -93,25 +94,28 @@ fn event(row: Loaded) -> anyhow::Result<AuditEvent> {
     row.event.map_err(|error| anyhow::anyhow!("audit row {}: {error}", row.id))
 }
 
-/// Forwards for handlers that are called anew for every job: lent and taken back, so that no job pays for connecting.
+/// Forwards for handlers that are called anew for every job: lent and taken back, so that no job pays for connecting. What
+/// a connection pool is to the handlers of an application.
 #[derive(Clone)]
 pub(crate) struct Forwards {
     route: Route,
     idle: Arc<Mutex<Vec<Forward>>>,
+    permits: Arc<Semaphore>,
 }
 
 impl Forwards {
-    /// As many as run at a time.
+    /// With so many; who comes when all are lent waits.
     pub(crate) async fn connect(route: Route, count: usize) -> anyhow::Result<Self> {
         let mut idle = Vec::with_capacity(count);
         for _ in 0..count {
             idle.push(route.connect().await?);
         }
-        Ok(Self { route, idle: Arc::new(Mutex::new(idle)) })
+        Ok(Self { route, idle: Arc::new(Mutex::new(idle)), permits: Arc::new(Semaphore::new(count)) })
     }
 
     /// Forwards one row. After an error the connections are let go: nobody knows what is still on them.
     pub(crate) async fn row(&self, id: Uuid) -> anyhow::Result<()> {
+        let _permit = self.permits.acquire().await?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut forward = match idle {
             Some(forward) => forward,

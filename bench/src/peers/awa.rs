@@ -12,7 +12,7 @@ use sqlx_of_awa::{PgPool, postgres::PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{CONCURRENCY, audit_ids};
+use super::{CONNECTIONS, audit_ids};
 use crate::forward::{Forwards, Route};
 
 pub(super) const LACKS: &str = "Adding a job holds a lock on its queue until the application commits, so transactions \
@@ -25,6 +25,11 @@ pub(super) const ENQUEUE: &str = "perform awa.insert_job_compat('forward_audit_e
     jsonb_build_object('audit_event_id', new.id))";
 
 const QUEUE: &str = "audit";
+
+/// Jobs that are claimed at a time. Of 8 to 512 the fastest on two cores: a job waits longer for its claim and its
+/// completion, both in batches, than for its forward. The crate's default is 50. Claims of up to 512 jobs and completions of
+/// up to 512 within 1 ms are its defaults.
+const MAX_WORKERS: u32 = 256;
 
 /// Jobs copied by one call.
 const COPIED: usize = 5_000;
@@ -66,9 +71,9 @@ fn job(id: Uuid) -> anyhow::Result<InsertParams> {
 }
 
 pub(super) async fn work(source_url: &str, route: Route, stop: CancellationToken) -> anyhow::Result<()> {
-    let forwards = Forwards::connect(route, usize::from(CONCURRENCY)).await?;
+    let forwards = Forwards::connect(route, CONNECTIONS).await?;
     let pool = pool(source_url).await?;
-    let queue = QueueConfig { max_workers: u32::from(CONCURRENCY), ..QueueConfig::default() };
+    let queue = QueueConfig { max_workers: MAX_WORKERS, ..QueueConfig::default() };
     let client = Client::builder(pool.clone())
         .queue(QUEUE, queue)
         .register::<ForwardAuditEvent, _, _>(move |job, _| {

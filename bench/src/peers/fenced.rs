@@ -21,7 +21,7 @@ pub(super) const TABLES: &str = "
         primary key (xid, seq)
     );
     create table if not exists public.bench_position (
-        only boolean primary key default true check (only),
+        sole boolean primary key default true check (sole),
         xid  xid8    not null default '0',
         seq  bigint  not null default 0
     );

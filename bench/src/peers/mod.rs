@@ -21,9 +21,9 @@ use crate::forward::Route;
 /// Most references that a batch holds, as many as the pipeline's own.
 const BATCH: i32 = 1_000;
 
-/// Jobs that run at a time in one process of a job queue. Nearly all of a job is waiting for two commits; of 8, 16, 32 and
-/// 64 this was the fastest, or as fast, on few cores, for both queues.
-const CONCURRENCY: u16 = 32;
+/// Pairs of connections, to the source and to the timeline, that the handlers of a job queue share. Nearly all of a job is
+/// waiting for commits, which a server flushes together.
+const CONNECTIONS: usize = 32;
 
 /// The bounds of the pause of a reader that found nothing; it doubles from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
