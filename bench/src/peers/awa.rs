@@ -8,7 +8,7 @@ use awa::{
     model::{InsertParams, insert::params_with, migrations},
 };
 use serde::{Deserialize, Serialize};
-use sqlx_of_awa::{PgPool, postgres::PgPoolOptions};
+use sqlx_of_peers::{PgPool, postgres::PgPoolOptions};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 

@@ -1,10 +1,11 @@
-//! What a user would pick instead: published job queues, and the two short ways to read an outbox table without a broker.
+//! What a user would pick instead: published queues, and the two short ways to read an outbox table without a broker.
 //!
 //! All of them carry the same references over the same [`crate::forward`].
 
 mod awa;
 mod fenced;
 mod graphile;
+mod pgmq;
 mod skip_locked;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,9 @@ mod tests;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use futures::future::join_all;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,6 +28,9 @@ const BATCH: i32 = 1_000;
 /// waiting for commits, which a server flushes together.
 const CONNECTIONS: usize = 32;
 
+/// Tasks that take batches from a queue: while one waits for its commits the other works.
+const WORKERS: usize = 2;
+
 /// The bounds of the pause of a reader that found nothing; it doubles from the first to the second.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(50));
 
@@ -35,6 +41,8 @@ pub(crate) enum Peer {
     GraphileWorker,
     /// One job per row, in partitions that are appended to and truncated.
     Awa,
+    /// Messages that are read and deleted many at a time, in a table whose rows are updated and deleted.
+    Pgmq,
     /// Our own reader of a log table, below the oldest transaction that still runs.
     Fenced,
     /// Our own workers on a queue table, `for update skip locked`.
@@ -47,6 +55,7 @@ impl Peer {
         match self {
             Self::GraphileWorker => "graphile_worker 0.14.1",
             Self::Awa => "awa 0.6.9",
+            Self::Pgmq => "pgmq 0.33.0",
             Self::Fenced => "fenced reader",
             Self::SkipLocked => "skip locked",
         }
@@ -54,7 +63,7 @@ impl Peer {
 
     /// Whether it forwards several rows with one statement.
     pub(crate) fn batches(self) -> bool {
-        matches!(self, Self::Fenced | Self::SkipLocked)
+        matches!(self, Self::Pgmq | Self::Fenced | Self::SkipLocked)
     }
 
     /// What it does not guarantee, or costs, beside the pipeline.
@@ -62,6 +71,7 @@ impl Peer {
         match self {
             Self::GraphileWorker => graphile::LACKS,
             Self::Awa => awa::LACKS,
+            Self::Pgmq => pgmq::LACKS,
             Self::Fenced => fenced::LACKS,
             Self::SkipLocked => skip_locked::LACKS,
         }
@@ -72,6 +82,7 @@ impl Peer {
         match self {
             Self::GraphileWorker => Box::pin(graphile::prepare(source_url)).await,
             Self::Awa => Box::pin(awa::prepare(source_url)).await,
+            Self::Pgmq => Box::pin(pgmq::prepare(source_url)).await,
             Self::Fenced => execute(source_url, fenced::TABLES).await.map(drop),
             Self::SkipLocked => execute(source_url, skip_locked::TABLES).await.map(drop),
         }
@@ -83,6 +94,7 @@ impl Peer {
         match self {
             Self::GraphileWorker => Box::pin(graphile::enqueue_all(source_url)).await,
             Self::Awa => Box::pin(awa::enqueue_all(source_url)).await,
+            Self::Pgmq => execute(source_url, pgmq::FILL).await,
             Self::Fenced => execute(source_url, fenced::FILL).await,
             Self::SkipLocked => execute(source_url, skip_locked::FILL).await,
         }
@@ -94,6 +106,7 @@ impl Peer {
         let enqueue = match self {
             Self::GraphileWorker => graphile::ENQUEUE,
             Self::Awa => awa::ENQUEUE,
+            Self::Pgmq => pgmq::ENQUEUE,
             Self::Fenced => fenced::ENQUEUE,
             Self::SkipLocked => skip_locked::ENQUEUE,
         };
@@ -123,6 +136,7 @@ impl Peer {
         match self {
             Self::GraphileWorker => Box::pin(graphile::work(source_url, route, stop)).await,
             Self::Awa => Box::pin(awa::work(source_url, route, stop)).await,
+            Self::Pgmq => Box::pin(pgmq::work(source_url, route, stop)).await,
             Self::Fenced => Box::pin(fenced::work(source_url, route, stop)).await,
             Self::SkipLocked => Box::pin(skip_locked::work(source_url, route, stop)).await,
         }
@@ -134,6 +148,7 @@ impl Peer {
         let tables = match self {
             Self::GraphileWorker => "relnamespace = 'graphile_worker'::regnamespace",
             Self::Awa => "relnamespace = 'awa'::regnamespace",
+            Self::Pgmq => "relnamespace = 'pgmq'::regnamespace",
             Self::Fenced | Self::SkipLocked => {
                 "relnamespace = 'public'::regnamespace and relname ~ '^bench_'"
             }
@@ -166,6 +181,19 @@ async fn execute(source_url: &str, statements: &str) -> anyhow::Result<u64> {
     let written = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?.rows_affected();
     connection.close().await?;
     Ok(written)
+}
+
+/// Waits for all workers; the end of one, for whatever reason, is the end of all.
+async fn together(
+    workers: Vec<JoinHandle<anyhow::Result<()>>>,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
+    let watched = workers.into_iter().map(async |worker| {
+        let ended = worker.await.context("a worker panicked").flatten();
+        stop.cancel();
+        ended
+    });
+    join_all(watched).await.into_iter().collect()
 }
 
 /// The ids of all audit rows.

@@ -1,12 +1,11 @@
 //! Workers that take rows from a queue table, forward them, and commit the deletion.
 
 use anyhow::Context as _;
-use futures::future::try_join_all;
 use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{BATCH, Pause, connect};
+use super::{BATCH, Pause, WORKERS, connect, together};
 use crate::forward::{Forward, Route};
 
 pub(super) const LACKS: &str = "Every row is written and deleted again, so each leaves a dead tuple; a transaction on \
@@ -25,23 +24,14 @@ pub(super) const FILL: &str = "
 
 pub(super) const ENQUEUE: &str = "insert into public.bench_queue (audit_event_id) values (new.id)";
 
-/// Tasks that take batches: while one waits for its commits the other works.
-const WORKERS: usize = 2;
-
 pub(super) async fn work(source_url: &str, route: Route, stop: CancellationToken) -> anyhow::Result<()> {
+    let stop = stop.child_token();
     let mut workers = Vec::with_capacity(WORKERS);
     for _ in 0..WORKERS {
         let queue = connect(source_url).await?;
-        let worker = tokio::spawn(run(queue, route.connect().await?, stop.clone()));
-        let stop = stop.clone();
-        workers.push(async move {
-            let ended = worker.await.context("a worker panicked").flatten();
-            // One worker's fault is the end of both.
-            stop.cancel();
-            ended
-        });
+        workers.push(tokio::spawn(run(queue, route.connect().await?, stop.clone())));
     }
-    try_join_all(workers).await.map(drop)
+    together(workers, &stop).await
 }
 
 async fn run(mut queue: PgConnection, mut forward: Forward, stop: CancellationToken) -> anyhow::Result<()> {

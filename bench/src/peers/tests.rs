@@ -34,6 +34,11 @@ async fn awa_carries_every_row() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pgmq_carries_every_row() -> anyhow::Result<()> {
+    carries_every_row(Peer::Pgmq).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_fenced_reader_carries_every_row() -> anyhow::Result<()> {
     carries_every_row(Peer::Fenced).await
 }
