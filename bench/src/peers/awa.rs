@@ -26,9 +26,9 @@ pub(super) const ENQUEUE: &str = "perform awa.insert_job_compat('forward_audit_e
 
 const QUEUE: &str = "audit";
 
-/// Jobs that are claimed at a time. Of 8 to 512 the fastest on two cores: a job waits longer for its claim and its
-/// completion, both in batches, than for its forward. The crate's default is 50. Claims of up to 512 jobs and completions of
-/// up to 512 within 1 ms are its defaults.
+/// Jobs that are claimed at a time. Of 8 to 512 the fastest on two cores, with 511 no faster: a job waits longer for its
+/// claim and its completion than for its forward. Both come in batches by default: claims of up to 512 jobs, completions of
+/// up to 512 within 1 ms. The crate's default is 50.
 const MAX_WORKERS: u32 = 256;
 
 /// Jobs copied by one call.

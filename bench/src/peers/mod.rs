@@ -143,7 +143,7 @@ impl Peer {
         .with_context(|| format!("{} stopped working", self.name()))
     }
 
-    /// Dead rows in its tables now. Those of indexes are not counted.
+    /// Dead rows in its tables now: what vacuum, and readers that tidy a page as they pass, have left of those it made.
     pub(crate) async fn dead_tuples(self, source_url: &str) -> anyhow::Result<u64> {
         let tables = match self {
             Self::GraphileWorker => "relnamespace = 'graphile_worker'::regnamespace",
