@@ -1,6 +1,7 @@
 //! `bench`: the pipeline beside its limits and beside what a user would pick instead, in one run on one machine.
 
 mod cases;
+mod forward;
 mod machine;
 mod meter;
 mod peers;

@@ -142,6 +142,7 @@ async fn drain_by_peer(bench: &Bench<'_>, peer: Peer, repeat: u32) -> anyhow::Re
 
 /// Starts this program again, as a peer's worker.
 pub(super) fn start_peer(bench: &Bench<'_>, peer: Peer, databases: &Databases) -> anyhow::Result<Process> {
-    let arguments = ["peer", peer.word(), "--source", &databases.source, "--timeline", &databases.timeline];
-    Process::start(&bench.stage.sandbox.home, peer.word(), "bench", &arguments, &[])
+    let word = peer.word();
+    let arguments = ["peer", &word, "--source", &databases.source, "--timeline", &databases.timeline];
+    Process::start(&bench.stage.sandbox.home, &word, "bench", &arguments, &[])
 }
