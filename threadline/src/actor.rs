@@ -128,6 +128,17 @@ impl ActorRef {
         }
     }
 
+    /// The same as text, for a statement that writes many.
+    #[must_use]
+    pub fn to_json_text(&self) -> String {
+        let kind = self.kind.as_str();
+        match &self.id {
+            // Quoted and escaped by the library; the type is one of ours.
+            Some(id) => format!(r#"{{"type":"{kind}","id":{}}}"#, Value::from(id.as_str())),
+            None => format!(r#"{{"type":"{kind}"}}"#),
+        }
+    }
+
     /// The type.
     #[must_use]
     pub fn kind(&self) -> ActorType {

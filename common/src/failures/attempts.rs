@@ -1,11 +1,14 @@
 //! What the services write about attempts. One documented function per statement.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::Duration,
+};
 
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-use super::{Failure, Outcome};
+use super::{Earlier, Failure, Outcome};
 use crate::{
     fault::{Fault, classify},
     identifier::ForwarderId,
@@ -37,6 +40,35 @@ pub async fn record(
         }
         written => written,
     }
+}
+
+/// What is known of those of these events that failed before.
+///
+/// # Errors
+/// When the server is away.
+pub async fn earlier(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    events: &[Uuid],
+) -> Result<HashMap<Uuid, Earlier>, sqlx::Error> {
+    let known: Vec<(Uuid, i32, bool, Option<f64>)> = sqlx::query_as(
+        "select audit_event_id, attempts, state = 'discarded',
+                extract(epoch from next_attempt_at - clock_timestamp())::float8
+         from outbox.failures where forwarder = $1 and ref = any ($2)",
+    )
+    .bind(forwarder.as_str())
+    .bind(events.iter().map(Uuid::to_string).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    let earlier = |attempts: i32, discarded, wait: Option<f64>| Earlier {
+        attempts: attempts.max(0).cast_unsigned(),
+        wait: Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default(),
+        discarded,
+    };
+    Ok(known
+        .into_iter()
+        .map(|(event, attempts, discarded, wait)| (event, earlier(attempts, discarded, wait)))
+        .collect())
 }
 
 async fn insert(

@@ -4,6 +4,7 @@
 //! however many later ones have committed meanwhile.
 
 use sqlx::{PgConnection, Row, postgres::PgRow};
+use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description};
 use uuid::Uuid;
 
 use super::{rounds::Position, snapshot::Snapshot};
@@ -56,11 +57,13 @@ pub struct LateTransaction {
     pub entries: usize,
 }
 
-// `infinity` and the year 10000 are legal in PostgreSQL and make a driver panic: the text is built there, clamped.
-// The snapshot is parsed once, in a sub-select, not once a row.
-const ENTRY: &str = "e.xid::text as xid, e.seq, e.audit_event_id, e.forwarder,
-    to_char(least(greatest(e.occurred_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')
-            at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as occurred_at";
+// Read by place. `infinity` and the year 10000 are legal in PostgreSQL and make a driver panic: clamped there.
+const ENTRY: &str = "e.xid::text, e.seq, e.audit_event_id, e.forwarder,
+    least(greatest(e.occurred_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')";
+
+/// RFC 3339 with microseconds.
+const TIME: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// The late transactions of the step from `s` to `t`, in order, from `from` on.
 ///
@@ -174,14 +177,16 @@ fn count(rows: usize) -> i64 {
 }
 
 fn parse_xid(row: &PgRow) -> Result<u64, sqlx::Error> {
-    row.try_get::<&str, _>("xid")?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+    row.try_get::<&str, _>(0)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
 fn decode(row: &PgRow) -> Result<Entry, sqlx::Error> {
+    let occurred_at: Option<OffsetDateTime> = row.try_get(4)?;
+    let occurred_at = occurred_at.map(|at| at.to_offset(UtcOffset::UTC).format(TIME)).transpose();
     Ok(Entry {
-        position: Position { xid: parse_xid(row)?, seq: row.try_get("seq")? },
-        audit_event_id: row.try_get("audit_event_id")?,
-        occurred_at: row.try_get("occurred_at")?,
-        forwarder: row.try_get("forwarder")?,
+        position: Position { xid: parse_xid(row)?, seq: row.try_get(1)? },
+        audit_event_id: row.try_get(2)?,
+        forwarder: row.try_get(3)?,
+        occurred_at: occurred_at.map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
     })
 }

@@ -24,6 +24,9 @@ use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder
 /// How often a statement is repeated after a conflict with a concurrent transaction.
 const CONFLICT_ATTEMPTS: u32 = 3;
 
+/// After a batch some of which was there already, so many are written with a look first.
+const CAREFUL_BATCHES: u32 = 100;
+
 /// The kind `threadline`.
 #[derive(Debug, Clone, Copy)]
 pub struct Threadline;
@@ -77,7 +80,7 @@ impl Kind for Threadline {
 
 impl Configured for Timeline {
     fn worker(&self) -> Box<dyn Forwarder> {
-        Box::new(Worker { timeline: self.clone(), connection: None })
+        Box::new(Worker { timeline: self.clone(), connection: None, careful: 0 })
     }
 
     fn columns(&self) -> &[&str] {
@@ -102,6 +105,8 @@ impl Configured for Timeline {
 struct Worker {
     timeline: Timeline,
     connection: Option<PgConnection>,
+    /// For so many batches to come some actions may be there already.
+    careful: u32,
 }
 
 impl Forwarder for Worker {
@@ -138,7 +143,11 @@ impl Worker {
             Some(connection) => connection,
             None => self.timeline.database.connect().await.map_err(|error| unavailable(&error))?,
         };
-        let inserted = insert(&mut connection, &self.timeline.schema, &actions).await?;
+        let expect_new = self.careful == 0;
+        let inserted = insert(&mut connection, &self.timeline.schema, &actions, expect_new).await?;
+        // A server logs each refusal, and one redelivery seldom comes alone.
+        let met = inserted.present.len() + inserted.conflicting.len() > 0;
+        self.careful = if met { CAREFUL_BATCHES } else { self.careful.saturating_sub(1) };
         self.connection = Some(connection);
         for (event, verdict) in events.iter().zip(&mut verdicts) {
             if *verdict == Verdict::Delivered {
@@ -153,10 +162,20 @@ async fn insert(
     connection: &mut PgConnection,
     schema: &StorageSchema,
     actions: &[AuditAction],
+    expect_new: bool,
 ) -> Result<Inserted, ForwardError> {
     let mut attempt = 1;
     loop {
-        match threadline::action::insert_batch(connection, schema, actions).await {
+        let inserted = match expect_new {
+            true => threadline::action::insert_new(connection, schema, actions).await,
+            false => Ok(false),
+        };
+        let inserted = match inserted {
+            Ok(true) => Ok(Inserted::default()),
+            Ok(false) => threadline::action::insert_batch(connection, schema, actions).await,
+            Err(error) => Err(error),
+        };
+        match inserted {
             Ok(inserted) => return Ok(inserted),
             Err(error) => match classify(&error) {
                 Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
