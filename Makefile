@@ -3,7 +3,7 @@ SHELL := /bin/sh
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults check fix demo-servers servers clean
+.PHONY: help demo test faults bench soak check fix demo-servers servers clean
 
 # Named places where the tests let a process die. Nothing that is shipped is built with them.
 FAULTY := --features common/failpoints
@@ -14,28 +14,40 @@ help: ## Lists the targets.
 # SERVERS=docker uses a running Docker engine; SOURCE_DATABASE_URL, THREADLINE_DATABASE_URL and NATS_URL, where set,
 # name servers to use instead of private ones. DEMO_KEEP=1 leaves everything running until Ctrl-C.
 demo: demo-servers ## Runs the whole pipeline on private servers and ends with a verdict.
-	@$(CARGO) build --quiet --release --workspace --bins
+	@$(CARGO) build --quiet --release --bins
 	@./scripts/demo
 
 test: servers ## Passes all tests, on private servers that they start, kill and restart.
-	$(CARGO) build --workspace --bins $(FAULTY)
-	$(CARGO) test --workspace $(FAULTY)
+	$(CARGO) build --bins $(FAULTY)
+	$(CARGO) test $(FAULTY)
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
-	$(CARGO) build --workspace --bins $(FAULTY)
+	$(CARGO) build --bins $(FAULTY)
 	./target/debug/faults $(if $(FAULTS),--only "$(FAULTS)",--report docs/fault-report.md)
+
+# The binaries as they are shipped, in a build of their own: what the bench compares with would change their features.
+bench: servers ## Measures the pipeline beside its limits and its peers, in two minutes; FULL=1 for an hour and docs/benchmarks. BENCH=options for more.
+	$(CARGO) build --release --bins
+	$(CARGO) build --release --package bench
+	./target/release/bench run $(if $(FULL),--full --report docs/benchmarks) $(BENCH)
+
+soak: servers ## Half an hour of steady load: what grows. MINUTES=n for another time.
+	$(CARGO) build --release --bins
+	$(CARGO) build --release --package bench
+	./target/release/bench soak --minutes $(or $(MINUTES),30)
 
 check: ## Formatting, lints, documentation.
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets $(FAULTY) -- --deny warnings
+	$(CARGO) clippy --all-targets $(FAULTY) -- --deny warnings
 	$(CARGO) clippy --package publisher --package consumer -- --deny warnings
 	$(CARGO) clippy --package consumer --no-default-features --all-targets -- --deny warnings
-	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
+	$(CARGO) clippy --package bench --all-targets -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --no-deps --document-private-items --quiet
 	./scripts/check-house
 
 fix: ## Formats and applies what clippy can mend by itself.
 	$(CARGO) fmt --all
-	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty
+	$(CARGO) clippy --all-targets --fix --allow-dirty
 
 demo-servers:
 	@./scripts/ensure-servers --unless-given

@@ -44,11 +44,11 @@ impl Plan {
         form: "full",
         repeats: 3,
         rows: 1_000_000,
-        jobs: 40_000,
+        jobs: 20_000,
         writers: &[1, 8, 16],
-        capture: Duration::from_secs(6),
-        steady: Duration::from_secs(45),
-        held: Duration::from_secs(20),
+        capture: Duration::from_secs(4),
+        steady: Duration::from_secs(30),
+        held: Duration::from_secs(12),
         warm_up: Duration::from_secs(3),
     };
 }

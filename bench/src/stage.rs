@@ -1,6 +1,6 @@
 //! Private servers, and the databases and streams that each sample gets of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::{self, stream::Stream};
@@ -156,33 +156,57 @@ impl Stage {
         .await
     }
 
-    /// Waits until the stream holds so many messages.
-    pub(crate) async fn published(&self, messages: u64) -> anyhow::Result<()> {
+    /// Waits until the stream holds so many messages; answers in how many seconds.
+    pub(crate) async fn published(&self, messages: u64) -> anyhow::Result<f64> {
         let stream = self.stream().await?;
-        look("the relay to drain the log", async || {
-            Ok(stream.get_info().await?.state.last_sequence >= messages)
+        drained("the relay to drain the log", messages, async || {
+            Ok(stream.get_info().await?.state.last_sequence)
         })
         .await
     }
 
-    /// Waits until everything up to a sequence has been settled.
-    pub(crate) async fn settled(&self, sequence: u64) -> anyhow::Result<()> {
+    /// Waits until everything up to a sequence has been settled; answers in how many seconds.
+    pub(crate) async fn settled(&self, sequence: u64) -> anyhow::Result<f64> {
         let stream = self.stream().await?;
-        look("the consumers to drain the stream", async || {
-            let Ok(info) = stream.consumer_info(DURABLE).await else { return Ok(false) };
-            Ok(info.ack_floor.stream_sequence >= sequence)
+        drained("the consumers to drain the stream", sequence, async || {
+            Ok(stream.consumer_info(DURABLE).await.map_or(0, |info| info.ack_floor.stream_sequence))
+        })
+        .await
+    }
+
+    /// Waits until the relay has begun.
+    pub(crate) async fn publishing(&self) -> anyhow::Result<()> {
+        let stream = self.stream().await?;
+        wait::until_some("the relay to begin", DRAIN_DEADLINE, async || {
+            Ok((stream.get_info().await?.state.last_sequence > 0).then_some(()))
         })
         .await
     }
 }
 
-async fn look(what: &str, mut over: impl AsyncFnMut() -> anyhow::Result<bool>) -> anyhow::Result<()> {
-    let begun = std::time::Instant::now();
-    while !over().await? {
-        ensure!(begun.elapsed() < DRAIN_DEADLINE, "waited {DRAIN_DEADLINE:?} in vain for {what}");
+/// Counts from the first look at which something had moved: how long a process takes to come up is another matter. What
+/// had moved by then is added in proportion.
+async fn drained(
+    what: &str,
+    total: u64,
+    mut done: impl AsyncFnMut() -> anyhow::Result<u64>,
+) -> anyhow::Result<f64> {
+    let called = Instant::now();
+    let mut begun: Option<(Instant, u64)> = None;
+    loop {
+        let count = done().await?;
+        match begun {
+            None if count > 0 => begun = Some((Instant::now(), count)),
+            Some((at, before)) if count >= total => {
+                #[expect(clippy::cast_precision_loss, reason = "fewer rows than 2^52")]
+                let share = (total - before.min(total - 1)) as f64 / total as f64;
+                return Ok(at.elapsed().as_secs_f64() / share);
+            }
+            _ => {}
+        }
+        ensure!(called.elapsed() < DRAIN_DEADLINE, "waited {DRAIN_DEADLINE:?} in vain for {what}");
         tokio::time::sleep(LOOK_EVERY).await;
     }
-    Ok(())
 }
 
 /// Adds Threadline's tables to a source database, for what is measured within one.

@@ -32,7 +32,7 @@ use common::{
     settings::{BrokerSettings, PublisherSettings},
     telemetry::names,
 };
-use futures::{StreamExt as _, stream};
+use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -102,25 +102,41 @@ impl JetStreamSink {
         }
     }
 
-    /// Publishes once and answers per entry, in order.
+    /// Publishes once and answers per entry, in order. The broker has work while the rest of the page is still being
+    /// written; after the first doubt nothing more is sent.
     async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<Outcome> {
-        counter!(names::PUBLISH_SENT).increment(entries.len() as u64);
-        let messages: Vec<_> = entries.iter().map(|entry| self.message(entry, generation)).collect();
-        stream::iter(messages).map(|message| self.send(message)).buffered(self.window).collect().await
+        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut in_flight = FuturesOrdered::new();
+        for entry in entries {
+            if in_flight.len() >= self.window {
+                outcomes.extend(in_flight.next().await);
+            }
+            if outcomes.last() == Some(&Outcome::Unknown) {
+                break;
+            }
+            let sent = self.send(self.message(entry, generation)).await;
+            in_flight.push_back(sent);
+        }
+        counter!(names::PUBLISH_SENT).increment((outcomes.len() + in_flight.len()) as u64);
+        outcomes.extend(in_flight.collect::<Vec<_>>().await);
+        outcomes.resize(entries.len(), Outcome::Unknown);
+        outcomes
     }
 
-    async fn send(&self, message: Option<PublishMessage>) -> Outcome {
-        let Some(message) = message else {
-            return Outcome::Unnamed;
+    /// Sends, and answers with the wait for what comes of it.
+    async fn send(&self, message: Option<PublishMessage>) -> impl Future<Output = Outcome> {
+        let sent = match message {
+            Some(message) => Some(self.context.send_publish(self.broker.subject.clone(), message).await),
+            None => None,
         };
-        let acknowledged = match self.context.send_publish(self.broker.subject.clone(), message).await {
-            Ok(acknowledgement) => {
-                failpoint::reach("publish.message_sent");
-                acknowledgement.await
+        failpoint::reach("publish.message_sent");
+        async move {
+            match sent {
+                None => Outcome::Unnamed,
+                Some(Ok(acknowledgement)) => self.judge(acknowledgement.await),
+                Some(Err(error)) => self.judge(Err(error)),
             }
-            Err(error) => Err(error),
-        };
-        self.judge(acknowledged)
+        }
     }
 
     fn message(&self, entry: &Entry, generation: i32) -> Option<PublishMessage> {

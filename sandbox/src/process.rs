@@ -258,10 +258,6 @@ fn locate(binary: &str) -> anyhow::Result<PathBuf> {
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
     // `examples/host` is an example of that name.
     let program = folder.join(binary);
-    ensure!(
-        program.is_file(),
-        "{} has not been built: run `cargo build --workspace --bins`",
-        program.display()
-    );
+    ensure!(program.is_file(), "{} has not been built: run `cargo build --bins`", program.display());
     Ok(program)
 }

@@ -1,6 +1,6 @@
 //! Draining a backlog: into the stream, from there into the timeline, and both at once.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sandbox::process::Process;
 use sqlx::{Connection as _, PgConnection};
@@ -51,8 +51,9 @@ async fn relay(bench: &Bench<'_>, source: &str, repeat: u32) -> anyhow::Result<S
     let mut meter = Meter::begin(bench.stage).await?;
     let mut publisher = bench.stage.start("publisher", "publisher", &databases)?;
     meter.watch("publisher", publisher.id());
-    bench.stage.published(bench.plan.rows).await?;
+    let seconds = bench.stage.published(bench.plan.rows).await?;
     let mut sample = meter.end("relay", "pipeline", repeat).await?;
+    sample.seconds = seconds;
     publisher.terminate(STOP_DEADLINE)?;
     let stored = bench.stage.stream().await?.get_info().await?.state.messages;
     sample.rows = stored;
@@ -68,9 +69,10 @@ async fn project(bench: &Bench<'_>, source: &str, consumers: u32, repeat: u32) -
     let last = bench.stage.stream().await?.get_info().await?.state.last_sequence;
     let mut meter = Meter::begin(bench.stage).await?;
     let mut running = start_consumers(bench, &mut meter, &databases, consumers)?;
-    bench.stage.settled(last).await?;
+    let seconds = bench.stage.settled(last).await?;
     let plural = if consumers == 1 { "" } else { "s" };
     let mut sample = meter.end("projection", &format!("{consumers} consumer{plural}"), repeat).await?;
+    sample.seconds = seconds;
     stop_all(&mut running)?;
     truth::judge(&mut sample, source, &databases.timeline).await?;
     bench.stage.delete_durable().await?;
@@ -108,8 +110,12 @@ pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Re
     meter.watch("publisher", publisher.id());
     let mut running = vec![publisher];
     running.append(&mut start_consumers(bench, &mut meter, &databases, 1)?);
+    bench.stage.publishing().await?;
+    let begun = Instant::now();
     bench.stage.settled(bench.plan.rows).await?;
+    let seconds = begun.elapsed().as_secs_f64();
     let mut sample = meter.end("end to end", "pipeline", repeat).await?;
+    sample.seconds = seconds;
     stop_all(&mut running)?;
     truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
     sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);

@@ -6,7 +6,7 @@
 mod attempts;
 pub mod letters;
 
-pub use attempts::{earlier, clear, due, end, enter_overdue, record, retrying, start};
+pub use attempts::{clear, due, earlier, end, enter_overdue, record, retrying, start};
 
 use std::{fmt, time::Duration};
 

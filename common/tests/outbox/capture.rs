@@ -45,6 +45,33 @@ async fn copy_multi_row_inserts_and_raw_sql_are_captured() -> anyhow::Result<()>
     Ok(())
 }
 
+/// The function runs with the rights of its owner, under the path of whoever inserts.
+#[tokio::test]
+async fn a_hostile_search_path_cannot_redirect_capture() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.connect().await?;
+    connection
+        .execute(
+            "create schema hostile;
+             create table hostile.entries (like outbox.entries);
+             create domain hostile.float8 as text check (false);
+             create function hostile.to_timestamp(pg_catalog.float8) returns timestamptz language plpgsql as
+                 $$ begin raise exception 'redirected'; end $$;
+             create function hostile.date_part(text, timestamp) returns pg_catalog.float8 language plpgsql as
+                 $$ begin raise exception 'redirected'; end $$;
+             create function hostile.less(pg_catalog.float8, pg_catalog.float8) returns bool language plpgsql as
+                 $$ begin raise exception 'redirected'; end $$;
+             create operator hostile.< (leftarg = pg_catalog.float8, rightarg = pg_catalog.float8, function = hostile.less);
+             set search_path = hostile, public, pg_catalog;
+             insert into public.audit_events (id, occurred_at, action, outcome, inserted_at)
+             values ('d0e158f8-97ac-4a0c-af51-c1c235e11a66', '2026-05-15 12:00', 'a.b', 'success', '2026-05-15 12:00');
+             reset search_path",
+        )
+        .await?;
+    assert_eq!(exact(&mut connection).await?, 1);
+    Ok(())
+}
+
 #[tokio::test]
 async fn rows_that_replication_applies_are_captured() -> anyhow::Result<()> {
     let database = source_database().await?;

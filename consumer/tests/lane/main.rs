@@ -161,13 +161,23 @@ impl Running {
 
     /// Waits until nothing is pending at the broker.
     async fn settled(&self) -> anyhow::Result<()> {
+        self.durable("everything to be settled", |info| info.num_ack_pending == 0 && info.num_pending == 0)
+            .await
+    }
+
+    /// Waits until so many messages have been delivered and not settled.
+    async fn delivered(&self, messages: usize) -> anyhow::Result<()> {
+        self.durable("messages to be delivered", |info| info.num_ack_pending == messages).await
+    }
+
+    async fn durable(
+        &self,
+        what: &str,
+        condition: impl Fn(&jetstream::consumer::Info) -> bool,
+    ) -> anyhow::Result<()> {
         let mut durable: jetstream::consumer::PullConsumer =
             self.stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
-        wait::until_some("everything to be settled", DEADLINE, async || {
-            let info = durable.info().await?;
-            Ok((info.num_ack_pending == 0 && info.num_pending == 0).then_some(()))
-        })
-        .await
+        wait::until_some(what, DEADLINE, async || Ok(condition(durable.info().await?).then_some(()))).await
     }
 
     async fn failures(&self) -> anyhow::Result<Vec<(String, Option<String>, i32)>> {
@@ -367,19 +377,27 @@ async fn rows_larger_than_a_batch_may_be_are_taken_in_slices_and_each_once() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_in_the_target_is_not_sent_there_again_while_its_neighbours_are_held() -> anyhow::Result<()> {
+    static OPEN: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     static BACK: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     // A breaker of one: two dead letters hold the batch, and the third event in it is delivered.
     let forwarder = Scripted::new(|action, _| {
+        if action == "test.gate" && !OPEN.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(ForwardError::unavailable("the gate is closed"));
+        }
         if action == "test.bad" && !BACK.load(std::sync::atomic::Ordering::Relaxed) {
             return Ok(Verdict::Cancel(Reason::SchemaMismatch, "too odd".into()));
         }
         Ok(Verdict::Delivered)
     });
-    let settings =
-        ConsumerSettings { linger: Duration::from_millis(500), breaker: 1, ..ConsumerSettings::default() };
+    let settings = ConsumerSettings { breaker: 1, ..ConsumerSettings::default() };
     let lane = Running::with_settings(&forwarder, settings).await?;
+    // What is delivered while the only worker is busy becomes one batch.
+    let gate = lane.send("test.gate").await?;
+    wait::until("the worker to be held", DEADLINE, || !forwarder.times(gate).is_empty())?;
     let first = lane.send("test.fine").await?;
     let bad = [lane.send("test.bad").await?, lane.send("test.bad").await?];
+    lane.delivered(4).await?;
+    OPEN.store(true, std::sync::atomic::Ordering::Relaxed);
     wait::until("the batch to be held", DEADLINE, || forwarder.times(bad[0]).len() >= 3)?;
     assert_eq!(forwarder.times(first).len(), 1, "it was delivered, once");
     let waiting = lane.health.readiness();
