@@ -43,7 +43,7 @@ async fn nats_version(stage: &Stage) -> anyhow::Result<String> {
 
 fn memory_gib() -> Option<f64> {
     let kib: f64 = line("/proc/meminfo", "MemTotal")?.split_whitespace().next()?.parse().ok()?;
-    Some(kib / (1 << 20) as f64)
+    Some(kib / f64::from(1 << 20))
 }
 
 /// The value of the first line `key : value` of a file.

@@ -143,20 +143,23 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
     let machine = machine::describe(&stage).await?;
     let mut bench = Bench { stage: &stage, plan, samples: Vec::new() };
     bench.prepare(cases).await?;
+    let mut run = Run {
+        form: plan.form.to_owned(),
+        begun: begun.0.format(&Rfc3339)?,
+        took: 0.0,
+        machine,
+        samples: Vec::new(),
+    };
     for repeat in 0..plan.repeats {
         for case in cases {
             bench.take(*case, repeat).await?;
         }
+        // What was measured so far outlives an interruption.
+        run.took = begun.1.elapsed().as_secs_f64();
+        run.samples.clone_from(&bench.samples);
+        std::fs::write(&options.json, serde_json::to_vec_pretty(&run)?)
+            .with_context(|| format!("cannot write {}", options.json.display()))?;
     }
-    let run = Run {
-        form: plan.form.to_owned(),
-        begun: begun.0.format(&Rfc3339)?,
-        took: begun.1.elapsed().as_secs_f64(),
-        machine,
-        samples: bench.samples,
-    };
-    std::fs::write(&options.json, serde_json::to_vec_pretty(&run)?)
-        .with_context(|| format!("cannot write {}", options.json.display()))?;
     let report = Report::of(&run);
     console::answer(&format!("\n{}", report.text()));
     match &options.report {

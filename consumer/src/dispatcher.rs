@@ -148,12 +148,11 @@ impl Dispatcher {
                 *events.entry(id).or_default() |= item.suspect;
             }
         }
-        let mut source = match self.source.take() {
-            Some(source) => source,
-            None => {
-                let Destination { database, table, configured, .. } = &*destination;
-                destination.within(Source::connect(database, table, configured.columns())).await?
-            }
+        let mut source = if let Some(source) = self.source.take() {
+            source
+        } else {
+            let Destination { database, table, configured, .. } = &*destination;
+            destination.within(Source::connect(database, table, configured.columns())).await?
         };
         if let Some(event) = self.begun {
             destination.within(failures::end(source.connection(), &addressee.id, event)).await?;

@@ -215,6 +215,8 @@ impl Worker {
             () = grace(shutdown) => None,
         };
         if plan.is_none() {
+            // First: what is given back while a request is open comes straight back to it.
+            self.lane.close().await;
             self.dispatcher.release().await;
         }
         // Given up at shutdown: another process may have them at once.

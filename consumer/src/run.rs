@@ -134,7 +134,7 @@ impl Starter {
             let progress = self.health.component(name, consumer.unready_after);
             let worker = Worker::new(lane.clone(), progress).run(self.shutdown.clone());
             self.tasks.spawn(async move {
-                worker.await;
+                Box::pin(worker).await;
                 Ok(())
             });
         }

@@ -195,6 +195,8 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
     host.execute("begin").await?;
     insert(ids[19]).execute(&mut host).await?;
     pipeline.commit(&rows).await?;
+    // All at once in the stream are one batch.
+    pipeline.messages(rows.len() as u64).await?;
     let _consumer = pipeline.consumer()?;
     let mut watch = pipeline.timeline.connect().await?;
     wait::until_some("the batch to wait for that transaction", DEADLINE, async || {

@@ -78,10 +78,10 @@ async fn write(
     let source = bench.stage.source_like("empty_source").await?;
     let mut connection = PgConnection::connect(&source).await?;
     match way {
-        Way::Bare => drop(connection.execute(NO_CAPTURE).await?),
         Way::Attached => {}
-        Way::Notify => drop(connection.execute(NOTIFY).await?),
-        Way::Statement => drop(connection.execute(STATEMENT).await?),
+        Way::Bare => _ = connection.execute(NO_CAPTURE).await?,
+        Way::Notify => _ = connection.execute(NOTIFY).await?,
+        Way::Statement => _ = connection.execute(STATEMENT).await?,
     }
     connection.close().await?;
     let meter = Meter::begin(bench.stage).await?;

@@ -166,9 +166,10 @@ async fn insert(
 ) -> Result<Inserted, ForwardError> {
     let mut attempt = 1;
     loop {
-        let inserted = match expect_new {
-            true => threadline::action::insert_new(connection, schema, actions).await,
-            false => Ok(false),
+        let inserted = if expect_new {
+            threadline::action::insert_new(connection, schema, actions).await
+        } else {
+            Ok(false)
         };
         let inserted = match inserted {
             Ok(true) => Ok(Inserted::default()),
