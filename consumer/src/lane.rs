@@ -100,6 +100,7 @@ impl Lane {
         };
         // While it reconnects, the client takes requests and keeps silent about them.
         if self.client.connection_state() != State::Connected {
+            turn.iter_mut().for_each(Pull::disconnected);
             return Err("not connected".to_owned());
         }
         let pull = match &mut *turn {

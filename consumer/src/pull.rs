@@ -126,8 +126,11 @@ impl Pull {
         }
         let rest = self.waiting.split_off(self.waiting.len().min(self.rows));
         let messages = std::mem::replace(&mut self.waiting, rest);
-        if !shutdown.is_cancelled() && self.broken.is_none() {
-            self.ask().await?;
+        if !shutdown.is_cancelled()
+            && let Err(error) = self.ask().await
+        {
+            // What is in hand is in hand.
+            self.broken = Some(error.to_string());
         }
         Ok(Pulled { messages, since: self.oldest, durable: self.durable.clone() })
     }
@@ -136,6 +139,11 @@ impl Pull {
     fn more_are_coming(&self) -> bool {
         let last = self.waiting.last().filter(|_| self.broken.is_none());
         last.and_then(|message| message.info().ok()).is_some_and(|info| info.pending > 0)
+    }
+
+    /// The connection was lost, and with it the request.
+    pub fn disconnected(&mut self) {
+        self.requested = 0;
     }
 
     /// Tells the broker that what waits here is not forgotten.

@@ -6,13 +6,14 @@ use super::{
 };
 use crate::results::Sample;
 
+const CAPTURE: &str = "capture/8 single";
 const RELAY: &str = "relay";
 const PROJECTION: &str = "projection";
 pub(crate) const END_TO_END: &str = "end to end";
 const HELD: &str = "held transaction";
 pub(crate) const PIPELINE: &str = "pipeline";
 const LIMIT: &str = "limit";
-const AGAIN: &str = "limit again";
+const BARE: &str = "bare";
 /// What the name of a peer ends in that handles many rows at a time.
 const BATCHES: &str = " (batches)";
 
@@ -83,17 +84,17 @@ impl Judgement {
         goals.push(memory(summary, "consumer: memory at the peak", "consumer"));
         goals.push(dead_tuples(summary));
         let controls = vec![
-            control(summary, "A/A: relay, limit again / limit", RELAY),
-            control(summary, "A/A: projection, limit again / limit", PROJECTION),
+            control(summary, "A/A: capture, bare again / bare", CAPTURE, BARE),
+            control(summary, "A/A: relay, limit again / limit", RELAY, LIMIT),
+            control(summary, "A/A: projection, limit again / limit", PROJECTION, LIMIT),
         ];
         Self { goals, controls }
     }
 }
 
 fn capture(summary: &Summary) -> Goal {
-    let case = "capture/8 single";
-    let of_bare = |variant| summary.ratio(case, variant, case, "bare");
-    let notes = [voids(summary, &[(case, "attached"), (case, "bare")])];
+    let of_bare = |variant| summary.ratio(CAPTURE, variant, CAPTURE, BARE);
+    let notes = [voids(summary, &[(CAPTURE, "attached"), (CAPTURE, BARE)])];
     let name = "capture, 8 writers, single rows: attached / bare";
     let beside = ["notify", "statement trigger"].map(|variant| (variant.to_owned(), of_bare(variant)));
     Goal::of_ratio(name, "attached", Bound::AtLeast(0.95), of_bare("attached"), notes.into()).beside(beside)
@@ -214,14 +215,15 @@ fn dead_tuples(summary: &Summary) -> Goal {
     Goal::of(name, Bound::AtMost(0.0), &COUNT, most, &[voids(summary, &keys)])
 }
 
-fn control(summary: &Summary, name: &'static str, case: &str) -> Control {
-    let (_, ratio) = again(summary, case);
-    let notes = [range(ratio), voids(summary, &[(case, AGAIN), (case, LIMIT)])];
+fn control(summary: &Summary, name: &'static str, case: &str, limit: &str) -> Control {
+    let again = format!("{limit} again");
+    let ratio = summary.ratio(case, &again, case, limit);
+    let notes = [range(ratio), voids(summary, &[(case, &again), (case, limit)])];
     Control { name, measured: number::ratio(ratio.map(|ratio| ratio.median)), note: joined(&notes) }
 }
 
 fn again(summary: &Summary, case: &str) -> (String, Option<Ratio>) {
-    ("limit again (A/A)".to_owned(), summary.ratio(case, AGAIN, case, LIMIT))
+    ("limit again (A/A)".to_owned(), summary.ratio(case, "limit again", case, LIMIT))
 }
 
 fn voids(summary: &Summary, keys: &[(&str, &str)]) -> String {

@@ -185,7 +185,8 @@ fn method(summary: &Summary) -> String {
          - Commits are durable: `synchronous_commit = on`. The stream is kept in files.\n\
          - The truth is counted in both databases. A sample whose source and timeline differ is void.\n\
          - Each number is the median of {repeats}. The variants of one repeat run next to each other.\n\
-         - Each limit is measured twice in a repeat, as an A/A control.\n\
+         - Limits, and the host without capture, are measured before and after what stands beside them. Their mean is the\n  \
+         denominator, and their quotient the A/A control.\n\
          - Goals are ratios where they can be, not absolutes.\n\
          - Servers, publisher, consumer and writers share the cores. None of these rates is that of a server of its own.\n"
     )

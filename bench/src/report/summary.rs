@@ -106,16 +106,25 @@ impl<'a> Summary<'a> {
     }
 
     /// The quotient of anything, taken within each repeat before the median is: what slowed the machine down
-    /// during a repeat slowed both, and cancels.
+    /// during a repeat slowed both, and cancels. Where b was measured again behind a, its mean counts: what
+    /// drifted meanwhile cancels too.
     pub(crate) fn ratio_of(
         &self,
         a: (&str, &str),
         b: (&str, &str),
         of: impl Fn(&Sample) -> Option<f64>,
     ) -> Option<Ratio> {
+        let again = format!("{} again", b.1);
+        let enclosing = self.group(b.0, &again).filter(|group| !(group.case == a.0 && group.variant == a.1));
         let (a, b) = (self.group(a.0, a.1)?, self.group(b.0, b.1)?);
-        let in_b = |repeat| b.samples.iter().find(|sample| sample.repeat == repeat);
-        let quotient = |sample: &&Sample| Some(of(sample)? / of(in_b(sample.repeat)?)?);
+        let in_group =
+            |group: &Group, repeat| of(group.samples.iter().find(|sample| sample.repeat == repeat)?);
+        let in_b = |repeat| {
+            let first = in_group(b, repeat)?;
+            let second = enclosing.and_then(|group| in_group(group, repeat));
+            Some(second.map_or(first, |second| f64::midpoint(first, second)))
+        };
+        let quotient = |sample: &&Sample| Some(of(sample)? / in_b(sample.repeat)?);
         Ratio::of(a.samples.iter().filter_map(quotient).filter(|quotient| quotient.is_finite()).collect())
     }
 

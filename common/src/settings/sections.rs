@@ -170,7 +170,8 @@ pub struct ConsumerSettings {
     /// How long the broker waits for a verdict before it delivers again; held batches renew it at a quarter of this.
     #[serde(with = "duration")]
     pub ack_wait: Duration,
-    /// Most references delivered and not settled, over all processes. Above batch × workers × processes.
+    /// Most references delivered and not settled, over all processes. Above batch × (workers + 2) × processes, or some processes
+    /// have less to do.
     pub max_ack_pending: i64,
     /// How long a forwarder may take for one batch.
     #[serde(with = "duration")]
