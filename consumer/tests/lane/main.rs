@@ -33,7 +33,6 @@ use sandbox::{
     fixture::{TestDatabase, audit_events, shared, source_database},
     wait,
 };
-use serde_json::Value;
 use sqlx::Row as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
