@@ -68,7 +68,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// A million rows, three repeats, an hour; without it a smoke run of two minutes.
+    /// A million rows, three repeats, half an hour; without it a smoke run of two minutes.
     #[arg(long)]
     full: bool,
     /// Another number of rows to drain.

@@ -47,6 +47,9 @@ impl Database {
                 // Every statement of ours finds its rows by an index. One planned while a table was empty would scan it
                 // for as long as the plan is kept.
                 ("enable_seqscan", "off".to_owned()),
+                // A scan that cannot be avoided, of a table with one row, now looks so dear that it would be compiled first,
+                // for seconds.
+                ("jit", "off".to_owned()),
                 // What we have told the broker must survive a crash of the database.
                 ("synchronous_commit", "on".to_owned()),
                 ("statement_timeout", milliseconds(statement_timeout)),

@@ -145,11 +145,8 @@ fn the_noise_of_the_run_is_beside_the_goals() {
         run.samples.push(sample("relay", "limit again", repeat, rows, 1.0));
     }
     let controls = Judgement::of(&Summary::of(&run)).controls;
-    assert_eq!(
-        (controls[0].measured.as_str(), controls[0].note.as_str()),
-        ("1.01", "0.99 to 1.03 in 2 repeats")
-    );
-    assert_eq!(controls[1].measured, "-");
+    let measured: Vec<_> = controls.iter().map(|it| (it.measured.as_str(), it.note.as_str())).collect();
+    assert_eq!(measured, [("-", ""), ("1.01", "0.99 to 1.03 in 2 repeats"), ("-", "")]);
 }
 
 #[test]

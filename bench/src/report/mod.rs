@@ -68,19 +68,28 @@ mod tests {
     /// What a peer lacks, as in the snapshots.
     const LACKS: [(&str, &str); 1] = [("slow_queue 1.2.3", "Does not know the order of commits.")];
 
+    /// Compares with a file, or writes it where `UPDATE_SNAPSHOTS` is set: then look at what changed.
+    fn assert_snapshot(name: &str, text: &str) {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/report/snapshots").join(name);
+        if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+            std::fs::write(&path, text).expect("a file of this crate");
+        }
+        assert_eq!(text, std::fs::read_to_string(path).expect("a file of this crate"));
+    }
+
     #[test]
     fn the_terminal_shows_the_snapshot() {
-        assert_eq!(Report::of(&example::run()).text(), include_str!("snapshots/report.txt"));
+        assert_snapshot("report.txt", &Report::of(&example::run()).text());
     }
 
     #[test]
     fn the_report_is_the_snapshot() {
-        assert_eq!(Report::of(&example::run()).markdown(&LACKS), include_str!("snapshots/report.md"));
+        assert_snapshot("report.md", &Report::of(&example::run()).markdown(&LACKS));
     }
 
     #[test]
     fn the_chart_is_the_snapshot() {
-        assert_eq!(Report::of(&example::run()).chart(), include_str!("snapshots/chart.svg"));
+        assert_snapshot("chart.svg", &Report::of(&example::run()).chart());
     }
 
     #[test]
@@ -100,6 +109,6 @@ mod tests {
         Report::of(&example::run()).write(&folder.join("new"), &LACKS).expect("a folder of our own");
         let chart = std::fs::read_to_string(folder.join("new/chart.svg")).expect("it was written");
         std::fs::remove_dir_all(&folder).expect("a folder of our own");
-        assert_eq!(chart, include_str!("snapshots/chart.svg"));
+        assert_eq!(chart, Report::of(&example::run()).chart());
     }
 }
