@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use sandbox::process::children_of;
 use sqlx::{Connection as _, PgConnection};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -135,11 +136,6 @@ fn cpu_seconds(pid: u32, with_children: bool) -> f64 {
     let own: f64 = fields.skip(11).take(count).filter_map(|field| field.parse::<f64>().ok()).sum();
     let children = if with_children { children_of(pid) } else { Vec::new() };
     own / TICKS_PER_SECOND + children.into_iter().map(|child| cpu_seconds(child, false)).sum::<f64>()
-}
-
-fn children_of(pid: u32) -> Vec<u32> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
-    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
 fn status_kib(pid: u32, key: &str) -> u64 {

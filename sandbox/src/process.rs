@@ -221,7 +221,8 @@ pub(crate) fn runs(pid: u32) -> bool {
 }
 
 /// The children of a process that has one thread.
-pub(crate) fn children_of(pid: u32) -> Vec<u32> {
+#[must_use]
+pub fn children_of(pid: u32) -> Vec<u32> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     let text = fs::read_to_string(path).unwrap_or_default();
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
