@@ -7,6 +7,7 @@ use async_nats::jetstream::{self, stream::Stream};
 use sandbox::{Options, Sandbox, fixture, process::Process, wait};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;
+use uuid::Uuid;
 
 use crate::rows;
 
@@ -172,6 +173,33 @@ impl Stage {
             Ok(stream.consumer_info(DURABLE).await.map_or(0, |info| info.ack_floor.stream_sequence))
         })
         .await
+    }
+
+    /// Waits until the timeline has so many rows, all there are; answers in how many seconds.
+    pub(crate) async fn arrived(&self, databases: &Databases, rows: u64) -> anyhow::Result<f64> {
+        let mut source = PgConnection::connect(&databases.source).await?;
+        let last: Uuid = sqlx::query_scalar(
+            "select id from public.audit_events order by inserted_at desc, id desc limit 1",
+        )
+        .fetch_one(&mut source)
+        .await?;
+        source.close().await?;
+        let mut timeline = PgConnection::connect(&databases.timeline).await?;
+        // All rows are counted only once the last is there: counting them each time would slow what is measured.
+        let seconds = drained("a peer to drain its queue", rows, async || {
+            let count: i64 = sqlx::query_scalar(
+                "select case when exists (select from audit_actions where id = $1)
+                             then (select count(*) from audit_actions)
+                             else (select count(*) from (select from audit_actions limit 1) any_row) end",
+            )
+            .bind(last)
+            .fetch_one(&mut timeline)
+            .await?;
+            Ok(count.cast_unsigned())
+        })
+        .await?;
+        timeline.close().await?;
+        Ok(seconds)
     }
 
     /// Waits until the relay has begun.

@@ -130,15 +130,18 @@ pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Re
 }
 
 async fn drain_by_peer(bench: &Bench<'_>, peer: Peer, repeat: u32) -> anyhow::Result<Sample> {
-    let databases = bench.stage.databases(SEED_OF_JOBS).await?;
+    let seed = if peer.batches() { SEED } else { SEED_OF_JOBS };
+    let databases = bench.stage.databases(seed).await?;
     peer.prepare(&databases.source).await?;
     peer.enqueue_all(&databases.source).await?;
     let mut meter = Meter::begin(bench.stage).await?;
     let mut worker = start_peer(bench, peer, &databases)?;
     meter.watch(peer.name(), worker.id());
-    super::steady::arrived(&databases, bench.plan.jobs).await?;
+    let rows = if peer.batches() { bench.plan.rows } else { bench.plan.jobs };
+    let seconds = bench.stage.arrived(&databases, rows).await?;
     let variant = if peer.batches() { format!("{} (batches)", peer.name()) } else { peer.name().to_owned() };
     let mut sample = meter.end("end to end", &variant, repeat).await?;
+    sample.seconds = seconds;
     worker.terminate(STOP_DEADLINE)?;
     truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
     sample.dead_tuples = Some(peer.dead_tuples(&databases.source).await?);

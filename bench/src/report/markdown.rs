@@ -197,8 +197,9 @@ fn peers(lacks: &[(&str, &str)]) -> String {
         return String::new();
     }
     let mut text = String::from(
-        "## What the peers lack\n\nA peer may have run with fewer rows: rates are compared, not times. It does less or \
-         other work than the pipeline where this says so.\n\n",
+        "## What the peers lack\n\nA peer that takes one job at a time ran with fewer rows: rates are compared, not times, \
+         and all are timed from the first row that arrived. A peer does less or other work than the pipeline where this \
+         says so.\n\n",
     );
     for (name, sentence) in lacks {
         let _ = writeln!(text, "- **{}**: {sentence}", escaped(name));
