@@ -2,13 +2,24 @@
 
 use std::{str::FromStr, time::Duration};
 
-use sqlx::{Connection, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, Executor as _, PgConnection, Postgres, Transaction, postgres::PgConnectOptions};
 
 use crate::settings::{ConnectionUrl, SourceSettings};
 
 /// How long a connection attempt may take before it counts as failed. A silent host would otherwise hold the lane
 /// for the operating system's two minutes.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A transaction for one long look at a whole table: read-only, without our time-out, and free to scan.
+///
+/// # Errors
+/// When the server is away.
+pub async fn long_look(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    let mut look = connection.begin().await?;
+    look.execute("set transaction read only; set local statement_timeout = 0; set local enable_seqscan = on")
+        .await?;
+    Ok(look)
+}
 
 /// What a role of the pipeline brings along on every connection.
 #[derive(Debug, Clone)]

@@ -3,7 +3,7 @@
 //! In reading order: an application commits an [`event`] row; a trigger writes an entry into the [`outbox`] log in
 //! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
-//! [`boot`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`].
+//! [`boot`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`], [`moment`].
 
 pub mod acts;
 pub mod backoff;
@@ -17,6 +17,7 @@ pub mod failures;
 pub mod fault;
 pub mod health;
 pub mod identifier;
+pub mod moment;
 pub mod outbox;
 pub mod reference;
 pub mod settings;

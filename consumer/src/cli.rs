@@ -9,9 +9,17 @@ use common::{
 };
 
 use crate::{
+    explain::{self, Explain},
     failures::{self, FailuresCommand},
     forwarder::Registry,
+    replay::{self, Replay},
     run, status,
+};
+#[cfg(feature = "threadline")]
+use crate::{
+    rebuild::{self, Rebuild},
+    receipts::{self, ReceiptsCommand},
+    reconcile::{self, Reconcile},
 };
 
 /// Carries audit events from JetStream to the configured forwarders, each exactly once in effect.
@@ -39,6 +47,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Delivers a part of the stream once more to one forwarder, beside live traffic. What has arrived stays as it is, or is
+    /// written over if asked to.
+    Replay(Replay),
+    /// Compares the timeline with its source, row by row, and repairs or seals it if asked to. Exit status 1 when both are
+    /// not equal.
+    #[cfg(feature = "threadline")]
+    Reconcile(Reconcile),
+    /// Builds the projection of one forwarder anew from its source, beside live traffic, and puts it in place at once: how a
+    /// changed mapping reaches old rows.
+    #[cfg(feature = "threadline")]
+    Rebuild(Rebuild),
+    /// Lists or verifies receipts of windows that were found equal.
+    #[cfg(feature = "threadline")]
+    #[command(subcommand)]
+    Receipts(ReceiptsCommand),
+    /// Tells one event's whole life: row, entry, stream, deliveries, failures, timeline, receipt; and what it waits for.
+    Explain(Explain),
     /// Lists, shows, re-drives or discards what could not be delivered.
     #[command(subcommand)]
     Failures(FailuresCommand),
@@ -65,6 +90,14 @@ async fn dispatch(
     match command {
         Command::Run => Box::pin(run::run(settings, registry)).await,
         Command::Status { json } => status::show(&settings, json).await,
+        Command::Replay(asked) => Box::pin(replay::run(settings, registry, asked)).await,
+        #[cfg(feature = "threadline")]
+        Command::Reconcile(asked) => Box::pin(reconcile::run(&settings, asked)).await,
+        #[cfg(feature = "threadline")]
+        Command::Rebuild(asked) => Box::pin(rebuild::run(&settings, asked)).await,
+        #[cfg(feature = "threadline")]
+        Command::Receipts(command) => Box::pin(receipts::run(&settings, command)).await,
+        Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
         Command::Failures(command) => failures::run(&settings, command).await,
         Command::Config(command) => {
             // The options of each forwarder are checked too, by its kind.

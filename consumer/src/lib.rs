@@ -5,6 +5,9 @@
 //! Both hand what is to be done to a [`dispatcher`], which reloads the rows ([`source`]), hands them to the forwarder
 //! ([`guard`]) and commits what failed; every message is settled by its verdict ([`settle`]). [`forwarders`] are the
 //! kinds that come along; a host's own binary may register more and call [`cli::main`].
+//!
+//! For operators: [`failures`], [`mod@replay`], `reconcile` (with the standing comparison that [`run`] starts), `receipts`,
+//! `rebuild`, //! [`explain`], [`status`].
 
 mod book;
 pub mod breaker;
@@ -12,6 +15,7 @@ pub mod cli;
 pub mod delivery;
 pub mod direct;
 pub mod dispatcher;
+pub mod explain;
 pub mod failures;
 pub mod forwarder;
 pub mod forwarders;
@@ -19,7 +23,15 @@ pub mod guard;
 pub mod lane;
 pub mod patience;
 pub mod pull;
+#[cfg(feature = "threadline")]
+pub mod rebuild;
+#[cfg(feature = "threadline")]
+pub mod receipts;
+#[cfg(feature = "threadline")]
+pub mod reconcile;
+pub mod replay;
 pub mod roads;
+mod rows;
 pub mod run;
 pub mod settle;
 pub mod source;

@@ -13,7 +13,7 @@ use common::{
     health::{self, Health},
     identifier::ForwarderId,
     outbox::{self, upkeep},
-    settings::Settings,
+    settings::{ForwarderSettings, Settings},
     shutdown, telemetry,
 };
 use sqlx::PgConnection;
@@ -31,6 +31,11 @@ use crate::{
     lane::{Lane, Worker},
     roads::{self, Road},
     settle::Policy,
+};
+#[cfg(feature = "threadline")]
+use crate::{
+    forwarders::Timeline,
+    reconcile::{self, standing::Standing},
 };
 
 /// Forwards until SIGINT or SIGTERM. A host's own binary calls this with kinds of its own in the registry.
@@ -60,8 +65,10 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     let created = broker.as_ref().map(|(_, stream)| stream.cached_info().created);
     let destinations = destinations(&settings, &forwarders, &database, created)?;
     let mut starter = Starter { settings, health, shutdown, tasks: JoinSet::new() };
-    for (destination, road) in destinations.into_iter().zip(&roads) {
+    for ((destination, road), (forwarder, _)) in destinations.into_iter().zip(&roads).zip(&forwarders) {
         let id = &destination.addressee.id;
+        let stream = broker.as_ref().filter(|_| *road == Road::Stream).map(|(client, _)| client);
+        starter.standing(forwarder, &database, stream)?;
         match (road, &broker) {
             (Road::Stream, Some((client, stream))) => {
                 // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
@@ -152,6 +159,49 @@ impl Starter {
         self.tasks.spawn(async move { Ok(Box::pin(running).await?) });
     }
 
+    /// The standing comparison of a forwarder into a timeline.
+    #[cfg(feature = "threadline")]
+    fn standing(
+        &mut self,
+        forwarder: &ForwarderSettings,
+        database: &Database,
+        stream: Option<&Client>,
+    ) -> anyhow::Result<()> {
+        let settings = self.settings.consumer.reconcile.clone();
+        if forwarder.kind != "threadline" || settings.every.is_zero() {
+            return Ok(());
+        }
+        let id = forwarder.id.clone();
+        let standing = Standing {
+            road: match stream {
+                Some(client) => reconcile::road::Road::stream(
+                    &id,
+                    jetstream::new(client.clone()),
+                    &self.settings.broker.stream,
+                ),
+                None => reconcile::road::Road::log(&id),
+            },
+            timeline: Timeline::of(forwarder, &self.settings)?,
+            audit: self.settings.source.table.clone(),
+            progress: self.health.component(format!("reconcile {id}"), self.settings.consumer.unready_after),
+            database: database.clone(),
+            settings,
+            forwarder: id,
+        };
+        let shutdown = self.shutdown.clone();
+        self.tasks.spawn(async move {
+            Box::pin(standing.run(shutdown)).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    #[cfg(not(feature = "threadline"))]
+    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is nothing to compare with")]
+    fn standing(&mut self, _: &ForwarderSettings, _: &Database, _: Option<&Client>) -> anyhow::Result<()> {
+        Ok(())
+    }
+
     async fn wait(mut self) -> anyhow::Result<()> {
         if self.tasks.is_empty() {
             tracing::info!("no forwarder is configured: nothing to do");
@@ -182,7 +232,8 @@ async fn refuse_shared_targets(forwarders: &Forwarders) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn destinations(
+/// The forwarders with all that is needed to deliver to them.
+pub(crate) fn destinations(
     settings: &Settings,
     forwarders: &Forwarders,
     database: &Database,

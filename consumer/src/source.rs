@@ -1,29 +1,21 @@
 //! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
 
-use std::{
-    collections::{HashMap, HashSet},
-    panic::{UnwindSafe, catch_unwind},
-};
+use std::collections::HashSet;
 
 use common::{
     database::Database,
-    event::{AuditEvent, TEXTS},
+    event::AuditEvent,
     failures::{self, Earlier},
-    identifier::{ForwarderId, TableName, quote},
+    identifier::{ForwarderId, TableName},
 };
 use futures::TryStreamExt as _;
-use serde_json::value::RawValue;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
-/// Where [`statement`] puts the times, behind the id.
-const TIMES_FROM: usize = 1;
+use crate::rows::{self, Reading};
 
-/// Where it puts the [texts](TEXTS).
-const TEXTS_FROM: usize = TIMES_FROM + 2;
-
-/// Where it says whether anything has ever failed, the same in all rows.
-const FAILURES_AT: usize = TEXTS_FROM + TEXTS.len();
+/// Where the statement says whether anything has ever failed, the same in all rows.
+const FAILURES_AT: usize = rows::REST_AT;
 
 /// A session with the source database. Made anew after an error, so that a changed table is seen.
 #[derive(Debug)]
@@ -68,8 +60,13 @@ impl Source {
         wanted: &[&str],
     ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
-        let columns = columns(&mut connection, table).await?;
-        Ok(Self { statement: statement(table, &columns, wanted), connection, rows: ROWS_MAX })
+        let Reading { select, table, .. } = Reading::of(&mut connection, table, wanted).await?;
+        let statement = format!(
+            "select {select}, (select exists (select from outbox.failures f where f.forwarder = $2))
+             from {table} e
+             where e.id = any ($1)"
+        );
+        Ok(Self { statement, connection, rows: ROWS_MAX })
     }
 
     /// The connection, for statements about failures.
@@ -106,7 +103,7 @@ impl Source {
             }
             failures = row.try_get(FAILURES_AT)?;
             let id = row.try_get(0)?;
-            let event = contained(|| event(&row, id));
+            let event = rows::contained(|| rows::event(&row, id));
             weight += event.as_ref().map_or(0, AuditEvent::weight);
             loaded.push(Loaded { id, event, earlier: None });
         }
@@ -129,97 +126,5 @@ impl Source {
     /// When the server is away.
     pub async fn is_standby(&mut self) -> Result<bool, sqlx::Error> {
         sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut self.connection).await
-    }
-}
-
-/// Column names with their types.
-async fn columns(
-    connection: &mut PgConnection,
-    table: &TableName,
-) -> Result<HashMap<String, String>, sqlx::Error> {
-    let columns: Vec<(String, String)> = sqlx::query_as(
-        "select attname::text, atttypid::regtype::text from pg_attribute
-         where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
-    )
-    .bind(table.quoted())
-    .fetch_all(connection)
-    .await?;
-    Ok(columns.into_iter().collect())
-}
-
-/// Columns stand in one order whatever the table has and the forwarder wants: they are read by their place.
-fn statement(table: &TableName, columns: &HashMap<String, String>, wanted: &[&str]) -> String {
-    let texts = TEXTS.map(|name| {
-        // An older installation may lack some.
-        let read = columns.contains_key(name) && wanted.contains(&name);
-        if read { format!("e.{}::text", quote(name)) } else { "null::text".to_owned() }
-    });
-    // `timestamp` is UTC by convention. Clamped to what the driver can hold: `infinity` and the year 10000 are legal
-    // in PostgreSQL and would make it panic.
-    let times = ["occurred_at", "inserted_at"].map(|name| {
-        let utc = match columns.get(name).map(String::as_str) {
-            None => return "null::timestamptz".to_owned(),
-            Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
-            Some(_) => format!("e.{name}"),
-        };
-        format!(
-            "least(greatest({utc}, '0001-01-01 00:00:00+00'::timestamptz), \
-             '9999-12-31 23:59:59.999999+00'::timestamptz)"
-        )
-    });
-    format!(
-        "select e.id, {}, {}, (select exists (select from outbox.failures f where f.forwarder = $2))
-         from {} e
-         where e.id = any ($1)",
-        times.join(", "),
-        texts.join(", "),
-        table.quoted()
-    )
-}
-
-/// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on
-/// values that they do not expect.
-fn contained(
-    read: impl FnOnce() -> Result<AuditEvent, sqlx::Error> + UnwindSafe,
-) -> Result<AuditEvent, String> {
-    match catch_unwind(read) {
-        Ok(Ok(event)) => Ok(event),
-        Ok(Err(error)) => Err(format!("the audit row cannot be read: {error}")),
-        Err(_) => Err("the audit row cannot be read: the driver panicked".to_owned()),
-    }
-}
-
-fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
-    let mut places = TEXTS_FROM..;
-    let mut text = || row.try_get::<Option<String>, _>(places.next().unwrap_or_default());
-    Ok(AuditEvent {
-        id,
-        occurred_at: row.try_get(TIMES_FROM)?,
-        inserted_at: row.try_get(TIMES_FROM + 1)?,
-        // In the order of the list.
-        action: text()?,
-        outcome: text()?,
-        actor_id: text()?,
-        actor_type: text()?,
-        target_id: text()?,
-        target_type: text()?,
-        organization_id: text()?,
-        effective_user_id: text()?,
-        ip_address: text()?,
-        user_agent: text()?,
-        metadata: text()?.and_then(|text| RawValue::from_string(text).ok()),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_row_that_makes_the_driver_panic_is_a_fault_of_that_row() {
-        let error = contained(|| panic!("year 10000")).expect_err("contained");
-        assert!(error.contains("the driver panicked"), "{error}");
-        let error = contained(|| Err(sqlx::Error::RowNotFound)).expect_err("contained");
-        assert!(error.starts_with("the audit row cannot be read"), "{error}");
     }
 }

@@ -8,12 +8,10 @@ use common::{
     broker, console,
     database::Database,
     failures::letters::{self, Filter, Group},
-    outbox::{self, backlog, handover},
+    outbox::{self, backlog, handover, rounds::log_reader},
     settings::Settings,
 };
 use serde::Serialize;
-
-use crate::direct;
 
 #[derive(Debug, Serialize)]
 struct Status {
@@ -69,7 +67,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     };
     let mut readers = Vec::new();
     for forwarder in &settings.forwarder {
-        let reader = direct::reader(&forwarder.id);
+        let reader = log_reader(&forwarder.id);
         if handover::exists(&mut connection, &reader).await? {
             let unread = backlog::unread(&mut connection, std::slice::from_ref(&reader), COUNT_MAX).await?;
             readers.push(Reader { reader, unread });

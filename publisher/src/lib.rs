@@ -1,8 +1,9 @@
 //! The relay with JetStream as its sink.
 //!
 //! [`run`] is the service; [`sink`] publishes a page and checks every acknowledgement; [`maintenance`] is what the
-//! leader does beside it; [`commands`] are the short ones.
+//! leader does beside it; [`backfill`] enters what was there before capture; [`commands`] are the short ones.
 
+pub mod backfill;
 pub mod commands;
 pub mod maintenance;
 pub mod run;

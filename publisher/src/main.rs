@@ -7,7 +7,10 @@ use common::{
     boot, console,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
-use publisher::{commands, run, status};
+use publisher::{
+    backfill::{self, Backfill},
+    commands, run, status,
+};
 
 /// Carries committed audit rows from the outbox log to a JetStream subject, as thin references.
 ///
@@ -32,6 +35,9 @@ enum Command {
     Attach,
     /// Stops capture. What has been captured is still relayed.
     Detach,
+    /// Enters rows that were there before `attach`, or any others, into the log: they travel the common road. Goes on where
+    /// it was cut off; harmless when repeated, and beside live traffic, which it lets pass.
+    Backfill(Backfill),
     /// Removes entries that every forwarder is past and that are older than `publisher.retention`.
     Prune {
         /// Prints a JSON object instead of a sentence.
@@ -71,6 +77,7 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Run => Box::pin(run::run(settings)).await,
         Command::Attach => commands::attach(&settings).await,
         Command::Detach => commands::detach(&settings).await,
+        Command::Backfill(asked) => Box::pin(backfill::run(&settings, &asked)).await,
         Command::Prune { json } => commands::prune(&settings, json).await,
         Command::Rebase { upgraded, json } => commands::rebase(&settings, upgraded, json).await,
         Command::Status { json } => status::show(&settings, json).await,

@@ -2,8 +2,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod backfill;
 mod clocks;
 mod dispatch;
+mod explain;
 mod failures;
 mod faults;
 mod forwarders;
@@ -14,6 +16,10 @@ mod operations;
 mod outages;
 mod poison;
 mod projection;
+mod rebuild;
+mod receipts;
+mod reconcile;
 mod regressions;
+mod replay;
 mod restore;
 mod retention;

@@ -195,6 +195,28 @@ impl Pipeline {
         Process::start_with(&sandbox().home, &name, wrapper, binary, &arguments, &self.environment())
     }
 
+    /// Starts a command of a binary that the test may kill.
+    ///
+    /// # Errors
+    /// When it has not been built.
+    pub fn spawn(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Process> {
+        let name = format!("{binary}-{}", Uuid::new_v4().simple());
+        Process::start(&sandbox().home, &name, binary, arguments, &self.environment())
+    }
+
+    /// The answer of a command, as JSON; and whether it succeeded.
+    ///
+    /// # Errors
+    /// When it has not been built, or says something else.
+    pub fn ask(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<(bool, Value)> {
+        let arguments: Vec<&str> =
+            arguments.iter().chain(&["--json", "--set", "log.filter=off"]).copied().collect();
+        let (done, said) = self.command(binary, &arguments)?;
+        // An error may follow the answer.
+        let json = said.split("\nerror: ").next().unwrap_or_default();
+        Ok((done, serde_json::from_str(json).with_context(|| format!("{arguments:?}: {said}"))?))
+    }
+
     /// Runs a command of a binary to its end; answers whether it succeeded, and everything it printed.
     ///
     /// # Errors

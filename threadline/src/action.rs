@@ -4,7 +4,7 @@ use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActorRef, StorageSchema};
+use crate::{ActionTable, ActorRef, StorageSchema};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -159,17 +159,16 @@ pub struct Inserted {
 /// What the database says; then nothing of the batch was written.
 pub async fn insert_batch(
     connection: &mut PgConnection,
-    schema: &StorageSchema,
+    table: &ActionTable,
     actions: &[AuditAction],
 ) -> Result<Inserted, sqlx::Error> {
-    let table = schema.table("audit_actions");
-    let statement = format!("{} on conflict do nothing returning id", insert(&table));
+    let statement = format!("{} on conflict do nothing returning id", insert(table));
     let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(&mut *connection).await?;
     let written = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
     if written.len() == actions.len() {
         return Ok(Inserted { written, ..Inserted::default() });
     }
-    explain_unwritten(connection, &table, actions, written).await
+    explain_unwritten(connection, table, actions, written).await
 }
 
 /// The same for actions of which none is expected to be there: an eighth cheaper for the server, which need not look
@@ -180,10 +179,10 @@ pub async fn insert_batch(
 /// What the database says otherwise.
 pub async fn insert_new(
     connection: &mut PgConnection,
-    schema: &StorageSchema,
+    table: &ActionTable,
     actions: &[AuditAction],
 ) -> Result<bool, sqlx::Error> {
-    let statement = insert(&schema.table("audit_actions"));
+    let statement = insert(table);
     match bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await {
         Ok(_) => Ok(true),
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
@@ -191,7 +190,29 @@ pub async fn insert_new(
     }
 }
 
-fn insert(table: &str) -> String {
+/// Writes many actions over whatever is stored under their ids, with one statement: a repair, or a mapping that has
+/// changed. Answers how many rows there were to write.
+///
+/// # Errors
+/// What the database says; then nothing of the batch was written.
+pub async fn overwrite_batch(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    actions: &[AuditAction],
+) -> Result<u64, sqlx::Error> {
+    let statement = format!(
+        "{} on conflict (id) do update
+         set name = excluded.name, actor_ref = excluded.actor_ref, status = excluded.status, verb = excluded.verb,
+             category = excluded.category, reason = excluded.reason, comment = excluded.comment,
+             correlation_id = excluded.correlation_id, request_id = excluded.request_id, job_id = excluded.job_id,
+             inserted_at = excluded.inserted_at",
+        insert(table)
+    );
+    let done = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?;
+    Ok(done.rows_affected())
+}
+
+fn insert(table: &ActionTable) -> String {
     format!(
         "insert into {table} (id, name, actor_ref, status, verb, category, reason, comment, correlation_id,
                               request_id, job_id, inserted_at)
@@ -231,7 +252,7 @@ fn bind<'q>(statement: Statement<'q>, actions: &'q [AuditAction]) -> Statement<'
 /// Tells what is there already from what is in the way.
 async fn explain_unwritten(
     connection: &mut PgConnection,
-    table: &str,
+    table: &ActionTable,
     actions: &[AuditAction],
     written: Vec<Uuid>,
 ) -> Result<Inserted, sqlx::Error> {

@@ -1,14 +1,22 @@
 //! The audit timeline store. It knows nothing of the pipeline that fills it: any program may record actions.
 //!
-//! [`ActorRef`] says who, [`action`] records what, [`fn@install`] creates the tables in a [`StorageSchema`]. The tables
+//! [`ActorRef`] says who, [`action`] records what, [`fn@install`] creates the tables in a [`StorageSchema`]. [`stored`] reads
+//! actions back for a comparison, [`mod@digest`] sums them up, [`mod@receipt`] keeps the sums. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
 
 pub mod action;
 pub mod actor;
+pub mod digest;
 pub mod install;
+pub mod receipt;
 pub mod schema;
+pub mod shadow;
+pub mod stored;
 
 pub use action::{AuditAction, NewAction, RecordError, Status, record_action};
 pub use actor::{ActorError, ActorRef, ActorType};
+pub use digest::Digest;
 pub use install::install;
-pub use schema::{SchemaError, StorageSchema};
+pub use receipt::Receipt;
+pub use schema::{ActionTable, SchemaError, StorageSchema};
+pub use stored::StoredAction;

@@ -9,6 +9,24 @@ const BYTES_MAX: usize = 63;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StorageSchema(String);
 
+/// A table with the columns of `audit_actions`: that one, or one that is to take its place. Quoted for SQL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ActionTable(String);
+
+impl ActionTable {
+    /// The one that `table` of `schema` is.
+    #[must_use]
+    pub fn of(schema: &StorageSchema, table: &'static str) -> Self {
+        Self(schema.table(table))
+    }
+}
+
+impl fmt::Display for ActionTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// Not a storage schema.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -21,6 +39,12 @@ impl StorageSchema {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The table of actions.
+    #[must_use]
+    pub fn actions(&self) -> ActionTable {
+        ActionTable(self.table("audit_actions"))
     }
 
     /// `"schema"."table"` for SQL. `table` is one of our own constants.

@@ -3,10 +3,12 @@
 //! Servers up to 2.10 ignore configuration fields they do not know instead of refusing them, so every set-up call is
 //! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
 
+mod backlog;
 mod durable;
 mod echo;
 mod stream;
 
+pub use backlog::{Backlog, BacklogError};
 pub use durable::{Floor, durable_name, ensure_durable, floors, reset_durables_ahead};
 pub use stream::{SourceIdentity, adopt_stream, ensure_stream, is_not_found, microseconds};
 

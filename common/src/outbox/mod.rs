@@ -5,15 +5,20 @@
 //! late commits. [`rounds`] stores the positions and fences readers off each other, [`entries`] reads what lies
 //! between two of them, [`pages`] cuts that into bounded pages, [`lease`] picks a leader, [`relay`] drives it all
 //! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`upkeep`]
-//! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own.
+//! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own;
+//! [`backfill`] enters rows that were there before capture, [`reconciled`] knows how far the log has been compared with a target,
+//! [`life`] tells what became of one event.
 
+pub mod backfill;
 pub mod backlog;
 pub mod capture;
 pub mod entries;
 pub mod handover;
 pub mod lease;
+pub mod life;
 pub mod pages;
 pub mod prune;
+pub mod reconciled;
 pub mod relay;
 pub mod retention;
 pub mod rewind;
@@ -75,7 +80,7 @@ pub enum OutboxError {
 /// # Errors
 /// When it is not, or the server is away.
 pub async fn require(connection: &mut PgConnection, table: &TableName) -> Result<(), OutboxError> {
-    let present: bool = sqlx::query_scalar("select to_regclass('outbox.settled') is not null")
+    let present: bool = sqlx::query_scalar("select to_regclass('outbox.reconciled') is not null")
         .fetch_one(&mut *connection)
         .await?;
     if !present {

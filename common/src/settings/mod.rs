@@ -16,7 +16,7 @@ pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
 pub use sections::{
     BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
-    LogSettings, PublisherSettings, SourceSettings, ThreadlineSettings,
+    LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings,
 };
 pub use url::ConnectionUrl;
 
@@ -89,9 +89,14 @@ mod tests {
         let mut defaults = BTreeMap::new();
         leaves("", &Table::try_from(Settings::default()).expect("TOML"), &mut defaults);
         // Optional keys have no default to list.
-        for key in
-            ["source.url", "source.retention", "threadline.url", "broker.url", "broker.credentials_file"]
-        {
+        for key in [
+            "source.url",
+            "source.retention",
+            "threadline.url",
+            "broker.url",
+            "broker.credentials_file",
+            "consumer.reconcile.receipt_key_file",
+        ] {
             defaults.insert(key.to_owned(), String::new());
         }
         assert_eq!(documented, defaults);

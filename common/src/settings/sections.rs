@@ -182,6 +182,8 @@ pub struct ConsumerSettings {
     pub backoff: BackoffSettings,
     /// How many events of one reason may become dead letters within a minute before the lane is held; 0 for any number.
     pub breaker: usize,
+    /// The standing comparison of log and timeline.
+    pub reconcile: ReconcileSettings,
     /// Unready once the oldest batch has been in work this long, or a server away.
     #[serde(with = "duration")]
     pub unready_after: Duration,
@@ -202,9 +204,30 @@ impl Default for ConsumerSettings {
             attempts: 5,
             backoff: BackoffSettings::default(),
             breaker: 50,
+            reconcile: ReconcileSettings::default(),
             unready_after: Duration::from_secs(60),
             listen: Listen::local(9_465),
         }
+    }
+}
+
+/// `[consumer.reconcile]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReconcileSettings {
+    /// How often what has been settled is looked for in the timeline, by one of all processes; zero for never.
+    #[serde(with = "duration")]
+    pub every: Duration,
+    /// Whether what is missing enters the log again. Otherwise the process is unready until somebody does something.
+    pub repair: bool,
+    /// An Ed25519 key (PKCS#8, PEM) that receipts are signed with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub receipt_key_file: Option<String>,
+}
+
+impl Default for ReconcileSettings {
+    fn default() -> Self {
+        Self { every: Duration::from_secs(60), repair: true, receipt_key_file: None }
     }
 }
 

@@ -44,6 +44,7 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     within("consumer.forward_timeout", consumer.forward_timeout, second / 10, 600 * second)?;
     number("consumer.attempts", consumer.attempts, 1, 100)?;
     number("consumer.breaker", consumer.breaker, 0, 1_000_000)?;
+    within("consumer.reconcile.every", consumer.reconcile.every, Duration::ZERO, day)?;
     within("consumer.unready_after", consumer.unready_after, second, day)?;
     let in_hand = i64::try_from(consumer.workers * consumer.batch_rows).unwrap_or(i64::MAX);
     number("consumer.max_ack_pending", consumer.max_ack_pending, in_hand, 1_000_000)?;

@@ -85,6 +85,12 @@ metrics! {
         "Events that the target held already: redelivery without effect.";
     FORWARD_UNKNOWN_OUTCOMES = Counter "audit_forward_unknown_outcomes_total" [""]
         "Events whose outcome is none of success, failure, error; the profile decides their status.";
+    RECONCILE_CHECKED = Counter "audit_reconcile_checked_total" ["forwarder"]
+        "Settled entries of the log that the standing comparison has looked for in the timeline.";
+    RECONCILE_MISSING = Gauge "audit_reconcile_missing_rows" ["forwarder"]
+        "Settled events that the last look found neither in the timeline nor among the failures, and did not repair.";
+    RECONCILE_REPAIRED = Counter "audit_reconcile_repaired_total" ["forwarder"]
+        "Settled events that were found missing and entered the log again.";
     OLDEST_WORK_SECONDS = Gauge "audit_oldest_work_seconds" ["component"]
         "Age of a component's oldest unfinished page or batch; 0 when everything is done.";
     DEPENDENCY_WAITING = Gauge "audit_dependency_waiting" ["component"]

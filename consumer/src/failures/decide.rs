@@ -3,29 +3,21 @@
 use std::{fmt::Write as _, time::Duration};
 
 use anyhow::ensure;
-use async_nats::jetstream::{self, stream::Stream};
 use clap::Args;
 use common::{
     acts::{self, Act},
-    broker, console,
+    broker::Backlog,
+    console,
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
-    outbox::{backlog, rounds::STREAM_READER},
     settings::Settings,
 };
 use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
-use crate::direct;
 
 /// Entries of one transaction.
 const CHUNK: u32 = 100;
-
-/// Live events are never behind what is delivered again: above this many waiting, it waits too.
-const BACKLOG_MAX: i64 = 10_000;
-
-/// How long it waits before it looks again.
-const BACKLOG_POLL: Duration = Duration::from_millis(200);
 
 /// `failures redrive`.
 #[derive(Debug, Clone, Args)]
@@ -87,7 +79,8 @@ pub(super) async fn redrive(
         return Ok(());
     }
     let total: i64 = groups.iter().map(|group| group.count).sum();
-    let backlog = Backlog::of(settings, &groups).await?;
+    let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
+    let backlog = Backlog::of(&settings.broker, &ids, "audit-consumer-command").await?;
     let actor = acts::operator();
     let act = Act { actor: &actor, kind: "redrive", filter: &words, count: 0, reason: None };
     let act = acts::record(connection, &act).await?;
@@ -165,59 +158,6 @@ fn describe(filter: &Filter) -> String {
     add("until", until.map(|time| time.to_string()));
     add("id", reference.clone());
     text
-}
-
-/// What waits on the roads of some forwarders.
-struct Backlog {
-    stream: Option<Stream>,
-    durables: Vec<String>,
-    readers: Vec<String>,
-}
-
-impl Backlog {
-    async fn of(settings: &Settings, groups: &[Group]) -> anyhow::Result<Self> {
-        let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
-        let mut readers: Vec<String> = ids.iter().map(direct::reader).collect();
-        let mut stream = None;
-        if settings.broker.url.is_some() {
-            let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
-            stream = jetstream::new(client).get_stream(&settings.broker.stream).await.ok();
-            readers.push(STREAM_READER.to_owned());
-        }
-        Ok(Self { stream, durables: ids.iter().map(broker::durable_name).collect(), readers })
-    }
-
-    /// Entries not read yet, and references not settled.
-    async fn waiting(&self, connection: &mut PgConnection) -> anyhow::Result<i64> {
-        let unread = backlog::unread(connection, &self.readers, BACKLOG_MAX + 1).await?;
-        let pending = match &self.stream {
-            Some(stream) => {
-                let floors = broker::floors(stream).await?;
-                floors
-                    .iter()
-                    .filter(|floor| self.durables.contains(&floor.durable))
-                    .map(|floor| floor.pending)
-                    .max()
-            }
-            None => None,
-        };
-        Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
-    }
-
-    /// Waits until live events are not behind what is delivered again.
-    async fn give_way(&self, connection: &mut PgConnection) -> anyhow::Result<()> {
-        let mut told = false;
-        loop {
-            let waiting = self.waiting(connection).await?;
-            if waiting <= BACKLOG_MAX {
-                return Ok(());
-            }
-            if !std::mem::replace(&mut told, true) {
-                tracing::info!(waiting, most = BACKLOG_MAX, "giving way to events that wait to be delivered");
-            }
-            tokio::time::sleep(BACKLOG_POLL).await;
-        }
-    }
 }
 
 fn say(what: &str, groups: &[Group], done: Option<u64>, json: bool) {

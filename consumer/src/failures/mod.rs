@@ -3,8 +3,6 @@
 mod decide;
 mod render;
 
-use std::time::Duration;
-
 use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use common::{
@@ -13,11 +11,12 @@ use common::{
     database::Database,
     failures::letters::{self, Filter},
     identifier::ForwarderId,
+    moment::moment,
     outbox,
     settings::Settings,
 };
 use sqlx::PgConnection;
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::OffsetDateTime;
 
 use decide::{Discard, Redrive};
 
@@ -102,19 +101,6 @@ fn reference(text: &str) -> String {
     text.parse::<uuid::Uuid>().map_or_else(|_| text.to_owned(), |id| id.to_string())
 }
 
-fn moment(text: &str) -> Result<OffsetDateTime, String> {
-    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time);
-    }
-    let ago: Duration = humantime::parse_duration(text).map_err(|_| {
-        format!("{text:?} is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h")
-    })?;
-    ago.try_into()
-        .ok()
-        .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago))
-        .ok_or_else(|| "too long ago".to_owned())
-}
-
 /// Runs one of them.
 ///
 /// # Errors
@@ -171,18 +157,4 @@ async fn show(
 
 fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {
     Ok(serde_json::to_string_pretty(value)? + "\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_moment_is_a_time_or_so_long_ago() {
-        assert_eq!(moment("2026-01-31T08:00:00Z"), Ok(time::macros::datetime!(2026-01-31 08:00 UTC)));
-        let ago = OffsetDateTime::now_utc() - moment("2h").expect("a duration");
-        assert!((ago - time::Duration::hours(2)).abs() < time::Duration::minutes(1), "{ago}");
-        let error = moment("yesterday").expect_err("neither");
-        assert!(error.contains("such as 2h"), "{error}");
-    }
 }

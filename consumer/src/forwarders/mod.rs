@@ -8,6 +8,6 @@ mod webhook;
 
 pub use noop::Noop;
 #[cfg(feature = "threadline")]
-pub use threadline::Threadline;
+pub use threadline::{Threadline, Timeline};
 #[cfg(feature = "webhook")]
 pub use webhook::Webhook;

@@ -98,14 +98,14 @@ async fn a_batch_tells_new_from_present_from_conflicting() -> anyhow::Result<()>
     let mut connection = timeline_database().await?.connect().await?;
     let schema = StorageSchema::default();
     let (old, new, taken) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
-    let first = insert_batch(&mut connection, &schema, &[action(old)]).await?;
+    let first = insert_batch(&mut connection, &schema.actions(), &[action(old)]).await?;
     assert_eq!(first, Inserted { written: vec![old], ..Inserted::default() });
     let foreign = AuditAction { correlation_id: Some("request-7".into()), ..action(taken) };
-    insert_batch(&mut connection, &schema, &[foreign]).await?;
+    insert_batch(&mut connection, &schema.actions(), &[foreign]).await?;
 
     // The same event twice in one batch, as a redelivery beside the original.
     let batch = [action(old), action(new), action(new), action(taken)];
-    let second = insert_batch(&mut connection, &schema, &batch).await?;
+    let second = insert_batch(&mut connection, &schema.actions(), &batch).await?;
     assert_eq!(second, Inserted { written: vec![new], present: vec![old], conflicting: vec![taken] });
     let time: String =
         sqlx::query_scalar("select (inserted_at at time zone 'UTC')::text from audit_actions where id = $1")
@@ -113,7 +113,7 @@ async fn a_batch_tells_new_from_present_from_conflicting() -> anyhow::Result<()>
             .fetch_one(&mut connection)
             .await?;
     assert_eq!(time, "2026-05-15 12:00:00.123457");
-    assert_eq!(insert_batch(&mut connection, &schema, &[]).await?, Inserted::default());
+    assert_eq!(insert_batch(&mut connection, &schema.actions(), &[]).await?, Inserted::default());
     Ok(())
 }
 
@@ -128,7 +128,8 @@ async fn overlapping_batches_in_any_order_do_not_deadlock() -> anyhow::Result<()
             forward.reverse();
             let (database, batch) = (database.clone(), forward.clone());
             writers.push(tokio::spawn(async move {
-                insert_batch(&mut database.connect().await?, &StorageSchema::default(), &batch).await?;
+                insert_batch(&mut database.connect().await?, &StorageSchema::default().actions(), &batch)
+                    .await?;
                 anyhow::Ok(())
             }));
         }

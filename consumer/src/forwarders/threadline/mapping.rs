@@ -78,6 +78,11 @@ impl Mapping {
         })
     }
 
+    /// Whether an action's time is the event's.
+    pub(super) fn keeps_time(self) -> bool {
+        self.profile == Profile::Correct
+    }
+
     fn status(self, event: &AuditEvent) -> Status {
         match (event.outcome.as_deref(), self.profile) {
             // Sigra compares with an atom, but rows hold strings: its "error" ends as ok.

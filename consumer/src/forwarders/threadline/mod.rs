@@ -14,7 +14,10 @@ use common::{
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
 use sqlx::PgConnection;
-use threadline::{AuditAction, StorageSchema, action::Inserted};
+use threadline::{
+    ActionTable, AuditAction, StorageSchema,
+    action::{self, Inserted},
+};
 use uuid::Uuid;
 
 use self::mapping::{Mapping, Profile};
@@ -47,10 +50,83 @@ struct Options {
 
 /// A target whose options have been checked.
 #[derive(Debug, Clone)]
-struct Timeline {
+pub struct Timeline {
     database: Database,
     schema: StorageSchema,
+    table: ActionTable,
     mapping: Mapping,
+    /// Whether what is there is written over.
+    overwrite: bool,
+}
+
+impl Timeline {
+    /// Checks the options of a forwarder.
+    ///
+    /// # Errors
+    /// Naming the option and what is expected.
+    pub fn of(forwarder: &ForwarderSettings, settings: &Settings) -> Result<Self, ConfigureError> {
+        let refuse = |message: String| ConfigureError::new(forwarder, message);
+        if forwarder.kind != "threadline" {
+            return Err(refuse(format!(
+                "it is of kind {}: there is no timeline to look into",
+                forwarder.kind
+            )));
+        }
+        let options: Options = forwarder::options(forwarder)?;
+        let url = options.url.or_else(|| settings.threadline.url.clone()).ok_or_else(|| {
+            refuse(
+                "no timeline database: set threadline.url, THREADLINE_DATABASE_URL, or url here".to_owned(),
+            )
+        })?;
+        let schema = options.schema.as_deref().unwrap_or(&settings.threadline.schema);
+        let schema: StorageSchema = schema.parse().map_err(|error| refuse(format!("schema: {error}")))?;
+        let actor_type = options.actor_type.as_deref().unwrap_or("user");
+        let mapping = Mapping::new(options.profile, actor_type).map_err(refuse)?;
+        // The server gives up first: its time-out says that it is slow, the lane's would blame the events.
+        let patience = settings.consumer.forward_timeout.mul_f64(0.8);
+        let database = Database::new(&url, "audit-consumer-timeline", patience, false)
+            .map_err(|error| refuse(format!("url: {error}")))?;
+        let table = schema.actions();
+        Ok(Self { database, schema, table, mapping, overwrite: false })
+    }
+
+    /// The same, writing over what is there: a mapping that has changed reaches rows that have arrived.
+    #[must_use]
+    pub fn overwriting(self) -> Self {
+        Self { overwrite: true, ..self }
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Its schema.
+    #[must_use]
+    pub fn schema(&self) -> &StorageSchema {
+        &self.schema
+    }
+
+    /// The table of actions.
+    #[must_use]
+    pub fn table(&self) -> &ActionTable {
+        &self.table
+    }
+
+    /// What an event becomes, or why it can become nothing.
+    ///
+    /// # Errors
+    /// The verdict that its delivery would end with.
+    pub fn action(&self, event: &AuditEvent) -> Result<AuditAction, Verdict> {
+        self.mapping.action(event)
+    }
+
+    /// Whether an action's time is the event's, and not that of its delivery.
+    #[must_use]
+    pub fn keeps_time(&self) -> bool {
+        self.mapping.keeps_time()
+    }
 }
 
 impl Kind for Threadline {
@@ -59,22 +135,7 @@ impl Kind for Threadline {
         forwarder: &ForwarderSettings,
         settings: &Settings,
     ) -> Result<Arc<dyn Configured>, ConfigureError> {
-        let options: Options = forwarder::options(forwarder)?;
-        let refuse = |message: String| ConfigureError::new(forwarder, message);
-        let url = options.url.or_else(|| settings.threadline.url.clone()).ok_or_else(|| {
-            refuse(
-                "no timeline database: set threadline.url, THREADLINE_DATABASE_URL, or url here".to_owned(),
-            )
-        })?;
-        let schema = options.schema.as_deref().unwrap_or(&settings.threadline.schema);
-        let schema = schema.parse().map_err(|error| refuse(format!("schema: {error}")))?;
-        let actor_type = options.actor_type.as_deref().unwrap_or("user");
-        let mapping = Mapping::new(options.profile, actor_type).map_err(refuse)?;
-        // The server gives up first: its time-out says that it is slow, the lane's would blame the events.
-        let patience = settings.consumer.forward_timeout.mul_f64(0.8);
-        let database = Database::new(&url, "audit-consumer-timeline", patience, false)
-            .map_err(|error| refuse(format!("url: {error}")))?;
-        Ok(Arc::new(Timeline { database, schema, mapping }))
+        Ok(Arc::new(Timeline::of(forwarder, settings)?))
     }
 }
 
@@ -144,7 +205,7 @@ impl Worker {
             None => self.timeline.database.connect().await.map_err(|error| unavailable(&error))?,
         };
         let expect_new = self.careful == 0;
-        let inserted = insert(&mut connection, &self.timeline.schema, &actions, expect_new).await?;
+        let inserted = write(&mut connection, &self.timeline, &actions, expect_new).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
         let met = inserted.present.len() + inserted.conflicting.len() > 0;
         self.careful = if met { CAREFUL_BATCHES } else { self.careful.saturating_sub(1) };
@@ -158,25 +219,15 @@ impl Worker {
     }
 }
 
-async fn insert(
+async fn write(
     connection: &mut PgConnection,
-    schema: &StorageSchema,
+    timeline: &Timeline,
     actions: &[AuditAction],
     expect_new: bool,
 ) -> Result<Inserted, ForwardError> {
     let mut attempt = 1;
     loop {
-        let inserted = if expect_new {
-            threadline::action::insert_new(connection, schema, actions).await
-        } else {
-            Ok(false)
-        };
-        let inserted = match inserted {
-            Ok(true) => Ok(Inserted::default()),
-            Ok(false) => threadline::action::insert_batch(connection, schema, actions).await,
-            Err(error) => Err(error),
-        };
-        match inserted {
+        match write_once(connection, timeline, actions, expect_new).await {
             Ok(inserted) => return Ok(inserted),
             Err(error) => match classify(&error) {
                 Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
@@ -186,6 +237,22 @@ async fn insert(
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
+}
+
+async fn write_once(
+    connection: &mut PgConnection,
+    Timeline { table, overwrite, .. }: &Timeline,
+    actions: &[AuditAction],
+    expect_new: bool,
+) -> Result<Inserted, sqlx::Error> {
+    if *overwrite {
+        action::overwrite_batch(connection, table, actions).await?;
+        return Ok(Inserted::default());
+    }
+    if expect_new && action::insert_new(connection, table, actions).await? {
+        return Ok(Inserted::default());
+    }
+    action::insert_batch(connection, table, actions).await
 }
 
 fn judge(id: Uuid, inserted: &Inserted) -> Verdict {

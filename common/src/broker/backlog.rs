@@ -1,0 +1,103 @@
+//! What waits on the roads of some forwarders: what re-drive, backfill and repair give way to.
+
+use std::time::{Duration, Instant};
+
+use async_nats::jetstream::{self, stream::Stream};
+use sqlx::PgConnection;
+
+use super::{BrokerError, connect, durable_name, floors};
+use crate::{
+    identifier::ForwarderId,
+    outbox::{
+        backlog,
+        rounds::{STREAM_READER, log_reader},
+    },
+    settings::BrokerSettings,
+};
+
+/// Live events are never behind what is delivered again: above this many waiting, it waits too.
+const MOST: i64 = 10_000;
+
+/// How long it waits before it looks again.
+const POLL: Duration = Duration::from_millis(200);
+
+/// How often it says that it waits.
+const TELL_EVERY: Duration = Duration::from_secs(30);
+
+/// Why nobody knows how much waits.
+#[derive(Debug, thiserror::Error)]
+pub enum BacklogError {
+    /// The broker is away.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The source database is away.
+    #[error("the source database: {0}")]
+    Database(#[from] sqlx::Error),
+}
+
+/// The roads of some forwarders.
+#[derive(Debug)]
+pub struct Backlog {
+    stream: Option<Stream>,
+    durables: Vec<String>,
+    readers: Vec<String>,
+}
+
+impl Backlog {
+    /// Those of `forwarders`, through the broker where one is configured.
+    ///
+    /// # Errors
+    /// When a broker is configured and away.
+    pub async fn of(
+        settings: &BrokerSettings,
+        forwarders: &[ForwarderId],
+        name: &str,
+    ) -> Result<Self, BrokerError> {
+        let mut readers: Vec<String> = forwarders.iter().map(log_reader).collect();
+        let mut stream = None;
+        if settings.url.is_some() {
+            let client = connect(settings, name).await?;
+            stream = jetstream::new(client).get_stream(&settings.stream).await.ok();
+            readers.push(STREAM_READER.to_owned());
+        }
+        Ok(Self { stream, durables: forwarders.iter().map(durable_name).collect(), readers })
+    }
+
+    /// Entries not read yet, and references not settled.
+    async fn waiting(&self, connection: &mut PgConnection) -> Result<i64, BacklogError> {
+        let unread = backlog::unread(connection, &self.readers, MOST + 1).await?;
+        let pending = match &self.stream {
+            Some(stream) => floors(stream)
+                .await?
+                .iter()
+                .filter(|floor| self.durables.contains(&floor.durable))
+                .map(|floor| floor.pending)
+                .max(),
+            None => None,
+        };
+        Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
+    }
+
+    /// Waits until live events are not behind what is delivered again.
+    ///
+    /// # Errors
+    /// When a server is away.
+    pub async fn give_way(&self, connection: &mut PgConnection) -> Result<(), BacklogError> {
+        let mut told: Option<Instant> = None;
+        loop {
+            let waiting = self.waiting(connection).await?;
+            if waiting <= MOST {
+                return Ok(());
+            }
+            if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
+                told = Some(Instant::now());
+                tracing::info!(
+                    waiting,
+                    most = MOST,
+                    "giving way to events that wait to be delivered; publisher and consumer must be running"
+                );
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Times on command lines.
+
+use std::time::Duration;
+
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+/// Reads a time such as `2026-01-31T08:00:00Z`, or one so long ago, such as `2h`.
+///
+/// # Errors
+/// When it is neither; the message says what is expected.
+pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
+    if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+        return Ok(time);
+    }
+    let ago: Duration = humantime::parse_duration(text).map_err(|_| {
+        format!("{text:?} is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h")
+    })?;
+    ago.try_into()
+        .ok()
+        .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago))
+        .ok_or_else(|| "too long ago".to_owned())
+}
+
+/// The time as people and programs read it: RFC 3339 in UTC.
+#[must_use]
+pub fn written(time: OffsetDateTime) -> String {
+    time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_moment_is_a_time_or_so_long_ago() {
+        assert_eq!(moment("2026-01-31T08:00:00Z"), Ok(time::macros::datetime!(2026-01-31 08:00 UTC)));
+        let ago = OffsetDateTime::now_utc() - moment("2h").expect("a duration");
+        assert!((ago - time::Duration::hours(2)).abs() < time::Duration::minutes(1), "{ago}");
+        let error = moment("yesterday").expect_err("neither");
+        assert!(error.contains("such as 2h"), "{error}");
+        assert_eq!(written(time::macros::datetime!(2026-01-31 10:00 +2)), "2026-01-31T08:00:00Z");
+    }
+}

@@ -1,0 +1,193 @@
+//! Entering rows that were there before capture. Chunk by chunk, each with its position in one transaction, so that work
+//! that was cut off goes on where it ended. One documented function per statement.
+//!
+//! Rows are walked by their primary key, which every table has an index for. Whatever commits behind the walk is captured:
+//! `attach` waits for the transactions that were writing when it came.
+
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{
+    database,
+    identifier::{ForwarderId, TableName},
+};
+
+/// Which rows; every part that is absent matches all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Happened at this time or later.
+    pub since: Option<OffsetDateTime>,
+    /// Happened before this time.
+    pub until: Option<OffsetDateTime>,
+    /// With this action; with a `*` at its end, one that begins like this.
+    pub action: Option<String>,
+}
+
+/// Work that has begun.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Backfill {
+    /// Its number.
+    pub id: i64,
+    /// Rows up to this id have been walked past.
+    pub after_id: Option<Uuid>,
+    /// Rows that matched when it began.
+    pub total: i64,
+    /// Rows walked past.
+    pub passed: i64,
+    /// Of these, rows that were entered.
+    pub entered: i64,
+}
+
+/// A filter as SQL, with parameters 1 to 3. Through epoch seconds, as in `outbox.capture()`.
+const CONDITION: &str = "
+    ($1::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) >= $1)
+    and ($2::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) < $2)
+    and ($3::text is null
+         or case when right($3, 1) = '*' then starts_with(a.action::text, left($3, -1)) else a.action::text = $3 end)";
+
+/// How many rows match. Visits all of them.
+///
+/// # Errors
+/// When the server is away.
+pub async fn count(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+) -> Result<i64, sqlx::Error> {
+    let statement = format!("select count(*) from {} a where {CONDITION}", table.quoted());
+    let mut look = database::long_look(connection).await?;
+    let count = sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(filter.since)
+        .bind(filter.until)
+        .bind(&filter.action)
+        .fetch_one(&mut *look)
+        .await?;
+    look.rollback().await?;
+    Ok(count)
+}
+
+/// The work under these words that has not been finished.
+///
+/// # Errors
+/// When the server is away.
+pub async fn unfinished(connection: &mut PgConnection, words: &str) -> Result<Option<Backfill>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, after_id, total, passed, entered from outbox.backfills
+         where filter = $1 and finished_at is null",
+    )
+    .bind(words)
+    .fetch_optional(connection)
+    .await
+}
+
+/// Begins work, unless somebody else has under the same words; then that is answered.
+///
+/// # Errors
+/// When the server is away.
+pub async fn begin(
+    connection: &mut PgConnection,
+    words: &str,
+    forwarder: Option<&ForwarderId>,
+    total: i64,
+) -> Result<Backfill, sqlx::Error> {
+    sqlx::query_as(
+        "insert into outbox.backfills as b (filter, forwarder, total) values ($1, $2, $3)
+         on conflict (filter) where finished_at is null do update set total = b.total
+         returning id, after_id, total, passed, entered",
+    )
+    .bind(words)
+    .bind(forwarder.map(ForwarderId::as_str))
+    .bind(total)
+    .fetch_one(connection)
+    .await
+}
+
+/// The ids of the next rows behind `after`, in order.
+///
+/// # Errors
+/// When the server is away.
+pub async fn page(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    // The first page includes the smallest id that there can be.
+    let behind = if after.is_some() { ">" } else { ">=" };
+    let statement = format!(
+        "select a.id from {} a where {CONDITION} and a.id {behind} $4 order by a.id limit $5",
+        table.quoted()
+    );
+    sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(filter.since)
+        .bind(filter.until)
+        .bind(&filter.action)
+        .bind(after.unwrap_or_default())
+        .bind(limit)
+        .fetch_all(connection)
+        .await
+}
+
+/// Enters rows into the log, those that still exist; answers how many.
+///
+/// # Errors
+/// When the server is away.
+pub async fn enter(
+    connection: &mut PgConnection,
+    table: &TableName,
+    ids: &[Uuid],
+    forwarder: Option<&ForwarderId>,
+) -> Result<u64, sqlx::Error> {
+    let statement = format!(
+        "insert into outbox.entries (audit_event_id, occurred_at, forwarder)
+         select a.id, to_timestamp(least(extract(epoch from a.occurred_at), 9.2e12)), $2
+         from {} a where a.id = any ($1) order by a.occurred_at, a.id",
+        table.quoted()
+    );
+    let done = sqlx::query(AssertSqlSafe(statement))
+        .bind(ids)
+        .bind(forwarder.map(ForwarderId::as_str))
+        .execute(connection)
+        .await?;
+    Ok(done.rows_affected())
+}
+
+/// Moves on behind `last`, in the transaction that entered the rows. Answers whether the work stood where the caller
+/// thought: if not somebody else is at it, and the chunk must be rolled back.
+///
+/// # Errors
+/// When the server is away.
+pub async fn advance(
+    connection: &mut PgConnection,
+    work: &Backfill,
+    last: Uuid,
+    passed: i64,
+    entered: i64,
+) -> Result<bool, sqlx::Error> {
+    let done = sqlx::query(
+        "update outbox.backfills set after_id = $3, passed = passed + $4, entered = entered + $5
+         where id = $1 and after_id is not distinct from $2 and finished_at is null",
+    )
+    .bind(work.id)
+    .bind(work.after_id)
+    .bind(last)
+    .bind(passed)
+    .bind(entered)
+    .execute(connection)
+    .await?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Marks work as finished, or as given up.
+///
+/// # Errors
+/// When the server is away.
+pub async fn finish(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
+    sqlx::query("update outbox.backfills set finished_at = clock_timestamp() where id = $1")
+        .bind(id)
+        .execute(connection)
+        .await?;
+    Ok(())
+}

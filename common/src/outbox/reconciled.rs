@@ -1,0 +1,140 @@
+//! How far the log has been compared with a forwarder's target: by marks, without any clock. One documented function per
+//! statement.
+
+use sqlx::PgConnection;
+use uuid::Uuid;
+
+use super::{rounds::StreamPosition, snapshot::Snapshot};
+use crate::identifier::{ForwarderId, TableName};
+
+/// The newest snapshot that a forwarder is certainly past: everything visible in it has been settled by its durable at
+/// `floor`, or, without a broker, handed over by its own reader. `None` when there is no such mark. Marks of another
+/// [generation](super::retention::generation) than the one that was read before the floor speak of other messages.
+///
+/// # Errors
+/// When the server is away.
+pub async fn settled(
+    connection: &mut PgConnection,
+    reader: &str,
+    generation: i32,
+    floor: Option<StreamPosition>,
+) -> Result<Option<Snapshot>, sqlx::Error> {
+    let text: Option<String> = sqlx::query_scalar(
+        "select r.s::text from outbox.rounds r
+         where r.reader = $1
+           and (r.stream_seq is null and $2::timestamptz is null or r.stream_created = $2 and r.stream_seq <= $3)
+           and r.generation = $4
+         order by r.n desc limit 1",
+    )
+    .bind(reader)
+    .bind(floor.map(|floor| floor.created))
+    .bind(floor.map(|floor| floor.sequence.cast_signed()))
+    .bind(generation)
+    .fetch_optional(connection)
+    .await?;
+    text.map(|text| text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))).transpose()
+}
+
+/// Those of `events` that have an entry for this forwarder which is not visible in `settled`: they are on their way.
+///
+/// # Errors
+/// When the server is away.
+pub async fn on_their_way(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    settled: Option<&Snapshot>,
+    events: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select distinct e.audit_event_id from outbox.entries e
+         where e.xid >= pg_snapshot_xmin($1::text::pg_snapshot)
+           and not pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot)
+           and (e.forwarder is null or e.forwarder = $2) and e.audit_event_id = any ($3)",
+    )
+    .bind(settled.map_or(Snapshot::GENESIS, Snapshot::as_str))
+    .bind(forwarder.as_str())
+    .bind(events)
+    .fetch_all(connection)
+    .await
+}
+
+/// Those of `events` that a forwarder has a failure of, with its state.
+///
+/// # Errors
+/// When the server is away.
+pub async fn failed(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    events: &[Uuid],
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select audit_event_id, state from outbox.failures
+         where forwarder = $1 and ref = any ($2::uuid[]::text[]) and audit_event_id is not null",
+    )
+    .bind(forwarder.as_str())
+    .bind(events)
+    .fetch_all(connection)
+    .await
+}
+
+/// Those of `events` whose audit row exists.
+///
+/// # Errors
+/// When the server is away.
+pub async fn existing(
+    connection: &mut PgConnection,
+    table: &TableName,
+    events: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let statement = format!("select id from {} where id = any ($1)", table.quoted());
+    sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(events).fetch_all(connection).await
+}
+
+/// Where the standing comparison of a forwarder stands; the beginning of the log in a cluster that it does not know.
+///
+/// # Errors
+/// When the server is away.
+pub async fn position(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    system_identifier: i64,
+) -> Result<Snapshot, sqlx::Error> {
+    let text: Option<String> = sqlx::query_scalar(
+        "select s::text from outbox.reconciled where forwarder = $1 and system_identifier = $2",
+    )
+    .bind(forwarder.as_str())
+    .bind(system_identifier)
+    .fetch_optional(connection)
+    .await?;
+    let text = text.as_deref().unwrap_or(Snapshot::GENESIS);
+    text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+}
+
+/// Everything visible in `s` has been compared.
+///
+/// # Errors
+/// When the server is away.
+pub async fn move_on(
+    connection: &mut PgConnection,
+    forwarder: &ForwarderId,
+    s: &Snapshot,
+    system_identifier: i64,
+    checked: u64,
+    missing: u64,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into outbox.reconciled as r (forwarder, s, system_identifier, checked, missing)
+         values ($1, $2::text::pg_snapshot, $3, $4, $5)
+         on conflict (forwarder) do update
+         set s = excluded.s, system_identifier = excluded.system_identifier, at = clock_timestamp(),
+             checked = r.checked + excluded.checked, missing = r.missing + excluded.missing",
+    )
+    .bind(forwarder.as_str())
+    .bind(s.as_str())
+    .bind(system_identifier)
+    .bind(checked.cast_signed())
+    .bind(missing.cast_signed())
+    .execute(connection)
+    .await?;
+    Ok(())
+}

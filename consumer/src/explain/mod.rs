@@ -1,0 +1,143 @@
+//! `consumer explain`: one event's whole life, joined from both databases and the broker.
+
+mod render;
+mod stream;
+#[cfg(feature = "threadline")]
+mod timeline;
+
+use anyhow::Context as _;
+use clap::Args;
+use common::{
+    console,
+    database::{self, Database},
+    failures::letters::{self, Filter, Letter},
+    outbox::{
+        self,
+        life::{self, Life, Passage},
+    },
+    settings::Settings,
+};
+use serde::Serialize;
+use uuid::Uuid;
+
+use self::stream::InStream;
+
+/// Which event.
+#[derive(Debug, Clone, Args)]
+pub struct Explain {
+    /// The audit row's id.
+    #[arg(value_name = "EVENT ID")]
+    id: Uuid,
+    /// Prints a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Everything that is known.
+#[derive(Debug, Serialize)]
+struct Explanation {
+    id: Uuid,
+    #[serde(flatten)]
+    life: Life,
+    stream: InStream,
+    failures: Vec<Letter>,
+    timelines: Vec<InTimeline>,
+    /// What stands in the way, if anything does.
+    verdict: String,
+}
+
+/// Explains.
+///
+/// # Errors
+/// When the source database is away; what another server does not say is part of the answer.
+pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
+    let source = Database::source(&settings.source, "audit-consumer-explain")?;
+    let mut connection =
+        source.connect().await.context("cannot connect to the source database (source.url)")?;
+    let table = &settings.source.table;
+    outbox::require(&mut connection, table).await?;
+    let life = {
+        let mut look = database::long_look(&mut connection).await?;
+        let life = life::of(&mut look, table, asked.id).await?;
+        look.rollback().await?;
+        life
+    };
+    let filter = Filter { reference: Some(asked.id.to_string()), ..Filter::default() };
+    let failures = letters::list(&mut connection, table, &filter, 100).await?;
+    let stream = match stream::of(settings, &life, asked.id).await {
+        Ok(stream) => stream,
+        Err(error) => InStream { unknown: Some(format!("{error:#}")), ..InStream::default() },
+    };
+    #[cfg(feature = "threadline")]
+    let timelines = timeline::all(settings, asked.id).await;
+    #[cfg(not(feature = "threadline"))]
+    let timelines = Vec::new();
+    let verdict = verdict(&life, &failures, &timelines);
+    let explanation = Explanation { id: asked.id, life, stream, failures, timelines, verdict };
+    console::answer(&if asked.json {
+        serde_json::to_string_pretty(&explanation)? + "\n"
+    } else {
+        explanation.text()
+    });
+    Ok(())
+}
+
+/// The event in one timeline.
+#[derive(Debug, Serialize)]
+struct InTimeline {
+    forwarder: String,
+    /// `as it should be`, `differs`, `absent`, or why nobody knows.
+    state: String,
+    /// The columns that differ.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    columns: Vec<&'static str>,
+    /// The number of the receipt that covers it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<i64>,
+}
+
+/// What an operator should know first.
+fn verdict(life: &Life, failures: &[Letter], timelines: &[InTimeline]) -> String {
+    if let Some(letter) = failures.iter().find(|letter| letter.state != "queued") {
+        let reason = letter.reason.as_deref().or(letter.error.as_deref()).unwrap_or("no reason is known");
+        return format!(
+            "it is a failure of forwarder {} in state {} ({reason}): `consumer failures show {}`",
+            letter.forwarder, letter.state, letter.reference
+        );
+    }
+    if let Some(one) = timelines.iter().find(|one| one.state == "differs") {
+        return format!(
+            "forwarder {}: somebody changed the action: `consumer reconcile --repair`",
+            one.forwarder
+        );
+    }
+    let absent = timelines.iter().any(|one| one.state == "absent");
+    if life.row.is_none() && life.entries.is_empty() {
+        return match life.blockers.first() {
+            Some(blocker) => format!(
+                "no such row is committed; if it was written, its transaction still runs: process {} for {:.0} s ({})",
+                blocker.pid, blocker.seconds, blocker.state
+            ),
+            None => "no such row is committed, and no transaction that writes is running: it was rolled back, deleted, or \
+                     never written"
+                .to_owned(),
+        };
+    }
+    if !absent {
+        return "it has arrived".to_owned();
+    }
+    if life.entries.is_empty() {
+        return "the row was never captured, or its entry was pruned after delivery: `publisher backfill` or `consumer \
+                reconcile --repair` enters it"
+            .to_owned();
+    }
+    match life.entries.iter().flat_map(|entry| &entry.readers).find(|reader| reader.passage != Passage::HandedOver) {
+        Some(reader) => match &life.leader(&reader.reader) {
+            Some(_) => format!("reader {} has not handed it over yet, but is at work", reader.reader),
+            None => format!("nobody reads the log for {}: is the publisher running?", reader.reader),
+        },
+        None if life.readers.is_empty() => "nobody has ever read the log: is the publisher running?".to_owned(),
+        None => "it was handed over and is on its way, or its message was lost: the standing comparison enters it again"
+            .to_owned(),
+    }
+}

@@ -1,0 +1,68 @@
+//! The event in a timeline: whether it is there, as it should be, and sealed.
+
+use anyhow::Context as _;
+use common::settings::{ForwarderSettings, Settings};
+use threadline::{StoredAction, receipt, stored};
+use uuid::Uuid;
+
+use super::InTimeline;
+use crate::{forwarder::Configured as _, forwarders::Timeline, source::Source};
+
+/// The event in every timeline that is configured.
+pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
+    let mut found = Vec::new();
+    for forwarder in settings.forwarder.iter().filter(|one| one.kind == "threadline") {
+        let looked = look(settings, forwarder, id).await;
+        found.push(looked.unwrap_or_else(|error| InTimeline {
+            forwarder: forwarder.id.to_string(),
+            state: format!("unknown: {error:#}"),
+            columns: Vec::new(),
+            receipt: None,
+        }));
+    }
+    found
+}
+
+async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> anyhow::Result<InTimeline> {
+    let timeline = Timeline::of(forwarder, settings)?;
+    let mut connection = timeline.database().connect().await.context("cannot connect to the timeline")?;
+    let stored = stored::find(&mut connection, timeline.table(), &[id]).await?.pop();
+    let mut columns = Vec::new();
+    let state = match &stored {
+        None => "absent",
+        Some(stored) => match expected(settings, forwarder, &timeline, id).await? {
+            None => "there, and its audit row is gone",
+            Some(expected) => {
+                columns = expected.differences(stored);
+                if !timeline.keeps_time() {
+                    columns.retain(|column| *column != "inserted_at");
+                }
+                if columns.is_empty() { "as it should be" } else { "differs" }
+            }
+        },
+    };
+    let receipt = match &stored {
+        None => None,
+        // Without the table there are no receipts.
+        Some(stored) => receipt::chain(&mut connection, timeline.schema(), forwarder.id.as_str())
+            .await
+            .unwrap_or_default()
+            .iter()
+            .find(|receipt| (receipt.since..receipt.until).contains(&stored.inserted_at))
+            .map(|receipt| receipt.n),
+    };
+    Ok(InTimeline { forwarder: forwarder.id.to_string(), state: state.to_owned(), columns, receipt })
+}
+
+async fn expected(
+    settings: &Settings,
+    forwarder: &ForwarderSettings,
+    timeline: &Timeline,
+    id: Uuid,
+) -> anyhow::Result<Option<StoredAction>> {
+    let database = common::database::Database::source(&settings.source, "audit-consumer-explain")?;
+    let mut source = Source::connect(&database, &settings.source.table, timeline.columns()).await?;
+    let slice = source.load(&forwarder.id, &[id], settings.consumer.batch_bytes).await?;
+    let event = slice.loaded.into_iter().next().and_then(|loaded| loaded.event.ok());
+    Ok(event.and_then(|event| timeline.action(&event).ok()).map(|action| StoredAction::expected(&action)))
+}

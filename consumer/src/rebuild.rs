@@ -1,0 +1,385 @@
+//! `consumer rebuild`: the projection of one forwarder anew from its source, beside live traffic, and put in place at once.
+//!
+//! A [shadow](threadline::shadow) table is filled from all audit rows with today's mapping, kept in step with what arrives
+//! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
+//! are carried over as they are. The table that was there stays, in step, until somebody is sure.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use common::{
+    acts::{self, Act},
+    console::{self, Bar},
+    database,
+    event::AuditEvent,
+    identifier::ForwarderId,
+    outbox::reconciled,
+    settings::Settings,
+};
+use futures::TryStreamExt as _;
+use sqlx::{Connection as _, PgConnection};
+use threadline::{
+    ActionTable, AuditAction, StoredAction,
+    action::{insert_batch, overwrite_batch},
+    shadow::{Shadow, ShadowError, State},
+    stored::{self, Window},
+};
+use uuid::Uuid;
+
+use crate::{
+    forwarder::Configured as _,
+    reconcile::{
+        self, Subject,
+        comparison::{Handler, Sides, compare, walk},
+        tally::{Cut, Finding, Tally},
+    },
+    rows::Reading,
+    source::Source,
+};
+
+/// Rows written, or changes carried over, with one statement.
+const CHUNK: usize = 1_000;
+
+/// Below so many changes the rest is carried over while writers wait.
+const LAST_CHANGES: i64 = 200;
+
+/// What is to be done.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub struct Rebuild {
+    /// Which forwarder of kind threadline; may be left out when there is one.
+    #[arg(long)]
+    forwarder: Option<ForwarderId>,
+    /// Stops when the new table is filled and verified: a later `consumer rebuild` catches up and swaps it in.
+    #[arg(long, conflicts_with_all = ["back", "finish"])]
+    no_swap: bool,
+    /// Puts the table that was there before the last swap back in place, with everything that has arrived since.
+    #[arg(long, conflicts_with = "finish")]
+    back: bool,
+    /// Removes the other table: the old one after a swap, or a new one that is not wanted any more.
+    #[arg(long)]
+    finish: bool,
+    /// Prints a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When a server is away, the new table does not verify, or the timeline is too busy for the swap. What readers see has not
+/// changed then.
+pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
+    let subject = Subject::choose(settings, asked.forwarder.as_ref()).await?;
+    let mut source = subject.source(settings).await?;
+    let mut rebuilding = Rebuilding::begin(settings, &subject).await?;
+    let state = rebuilding.shadow.state(&mut rebuilding.timeline).await?;
+    if asked.finish {
+        ensure!(state != State::None, "there is no other table to remove");
+        rebuilding.shadow.remove(&mut rebuilding.timeline).await?;
+        return done(&mut source, &subject, "rebuild_finish", &asked, "the other table is removed", 0).await;
+    }
+    if asked.back {
+        ensure!(
+            state == State::Kept,
+            "there is no table to go back to: none has been swapped, or --finish removed it"
+        );
+        rebuilding.swap(Carry::Copy).await?;
+        return done(
+            &mut source,
+            &subject,
+            "rebuild_back",
+            &asked,
+            "the table from before is back in place",
+            0,
+        )
+        .await;
+    }
+    match state {
+        State::Kept => bail!(
+            "the table from before the last swap is still there: --back puts it back, --finish removes it and makes room"
+        ),
+        State::None => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
+        State::Filling => tracing::info!("going on with the rebuild that was begun"),
+    }
+    let written = rebuilding.fill(&mut source).await?;
+    rebuilding.catch_up(Carry::Map, LAST_CHANGES).await?;
+    rebuilding.verify(&mut source).await?;
+    if asked.no_swap {
+        return done(
+            &mut source,
+            &subject,
+            "rebuild",
+            &asked,
+            "the new table is filled and verified",
+            written,
+        )
+        .await;
+    }
+    rebuilding.swap(Carry::Map).await?;
+    let said = "the new table is in place; --back puts the old one back, --finish removes it";
+    done(&mut source, &subject, "rebuild", &asked, said, written).await
+}
+
+async fn done(
+    source: &mut PgConnection,
+    subject: &Subject,
+    kind: &str,
+    asked: &Rebuild,
+    said: &str,
+    count: u64,
+) -> anyhow::Result<()> {
+    let (actor, filter) = (acts::operator(), format!("forwarder {}", subject.forwarder.id));
+    acts::record(source, &Act { actor: &actor, kind, filter: &filter, count, reason: None }).await?;
+    console::answer(&if asked.json {
+        format!(
+            "{}\n",
+            serde_json::json!({ "forwarder": subject.forwarder.id, "done": kind, "actions": count })
+        )
+    } else if count > 0 {
+        format!("{count} actions written; {said}\n")
+    } else {
+        format!("{said}\n")
+    });
+    Ok(())
+}
+
+/// What becomes of a change of the first table in the second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Carry {
+    /// What the pipeline projected is mapped anew, the rest copied.
+    Map,
+    /// Everything is copied.
+    Copy,
+}
+
+struct Rebuilding<'a> {
+    settings: &'a Settings,
+    subject: &'a Subject,
+    shadow: Shadow,
+    table: ActionTable,
+    timeline: PgConnection,
+}
+
+impl<'a> Rebuilding<'a> {
+    async fn begin(settings: &'a Settings, subject: &'a Subject) -> anyhow::Result<Self> {
+        let timeline =
+            subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
+        let shadow = Shadow::of(subject.timeline.schema());
+        Ok(Self { settings, subject, table: shadow.table(), shadow, timeline })
+    }
+
+    /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
+    async fn fill(&mut self, source: &mut PgConnection) -> anyhow::Result<u64> {
+        let audit = &self.settings.source.table;
+        let reading = Reading::of(source, audit, self.subject.timeline.columns()).await?;
+        let bar = Bar::new("rebuilding", reconcile::rows(source, self.settings).await?);
+        let mut reader = self.subject.database.connect().await?;
+        let mut look = database::long_look(&mut reader).await?;
+        let mut events = walk(&mut look, &reading, Window::default());
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let mut written = 0;
+        loop {
+            let next = events.try_next().await?;
+            let ended = next.is_none();
+            // Rows that cannot be read are letters, or will be.
+            chunk.extend(next.and_then(|row| row.event.ok()));
+            if chunk.len() < CHUNK && !ended {
+                continue;
+            }
+            let actions = self.actions(source, &chunk).await?;
+            written += insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64;
+            bar.advance(chunk.len() as u64);
+            chunk.clear();
+            if ended {
+                break;
+            }
+        }
+        bar.finish();
+        let carried = self.shadow.carry_over(&mut self.timeline).await?;
+        tracing::info!(written, carried, "filled the new table");
+        Ok(written)
+    }
+
+    /// Events as actions, without those that are letters: they have their own way.
+    async fn actions(
+        &self,
+        source: &mut PgConnection,
+        events: &[AuditEvent],
+    ) -> anyhow::Result<Vec<AuditAction>> {
+        let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+        let failed = reconciled::failed(source, &self.subject.forwarder.id, &ids).await?;
+        let failed: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
+        let others = events.iter().filter(|event| !failed.contains(&event.id));
+        Ok(others.filter_map(|event| self.subject.timeline.action(event).ok()).collect())
+    }
+
+    /// Carries over what has changed, until no more than `few` changes wait.
+    async fn catch_up(&self, carry: Carry, few: i64) -> anyhow::Result<()> {
+        let mut carrier = Carrier::connect(self, carry).await?;
+        while self.shadow.waiting(&mut carrier.timeline).await? > few {
+            carrier.carry().await?;
+        }
+        Ok(())
+    }
+
+    /// Source and new table must be equal, but for what was carried over and what is on its way.
+    async fn verify(&mut self, source: &mut PgConnection) -> anyhow::Result<()> {
+        let bar = Bar::new("verifying", reconcile::rows(source, self.settings).await?);
+        let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings) };
+        let mut tally = Tally::new(Cut::Whole, 20);
+        let mut check = Check { rebuilding: self, bar: &bar, faults: Vec::new() };
+        compare(&sides, Window::default(), &mut tally, &mut check).await?;
+        let faults = check.faults;
+        bar.finish();
+        ensure!(
+            faults.is_empty(),
+            "the new table does not verify, and was not put in place: {} row(s) are not what the source says, such as {}. \
+             It stays for a look (audit_actions_shadow); --finish removes it",
+            faults.len(),
+            faults.iter().take(5).map(Uuid::to_string).collect::<Vec<_>>().join(", ")
+        );
+        // What was carried over must be the same; twice, because changes may be on their way.
+        self.catch_up(Carry::Map, 0).await?;
+        let foreign = self.shadow.foreign_differences(&mut self.timeline).await?;
+        let waiting = self.shadow.waiting(&mut self.timeline).await?;
+        ensure!(
+            foreign <= waiting,
+            "the new table does not verify, and was not put in place: {foreign} action(s) of the host are not the same"
+        );
+        let pending = tally.count(Finding::Pending);
+        tracing::info!(matched = tally.count(Finding::Matched), pending, "verified the new table");
+        Ok(())
+    }
+
+    async fn swap(&mut self, carry: Carry) -> anyhow::Result<()> {
+        self.catch_up(carry, LAST_CHANGES).await?;
+        let mut carrier = Carrier::connect(self, carry).await?;
+        let mut last = async || {
+            while carrier.carry().await.map_err(unfit)? > 0 {}
+            Ok(())
+        };
+        let mut connection = self.subject.timeline.database().connect().await?;
+        self.shadow.swap(&mut connection, &mut last).await?;
+        Ok(())
+    }
+}
+
+fn unfit(error: anyhow::Error) -> ShadowError {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) => ShadowError::Database(error),
+        Err(error) => ShadowError::Unfit(format!("{error:#}")),
+    }
+}
+
+/// Carries changes over, on connections of its own.
+struct Carrier<'a> {
+    shadow: &'a Shadow,
+    table: &'a ActionTable,
+    subject: &'a Subject,
+    timeline: PgConnection,
+    source: Source,
+    carry: Carry,
+    bytes: usize,
+}
+
+impl<'a> Carrier<'a> {
+    async fn connect(rebuilding: &'a Rebuilding<'_>, carry: Carry) -> anyhow::Result<Self> {
+        let Rebuilding { settings, subject, shadow, table, .. } = rebuilding;
+        let columns = subject.timeline.columns();
+        Ok(Self {
+            timeline: subject.timeline.database().connect().await?,
+            source: Source::connect(&subject.database, &settings.source.table, columns).await?,
+            shadow,
+            table,
+            subject,
+            carry,
+            bytes: settings.consumer.batch_bytes,
+        })
+    }
+
+    /// A chunk of changes; answers how many. They leave the journal in the transaction that carries them over.
+    async fn carry(&mut self) -> anyhow::Result<usize> {
+        let mut transaction = self.timeline.begin().await?;
+        let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
+        let changed = self.shadow.changes(&mut transaction, limit).await?;
+        self.shadow.copy(&mut transaction, &changed).await?;
+        if self.carry == Carry::Map {
+            let there = stored::find(&mut transaction, self.table, &changed).await?;
+            let own =
+                |action: &&StoredAction| action.correlation_id() == Some(action.id.to_string().as_str());
+            let mut ids: Vec<Uuid> = there.iter().filter(own).map(|action| action.id).collect();
+            while !ids.is_empty() {
+                let slice = self.source.load(&self.subject.forwarder.id, &ids, self.bytes).await?;
+                let seen: HashSet<Uuid> =
+                    slice.loaded.iter().map(|row| row.id).chain(slice.absent.iter().copied()).collect();
+                ids.retain(|id| !seen.contains(id));
+                let actions: Vec<AuditAction> = slice
+                    .loaded
+                    .into_iter()
+                    .filter_map(|row| row.event.ok())
+                    .filter_map(|event| self.subject.timeline.action(&event).ok())
+                    .collect();
+                overwrite_batch(&mut transaction, self.table, &actions).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(changed.len())
+    }
+}
+
+/// Looks twice at what the comparison finds: live traffic goes on.
+struct Check<'a, 'b> {
+    rebuilding: &'a Rebuilding<'b>,
+    bar: &'a Bar,
+    faults: Vec<Uuid>,
+}
+
+impl Handler for Check<'_, '_> {
+    async fn missing(&mut self, events: &[Uuid]) -> anyhow::Result<()> {
+        self.rebuilding.catch_up(Carry::Map, 0).await?;
+        let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
+        let there: HashSet<Uuid> =
+            stored::present(&mut timeline, &self.rebuilding.table, events).await?.into_iter().collect();
+        self.faults.extend(events.iter().filter(|id| !there.contains(*id)));
+        Ok(())
+    }
+
+    async fn differing(&mut self, actions: &[AuditAction]) -> anyhow::Result<()> {
+        self.rebuilding.catch_up(Carry::Map, 0).await?;
+        let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
+        let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
+        let there = stored::find(&mut timeline, &self.rebuilding.table, &ids).await?;
+        let keeps_time = self.rebuilding.subject.timeline.keeps_time();
+        for action in actions {
+            let (mut expected, id) = (StoredAction::expected(action), action.id);
+            let found = there.iter().find(|stored| stored.id == id).cloned();
+            let mut found = found.unwrap_or_else(|| expected.clone().timeless());
+            if !keeps_time {
+                (expected, found) = (expected.timeless(), found.timeless());
+            }
+            if expected != found {
+                self.faults.push(id);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carried over from the first table, unless that has not got them either.
+    async fn extra(&mut self, actions: &[StoredAction]) -> anyhow::Result<()> {
+        self.rebuilding.catch_up(Carry::Map, 0).await?;
+        let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
+        let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
+        let live = self.rebuilding.subject.timeline.table();
+        let carried: HashSet<Uuid> = stored::present(&mut timeline, live, &ids).await?.into_iter().collect();
+        let gone: Vec<Uuid> = ids.into_iter().filter(|id| !carried.contains(id)).collect();
+        let still = stored::present(&mut timeline, &self.rebuilding.table, &gone).await?;
+        self.faults.extend(still);
+        Ok(())
+    }
+
+    fn passed(&mut self, rows: u64) {
+        self.bar.advance(rows);
+    }
+}

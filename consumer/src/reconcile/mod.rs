@@ -1,0 +1,225 @@
+//! `consumer reconcile`: the timeline compared with its source, row by row.
+//!
+//! [`comparison`] walks both sides, [`mod@merge`] keeps them in step, [`road`] knows what may still be on its way, [`tally`]
+//! counts and sums up, [`repair`] mends, [`seal`] keeps a receipt. [`standing`] is the small form that runs all the time
+//! inside of `consumer run`.
+
+pub(crate) mod comparison;
+mod merge;
+mod repair;
+pub(crate) mod road;
+pub(crate) mod seal;
+pub(crate) mod standing;
+pub(crate) mod tally;
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, ValueEnum};
+use common::{
+    broker::Backlog,
+    console::{self, Bar},
+    database::Database,
+    identifier::ForwarderId,
+    moment::{moment, written},
+    outbox,
+    settings::{ForwarderSettings, Settings},
+};
+use sqlx::PgConnection;
+use threadline::stored::Window;
+use time::{Duration, OffsetDateTime};
+
+use self::{
+    comparison::{LookOnly, Sides, compare},
+    repair::Repairs,
+    road::Road,
+    tally::{Cut, Finding, Tally},
+};
+use crate::forwarders::Timeline;
+
+/// What is compared, and what is done about it.
+#[derive(Debug, Clone, Args)]
+pub struct Reconcile {
+    /// Which forwarder of kind threadline; may be left out when there is one.
+    #[arg(long)]
+    forwarder: Option<ForwarderId>,
+    /// Events that happened at or after this time: RFC 3339, or so long ago, such as `2h`.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    since: Option<OffsetDateTime>,
+    /// Events that happened before this time.
+    #[arg(long, value_name = "TIME", value_parser = moment)]
+    until: Option<OffsetDateTime>,
+    /// Counts and digests of each part of the window.
+    #[arg(long, value_enum)]
+    by: Option<By>,
+    /// How many ids of each finding are named.
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    limit: usize,
+    /// Mends what it finds: missing events enter the log again, differing actions are written over.
+    #[arg(long)]
+    repair: bool,
+    /// With --repair: removes actions that no event stands behind, for this reason. They are not removed otherwise: their
+    /// events may have been deleted on purpose.
+    #[arg(long, value_name = "REASON", requires = "repair")]
+    remove_extra: Option<String>,
+    /// Closes the window with a receipt, if both sides are equal. Without --since the window begins where the last
+    /// receipt ends, without --until it ends at the last full minute up to which everything is settled.
+    #[arg(long, conflicts_with_all = ["repair", "by"])]
+    seal: bool,
+    /// Prints a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// The length of parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum By {
+    /// An hour.
+    Hour,
+    /// A day, in UTC.
+    Day,
+}
+
+impl By {
+    fn length(self) -> Duration {
+        match self {
+            Self::Hour => Duration::HOUR,
+            Self::Day => Duration::DAY,
+        }
+    }
+}
+
+/// A forwarder into a timeline, with everything to look at it.
+pub(crate) struct Subject {
+    pub(crate) forwarder: ForwarderSettings,
+    pub(crate) timeline: Timeline,
+    pub(crate) database: Database,
+    pub(crate) road: Road,
+}
+
+impl Subject {
+    /// The one that is asked for, or the only one.
+    ///
+    /// # Errors
+    /// When there is none, or it is not clear which; or the broker is needed and away.
+    pub(crate) async fn choose(settings: &Settings, asked: Option<&ForwarderId>) -> anyhow::Result<Self> {
+        let forwarder = only(settings, asked)?.clone();
+        let timeline = Timeline::of(&forwarder, settings)?;
+        let database = Database::source(&settings.source, "audit-consumer-command")?;
+        let road = Road::of(&forwarder, settings).await?;
+        Ok(Self { forwarder, timeline, database, road })
+    }
+
+    /// A connection to the source, which has an outbox.
+    ///
+    /// # Errors
+    /// When it is away or has none.
+    pub(crate) async fn source(&self, settings: &Settings) -> anyhow::Result<PgConnection> {
+        let mut connection =
+            self.database.connect().await.context("cannot connect to the source database (source.url)")?;
+        outbox::require(&mut connection, &settings.source.table).await?;
+        Ok(connection)
+    }
+
+    /// What is compared.
+    pub(crate) fn sides<'a>(&'a self, settings: &'a Settings) -> Sides<'a> {
+        Sides {
+            source: &self.database,
+            audit: &settings.source.table,
+            timeline: &self.timeline,
+            actions: self.timeline.table(),
+            forwarder: &self.forwarder.id,
+            road: &self.road,
+        }
+    }
+}
+
+/// The forwarder that is asked for, or the only one into a timeline.
+///
+/// # Errors
+/// When there is none, or it is not clear which.
+pub(crate) fn only<'a>(
+    settings: &'a Settings,
+    asked: Option<&ForwarderId>,
+) -> anyhow::Result<&'a ForwarderSettings> {
+    let into_timelines: Vec<&ForwarderSettings> =
+        settings.forwarder.iter().filter(|one| one.kind == "threadline").collect();
+    match (asked, into_timelines.as_slice()) {
+        (Some(id), _) => settings
+            .forwarder
+            .iter()
+            .find(|one| one.id == *id)
+            .with_context(|| format!("no forwarder {id} is configured")),
+        (None, [one]) => Ok(one),
+        (None, []) => {
+            bail!("no forwarder of kind threadline is configured: there is nothing to compare with")
+        }
+        (None, several) => {
+            let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
+            bail!(
+                "several forwarders are of kind threadline: choose one with --forwarder ({})",
+                ids.join(", ")
+            )
+        }
+    }
+}
+
+/// Compares, and repairs or seals if asked to.
+///
+/// # Errors
+/// When a server is away; and when both sides are not equal and were not made so.
+pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
+    let subject = Subject::choose(settings, asked.forwarder.as_ref()).await?;
+    let mut connection = subject.source(settings).await?;
+    if asked.seal {
+        return seal::run(settings, &subject, &mut connection, asked.since, asked.until, asked.json).await;
+    }
+    let window = Window { since: asked.since, until: asked.until };
+    let cut = asked.by.map_or(Cut::Whole, |by| Cut::Every(by.length()));
+    let mut tally = Tally::new(cut, asked.limit);
+    let sides = subject.sides(settings);
+    let bar = Bar::new("comparing", rows(&mut connection, settings).await?);
+    let repaired = if asked.repair {
+        let words = words(&subject.forwarder.id, window);
+        let ids = std::slice::from_ref(&subject.forwarder.id);
+        let backlog = Backlog::of(&settings.broker, ids, "audit-consumer-command").await?;
+        let remove = asked.remove_extra.as_deref();
+        let mut repairs = Repairs::begin(&bar, &sides, backlog, &words, remove).await?;
+        compare(&sides, window, &mut tally, &mut repairs).await?;
+        Some(repairs.count)
+    } else {
+        compare(&sides, window, &mut tally, &mut LookOnly(&bar)).await?;
+        None
+    };
+    bar.finish();
+    let report = tally.report(&subject.forwarder.id, window, repaired);
+    console::answer(&if asked.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() });
+    let faults =
+        tally.count(Finding::Missing) + tally.count(Finding::Extra) + tally.count(Finding::Differing);
+    let left = faults - repaired.unwrap_or(0).min(faults);
+    ensure!(
+        left == 0,
+        "source and timeline are not equal: {left} row(s) differ. --repair enters what is missing into the log again and \
+         writes over what differs; `consumer explain <id>` shows what became of one"
+    );
+    Ok(())
+}
+
+fn words(forwarder: &ForwarderId, window: Window) -> String {
+    let since = window.since.map_or_else(|| "the beginning".to_owned(), written);
+    let until = window.until.map_or_else(|| "now".to_owned(), written);
+    format!("forwarder {forwarder}, from {since} to {until}")
+}
+
+/// How many rows there are to walk past, as the server's statistics have it: counting would take as long as comparing.
+pub(crate) async fn rows(connection: &mut PgConnection, settings: &Settings) -> anyhow::Result<u64> {
+    let estimate: i64 = sqlx::query_scalar(
+        "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
+         from pg_partition_tree($1::text::regclass) t join pg_class c on c.oid = t.relid
+         union all
+         select greatest(c.reltuples, 0)::bigint from pg_class c where c.oid = $1::text::regclass
+         order by 1 desc limit 1",
+    )
+    .bind(settings.source.table.quoted())
+    .fetch_one(connection)
+    .await?;
+    Ok(estimate.unsigned_abs())
+}

@@ -1,0 +1,92 @@
+//! How far a forwarder has certainly come: what lies behind must have arrived, what lies ahead is on its way.
+
+use anyhow::Context as _;
+use async_nats::jetstream::{self, Context as JetStream};
+use common::{
+    broker::{self, microseconds},
+    identifier::ForwarderId,
+    outbox::{
+        reconciled, retention,
+        rounds::{STREAM_READER, StreamPosition, log_reader},
+        snapshot::Snapshot,
+    },
+    settings::{ForwarderSettings, Settings},
+};
+use sqlx::PgConnection;
+
+use crate::roads::Road as Chosen;
+
+/// The road of one forwarder.
+#[derive(Debug, Clone)]
+pub(crate) struct Road {
+    reader: String,
+    stream: Option<Reach>,
+}
+
+/// The forwarder's durable on the stream.
+#[derive(Debug, Clone)]
+struct Reach {
+    context: JetStream,
+    stream: String,
+    durable: String,
+}
+
+impl Road {
+    /// Of a forwarder whose road the settings decide.
+    ///
+    /// # Errors
+    /// When it leads through a broker that is away.
+    pub(crate) async fn of(forwarder: &ForwarderSettings, settings: &Settings) -> anyhow::Result<Self> {
+        match Chosen::chosen(forwarder, &settings.broker)? {
+            Chosen::Log => Ok(Self::log(&forwarder.id)),
+            Chosen::Stream => {
+                let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+                Ok(Self::stream(&forwarder.id, jetstream::new(client), &settings.broker.stream))
+            }
+        }
+    }
+
+    /// Straight from the log.
+    pub(crate) fn log(id: &ForwarderId) -> Self {
+        Self { reader: log_reader(id), stream: None }
+    }
+
+    /// Through the stream.
+    pub(crate) fn stream(id: &ForwarderId, context: JetStream, stream: &str) -> Self {
+        let reach = Reach { context, stream: stream.to_owned(), durable: broker::durable_name(id) };
+        Self { reader: STREAM_READER.to_owned(), stream: Some(reach) }
+    }
+
+    /// Everything visible in the answer has been settled; `None` when nothing is known to be.
+    ///
+    /// # Errors
+    /// When a server is away.
+    pub(crate) async fn settled(&self, connection: &mut PgConnection) -> anyhow::Result<Option<Snapshot>> {
+        // Asked first: a rewind between the two questions gives sequences another meaning.
+        let generation = retention::generation(connection, &self.reader).await?;
+        let floor = match &self.stream {
+            None => None,
+            Some(reach) => match reach.floor().await? {
+                Some(floor) => Some(floor),
+                None => return Ok(None),
+            },
+        };
+        Ok(reconciled::settled(connection, &self.reader, generation, floor).await?)
+    }
+}
+
+impl Reach {
+    async fn floor(&self) -> anyhow::Result<Option<StreamPosition>> {
+        let stream = match self.context.get_stream(&self.stream).await {
+            Ok(stream) => stream,
+            Err(error) if broker::is_not_found(&error.kind()) => return Ok(None),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot look at the stream {}", self.stream));
+            }
+        };
+        let created = microseconds(stream.cached_info().created);
+        let floors = broker::floors(&stream).await?;
+        let floor = floors.into_iter().find(|floor| floor.durable == self.durable);
+        Ok(floor.map(|floor| StreamPosition { created, sequence: floor.sequence }))
+    }
+}

@@ -1,0 +1,137 @@
+//! `reconcile --seal`: closes a window that is equal on both sides with a receipt.
+
+use std::path::Path;
+
+use anyhow::{Context as _, ensure};
+use common::{
+    broker::SourceIdentity,
+    console::{self, Bar},
+    moment::written,
+    settings::Settings,
+};
+use sqlx::PgConnection;
+use threadline::{
+    Receipt,
+    receipt::{self, SigningKey},
+    stored,
+};
+use time::OffsetDateTime;
+
+use super::{
+    Subject, comparison,
+    comparison::{LookOnly, compare},
+    tally::{Cut, Finding, Tally},
+};
+
+/// Compares the window and appends its receipt.
+///
+/// # Errors
+/// When both sides are not equal, something is on its way, the window is not over, or a server is away.
+pub(super) async fn run(
+    settings: &Settings,
+    subject: &Subject,
+    connection: &mut PgConnection,
+    since: Option<OffsetDateTime>,
+    until: Option<OffsetDateTime>,
+    json: bool,
+) -> anyhow::Result<()> {
+    let forwarder = &subject.forwarder.id;
+    ensure!(
+        subject.timeline.keeps_time(),
+        "forwarder {forwarder}: with profile \"compat\" actions have the time of their delivery, so a window of events is \
+         not one of the timeline: receipts need profile \"correct\""
+    );
+    let key = match &settings.consumer.reconcile.receipt_key_file {
+        Some(path) => Some(SigningKey::read(Path::new(path))?),
+        None => None,
+    };
+    let mut timeline =
+        subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
+    let schema = subject.timeline.schema();
+    let last = receipt::last(&mut timeline, schema, forwarder.as_str())
+        .await
+        .context("cannot read audit_receipts: run `threadline install`")?;
+    let settled = settled_until(connection).await?;
+    let until = until.unwrap_or(settled);
+    ensure!(
+        until <= settled,
+        "events before {} may still come or be on their way; only up to {} everything is settled",
+        written(until),
+        written(settled)
+    );
+    let since = match (since, &last) {
+        (Some(since), _) => since,
+        (None, Some(last)) => last.until,
+        (None, None) => beginning(subject, settings, connection).await?.unwrap_or(until),
+    };
+    ensure!(since < until, "the window is empty: {} to {}", written(since), written(until));
+    if let Some(last) = &last {
+        ensure!(
+            since >= last.until,
+            "receipt {} already covers everything up to {}",
+            last.n,
+            written(last.until)
+        );
+    }
+    let window = stored::Window { since: Some(since), until: Some(until) };
+    let mut tally = Tally::new(Cut::Whole, 20);
+    let bar = Bar::new("comparing", super::rows(connection, settings).await?);
+    compare(&subject.sides(settings), window, &mut tally, &mut LookOnly(&bar)).await?;
+    bar.finish();
+    let report = tally.report(forwarder, window, None);
+    ensure!(
+        tally.is_equal() && tally.count(Finding::Pending) == 0,
+        "the window is not sealed: both sides must be equal, and nothing on its way\n{}",
+        report.text()
+    );
+    let part = tally.part(0);
+    let letters = part.count(Finding::Dead) + part.count(Finding::Discarded);
+    let window = receipt::Window {
+        forwarder: forwarder.to_string(),
+        source: SourceIdentity::read(connection, &settings.source.table).await?.to_string(),
+        since,
+        until,
+        actions: part.timeline.rows().cast_signed(),
+        letters: letters.cast_signed(),
+        first_at: part.first_at,
+        digest: part.timeline.to_string(),
+    };
+    let now = common::failures::letters::now(&mut timeline).await?;
+    let receipt = Receipt::seal(window, last.as_ref(), now, key.as_ref());
+    receipt::append(&mut timeline, schema, &receipt).await.context("cannot append the receipt")?;
+    console::answer(&if json { serde_json::to_string_pretty(&receipt)? + "\n" } else { text(&receipt) });
+    Ok(())
+}
+
+/// A receipt, for people.
+pub(crate) fn text(receipt: &Receipt) -> String {
+    let Receipt { n, actions, letters, hash, since, until, .. } = receipt;
+    let signed = if receipt.key.is_some() { ", signed" } else { "" };
+    format!(
+        "receipt {n}: {} to {}, {actions} actions, {letters} letters{signed}\n  hash {hash}\n",
+        written(*since),
+        written(*until)
+    )
+}
+
+/// The last full minute before which every event is in the timeline or a letter, and no transaction may add one.
+async fn settled_until(connection: &mut PgConnection) -> anyhow::Result<OffsetDateTime> {
+    let settled: Option<OffsetDateTime> =
+        sqlx::query_scalar("select date_trunc('minute', nullif(outbox.safe_before(), '-infinity'))")
+            .fetch_one(connection)
+            .await
+            .context("cannot ask outbox.safe_before()")?;
+    settled.context(
+        "nothing is known to be delivered yet: publisher and consumer must have run for a minute (publisher.maintenance)",
+    )
+}
+
+/// When the oldest event happened, to the minute.
+async fn beginning(
+    subject: &Subject,
+    settings: &Settings,
+    connection: &mut PgConnection,
+) -> anyhow::Result<Option<OffsetDateTime>> {
+    let oldest = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
+    Ok(oldest.and_then(|oldest| oldest.replace_second(0).and_then(|it| it.replace_nanosecond(0)).ok()))
+}

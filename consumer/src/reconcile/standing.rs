@@ -1,0 +1,198 @@
+//! The standing comparison inside of `consumer run`: by marks and without any clock. What the log held up to a mark that the
+//! forwarder is past must be in its timeline or among its failures; what is in neither enters the log again.
+//!
+//! It sees what an unlucky broker does (messages deleted, acknowledged data lost without a trace), not what somebody does to
+//! the timeline later: that is `consumer reconcile`'s. One process does it, however many run.
+
+use std::{collections::HashSet, time::Duration};
+
+use common::{
+    database::Database,
+    health::Progress,
+    identifier::{ForwarderId, TableName},
+    outbox::{entries::Entry, lease::Lease, pages::Pages, reconciled, rounds::Round, system_identifier},
+    settings::ReconcileSettings,
+    telemetry::names,
+};
+use metrics::{counter, gauge};
+use sqlx::PgConnection;
+use threadline::stored;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{repair, road::Road};
+use crate::forwarders::Timeline;
+
+/// Entries looked up with one statement.
+const PAGE_ROWS: usize = 1_000;
+
+/// How long a round may take; what is left is the next one's.
+const ROUND_MAX: Duration = Duration::from_secs(600);
+
+/// How long another process waits before it takes over.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// One forwarder's.
+pub(crate) struct Standing {
+    pub(crate) forwarder: ForwarderId,
+    pub(crate) database: Database,
+    pub(crate) audit: TableName,
+    pub(crate) timeline: Timeline,
+    pub(crate) road: Road,
+    pub(crate) settings: ReconcileSettings,
+    pub(crate) progress: Progress,
+}
+
+/// What a round found.
+#[derive(Debug, Default, Clone, Copy)]
+struct Found {
+    checked: u64,
+    missing: u64,
+}
+
+impl Standing {
+    /// Compares at its interval until `shutdown`. A round that fails is logged and comes again.
+    pub(crate) async fn run(self, shutdown: CancellationToken) {
+        let lease = Lease::new(format!("reconcile-{}", self.forwarder), LEASE);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(self.settings.every) => {}
+            }
+            let round = async {
+                match tokio::time::timeout(ROUND_MAX, self.round(&lease)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(anyhow::anyhow!("it took longer than {ROUND_MAX:?}")),
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => break,
+                result = round => self.tell(result),
+            }
+        }
+        let released = async { lease.release(&mut self.database.connect().await?).await };
+        if let Err(error) = self.database.within(released).await {
+            tracing::debug!(%error, "could not give the lease back; it ends by itself");
+        }
+    }
+
+    fn tell(&self, result: anyhow::Result<Option<Found>>) {
+        let found = match result {
+            Ok(Some(found)) => found,
+            // Somebody else's to do.
+            Ok(None) => Found::default(),
+            Err(error) => {
+                self.progress.waiting(format!("the comparison: {error:#}"));
+                tracing::warn!(forwarder = %self.forwarder, error = format!("{error:#}"), "could not compare; it comes again");
+                return;
+            }
+        };
+        let _ = self.progress.resumed();
+        let label = self.forwarder.to_string();
+        counter!(names::RECONCILE_CHECKED, "forwarder" => label.clone()).increment(found.checked);
+        let left = if self.settings.repair {
+            counter!(names::RECONCILE_REPAIRED, "forwarder" => label.clone()).increment(found.missing);
+            0
+        } else {
+            found.missing
+        };
+        #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+        gauge!(names::RECONCILE_MISSING, "forwarder" => label).set(left as f64);
+        if found.missing > 0 {
+            tracing::error!(
+                forwarder = %self.forwarder,
+                events = found.missing,
+                repaired = self.settings.repair,
+                "settled, and neither in the timeline nor among the failures: the broker lost their messages, or somebody \
+                 removed the actions"
+            );
+        }
+        self.progress.fault((left > 0).then(|| {
+            format!("{left} settled event(s) are not in the timeline: `consumer reconcile --repair` delivers them again")
+        }));
+    }
+
+    /// `None` when another process does it.
+    async fn round(&self, lease: &Lease) -> anyhow::Result<Option<Found>> {
+        let mut connection = self.database.connect().await?;
+        if self.database.within(lease.acquire(&mut connection)).await?.is_none() {
+            return Ok(None);
+        }
+        let Some(settled) = self.road.settled(&mut connection).await? else {
+            return Ok(Some(Found::default()));
+        };
+        let identifier = system_identifier(&mut connection).await?;
+        let compared = reconciled::position(&mut connection, &self.forwarder, identifier).await?;
+        if compared == settled {
+            return Ok(Some(Found::default()));
+        }
+        let step = Round {
+            reader: String::new(),
+            n: 0,
+            s: compared,
+            t: settled.clone(),
+            after: None,
+            generation: 0,
+            system_identifier: identifier,
+            mark: None,
+        };
+        let mut pages = Pages::new(step, PAGE_ROWS);
+        let mut timeline = self.timeline.database().connect().await?;
+        let mut found = Found::default();
+        loop {
+            let page = pages.next(&mut connection).await?;
+            if page.is_empty() {
+                break;
+            }
+            let ours = self.ours(&page);
+            let missing = self.missing(&mut connection, &mut timeline, &ours).await?;
+            if self.settings.repair && !missing.is_empty() {
+                repair::enter(&mut connection, &self.audit, &self.forwarder, &missing).await?;
+            }
+            found.checked += ours.len() as u64;
+            found.missing += missing.len() as u64;
+            // Nobody else began meanwhile; a long round goes on under the same lease.
+            if lease.acquire(&mut connection).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        if self.settings.repair || found.missing == 0 {
+            let Found { checked, missing } = found;
+            reconciled::move_on(&mut connection, &self.forwarder, &settled, identifier, checked, missing)
+                .await?;
+        }
+        Ok(Some(found))
+    }
+
+    fn ours(&self, page: &[Entry]) -> Vec<Uuid> {
+        page.iter()
+            .filter(|entry| entry.forwarder.as_deref().is_none_or(|only| only == self.forwarder.as_str()))
+            .filter_map(|entry| entry.audit_event_id)
+            .collect()
+    }
+
+    /// First the failures, then the timeline, then the source: an event leaves the failures only for the timeline, and one
+    /// whose audit row is gone can never arrive.
+    async fn missing(
+        &self,
+        source: &mut PgConnection,
+        timeline: &mut PgConnection,
+        events: &[Uuid],
+    ) -> anyhow::Result<Vec<Uuid>> {
+        let arrived: HashSet<Uuid> =
+            stored::present(timeline, self.timeline.table(), events).await?.into_iter().collect();
+        let suspects: Vec<Uuid> = events.iter().copied().filter(|id| !arrived.contains(id)).collect();
+        if suspects.is_empty() {
+            return Ok(suspects);
+        }
+        let failed = reconciled::failed(source, &self.forwarder, &suspects).await?;
+        let failed: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
+        let suspects: Vec<Uuid> = suspects.into_iter().filter(|id| !failed.contains(id)).collect();
+        // A failure that was there a moment ago may have become an action.
+        let arrived: HashSet<Uuid> =
+            stored::present(timeline, self.timeline.table(), &suspects).await?.into_iter().collect();
+        let mut missing = reconciled::existing(source, &self.audit, &suspects).await?;
+        missing.retain(|id| !arrived.contains(id));
+        Ok(missing)
+    }
+}

@@ -1,0 +1,389 @@
+//! `consumer replay`: a part of the stream once more, to one forwarder, beside live traffic and without touching its
+//! durable.
+//!
+//! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was asked for: the same
+//! command goes on where it was cut off.
+
+use std::{sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use async_nats::jetstream::{
+    self, AckKind, Message,
+    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+    stream::Stream,
+};
+use clap::Args;
+use common::{
+    acts::{self, Act},
+    broker::{self, SourceIdentity},
+    console::{self, Bar},
+    database::Database,
+    health::Health,
+    identifier::ForwarderId,
+    moment::{moment, written},
+    outbox,
+    settings::Settings,
+    shutdown,
+};
+use futures::StreamExt as _;
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    delivery::{Delivery, Request},
+    dispatcher::{Destination, Dispatcher},
+    forwarder::{Configured, Registry},
+    run,
+};
+
+/// How long the broker waits for messages before it answers that there are none.
+const EXPIRES: Duration = Duration::from_secs(2);
+
+/// What is replayed, and how.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub struct Replay {
+    /// To which forwarder.
+    #[arg(long)]
+    forwarder: ForwarderId,
+    #[command(flatten)]
+    begin: Begin,
+    /// Up to this sequence of the stream. Without it up to its end when the replay begins.
+    #[arg(long, value_name = "N")]
+    until_sequence: Option<u64>,
+    /// Writes the actions over those that are there: a mapping that has changed reaches rows that have arrived. Only for
+    /// forwarders of kind threadline.
+    #[arg(long)]
+    overwrite: bool,
+    /// Most messages a second. Without it as many as the forwarder takes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Only says what would be replayed.
+    #[arg(long)]
+    dry_run: bool,
+    /// Gives up a replay that was cut off before, and begins this one.
+    #[arg(long)]
+    restart: bool,
+    /// Prints a JSON object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where it begins.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct Begin {
+    /// At the start of the stream.
+    #[arg(long = "from-start")]
+    start: bool,
+    /// At this sequence.
+    #[arg(long = "from-sequence", value_name = "N")]
+    sequence: Option<u64>,
+    /// At the first message that the broker stored at or after this time: RFC 3339, or so long ago, such as `2h`.
+    #[arg(long = "from-time", value_name = "TIME", value_parser = moment)]
+    time: Option<OffsetDateTime>,
+}
+
+impl Begin {
+    fn policy(&self) -> DeliverPolicy {
+        match (self.sequence, self.time) {
+            (Some(start_sequence), _) => {
+                DeliverPolicy::ByStartSequence { start_sequence: start_sequence.max(1) }
+            }
+            (_, Some(start_time)) => DeliverPolicy::ByStartTime { start_time },
+            _ => DeliverPolicy::All,
+        }
+    }
+
+    fn words(&self) -> String {
+        match (self.sequence, self.time) {
+            (Some(sequence), _) => format!("from sequence {sequence}"),
+            (_, Some(time)) => format!("from {}", written(time)),
+            _ => "from the start".to_owned(),
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize)]
+struct Outcome {
+    /// Messages of the range.
+    messages: u64,
+    /// Of these, those for this forwarder.
+    ours: u64,
+    /// Of these, those that ended as delivered, now or before.
+    settled: u64,
+    /// Of these, those that failed: `consumer failures list` shows them.
+    failed: u64,
+    /// Up to which sequence.
+    until_sequence: u64,
+    /// Whether all of the range was replayed.
+    done: bool,
+    dry_run: bool,
+}
+
+/// Replays.
+///
+/// # Errors
+/// When a server is away, the arguments do not fit, or another replay of this forwarder was cut off.
+pub async fn run(settings: Settings, registry: &Registry, asked: Replay) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let database = Database::source(&settings.source, "audit-consumer-replay")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    outbox::require(&mut connection, &settings.source.table).await?;
+    let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
+    let client = broker::connect(&settings.broker, "audit-consumer-replay").await?;
+    let stream = broker::ensure_stream(&jetstream::new(client), &settings.broker, &identity).await?;
+    let destination = destination(&settings, registry, &asked, &database, &stream)?;
+    let last = stream.cached_info().state.last_sequence;
+    let until = asked.until_sequence.unwrap_or(last).min(last);
+    let plan = Plan::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
+    let Some(mut plan) = plan else {
+        say(&asked, &Outcome { dry_run: asked.dry_run, done: true, ..Outcome::default() });
+        return Ok(());
+    };
+    if !asked.dry_run {
+        let (actor, words) = (acts::operator(), plan.words.clone());
+        let act = Act { actor: &actor, kind: "replay", filter: &words, count: 0, reason: None };
+        acts::record(&mut connection, &act).await?;
+    }
+    drop(connection);
+    let outcome = play(&mut plan, &asked, &settings, destination, &shutdown).await?;
+    if asked.dry_run || outcome.done {
+        // Best effort: what is left of it is removed by the broker after a day.
+        let _ = stream.delete_consumer(&plan.durable).await;
+    }
+    say(&asked, &outcome);
+    ensure!(outcome.done, "cut off: the same command goes on behind what has been replayed");
+    Ok(())
+}
+
+/// A consumer on the range.
+struct Plan {
+    consumer: Consumer<pull::Config>,
+    durable: String,
+    words: String,
+    until: u64,
+    /// Messages from here to the end of the stream; more than the range's, if that ends before.
+    pending: u64,
+}
+
+impl Plan {
+    /// Goes on with a replay that was cut off, or begins one. `None` when the range is empty.
+    async fn find(
+        stream: &Stream,
+        asked: &Replay,
+        until: u64,
+        ack_wait: Duration,
+    ) -> anyhow::Result<Option<Self>> {
+        let kind = if asked.dry_run { "rehearse" } else { "replay" };
+        let durable = format!("{kind}-{}", asked.forwarder);
+        let over = if asked.overwrite { ", overwriting" } else { "" };
+        let asked_for = format!("{} to forwarder {}{over}", asked.begin.words(), asked.forwarder);
+        if asked.dry_run || asked.restart {
+            let _ = stream.delete_consumer(&durable).await;
+        }
+        let earlier: Result<Consumer<pull::Config>, _> = stream.get_consumer(&durable).await;
+        if let Ok(consumer) = earlier {
+            let info = consumer.cached_info().clone();
+            let words = info.config.description.clone().unwrap_or_default();
+            let Some(until) =
+                words.strip_prefix(&format!("{asked_for}, until ")).and_then(|until| until.parse().ok())
+            else {
+                bail!(
+                    "another replay was cut off ({words}): give the same arguments to go on with it, or --restart to \
+                     give it up"
+                );
+            };
+            tracing::info!(%words, "going on with the replay that was cut off");
+            let pending = info.num_pending + info.num_ack_pending as u64;
+            return Ok(Some(Self { consumer, durable, words, until, pending }));
+        }
+        let words = format!("{asked_for}, until {until}");
+        let config = pull::Config {
+            durable_name: Some(durable.clone()),
+            description: Some(words.clone()),
+            deliver_policy: asked.begin.policy(),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait,
+            inactive_threshold: Duration::from_secs(24 * 3_600),
+            ..pull::Config::default()
+        };
+        let consumer = stream
+            .create_consumer(config)
+            .await
+            .with_context(|| format!("cannot create the durable {durable}"))?;
+        let info = consumer.cached_info();
+        let pending = info.num_pending;
+        if pending == 0 || info.delivered.stream_sequence >= until {
+            let _ = stream.delete_consumer(&durable).await;
+            return Ok(None);
+        }
+        Ok(Some(Self { consumer, durable, words, until, pending }))
+    }
+
+    /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
+    /// had in hand comes again.
+    async fn is_done(&mut self) -> anyhow::Result<bool> {
+        let info = self.consumer.get_info().await.context("cannot look at the replay's durable")?;
+        let delivered = info.num_pending == 0 || info.delivered.stream_sequence >= self.until;
+        Ok(delivered && info.num_ack_pending == 0)
+    }
+}
+
+fn destination(
+    settings: &Settings,
+    registry: &Registry,
+    asked: &Replay,
+    database: &Database,
+    stream: &Stream,
+) -> anyhow::Result<Arc<Destination>> {
+    let mut forwarders = registry.configure(settings)?;
+    let index = forwarders
+        .iter()
+        .position(|(forwarder, _)| forwarder.id == asked.forwarder)
+        .with_context(|| format!("no forwarder {} is configured", asked.forwarder))?;
+    if asked.overwrite {
+        let over = overwriting(settings, &asked.forwarder)?;
+        forwarders[index].1 = over;
+    }
+    let created = Some(stream.cached_info().created);
+    let mut destinations = run::destinations(settings, &forwarders, database, created)?;
+    Ok(destinations.swap_remove(index))
+}
+
+#[cfg(feature = "threadline")]
+fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn Configured>> {
+    let forwarder = crate::reconcile::only(settings, Some(id))?;
+    Ok(Arc::new(crate::forwarders::Timeline::of(forwarder, settings)?.overwriting()))
+}
+
+#[cfg(not(feature = "threadline"))]
+fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn Configured>> {
+    bail!("--overwrite needs a binary with the cargo feature threadline")
+}
+
+/// Batch after batch, each settled before the next is asked for.
+async fn play(
+    plan: &mut Plan,
+    asked: &Replay,
+    settings: &Settings,
+    destination: Arc<Destination>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<Outcome> {
+    let progress = Health::default().component("replay", settings.consumer.unready_after);
+    let mut dispatcher = Dispatcher::new(destination.clone());
+    let mut outcome = Outcome { dry_run: asked.dry_run, ..Outcome::default() };
+    let bar = Bar::new("replaying", plan.pending);
+    let rows = asked.rate.map_or(settings.consumer.batch_rows, |rate| {
+        settings.consumer.batch_rows.min(usize::try_from(rate).unwrap_or(usize::MAX))
+    });
+    let mut pace = asked.rate.map(|rate| pace(rows, rate));
+    while !outcome.done && !shutdown.is_cancelled() {
+        if let Some(pace) = &mut pace {
+            pace.tick().await;
+        }
+        let messages = pull(&plan.consumer, rows, plan.until).await?;
+        outcome.until_sequence = outcome.until_sequence.max(messages.last);
+        let deliveries: Vec<Delivery> = messages
+            .of_range
+            .into_iter()
+            .map(|message| Delivery::new(message, &destination.addressee))
+            .collect();
+        bar.advance(deliveries.len() as u64);
+        outcome.messages += deliveries.len() as u64;
+        let ours =
+            deliveries.iter().filter(|delivery| matches!(delivery.request, Request::Forward(_))).count();
+        outcome.ours += ours as u64;
+        if !asked.dry_run {
+            let items: Vec<_> = deliveries.iter().map(Delivery::item).collect();
+            let Some(kinds) = dispatcher.dispatch(&items, &progress, shutdown).await else {
+                dispatcher.release().await;
+                break;
+            };
+            count(&deliveries, &kinds, &mut outcome);
+        }
+        for delivery in &deliveries {
+            acknowledge(&delivery.message).await?;
+        }
+        if deliveries.is_empty() || outcome.until_sequence >= plan.until {
+            outcome.done = plan.is_done().await?;
+        }
+    }
+    bar.finish();
+    Ok(outcome)
+}
+
+fn pace(rows: usize, rate: u32) -> tokio::time::Interval {
+    #[expect(clippy::cast_precision_loss, reason = "a batch has fewer rows")]
+    let pause = Duration::from_secs_f64(rows as f64 / f64::from(rate));
+    let mut ticker = tokio::time::interval(pause);
+    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticker
+}
+
+struct Pulled {
+    of_range: Vec<Message>,
+    /// The highest sequence that was seen, behind the range included; 0 for none.
+    last: u64,
+}
+
+async fn pull(consumer: &Consumer<pull::Config>, rows: usize, until: u64) -> anyhow::Result<Pulled> {
+    let mut messages = consumer
+        .fetch()
+        .max_messages(rows)
+        .expires(EXPIRES)
+        .messages()
+        .await
+        .context("cannot pull from the stream")?;
+    let mut pulled = Pulled { of_range: Vec::new(), last: 0 };
+    while let Some(message) = messages.next().await {
+        let message = message.map_err(|error| anyhow::anyhow!("cannot pull from the stream: {error}"))?;
+        let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
+        pulled.last = pulled.last.max(sequence);
+        if sequence <= until {
+            pulled.of_range.push(message);
+        } else {
+            acknowledge(&message).await?;
+        }
+    }
+    Ok(pulled)
+}
+
+fn count(deliveries: &[Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
+    for (delivery, kind) in deliveries.iter().zip(kinds) {
+        if matches!(delivery.request, Request::Forward(_)) {
+            match kind {
+                AckKind::Ack => outcome.settled += 1,
+                _ => outcome.failed += 1,
+            }
+        }
+    }
+}
+
+/// To the replay's own durable, whatever the verdict: what failed is a row of `outbox.failures`, and what is to be tried
+/// again enters the log once it is overdue.
+async fn acknowledge(message: &Message) -> anyhow::Result<()> {
+    message.ack().await.map_err(|error| anyhow::anyhow!("cannot acknowledge: {error}"))
+}
+
+fn say(asked: &Replay, outcome: &Outcome) {
+    console::answer(&if asked.json {
+        format!("{}\n", serde_json::json!(outcome))
+    } else {
+        let Outcome { messages, ours, settled, failed, .. } = outcome;
+        if asked.dry_run {
+            format!(
+                "{messages} messages would be replayed, {ours} of them for forwarder {}\n",
+                asked.forwarder
+            )
+        } else {
+            format!(
+                "{messages} messages replayed, {ours} for forwarder {}: {settled} delivered, {failed} failed\n",
+                asked.forwarder
+            )
+        }
+    });
+}

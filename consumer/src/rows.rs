@@ -1,0 +1,136 @@
+//! How audit rows are read, whatever the table has: which columns, in which order, and what makes of them an event.
+
+use std::{
+    collections::HashMap,
+    panic::{UnwindSafe, catch_unwind},
+};
+
+use common::{
+    event::{AuditEvent, TEXTS},
+    identifier::{TableName, quote},
+};
+use serde_json::value::RawValue;
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use uuid::Uuid;
+
+/// Where [`Reading::select`] puts the times, behind the id.
+const TIMES_FROM: usize = 1;
+
+/// Where it puts the [texts](TEXTS).
+const TEXTS_FROM: usize = TIMES_FROM + 2;
+
+/// The first place behind what it reads.
+pub(crate) const REST_AT: usize = TEXTS_FROM + TEXTS.len();
+
+/// How the rows of one table are read.
+#[derive(Debug, Clone)]
+pub(crate) struct Reading {
+    /// `id`, the two times, and the texts, of a row `e`: columns stand in one order whatever the table has and the
+    /// forwarder wants.
+    pub(crate) select: String,
+    /// When it happened, as an action's time: with it windows are cut.
+    #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
+    pub(crate) time: String,
+    /// The table, quoted.
+    pub(crate) table: String,
+}
+
+impl Reading {
+    /// Looks at the table's columns; of the texts only `wanted` ones are read.
+    ///
+    /// # Errors
+    /// When the server is away or the table is missing.
+    pub(crate) async fn of(
+        connection: &mut PgConnection,
+        table: &TableName,
+        wanted: &[&str],
+    ) -> Result<Self, sqlx::Error> {
+        let columns = columns(connection, table).await?;
+        let texts = TEXTS.map(|name| {
+            // An older installation may lack some.
+            let read = columns.contains_key(name) && wanted.contains(&name);
+            if read { format!("e.{}::text", quote(name)) } else { "null::text".to_owned() }
+        });
+        // `timestamp` is UTC by convention. Clamped to what the driver can hold: `infinity` and the year 10000 are legal
+        // in PostgreSQL and would make it panic.
+        let times = ["occurred_at", "inserted_at"].map(|name| {
+            let utc = match columns.get(name).map(String::as_str) {
+                None => return "null::timestamptz".to_owned(),
+                Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
+                Some(_) => format!("e.{name}"),
+            };
+            format!(
+                "least(greatest({utc}, '0001-01-01 00:00:00+00'::timestamptz), \
+                 '9999-12-31 23:59:59.999999+00'::timestamptz)"
+            )
+        });
+        Ok(Self {
+            select: format!("e.id, {}, {}", times.join(", "), texts.join(", ")),
+            time: format!("coalesce({})", times.join(", ")),
+            table: table.quoted(),
+        })
+    }
+}
+
+/// Column names with their types.
+async fn columns(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<HashMap<String, String>, sqlx::Error> {
+    let columns: Vec<(String, String)> = sqlx::query_as(
+        "select attname::text, atttypid::regtype::text from pg_attribute
+         where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
+    )
+    .bind(table.quoted())
+    .fetch_all(connection)
+    .await?;
+    Ok(columns.into_iter().collect())
+}
+
+/// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on
+/// values that they do not expect.
+pub(crate) fn contained(
+    read: impl FnOnce() -> Result<AuditEvent, sqlx::Error> + UnwindSafe,
+) -> Result<AuditEvent, String> {
+    match catch_unwind(read) {
+        Ok(Ok(event)) => Ok(event),
+        Ok(Err(error)) => Err(format!("the audit row cannot be read: {error}")),
+        Err(_) => Err("the audit row cannot be read: the driver panicked".to_owned()),
+    }
+}
+
+/// The event of a row that was read by [`Reading::select`].
+pub(crate) fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
+    let mut places = TEXTS_FROM..;
+    let mut text = || row.try_get::<Option<String>, _>(places.next().unwrap_or_default());
+    Ok(AuditEvent {
+        id,
+        occurred_at: row.try_get(TIMES_FROM)?,
+        inserted_at: row.try_get(TIMES_FROM + 1)?,
+        // In the order of the list.
+        action: text()?,
+        outcome: text()?,
+        actor_id: text()?,
+        actor_type: text()?,
+        target_id: text()?,
+        target_type: text()?,
+        organization_id: text()?,
+        effective_user_id: text()?,
+        ip_address: text()?,
+        user_agent: text()?,
+        metadata: text()?.and_then(|text| RawValue::from_string(text).ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_that_makes_the_driver_panic_is_a_fault_of_that_row() {
+        let error = contained(|| panic!("year 10000")).expect_err("contained");
+        assert!(error.contains("the driver panicked"), "{error}");
+        let error = contained(|| Err(sqlx::Error::RowNotFound)).expect_err("contained");
+        assert!(error.starts_with("the audit row cannot be read"), "{error}");
+    }
+}

@@ -1,0 +1,161 @@
+//! The projection anew, beside live traffic.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use end_to_end::{Pipeline, samples};
+use sandbox::fixture::TestDatabase;
+use serde_json::Value;
+use sqlx::Executor as _;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+const COMPAT: &str = "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\nprofile = \"compat\"";
+const CORRECT: [&str; 2] = ["--set", "forwarder.0.profile=correct"];
+
+/// Counts the timeline over and over, in transactions of both kinds; fails when a reader sees fewer rows than before.
+fn watch(timeline: &TestDatabase, until: &Arc<AtomicBool>) -> JoinHandle<anyhow::Result<i64>> {
+    let (timeline, until) = (timeline.clone(), until.clone());
+    tokio::spawn(async move {
+        let mut reader = timeline.connect().await?;
+        let mut most = 0;
+        let mut looks = 0;
+        while !until.load(Ordering::Relaxed) {
+            let level = ["read committed", "repeatable read"][looks % 2];
+            let begin = format!("begin isolation level {level}; select 1");
+            reader.execute(sqlx::AssertSqlSafe(begin)).await?;
+            let count: i64 =
+                sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut reader).await?;
+            reader.execute("commit").await?;
+            anyhow::ensure!(count >= most, "a reader ({level}) saw {count} rows after {most}");
+            most = count;
+            looks += 1;
+        }
+        Ok(most)
+    })
+}
+
+async fn row(pipeline: &Pipeline, id: Uuid) -> anyhow::Result<Value> {
+    end_to_end::action(&mut pipeline.timeline.connect().await?, id).await
+}
+
+fn rebuild(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
+    let arguments: Vec<&str> = ["rebuild"].iter().chain(arguments).copied().collect();
+    pipeline.command("consumer", &arguments)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_with_a_changed_mapping_is_swapped_in_under_load_and_back_again() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings(COMPAT).await?;
+    let publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(500);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    assert_eq!(row(&pipeline, ids[0]).await?["category"], Value::Null);
+    // What a host has recorded by itself, and a captured transaction that is linked to an action.
+    let mut timeline = pipeline.timeline.connect().await?;
+    let link = format!(
+        "insert into audit_actions (id, name, actor_ref, status)
+         values ('00000000-0000-0000-0000-000000000001', 'host.own', '{{}}', 'ok');
+         insert into audit_transactions (txid, action_id) values (1, '00000000-0000-0000-0000-000000000001'), (2, '{}')",
+        ids[0]
+    );
+    sqlx::raw_sql(sqlx::AssertSqlSafe(link)).execute(&mut timeline).await?;
+
+    drop(consumer);
+    let _consumer = pipeline.consumer_with(&CORRECT)?;
+    let until = Arc::new(AtomicBool::new(false));
+    let watching = watch(&pipeline.timeline, &until);
+    let playing = pipeline.play(2_000, 200, 32);
+    let (done, said) = rebuild(&pipeline, &CORRECT)?;
+    assert!(done && said.contains("the new table is in place"), "{said}");
+    let old = row(&pipeline, ids[0]).await?;
+    assert_eq!((&old["category"], &old["verb"]), (&"test".into(), &"row".into()), "the mapping of today");
+    let (done, said) = rebuild(&pipeline, &CORRECT)?;
+    assert!(!done && said.contains("--back") && said.contains("--finish"), "{said}");
+
+    let (done, said) = rebuild(&pipeline, &["--back"])?;
+    assert!(done, "{said}");
+    assert_eq!(row(&pipeline, ids[0]).await?["category"], Value::Null, "as it was");
+    let (done, said) = rebuild(&pipeline, &["--back"])?;
+    assert!(done, "there and back again: {said}");
+    let written = playing.await??;
+    pipeline.arrive(&written.committed).await?;
+    until.store(true, Ordering::Relaxed);
+    let most = watching.await??;
+    assert!(most >= 501);
+
+    let verdict = pipeline.verdict().await?;
+    assert_eq!(
+        (verdict.missing, verdict.twice, verdict.foreign),
+        (0, 0, 1),
+        "but for the host's own: {verdict}"
+    );
+    let reconcile: Vec<&str> = ["reconcile"].iter().chain(&CORRECT).copied().collect();
+    let (done, answer) = pipeline.ask("consumer", &reconcile)?;
+    assert!(done && answer["differing"] == 0, "{answer}");
+    // The links hold, and are held.
+    let linked: i64 = sqlx::query_scalar(
+        "select count(*) from audit_transactions t join audit_actions a on a.id = t.action_id",
+    )
+    .fetch_one(&mut timeline)
+    .await?;
+    assert_eq!(linked, 2);
+    let dangling = "insert into audit_transactions (txid, action_id) values (3, gen_random_uuid())";
+    assert!(timeline.execute(dangling).await.is_err(), "the foreign key points to the new table");
+    let (validated, indexes): (bool, i64) = sqlx::query_as(
+        "select (select bool_and(convalidated) from pg_constraint where confrelid = 'audit_actions'::regclass),
+                (select count(*) from pg_indexes where tablename = 'audit_actions' and indexname in
+                 ('audit_actions_pkey', 'audit_actions_page_idx', 'audit_actions_correlation_id_idx',
+                  'audit_actions_name_idx', 'audit_actions_actor_ref_idx', 'audit_actions_inserted_at_idx'))",
+    )
+    .fetch_one(&mut timeline)
+    .await?;
+    assert!(validated && indexes == 6, "{indexes} indexes have their own names");
+
+    let (done, said) = rebuild(&pipeline, &["--finish"])?;
+    assert!(done, "{said}");
+    let left: i64 = sqlx::query_scalar(
+        "select count(*) from pg_class where relname like 'audit_actions_shadow%' or relname like 'audit_actions_journal%'",
+    )
+    .fetch_one(&mut timeline)
+    .await?;
+    assert_eq!(left, 0, "nothing of it is left");
+    assert!(!rebuild(&pipeline, &["--back"])?.0, "and there is no way back any more");
+    let (after, ids) = samples(3);
+    pipeline.commit(&after).await?;
+    pipeline.arrive(&ids).await?;
+    drop(publisher);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_does_not_verify_is_not_put_in_place() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    let (done, said) = rebuild(&pipeline, &["--no-swap"])?;
+    assert!(done && said.contains("filled and verified"), "{said}");
+    // Something that no rebuild would write.
+    let mut timeline = pipeline.timeline.connect().await?;
+    timeline.execute("update audit_actions_shadow set name = 'spoilt' where id = (select min(id::text)::uuid from audit_actions_shadow)").await?;
+    let (done, said) = rebuild(&pipeline, &[])?;
+    assert!(!done && said.contains("does not verify") && said.contains("--finish"), "{said}");
+    let spoilt: i64 = sqlx::query_scalar("select count(*) from audit_actions where name = 'spoilt'")
+        .fetch_one(&mut timeline)
+        .await?;
+    assert_eq!(spoilt, 0);
+    assert!(rebuild(&pipeline, &["--finish"])?.0);
+
+    timeline.execute("create view of_today as select * from audit_actions").await?;
+    let (done, said) = rebuild(&pipeline, &[])?;
+    assert!(!done && said.contains("view of_today"), "{said}");
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Evidence: windows that were sealed, and what happens to them later.
+
+use end_to_end::Pipeline;
+use sandbox::{audit::AuditRow, wait};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Executor as _};
+use time::{Duration, OffsetDateTime};
+
+/// From RFC 8410, section 10.3, with its public half.
+const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
+const PUBLIC: &str = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
+
+const DAY: Duration = Duration::DAY;
+
+/// Midnight, so many days ago.
+fn midnight(days: i64) -> OffsetDateTime {
+    OffsetDateTime::now_utc().replace_time(time::Time::MIDNIGHT) - DAY * i32::try_from(days).unwrap()
+}
+
+fn written(time: OffsetDateTime) -> String {
+    time.format(&time::format_description::well_known::Rfc3339).unwrap()
+}
+
+/// Ten rows of each of the three days before yesterday, delivered.
+async fn three_days(pipeline: &Pipeline) -> anyhow::Result<Vec<AuditRow>> {
+    let rows: Vec<AuditRow> = (0..30)
+        .map(|number| {
+            let at = midnight(4 - number / 10) + Duration::minutes(number);
+            AuditRow { occurred_at: at, inserted_at: at, ..AuditRow::sample("test.row") }
+        })
+        .collect();
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&rows.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+    pipeline.settled("timeline").await?;
+    Ok(rows)
+}
+
+async fn seal(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<Value> {
+    let arguments: Vec<&str> = ["reconcile", "--seal"].iter().chain(arguments).copied().collect();
+    // The leader stores how far everything is settled at its next look.
+    wait::until_some("the window to be settled", end_to_end::DEADLINE, async || {
+        let (done, said) = pipeline.command("consumer", &arguments)?;
+        let later = said.contains("nothing is known to be delivered") || said.contains("may still come");
+        anyhow::ensure!(done || later, "{said}");
+        Ok(done.then_some(()))
+    })
+    .await?;
+    let (_, receipts) = pipeline.ask("consumer", &["receipts", "list"])?;
+    Ok(receipts.as_array().and_then(|receipts| receipts.last()).cloned().unwrap_or_default())
+}
+
+fn states(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<(bool, Vec<String>, String)> {
+    let arguments: Vec<&str> = ["receipts", "verify"].iter().chain(arguments).copied().collect();
+    let (done, answer) = pipeline.ask("consumer", &arguments)?;
+    let windows = answer["windows"].as_array().cloned().unwrap_or_default();
+    let states =
+        windows.iter().map(|window| window["state"].as_str().unwrap_or_default().to_owned()).collect();
+    Ok((done, states, answer["faults"].to_string()))
+}
+
+async fn signed() -> anyhow::Result<Pipeline> {
+    let pipeline = Pipeline::new().await?;
+    let key = pipeline.path("key.pem");
+    std::fs::write(&key, KEY)?;
+    pipeline.configure(&format!("[consumer.reconcile]\nreceipt_key_file = \"{}\"", key.display()))?;
+    Ok(pipeline)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_changed_one_removed_and_one_inserted_row_are_each_detected() -> anyhow::Result<()> {
+    let pipeline = signed().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer()?;
+    let rows = three_days(&pipeline).await?;
+    let first =
+        seal(&pipeline, &["--since", &written(midnight(4)), "--until", &written(midnight(3))]).await?;
+    assert_eq!((&first["n"], &first["actions"], &first["key"]), (&1.into(), &10.into(), &PUBLIC.into()));
+    let second = seal(&pipeline, &["--until", &written(midnight(2))]).await?;
+    let third = seal(&pipeline, &["--until", &written(midnight(1))]).await?;
+    assert_eq!((&second["previous"], &third["previous"]), (&first["hash"], &second["hash"]));
+    let kept = third["hash"].as_str().unwrap_or_default().to_owned();
+    let pinned = ["--key", PUBLIC, "--kept", kept.as_str()];
+    let (holds, found, faults) = states(&pipeline, &pinned)?;
+    assert!(holds, "{found:?} {faults}");
+    assert_eq!(found, ["intact", "intact", "intact"]);
+
+    let mut timeline = pipeline.timeline.connect().await?;
+    let inserted = format!(
+        "insert into audit_actions (id, name, actor_ref, status, correlation_id, inserted_at)
+         select id, 'slipped.in', '{{\"type\":\"anonymous\"}}', 'ok', id::text, '{}' from gen_random_uuid() id",
+        written(midnight(3) + Duration::HOUR)
+    );
+    for (tampering, state) in [
+        (format!("update audit_actions set status = 'error' where id = '{}'", rows[3].id), 0),
+        (format!("delete from audit_actions where id = '{}'", rows[25].id), 2),
+        (inserted, 1),
+    ] {
+        timeline.execute("begin; create temp table kept as select * from audit_actions; commit").await?;
+        timeline.execute(AssertSqlSafe(tampering.clone())).await?;
+        let (holds, found, _) = states(&pipeline, &pinned)?;
+        assert!(!holds, "{tampering}");
+        for (window, found) in found.iter().enumerate() {
+            let expected = if window == state { "timeline_changed" } else { "intact" };
+            assert_eq!(found, expected, "{tampering}");
+        }
+        timeline
+            .execute("begin; delete from audit_actions; insert into audit_actions select * from kept; drop table kept; commit")
+            .await?;
+    }
+    assert!(states(&pipeline, &pinned)?.0, "as it was");
+
+    // Somebody who changes both sides is found as well, and so is one who changes the receipts.
+    let source = format!("update audit_events set outcome = 'failure' where id = '{}'", rows[3].id);
+    pipeline.source.connect().await?.execute(AssertSqlSafe(source)).await?;
+    let both = format!("update audit_actions set status = 'error' where id = '{}'", rows[3].id);
+    timeline.execute(AssertSqlSafe(both)).await?;
+    let (holds, found, _) = states(&pipeline, &pinned)?;
+    assert!(!holds && found[0] == "changed", "{found:?}");
+    timeline.execute("update audit_receipts set actions = 11 where n = 1").await?;
+    let (_, _, faults) = states(&pipeline, &pinned)?;
+    assert!(faults.contains("its hash is not that of its content"), "{faults}");
+    timeline.execute("delete from audit_receipts where n = 3").await?;
+    let (_, _, faults) = states(&pipeline, &pinned)?;
+    assert!(faults.contains("was cut or written anew"), "{faults}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_retention_has_removed_keeps_its_receipt() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer()?;
+    three_days(&pipeline).await?;
+    seal(&pipeline, &["--since", &written(midnight(4)), "--until", &written(midnight(3))]).await?;
+    seal(&pipeline, &["--until", &written(midnight(2))]).await?;
+    let (done, said) = pipeline.command("consumer", &["reconcile", "--seal", "--since", "3days"])?;
+    assert!(!done && said.contains("already covers"), "{said}");
+    let (done, said) = pipeline
+        .command("consumer", &["reconcile", "--seal", "--until", &written(OffsetDateTime::now_utc())])?;
+    assert!(!done && said.contains("may still come"), "{said}");
+
+    let before = written(midnight(3));
+    let purge = format!("delete from audit_events where occurred_at < '{before}'");
+    pipeline.source.connect().await?.execute(AssertSqlSafe(purge)).await?;
+    assert_eq!(states(&pipeline, &[])?.1, ["intact", "intact"], "the timeline still has it");
+    let purge = format!("delete from audit_actions where inserted_at < '{before}'");
+    pipeline.timeline.connect().await?.execute(AssertSqlSafe(purge)).await?;
+    let (holds, found, faults) = states(&pipeline, &[])?;
+    assert!(holds, "{faults}");
+    assert_eq!(found, ["purged", "intact"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_with_a_difference_is_not_sealed() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer()?;
+    let rows = three_days(&pipeline).await?;
+    let spoil = format!("delete from audit_actions where id = '{}'", rows[0].id);
+    pipeline.timeline.connect().await?.execute(AssertSqlSafe(spoil)).await?;
+    let error = seal(&pipeline, &["--until", &written(midnight(1))]).await.expect_err("a difference");
+    assert!(error.to_string().contains("missing    1") && error.to_string().contains("NOT EQUAL"), "{error}");
+    let (_, receipts) = pipeline.ask("consumer", &["receipts", "list"])?;
+    assert_eq!(receipts, Value::Array(Vec::new()));
+    Ok(())
+}

@@ -1,0 +1,357 @@
+//! Receipts: what a window of the timeline held when it was compared with its source, chained and, with a key, signed.
+//!
+//! A receipt is evidence against changes that come later: whoever alters, removes or slips in an action of a sealed window
+//! changes its digest; whoever alters a receipt breaks the chain; whoever re-writes the chain needs the key, or must hope
+//! that nobody kept the hash of an earlier end of it ([`broken`] takes one to look for).
+
+use std::{fmt::Write as _, path::Path};
+
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
+
+use crate::StorageSchema;
+
+/// What stands for the receipt before the first.
+pub const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+
+/// What is sealed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {
+    /// The forwarder that filled the timeline.
+    pub forwarder: String,
+    /// Which table of which database of which cluster it was compared with.
+    pub source: String,
+    /// Its first moment.
+    pub since: OffsetDateTime,
+    /// The first moment behind it.
+    pub until: OffsetDateTime,
+    /// How many actions.
+    pub actions: i64,
+    /// Events that are dead or discarded letters instead.
+    pub letters: i64,
+    /// When the oldest action happened.
+    pub first_at: Option<OffsetDateTime>,
+    /// The [digest](crate::digest) of the actions.
+    pub digest: String,
+}
+
+/// A row of `audit_receipts`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct Receipt {
+    /// Whose chain.
+    pub forwarder: String,
+    /// Its number, from 1.
+    pub n: i64,
+    /// Which source.
+    pub source: String,
+    /// The first moment of the window.
+    #[serde(with = "time::serde::rfc3339")]
+    pub since: OffsetDateTime,
+    /// The first moment behind it.
+    #[serde(with = "time::serde::rfc3339")]
+    pub until: OffsetDateTime,
+    /// How many actions.
+    pub actions: i64,
+    /// Events that are dead or discarded letters instead.
+    pub letters: i64,
+    /// When the oldest action happened.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub first_at: Option<OffsetDateTime>,
+    /// Of the actions.
+    pub digest: String,
+    /// The hash of the receipt before this one.
+    pub previous: String,
+    /// When it was written, by the database's clock.
+    #[serde(with = "time::serde::rfc3339")]
+    pub sealed_at: OffsetDateTime,
+    /// Of all of the above.
+    pub hash: String,
+    /// The public key, in hexadecimal.
+    pub key: Option<String>,
+    /// Of the hash, in hexadecimal.
+    pub signature: Option<String>,
+}
+
+/// A key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot use {path} as a key for receipts: {reason}. Make one with: openssl genpkey -algorithm ed25519 -out {path}"
+)]
+pub struct KeyError {
+    path: String,
+    reason: String,
+}
+
+/// An Ed25519 key that signs receipts.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// Reads a PKCS#8 key in PEM form.
+    ///
+    /// # Errors
+    /// When the file cannot be read or holds something else.
+    pub fn read(path: &Path) -> Result<Self, KeyError> {
+        let refuse = |reason: String| KeyError { path: path.display().to_string(), reason };
+        let key = PrivatePkcs8KeyDer::from_pem_file(path).map_err(|error| refuse(error.to_string()))?;
+        Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der())
+            .map(Self)
+            .map_err(|error| refuse(error.to_string()))
+    }
+
+    /// The public half, in hexadecimal.
+    #[must_use]
+    pub fn public(&self) -> String {
+        hexadecimal(self.0.public_key().as_ref())
+    }
+}
+
+impl Receipt {
+    /// Seals a window behind the last receipt of its chain.
+    #[must_use]
+    pub fn seal(
+        window: Window,
+        last: Option<&Self>,
+        sealed_at: OffsetDateTime,
+        key: Option<&SigningKey>,
+    ) -> Self {
+        let mut receipt = Self {
+            forwarder: window.forwarder,
+            n: last.map_or(0, |last| last.n) + 1,
+            source: window.source,
+            since: window.since,
+            until: window.until,
+            actions: window.actions,
+            letters: window.letters,
+            first_at: window.first_at,
+            digest: window.digest,
+            previous: last.map_or_else(|| BEGINNING.to_owned(), |last| last.hash.clone()),
+            sealed_at,
+            hash: String::new(),
+            key: key.map(SigningKey::public),
+            signature: None,
+        };
+        receipt.hash = hexadecimal(&Sha256::digest(receipt.text()));
+        receipt.signature = key.map(|key| hexadecimal(key.0.sign(receipt.hash.as_bytes()).as_ref()));
+        receipt
+    }
+
+    /// What is hashed: a line for each column.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let time = |time: OffsetDateTime| time.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default();
+        let Self { forwarder, n, source, actions, letters, digest, previous, .. } = self;
+        format!(
+            "threadline receipt 1\nforwarder {forwarder}\nn {n}\nsource {source}\nsince {}\nuntil {}\nactions {actions}\n\
+             letters {letters}\nfirst_at {}\ndigest {digest}\nprevious {previous}\nsealed_at {}\nkey {}\n",
+            time(self.since),
+            time(self.until),
+            self.first_at.map(time).unwrap_or_default(),
+            time(self.sealed_at),
+            self.key.as_deref().unwrap_or_default(),
+        )
+    }
+
+    fn is_signed_by_its_key(&self) -> bool {
+        let (Some(key), Some(signature)) = (&self.key, &self.signature) else {
+            return self.key.is_none() && self.signature.is_none();
+        };
+        let (Some(key), Some(signature)) = (bytes(key), bytes(signature)) else {
+            return false;
+        };
+        UnparsedPublicKey::new(&ED25519, key).verify(self.hash.as_bytes(), &signature).is_ok()
+    }
+}
+
+/// What is wrong with a chain, in words; nothing when it holds. `pinned` is the only key that may have signed, `kept` the
+/// hash of a receipt that must be in it.
+#[must_use]
+pub fn broken(chain: &[Receipt], pinned: Option<&str>, kept: Option<&str>) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut previous = BEGINNING;
+    let mut until = None;
+    for (receipt, n) in chain.iter().zip(1..) {
+        let mut fault = |what: &str| faults.push(format!("receipt {}: {what}", receipt.n));
+        if receipt.n != n {
+            fault("receipts before it are missing");
+        }
+        if receipt.hash != hexadecimal(&Sha256::digest(receipt.text())) {
+            fault("it was changed: its hash is not that of its content");
+        }
+        if receipt.previous != previous {
+            fault("the chain is broken: it does not follow the receipt before it");
+        }
+        if until.is_some_and(|until| until > receipt.since) {
+            fault("its window overlaps the one before it");
+        }
+        if !receipt.is_signed_by_its_key() {
+            fault("its signature is not valid");
+        }
+        if pinned.is_some() && receipt.key.as_deref() != pinned {
+            fault("it was not signed with the given key");
+        }
+        previous = &receipt.hash;
+        until = Some(receipt.until);
+    }
+    if let Some(kept) = kept
+        && chain.iter().all(|receipt| receipt.hash != kept)
+    {
+        faults.push(format!("no receipt has the hash {kept}: the chain was cut or written anew"));
+    }
+    faults
+}
+
+/// The receipts of a forwarder, in order.
+///
+/// # Errors
+/// When the server is away, or the table is not there.
+pub async fn chain(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    forwarder: &str,
+) -> Result<Vec<Receipt>, sqlx::Error> {
+    let statement =
+        format!("select * from {} where forwarder = $1 order by n", schema.table("audit_receipts"));
+    sqlx::query_as(AssertSqlSafe(statement)).bind(forwarder).fetch_all(connection).await
+}
+
+/// The last receipt of a forwarder.
+///
+/// # Errors
+/// When the server is away, or the table is not there.
+pub async fn last(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    forwarder: &str,
+) -> Result<Option<Receipt>, sqlx::Error> {
+    let statement = format!(
+        "select * from {} where forwarder = $1 order by n desc limit 1",
+        schema.table("audit_receipts")
+    );
+    sqlx::query_as(AssertSqlSafe(statement)).bind(forwarder).fetch_optional(connection).await
+}
+
+/// Appends a receipt. The primary key refuses a second one behind the same receipt.
+///
+/// # Errors
+/// When another process was first, the server is away, or the table is not there.
+pub async fn append(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    receipt: &Receipt,
+) -> Result<(), sqlx::Error> {
+    let statement = format!(
+        "insert into {} (forwarder, n, source, since, until, actions, letters, first_at, digest, previous, sealed_at,
+                         hash, key, signature)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        schema.table("audit_receipts")
+    );
+    sqlx::query(AssertSqlSafe(statement))
+        .bind(&receipt.forwarder)
+        .bind(receipt.n)
+        .bind(&receipt.source)
+        .bind(receipt.since)
+        .bind(receipt.until)
+        .bind(receipt.actions)
+        .bind(receipt.letters)
+        .bind(receipt.first_at)
+        .bind(&receipt.digest)
+        .bind(&receipt.previous)
+        .bind(receipt.sealed_at)
+        .bind(&receipt.hash)
+        .bind(&receipt.key)
+        .bind(&receipt.signature)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn bytes(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::rand::SystemRandom;
+    use time::macros::datetime;
+
+    use super::*;
+
+    fn key() -> SigningKey {
+        let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("randomness");
+        SigningKey(Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key"))
+    }
+
+    fn chain(key: Option<&SigningKey>) -> Vec<Receipt> {
+        let mut chain: Vec<Receipt> = Vec::new();
+        for day in 1..=3 {
+            let since = datetime!(2026-01-01 00:00 UTC) + time::Duration::days(day);
+            let window = Window {
+                forwarder: "timeline".into(),
+                source: "1/app/public.audit_events".into(),
+                since,
+                until: since + time::Duration::days(1),
+                actions: day,
+                letters: 0,
+                first_at: Some(since),
+                digest: format!("{day:064}"),
+            };
+            let receipt = Receipt::seal(window, chain.last(), since + time::Duration::days(2), key);
+            chain.push(receipt);
+        }
+        chain
+    }
+
+    #[test]
+    fn a_chain_that_nobody_touched_holds() {
+        let key = key();
+        assert_eq!(broken(&chain(None), None, None), Vec::<String>::new());
+        let signed = chain(Some(&key));
+        assert_eq!(broken(&signed, Some(&key.public()), Some(&signed[1].hash)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_change_of_a_chain_is_found() {
+        let ours = key();
+        let public = ours.public();
+        let faults = |change: &dyn Fn(&mut Vec<Receipt>)| {
+            let mut chain = chain(Some(&ours));
+            let kept = chain[2].hash.clone();
+            change(&mut chain);
+            broken(&chain, Some(&public), Some(&kept)).join("; ")
+        };
+        for (fault, found) in [
+            ("its hash is not", faults(&|chain| chain[1].actions += 1)),
+            ("its hash is not", faults(&|chain| chain[1].digest = chain[0].digest.clone())),
+            ("its hash is not", faults(&|chain| chain[1].until += time::Duration::seconds(1))),
+            ("are missing", faults(&|chain| drop(chain.remove(0)))),
+            ("are missing", faults(&|chain| drop(chain.remove(1)))),
+            ("was cut", faults(&|chain| drop(chain.pop()))),
+            ("signature is not valid", faults(&|chain| chain[0].signature = chain[1].signature.clone())),
+            ("not signed with the given key", faults(&|theirs| *theirs = chain(Some(&key())))),
+            ("not signed with the given key", faults(&|theirs| *theirs = chain(None))),
+            ("signature is not valid", faults(&|chain| chain[0].signature = None)),
+        ] {
+            assert!(found.contains(fault), "expected {fault:?}: {found}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_none_says_how_to_make_one() {
+        let Err(error) = SigningKey::read(Path::new("/nonexistent/receipts.pem")) else {
+            panic!("there is no such file");
+        };
+        assert!(error.to_string().contains("openssl genpkey -algorithm ed25519"), "{error}");
+    }
+}

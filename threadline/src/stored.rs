@@ -1,0 +1,259 @@
+//! Actions as they are stored, for whoever compares them with what should be there. One documented function per statement.
+
+use futures::{Stream, TryStreamExt as _};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{ActionTable, AuditAction};
+
+/// A row of `audit_actions`, whatever somebody may have made of it: nothing here is checked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredAction {
+    /// Primary key.
+    pub id: Uuid,
+    /// Its name.
+    pub name: String,
+    /// Who, as JSON with sorted keys.
+    pub actor: String,
+    /// How it ended.
+    pub status: String,
+    /// The texts that may be absent, in the order of the table: verb, category, reason, comment, correlation id, request
+    /// id, job id.
+    pub texts: [Option<String>; 7],
+    /// When, clamped to the years 1 to 9999.
+    pub inserted_at: OffsetDateTime,
+}
+
+/// The names of a stored action's parts, in the order of [`StoredAction::parts`].
+pub const PARTS: [&str; 12] = [
+    "id",
+    "name",
+    "actor_ref",
+    "status",
+    "verb",
+    "category",
+    "reason",
+    "comment",
+    "correlation_id",
+    "request_id",
+    "job_id",
+    "inserted_at",
+];
+
+impl StoredAction {
+    /// What the table will hold for an action.
+    #[must_use]
+    pub fn expected(action: &AuditAction) -> Self {
+        let AuditAction { id, name, actor, status, inserted_at, .. } = action;
+        let texts = [
+            &action.verb,
+            &action.category,
+            &action.reason,
+            &action.comment,
+            &action.correlation_id,
+            &action.request_id,
+            &action.job_id,
+        ];
+        Self {
+            id: *id,
+            name: name.clone(),
+            actor: actor.to_json().to_string(),
+            status: status.as_str().to_owned(),
+            texts: texts.map(Clone::clone),
+            inserted_at: *inserted_at,
+        }
+    }
+
+    /// The correlation id.
+    #[must_use]
+    pub fn correlation_id(&self) -> Option<&str> {
+        self.texts[4].as_deref()
+    }
+
+    /// Without its time, where that is the time of delivery and says nothing.
+    #[must_use]
+    pub fn timeless(self) -> Self {
+        Self { inserted_at: OffsetDateTime::UNIX_EPOCH, ..self }
+    }
+
+    fn parts(&self) -> [Option<String>; 12] {
+        let micros = self.inserted_at.unix_timestamp_nanos() / 1_000;
+        let mut parts: [Option<String>; 12] = std::array::from_fn(|_| None);
+        parts[0] = Some(self.id.to_string());
+        parts[1] = Some(self.name.clone());
+        parts[2] = Some(self.actor.clone());
+        parts[3] = Some(self.status.clone());
+        parts[4..11].clone_from_slice(&self.texts);
+        parts[11] = Some(micros.to_string());
+        parts
+    }
+
+    /// One form for one row: each part with its length before it, so that nothing can move from one part to the next.
+    #[must_use]
+    pub fn canonical(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(256);
+        for part in self.parts() {
+            match part {
+                Some(text) => {
+                    bytes.push(1);
+                    bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
+                    bytes.extend_from_slice(text.as_bytes());
+                }
+                None => bytes.push(0),
+            }
+        }
+        bytes
+    }
+
+    /// The names of the parts in which two rows differ.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        let (ours, theirs) = (self.parts(), other.parts());
+        PARTS
+            .iter()
+            .zip(ours.iter().zip(&theirs))
+            .filter(|(_, (a, b))| a != b)
+            .map(|(name, _)| *name)
+            .collect()
+    }
+}
+
+/// From one time to before another; absent ends are open.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Window {
+    /// Happened at this time or later.
+    pub since: Option<OffsetDateTime>,
+    /// Happened before this time.
+    pub until: Option<OffsetDateTime>,
+}
+
+// `infinity` and the year 10000 are legal in PostgreSQL and make a driver panic: clamped there.
+const COLUMNS: &str = "a.id, a.name, a.actor_ref::text, a.status, a.verb, a.category, a.reason, a.comment, \
+    a.correlation_id, a.request_id, a.job_id, \
+    least(greatest(a.inserted_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')";
+
+/// The actions of a window that the pipeline has projected, by ascending id: those whose correlation id is their own id. A
+/// host records its own ones otherwise.
+pub fn projected<'c>(
+    connection: &'c mut PgConnection,
+    table: &ActionTable,
+    window: Window,
+) -> impl Stream<Item = Result<StoredAction, sqlx::Error>> + use<'c> {
+    let statement = format!(
+        "select {COLUMNS} from {table} a
+         where a.correlation_id = a.id::text
+           and ($1::timestamptz is null or a.inserted_at >= $1) and ($2::timestamptz is null or a.inserted_at < $2)
+         order by a.id"
+    );
+    sqlx::query(AssertSqlSafe(statement))
+        .bind(window.since)
+        .bind(window.until)
+        .fetch(connection)
+        .map_err(std::convert::identity)
+        .and_then(|row| std::future::ready(decode(&row)))
+}
+
+/// The actions under these ids, whoever wrote them.
+///
+/// # Errors
+/// When the server is away.
+pub async fn find(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    ids: &[Uuid],
+) -> Result<Vec<StoredAction>, sqlx::Error> {
+    sqlx::query(AssertSqlSafe(format!("select {COLUMNS} from {table} a where a.id = any ($1)")))
+        .bind(ids)
+        .try_map(|row| decode(&row))
+        .fetch_all(connection)
+        .await
+}
+
+/// Those of `ids` that are taken, whoever wrote them.
+///
+/// # Errors
+/// When the server is away.
+pub async fn present(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let statement = format!("select id from {table} where id = any ($1)");
+    sqlx::query_scalar(AssertSqlSafe(statement)).bind(ids).fetch_all(connection).await
+}
+
+/// Removes actions; answers how many there were.
+///
+/// # Errors
+/// When the server is away.
+pub async fn remove(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    ids: &[Uuid],
+) -> Result<u64, sqlx::Error> {
+    let statement = format!("delete from {table} where id = any ($1)");
+    Ok(sqlx::query(AssertSqlSafe(statement)).bind(ids).execute(connection).await?.rows_affected())
+}
+
+fn decode(row: &PgRow) -> Result<StoredAction, sqlx::Error> {
+    let actor: String = row.try_get(2)?;
+    // The server's own form sorts keys by length.
+    let actor = serde_json::from_str::<Value>(&actor).map_or(actor, |value| value.to_string());
+    let mut texts: [Option<String>; 7] = Default::default();
+    for (place, text) in texts.iter_mut().enumerate() {
+        *text = row.try_get(4 + place)?;
+    }
+    Ok(StoredAction {
+        id: row.try_get(0)?,
+        name: row.try_get(1)?,
+        actor,
+        status: row.try_get(3)?,
+        texts,
+        inserted_at: row.try_get(11)?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn stored(name: &str, texts: [Option<&str>; 7]) -> StoredAction {
+        StoredAction {
+            id: Uuid::nil(),
+            name: name.to_owned(),
+            actor: "{}".to_owned(),
+            status: "ok".to_owned(),
+            texts: texts.map(|text| text.map(str::to_owned)),
+            inserted_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn text_that_moves_from_one_column_to_the_next_is_another_row() {
+        let none = [None; 7];
+        let [mut one, mut other] = [none; 2];
+        (one[0], one[1]) = (Some("ab"), Some("c"));
+        (other[0], other[1]) = (Some("a"), Some("bc"));
+        assert_ne!(stored("n", one).canonical(), stored("n", other).canonical());
+        let mut empty = none;
+        empty[0] = Some("");
+        assert_ne!(stored("n", none).canonical(), stored("n", empty).canonical());
+        assert_eq!(stored("n", one).differences(&stored("m", other)), ["name", "verb", "category"]);
+    }
+
+    proptest! {
+        #[test]
+        fn two_rows_have_one_canonical_form_exactly_when_nothing_differs(
+            name in ".{0,3}", other in ".{0,3}", verb in proptest::option::of(".{0,3}"), reason in proptest::option::of(".{0,3}"),
+        ) {
+            let mut texts = [None; 7];
+            (texts[0], texts[2]) = (verb.as_deref(), reason.as_deref());
+            let (one, two) = (stored(&name, texts), stored(&other, [None; 7]));
+            prop_assert_eq!(one.canonical() == two.canonical(), one.differences(&two).is_empty());
+        }
+    }
+}
