@@ -6,7 +6,7 @@ use sandbox::process::Process;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Bench, SEED, SEED_OF_JOBS, limits};
+use super::{Bench, SEED, SEED_OF_JOBS, limits, operate};
 use crate::{
     meter::{self, Meter},
     peers::Peer,
@@ -119,9 +119,9 @@ pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Re
     stop_all(&mut running)?;
     truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
     sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
-    bench.stage.delete_stream(STREAM).await;
-    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
     bench.keep(sample).await?;
+    operate::take(bench, &databases, repeat).await?;
+    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
     for peer in Peer::QUEUES {
         let sample = drain_by_peer(bench, peer, repeat).await?;
         bench.keep(sample).await?;

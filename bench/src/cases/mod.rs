@@ -5,6 +5,7 @@ mod capture;
 mod drain;
 mod held;
 mod limits;
+mod operate;
 pub(crate) mod soak;
 mod steady;
 
@@ -32,7 +33,7 @@ pub(crate) enum Case {
     Capture,
     /// Draining the log into the stream, beside raw publishing; and from there into the timeline, beside one statement.
     Drain,
-    /// Both at once, beside peers.
+    /// Both at once, beside peers; and on what they have written an operator's commands.
     EndToEnd,
     /// Latency under a steady load.
     Steady,
