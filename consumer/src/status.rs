@@ -8,7 +8,11 @@ use common::{
     broker, console,
     database::Database,
     failures::letters::{self, Filter, Group},
-    outbox::{self, backlog, handover, rounds::log_reader},
+    outbox::{
+        self, backlog, handover,
+        reconciled::{self, Compared},
+        rounds::log_reader,
+    },
     settings::Settings,
 };
 use serde::Serialize;
@@ -24,6 +28,8 @@ struct Status {
     /// Forwarders that read the log themselves.
     readers: Vec<Reader>,
     failures: Vec<Group>,
+    /// What the standing comparisons have found.
+    compared: Vec<Compared>,
 }
 
 #[derive(Debug, Serialize)]
@@ -74,7 +80,8 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
         }
     }
     let failures = letters::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
-    let status = Status { stream, broker, readers, failures };
+    let compared = reconciled::progress(&mut connection).await?;
+    let status = Status { stream, broker, readers, failures, compared };
     console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
     Ok(())
 }
@@ -121,6 +128,12 @@ fn table(status: &Status) -> String {
     for Group { forwarder, state, reason, count, .. } in &status.failures {
         let reason = reason.as_deref().unwrap_or("no reason yet");
         let _ = writeln!(text, "failures  {forwarder}: {count} {state} ({reason})");
+    }
+    for Compared { forwarder, checked, missing, at } in &status.compared {
+        let _ = writeln!(
+            text,
+            "compared  {forwarder}: {checked} settled entries, {missing} were missing, last at {at}"
+        );
     }
     text
 }

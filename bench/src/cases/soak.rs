@@ -59,7 +59,9 @@ pub(crate) async fn run(stage: &Stage, minutes: u64, stop: &CancellationToken) -
     let latency =
         latency.map(|it| format!("; p50 {:.1} ms, p99 {:.1} ms", it.p50, it.p99)).unwrap_or_default();
     let verdict = sample.void.unwrap_or_else(|| "source and timeline hold the same rows".to_owned());
-    let _ = writeln!(table, "\n{} rows arrived; {verdict}{latency}.", sample.rows);
+    let end = format!("{} rows arrived; {verdict}{latency}.", sample.rows);
+    say(&end);
+    let _ = writeln!(table, "\n{end}");
     Ok(table)
 }
 

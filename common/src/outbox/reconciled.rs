@@ -1,7 +1,8 @@
 //! How far the log has been compared with a forwarder's target: by marks, without any clock. One documented function per
 //! statement.
 
-use sqlx::PgConnection;
+use serde::Serialize;
+use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
 use super::{rounds::StreamPosition, snapshot::Snapshot};
@@ -137,4 +138,31 @@ pub async fn move_on(
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// How far a standing comparison has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct Compared {
+    /// Whose target.
+    pub forwarder: String,
+    /// Settled entries that were looked for.
+    pub checked: i64,
+    /// Of these, those that were missing.
+    pub missing: i64,
+    /// When it last moved on, RFC 3339.
+    pub at: String,
+}
+
+/// How far each standing comparison has come.
+///
+/// # Errors
+/// When the server is away.
+pub async fn progress(connection: &mut PgConnection) -> Result<Vec<Compared>, sqlx::Error> {
+    sqlx::query_as(
+        "select forwarder, checked, missing,
+                to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as at
+         from outbox.reconciled order by forwarder",
+    )
+    .fetch_all(connection)
+    .await
 }

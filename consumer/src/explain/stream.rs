@@ -81,6 +81,8 @@ async fn look_through(
         return Ok(());
     }
     let config = pull::Config {
+        // Named, so that it may be made by somebody who may make those of this stream only.
+        name: Some(format!("explain-{id}")),
         deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
         ack_policy: AckPolicy::Explicit,
         max_ack_pending: -1,
