@@ -1,6 +1,6 @@
 //! Times on command lines.
 
-use std::time::Duration;
+use std::{fmt, str::FromStr, time::Duration};
 
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -10,7 +10,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 /// When it is neither; the message says what is expected.
 pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
-        return Ok(time);
+        return Ok(microseconds(time));
     }
     let ago: Duration = humantime::parse_duration(text).map_err(|_| {
         format!("{text:?} is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h")
@@ -18,7 +18,36 @@ pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
     ago.try_into()
         .ok()
         .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago))
+        .map(microseconds)
         .ok_or_else(|| "too long ago".to_owned())
+}
+
+/// The precision of PostgreSQL: what is stored must compare equal to what was meant.
+#[must_use]
+pub fn microseconds(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
+}
+
+/// A moment, and how somebody put it: `2h` means another one each time, and yet the same work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moment {
+    /// The time.
+    pub at: OffsetDateTime,
+    words: String,
+}
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(Self { at: moment(text)?, words: text.to_owned() })
+    }
+}
+
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
 }
 
 /// The time as people and programs read it: RFC 3339 in UTC.

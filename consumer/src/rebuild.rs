@@ -4,7 +4,7 @@
 //! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
 //! are carried over as they are. The table that was there stays, in step, until somebody is sure.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
@@ -14,7 +14,7 @@ use common::{
     database,
     event::AuditEvent,
     identifier::ForwarderId,
-    outbox::reconciled,
+    outbox::{lease::Lease, reconciled},
     settings::Settings,
 };
 use futures::TryStreamExt as _;
@@ -25,6 +25,7 @@ use threadline::{
     shadow::{Shadow, ShadowError, State},
     stored::{self, Window},
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
@@ -41,8 +42,14 @@ use crate::{
 /// Rows written, or changes carried over, with one statement.
 const CHUNK: usize = 1_000;
 
+/// How long another process waits before it takes over from one that was killed.
+const LEASE: Duration = Duration::from_secs(60);
+
 /// Below so many changes the rest is carried over while writers wait.
 const LAST_CHANGES: i64 = 200;
+
+/// How often actions of the host that differ are looked at behind the changes of the time in between.
+const LOOKS: u32 = 5;
 
 /// What is to be done.
 #[derive(Debug, Clone, Args)]
@@ -57,6 +64,9 @@ pub struct Rebuild {
     /// Puts the table that was there before the last swap back in place, with everything that has arrived since.
     #[arg(long, conflicts_with = "finish")]
     back: bool,
+    /// Leaves out events that another forwarder, such as Sigra's own, has brought in under ids of its own.
+    #[arg(long)]
+    adopt: bool,
     /// Removes the other table: the old one after a swap, or a new one that is not wanted any more.
     #[arg(long)]
     finish: bool,
@@ -73,28 +83,43 @@ pub struct Rebuild {
 pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
     let subject = Subject::choose(settings, asked.forwarder.as_ref()).await?;
     let mut source = subject.source(settings).await?;
-    let mut rebuilding = Rebuilding::begin(settings, &subject).await?;
+    // One at a time, and whoever is killed leaves it in a minute.
+    let lease = Lease::new(format!("rebuild-{}", subject.forwarder.id), LEASE);
+    let Some(until) = lease.acquire(&mut source).await? else {
+        bail!("another process is at a rebuild of forwarder {}", subject.forwarder.id);
+    };
+    let done = CancellationToken::new();
+    let mut keep = std::pin::pin!(lease.keep(&subject.database, until, &done));
+    let result = tokio::select! {
+        result = work(settings, &subject, &mut source, &asked) => result,
+        () = &mut keep => bail!("the lease was lost: another process may be at a rebuild. Nothing was put in place"),
+    };
+    done.cancel();
+    keep.await;
+    result
+}
+
+async fn work(
+    settings: &Settings,
+    subject: &Subject,
+    source: &mut PgConnection,
+    asked: &Rebuild,
+) -> anyhow::Result<()> {
+    let mut rebuilding = Rebuilding::begin(settings, subject, asked.adopt).await?;
     let state = rebuilding.shadow.state(&mut rebuilding.timeline).await?;
     if asked.finish {
         ensure!(state != State::None, "there is no other table to remove");
         rebuilding.shadow.remove(&mut rebuilding.timeline).await?;
-        return done(&mut source, &subject, "rebuild_finish", &asked, "the other table is removed", 0).await;
+        return done(source, subject, "rebuild_finish", asked, "the other table is removed", 0).await;
     }
     if asked.back {
         ensure!(
             state == State::Kept,
             "there is no table to go back to: none has been swapped, or --finish removed it"
         );
-        rebuilding.swap(Carry::Copy).await?;
-        return done(
-            &mut source,
-            &subject,
-            "rebuild_back",
-            &asked,
-            "the table from before is back in place",
-            0,
-        )
-        .await;
+        rebuilding.swap(Carry::Copy, State::Kept).await?;
+        return done(source, subject, "rebuild_back", asked, "the table from before is back in place", 0)
+            .await;
     }
     match state {
         State::Kept => bail!(
@@ -103,23 +128,16 @@ pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
         State::None => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
         State::Filling => tracing::info!("going on with the rebuild that was begun"),
     }
-    let written = rebuilding.fill(&mut source).await?;
+    let written = rebuilding.fill(source).await?;
     rebuilding.catch_up(Carry::Map, LAST_CHANGES).await?;
-    rebuilding.verify(&mut source).await?;
+    rebuilding.verify(source).await?;
     if asked.no_swap {
-        return done(
-            &mut source,
-            &subject,
-            "rebuild",
-            &asked,
-            "the new table is filled and verified",
-            written,
-        )
-        .await;
+        return done(source, subject, "rebuild", asked, "the new table is filled and verified", written)
+            .await;
     }
-    rebuilding.swap(Carry::Map).await?;
+    rebuilding.swap(Carry::Map, State::Filling).await?;
     let said = "the new table is in place; --back puts the old one back, --finish removes it";
-    done(&mut source, &subject, "rebuild", &asked, said, written).await
+    done(source, subject, "rebuild", asked, said, written).await
 }
 
 async fn done(
@@ -160,18 +178,25 @@ struct Rebuilding<'a> {
     shadow: Shadow,
     table: ActionTable,
     timeline: PgConnection,
+    /// Whether adopted events are left out.
+    adopt: bool,
 }
 
 impl<'a> Rebuilding<'a> {
-    async fn begin(settings: &'a Settings, subject: &'a Subject) -> anyhow::Result<Self> {
+    async fn begin(settings: &'a Settings, subject: &'a Subject, adopt: bool) -> anyhow::Result<Self> {
         let timeline =
             subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
         let shadow = Shadow::of(subject.timeline.schema());
-        Ok(Self { settings, subject, table: shadow.table(), shadow, timeline })
+        Ok(Self { settings, subject, table: shadow.table(), shadow, timeline, adopt })
     }
 
     /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
     async fn fill(&mut self, source: &mut PgConnection) -> anyhow::Result<u64> {
+        let keeps_time = self.subject.timeline.keeps_time();
+        if !keeps_time {
+            // The times of delivery are nowhere else: all rows are copied first, and then written over but for these.
+            self.shadow.carry_over(&mut self.timeline).await?;
+        }
         let audit = &self.settings.source.table;
         let reading = Reading::of(source, audit, self.subject.timeline.columns()).await?;
         let bar = Bar::new("rebuilding", reconcile::rows(source, self.settings).await?);
@@ -189,7 +214,11 @@ impl<'a> Rebuilding<'a> {
                 continue;
             }
             let actions = self.actions(source, &chunk).await?;
-            written += insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64;
+            written += if keeps_time {
+                insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64
+            } else {
+                overwrite_batch(&mut self.timeline, &self.table, &actions, false).await?
+            };
             bar.advance(chunk.len() as u64);
             chunk.clear();
             if ended {
@@ -204,21 +233,34 @@ impl<'a> Rebuilding<'a> {
 
     /// Events as actions, without those that are letters: they have their own way.
     async fn actions(
-        &self,
+        &mut self,
         source: &mut PgConnection,
         events: &[AuditEvent],
     ) -> anyhow::Result<Vec<AuditAction>> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
         let failed = reconciled::failed(source, &self.subject.forwarder.id, &ids).await?;
-        let failed: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
-        let others = events.iter().filter(|event| !failed.contains(&event.id));
+        let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
+        if self.adopt {
+            left_out.extend(stored::adopted(&mut self.timeline, self.subject.timeline.table(), &ids).await?);
+        }
+        let others = events.iter().filter(|event| !left_out.contains(&event.id));
         Ok(others.filter_map(|event| self.subject.timeline.action(event).ok()).collect())
     }
 
     /// Carries over what has changed, until no more than `few` changes wait.
     async fn catch_up(&self, carry: Carry, few: i64) -> anyhow::Result<()> {
         let mut carrier = Carrier::connect(self, carry).await?;
-        while self.shadow.waiting(&mut carrier.timeline).await? > few {
+        while self.shadow.waits(&mut carrier.timeline, few).await? {
+            carrier.carry().await?;
+        }
+        Ok(())
+    }
+
+    /// Carries over what has changed up to now; what comes meanwhile is for later.
+    async fn catch_up_to_now(&self) -> anyhow::Result<()> {
+        let mut carrier = Carrier::connect(self, Carry::Map).await?;
+        let last = self.shadow.last_change(&mut carrier.timeline).await?;
+        while self.shadow.waits_up_to(&mut carrier.timeline, last).await? {
             carrier.carry().await?;
         }
         Ok(())
@@ -227,7 +269,7 @@ impl<'a> Rebuilding<'a> {
     /// Source and new table must be equal, but for what was carried over and what is on its way.
     async fn verify(&mut self, source: &mut PgConnection) -> anyhow::Result<()> {
         let bar = Bar::new("verifying", reconcile::rows(source, self.settings).await?);
-        let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings) };
+        let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings, self.adopt) };
         let mut tally = Tally::new(Cut::Whole, 20);
         let mut check = Check { rebuilding: self, bar: &bar, faults: Vec::new() };
         compare(&sides, Window::default(), &mut tally, &mut check).await?;
@@ -240,28 +282,37 @@ impl<'a> Rebuilding<'a> {
             faults.len(),
             faults.iter().take(5).map(Uuid::to_string).collect::<Vec<_>>().join(", ")
         );
-        // What was carried over must be the same; twice, because changes may be on their way.
-        self.catch_up(Carry::Map, 0).await?;
-        let foreign = self.shadow.foreign_differences(&mut self.timeline).await?;
-        let waiting = self.shadow.waiting(&mut self.timeline).await?;
+        // What was carried over must be the same. Changes may be on their way: what differs is looked at again behind them.
+        let mut foreign = self.shadow.foreign_differences(&mut self.timeline, None).await?;
+        for _ in 0..LOOKS {
+            if foreign.is_empty() {
+                break;
+            }
+            self.catch_up_to_now().await?;
+            foreign = self.shadow.foreign_differences(&mut self.timeline, Some(&foreign)).await?;
+        }
         ensure!(
-            foreign <= waiting,
-            "the new table does not verify, and was not put in place: {foreign} action(s) of the host are not the same"
+            foreign.is_empty(),
+            "the new table does not verify, and was not put in place: {} action(s) of the host are not the same, such as {}",
+            foreign.len(),
+            foreign[0]
         );
         let pending = tally.count(Finding::Pending);
         tracing::info!(matched = tally.count(Finding::Matched), pending, "verified the new table");
         Ok(())
     }
 
-    async fn swap(&mut self, carry: Carry) -> anyhow::Result<()> {
+    async fn swap(&mut self, carry: Carry, from: State) -> anyhow::Result<()> {
         self.catch_up(carry, LAST_CHANGES).await?;
         let mut carrier = Carrier::connect(self, carry).await?;
         let mut last = async || {
-            while carrier.carry().await.map_err(unfit)? > 0 {}
+            while self.shadow.waits(&mut carrier.timeline, 0).await? {
+                carrier.carry().await.map_err(unfit)?;
+            }
             Ok(())
         };
         let mut connection = self.subject.timeline.database().connect().await?;
-        self.shadow.swap(&mut connection, &mut last).await?;
+        self.shadow.swap(&mut connection, from, &mut last).await?;
         Ok(())
     }
 }
@@ -299,8 +350,8 @@ impl<'a> Carrier<'a> {
         })
     }
 
-    /// A chunk of changes; answers how many. They leave the journal in the transaction that carries them over.
-    async fn carry(&mut self) -> anyhow::Result<usize> {
+    /// A chunk of changes. They leave the journal in the transaction that carries them over.
+    async fn carry(&mut self) -> anyhow::Result<()> {
         let mut transaction = self.timeline.begin().await?;
         let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
         let changed = self.shadow.changes(&mut transaction, limit).await?;
@@ -321,11 +372,11 @@ impl<'a> Carrier<'a> {
                     .filter_map(|row| row.event.ok())
                     .filter_map(|event| self.subject.timeline.action(&event).ok())
                     .collect();
-                overwrite_batch(&mut transaction, self.table, &actions).await?;
+                overwrite_batch(&mut transaction, self.table, &actions, self.subject.timeline.keeps_time())
+                    .await?;
             }
         }
-        transaction.commit().await?;
-        Ok(changed.len())
+        Ok(transaction.commit().await?)
     }
 }
 
@@ -338,7 +389,7 @@ struct Check<'a, 'b> {
 
 impl Handler for Check<'_, '_> {
     async fn missing(&mut self, events: &[Uuid]) -> anyhow::Result<()> {
-        self.rebuilding.catch_up(Carry::Map, 0).await?;
+        self.rebuilding.catch_up_to_now().await?;
         let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
         let there: HashSet<Uuid> =
             stored::present(&mut timeline, &self.rebuilding.table, events).await?.into_iter().collect();
@@ -347,7 +398,7 @@ impl Handler for Check<'_, '_> {
     }
 
     async fn differing(&mut self, actions: &[AuditAction]) -> anyhow::Result<()> {
-        self.rebuilding.catch_up(Carry::Map, 0).await?;
+        self.rebuilding.catch_up_to_now().await?;
         let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
         let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
         let there = stored::find(&mut timeline, &self.rebuilding.table, &ids).await?;
@@ -368,7 +419,7 @@ impl Handler for Check<'_, '_> {
 
     /// Carried over from the first table, unless that has not got them either.
     async fn extra(&mut self, actions: &[StoredAction]) -> anyhow::Result<()> {
-        self.rebuilding.catch_up(Carry::Map, 0).await?;
+        self.rebuilding.catch_up_to_now().await?;
         let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
         let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
         let live = self.rebuilding.subject.timeline.table();

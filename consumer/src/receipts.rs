@@ -15,7 +15,7 @@ use sqlx::PgConnection;
 use threadline::{
     Receipt,
     receipt::{self, broken},
-    stored::Window,
+    stored::{self, Window},
 };
 use time::OffsetDateTime;
 
@@ -43,9 +43,10 @@ pub enum ReceiptsCommand {
         /// Which forwarder; may be left out when there is one.
         #[arg(long)]
         forwarder: Option<ForwarderId>,
-        /// The only public key that may have signed, in hexadecimal: as `receipts list --json` shows it.
+        /// A public key that may have signed, in hexadecimal, as `receipts list --json` shows it; may be repeated. Without any
+        /// a receipt's own key counts.
         #[arg(long, value_name = "HEX")]
-        key: Option<String>,
+        key: Vec<String>,
         /// The hash of a receipt that must be in the chain, as it was noted down elsewhere.
         #[arg(long, value_name = "HASH")]
         kept: Option<String>,
@@ -73,7 +74,7 @@ pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Resul
         }
         ReceiptsCommand::Verify { forwarder, key, kept, json } => {
             let subject = Subject::choose(settings, forwarder.as_ref()).await?;
-            verify(settings, &subject, key.as_deref(), kept.as_deref(), json).await
+            verify(settings, &subject, &key, kept.as_deref(), json).await
         }
     }
 }
@@ -92,6 +93,8 @@ async fn chain(subject: &Subject) -> anyhow::Result<Vec<Receipt>> {
 enum State {
     /// The timeline holds exactly what it held.
     Intact,
+    /// The same window was sealed again later: that receipt counts.
+    Superseded,
     /// More events came into the window later; source and timeline agree.
     Grown,
     /// Retention has removed all of it.
@@ -112,6 +115,7 @@ impl State {
     fn words(self) -> &'static str {
         match self {
             Self::Intact => "intact",
+            Self::Superseded => "sealed again later",
             Self::Grown => "more events came later; source and timeline agree",
             Self::Purged => "purged by retention",
             Self::PartlyPurged => "partly purged by retention, cannot be summed up",
@@ -147,7 +151,7 @@ struct Verification {
 async fn verify(
     settings: &Settings,
     subject: &Subject,
-    key: Option<&str>,
+    key: &[String],
     kept: Option<&str>,
     json: bool,
 ) -> anyhow::Result<()> {
@@ -180,40 +184,62 @@ async fn look(
     connection: &mut PgConnection,
     chain: &[Receipt],
 ) -> anyhow::Result<Vec<Verified>> {
-    let cut = Cut::At(chain.iter().map(|receipt| (receipt.since, receipt.until)).collect());
-    let window =
-        Window { since: chain.first().map(|first| first.since), until: chain.last().map(|last| last.until) };
+    // Windows do not overlap, but one may have been sealed more than once.
+    let mut windows: Vec<(OffsetDateTime, OffsetDateTime)> =
+        chain.iter().map(|receipt| (receipt.since, receipt.until)).collect();
+    windows.sort_unstable();
+    windows.dedup();
+    let window = Window {
+        since: windows.first().map(|first| first.0),
+        until: windows.iter().map(|window| window.1).max(),
+    };
+    let cut = Cut::At(windows.clone());
     let mut tally = Tally::new(cut, 0);
     let bar = Bar::new("summing up", crate::reconcile::rows(connection, settings).await?);
-    compare(&subject.sides(settings), window, &mut tally, &mut LookOnly(&bar)).await?;
+    compare(&subject.sides(settings, false), window, &mut tally, &mut LookOnly(&bar)).await?;
     bar.finish();
-    let oldest = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
-    Ok(chain.iter().zip(0..).map(|(receipt, index)| judge(receipt, &tally.part(index), oldest)).collect())
+    let source_from = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
+    let mut timeline = subject.timeline.database().connect().await?;
+    let timeline_from = stored::oldest(&mut timeline, subject.timeline.table()).await?;
+    let judged = chain.iter().enumerate().map(|(place, receipt)| {
+        let window = (receipt.since, receipt.until);
+        let part = windows.binary_search(&window).map(|index| tally.part(index)).unwrap_or_default();
+        let again = chain[place + 1..].iter().any(|later| (later.since, later.until) == window);
+        let state = if again { State::Superseded } else { judge(receipt, &part, source_from, timeline_from) };
+        verified(receipt, &part, state)
+    });
+    Ok(judged.collect())
 }
 
-fn judge(receipt: &Receipt, part: &Part, oldest: Option<OffsetDateTime>) -> Verified {
-    let count = |finding| part.count(finding);
+/// Retention removes what is oldest: a window that has lost actions, while older ones are still there, has not met it.
+fn judge(
+    receipt: &Receipt,
+    part: &Part,
+    source_from: Option<OffsetDateTime>,
+    timeline_from: Option<OffsetDateTime>,
+) -> State {
     let sealed = receipt.actions.unsigned_abs();
-    let purged_before = |at: Option<OffsetDateTime>| match (at, receipt.first_at) {
-        (Some(now), Some(then)) => now > then,
-        (None, then) => then.is_some(),
-        (_, None) => false,
-    };
-    // The source's own retention: events of the window that are gone there say nothing about the timeline.
-    let source_gone = oldest.is_none_or(|oldest| receipt.first_at.is_some_and(|first| oldest > first));
-    let state = if part.timeline.to_string() == receipt.digest {
+    let first = receipt.first_at.unwrap_or(receipt.since);
+    if part.timeline.to_string() == receipt.digest {
         State::Intact
-    } else if part.timeline.rows() == 0 && part.source.rows() == 0 {
+    } else if sealed > 0 && timeline_from.is_none_or(|from| from >= receipt.until) {
         State::Purged
+    } else if sealed > 0 && timeline_from.is_some_and(|from| from > first) {
+        State::PartlyPurged
     } else if part.source.to_string() == receipt.digest {
         State::TimelineChanged
-    } else if part.is_equal() && part.timeline.rows() > sealed && !source_gone {
+    } else if part.is_equal()
+        && part.timeline.rows() > sealed
+        && source_from.is_some_and(|from| from <= first)
+    {
         State::Grown
-    } else if purged_before(part.first_at) && part.timeline.rows() < sealed && part.is_equal() {
-        State::PartlyPurged
     } else {
         State::Changed
-    };
+    }
+}
+
+fn verified(receipt: &Receipt, part: &Part, state: State) -> Verified {
+    let count = |finding| part.count(finding);
     Verified {
         n: receipt.n,
         since: written(receipt.since),
@@ -233,7 +259,7 @@ impl Verification {
         for window in &self.windows {
             let Verified { n, since, until, state, sealed, found, .. } = window;
             let _ = write!(text, "receipt {n}: {since} to {until}: {}", state.words());
-            if *state != State::Intact {
+            if !matches!(state, State::Intact | State::Superseded) {
                 let _ = write!(text, " ({sealed} sealed, {found} found");
                 for (count, name) in
                     [(window.missing, "missing"), (window.extra, "extra"), (window.differing, "differing")]

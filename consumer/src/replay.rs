@@ -4,7 +4,7 @@
 //! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was asked for: the same
 //! command goes on where it was cut off.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use async_nats::jetstream::{
@@ -20,15 +20,16 @@ use common::{
     database::Database,
     health::Health,
     identifier::ForwarderId,
-    moment::{moment, written},
-    outbox,
+    moment::Moment,
+    outbox::{self, reconciled},
     settings::Settings,
     shutdown,
 };
 use futures::StreamExt as _;
 use serde::Serialize;
-use time::OffsetDateTime;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::{
     delivery::{Delivery, Request},
@@ -81,25 +82,25 @@ struct Begin {
     #[arg(long = "from-sequence", value_name = "N")]
     sequence: Option<u64>,
     /// At the first message that the broker stored at or after this time: RFC 3339, or so long ago, such as `2h`.
-    #[arg(long = "from-time", value_name = "TIME", value_parser = moment)]
-    time: Option<OffsetDateTime>,
+    #[arg(long = "from-time", value_name = "TIME")]
+    time: Option<Moment>,
 }
 
 impl Begin {
     fn policy(&self) -> DeliverPolicy {
-        match (self.sequence, self.time) {
+        match (self.sequence, &self.time) {
             (Some(start_sequence), _) => {
                 DeliverPolicy::ByStartSequence { start_sequence: start_sequence.max(1) }
             }
-            (_, Some(start_time)) => DeliverPolicy::ByStartTime { start_time },
+            (_, Some(time)) => DeliverPolicy::ByStartTime { start_time: time.at },
             _ => DeliverPolicy::All,
         }
     }
 
     fn words(&self) -> String {
-        match (self.sequence, self.time) {
+        match (self.sequence, &self.time) {
             (Some(sequence), _) => format!("from sequence {sequence}"),
-            (_, Some(time)) => format!("from {}", written(time)),
+            (_, Some(time)) => format!("from {time}"),
             _ => "from the start".to_owned(),
         }
     }
@@ -112,6 +113,8 @@ struct Outcome {
     messages: u64,
     /// Of these, those for this forwarder.
     ours: u64,
+    /// Of these, those whose audit row is gone: there is nothing to deliver.
+    gone: u64,
     /// Of these, those that ended as delivered, now or before.
     settled: u64,
     /// Of these, those that failed: `consumer failures list` shows them.
@@ -275,6 +278,7 @@ async fn play(
 ) -> anyhow::Result<Outcome> {
     let progress = Health::default().component("replay", settings.consumer.unready_after);
     let mut dispatcher = Dispatcher::new(destination.clone());
+    let mut source = destination.database.connect().await?;
     let mut outcome = Outcome { dry_run: asked.dry_run, ..Outcome::default() };
     let bar = Bar::new("replaying", plan.pending);
     let rows = asked.rate.map_or(settings.consumer.batch_rows, |rate| {
@@ -298,7 +302,8 @@ async fn play(
             deliveries.iter().filter(|delivery| matches!(delivery.request, Request::Forward(_))).count();
         outcome.ours += ours as u64;
         if !asked.dry_run {
-            let items: Vec<_> = deliveries.iter().map(Delivery::item).collect();
+            let deliveries = existing(&mut source, &destination, deliveries.as_slice(), &mut outcome).await?;
+            let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item()).collect();
             let Some(kinds) = dispatcher.dispatch(&items, &progress, shutdown).await else {
                 dispatcher.release().await;
                 break;
@@ -352,7 +357,27 @@ async fn pull(consumer: &Consumer<pull::Config>, rows: usize, until: u64) -> any
     Ok(pulled)
 }
 
-fn count(deliveries: &[Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
+/// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
+async fn existing<'d>(
+    source: &mut PgConnection,
+    destination: &Destination,
+    deliveries: &'d [Delivery],
+    outcome: &mut Outcome,
+) -> anyhow::Result<Vec<&'d Delivery>> {
+    let event = |delivery: &&Delivery| match delivery.request {
+        Request::Forward(event) => Some(event),
+        _ => None,
+    };
+    let events: Vec<Uuid> = deliveries.iter().filter_map(|delivery| event(&delivery)).collect();
+    let there: HashSet<Uuid> =
+        reconciled::existing(source, &destination.table, &events).await?.into_iter().collect();
+    let (kept, gone): (Vec<&Delivery>, Vec<&Delivery>) =
+        deliveries.iter().partition(|delivery| event(delivery).is_none_or(|event| there.contains(&event)));
+    outcome.gone += gone.len() as u64;
+    Ok(kept)
+}
+
+fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
     for (delivery, kind) in deliveries.iter().zip(kinds) {
         if matches!(delivery.request, Request::Forward(_)) {
             match kind {
@@ -373,7 +398,7 @@ fn say(asked: &Replay, outcome: &Outcome) {
     console::answer(&if asked.json {
         format!("{}\n", serde_json::json!(outcome))
     } else {
-        let Outcome { messages, ours, settled, failed, .. } = outcome;
+        let Outcome { messages, ours, gone, settled, failed, .. } = outcome;
         if asked.dry_run {
             format!(
                 "{messages} messages would be replayed, {ours} of them for forwarder {}\n",
@@ -381,7 +406,8 @@ fn say(asked: &Replay, outcome: &Outcome) {
             )
         } else {
             format!(
-                "{messages} messages replayed, {ours} for forwarder {}: {settled} delivered, {failed} failed\n",
+                "{messages} messages replayed, {ours} for forwarder {}: {settled} delivered, {failed} failed, {gone} without an \
+                 audit row\n",
                 asked.forwarder
             )
         }

@@ -22,6 +22,12 @@ const TEXTS_FROM: usize = TIMES_FROM + 2;
 /// The first place behind what it reads.
 pub(crate) const REST_AT: usize = TEXTS_FROM + TEXTS.len();
 
+/// Around a time, which is clamped to what the driver can hold: `infinity` and the year 10000 are legal in PostgreSQL and
+/// would make it panic.
+const CLAMPED_FROM: &str = "least(greatest(";
+const CLAMPED_TO: &str =
+    ", '0001-01-01 00:00:00+00'::timestamptz), '9999-12-31 23:59:59.999999+00'::timestamptz)";
+
 /// How the rows of one table are read.
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
@@ -31,6 +37,9 @@ pub(crate) struct Reading {
     /// When it happened, as an action's time: with it windows are cut.
     #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
     pub(crate) time: String,
+    /// The statement for the oldest row's time, by that of its insert, which is what retention goes by, where there is one.
+    #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
+    pub(crate) oldest: String,
     /// The table, quoted.
     pub(crate) table: String,
 }
@@ -51,25 +60,35 @@ impl Reading {
             let read = columns.contains_key(name) && wanted.contains(&name);
             if read { format!("e.{}::text", quote(name)) } else { "null::text".to_owned() }
         });
-        // `timestamp` is UTC by convention. Clamped to what the driver can hold: `infinity` and the year 10000 are legal
-        // in PostgreSQL and would make it panic.
+        // `timestamp` is UTC by convention.
         let times = ["occurred_at", "inserted_at"].map(|name| {
             let utc = match columns.get(name).map(String::as_str) {
                 None => return "null::timestamptz".to_owned(),
                 Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
                 Some(_) => format!("e.{name}"),
             };
-            format!(
-                "least(greatest({utc}, '0001-01-01 00:00:00+00'::timestamptz), \
-                 '9999-12-31 23:59:59.999999+00'::timestamptz)"
-            )
+            format!("{CLAMPED_FROM}{utc}{CLAMPED_TO}")
         });
         Ok(Self {
             select: format!("e.id, {}, {}", times.join(", "), texts.join(", ")),
+            oldest: oldest(&columns, table),
             time: format!("coalesce({})", times.join(", ")),
             table: table.quoted(),
         })
     }
+}
+
+/// In the order of the column itself, which has an index where there is a clean-up.
+fn oldest(columns: &HashMap<String, String>, table: &TableName) -> String {
+    let name = if columns.contains_key("inserted_at") { "inserted_at" } else { "occurred_at" };
+    let utc = match columns.get(name).map(String::as_str) {
+        Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
+        _ => format!("e.{name}"),
+    };
+    format!(
+        "select {CLAMPED_FROM}{utc}{CLAMPED_TO} from {} e where e.{name} is not null order by e.{name} limit 1",
+        table.quoted()
+    )
 }
 
 /// Column names with their types.

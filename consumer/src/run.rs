@@ -37,6 +37,8 @@ use crate::{
     forwarders::Timeline,
     reconcile::{self, standing::Standing},
 };
+#[cfg(feature = "threadline")]
+use common::broker::Backlog;
 
 /// Forwards until SIGINT or SIGTERM. A host's own binary calls this with kinds of its own in the registry.
 ///
@@ -67,8 +69,7 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     let mut starter = Starter { settings, health, shutdown, tasks: JoinSet::new() };
     for ((destination, road), (forwarder, _)) in destinations.into_iter().zip(&roads).zip(&forwarders) {
         let id = &destination.addressee.id;
-        let stream = broker.as_ref().filter(|_| *road == Road::Stream).map(|(client, _)| client);
-        starter.standing(forwarder, &database, stream)?;
+        starter.standing(forwarder, &database, broker.as_ref().filter(|_| *road == Road::Stream))?;
         match (road, &broker) {
             (Road::Stream, Some((client, stream))) => {
                 // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
@@ -165,7 +166,7 @@ impl Starter {
         &mut self,
         forwarder: &ForwarderSettings,
         database: &Database,
-        stream: Option<&Client>,
+        broker: Option<&(Client, Stream)>,
     ) -> anyhow::Result<()> {
         let settings = self.settings.consumer.reconcile.clone();
         if forwarder.kind != "threadline" || settings.every.is_zero() {
@@ -173,8 +174,9 @@ impl Starter {
         }
         let id = forwarder.id.clone();
         let standing = Standing {
-            road: match stream {
-                Some(client) => reconcile::road::Road::stream(
+            backlog: Backlog::on(broker.map(|(_, stream)| stream.clone()), &id),
+            road: match broker {
+                Some((client, _)) => reconcile::road::Road::stream(
                     &id,
                     jetstream::new(client.clone()),
                     &self.settings.broker.stream,
@@ -198,7 +200,12 @@ impl Starter {
 
     #[cfg(not(feature = "threadline"))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is nothing to compare with")]
-    fn standing(&mut self, _: &ForwarderSettings, _: &Database, _: Option<&Client>) -> anyhow::Result<()> {
+    fn standing(
+        &mut self,
+        _: &ForwarderSettings,
+        _: &Database,
+        _: Option<&(Client, Stream)>,
+    ) -> anyhow::Result<()> {
         Ok(())
     }
 

@@ -7,9 +7,12 @@ create table outbox.backfills (
     filter      text        not null,
     -- NULL for every forwarder.
     forwarder   text,
+    -- What `2h` and the like meant when the work began.
+    since       timestamptz,
+    until       timestamptz,
     -- Rows are walked by id; NULL before the first chunk.
     after_id    uuid,
-    -- How many rows matched at the beginning, were walked past, and were entered.
+    -- How many rows matched at the beginning, how many of these were walked past, and how many were entered.
     total       bigint      not null,
     passed      bigint      not null default 0,
     entered     bigint      not null default 0,
@@ -24,6 +27,10 @@ create unique index backfills_unfinished_idx on outbox.backfills (filter) where 
 create table outbox.reconciled (
     forwarder         text        not null primary key,
     s                 pg_snapshot not null,
+    -- Of a long round: its goal, and the position reached.
+    t                 pg_snapshot,
+    after_xid         xid8,
+    after_seq         bigint,
     -- Transaction ids mean nothing in another cluster.
     system_identifier bigint      not null,
     checked           bigint      not null default 0,

@@ -10,7 +10,7 @@ use common::{
     console,
     database::Database,
     identifier::{ForwarderId, quote},
-    moment::{moment, written},
+    moment::Moment,
     outbox::{
         self,
         backfill::{self, Filter},
@@ -18,10 +18,9 @@ use common::{
     settings::Settings,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Rows of one transaction.
+/// Rows walked past with one transaction.
 const CHUNK: u32 = 1_000;
 
 /// Which rows, and how.
@@ -29,11 +28,11 @@ const CHUNK: u32 = 1_000;
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Backfill {
     /// Rows that happened at or after this time: RFC 3339, or so long ago, such as `90days`.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    since: Option<OffsetDateTime>,
+    #[arg(long, value_name = "TIME")]
+    since: Option<Moment>,
     /// Rows that happened before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
-    until: Option<OffsetDateTime>,
+    #[arg(long, value_name = "TIME")]
+    until: Option<Moment>,
     /// Rows of an action; `auth.*` for all that begin like this.
     #[arg(long)]
     action: Option<String>,
@@ -60,7 +59,8 @@ pub struct Backfill {
 
 impl Backfill {
     fn filter(&self) -> Filter {
-        Filter { since: self.since, until: self.until, action: self.action.clone() }
+        let at = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.at);
+        Filter { since: at(&self.since), until: at(&self.until), action: self.action.clone() }
     }
 
     /// What was asked for; the same words go on with the same work.
@@ -71,8 +71,8 @@ impl Backfill {
                 let _ = write!(words, ", {name} {value}");
             }
         };
-        add("since", self.since.map(written));
-        add("until", self.until.map(written));
+        add("since", self.since.as_ref().map(ToString::to_string));
+        add("until", self.until.as_ref().map(ToString::to_string));
         add("action", self.action.clone());
         add("forwarder", self.forwarder.as_ref().map(ToString::to_string));
         add("without", self.adopt.then(|| "what Sigra's forwarder has delivered".to_owned()));
@@ -91,7 +91,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         database.connect().await.context("cannot connect to the source database (source.url)")?;
     let table = &settings.source.table;
     outbox::require(&mut connection, table).await?;
-    let (filter, words) = (asked.filter(), asked.words());
+    let (mut filter, words) = (asked.filter(), asked.words());
     let unfinished = backfill::unfinished(&mut connection, &words).await?.filter(|_| !asked.restart);
     if asked.dry_run {
         let total = backfill::count(&mut connection, table, &filter).await?;
@@ -110,6 +110,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     let mut adopted = if asked.adopt { Some(Adopted::connect(settings).await?) } else { None };
     let mut work = match unfinished {
         Some(work) => {
+            (filter.since, filter.until) = (work.since, work.until);
             tracing::info!(
                 passed = work.passed,
                 of = work.total,
@@ -132,7 +133,8 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         }
         backlog.give_way(&mut connection).await?;
         let page = backfill::page(&mut connection, table, &filter, work.after_id, chunk.into()).await?;
-        let Some(&last) = page.last() else { break };
+        let Some(&(last, _)) = page.last() else { break };
+        let page: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
         let passed = i64::try_from(page.len()).unwrap_or(i64::MAX);
         let page = match &mut adopted {
             Some(adopted) => adopted.others(page).await?,
@@ -169,7 +171,7 @@ async fn begin(
         backfill::finish(connection, earlier.id).await?;
     }
     let total = backfill::count(connection, &settings.source.table, filter).await?;
-    Ok(backfill::begin(connection, words, asked.forwarder.as_ref(), total).await?)
+    Ok(backfill::begin(connection, words, filter, asked.forwarder.as_ref(), total).await?)
 }
 
 fn ticker(rate: u32) -> tokio::time::Interval {

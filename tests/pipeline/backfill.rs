@@ -52,6 +52,17 @@ async fn a_backfill_that_was_killed_goes_on_where_it_was_and_enters_no_row_twice
     wait::until_some("a few chunks", DEADLINE, async || Ok((entries(&pipeline).await? > 900).then_some(())))
         .await?;
     first.kill()?;
+    // The server may still end what it was given.
+    wait::until_some("its session to end", DEADLINE, async || {
+        let sessions: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and application_name = 'audit-publisher-backfill'",
+        )
+        .fetch_one(&mut pipeline.source.connect().await?)
+        .await?;
+        Ok((sessions == 0).then_some(()))
+    })
+    .await?;
     let before = entries(&pipeline).await?;
     assert!(before < 3_000, "it was killed in the middle");
     let (done, dry) = pipeline.ask("publisher", &["backfill", "--rate", "500", "--dry-run"])?;

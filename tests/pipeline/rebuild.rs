@@ -5,8 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use end_to_end::{Pipeline, samples};
-use sandbox::fixture::TestDatabase;
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{fixture::TestDatabase, wait};
 use serde_json::Value;
 use sqlx::Executor as _;
 use tokio::task::JoinHandle;
@@ -157,5 +157,62 @@ async fn a_rebuild_that_does_not_verify_is_not_put_in_place() -> anyhow::Result<
     timeline.execute("create view of_today as select * from audit_actions").await?;
     let (done, said) = rebuild(&pipeline, &[])?;
     assert!(!done && said.contains("view of_today"), "{said}");
+    Ok(())
+}
+
+/// With profile `compat` the time of an action is that of its delivery, and nothing else knows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_and_an_overwriting_replay_leave_the_times_of_delivery_as_they_are() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings(COMPAT).await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(30);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    let times = async || -> anyhow::Result<Vec<(Uuid, String)>> {
+        let times = sqlx::query_as("select id, inserted_at::text from audit_actions order by id");
+        Ok(times.fetch_all(&mut pipeline.timeline.connect().await?).await?)
+    };
+    let before = times().await?;
+    let other = ["--set", "forwarder.0.actor_type=admin"];
+    let (done, said) = rebuild(&pipeline, &other)?;
+    assert!(done, "{said}");
+    assert_eq!(times().await?, before);
+    assert_eq!(row(&pipeline, ids[0]).await?["actor_ref"]["type"], "admin", "the rest is of today");
+    let replay = ["replay", "--forwarder", "timeline", "--from-start", "--overwrite"];
+    assert_eq!(pipeline.ask("consumer", &replay)?.1["settled"], 30);
+    assert_eq!(times().await?, before);
+    assert_eq!(row(&pipeline, ids[0]).await?["actor_ref"]["type"], "user");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_swap_waits_for_old_snapshots_and_lets_writers_go_on_meanwhile() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let mut reader = pipeline.timeline.connect().await?;
+    reader.execute("begin isolation level repeatable read; select 1").await?;
+    let mut rebuilding = pipeline.spawn("consumer", &["rebuild"])?;
+    let verified = || rebuilding.log().contains("verified the new table");
+    wait::until_some("the new table to be verified", DEADLINE, async || Ok(verified().then_some(()))).await?;
+    let (done, said) = rebuild(&pipeline, &[])?;
+    assert!(!done && said.contains("another process is at a rebuild"), "{said}");
+    // Writers are asked to wait now and then, and never for long.
+    for _ in 0..3 {
+        let (rows, ids) = samples(1);
+        pipeline.commit(&rows).await?;
+        pipeline.arrive(&ids).await?;
+    }
+    let seen: i64 = sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut reader).await?;
+    assert_eq!(seen, 20, "its snapshot is as old as it was, and so is what it sees");
+    reader.execute("commit").await?;
+    let ended = rebuilding.wait(DEADLINE)?;
+    assert!(ended.success(), "{}", rebuilding.log());
+    assert_eq!(pipeline.projected().await?, 23);
     Ok(())
 }

@@ -191,7 +191,8 @@ pub async fn insert_new(
 }
 
 /// Writes many actions over whatever is stored under their ids, with one statement: a repair, or a mapping that has
-/// changed. Answers how many rows there were to write.
+/// changed. With `times` their times as well; where those are of the delivery, what is stored is the only one there is.
+/// Answers how many rows there were to write.
 ///
 /// # Errors
 /// What the database says; then nothing of the batch was written.
@@ -199,13 +200,14 @@ pub async fn overwrite_batch(
     connection: &mut PgConnection,
     table: &ActionTable,
     actions: &[AuditAction],
+    times: bool,
 ) -> Result<u64, sqlx::Error> {
+    let time = if times { ", inserted_at = excluded.inserted_at" } else { "" };
     let statement = format!(
         "{} on conflict (id) do update
          set name = excluded.name, actor_ref = excluded.actor_ref, status = excluded.status, verb = excluded.verb,
              category = excluded.category, reason = excluded.reason, comment = excluded.comment,
-             correlation_id = excluded.correlation_id, request_id = excluded.request_id, job_id = excluded.job_id,
-             inserted_at = excluded.inserted_at",
+             correlation_id = excluded.correlation_id, request_id = excluded.request_id, job_id = excluded.job_id{time}",
         insert(table)
     );
     let done = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?;

@@ -122,14 +122,15 @@ impl Receipt {
             forwarder: window.forwarder,
             n: last.map_or(0, |last| last.n) + 1,
             source: window.source,
-            since: window.since,
-            until: window.until,
+            // What comes back from the database must be what was hashed.
+            since: microseconds(window.since),
+            until: microseconds(window.until),
             actions: window.actions,
             letters: window.letters,
-            first_at: window.first_at,
+            first_at: window.first_at.map(microseconds),
             digest: window.digest,
             previous: last.map_or_else(|| BEGINNING.to_owned(), |last| last.hash.clone()),
-            sealed_at,
+            sealed_at: microseconds(sealed_at),
             hash: String::new(),
             key: key.map(SigningKey::public),
             signature: None,
@@ -166,13 +167,13 @@ impl Receipt {
     }
 }
 
-/// What is wrong with a chain, in words; nothing when it holds. `pinned` is the only key that may have signed, `kept` the
-/// hash of a receipt that must be in it.
+/// What is wrong with a chain, in words; nothing when it holds. `pinned` are the only keys that may have signed, if there are
+/// any, `kept` the hash of a receipt that must be in it. A window may be sealed again, but not overlap another.
 #[must_use]
-pub fn broken(chain: &[Receipt], pinned: Option<&str>, kept: Option<&str>) -> Vec<String> {
+pub fn broken(chain: &[Receipt], pinned: &[String], kept: Option<&str>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut previous = BEGINNING;
-    let mut until = None;
+    let mut windows: Vec<(OffsetDateTime, OffsetDateTime)> = Vec::new();
     for (receipt, n) in chain.iter().zip(1..) {
         let mut fault = |what: &str| faults.push(format!("receipt {}: {what}", receipt.n));
         if receipt.n != n {
@@ -184,17 +185,20 @@ pub fn broken(chain: &[Receipt], pinned: Option<&str>, kept: Option<&str>) -> Ve
         if receipt.previous != previous {
             fault("the chain is broken: it does not follow the receipt before it");
         }
-        if until.is_some_and(|until| until > receipt.since) {
-            fault("its window overlaps the one before it");
+        let window = (receipt.since, receipt.until);
+        if !windows.contains(&window) {
+            if windows.iter().any(|(since, until)| window.0 < *until && *since < window.1) {
+                fault("its window overlaps another");
+            }
+            windows.push(window);
         }
         if !receipt.is_signed_by_its_key() {
             fault("its signature is not valid");
         }
-        if pinned.is_some() && receipt.key.as_deref() != pinned {
+        if !pinned.is_empty() && receipt.key.as_ref().is_none_or(|key| !pinned.contains(key)) {
             fault("it was not signed with the given key");
         }
         previous = &receipt.hash;
-        until = Some(receipt.until);
     }
     if let Some(kept) = kept
         && chain.iter().all(|receipt| receipt.hash != kept)
@@ -216,22 +220,6 @@ pub async fn chain(
     let statement =
         format!("select * from {} where forwarder = $1 order by n", schema.table("audit_receipts"));
     sqlx::query_as(AssertSqlSafe(statement)).bind(forwarder).fetch_all(connection).await
-}
-
-/// The last receipt of a forwarder.
-///
-/// # Errors
-/// When the server is away, or the table is not there.
-pub async fn last(
-    connection: &mut PgConnection,
-    schema: &StorageSchema,
-    forwarder: &str,
-) -> Result<Option<Receipt>, sqlx::Error> {
-    let statement = format!(
-        "select * from {} where forwarder = $1 order by n desc limit 1",
-        schema.table("audit_receipts")
-    );
-    sqlx::query_as(AssertSqlSafe(statement)).bind(forwarder).fetch_optional(connection).await
 }
 
 /// Appends a receipt. The primary key refuses a second one behind the same receipt.
@@ -267,6 +255,10 @@ pub async fn append(
         .execute(connection)
         .await?;
     Ok(())
+}
+
+fn microseconds(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {
@@ -316,9 +308,9 @@ mod tests {
     #[test]
     fn a_chain_that_nobody_touched_holds() {
         let key = key();
-        assert_eq!(broken(&chain(None), None, None), Vec::<String>::new());
+        assert_eq!(broken(&chain(None), &[], None), Vec::<String>::new());
         let signed = chain(Some(&key));
-        assert_eq!(broken(&signed, Some(&key.public()), Some(&signed[1].hash)), Vec::<String>::new());
+        assert_eq!(broken(&signed, &[key.public()], Some(&signed[1].hash)), Vec::<String>::new());
     }
 
     #[test]
@@ -329,7 +321,7 @@ mod tests {
             let mut chain = chain(Some(&ours));
             let kept = chain[2].hash.clone();
             change(&mut chain);
-            broken(&chain, Some(&public), Some(&kept)).join("; ")
+            broken(&chain, std::slice::from_ref(&public), Some(&kept)).join("; ")
         };
         for (fault, found) in [
             ("its hash is not", faults(&|chain| chain[1].actions += 1)),

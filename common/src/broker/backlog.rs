@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::{self, stream::Stream};
 use sqlx::PgConnection;
 
-use super::{BrokerError, connect, durable_name, floors};
+use super::{BrokerError, connect, durable_name, floors, is_not_found};
 use crate::{
     identifier::ForwarderId,
     outbox::{
@@ -57,10 +57,21 @@ impl Backlog {
         let mut stream = None;
         if settings.url.is_some() {
             let client = connect(settings, name).await?;
-            stream = jetstream::new(client).get_stream(&settings.stream).await.ok();
+            stream = match jetstream::new(client).get_stream(&settings.stream).await {
+                Ok(stream) => Some(stream),
+                Err(error) if is_not_found(&error.kind()) => None,
+                Err(error) => return Err(BrokerError::call("stream info", &error)),
+            };
             readers.push(STREAM_READER.to_owned());
         }
         Ok(Self { stream, durables: forwarders.iter().map(durable_name).collect(), readers })
+    }
+
+    /// The road of one forwarder, through a stream that is at hand or straight from the log.
+    #[must_use]
+    pub fn on(stream: Option<Stream>, forwarder: &ForwarderId) -> Self {
+        let reader = if stream.is_some() { STREAM_READER.to_owned() } else { log_reader(forwarder) };
+        Self { stream, durables: vec![durable_name(forwarder)], readers: vec![reader] }
     }
 
     /// Entries not read yet, and references not settled.

@@ -8,9 +8,10 @@ mod durable;
 mod echo;
 mod stream;
 
+pub use crate::moment::microseconds;
 pub use backlog::{Backlog, BacklogError};
 pub use durable::{Floor, durable_name, ensure_durable, floors, reset_durables_ahead};
-pub use stream::{SourceIdentity, adopt_stream, ensure_stream, is_not_found, microseconds};
+pub use stream::{SourceIdentity, adopt_stream, ensure_stream, is_not_found};
 
 use std::time::Duration;
 

@@ -8,7 +8,6 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 use sqlx::PgConnection;
-use time::OffsetDateTime;
 
 use super::{BrokerError, echo::Echo};
 use crate::{identifier::TableName, settings::BrokerSettings};
@@ -135,12 +134,6 @@ fn compare(wanted: &Config, found: &Config, source: &SourceIdentity) -> Result<(
             &format!("stream {}", found.name),
             "Change the stream with `nats stream edit`, or the [broker] settings to match it",
         )
-}
-
-/// The precision of PostgreSQL: what is stored must compare equal to what the broker says later.
-#[must_use]
-pub fn microseconds(time: OffsetDateTime) -> OffsetDateTime {
-    time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
 }
 
 #[cfg(test)]

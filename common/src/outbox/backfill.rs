@@ -29,6 +29,10 @@ pub struct Filter {
 pub struct Backfill {
     /// Its number.
     pub id: i64,
+    /// Rows that happened at this time or later; what was meant when it began.
+    pub since: Option<OffsetDateTime>,
+    /// Rows that happened before this time.
+    pub until: Option<OffsetDateTime>,
     /// Rows up to this id have been walked past.
     pub after_id: Option<Uuid>,
     /// Rows that matched when it began.
@@ -73,7 +77,7 @@ pub async fn count(
 /// When the server is away.
 pub async fn unfinished(connection: &mut PgConnection, words: &str) -> Result<Option<Backfill>, sqlx::Error> {
     sqlx::query_as(
-        "select id, after_id, total, passed, entered from outbox.backfills
+        "select id, since, until, after_id, total, passed, entered from outbox.backfills
          where filter = $1 and finished_at is null",
     )
     .bind(words)
@@ -88,22 +92,26 @@ pub async fn unfinished(connection: &mut PgConnection, words: &str) -> Result<Op
 pub async fn begin(
     connection: &mut PgConnection,
     words: &str,
+    filter: &Filter,
     forwarder: Option<&ForwarderId>,
     total: i64,
 ) -> Result<Backfill, sqlx::Error> {
     sqlx::query_as(
-        "insert into outbox.backfills as b (filter, forwarder, total) values ($1, $2, $3)
+        "insert into outbox.backfills as b (filter, forwarder, total, since, until) values ($1, $2, $3, $4, $5)
          on conflict (filter) where finished_at is null do update set total = b.total
-         returning id, after_id, total, passed, entered",
+         returning id, since, until, after_id, total, passed, entered",
     )
     .bind(words)
     .bind(forwarder.map(ForwarderId::as_str))
     .bind(total)
+    .bind(filter.since)
+    .bind(filter.until)
     .fetch_one(connection)
     .await
 }
 
-/// The ids of the next rows behind `after`, in order.
+/// The ids of the next rows behind `after`, in order, each with whether it matches: so many are walked past with one
+/// statement, however few match.
 ///
 /// # Errors
 /// When the server is away.
@@ -113,14 +121,14 @@ pub async fn page(
     filter: &Filter,
     after: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<Uuid>, sqlx::Error> {
+) -> Result<Vec<(Uuid, bool)>, sqlx::Error> {
     // The first page includes the smallest id that there can be.
     let behind = if after.is_some() { ">" } else { ">=" };
     let statement = format!(
-        "select a.id from {} a where {CONDITION} and a.id {behind} $4 order by a.id limit $5",
+        "select a.id, coalesce({CONDITION}, false) from {} a where a.id {behind} $4 order by a.id limit $5",
         table.quoted()
     );
-    sqlx::query_scalar(AssertSqlSafe(statement))
+    sqlx::query_as(AssertSqlSafe(statement))
         .bind(filter.since)
         .bind(filter.until)
         .bind(&filter.action)

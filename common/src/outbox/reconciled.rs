@@ -5,12 +5,19 @@ use serde::Serialize;
 use sqlx::{FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::{rounds::StreamPosition, snapshot::Snapshot};
-use crate::identifier::{ForwarderId, TableName};
+use super::{
+    rounds::{Position, StreamPosition},
+    snapshot::Snapshot,
+};
+use crate::{
+    database,
+    identifier::{ForwarderId, TableName},
+};
 
 /// The newest snapshot that a forwarder is certainly past: everything visible in it has been settled by its durable at
 /// `floor`, or, without a broker, handed over by its own reader. `None` when there is no such mark. Marks of another
-/// [generation](super::retention::generation) than the one that was read before the floor speak of other messages.
+/// [generation](super::retention::generation) than the one that was read before the floor speak of other messages, those
+/// of another cluster of other transactions.
 ///
 /// # Errors
 /// When the server is away.
@@ -25,6 +32,7 @@ pub async fn settled(
          where r.reader = $1
            and (r.stream_seq is null and $2::timestamptz is null or r.stream_created = $2 and r.stream_seq <= $3)
            and r.generation = $4
+           and r.system_identifier = (select c.system_identifier from pg_control_system() c)
          order by r.n desc limit 1",
     )
     .bind(reader)
@@ -46,7 +54,9 @@ pub async fn on_their_way(
     settled: Option<&Snapshot>,
     events: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
-    sqlx::query_scalar(
+    // During an outage the whole log may be ahead.
+    let mut look = database::long_look(connection).await?;
+    let found = sqlx::query_scalar(
         "select distinct e.audit_event_id from outbox.entries e
          where e.xid >= pg_snapshot_xmin($1::text::pg_snapshot)
            and not pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot)
@@ -55,8 +65,10 @@ pub async fn on_their_way(
     .bind(settled.map_or(Snapshot::GENESIS, Snapshot::as_str))
     .bind(forwarder.as_str())
     .bind(events)
-    .fetch_all(connection)
-    .await
+    .fetch_all(&mut *look)
+    .await?;
+    look.rollback().await?;
+    Ok(found)
 }
 
 /// Those of `events` that a forwarder has a failure of, with its state.
@@ -91,6 +103,15 @@ pub async fn existing(
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(events).fetch_all(connection).await
 }
 
+/// Where a standing comparison stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything visible in it has been compared.
+    pub s: Snapshot,
+    /// The goal of a round that was not finished, and the position reached.
+    pub begun: Option<(Snapshot, Position)>,
+}
+
 /// Where the standing comparison of a forwarder stands; the beginning of the log in a cluster that it does not know.
 ///
 /// # Errors
@@ -99,42 +120,62 @@ pub async fn position(
     connection: &mut PgConnection,
     forwarder: &ForwarderId,
     system_identifier: i64,
-) -> Result<Snapshot, sqlx::Error> {
-    let text: Option<String> = sqlx::query_scalar(
-        "select s::text from outbox.reconciled where forwarder = $1 and system_identifier = $2",
+) -> Result<Standing, sqlx::Error> {
+    let row: Option<(String, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
+        "select s::text, t::text, after_xid::text, after_seq from outbox.reconciled
+         where forwarder = $1 and system_identifier = $2",
     )
     .bind(forwarder.as_str())
     .bind(system_identifier)
     .fetch_optional(connection)
     .await?;
-    let text = text.as_deref().unwrap_or(Snapshot::GENESIS);
+    let Some((s, t, xid, seq)) = row else {
+        return Ok(Standing { s: snapshot(Snapshot::GENESIS)?, begun: None });
+    };
+    let begun = match (t, xid, seq) {
+        (Some(t), Some(xid), Some(seq)) => {
+            let xid = xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
+            Some((snapshot(&t)?, Position { xid, seq }))
+        }
+        _ => None,
+    };
+    Ok(Standing { s: snapshot(&s)?, begun })
+}
+
+fn snapshot(text: &str) -> Result<Snapshot, sqlx::Error> {
     text.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
 }
 
-/// Everything visible in `s` has been compared.
+/// Moves on: to a snapshot of which everything has been compared, or to a position within a round.
 ///
 /// # Errors
 /// When the server is away.
 pub async fn move_on(
     connection: &mut PgConnection,
     forwarder: &ForwarderId,
-    s: &Snapshot,
+    standing: &Standing,
     system_identifier: i64,
     checked: u64,
     missing: u64,
 ) -> Result<(), sqlx::Error> {
+    let begun = standing.begun.as_ref();
     sqlx::query(
-        "insert into outbox.reconciled as r (forwarder, s, system_identifier, checked, missing)
-         values ($1, $2::text::pg_snapshot, $3, $4, $5)
+        "insert into outbox.reconciled as r
+             (forwarder, s, system_identifier, checked, missing, t, after_xid, after_seq)
+         values ($1, $2::text::pg_snapshot, $3, $4, $5, $6::text::pg_snapshot, $7::text::xid8, $8)
          on conflict (forwarder) do update
          set s = excluded.s, system_identifier = excluded.system_identifier, at = clock_timestamp(),
+             t = excluded.t, after_xid = excluded.after_xid, after_seq = excluded.after_seq,
              checked = r.checked + excluded.checked, missing = r.missing + excluded.missing",
     )
     .bind(forwarder.as_str())
-    .bind(s.as_str())
+    .bind(standing.s.as_str())
     .bind(system_identifier)
     .bind(checked.cast_signed())
     .bind(missing.cast_signed())
+    .bind(begun.map(|(t, _)| t.as_str()))
+    .bind(begun.map(|(_, after)| after.xid.to_string()))
+    .bind(begun.map(|(_, after)| after.seq))
     .execute(connection)
     .await?;
     Ok(())

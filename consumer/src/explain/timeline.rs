@@ -32,9 +32,9 @@ async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> a
         None => "absent",
         Some(stored) => match expected(settings, forwarder, &timeline, id).await? {
             None => "there, and its audit row is gone",
-            Some(expected) => {
+            Some((expected, timed)) => {
                 columns = expected.differences(stored);
-                if !timeline.keeps_time() {
+                if !timed {
                     columns.retain(|column| *column != "inserted_at");
                 }
                 if columns.is_empty() { "as it should be" } else { "differs" }
@@ -54,15 +54,19 @@ async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> a
     Ok(InTimeline { forwarder: forwarder.id.to_string(), state: state.to_owned(), columns, receipt })
 }
 
+/// What should be there, and whether its time is the event's.
 async fn expected(
     settings: &Settings,
     forwarder: &ForwarderSettings,
     timeline: &Timeline,
     id: Uuid,
-) -> anyhow::Result<Option<StoredAction>> {
+) -> anyhow::Result<Option<(StoredAction, bool)>> {
     let database = common::database::Database::source(&settings.source, "audit-consumer-explain")?;
     let mut source = Source::connect(&database, &settings.source.table, timeline.columns()).await?;
     let slice = source.load(&forwarder.id, &[id], settings.consumer.batch_bytes).await?;
     let event = slice.loaded.into_iter().next().and_then(|loaded| loaded.event.ok());
-    Ok(event.and_then(|event| timeline.action(&event).ok()).map(|action| StoredAction::expected(&action)))
+    Ok(event.and_then(|event| {
+        let timed = timeline.keeps_time() && event.occurred_at.or(event.inserted_at).is_some();
+        Some((StoredAction::expected(&timeline.action(&event).ok()?), timed))
+    }))
 }

@@ -46,6 +46,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) forwarder: &'a ForwarderId,
     /// How far that one has come.
     pub(crate) road: &'a Road,
+    /// Whether what another forwarder has brought in under ids of its own counts as there.
+    pub(crate) adopt: bool,
 }
 
 /// What is done about findings, a batch at a time.
@@ -83,6 +85,8 @@ impl Keyed for StoredAction {
 struct Expected {
     action: AuditAction,
     stored: StoredAction,
+    /// Whether its time is the event's.
+    timed: bool,
 }
 
 /// Compares a window. Both sides' rows come out of one statement each, ordered by id; the server may sort on disk.
@@ -126,7 +130,7 @@ pub(crate) fn walk<'c>(
     reading: &Reading,
     window: Window,
 ) -> BoxStream<'c, anyhow::Result<SourceRow>> {
-    let Reading { select, time, table } = reading;
+    let Reading { select, time, table, .. } = reading;
     let statement = format!(
         "select {select} from {table} e
          where ($1::timestamptz is null or {time} >= $1) and ($2::timestamptz is null or {time} < $2)
@@ -158,6 +162,8 @@ struct Comparison<'a> {
     strays: Vec<StoredAction>,
     /// Actions that are not what they should be.
     differing: Vec<AuditAction>,
+    /// Events whose id somebody else's action has.
+    taken: Vec<Uuid>,
 }
 
 impl<'a> Comparison<'a> {
@@ -166,8 +172,8 @@ impl<'a> Comparison<'a> {
         let reading = Reading::of(&mut source, sides.audit, sides.timeline.columns()).await?;
         let oldest = oldest(&mut source, &reading).await?;
         let timeline = sides.timeline.database().connect().await?;
-        let (unseen, strays, differing) = Default::default();
-        Ok(Self { sides, reading, source, timeline, tally, oldest, unseen, strays, differing })
+        let (unseen, strays, differing, taken) = Default::default();
+        Ok(Self { sides, reading, source, timeline, tally, oldest, unseen, strays, differing, taken })
     }
 
     fn take(&mut self, pair: Pair<SourceRow, StoredAction>) {
@@ -181,16 +187,8 @@ impl<'a> Comparison<'a> {
     fn expect(&self, row: &SourceRow) -> Option<Expected> {
         let event = row.event.as_ref().ok()?;
         let action = self.sides.timeline.action(event).ok()?;
-        let stored = StoredAction::expected(&action);
-        Some(Expected {
-            stored: self.comparable(stored, event.occurred_at.or(event.inserted_at).is_some()),
-            action,
-        })
-    }
-
-    /// Without the time, where that is not the event's.
-    fn comparable(&self, action: StoredAction, has_time: bool) -> StoredAction {
-        if has_time && self.sides.timeline.keeps_time() { action } else { action.timeless() }
+        let timed = self.sides.timeline.keeps_time() && event.occurred_at.or(event.inserted_at).is_some();
+        Some(Expected { stored: comparable(StoredAction::expected(&action), timed), action, timed })
     }
 
     fn judge(&mut self, row: &SourceRow, stored: StoredAction) {
@@ -199,10 +197,11 @@ impl<'a> Comparison<'a> {
             self.tally.stray(&stored, Finding::Extra);
             return;
         };
-        let timeless = expected.stored.inserted_at == OffsetDateTime::UNIX_EPOCH;
-        let stored = self.comparable(stored, !timeless);
-        if self.tally.both(&expected.stored, &stored) == Finding::Differing {
-            self.differing.push(expected.action);
+        let ours = stored.correlation_id() == Some(row.id.to_string().as_str());
+        if self.tally.both(&expected.stored, &comparable(stored, expected.timed)) == Finding::Differing {
+            // Under another correlation id it may be a host's own: it is never written over. Delivered again, the event
+            // ends as a dead letter that says so.
+            if ours { self.differing.push(expected.action) } else { self.taken.push(row.id) }
         }
     }
 
@@ -219,6 +218,10 @@ impl<'a> Comparison<'a> {
         if self.differing.len() >= many {
             let differing = std::mem::take(&mut self.differing);
             handler.differing(&differing).await?;
+        }
+        if self.taken.len() >= many {
+            let taken = std::mem::take(&mut self.taken);
+            handler.missing(&taken).await?;
         }
         Ok(())
     }
@@ -247,9 +250,17 @@ impl<'a> Comparison<'a> {
             .collect();
         let existing: HashSet<Uuid> =
             reconciled::existing(&mut self.source, audit, &ids).await?.into_iter().collect();
+        let adopted: HashSet<Uuid> = if self.sides.adopt {
+            stored::adopted(&mut self.timeline, actions, &ids).await?.into_iter().collect()
+        } else {
+            HashSet::new()
+        };
         let mut missing = Vec::new();
         for row in unseen {
-            if let Some(stored) = arrived.get(&row.id) {
+            let letter = matches!(failed.get(&row.id).map(String::as_str), Some("dead" | "discarded"));
+            let ours = |stored: &&StoredAction| stored.correlation_id() == Some(row.id.to_string().as_str());
+            // Somebody else's action under the id of a letter is why it is one.
+            if let Some(stored) = arrived.get(&row.id).filter(|stored| !letter || ours(stored)) {
                 self.judge(&row, stored.clone());
                 continue;
             }
@@ -259,6 +270,7 @@ impl<'a> Comparison<'a> {
                 Some(_) => Finding::Pending,
                 None if pending.contains(&row.id) => Finding::Pending,
                 None if !existing.contains(&row.id) => continue,
+                None if adopted.contains(&row.id) => Finding::Adopted,
                 None => Finding::Missing,
             };
             if finding == Finding::Missing {
@@ -280,9 +292,15 @@ impl<'a> Comparison<'a> {
         let ids: Vec<Uuid> = strays.iter().map(|stray| stray.id).collect();
         let existing: HashSet<Uuid> =
             reconciled::existing(&mut self.source, self.sides.audit, &ids).await?.into_iter().collect();
+        let strays: Vec<StoredAction> =
+            strays.into_iter().filter(|stray| !existing.contains(&stray.id)).collect();
+        if !strays.is_empty() {
+            // Again: a clean-up may have gone on since.
+            self.oldest = oldest(&mut self.source, &self.reading).await?;
+        }
         let mut extra = Vec::new();
-        for stray in strays.into_iter().filter(|stray| !existing.contains(&stray.id)) {
-            if self.oldest.is_some_and(|oldest| stray.inserted_at < oldest) {
+        for stray in strays {
+            if self.oldest.is_none_or(|oldest| stray.inserted_at < oldest) {
                 self.tally.stray(&stray, Finding::Outlived);
             } else {
                 self.tally.stray(&stray, Finding::Extra);
@@ -293,7 +311,12 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// When the oldest event happened; `None` for an empty table.
+/// Without the time, where that is not the event's.
+fn comparable(action: StoredAction, timed: bool) -> StoredAction {
+    if timed { action } else { action.timeless() }
+}
+
+/// When the oldest event was inserted, which is what retention goes by; `None` for an empty table.
 ///
 /// # Errors
 /// When the server is away.
@@ -307,10 +330,9 @@ pub(crate) async fn oldest_event(
 }
 
 async fn oldest(connection: &mut PgConnection, reading: &Reading) -> anyhow::Result<Option<OffsetDateTime>> {
-    let Reading { time, table, .. } = reading;
     let mut look = database::long_look(connection).await?;
-    let statement = format!("select min({time}) from {table} e");
-    let oldest = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut *look).await?;
+    let oldest =
+        sqlx::query_scalar(AssertSqlSafe(reading.oldest.as_str())).fetch_optional(&mut *look).await?;
     look.rollback().await?;
     Ok(oldest)
 }

@@ -60,6 +60,9 @@ pub struct Reconcile {
     /// events may have been deleted on purpose.
     #[arg(long, value_name = "REASON", requires = "repair")]
     remove_extra: Option<String>,
+    /// Counts events that another forwarder, such as Sigra's own, has brought in under ids of its own as there.
+    #[arg(long)]
+    adopt: bool,
     /// Closes the window with a receipt, if both sides are equal. Without --since the window begins where the last
     /// receipt ends, without --until it ends at the last full minute up to which everything is settled.
     #[arg(long, conflicts_with_all = ["repair", "by"])]
@@ -120,7 +123,7 @@ impl Subject {
     }
 
     /// What is compared.
-    pub(crate) fn sides<'a>(&'a self, settings: &'a Settings) -> Sides<'a> {
+    pub(crate) fn sides<'a>(&'a self, settings: &'a Settings, adopt: bool) -> Sides<'a> {
         Sides {
             source: &self.database,
             audit: &settings.source.table,
@@ -128,6 +131,7 @@ impl Subject {
             actions: self.timeline.table(),
             forwarder: &self.forwarder.id,
             road: &self.road,
+            adopt,
         }
     }
 }
@@ -170,13 +174,18 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let subject = Subject::choose(settings, asked.forwarder.as_ref()).await?;
     let mut connection = subject.source(settings).await?;
     if asked.seal {
-        return seal::run(settings, &subject, &mut connection, asked.since, asked.until, asked.json).await;
+        return seal::run(settings, &subject, &mut connection, &asked).await;
     }
     let window = Window { since: asked.since, until: asked.until };
     let cut = asked.by.map_or(Cut::Whole, |by| Cut::Every(by.length()));
     let mut tally = Tally::new(cut, asked.limit);
-    let sides = subject.sides(settings);
+    let sides = subject.sides(settings, asked.adopt);
     let bar = Bar::new("comparing", rows(&mut connection, settings).await?);
+    ensure!(
+        asked.remove_extra.is_none() || subject.timeline.keeps_time(),
+        "with profile \"compat\" nobody can tell an action without an event from one whose event was deleted long ago: \
+         nothing is removed"
+    );
     let repaired = if asked.repair {
         let words = words(&subject.forwarder.id, window);
         let ids = std::slice::from_ref(&subject.forwarder.id);

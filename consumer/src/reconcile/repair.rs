@@ -63,7 +63,8 @@ impl Handler for Repairs<'_> {
     }
 
     async fn differing(&mut self, actions: &[AuditAction]) -> anyhow::Result<()> {
-        let written = overwrite_batch(&mut self.timeline, self.sides.actions, actions).await?;
+        let times = self.sides.timeline.keeps_time();
+        let written = overwrite_batch(&mut self.timeline, self.sides.actions, actions, times).await?;
         self.note(written).await
     }
 

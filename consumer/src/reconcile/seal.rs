@@ -18,7 +18,7 @@ use threadline::{
 use time::OffsetDateTime;
 
 use super::{
-    Subject, comparison,
+    Reconcile, Subject, comparison,
     comparison::{LookOnly, compare},
     tally::{Cut, Finding, Tally},
 };
@@ -31,9 +31,7 @@ pub(super) async fn run(
     settings: &Settings,
     subject: &Subject,
     connection: &mut PgConnection,
-    since: Option<OffsetDateTime>,
-    until: Option<OffsetDateTime>,
-    json: bool,
+    asked: &Reconcile,
 ) -> anyhow::Result<()> {
     let forwarder = &subject.forwarder.id;
     ensure!(
@@ -48,35 +46,36 @@ pub(super) async fn run(
     let mut timeline =
         subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
     let schema = subject.timeline.schema();
-    let last = receipt::last(&mut timeline, schema, forwarder.as_str())
+    let chain = receipt::chain(&mut timeline, schema, forwarder.as_str())
         .await
         .context("cannot read audit_receipts: run `threadline install`")?;
+    let last = chain.last();
     let settled = settled_until(connection).await?;
-    let until = until.unwrap_or(settled);
+    let until = asked.until.unwrap_or(settled);
     ensure!(
         until <= settled,
         "events before {} may still come or be on their way; only up to {} everything is settled",
         written(until),
         written(settled)
     );
-    let since = match (since, &last) {
+    let since = match (asked.since, &last) {
         (Some(since), _) => since,
-        (None, Some(last)) => last.until,
+        (None, Some(_)) => chain.iter().map(|receipt| receipt.until).max().unwrap_or(until),
         (None, None) => beginning(subject, settings, connection).await?.unwrap_or(until),
     };
     ensure!(since < until, "the window is empty: {} to {}", written(since), written(until));
-    if let Some(last) = &last {
-        ensure!(
-            since >= last.until,
-            "receipt {} already covers everything up to {}",
-            last.n,
-            written(last.until)
-        );
-    }
+    // A window that has changed for a good reason (a letter delivered after all, a new mapping) may be sealed again.
+    let again = chain.iter().any(|receipt| (receipt.since, receipt.until) == (since, until));
+    let covered = chain.iter().map(|receipt| receipt.until).max();
+    ensure!(
+        again || covered.is_none_or(|covered| since >= covered),
+        "receipts already cover everything up to {}; only the very window of a receipt can be sealed again",
+        covered.map(written).unwrap_or_default()
+    );
     let window = stored::Window { since: Some(since), until: Some(until) };
     let mut tally = Tally::new(Cut::Whole, 20);
     let bar = Bar::new("comparing", super::rows(connection, settings).await?);
-    compare(&subject.sides(settings), window, &mut tally, &mut LookOnly(&bar)).await?;
+    compare(&subject.sides(settings, asked.adopt), window, &mut tally, &mut LookOnly(&bar)).await?;
     bar.finish();
     let report = tally.report(forwarder, window, None);
     ensure!(
@@ -97,9 +96,13 @@ pub(super) async fn run(
         digest: part.timeline.to_string(),
     };
     let now = common::failures::letters::now(&mut timeline).await?;
-    let receipt = Receipt::seal(window, last.as_ref(), now, key.as_ref());
+    let receipt = Receipt::seal(window, last, now, key.as_ref());
     receipt::append(&mut timeline, schema, &receipt).await.context("cannot append the receipt")?;
-    console::answer(&if json { serde_json::to_string_pretty(&receipt)? + "\n" } else { text(&receipt) });
+    console::answer(&if asked.json {
+        serde_json::to_string_pretty(&receipt)? + "\n"
+    } else {
+        text(&receipt)
+    });
     Ok(())
 }
 

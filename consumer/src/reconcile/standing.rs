@@ -7,10 +7,18 @@
 use std::{collections::HashSet, time::Duration};
 
 use common::{
+    broker::Backlog,
     database::Database,
     health::Progress,
     identifier::{ForwarderId, TableName},
-    outbox::{entries::Entry, lease::Lease, pages::Pages, reconciled, rounds::Round, system_identifier},
+    outbox::{
+        entries::Entry,
+        lease::Lease,
+        pages::Pages,
+        reconciled::{self, Standing as Reached},
+        rounds::Round,
+        system_identifier,
+    },
     settings::ReconcileSettings,
     telemetry::names,
 };
@@ -39,6 +47,7 @@ pub(crate) struct Standing {
     pub(crate) audit: TableName,
     pub(crate) timeline: Timeline,
     pub(crate) road: Road,
+    pub(crate) backlog: Backlog,
     pub(crate) settings: ReconcileSettings,
     pub(crate) progress: Progress,
 }
@@ -122,16 +131,21 @@ impl Standing {
             return Ok(Some(Found::default()));
         };
         let identifier = system_identifier(&mut connection).await?;
-        let compared = reconciled::position(&mut connection, &self.forwarder, identifier).await?;
-        if compared == settled {
+        let before = reconciled::position(&mut connection, &self.forwarder, identifier).await?;
+        if before.begun.is_none() && before.s == settled {
             return Ok(Some(Found::default()));
         }
+        // A round that was cut off goes on towards its own goal.
+        let (t, after) = match before.begun {
+            Some((t, after)) => (t, Some(after)),
+            None => (settled, None),
+        };
         let step = Round {
             reader: String::new(),
             n: 0,
-            s: compared,
-            t: settled.clone(),
-            after: None,
+            s: before.s.clone(),
+            t: t.clone(),
+            after,
             generation: 0,
             system_identifier: identifier,
             mark: None,
@@ -141,25 +155,30 @@ impl Standing {
         let mut found = Found::default();
         loop {
             let page = pages.next(&mut connection).await?;
-            if page.is_empty() {
-                break;
-            }
+            let Some(last) = page.last().map(|entry| entry.position) else { break };
             let ours = self.ours(&page);
             let missing = self.missing(&mut connection, &mut timeline, &ours).await?;
             if self.settings.repair && !missing.is_empty() {
+                self.backlog.give_way(&mut connection).await?;
                 repair::enter(&mut connection, &self.audit, &self.forwarder, &missing).await?;
             }
-            found.checked += ours.len() as u64;
-            found.missing += missing.len() as u64;
+            let (checked, lost) = (ours.len() as u64, missing.len() as u64);
+            found.checked += checked;
+            found.missing += lost;
+            // What is missing and was not repaired is looked for again.
+            if self.settings.repair || found.missing == 0 {
+                let reached = Reached { s: before.s.clone(), begun: Some((t.clone(), last)) };
+                reconciled::move_on(&mut connection, &self.forwarder, &reached, identifier, checked, lost)
+                    .await?;
+            }
             // Nobody else began meanwhile; a long round goes on under the same lease.
             if lease.acquire(&mut connection).await?.is_none() {
                 return Ok(None);
             }
         }
         if self.settings.repair || found.missing == 0 {
-            let Found { checked, missing } = found;
-            reconciled::move_on(&mut connection, &self.forwarder, &settled, identifier, checked, missing)
-                .await?;
+            let reached = Reached { s: t, begun: None };
+            reconciled::move_on(&mut connection, &self.forwarder, &reached, identifier, 0, 0).await?;
         }
         Ok(Some(found))
     }

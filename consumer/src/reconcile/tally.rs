@@ -61,12 +61,14 @@ pub(crate) enum Finding {
     Dead,
     /// A letter that somebody discarded.
     Discarded,
+    /// Another forwarder has brought it in under an id of its own.
+    Adopted,
     /// In the timeline, and older than anything in the source: retention came first there.
     Outlived,
 }
 
 impl Finding {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Matched,
         Self::Missing,
         Self::Extra,
@@ -74,6 +76,7 @@ impl Finding {
         Self::Pending,
         Self::Dead,
         Self::Discarded,
+        Self::Adopted,
         Self::Outlived,
     ];
 
@@ -86,6 +89,7 @@ impl Finding {
             Self::Pending => "pending",
             Self::Dead => "dead",
             Self::Discarded => "discarded",
+            Self::Adopted => "adopted",
             Self::Outlived => "outlived",
         }
     }

@@ -5,6 +5,8 @@
 
 mod swap;
 
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
@@ -23,11 +25,13 @@ const TRIGGER: &str = "audit_actions_journal";
 const FILLING: &str = "threadline: being rebuilt, not yet in the place of audit_actions";
 const KEPT: &str = "threadline: what audit_actions was before the last swap";
 
-/// How long a lock is waited for before the application's statements queue up behind us.
-const LOCK_TIMEOUT: &str = "2s";
+/// How long a lock is waited for: the application's statements queue up behind us, and a deadlock with one of its
+/// transactions must end with us and not with it, so below the server's deadlock_timeout.
+const LOCK_TIMEOUT: &str = "500ms";
 
-/// How often everything is tried that needs a lock.
+/// How often everything is tried that needs a lock, and how long others go on in between.
 const ATTEMPTS: u32 = 30;
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no second table, or none that may be swapped.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +117,7 @@ impl Shadow {
                 Err(error) if is_busy(&error) => return Err(ShadowError::Busy(error.to_string())),
                 result => return Ok(result?),
             }
+            tokio::time::sleep(PAUSE).await;
         }
     }
 
@@ -120,13 +125,19 @@ impl Shadow {
         let (live, shadow, journal) = (self.live(), self.table(), self.journal());
         let function = self.schema.table(TRIGGER);
         let mut transaction = connection.begin().await?;
+        let trigger = self.trigger();
         let make = format!(
             "set local lock_timeout = '{LOCK_TIMEOUT}';
              create table {shadow} (like {live} including all);
              comment on table {shadow} is '{FILLING}';
              create table {journal} (n bigint generated always as identity primary key, id uuid not null);
-             create function {function}() returns trigger language plpgsql security definer as $journal$
+             create function {function}() returns trigger language plpgsql security definer
+             set search_path = pg_catalog, pg_temp as $journal$
              begin
+                 if tg_op = 'TRUNCATE' then
+                     raise exception 'audit_actions is being rebuilt and cannot be truncated'
+                         using hint = 'Run: consumer rebuild --finish';
+                 end if;
                  if tg_op <> 'INSERT' then
                      insert into {journal} (id) values (old.id);
                  end if;
@@ -136,14 +147,27 @@ impl Shadow {
                  return null;
              end $journal$;
              revoke execute on function {function}() from public;
-             create trigger {TRIGGER} after insert or update or delete on {live}
-                 for each row execute function {function}()"
+             {trigger}"
         );
         sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut *transaction).await?;
         for statement in self.rights(&mut transaction).await? {
             transaction.execute(AssertSqlSafe(statement)).await?;
         }
         transaction.commit().await
+    }
+
+    /// The triggers of the journal, on the table that is in place. Always: rows that logical replication applies are rows
+    /// too.
+    fn trigger(&self) -> String {
+        let (live, function) = (self.live(), self.schema.table(TRIGGER));
+        format!(
+            "create trigger {TRIGGER} after insert or update or delete on {live}
+                 for each row execute function {function}();
+             create trigger {TRIGGER}_truncate before truncate on {live}
+                 for each statement execute function {function}();
+             alter table {live} enable always trigger {TRIGGER};
+             alter table {live} enable always trigger {TRIGGER}_truncate"
+        )
     }
 
     /// What `like … including all` leaves out: owner, rights, storage parameters.
@@ -181,6 +205,12 @@ impl Shadow {
              from pg_depend d join pg_rewrite r on r.oid = d.objid, live
              where d.classid = 'pg_rewrite'::regclass and d.refobjid = live.oid and r.ev_class <> live.oid
              union all
+             select 'rule ' || r.rulename from pg_rewrite r, live where r.ev_class = live.oid
+             union all
+             select 'uses of its row type' from pg_class c, live
+             where c.oid = live.oid and exists (select from pg_depend d
+                 where d.refclassid = 'pg_type'::regclass and d.refobjid = c.reltype and d.deptype = 'n')
+             union all
              select 'trigger ' || t.tgname from pg_trigger t, live
              where t.tgrelid = live.oid and not t.tgisinternal
              union all
@@ -190,6 +220,12 @@ impl Shadow {
              union all
              select 'publication ' || b.pubname from pg_publication_rel p join pg_publication b on b.oid = p.prpubid, live
              where p.prrelid = live.oid
+             union all
+             select 'publication ' || b.pubname || ' for all tables' from pg_publication b where b.puballtables
+             union all
+             select 'a foreign key of a partitioned table, ' || c.conname
+             from pg_constraint c join pg_class t on t.oid = c.conrelid, live
+             where c.confrelid = live.oid and c.contype = 'f' and t.relkind = 'p'
              union all
              select 'partitions or children' from live
              where exists (select from pg_inherits i where i.inhrelid = live.oid or i.inhparent = live.oid)
@@ -243,13 +279,31 @@ impl Shadow {
         sqlx::query_scalar(AssertSqlSafe(statement)).bind(limit).fetch_all(connection).await
     }
 
-    /// How many changes wait in the journal.
+    /// Whether more than so many changes wait in the journal.
     ///
     /// # Errors
     /// When the server is away.
-    pub async fn waiting(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
-        let statement = format!("select count(*) from {}", self.journal());
+    pub async fn waits(&self, connection: &mut PgConnection, few: i64) -> Result<bool, sqlx::Error> {
+        let statement = format!("select exists (select from {} offset $1)", self.journal());
+        sqlx::query_scalar(AssertSqlSafe(statement)).bind(few).fetch_one(connection).await
+    }
+
+    /// The last change that the journal has, by its number; 0 when it is empty.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn last_change(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+        let statement = format!("select coalesce(max(n), 0) from {}", self.journal());
         sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(connection).await
+    }
+
+    /// Whether changes up to that number still wait.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn waits_up_to(&self, connection: &mut PgConnection, n: i64) -> Result<bool, sqlx::Error> {
+        let statement = format!("select exists (select from {} where n <= $1)", self.journal());
+        sqlx::query_scalar(AssertSqlSafe(statement)).bind(n).fetch_one(connection).await
     }
 
     /// Makes these actions of the second table what they are in the first: written, or gone.
@@ -265,24 +319,30 @@ impl Shadow {
         Ok(())
     }
 
-    /// How many actions that a host recorded by itself are not the same in both.
+    /// Actions that a host recorded by itself and that are not the same in both, a thousand at most; of `only` these ids,
+    /// where they are given.
     ///
     /// # Errors
     /// When the server is away.
-    pub async fn foreign_differences(&self, connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+    pub async fn foreign_differences(
+        &self,
+        connection: &mut PgConnection,
+        only: Option<&[Uuid]>,
+    ) -> Result<Vec<Uuid>, sqlx::Error> {
         let (live, shadow) = (self.live(), self.table());
         let mut transaction = connection.begin().await?;
         transaction.execute("set local statement_timeout = 0; set local enable_seqscan = on").await?;
-        let own = "correlation_id is distinct from id::text";
+        let own = "correlation_id is distinct from id::text and ($1::uuid[] is null or id = any ($1))";
         let statement = format!(
-            "select count(*) from (
+            "select distinct id from (
                  (select * from {live} where {own} except select * from {shadow} where {own})
                  union all
-                 (select * from {shadow} where {own} except select * from {live} where {own})) different"
+                 (select * from {shadow} where {own} except select * from {live} where {own})) different limit 1000"
         );
-        let count = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut *transaction).await?;
+        let different =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(only).fetch_all(&mut *transaction).await?;
         transaction.commit().await?;
-        Ok(count)
+        Ok(different)
     }
 
     /// Removes the second table with its journal.
@@ -295,6 +355,7 @@ impl Shadow {
         let statement = format!(
             "set local lock_timeout = '{LOCK_TIMEOUT}';
              drop trigger if exists {TRIGGER} on {live};
+             drop trigger if exists {TRIGGER}_truncate on {live};
              drop function if exists {function}();
              drop table if exists {journal};
              drop table if exists {shadow}"
@@ -309,6 +370,7 @@ impl Shadow {
                 Err(error) => return Err(error.into()),
             }
             transaction.rollback().await?;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -5,72 +5,93 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use time::OffsetDateTime;
 
-use super::{ATTEMPTS, KEPT, LOCK_TIMEOUT, SHADOW, Shadow, ShadowError, TRIGGER, is_busy};
+use super::{ATTEMPTS, KEPT, LOCK_TIMEOUT, PAUSE, SHADOW, Shadow, ShadowError, State, TRIGGER, is_busy};
 use crate::ActionTable;
 
 /// How long writers may wait for readers whose snapshots are older than the last changes.
 const SNAPSHOTS_MAX: Duration = Duration::from_secs(3);
 
 impl Shadow {
-    /// Puts the second table in the first one's place, and the first in the second's. `last` carries over what is left in the
-    /// journal, on a connection of its own, while writers wait.
+    /// Puts the second table, which must be in the state `from`, in the first one's place, and the first in the second's.
+    /// `last` carries over what is left in the journal, on a connection of its own, while writers wait.
     ///
     /// # Errors
-    /// When either table stays busy; then nothing has changed.
+    /// When either table stays busy, or somebody else has swapped; then nothing has changed.
     pub async fn swap(
         &self,
         connection: &mut PgConnection,
+        from: State,
         last: &mut impl AsyncFnMut() -> Result<(), ShadowError>,
     ) -> Result<(), ShadowError> {
         let mut attempt = 1;
         let references = loop {
-            match self.swap_once(connection, last).await {
-                Ok(references) => break references,
-                Err(ShadowError::Database(error)) if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,
-                Err(ShadowError::Database(error)) if is_busy(&error) => {
+            let mut transaction = connection.begin().await?;
+            let error = match self.swap_in(&mut transaction, from, last).await {
+                Ok(references) => {
+                    transaction.commit().await?;
+                    break references;
+                }
+                Err(error) => error,
+            };
+            // Now, not when the connection is used next: writers wait for it.
+            transaction.rollback().await?;
+            match error {
+                ShadowError::Database(error) if is_busy(&error) && attempt < ATTEMPTS => {}
+                ShadowError::Database(error) if is_busy(&error) => {
                     return Err(ShadowError::Busy(error.to_string()));
                 }
-                Err(ShadowError::Busy(_)) if attempt < ATTEMPTS => attempt += 1,
-                Err(error) => return Err(error),
+                ShadowError::Busy(_) if attempt < ATTEMPTS => {}
+                error => return Err(error),
             }
-            // Writers go on for a moment before they are asked to wait again.
-            tokio::time::sleep(Duration::from_millis(500)).await;
+            // Longer each time: whoever holds an old snapshot may hold it for a while.
+            tokio::time::sleep(PAUSE * attempt).await;
+            attempt += 1;
         };
-        // They hold for new rows already; those that were there before are looked at without locking anybody out.
-        for (table, constraint) in references {
-            let validate = format!("alter table {table} validate constraint {constraint}");
-            connection.execute(AssertSqlSafe("set statement_timeout = 0".to_owned())).await?;
-            connection.execute(AssertSqlSafe(validate)).await?;
-            connection.execute(AssertSqlSafe("reset statement_timeout".to_owned())).await?;
+        // They hold for new rows already; those that were there before are looked at without locking anybody out. Should that
+        // fail, the swap has happened all the same.
+        for reference in references {
+            if let Err(error) = validate(connection, &reference).await {
+                let Reference { table, name, .. } = reference;
+                tracing::warn!(
+                    %error,
+                    "could not check the foreign key: alter table {table} validate constraint {name}"
+                );
+            }
         }
         Ok(())
     }
 
-    /// Answers the references to check, each a table and a constraint, quoted.
-    async fn swap_once(
+    /// Answers the references to check.
+    async fn swap_in(
         &self,
-        connection: &mut PgConnection,
+        transaction: &mut PgConnection,
+        from: State,
         last: &mut impl AsyncFnMut() -> Result<(), ShadowError>,
-    ) -> Result<Vec<(String, String)>, ShadowError> {
+    ) -> Result<Vec<Reference>, ShadowError> {
         let (live, shadow) = (self.live(), self.table());
-        let mut transaction = connection.begin().await?;
         let lock = format!(
             "set local lock_timeout = '{LOCK_TIMEOUT}'; set local search_path = '';
              lock table {live} in share row exclusive mode"
         );
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
+        if self.state(transaction).await? != from {
+            return Err(ShadowError::Unfit(
+                "somebody else has swapped or removed the other table meanwhile".to_owned(),
+            ));
+        }
         // Nobody writes now, and everybody reads.
-        last().await?;
-        wait_for_older_snapshots(&mut transaction).await?;
+        tokio::time::timeout(SNAPSHOTS_MAX, last())
+            .await
+            .unwrap_or_else(|_| Err(ShadowError::Busy("the last changes took too long".to_owned())))?;
+        wait_for_older_snapshots(transaction).await?;
         sqlx::raw_sql(AssertSqlSafe(format!("lock table {live}, {shadow} in access exclusive mode")))
             .execute(&mut *transaction)
             .await?;
-        let references = references(&mut transaction, &live).await?;
-        for statement in self.exchange(&mut transaction, &references).await? {
+        let references = references(transaction, &live).await?;
+        for statement in self.exchange(transaction, &references).await? {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
         }
-        transaction.commit().await?;
-        Ok(references.into_iter().map(|reference| (reference.table, reference.name)).collect())
+        Ok(references)
     }
 
     async fn exchange(
@@ -79,7 +100,6 @@ impl Shadow {
         references: &[Reference],
     ) -> Result<Vec<String>, sqlx::Error> {
         let (live, shadow) = (self.live(), self.table());
-        let function = self.schema.table(TRIGGER);
         let comment: String =
             sqlx::query_scalar("select quote_nullable(obj_description($1::text::regclass, 'pg_class'))")
                 .bind(live.to_string())
@@ -89,7 +109,8 @@ impl Shadow {
         for Reference { table, name, .. } in references {
             statements.push(format!("alter table {table} drop constraint {name}"));
         }
-        statements.push(format!("drop trigger {TRIGGER} on {live}"));
+        statements
+            .push(format!("drop trigger {TRIGGER} on {live}; drop trigger {TRIGGER}_truncate on {live}"));
         for (ours, theirs) in self.index_pairs(connection).await? {
             let schema = format!("\"{}\"", self.schema);
             statements.push(format!("alter index {schema}.{ours} rename to audit_actions_swapping"));
@@ -102,10 +123,7 @@ impl Shadow {
         statements.push(format!("alter table {swapping} rename to {SHADOW}"));
         statements
             .push(format!("comment on table {shadow} is '{KEPT}'; comment on table {live} is {comment}"));
-        statements.push(format!(
-            "create trigger {TRIGGER} after insert or update or delete on {live}
-                 for each row execute function {function}()"
-        ));
+        statements.push(self.trigger());
         for Reference { table, name, definition } in references {
             statements.push(format!("alter table {table} add constraint {name} {definition} not valid"));
         }
@@ -131,6 +149,15 @@ impl Shadow {
         .fetch_all(connection)
         .await
     }
+}
+
+async fn validate(connection: &mut PgConnection, reference: &Reference) -> Result<(), sqlx::Error> {
+    let Reference { table, name, .. } = reference;
+    let mut transaction = connection.begin().await?;
+    transaction.execute("set local statement_timeout = 0").await?;
+    let validate = format!("alter table {table} validate constraint {name}");
+    transaction.execute(AssertSqlSafe(validate)).await?;
+    transaction.commit().await
 }
 
 /// A foreign key of another table to the first; names are quoted.
@@ -162,16 +189,25 @@ async fn wait_for_older_snapshots(connection: &mut PgConnection) -> Result<(), S
     let changed_at: OffsetDateTime =
         sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut *connection).await?;
     loop {
-        // Those that wait for our lock take a new snapshot when they have it.
-        let older: Vec<i32> = sqlx::query_scalar(
-            "select a.pid from pg_stat_activity a
-             where a.datname = current_database() and a.pid <> pg_backend_pid()
-               and a.backend_type = 'client backend' and a.backend_xmin is not null
-               and a.xact_start < $1 and a.wait_event_type is distinct from 'Lock'",
+        let (older, hidden): (Option<Vec<i32>>, bool) = sqlx::query_as(
+            "select array_agg(a.pid) filter (where a.backend_type = 'client backend' and a.backend_xmin is not null
+                        and a.xact_start < $1
+                        -- Those that wait for our lock take a new snapshot when they have it.
+                        and not (a.wait_event_type is not distinct from 'Lock'
+                                 and pg_backend_pid() = any (pg_blocking_pids(a.pid)))),
+                    coalesce(bool_or(a.backend_type is null), false)
+             from pg_stat_activity a
+             where a.datname = current_database() and a.pid <> pg_backend_pid()",
         )
         .bind(changed_at)
-        .fetch_all(&mut *connection)
+        .fetch_one(&mut *connection)
         .await?;
+        if hidden {
+            return Err(ShadowError::Unfit(
+                "the snapshots of other roles cannot be seen: grant pg_read_all_stats to the role that rebuilds".to_owned(),
+            ));
+        }
+        let older = older.unwrap_or_default();
         if older.is_empty() {
             return Ok(());
         }

@@ -241,12 +241,12 @@ async fn write(
 
 async fn write_once(
     connection: &mut PgConnection,
-    Timeline { table, overwrite, .. }: &Timeline,
+    Timeline { table, overwrite, mapping, .. }: &Timeline,
     actions: &[AuditAction],
     expect_new: bool,
 ) -> Result<Inserted, sqlx::Error> {
     if *overwrite {
-        action::overwrite_batch(connection, table, actions).await?;
+        action::overwrite_batch(connection, table, actions, mapping.keeps_time()).await?;
         return Ok(Inserted::default());
     }
     if expect_new && action::insert_new(connection, table, actions).await? {
