@@ -17,3 +17,4 @@ mod projection;
 mod regressions;
 mod restore;
 mod retention;
+mod rights;
