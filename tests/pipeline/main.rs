@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod clocks;
+mod deploy;
 mod dispatch;
 mod failures;
 mod faults;
