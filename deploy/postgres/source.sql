@@ -72,7 +72,8 @@ grant select (id, inserted_at) on public.audit_events to audit_publisher;
 --     grant select on public.audit_events to audit_consumer;
 grant select (id, occurred_at, inserted_at, action, outcome, actor_id, actor_type, metadata)
     on public.audit_events to audit_consumer;
-grant select (forwarder, ref, audit_event_id, state, attempts, started, first_failed_at, next_attempt_at),
+-- `excluded.reason` and `excluded.error` of an upsert count as reading these two.
+grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, started, first_failed_at, next_attempt_at),
       insert (forwarder, ref, audit_event_id, state, reason, error, attempts, started, next_attempt_at, excerpt),
       update (state, reason, error, attempts, started, next_attempt_at, last_failed_at),
       delete

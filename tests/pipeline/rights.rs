@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions};
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::rights::{as_role, as_user};
+use sandbox::rights::as_role;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
@@ -67,7 +67,7 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
         "select ip_address from audit_events",
         "select user_agent from audit_events",
         "insert into outbox.entries (audit_event_id) values (gen_random_uuid())",
-        "select error from outbox.failures",
+        "select excerpt from outbox.failures",
         "update outbox.failures set note = 'nothing'",
         "update outbox.acts set count = 0",
         "select actor from outbox.acts",
@@ -158,12 +158,12 @@ async fn the_roles_bring_the_settings_along_that_sessions_cannot_set_behind_a_po
 /// A client that hands on whatever the server has to say to it.
 async fn connect(pipeline: &Pipeline, user: &str) -> anyhow::Result<(Client, UnboundedReceiver<String>)> {
     let (tell, told) = mpsc::unbounded_channel();
-    let client = ConnectOptions::new()
+    let client = ConnectOptions::with_user_and_password(user.to_owned(), user.to_owned())
         .event_callback(move |event| {
             let _ = tell.send(event.to_string().to_lowercase());
             std::future::ready(())
         })
-        .connect(as_user(&pipeline.nats_url, user))
+        .connect(&pipeline.nats_url)
         .await?;
     Ok((client, told))
 }
@@ -216,8 +216,21 @@ async fn the_users_of_the_broker_may_do_what_their_work_needs_and_no_more() -> a
     }
     let info = pipeline.stream().await?.get_info().await?;
     assert_eq!((info.state.first_sequence, info.state.messages), (1, 3), "nobody has touched it");
-    let stranger = pipeline.nats_url.replace("nats://", "nats://publisher:wrong@");
-    assert!(async_nats::connect(stranger).await.is_err(), "a wrong password");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_in_the_url_is_who_connects() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let direct = pipeline.nats_url.clone();
+    for (user, known) in
+        [("operator:wrong", false), ("nobody:operator", false), ("operator:%6fperator", true)]
+    {
+        pipeline.nats_url = direct.replace("nats://", &format!("nats://{user}@"));
+        let (done, said) = pipeline.command("publisher", &["status"])?;
+        assert_eq!(done, known, "{user}: {said}");
+        assert!(known || said.contains("do its credentials match"), "{said}");
+    }
     Ok(())
 }
 
