@@ -158,8 +158,8 @@ fn yaml_is_indented_by_pairs_of_spaces_and_each_manifest_has_a_kind_and_a_name()
 fn the_settings_in_the_manifests_can_be_used() -> anyhow::Result<()> {
     let manifest = read("deploy/kubernetes/config.yaml");
     let (_, block) = manifest.split_once("audit.toml: |\n").unwrap();
-    let toml: String = block.lines().map(|line| format!("{}\n", line.trim_start())).collect();
-    let (settings, _) = Layers::default().text(&toml, "config.yaml")?.build()?;
+    let toml: Vec<&str> = block.lines().map(str::trim_start).collect();
+    let (settings, _) = Layers::default().text(&toml.join("\n"), "config.yaml")?.build()?;
     assert_eq!(settings.forwarder.len(), 1);
     for (name, listen) in [("publisher", settings.publisher.listen), ("consumer", settings.consumer.listen)] {
         let address = String::from(listen);

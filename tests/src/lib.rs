@@ -209,8 +209,7 @@ impl Pipeline {
     /// When it has not been built.
     pub fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
         let environment = self.environment(Who::of(binary, arguments));
-        let (status, text) =
-            process::run(binary, arguments, &borrowed(&environment), sandbox().home.path())?;
+        let (status, text) = process::run(binary, arguments, &borrowed(&environment), sandbox().home.path())?;
         Ok((status.success(), text))
     }
 

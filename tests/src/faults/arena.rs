@@ -272,15 +272,10 @@ impl Links {
 }
 
 /// An environment whose URLs lead through proxies.
-fn led(
-    environment: [(&'static str, String); 4],
-    proxies: &[(&str, &Proxy)],
-) -> Vec<(&'static str, String)> {
-    let lead = |(name, value): (&'static str, String)| {
-        match proxies.iter().find(|(led, _)| *led == name) {
-            Some((_, proxy)) => (name, through(&value, proxy)),
-            None => (name, value),
-        }
+fn led(environment: [(&'static str, String); 4], proxies: &[(&str, &Proxy)]) -> Vec<(&'static str, String)> {
+    let lead = |(name, value): (&'static str, String)| match proxies.iter().find(|(led, _)| *led == name) {
+        Some((_, proxy)) => (name, through(&value, proxy)),
+        None => (name, value),
     };
     environment.into_iter().map(lead).collect()
 }
