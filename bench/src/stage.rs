@@ -44,7 +44,7 @@ impl Stage {
     /// Starts the servers; `statements` makes PostgreSQL count what each statement takes, which costs a little.
     pub(crate) async fn set(statements: bool) -> anyhow::Result<Self> {
         let postgres = if statements { "shared_preload_libraries = 'pg_stat_statements'" } else { "" };
-        let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false, postgres })?;
+        let sandbox = Sandbox::start(&Options { durable: true, postgres, ..Options::default() })?;
         let settings = "[publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n";
         std::fs::write(sandbox.home.path().join("audit.toml"), settings)?;
         fixture::source_database_on(&sandbox.postgres, "empty_source").await?;

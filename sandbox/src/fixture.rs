@@ -8,16 +8,17 @@ use threadline::StorageSchema;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::{Options, Sandbox, audit, postgres::Postgres};
+use crate::{Options, Sandbox, audit, postgres::Postgres, rights};
 
-/// The sandbox of this test binary, private whatever the environment says. Never dropped: its watchdog stops the servers when the binary ends.
+/// The sandbox of this test binary, private whatever the environment says, with the rights of `deploy/` on its broker.
+/// Never dropped: its watchdog stops the servers when the binary ends.
 ///
 /// # Panics
 /// When it cannot be started; the message says what is missing.
 pub fn shared() -> &'static Sandbox {
     static SHARED: OnceLock<Sandbox> = OnceLock::new();
     SHARED.get_or_init(|| {
-        Sandbox::start(&Options::default())
+        Sandbox::start(&Options { nats: rights::of_broker(), ..Options::default() })
             .unwrap_or_else(|error| panic!("the sandbox does not start: {error:#}"))
     })
 }
@@ -35,7 +36,7 @@ pub fn audit_events() -> TableName {
     "public.audit_events".parse().expect("a valid constant")
 }
 
-/// A fresh database with `audit_events`, the outbox, and capture attached.
+/// A fresh database with `audit_events`, the outbox, capture attached, and the roles of `deploy/`.
 ///
 /// # Errors
 /// When the server refuses.
@@ -50,7 +51,7 @@ pub async fn source_database() -> anyhow::Result<TestDatabase> {
     fresh(Some(template)).await
 }
 
-/// A fresh database with Threadline's tables in schema `public`.
+/// A fresh database with Threadline's tables in schema `public`, and the role of `deploy/`.
 ///
 /// # Errors
 /// When the server refuses.
@@ -75,6 +76,7 @@ pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result
     audit::install(&mut connection, "public").await?;
     outbox::migrate(&mut connection).await?;
     outbox::capture::attach(&mut connection, &audit_events()).await?;
+    rights::grant_source(&mut connection).await?;
     connection.close().await?;
     Ok(database)
 }
@@ -86,7 +88,9 @@ pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result
 pub async fn timeline_database_on(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
     let database = TestDatabase { url: server.create_database(name, None).await? };
     let mut connection = database.connect().await?;
-    threadline::install(&mut connection, &StorageSchema::default()).await?;
+    let schema = StorageSchema::default();
+    threadline::install(&mut connection, &schema).await?;
+    rights::grant_timeline(&mut connection, &schema).await?;
     connection.close().await?;
     Ok(database)
 }

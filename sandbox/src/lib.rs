@@ -18,6 +18,7 @@ pub mod nats;
 pub mod postgres;
 pub mod process;
 pub mod proxy;
+pub mod rights;
 pub mod verdict;
 pub mod wait;
 pub mod workload;
@@ -35,6 +36,8 @@ pub struct Options {
     pub honour_urls: bool,
     /// Lines of its own in `postgresql.conf`, such as `max_connections = 20`.
     pub postgres: &'static str,
+    /// A configuration of its own for nats-server. Without one everybody may do everything.
+    pub nats: nats::Configuration,
 }
 
 /// A PostgreSQL and a NATS server, private unless given.
@@ -67,7 +70,7 @@ impl Sandbox {
             .map(|url| Postgres::given(&url).context("THREADLINE_DATABASE_URL"));
         let nats = match given("NATS_URL") {
             Some(url) => Nats::given(&url),
-            None => Nats::start(&home)?,
+            None => Nats::start_with(&home, &options.nats)?,
         };
         Ok(Self { nats, postgres, timeline: timeline.transpose()?, home })
     }

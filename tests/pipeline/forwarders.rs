@@ -7,6 +7,7 @@ use sandbox::{
     audit::AuditRow,
     fixture::{self, audit_events},
     home::free_port,
+    rights,
     verdict::Verdict,
     wait,
 };
@@ -21,12 +22,13 @@ async fn two_timelines(dispatch: &str) -> anyhow::Result<(Pipeline, fixture::Tes
     let schema: StorageSchema = "archive".parse()?;
     let mut connection = other.connect().await?;
     threadline::install(&mut connection, &schema).await?;
+    rights::grant_timeline(&mut connection, &schema).await?;
     connection.close().await?;
     pipeline.configure(&format!(
         "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"{dispatch}\"\n\
          [[forwarder]]\nid = \"archive\"\nkind = \"threadline\"\ndispatch = \"{dispatch}\"\nurl = \"{}\"\n\
          schema = \"archive\"\nactor_type = \"service_account\"",
-        other.url
+        rights::as_role(&other.url, "audit_projector")
     ))?;
     Ok((pipeline, other, schema))
 }

@@ -4,6 +4,7 @@
 
 mod backfill;
 mod clocks;
+mod deploy;
 mod dispatch;
 mod explain;
 mod failures;
@@ -23,3 +24,4 @@ mod regressions;
 mod replay;
 mod restore;
 mod retention;
+mod rights;

@@ -43,6 +43,8 @@ async fn both_services_answer_health_readiness_and_metrics() -> anyhow::Result<(
         relayed.contains("audit_relay_entries_total{reader=\"jetstream\"} 1")
             && forwarded
                 .contains("audit_forward_events_total{forwarder=\"timeline\",verdict=\"delivered\"} 1")
+            // With buckets, as alerts and dashboard read it.
+            && forwarded.contains("audit_forward_lag_seconds_bucket{forwarder=\"timeline\",le=\"")
     })?;
 
     // Readiness is progress: without the trigger nothing new would ever arrive.

@@ -154,7 +154,10 @@ async fn a_source_of_another_shape_is_carried_too() -> anyhow::Result<()> {
                create schema "Auth Data";
                create table "Auth Data"."audit-events" (
                    id uuid primary key, occurred_at timestamptz not null, action text, outcome text,
-                   actor_id text, metadata jsonb)"#,
+                   actor_id text, metadata jsonb);
+               grant usage on schema "Auth Data" to audit_publisher, audit_consumer;
+               grant select (id, occurred_at, action, outcome, actor_id, metadata) on "Auth Data"."audit-events"
+                   to audit_consumer"#,
         )
         .await?;
     let (done, said) = pipeline.command("publisher", &["attach"])?;

@@ -1,6 +1,7 @@
-//! A pipeline for one test: fresh databases, a stream of its own, and the real binaries.
+//! A pipeline for one test: fresh databases, a stream of its own, and the real binaries with the rights of `deploy/`.
 
 pub mod faults;
+mod roles;
 
 use std::{
     io::Write as _,
@@ -21,6 +22,7 @@ use sandbox::{
     nats::Nats,
     postgres::Postgres,
     process::{self, Process},
+    rights,
     verdict::Verdict,
     wait,
 };
@@ -30,6 +32,8 @@ use threadline::StorageSchema;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
+
+use roles::Who;
 
 /// How long anything may take on a machine that does ten other things.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -61,6 +65,8 @@ pub struct Pipeline {
     pub own_postgres: Option<Own<Postgres>>,
     /// Stream and subject of this test.
     pub name: String,
+    /// Who the services are to the source, where a test is about another role than those of `deploy/`.
+    pub source_role: Option<String>,
     config: PathBuf,
 }
 
@@ -94,6 +100,7 @@ impl Pipeline {
             own_nats: None,
             own_postgres: None,
             name,
+            source_role: None,
             config,
         })
     }
@@ -104,7 +111,7 @@ impl Pipeline {
     /// When a server refuses.
     pub async fn with_own_nats() -> anyhow::Result<Self> {
         let home = Home::create()?;
-        let server = Nats::start(&home)?;
+        let server = Nats::start_with(&home, &rights::of_broker())?;
         let mut pipeline = Self::new().await?;
         server.url().clone_into(&mut pipeline.nats_url);
         pipeline.own_nats = Some(Own { server, home });
@@ -192,7 +199,8 @@ impl Pipeline {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{binary}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let arguments: Vec<&str> = ["run"].iter().chain(more).copied().collect();
-        Process::start_with(&sandbox().home, &name, wrapper, binary, &arguments, &self.environment())
+        let environment = self.environment(Who::of(binary, &arguments));
+        Process::start_with(&sandbox().home, &name, wrapper, binary, &arguments, &borrowed(&environment))
     }
 
     /// Starts a command of a binary that the test may kill.
@@ -222,16 +230,23 @@ impl Pipeline {
     /// # Errors
     /// When it has not been built.
     pub fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
-        let (status, text) = process::run(binary, arguments, &self.environment(), sandbox().home.path())?;
+        let environment = self.environment(Who::of(binary, arguments));
+        let (status, text) = process::run(binary, arguments, &borrowed(&environment), sandbox().home.path())?;
         Ok((status.success(), text))
     }
 
-    fn environment(&self) -> [(&str, &str); 4] {
+    fn environment(&self, who: Who) -> [(&'static str, String); 4] {
+        let source = match &self.source_role {
+            Some(role) if matches!(who, Who::Publisher | Who::Consumer) => {
+                rights::as_role(&self.source.url, role)
+            }
+            _ => who.source(&self.source.url),
+        };
         [
-            ("AUDIT_CONFIG", self.config.to_str().unwrap_or_default()),
-            ("SOURCE_DATABASE_URL", &self.source.url),
-            ("THREADLINE_DATABASE_URL", &self.timeline.url),
-            ("NATS_URL", &self.nats_url),
+            ("AUDIT_CONFIG", self.config.display().to_string()),
+            ("SOURCE_DATABASE_URL", source),
+            ("THREADLINE_DATABASE_URL", who.timeline(&self.timeline.url)),
+            ("NATS_URL", who.broker(&self.nats_url)),
         ]
     }
 
@@ -386,6 +401,10 @@ impl Pipeline {
         let rows = sqlx::query_scalar("select to_jsonb(f) from outbox.failures f order by forwarder, ref");
         Ok(rows.fetch_all(&mut connection).await?)
     }
+}
+
+fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {
+    environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
 }
 
 /// The servers of this test binary.

@@ -16,6 +16,7 @@ pub use stream::{SourceIdentity, adopt_stream, ensure_stream, is_not_found};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use percent_encoding::percent_decode_str;
 
 use crate::settings::BrokerSettings;
 
@@ -91,6 +92,18 @@ impl BrokerError {
     }
 }
 
+/// As the user that the URL names: the client itself does not look there. Of several servers the first that names one
+/// counts for all. A user without a password is a token.
+fn authenticated(servers: &[ServerAddr]) -> ConnectOptions {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let user = |server: &ServerAddr| Some((decoded(server.username()?), server.password().map(decoded)));
+    match servers.iter().find_map(user) {
+        Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
+        Some((token, None)) => ConnectOptions::with_token(token),
+        None => ConnectOptions::new(),
+    }
+}
+
 /// Connects, once: a broker that is away at boot is an error with a remedy. Later outages are reconnected for ever.
 ///
 /// # Errors
@@ -105,7 +118,7 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
         .collect::<Result<_, _>>()
         // The parser's message may repeat the URL with its password.
         .map_err(|_| refused("the URL cannot be parsed".to_owned()))?;
-    let mut options = ConnectOptions::new()
+    let mut options = authenticated(&servers)
         .name(name)
         .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(|attempt| {

@@ -35,6 +35,11 @@ impl Configured for Noop {
     fn worker(&self) -> Box<dyn Forwarder> {
         Box::new(Self)
     }
+
+    /// It looks at nothing, so its role need not be allowed to read anything for it.
+    fn columns(&self) -> &[&str] {
+        &[]
+    }
 }
 
 impl Forwarder for Noop {

@@ -6,7 +6,7 @@ use anyhow::{Context as _, ensure};
 use async_nats::jetstream::{self, context::ContextBuilder, stream};
 use nix::sys::signal::Signal;
 
-use super::server::Server;
+use super::{Configuration, server::Server};
 use crate::{
     home::{Home, free_ports},
     wait,
@@ -35,6 +35,18 @@ impl NatsCluster {
     /// # Errors
     /// When there are too few nodes, nats-server is not installed, a node does not start, or they do not find together.
     pub async fn start(home: &Home, nodes: usize) -> anyhow::Result<Self> {
+        Self::start_with(home, nodes, &Configuration::default()).await
+    }
+
+    /// The same with a configuration of its own for all nodes.
+    ///
+    /// # Errors
+    /// When there are too few nodes, nats-server is not installed, a node does not start, or they do not find together.
+    pub async fn start_with(
+        home: &Home,
+        nodes: usize,
+        configuration: &Configuration,
+    ) -> anyhow::Result<Self> {
         ensure!(nodes >= 3, "fewer than three nodes cannot lose one and have a majority left");
         let ports = free_ports(nodes * 2)?;
         let (clients, routes) = ports.split_at(nodes);
@@ -50,7 +62,7 @@ impl NatsCluster {
             ];
             let mut arguments: Vec<_> = arguments.iter().flatten().map(ToString::to_string).collect();
             arguments.push("--no_advertise=true".to_owned());
-            servers.push(Server::prepare(home, &name, *client, &arguments)?);
+            servers.push(Server::prepare(home, &name, *client, &arguments, configuration)?);
         }
         // All of them first: each alone would wait for the others.
         for server in &mut servers {

@@ -13,6 +13,15 @@ pub use messages::SavedMessages;
 use crate::home::{Home, free_port};
 use server::Server;
 
+/// Lines of a configuration file, and what their variables stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Configuration {
+    /// The file; none when it is empty.
+    pub text: String,
+    /// Environment variables of the server.
+    pub variables: Vec<(&'static str, String)>,
+}
+
 /// A server. Private ones can be stopped and started again on the same port and data.
 #[derive(Debug)]
 pub struct Nats {
@@ -32,7 +41,15 @@ impl Nats {
     /// # Errors
     /// When nats-server is not installed, or does not start.
     pub fn start(home: &Home) -> anyhow::Result<Self> {
-        let mut server = Server::prepare(home, "nats", free_port()?, &[])?;
+        Self::start_with(home, &Configuration::default())
+    }
+
+    /// The same with a configuration of its own, for example [`rights::of_broker`](crate::rights::of_broker).
+    ///
+    /// # Errors
+    /// When nats-server is not installed, or does not start, because of such a configuration for example.
+    pub fn start_with(home: &Home, configuration: &Configuration) -> anyhow::Result<Self> {
+        let mut server = Server::prepare(home, "nats", free_port()?, &[], configuration)?;
         server.start()?;
         Ok(Self { url: server.url(), private: Some(server) })
     }

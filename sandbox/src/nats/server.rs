@@ -15,6 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
+use super::Configuration;
 use crate::{home::Home, wait};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -32,8 +33,14 @@ pub(super) struct Server {
 }
 
 impl Server {
-    /// `name` is unique in the folder: it names the log, the pid file and the folder of the data.
-    pub(super) fn prepare(home: &Home, name: &str, port: u16, arguments: &[String]) -> anyhow::Result<Self> {
+    /// `name` is unique in the folder: it names the log, the pid file, the configuration and the folder of the data.
+    pub(super) fn prepare(
+        home: &Home,
+        name: &str,
+        port: u16,
+        arguments: &[String],
+        configuration: &Configuration,
+    ) -> anyhow::Result<Self> {
         let program = home.reachable(&find_binary()?)?;
         let log = format!("{name}.log");
         let pid_file = home.path().join(format!("{name}.pid"));
@@ -41,6 +48,12 @@ impl Server {
         let mut command = home.command(&program, &log)?;
         command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(&store);
         command.arg("-P").arg(&pid_file).args(arguments);
+        if !configuration.text.is_empty() {
+            let file = home.path().join(format!("{name}.conf"));
+            fs::write(&file, &configuration.text)?;
+            command.arg("-c").arg(file);
+        }
+        command.envs(configuration.variables.iter().map(|(name, value)| (name, value)));
         Ok(Self { port, log: home.path().join(log), pid_file, store, process: None, command })
     }
 

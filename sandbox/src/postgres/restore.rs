@@ -1,40 +1,46 @@
 //! A database restored from a dump, as after a disaster.
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
 use super::Postgres;
 
 impl Postgres {
-    /// Creates the database `name` here from a dump of the one at `url`, which may be on another server. Answers its
-    /// URL.
+    /// Creates the database `name` here from a dump of the one at `url`, which may be on another server; the roles that it
+    /// grants something to come along. Answers its URL.
     ///
     /// # Errors
-    /// When this server is not ours, `pg_dump` or `psql` is not installed, or one of them fails.
+    /// When this server is not ours, `pg_dump`, `pg_dumpall` or `psql` is not installed, or one of them fails.
     pub async fn restore(&self, url: &str, name: &str) -> anyhow::Result<String> {
         let private = self.private.as_ref().context("only a server of this sandbox restores")?;
         let target = self.create_database(name, None).await?;
-        let mut dump = std::process::Command::new(private.bin.join("pg_dump"))
-            .args(["--dbname", url])
-            .stdout(Stdio::piped())
-            .spawn()
-            .context("cannot start pg_dump")?;
-        let output = dump.stdout.take().context("pg_dump has an output")?;
-        let restored = std::process::Command::new(private.bin.join("psql"))
-            .args([
-                "--quiet",
-                "--no-psqlrc",
-                "--set=ON_ERROR_STOP=1",
-                "--single-transaction",
-                "--dbname",
-                &target,
-            ])
-            .stdin(output)
-            .stdout(Stdio::null())
-            .status()
-            .context("cannot start psql")?;
-        ensure!(dump.wait()?.success() && restored.success(), "the database could not be dumped or restored");
+        let program = |name: &str| Command::new(private.bin.join(name));
+        let psql = |target: &str| {
+            let mut psql = program("psql");
+            psql.args(["--quiet", "--no-psqlrc", "--dbname", target]);
+            psql
+        };
+        let mut roles = program("pg_dumpall");
+        roles.args(["--roles-only", "--dbname", url]);
+        // Some are here already, the owner at least: that is no failure, and not worth a word.
+        let mut created = psql(&target);
+        created.stderr(Stdio::null());
+        ensure!(pipe(roles, created)?, "the roles could not be copied");
+        let mut dump = program("pg_dump");
+        dump.args(["--dbname", url]);
+        let mut restored = psql(&target);
+        restored.args(["--set=ON_ERROR_STOP=1", "--single-transaction"]);
+        ensure!(pipe(dump, restored)?, "the database could not be dumped or restored");
         Ok(target)
     }
+}
+
+/// Whether both succeeded.
+fn pipe(mut from: Command, mut to: Command) -> anyhow::Result<bool> {
+    let start = |command: &Command| format!("cannot start {}", command.get_program().display());
+    let mut writer = from.stdout(Stdio::piped()).spawn().with_context(|| start(&from))?;
+    let output = writer.stdout.take().context("it has an output")?;
+    let read = to.stdin(output).stdout(Stdio::null()).status().with_context(|| start(&to))?;
+    Ok(writer.wait()?.success() && read.success())
 }

@@ -64,6 +64,11 @@ impl Configured for Mood {
     fn worker(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
+
+    /// What it does not look at its role need not be allowed to read.
+    fn columns(&self) -> &[&str] {
+        &["action"]
+    }
 }
 
 impl Mood {

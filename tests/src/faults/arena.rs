@@ -14,13 +14,14 @@ use sandbox::{
     postgres::Postgres,
     process::Process,
     proxy::Proxy,
+    rights,
     verdict::Verdict,
     wait,
 };
 use sqlx::PgConnection;
 
 use super::writer::Writer;
-use crate::{Own, Pipeline, address, sandbox};
+use crate::{Own, Pipeline, address, borrowed, roles::Who, sandbox};
 
 /// How long a recovery may take before it counts as none.
 pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(120);
@@ -86,11 +87,8 @@ fn spawn(
 ) -> anyhow::Result<Process> {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("{binary}-fault-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-    let variables: Vec<(&str, &str)> = environment
-        .iter()
-        .map(|(name, value)| (*name, value.as_str()))
-        .chain(failpoint.map(|armed| ("FAILPOINTS", armed)))
-        .collect();
+    let mut variables = borrowed(environment);
+    variables.extend(failpoint.map(|armed| ("FAILPOINTS", armed)));
     Process::start_with(&sandbox().home, &name, wrapper, binary, &["run"], &variables)
 }
 
@@ -122,7 +120,7 @@ impl Arena {
             Ground::Shared => {}
             Ground::Nats => {
                 let home = Home::create()?;
-                let server = Nats::start(&home)?;
+                let server = Nats::start_with(&home, &rights::of_broker())?;
                 server.url().clone_into(&mut pipeline.nats_url);
                 pipeline.own_nats = Some(Own { server, home });
             }
@@ -136,7 +134,7 @@ impl Arena {
             Ground::Cluster => {
                 environment.push(("AUDIT__BROKER__REPLICAS", "3"));
                 let home = Home::create()?;
-                let server = NatsCluster::start(&home, 3).await?;
+                let server = NatsCluster::start_with(&home, 3, &rights::of_broker()).await?;
                 pipeline.nats_url = server.url();
                 cluster = Some(Own { server, home });
             }
@@ -259,21 +257,27 @@ impl Links {
     }
 
     fn publisher(&self, pipeline: &Pipeline) -> Vec<(&'static str, String)> {
-        vec![
-            ("AUDIT_CONFIG", pipeline.config.display().to_string()),
-            ("SOURCE_DATABASE_URL", through(&pipeline.source.url, &self.publisher_source)),
-            ("NATS_URL", through(&pipeline.nats_url, &self.publisher_broker)),
-        ]
+        let proxies = [("SOURCE_DATABASE_URL", &self.publisher_source), ("NATS_URL", &self.publisher_broker)];
+        led(pipeline.environment(Who::Publisher), &proxies)
     }
 
     fn consumer(&self, pipeline: &Pipeline) -> Vec<(&'static str, String)> {
-        vec![
-            ("AUDIT_CONFIG", pipeline.config.display().to_string()),
-            ("SOURCE_DATABASE_URL", through(&pipeline.source.url, &self.consumer_source)),
-            ("THREADLINE_DATABASE_URL", through(&pipeline.timeline.url, &self.consumer_timeline)),
-            ("NATS_URL", through(&pipeline.nats_url, &self.consumer_broker)),
-        ]
+        let proxies = [
+            ("SOURCE_DATABASE_URL", &self.consumer_source),
+            ("THREADLINE_DATABASE_URL", &self.consumer_timeline),
+            ("NATS_URL", &self.consumer_broker),
+        ];
+        led(pipeline.environment(Who::Consumer), &proxies)
     }
+}
+
+/// An environment whose URLs lead through proxies.
+fn led(environment: [(&'static str, String); 4], proxies: &[(&str, &Proxy)]) -> Vec<(&'static str, String)> {
+    let lead = |(name, value): (&'static str, String)| match proxies.iter().find(|(led, _)| *led == name) {
+        Some((_, proxy)) => (name, through(&value, proxy)),
+        None => (name, value),
+    };
+    environment.into_iter().map(lead).collect()
 }
 
 /// The same URL through a proxy. A cluster is reached directly: its nodes are what fails.

@@ -1,0 +1,119 @@
+-- The pipeline's roles on the source database. Each may do what the SQL of its process does, and nothing else; the
+-- pipeline's own tests run under exactly these grants.
+--
+-- After `publisher attach`, as a superuser, or as the role that attached if it may create roles:
+--
+--     psql --file deploy/postgres/source.sql "$SOURCE_DATABASE_URL"
+--
+-- All or nothing, harmless when repeated. Run it again after an upgrade whose changelog says so. Roles belong to the
+-- cluster: before a dump is restored into another one, take them along with `pg_dumpall --roles-only`.
+--
+-- The roles log in and have no password: give them one with \password, or let them in by certificate. Where not
+-- everybody may connect, they need `grant connect on database` too.
+--
+-- Another table than public.audit_events: replace its name, and leave out columns that it does not have. Where it has
+-- row level security: `alter role audit_consumer bypassrls`, and the others that are to read it. Rows that a policy
+-- hides look deleted, so the consumer stops and says so instead of reading around them.
+--
+-- `publisher attach`, `detach` and `rebase` change tables: they stay with the owner.
+begin;
+
+do $$
+declare
+    role text;
+begin
+    foreach role in array array['audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider'] loop
+        if not exists (select from pg_roles where rolname = role) then
+            execute format('create role %I login', role);
+        end if;
+        -- What a session of the pipeline sets for itself, and cannot behind a transaction-mode pooler: see "Behind a
+        -- pooler" in docs/configuration.md.
+        execute format('alter role %I set default_transaction_isolation = %L', role, 'read committed');
+        execute format('alter role %I set row_security = off', role);
+        execute format('alter role %I set enable_seqscan = off', role);
+        execute format('alter role %I set jit = off', role);
+        execute format('alter role %I set synchronous_commit = on', role);
+        execute format('alter role %I set statement_timeout = %L', role, '30s');
+        execute format('alter role %I set lock_timeout = %L', role, '5s');
+        execute format('alter role %I set idle_in_transaction_session_timeout = %L', role, '60s');
+    end loop;
+end
+$$;
+
+grant usage on schema outbox, public to audit_publisher, audit_consumer, audit_operator;
+grant select on outbox.source to audit_publisher, audit_consumer, audit_operator;
+
+-- audit_publisher: `publisher run` and `publisher prune`.
+
+grant select, insert, update (holder, expires_at), delete on outbox.leases to audit_publisher;
+grant select,
+      insert (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq, stream_event),
+      delete
+    on outbox.rounds to audit_publisher;
+-- It reads the log, prunes it, and enters retries again whose message is gone.
+grant select, insert (audit_event_id, forwarder), delete on outbox.entries to audit_publisher;
+grant select (forwarder, ref, audit_event_id, state, next_attempt_at), update (state, next_attempt_at)
+    on outbox.failures to audit_publisher;
+grant select, insert (pruned_to), update (pruned_to, pruned_at) on outbox.horizon to audit_publisher;
+grant select, insert, update (kept_from) on outbox.streams to audit_publisher;
+grant select,
+      insert (reader, generation, stream_created, stream_seq, s),
+      update (generation, stream_created, stream_seq, s, at)
+    on outbox.settled to audit_publisher;
+-- With source.retention: it counts rows that the application is about to delete. Nothing else of the audit table is its
+-- business; without that setting leave these three out.
+grant execute on function outbox.undelivered_rows(timestamptz) to audit_publisher;
+grant select (audit_event_id) on outbox.undelivered to audit_publisher;
+grant select (id, inserted_at) on public.audit_events to audit_publisher;
+
+-- audit_consumer: `consumer run`.
+
+-- The columns that the forwarder `threadline` looks at. A webhook is sent whole rows:
+--     grant select on public.audit_events to audit_consumer;
+grant select (id, occurred_at, inserted_at, action, outcome, actor_id, actor_type, metadata)
+    on public.audit_events to audit_consumer;
+-- `excluded.reason` and `excluded.error` of an upsert count as reading these two.
+grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, started, first_failed_at, next_attempt_at),
+      insert (forwarder, ref, audit_event_id, state, reason, error, attempts, started, next_attempt_at, excerpt),
+      update (state, reason, error, attempts, started, next_attempt_at, last_failed_at),
+      delete
+    on outbox.failures to audit_consumer;
+-- At start it looks where the forwarder's other road stands, and leaves an act when it changes to this one.
+grant select, delete on outbox.rounds to audit_consumer;
+grant select (xid) on outbox.entries to audit_consumer;
+grant insert (actor, kind, filter, count, reason), select (id) on outbox.acts to audit_consumer;
+-- With dispatch `sync` only: it reads the log itself, prunes it, and counts what is about to be deleted. Leave these out
+-- where every forwarder goes through the broker.
+grant select, insert, update (holder, expires_at), delete on outbox.leases to audit_consumer;
+grant insert (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq, stream_event)
+    on outbox.rounds to audit_consumer;
+grant select, delete on outbox.entries to audit_consumer;
+grant select, insert (pruned_to), update (pruned_to, pruned_at) on outbox.horizon to audit_consumer;
+grant execute on function outbox.undelivered_rows(timestamptz) to audit_consumer;
+grant select (audit_event_id) on outbox.undelivered to audit_consumer;
+
+-- audit_operator: `publisher status`, `consumer status`, `consumer failures list`. It only reads, and of an audit row
+-- nothing but what happened.
+
+grant select (xid) on outbox.entries to audit_operator;
+grant select on outbox.rounds, outbox.leases to audit_operator;
+grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, first_failed_at, last_failed_at,
+              next_attempt_at, note)
+    on outbox.failures to audit_operator;
+grant select (id, action) on public.audit_events to audit_operator;
+
+-- audit_decider: the same, and `consumer failures show`, `redrive` and `discard`. Whoever has it sees whole audit rows
+-- (`show` masks them on the way to the screen, not in the database) and changes what will be delivered; each of these
+-- leaves a row in outbox.acts, which it can neither delete nor rewrite.
+
+grant audit_operator to audit_decider;
+grant select on public.audit_events to audit_decider;
+grant insert (audit_event_id, occurred_at, forwarder) on outbox.entries to audit_decider;
+grant update (state, attempts, started, next_attempt_at, note) on outbox.failures to audit_decider;
+grant insert (actor, kind, filter, count, reason), select (id, count), update (count) on outbox.acts to audit_decider;
+
+-- outbox.backfills and outbox.reconciled: ----------------------------------------------------------------------------
+-- (their grants go here, and those of `backfill`, `reconcile`, `replay` and `doctor` beyond the above)
+-----------------------------------------------------------------------------------------------------------------------
+
+commit;

@@ -1,0 +1,248 @@
+//! The rights of `deploy/`: that they are enough every other test shows, which runs under them; here, that they are least.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use async_nats::{Client, ConnectOptions};
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::rights::as_role;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tokio::sync::mpsc::{self, UnboundedReceiver};
+
+/// `insufficient_privilege`.
+const REFUSED: &str = "42501";
+
+/// What a role may not do, each in a statement of its own.
+async fn refuses(url: &str, role: &str, statements: &[&str]) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(&as_role(url, role)).await?;
+    for statement in statements {
+        let outcome = connection.execute(AssertSqlSafe((*statement).to_owned())).await;
+        let error = outcome.err().with_context(|| format!("{role} may: {statement}"))?;
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        assert_eq!(code.as_deref(), Some(REFUSED), "{role}: {statement}: {error}");
+    }
+    Ok(())
+}
+
+/// What nobody but the owner of the source may.
+const OWNERS: [&str; 11] = [
+    "insert into audit_events select * from audit_events",
+    "update audit_events set action = 'another'",
+    "delete from audit_events",
+    "alter table audit_events disable trigger outbox_capture",
+    "truncate outbox.entries",
+    "update outbox.entries set audit_event_id = null",
+    "update outbox.rounds set n = 0",
+    "delete from outbox.acts",
+    "select outbox.attach('audit_events')",
+    "select outbox.safe_before()",
+    "create table outbox.more (id int)",
+];
+
+#[tokio::test]
+async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let url = &pipeline.source.url;
+    for role in ["audit_publisher", "audit_consumer", "audit_operator", "audit_decider"] {
+        refuses(url, role, &OWNERS).await?;
+    }
+    let publisher = [
+        "select action from audit_events",
+        "select actor_id from audit_events",
+        "select metadata from audit_events",
+        "select id from audit_events for update",
+        "insert into outbox.entries (xid) values ('3')",
+        "insert into outbox.entries (forwarder, occurred_at) values ('timeline', now())",
+        "insert into outbox.rounds (at) values (now())",
+        "insert into outbox.failures (forwarder, ref, state, next_attempt_at) values ('a', 'b', 'retrying', now())",
+        "update outbox.failures set attempts = 0",
+        "delete from outbox.failures",
+        "select error from outbox.failures",
+        "insert into outbox.acts (actor, kind) values ('somebody', 'nothing')",
+        "update outbox.horizon set singleton = true",
+    ];
+    refuses(url, "audit_publisher", &publisher).await?;
+    let consumer = [
+        "select * from audit_events",
+        "select ip_address from audit_events",
+        "select user_agent from audit_events",
+        "insert into outbox.entries (audit_event_id) values (gen_random_uuid())",
+        "select excerpt from outbox.failures",
+        "update outbox.failures set note = 'nothing'",
+        "update outbox.acts set count = 0",
+        "select actor from outbox.acts",
+        "insert into outbox.streams values (now(), 1)",
+        "insert into outbox.settled select * from outbox.settled",
+    ];
+    refuses(url, "audit_consumer", &consumer).await?;
+    let operator = [
+        "select occurred_at from audit_events",
+        "select actor_id from audit_events",
+        "select audit_event_id from outbox.entries",
+        "select excerpt from outbox.failures",
+        "update outbox.failures set state = 'dead'",
+        "insert into outbox.entries (audit_event_id) values (gen_random_uuid())",
+        "delete from outbox.leases",
+        "delete from outbox.rounds",
+        "insert into outbox.acts (actor, kind) values ('somebody', 'nothing')",
+    ];
+    refuses(url, "audit_operator", &operator).await?;
+    let decider = [
+        "update outbox.failures set reason = 'another'",
+        "delete from outbox.failures",
+        "delete from outbox.entries",
+        "delete from outbox.rounds",
+        "delete from outbox.leases",
+        "update outbox.acts set actor = 'somebody else'",
+    ];
+    refuses(url, "audit_decider", &decider).await?;
+    let mut owner = pipeline.source.connect().await?;
+    let mighty: i64 = sqlx::query_scalar(
+        "select count(*) from pg_roles
+         where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector')
+           and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)",
+    )
+    .fetch_one(&mut owner)
+    .await?;
+    assert_eq!(mighty, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_projector_writes_actions_and_can_neither_change_nor_remove_one() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let statements = [
+        "delete from audit_actions",
+        "update audit_actions set name = 'another'",
+        "truncate audit_actions",
+        "select name from audit_actions",
+        "select actor_ref from audit_actions",
+        "insert into audit_transactions (txid) values (1)",
+        "select id from audit_changes",
+        "alter table audit_actions drop column reason",
+        "create table more (id int)",
+    ];
+    refuses(&pipeline.timeline.url, "audit_projector", &statements).await
+}
+
+/// Behind a transaction-mode pooler a session sets nothing: the role has to bring it along.
+#[tokio::test]
+async fn the_roles_bring_the_settings_along_that_sessions_cannot_set_behind_a_pooler() -> anyhow::Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
+    let text = std::fs::read_to_string(path)?;
+    let documented: BTreeMap<&str, &str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("alter role audit set ")?.strip_suffix(';')?.split_once(" = "))
+        .map(|(name, value)| (name, value.trim_matches('\'')))
+        .collect();
+    assert_eq!(documented.len(), 8, "{documented:?}");
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.source.connect().await?;
+    for role in ["audit_publisher", "audit_consumer", "audit_operator", "audit_decider"] {
+        let mut plain = PgConnection::connect(&as_role(&pipeline.source.url, role)).await?;
+        for (name, value) in &documented {
+            // As the server would write it: a minute is `1min`.
+            let wanted: String = sqlx::query_scalar("select set_config($1, $2, false)")
+                .bind(*name)
+                .bind(*value)
+                .fetch_one(&mut owner)
+                .await?;
+            let found: String =
+                sqlx::query_scalar("select current_setting($1)").bind(*name).fetch_one(&mut plain).await?;
+            assert_eq!(found, wanted, "{role}: {name}");
+        }
+    }
+    Ok(())
+}
+
+/// A client that hands on whatever the server has to say to it.
+async fn connect(pipeline: &Pipeline, user: &str) -> anyhow::Result<(Client, UnboundedReceiver<String>)> {
+    let (tell, told) = mpsc::unbounded_channel();
+    let client = ConnectOptions::with_user_and_password(user.to_owned(), user.to_owned())
+        .event_callback(move |event| {
+            let _ = tell.send(event.to_string().to_lowercase());
+            std::future::ready(())
+        })
+        .connect(&pipeline.nats_url)
+        .await?;
+    Ok((client, told))
+}
+
+async fn violation(told: &mut UnboundedReceiver<String>, what: &str) -> anyhow::Result<()> {
+    let what = format!("permissions violation for {what}").to_lowercase();
+    let waited = tokio::time::timeout(DEADLINE, async {
+        while let Some(said) = told.recv().await {
+            if said.contains(&what) {
+                return true;
+            }
+        }
+        false
+    });
+    anyhow::ensure!(waited.await.unwrap_or(false), "no {what}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_users_of_the_broker_may_do_what_their_work_needs_and_no_more() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let (rows, _) = samples(3);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(3).await?;
+    let (stream, durable) = (&pipeline.name, format!("{}.forward-timeline", pipeline.name));
+    let reference = format!("{stream}.events");
+    let (delete, update) =
+        (format!("$JS.API.STREAM.DELETE.{stream}"), format!("$JS.API.STREAM.UPDATE.{stream}"));
+    let (purge, take) =
+        (format!("$JS.API.STREAM.PURGE.{stream}"), format!("$JS.API.CONSUMER.MSG.NEXT.{durable}"));
+    let remove = format!("$JS.API.STREAM.MSG.DELETE.{stream}");
+    let read = format!("$JS.API.STREAM.MSG.GET.{stream}");
+    let settle = format!("$JS.ACK.{durable}.1.1.1.1.0");
+    let other = "somebody.else".to_owned();
+    for (user, refused) in [
+        ("publisher", vec![&delete, &update, &take, &settle, &other]),
+        ("consumer", vec![&reference, &delete, &update, &purge, &remove, &read, &other]),
+        ("operator", vec![&reference, &take, &settle, &other]),
+    ] {
+        let (client, mut told) = connect(&pipeline, user).await?;
+        for subject in refused {
+            client.publish(subject.clone(), "{}".into()).await?;
+            violation(&mut told, &format!("publish to \"{subject}\"")).await.context(user)?;
+        }
+        for subject in [&*reference, "$JS.API.>", ">"] {
+            let _ignored = client.subscribe(subject.to_owned()).await?;
+            violation(&mut told, &format!("subscription to \"{subject}\"")).await.context(user)?;
+        }
+    }
+    let info = pipeline.stream().await?.get_info().await?;
+    assert_eq!((info.state.first_sequence, info.state.messages), (1, 3), "nobody has touched it");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_user_in_the_url_is_who_connects() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let direct = pipeline.nats_url.clone();
+    for (user, known) in
+        [("operator:wrong", false), ("nobody:operator", false), ("operator:%6fperator", true)]
+    {
+        pipeline.nats_url = direct.replace("nats://", &format!("nats://{user}@"));
+        let (done, said) = pipeline.command("publisher", &["status"])?;
+        assert_eq!(done, known, "{user}: {said}");
+        assert!(known || said.contains("do its credentials match"), "{said}");
+    }
+    Ok(())
+}
+
+/// The tests put wildcards where the stream is named: that each subject names it is for this one to say.
+#[test]
+fn each_subject_of_the_shipped_file_is_of_our_stream_or_of_the_list_of_all() {
+    let text = include_str!("../../deploy/nats/permissions.conf");
+    let subjects: Vec<&str> =
+        text.lines().filter_map(|line| line.trim().strip_prefix('"')?.strip_suffix('"')).collect();
+    assert!(subjects.len() > 20, "{subjects:?}");
+    for subject in subjects {
+        let listing = ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "sigra.audit.events"];
+        assert!(listing.contains(&subject) || subject.contains(".SIGRA_AUDIT"), "{subject}");
+    }
+}
