@@ -34,13 +34,19 @@ pub(super) struct Server {
 impl Server {
     /// `name` is unique in the folder: it names the log, the pid file and the folder of the data.
     pub(super) fn prepare(home: &Home, name: &str, port: u16, arguments: &[String]) -> anyhow::Result<Self> {
+        let mut server = Self::prepare_without_jetstream(home, name, port)?;
+        server.command.args(["-js", "-sd"]).arg(&server.store).args(arguments);
+        Ok(server)
+    }
+
+    /// The same, but it keeps nothing.
+    pub(super) fn prepare_without_jetstream(home: &Home, name: &str, port: u16) -> anyhow::Result<Self> {
         let program = home.reachable(&find_binary()?)?;
         let log = format!("{name}.log");
         let pid_file = home.path().join(format!("{name}.pid"));
         let store = home.path().join(format!("{name}-store"));
         let mut command = home.command(&program, &log)?;
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(&store);
-        command.arg("-P").arg(&pid_file).args(arguments);
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-P"]).arg(&pid_file);
         Ok(Self { port, log: home.path().join(log), pid_file, store, process: None, command })
     }
 
