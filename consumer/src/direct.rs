@@ -9,9 +9,9 @@ use common::{
     database::Database,
     failures,
     health::Progress,
-    identifier::ForwarderId,
     outbox::{
         entries::Entry,
+        handover,
         relay::{Relay, RelayError, RelayOptions, Sink, SinkError, Standing},
         retention::Watch,
         rounds::{Mark, Round},
@@ -30,12 +30,6 @@ use crate::{
 /// How often failed events are looked through for those that are due.
 const SWEEP_EVERY: Duration = Duration::from_millis(500);
 
-/// The name of a forwarder's own reader in `outbox.rounds` and `outbox.leases`.
-#[must_use]
-pub fn reader(id: &ForwarderId) -> String {
-    format!("forward-{id}")
-}
-
 /// Forwards from the log to one destination until `shutdown`, leading or standing by.
 ///
 /// # Errors
@@ -50,7 +44,7 @@ pub async fn run(
 ) -> Result<(), RelayError> {
     let page_rows = destination.settings.batch_rows;
     let options = RelayOptions {
-        reader: reader(&destination.addressee.id),
+        reader: handover::reader(&destination.addressee.id),
         page_rows,
         poll_min: publisher.poll_min,
         poll_max: publisher.poll_max,
@@ -160,7 +154,7 @@ async fn keep_house(
     leading: CancellationToken,
 ) {
     let _ends_with_it = leading.clone().drop_guard();
-    let reader = reader(&destination.addressee.id);
+    let reader = handover::reader(&destination.addressee.id);
     let watch = Watch::new(&source);
     loop {
         let round = tidy(&destination.database, &reader, publisher.retention, &watch);

@@ -13,8 +13,6 @@ use common::{
 };
 use serde::Serialize;
 
-use crate::direct;
-
 #[derive(Debug, Serialize)]
 struct Status {
     /// `None` without a broker.
@@ -69,7 +67,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     };
     let mut readers = Vec::new();
     for forwarder in &settings.forwarder {
-        let reader = direct::reader(&forwarder.id);
+        let reader = handover::reader(&forwarder.id);
         if handover::exists(&mut connection, &reader).await? {
             let unread = backlog::unread(&mut connection, std::slice::from_ref(&reader), COUNT_MAX).await?;
             readers.push(Reader { reader, unread });

@@ -10,13 +10,12 @@ use common::{
     broker, console,
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
-    outbox::{backlog, rounds::STREAM_READER},
+    outbox::{backlog, handover, rounds::STREAM_READER},
     settings::Settings,
 };
 use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
-use crate::direct;
 
 /// Entries of one transaction.
 const CHUNK: u32 = 100;
@@ -177,7 +176,7 @@ struct Backlog {
 impl Backlog {
     async fn of(settings: &Settings, groups: &[Group]) -> anyhow::Result<Self> {
         let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
-        let mut readers: Vec<String> = ids.iter().map(direct::reader).collect();
+        let mut readers: Vec<String> = ids.iter().map(handover::reader).collect();
         let mut stream = None;
         if settings.broker.url.is_some() {
             let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
