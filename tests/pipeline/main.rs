@@ -4,6 +4,7 @@
 
 mod clocks;
 mod dispatch;
+mod doctor;
 mod failures;
 mod faults;
 mod forwarders;
