@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 pub struct Act<'a> {
     /// Who, as far as the system knows.
     pub actor: &'a str,
-    /// What: `redrive`, `discard`, `unmask`, `rebase`, `change_dispatch`.
+    /// What: `redrive`, `discard`, `unmask`, `rebase`, `change_dispatch`, `drop_reader`, `drop_durable`.
     pub kind: &'a str,
     /// What it was meant to reach, in words.
     pub filter: &'a str,

@@ -3,7 +3,8 @@
 //! In reading order: an application commits an [`event`] row; a trigger writes an entry into the [`outbox`] log in
 //! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
-//! [`boot`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`], [`moment`].
+//! [`boot`], [`doctor`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`],
+//! [`moment`].
 
 pub mod acts;
 pub mod backoff;
@@ -11,6 +12,7 @@ pub mod boot;
 pub mod broker;
 pub mod console;
 pub mod database;
+pub mod doctor;
 pub mod event;
 pub mod failpoint;
 pub mod failures;

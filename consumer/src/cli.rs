@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     boot, console,
+    identifier::ForwarderId,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 
 use crate::{
+    doctor, durables,
     explain::{self, Explain},
     failures::{self, FailuresCommand},
     forwarder::Registry,
@@ -64,6 +66,23 @@ enum Command {
     Receipts(ReceiptsCommand),
     /// Tells one event's whole life: row, entry, stream, deliveries, failures, timeline, receipt; and what it waits for.
     Explain(Explain),
+    /// Checks settings, source, broker and targets for what could keep the pipeline from working as promised, and says what
+    /// mends it. Changes nothing, and sends nothing to any target. Exit status 1 when something is of severity error.
+    Doctor {
+        /// Prints a JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets go of the place in the stream of a forwarder that is out of use, which otherwise holds back trimming, pruning and
+    /// `outbox.safe_before()` for ever. Recorded in `outbox.acts`.
+    DropDurable {
+        /// The forwarder's id.
+        #[arg(value_name = "FORWARDER")]
+        forwarder: ForwarderId,
+        /// Why it is out of use. It is kept.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
     /// Lists, shows, re-drives or discards what could not be delivered.
     #[command(subcommand)]
     Failures(FailuresCommand),
@@ -98,6 +117,10 @@ async fn dispatch(
         #[cfg(feature = "threadline")]
         Command::Receipts(command) => Box::pin(receipts::run(&settings, command)).await,
         Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
+        Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, json)).await,
+        Command::DropDurable { forwarder, reason } => {
+            Box::pin(durables::drop(&settings, &forwarder, &reason)).await
+        }
         Command::Failures(command) => failures::run(&settings, command).await,
         Command::Config(command) => {
             // The options of each forwarder are checked too, by its kind.

@@ -11,9 +11,10 @@ use common::{
     health::Progress,
     outbox::{
         entries::Entry,
+        handover,
         relay::{Relay, RelayError, RelayOptions, Sink, SinkError, Standing},
         retention::Watch,
-        rounds::{Mark, Round, log_reader},
+        rounds::{Mark, Round},
         upkeep,
     },
     settings::{PublisherSettings, SourceSettings},
@@ -43,7 +44,7 @@ pub async fn run(
 ) -> Result<(), RelayError> {
     let page_rows = destination.settings.batch_rows;
     let options = RelayOptions {
-        reader: log_reader(&destination.addressee.id),
+        reader: handover::reader(&destination.addressee.id),
         page_rows,
         poll_min: publisher.poll_min,
         poll_max: publisher.poll_max,
@@ -153,7 +154,7 @@ async fn keep_house(
     leading: CancellationToken,
 ) {
     let _ends_with_it = leading.clone().drop_guard();
-    let reader = log_reader(&destination.addressee.id);
+    let reader = handover::reader(&destination.addressee.id);
     let watch = Watch::new(&source);
     loop {
         let round = tidy(&destination.database, &reader, publisher.retention, &watch);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use common::{
+    doctor::{Check, Trouble, checks::TARGET_UNREACHABLE},
     event::{AuditEvent, TEXTS},
     failures::Reason,
     identifier::ForwarderId,
@@ -83,6 +84,30 @@ pub trait Configured: Send + Sync {
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         Box::pin(async { Ok(None) })
     }
+
+    /// Looks at the target, without any effect there: at boot, and when a doctor is asked for. An error keeps the consumer
+    /// from starting.
+    fn look(&self) -> BoxFuture<'_, Looked> {
+        Box::pin(async move {
+            let (target, found) = match self.target().await {
+                Ok(target) => (target, None),
+                Err(error) => {
+                    let remedy = "see that the target is there and lets this process in";
+                    (None, Some(Trouble::new(error.to_string(), remedy)))
+                }
+            };
+            Looked { target, made: vec![(TARGET_UNREACHABLE, found)] }
+        })
+    }
+}
+
+/// What a look at a target has shown.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// Its [name](Configured::target), if it has one.
+    pub target: Option<String>,
+    /// The checks that were made, with what they found.
+    pub made: Vec<(&'static Check, Option<Trouble>)>,
 }
 
 /// Makes forwarders out of settings.
@@ -152,6 +177,12 @@ impl Registry {
     /// Adds a kind of the host's own, or replaces one.
     pub fn register(&mut self, name: &str, kind: impl Kind + 'static) {
         self.kinds.insert(name.to_owned(), Box::new(kind));
+    }
+
+    /// Whether there is a kind of this name.
+    #[must_use]
+    pub fn has(&self, kind: &str) -> bool {
+        self.kinds.contains_key(kind)
     }
 
     /// Checks all forwarders of the settings. One of an unknown kind is skipped with one warning: nothing takes its

@@ -4,10 +4,11 @@
 //! stream ([`pull`], [`delivery`]), or, without a broker, a relay that reads the log ([`direct`]); [`roads`] decides which.
 //! Both hand what is to be done to a [`dispatcher`], which reloads the rows ([`source`]), hands them to the forwarder
 //! ([`guard`]) and commits what failed; every message is settled by its verdict ([`settle`]). [`forwarders`] are the
-//! kinds that come along; a host's own binary may register more and call [`cli::main`].
+//! kinds that come along; a host's own binary may register more and call [`cli::main`]. [`doctor`] says what is wrong
+//! before any of it runs.
 //!
 //! For operators: [`failures`], [`mod@replay`], `reconcile` (with the standing comparison that [`run`] starts), `receipts`,
-//! `rebuild`, //! [`explain`], [`status`].
+//! `rebuild`, [`explain`], [`status`].
 
 mod book;
 pub mod breaker;
@@ -15,6 +16,8 @@ pub mod cli;
 pub mod delivery;
 pub mod direct;
 pub mod dispatcher;
+pub mod doctor;
+pub mod durables;
 pub mod explain;
 pub mod failures;
 pub mod forwarder;

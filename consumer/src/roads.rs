@@ -9,7 +9,7 @@ use common::{
     identifier::ForwarderId,
     outbox::{
         handover,
-        rounds::{STREAM_READER, StreamPosition, log_reader},
+        rounds::{STREAM_READER, StreamPosition},
     },
     settings::{BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings},
 };
@@ -30,26 +30,26 @@ impl Road {
     /// # Errors
     /// For `async` without a broker.
     pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> anyhow::Result<Self> {
-        let road = Self::chosen(forwarder, broker)?;
+        let Some(road) = Self::choose(forwarder, broker) else {
+            bail!(
+                "forwarder {}: dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or \
+                 use dispatch \"auto\" or \"sync\", which read the log without one",
+                forwarder.id
+            )
+        };
         let chosen = if road == Self::Stream { "async" } else { "sync" };
         tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
         Ok(road)
     }
 
-    /// Decides. `auto` is `async` where a broker is configured, else `sync`.
-    ///
-    /// # Errors
-    /// For `async` without a broker.
-    pub fn chosen(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> anyhow::Result<Self> {
-        Ok(match (forwarder.dispatch, broker.url.is_some()) {
-            (Dispatch::Async | Dispatch::Auto, true) => Self::Stream,
-            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Self::Log,
-            (Dispatch::Async, false) => bail!(
-                "forwarder {}: dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or \
-                 use dispatch \"auto\" or \"sync\", which read the log without one",
-                forwarder.id
-            ),
-        })
+    /// Decides in silence; `None` for `async` without a broker.
+    #[must_use]
+    pub fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
+        match (forwarder.dispatch, broker.url.is_some()) {
+            (Dispatch::Async | Dispatch::Auto, true) => Some(Self::Stream),
+            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Some(Self::Log),
+            (Dispatch::Async, false) => None,
+        }
     }
 }
 
@@ -64,7 +64,7 @@ pub async fn onto_stream(
     id: &ForwarderId,
     settings: &ConsumerSettings,
 ) -> anyhow::Result<()> {
-    let reader = log_reader(id);
+    let reader = handover::reader(id);
     if !handover::exists(connection, &reader).await? {
         broker::ensure_durable(stream, id, settings, None).await?;
         return Ok(());
@@ -103,7 +103,7 @@ pub async fn onto_log(
         return Ok(());
     };
     // Where the log's own reader exists, it hands over everything itself: the durable is what a refused change left.
-    if floor.pending > 0 && !handover::exists(connection, &log_reader(id)).await? {
+    if floor.pending > 0 && !handover::exists(connection, &handover::reader(id)).await? {
         bail!(
             "forwarder {id}: its dispatch was \"async\" and that road is not drained ({} reference(s) of the stream are \
              not settled). Stop the publisher, let `consumer run` with dispatch \"async\" deliver the rest (`consumer \
@@ -113,7 +113,7 @@ pub async fn onto_log(
     }
     let position =
         StreamPosition { created: microseconds(stream.cached_info().created), sequence: floor.sequence };
-    handover::begin_at(connection, &log_reader(id), STREAM_READER, position).await?;
+    handover::begin_at(connection, &handover::reader(id), STREAM_READER, position).await?;
     stream.delete_consumer(&durable).await.with_context(|| format!("cannot remove the durable {durable}"))?;
     note(connection, id, "from async to sync", 1).await
 }

@@ -1,6 +1,6 @@
 //! The service.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use async_nats::{
@@ -8,11 +8,12 @@ use async_nats::{
     jetstream::{self, stream::Stream},
 };
 use common::{
-    broker::{self, SourceIdentity},
+    broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
+    doctor::{Occasion, Report, Side, settings as settings_doctor, source},
     health::{self, Health},
     identifier::ForwarderId,
-    outbox::{self, upkeep},
+    outbox::upkeep,
     settings::{ForwarderSettings, Settings},
     shutdown, telemetry,
 };
@@ -26,6 +27,7 @@ use crate::{
     delivery::Addressee,
     direct,
     dispatcher::Destination,
+    doctor,
     forwarder::{Forwarders, Registry},
     guard::Pulse,
     lane::{Lane, Worker},
@@ -57,9 +59,8 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     let database = Database::source(&settings.source, "audit-consumer-source")?;
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
-    refuse_shared_targets(&forwarders).await?;
-    let broker = connect_broker(&settings, &roads, &mut connection).await?;
+    let boot = examine(&settings, &forwarders, &roads, &database, &mut connection);
+    let broker = Box::pin(boot).await?;
     health::serve(settings.consumer.listen, health.clone(), metrics, shutdown.clone()).await.context(
         "cannot listen on consumer.listen; another process may: --set consumer.listen=127.0.0.1:0",
     )?;
@@ -96,12 +97,32 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     Ok(())
 }
 
+/// What a [`doctor`] finds on the way to the servers keeps from starting, if it is an error.
+async fn examine(
+    settings: &Settings,
+    forwarders: &Forwarders,
+    roads: &[Road],
+    database: &Database,
+    connection: &mut PgConnection,
+) -> anyhow::Result<Option<(Client, Stream)>> {
+    let mut report = Report::new(Occasion::Boot);
+    settings_doctor::consumer(&mut report, settings);
+    source::examine(&mut report, settings, Side::Consumer, database, connection).await;
+    doctor::targets(&mut report, forwarders).await;
+    let identity = SourceIdentity::read(connection, &settings.source.table);
+    let identity = database.within(identity).await.context("the source database")?;
+    let broker = connect_broker(&mut report, settings, roads, &identity).await?;
+    report.start()?;
+    Ok(broker)
+}
+
 /// The broker, where a road leads through it; and where one is configured but not needed, if it happens to be there: a
 /// durable of an earlier dispatch must not be left behind.
 async fn connect_broker(
+    report: &mut Report,
     settings: &Settings,
     roads: &[Road],
-    connection: &mut PgConnection,
+    identity: &SourceIdentity,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
     let needed = roads.contains(&Road::Stream);
     if settings.broker.url.is_none() || roads.is_empty() {
@@ -113,12 +134,28 @@ async fn connect_broker(
             tracing::warn!(%error, "no forwarder needs the broker: a durable of an earlier dispatch may be left there");
             return Ok(None);
         }
-        Err(error) => return Err(error.into()),
+        Err(error) => {
+            broker_doctor::refuse(report, &error);
+            report.start()?;
+            return Err(error.into());
+        }
     };
     let context = jetstream::new(client.clone());
     if needed {
-        let identity = SourceIdentity::read(connection, &settings.source.table).await?;
-        let stream = broker::ensure_stream(&context, &settings.broker, &identity).await?;
+        if report.has_errors() {
+            // Nothing is created by a service that does not start.
+            broker_doctor::look(report, settings, Side::Consumer, &client, Some(identity)).await;
+        }
+        report.refuse()?;
+        let stream = match broker::ensure_stream(&context, &settings.broker, identity).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                broker_doctor::refuse(report, &error);
+                report.start()?;
+                return Err(error.into());
+            }
+        };
+        broker_doctor::examine(report, settings, Side::Consumer, &client, &stream).await;
         return Ok(Some((client, stream)));
     }
     Ok(context.get_stream(&settings.broker.stream).await.ok().map(|stream| (client, stream)))
@@ -220,23 +257,6 @@ impl Starter {
         }
         Ok(())
     }
-}
-
-/// Two forwarders into one place would each claim to have delivered what the other wrote.
-async fn refuse_shared_targets(forwarders: &Forwarders) -> anyhow::Result<()> {
-    let mut targets: HashMap<String, ForwarderId> = HashMap::new();
-    for (forwarder, configured) in forwarders {
-        let target = configured.target().await.with_context(|| format!("forwarder {}", forwarder.id))?;
-        if let Some(target) = target
-            && let Some(other) = targets.insert(target, forwarder.id.clone())
-        {
-            anyhow::bail!(
-                "forwarders {other} and {} write to the same database and schema; remove one",
-                forwarder.id
-            );
-        }
-    }
-    Ok(())
 }
 
 /// The forwarders with all that is needed to deliver to them.

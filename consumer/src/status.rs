@@ -11,7 +11,6 @@ use common::{
     outbox::{
         self, backlog, handover,
         reconciled::{self, Compared},
-        rounds::log_reader,
     },
     settings::Settings,
 };
@@ -73,7 +72,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     };
     let mut readers = Vec::new();
     for forwarder in &settings.forwarder {
-        let reader = log_reader(&forwarder.id);
+        let reader = handover::reader(&forwarder.id);
         if handover::exists(&mut connection, &reader).await? {
             let unread = backlog::unread(&mut connection, std::slice::from_ref(&reader), COUNT_MAX).await?;
             readers.push(Reader { reader, unread });

@@ -82,12 +82,19 @@ grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, st
 grant select, delete on outbox.rounds to audit_consumer;
 grant select (xid) on outbox.entries to audit_consumer;
 grant insert (actor, kind, filter, count, reason), select (id) on outbox.acts to audit_consumer;
+-- The standing comparison (consumer.reconcile.every): one process at a time looks for what is settled, and enters what is
+-- missing again.
+grant select, insert (audit_event_id, occurred_at, forwarder) on outbox.entries to audit_consumer;
+grant select,
+      insert (forwarder, s, system_identifier, checked, missing, t, after_xid, after_seq),
+      update (s, system_identifier, checked, missing, t, after_xid, after_seq, at)
+    on outbox.reconciled to audit_consumer;
+grant select, insert, update (holder, expires_at), delete on outbox.leases to audit_consumer;
 -- With dispatch `sync` only: it reads the log itself, prunes it, and counts what is about to be deleted. Leave these out
 -- where every forwarder goes through the broker.
-grant select, insert, update (holder, expires_at), delete on outbox.leases to audit_consumer;
 grant insert (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq, stream_event)
     on outbox.rounds to audit_consumer;
-grant select, delete on outbox.entries to audit_consumer;
+grant delete on outbox.entries to audit_consumer;
 grant select, insert (pruned_to), update (pruned_to, pruned_at) on outbox.horizon to audit_consumer;
 grant execute on function outbox.undelivered_rows(timestamptz) to audit_consumer;
 grant select (audit_event_id) on outbox.undelivered to audit_consumer;
@@ -96,7 +103,7 @@ grant select (audit_event_id) on outbox.undelivered to audit_consumer;
 -- nothing but what happened.
 
 grant select (xid) on outbox.entries to audit_operator;
-grant select on outbox.rounds, outbox.leases to audit_operator;
+grant select on outbox.rounds, outbox.leases, outbox.reconciled to audit_operator;
 grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, first_failed_at, last_failed_at,
               next_attempt_at, note)
     on outbox.failures to audit_operator;
@@ -112,8 +119,15 @@ grant insert (audit_event_id, occurred_at, forwarder) on outbox.entries to audit
 grant update (state, attempts, started, next_attempt_at, note) on outbox.failures to audit_decider;
 grant insert (actor, kind, filter, count, reason), select (id, count), update (count) on outbox.acts to audit_decider;
 
--- outbox.backfills and outbox.reconciled: ----------------------------------------------------------------------------
--- (their grants go here, and those of `backfill`, `reconcile`, `replay` and `doctor` beyond the above)
------------------------------------------------------------------------------------------------------------------------
+-- And `publisher backfill`, `consumer reconcile`, `receipts` and `explain`: they read everything, and enter what is to be
+-- delivered. pg_read_all_stats is for `explain` and `reconcile --seal`, which must see when the transactions of other roles
+-- began. `consumer replay` delivers by itself, as the consumer does: with audit_consumer.
+grant select on outbox.entries, outbox.failures, outbox.settled to audit_decider;
+grant select,
+      insert (filter, forwarder, total, since, until),
+      update (after_id, passed, entered, total, finished_at)
+    on outbox.backfills to audit_decider;
+grant execute on function outbox.safe_before() to audit_decider;
+grant pg_read_all_stats to audit_decider;
 
 commit;

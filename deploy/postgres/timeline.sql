@@ -1,5 +1,5 @@
--- The pipeline's role on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
--- one. After `threadline install`, as a superuser, or as the role that installed if it may create roles:
+-- The pipeline's roles on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
+-- one; `audit_reconciler` below is for people. After `threadline install`, as a superuser, or as the role that installed if it may create roles:
 --
 --     psql --file deploy/postgres/timeline.sql "$THREADLINE_DATABASE_URL"
 --
@@ -8,10 +8,14 @@
 begin;
 
 do $$
+declare
+    role text;
 begin
-    if not exists (select from pg_roles where rolname = 'audit_projector') then
-        create role audit_projector login;
-    end if;
+    foreach role in array array['audit_projector', 'audit_reconciler'] loop
+        if not exists (select from pg_roles where rolname = role) then
+            execute format('create role %I login', role);
+        end if;
+    end loop;
 end
 $$;
 
@@ -21,8 +25,16 @@ grant insert (id, name, actor_ref, status, verb, category, reason, comment, corr
       select (id, correlation_id)
     on public.audit_actions to audit_projector;
 
--- audit_receipts: ----------------------------------------------------------------------------------------------------
--- (its grants go here, and those of `reconcile` and `receipts verify`)
------------------------------------------------------------------------------------------------------------------------
+
+-- audit_reconciler: `consumer reconcile`, with `--repair` and `--seal`, `receipts`, `explain`, and `replay`, with
+-- `--overwrite`. It reads actions, writes over what differs, and appends receipts, of which it can change none. It removes
+-- nothing: for `--remove-extra` grant delete on public.audit_actions, or let the owner do it. `rebuild` makes tables and
+-- stays with the owner.
+grant usage on schema public to audit_reconciler;
+grant select,
+      insert (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at),
+      update (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at)
+    on public.audit_actions to audit_reconciler;
+grant select, insert on public.audit_receipts to audit_reconciler;
 
 commit;

@@ -1,6 +1,6 @@
-//! The short commands: attach, detach, prune, rebase.
+//! The short commands: attach, detach, prune, rebase, drop-reader.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 use common::{
     acts::{self, Act},
@@ -8,14 +8,14 @@ use common::{
     console,
     database::Database,
     outbox::{
-        self, capture,
+        self, capture, handover, lease,
         rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
         upkeep,
     },
     settings::Settings,
 };
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 
 use crate::maintenance;
 
@@ -114,6 +114,34 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
             "{readers} position(s) belong to this cluster now, {entries} entries were written anew{ours}\n"
         )
     });
+    Ok(())
+}
+
+/// Lets go of a reader that is out of use, and records why.
+///
+/// # Errors
+/// When somebody may still read as it, there is no such reader, or the server is away; nothing is half done.
+pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> anyhow::Result<()> {
+    ensure!(
+        !handover::readers(settings).iter().any(|used| used == reader),
+        "the reader {reader} is in use by these settings: remove the forwarder, or the broker, from them first. A reader \
+         that begins again begins with what the log still holds"
+    );
+    let mut connection = connect(settings).await?;
+    outbox::require(&mut connection, &settings.source.table).await?;
+    let mut transaction = connection.begin().await?;
+    ensure!(
+        !lease::is_held(&mut transaction, reader).await?,
+        "some process reads as {reader} now: stop it first, and wait for the end of its lease"
+    );
+    let rows = handover::drop_reader(&mut transaction, reader).await?;
+    ensure!(rows > 0, "there is no reader {reader}: `publisher doctor` names those that are out of use");
+    handover::forget_settled(&mut transaction, reader).await?;
+    let (actor, filter) = (acts::operator(), format!("reader {reader}"));
+    let act = Act { actor: &actor, kind: "drop_reader", filter: &filter, count: rows, reason: Some(reason) };
+    acts::record(&mut transaction, &act).await?;
+    transaction.commit().await?;
+    console::answer(&format!("the reader {reader} is gone and holds nothing back any more\n"));
     Ok(())
 }
 

@@ -2,14 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     boot, console,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 use publisher::{
     backfill::{self, Backfill},
-    commands, run, status,
+    commands, doctor, run, status,
 };
 
 /// Carries committed audit rows from the outbox log to a JetStream subject, as thin references.
@@ -60,6 +60,23 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Checks settings, source and broker for what could keep the pipeline from working as promised, and says what mends it.
+    /// Changes nothing. Exit status 1 when something is of severity error.
+    Doctor {
+        /// Prints a JSON object instead of text.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Lets go of the place in the log of a forwarder or publisher that is out of use, which otherwise holds back pruning
+    /// and `outbox.safe_before()` for ever. Recorded in `outbox.acts`.
+    DropReader {
+        /// Its name, as `doctor` gives it.
+        #[arg(value_name = "NAME")]
+        reader: String,
+        /// Why it is out of use. It is kept.
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+        reason: String,
+    },
     /// Checks or prints the settings.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -81,6 +98,8 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Prune { json } => commands::prune(&settings, json).await,
         Command::Rebase { upgraded, json } => commands::rebase(&settings, upgraded, json).await,
         Command::Status { json } => status::show(&settings, json).await,
+        Command::Doctor { json } => Box::pin(doctor::run(&settings, json)).await,
+        Command::DropReader { reader, reason } => commands::drop_reader(&settings, &reader, &reason).await,
         Command::Config(command) => {
             console::answer(&command.answer(&settings, &provenance));
             Ok(())

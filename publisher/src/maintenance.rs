@@ -15,7 +15,11 @@ use async_nats::{
     jetstream::{Context as JetStream, stream::Stream},
 };
 use common::{
-    broker::{self, Floor, microseconds},
+    broker::{
+        self, Floor,
+        doctor::{NEARLY_FULL, PURGES},
+        microseconds,
+    },
     database::Database,
     failures,
     outbox::{
@@ -31,9 +35,6 @@ use metrics::{counter, gauge};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
-
-/// Above this share of its size limit the stream is trimmed to the floor, replay window or not.
-const NEARLY_FULL: f64 = 0.8;
 
 /// The leader's housekeeping.
 #[derive(Debug, Clone)]
@@ -53,10 +54,6 @@ pub struct Maintenance {
     /// The application's own retention.
     pub source: SourceSettings,
 }
-
-/// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
-/// delivered and unsettled message by it, and never deliver them again (nats-server, pull request 3892).
-const PURGES: (i64, i64, i64) = (2, 9, 15);
 
 /// An event that has waited for its next attempt this much too long has lost its message: it was settled by somebody else, or
 /// the stream was lost.

@@ -3,13 +3,10 @@
 use std::sync::{Arc, atomic::AtomicU64};
 
 use anyhow::Context as _;
-use async_nats::jetstream;
 use common::{
-    broker::{self, SourceIdentity},
     database::Database,
     health::{self, Health},
     outbox::{
-        self,
         relay::{PROGRESS_ROWS, Relay, RelayOptions},
         rounds::STREAM_READER,
         upkeep,
@@ -18,23 +15,24 @@ use common::{
     shutdown, telemetry,
 };
 
-use crate::{maintenance::Maintenance, sink::JetStreamSink};
+use crate::{
+    doctor::{self, Ready},
+    maintenance::Maintenance,
+    sink::JetStreamSink,
+};
 
 /// Relays until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When a server is away at boot or does not fit, or the stored position belongs to another cluster.
+/// When a server is away at boot, or a [`doctor`] finds an error, such as a stored position of another cluster.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
     let database = Database::source(&settings.source, "audit-publisher")?;
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
-    let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
-    let client = broker::connect(&settings.broker, "audit-publisher").await?;
-    let context = jetstream::new(client.clone());
-    let stream = broker::ensure_stream(&context, &settings.broker, &identity).await?;
+    let ready = Box::pin(doctor::at_boot(&settings, &database, &mut connection)).await?;
+    let Ready { identity, client, context, stream } = ready;
 
     let health = Health::default();
     let captured = health.component("capture", settings.publisher.unready_after);

@@ -6,6 +6,7 @@ mod backfill;
 mod clocks;
 mod deploy;
 mod dispatch;
+mod doctor;
 mod explain;
 mod failures;
 mod faults;

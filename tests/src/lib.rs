@@ -209,7 +209,8 @@ impl Pipeline {
     /// When it has not been built.
     pub fn spawn(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let name = format!("{binary}-{}", Uuid::new_v4().simple());
-        Process::start(&sandbox().home, &name, binary, arguments, &self.environment())
+        let environment = self.environment(Who::of(binary, arguments));
+        Process::start(&sandbox().home, &name, binary, arguments, &borrowed(&environment))
     }
 
     /// The answer of a command, as JSON; and whether it succeeded.

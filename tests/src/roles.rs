@@ -13,6 +13,8 @@ pub(crate) enum Who {
     Operator,
     /// Somebody who decides.
     Decider,
+    /// Somebody who delivers a part of the stream once more.
+    Replayer,
     /// Whoever may change tables, and may do everything here.
     Owner,
 }
@@ -24,7 +26,14 @@ impl Who {
             ("publisher", ["run" | "prune", ..]) => Self::Publisher,
             ("consumer" | "host", ["run", ..]) => Self::Consumer,
             (_, ["status", ..]) | ("consumer", ["failures", "list", ..]) => Self::Operator,
-            ("consumer", ["failures", ..]) => Self::Decider,
+            ("consumer", ["failures" | "reconcile" | "receipts" | "explain", rest @ ..])
+                // Only the owner of the timeline removes actions.
+                if !rest.contains(&"--remove-extra") =>
+            {
+                Self::Decider
+            }
+            ("publisher", ["backfill", ..]) => Self::Decider,
+            ("consumer", ["replay", ..]) => Self::Replayer,
             _ => Self::Owner,
         }
     }
@@ -32,7 +41,7 @@ impl Who {
     pub(crate) fn source(self, url: &str) -> String {
         match self {
             Self::Publisher => as_role(url, "audit_publisher"),
-            Self::Consumer => as_role(url, "audit_consumer"),
+            Self::Consumer | Self::Replayer => as_role(url, "audit_consumer"),
             Self::Operator => as_role(url, "audit_operator"),
             Self::Decider => as_role(url, "audit_decider"),
             Self::Owner => url.to_owned(),
@@ -40,13 +49,17 @@ impl Who {
     }
 
     pub(crate) fn timeline(self, url: &str) -> String {
-        if self == Self::Consumer { as_role(url, "audit_projector") } else { url.to_owned() }
+        match self {
+            Self::Consumer => as_role(url, "audit_projector"),
+            Self::Decider | Self::Replayer => as_role(url, "audit_reconciler"),
+            _ => url.to_owned(),
+        }
     }
 
     pub(crate) fn broker(self, url: &str) -> String {
         match self {
             Self::Publisher => as_user(url, "publisher"),
-            Self::Consumer => as_user(url, "consumer"),
+            Self::Consumer | Self::Replayer => as_user(url, "consumer"),
             Self::Operator | Self::Decider => as_user(url, "operator"),
             Self::Owner => url.to_owned(),
         }

@@ -8,10 +8,7 @@ use sqlx::PgConnection;
 use super::{BrokerError, connect, durable_name, floors, is_not_found};
 use crate::{
     identifier::ForwarderId,
-    outbox::{
-        backlog,
-        rounds::{STREAM_READER, log_reader},
-    },
+    outbox::{backlog, handover, rounds::STREAM_READER},
     settings::BrokerSettings,
 };
 
@@ -53,7 +50,7 @@ impl Backlog {
         forwarders: &[ForwarderId],
         name: &str,
     ) -> Result<Self, BrokerError> {
-        let mut readers: Vec<String> = forwarders.iter().map(log_reader).collect();
+        let mut readers: Vec<String> = forwarders.iter().map(handover::reader).collect();
         let mut stream = None;
         if settings.url.is_some() {
             let client = connect(settings, name).await?;
@@ -70,7 +67,7 @@ impl Backlog {
     /// The road of one forwarder, through a stream that is at hand or straight from the log.
     #[must_use]
     pub fn on(stream: Option<Stream>, forwarder: &ForwarderId) -> Self {
-        let reader = if stream.is_some() { STREAM_READER.to_owned() } else { log_reader(forwarder) };
+        let reader = if stream.is_some() { STREAM_READER.to_owned() } else { handover::reader(forwarder) };
         Self { stream, durables: vec![durable_name(forwarder)], readers: vec![reader] }
     }
 

@@ -1,7 +1,7 @@
 //! One durable pull consumer per forwarder; every process shares it.
 
 use async_nats::jetstream::{
-    consumer::{AckPolicy, Consumer, DeliverPolicy, FromConsumer as _, Info, pull},
+    consumer::{AckPolicy, Config, Consumer, DeliverPolicy, FromConsumer as _, Info, pull},
     stream::Stream,
 };
 use futures::TryStreamExt;
@@ -9,7 +9,7 @@ use futures::TryStreamExt;
 use super::{BrokerError, echo::Echo, microseconds};
 use crate::{identifier::ForwarderId, outbox::rounds::StreamPosition, settings::ConsumerSettings};
 
-const PREFIX: &str = "forward-";
+pub(super) const PREFIX: &str = "forward-";
 
 /// The durable of a forwarder.
 #[must_use]
@@ -31,16 +31,7 @@ pub async fn ensure_durable(
     floor: Option<StreamPosition>,
 ) -> Result<Consumer<pull::Config>, BrokerError> {
     let name = durable_name(id);
-    let mut wanted = pull::Config {
-        durable_name: Some(name.clone()),
-        deliver_policy: DeliverPolicy::All,
-        ack_policy: AckPolicy::Explicit,
-        ack_wait: settings.ack_wait,
-        // The broker never gives up; attempts are counted in outbox.failures.
-        max_deliver: -1,
-        max_ack_pending: settings.max_ack_pending,
-        ..pull::Config::default()
-    };
+    let mut wanted = wanted(id, settings);
     let existing: Result<Consumer<pull::Config>, _> = stream.get_consumer(&name).await;
     let consumer = match existing {
         Ok(consumer)
@@ -59,22 +50,42 @@ pub async fn ensure_durable(
             create(stream, &wanted).await?
         }
     };
-    let found = &consumer.cached_info().config;
+    compare(&name, &wanted, &consumer.cached_info().config)?;
+    Ok(consumer)
+}
+
+/// What the durable of a forwarder should be like.
+pub(super) fn wanted(id: &ForwarderId, settings: &ConsumerSettings) -> pull::Config {
+    pull::Config {
+        durable_name: Some(durable_name(id)),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait: settings.ack_wait,
+        // The broker never gives up; attempts are counted in outbox.failures.
+        max_deliver: -1,
+        max_ack_pending: settings.max_ack_pending,
+        ..pull::Config::default()
+    }
+}
+
+/// Compares a durable with what it should be like.
+pub(super) fn compare(name: &str, wanted: &pull::Config, found: &Config) -> Result<(), BrokerError> {
     let begins = matches!(found.deliver_policy, DeliverPolicy::All | DeliverPolicy::ByStartSequence { .. });
     Echo::default()
         .equal("deliver_policy from the start or from a sequence", &true, &begins)
+        .equal("deliver_subject", &None, &found.deliver_subject)
         .equal("ack_policy", &wanted.ack_policy, &found.ack_policy)
         .equal("ack_wait", &wanted.ack_wait, &found.ack_wait)
         .equal("max_deliver", &wanted.max_deliver, &found.max_deliver)
         .equal("filter_subject", &wanted.filter_subject, &found.filter_subject)
         .equal("backoff", &wanted.backoff, &found.backoff)
+        .equal("headers_only", &wanted.headers_only, &found.headers_only)
         .at_least("max_ack_pending", &wanted.max_ack_pending, &found.max_ack_pending)
         .verdict(
             &format!("consumer {name}"),
             "Remove what set it differently; `nats consumer rm` and a restart make it anew from the stream's start, \
              which repeats deliveries without effect",
-        )?;
-    Ok(consumer)
+        )
 }
 
 async fn create(stream: &Stream, config: &pull::Config) -> Result<Consumer<pull::Config>, BrokerError> {

@@ -4,6 +4,7 @@
 //! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
 
 mod backlog;
+pub mod doctor;
 mod durable;
 mod echo;
 mod stream;
@@ -11,7 +12,7 @@ mod stream;
 pub use crate::moment::microseconds;
 pub use backlog::{Backlog, BacklogError};
 pub use durable::{Floor, durable_name, ensure_durable, floors, reset_durables_ahead};
-pub use stream::{SourceIdentity, adopt_stream, ensure_stream, is_not_found};
+pub use stream::{SourceIdentity, adopt_stream, ensure_stream, find_stream, is_not_found};
 
 use std::time::Duration;
 
@@ -46,6 +47,12 @@ pub enum BrokerError {
     /// The `.creds` file cannot be read.
     #[error("cannot read broker.credentials_file: {0}")]
     Credentials(std::io::Error),
+    /// It answers, but not for JetStream: because it is switched off, or not ready yet.
+    #[error(
+        "the NATS server has no JetStream for this client: {0}. Start it with JetStream (nats-server -js), and enable it \
+         for the account"
+    )]
+    NoJetStream(String),
     /// A JetStream call failed; trying again may help.
     #[error("JetStream {call}: {error}")]
     Call {
@@ -84,7 +91,7 @@ impl BrokerError {
     /// Whether waiting may mend it.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::Call { .. })
+        matches!(self, Self::Connect { .. } | Self::NoJetStream(_) | Self::Call { .. })
     }
 
     pub(crate) fn call(call: &'static str, error: &impl std::fmt::Display) -> Self {

@@ -4,7 +4,7 @@ use std::fmt;
 
 use async_nats::jetstream::{
     Context, ErrorCode,
-    context::GetStreamErrorKind,
+    context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
 use sqlx::PgConnection;
@@ -48,9 +48,40 @@ pub async fn ensure_stream(
     settings: &BrokerSettings,
     source: &SourceIdentity,
 ) -> Result<Stream, BrokerError> {
-    let wanted = Config {
+    let stream = if let Some(stream) = find_stream(context, settings).await? {
+        stream
+    } else {
+        let description = Some(format!("{DESCRIPTION}{source}"));
+        let stream = context
+            .create_stream(Config { description, ..wanted(settings) })
+            .await
+            .map_err(|error| BrokerError::call("create stream", &error))?;
+        tracing::info!(stream = %settings.stream, subject = %settings.subject, "created the stream");
+        stream
+    };
+    compare(&wanted(settings), &stream.cached_info().config, Some(source))?;
+    Ok(stream)
+}
+
+/// The stream of the settings as it is, or that there is none.
+///
+/// # Errors
+/// When the broker is away, or has no JetStream.
+pub async fn find_stream(
+    context: &Context,
+    settings: &BrokerSettings,
+) -> Result<Option<Stream>, BrokerError> {
+    match context.get_stream(&settings.stream).await {
+        Ok(stream) => Ok(Some(stream)),
+        Err(error) if is_not_found(&error.kind()) => Ok(None),
+        Err(error) if is_disabled(&error) => Err(BrokerError::NoJetStream(error.to_string())),
+        Err(error) => Err(BrokerError::call("stream info", &error)),
+    }
+}
+
+fn wanted(settings: &BrokerSettings) -> Config {
+    Config {
         name: settings.stream.clone(),
-        description: Some(format!("{DESCRIPTION}{source}")),
         subjects: vec![settings.subject.clone()],
         storage: StorageType::File,
         // Limits with one limit: under work-queue retention the duplicate window forgets what has been acknowledged,
@@ -61,21 +92,19 @@ pub async fn ensure_stream(
         duplicate_window: settings.duplicate_window,
         num_replicas: settings.replicas,
         ..Config::default()
-    };
-    let stream = match context.get_stream(&settings.stream).await {
-        Ok(stream) => stream,
-        Err(error) if is_not_found(&error.kind()) => {
-            let stream = context
-                .create_stream(wanted.clone())
-                .await
-                .map_err(|error| BrokerError::call("create stream", &error))?;
-            tracing::info!(stream = %settings.stream, subject = %settings.subject, "created the stream");
-            stream
-        }
-        Err(error) => return Err(BrokerError::call("stream info", &error)),
-    };
-    compare(&wanted, &stream.cached_info().config, source)?;
-    Ok(stream)
+    }
+}
+
+/// Compares a stream with the settings, and with the source that it should be of, where that is known.
+///
+/// # Errors
+/// When it is not fit, or belongs to another source.
+pub(super) fn check_stream(
+    settings: &BrokerSettings,
+    found: &Config,
+    source: Option<&SourceIdentity>,
+) -> Result<(), BrokerError> {
+    compare(&wanted(settings), found, source)
 }
 
 /// Makes an existing stream of another source this one's: the source was restored elsewhere and goes on here. Answers
@@ -88,10 +117,8 @@ pub async fn adopt_stream(
     settings: &BrokerSettings,
     source: &SourceIdentity,
 ) -> Result<Option<String>, BrokerError> {
-    let stream = match context.get_stream(&settings.stream).await {
-        Ok(stream) => stream,
-        Err(error) if is_not_found(&error.kind()) => return Ok(None),
-        Err(error) => return Err(BrokerError::call("stream info", &error)),
+    let Some(stream) = find_stream(context, settings).await? else {
+        return Ok(None);
     };
     let found = &stream.cached_info().config;
     let description = Some(format!("{DESCRIPTION}{source}"));
@@ -110,9 +137,22 @@ pub fn is_not_found(kind: &GetStreamErrorKind) -> bool {
     matches!(kind, GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND)
 }
 
-fn compare(wanted: &Config, found: &Config, source: &SourceIdentity) -> Result<(), BrokerError> {
+/// A server without JetStream does not answer; one that has it for others only says so.
+fn is_disabled(error: &GetStreamError) -> bool {
+    match error.kind() {
+        GetStreamErrorKind::JetStream(error) => matches!(
+            error.error_code(),
+            ErrorCode::JETSTREAM_NOT_ENABLED | ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT
+        ),
+        _ => std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<RequestError>())
+            .is_some_and(|error| error.kind() == RequestErrorKind::NoResponders),
+    }
+}
+
+fn compare(wanted: &Config, found: &Config, source: Option<&SourceIdentity>) -> Result<(), BrokerError> {
     let theirs = found.description.as_deref().and_then(|text| text.strip_prefix(DESCRIPTION));
-    if let Some(theirs) = theirs
+    if let (Some(theirs), Some(source)) = (theirs, source)
         && theirs != source.0
     {
         return Err(BrokerError::ForeignStream {
@@ -127,6 +167,11 @@ fn compare(wanted: &Config, found: &Config, source: &SourceIdentity) -> Result<(
         .equal("retention", &wanted.retention, &found.retention)
         .equal("discard", &wanted.discard, &found.discard)
         .equal("max_age", &wanted.max_age, &found.max_age)
+        // A limit for each subject drops what is old whatever the policy: there is one subject.
+        .equal("max_msgs_per_subject without limit", &true, &(found.max_messages_per_subject <= 0))
+        .equal("max_msgs without limit", &true, &(found.max_messages <= 0))
+        .equal("no_ack", &wanted.no_ack, &found.no_ack)
+        .equal("sealed", &wanted.sealed, &found.sealed)
         .at_least("max_bytes", &wanted.max_bytes, &found.max_bytes)
         .at_least("duplicate_window", &wanted.duplicate_window, &found.duplicate_window)
         .at_least("num_replicas", &wanted.num_replicas, &found.num_replicas)
@@ -159,7 +204,7 @@ mod tests {
         let mut found = fit();
         change(&mut found);
         let source = SourceIdentity("1/app/public.audit_events".into());
-        compare(&fit(), &found, &source).map_or_else(|error| error.to_string(), |()| "fits".into())
+        compare(&fit(), &found, Some(&source)).map_or_else(|error| error.to_string(), |()| "fits".into())
     }
 
     #[test]
@@ -174,6 +219,9 @@ mod tests {
             ("discard", verdict(|found| found.discard = DiscardPolicy::Old)),
             ("retention", verdict(|found| found.retention = RetentionPolicy::WorkQueue)),
             ("max_age", verdict(|found| found.max_age = Duration::from_secs(1))),
+            ("max_msgs_per_subject", verdict(|found| found.max_messages_per_subject = 1)),
+            ("max_msgs ", verdict(|found| found.max_messages = 1)),
+            ("no_ack", verdict(|found| found.no_ack = true)),
             ("subjects", verdict(|found| found.subjects = vec!["other".into()])),
         ] {
             assert!(found.contains(field) && found.contains("nats stream edit"), "{field}: {found}");

@@ -1,4 +1,6 @@
-//! How much of the log waits to be read: what re-drive and backfill give way to.
+//! How much of the log waits to be read: what re-drive and backfill give way to, and what tells that nobody reads.
+
+use std::time::Duration;
 
 use sqlx::PgConnection;
 
@@ -24,5 +26,26 @@ pub async fn unread(
     .bind(limit)
     .bind(readers)
     .fetch_one(connection)
+    .await
+}
+
+/// Readers that have something to read and whose last row is older than this, each with its age in seconds.
+///
+/// # Errors
+/// When the server is away.
+pub async fn stalled(
+    connection: &mut PgConnection,
+    older_than: Duration,
+) -> Result<Vec<(String, f64)>, sqlx::Error> {
+    sqlx::query_as(
+        "select head.reader, extract(epoch from clock_timestamp() - head.at)::float8
+         from (select distinct on (r.reader) r.reader, r.at, r.s from outbox.rounds r order by r.reader, r.n desc) head
+         where head.at < clock_timestamp() - $1 * interval '1 second'
+           and exists (select from outbox.entries e
+                       where e.xid >= pg_snapshot_xmin(head.s) and not pg_visible_in_snapshot(e.xid, head.s))
+         order by head.reader",
+    )
+    .bind(older_than.as_secs_f64())
+    .fetch_all(connection)
     .await
 }

@@ -1,8 +1,26 @@
-//! Changing a forwarder's road between the stream and the log. One documented function per statement.
+//! Who reads the log, and changing a forwarder's road between the stream and the log. One documented function per statement.
 
 use sqlx::PgConnection;
 
-use super::{rounds::StreamPosition, system_identifier};
+use super::{
+    rounds::{STREAM_READER, StreamPosition},
+    system_identifier,
+};
+use crate::{identifier::ForwarderId, settings::Settings};
+
+/// The name of a forwarder's own reader in `outbox.rounds` and `outbox.leases`.
+#[must_use]
+pub fn reader(id: &ForwarderId) -> String {
+    format!("forward-{id}")
+}
+
+/// All readers that these settings may lead to. A forwarder may have one of its own even where it goes through the stream:
+/// until its earlier road is drained.
+#[must_use]
+pub fn readers(settings: &Settings) -> Vec<String> {
+    let stream = settings.broker.url.as_ref().map(|_| STREAM_READER.to_owned());
+    stream.into_iter().chain(settings.forwarder.iter().map(|forwarder| reader(&forwarder.id))).collect()
+}
 
 /// Whether the log holds anything that `ahead` may have handed over and `behind` has not.
 ///
@@ -99,4 +117,13 @@ pub async fn drop_reader(connection: &mut PgConnection, reader: &str) -> Result<
     let done =
         sqlx::query("delete from outbox.rounds where reader = $1").bind(reader).execute(connection).await?;
     Ok(done.rows_affected())
+}
+
+/// Forgets what had been settled of a reader that is dropped: one that begins again under its name must not inherit it.
+///
+/// # Errors
+/// When the server is away.
+pub async fn forget_settled(connection: &mut PgConnection, reader: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("delete from outbox.settled where reader = $1").bind(reader).execute(connection).await?;
+    Ok(())
 }

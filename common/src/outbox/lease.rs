@@ -11,6 +11,19 @@ use uuid::Uuid;
 
 use crate::database::Database;
 
+/// Whether some process holds this lease now.
+///
+/// # Errors
+/// When the server is away.
+pub async fn is_held(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "select exists (select from outbox.leases where name = $1 and expires_at > clock_timestamp())",
+    )
+    .bind(name)
+    .fetch_one(connection)
+    .await
+}
+
 /// A named lease and this process's claim on it.
 #[derive(Debug)]
 pub struct Lease {

@@ -7,16 +7,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::snapshot::Snapshot;
-use crate::identifier::ForwarderId;
 
 /// The reader that hands the log to the stream: its name here and in `outbox.leases`.
 pub const STREAM_READER: &str = "jetstream";
-
-/// The name of the reader that hands the log to one forwarder without a broker.
-#[must_use]
-pub fn log_reader(id: &ForwarderId) -> String {
-    format!("forward-{id}")
-}
 
 /// A place in a stream, on one creation of it: a recreated stream counts from 1 again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

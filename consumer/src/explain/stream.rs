@@ -1,12 +1,9 @@
 //! The event's messages, while they are in the stream.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use async_nats::jetstream::{
     self,
-    consumer::{AckPolicy, DeliverPolicy, pull},
-    stream::Stream,
+    stream::{RawMessageErrorKind, Stream},
 };
 use common::{broker, moment::written, outbox::life::Life, settings::Settings};
 use futures::StreamExt as _;
@@ -14,10 +11,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// How many messages are looked through for those of the event.
-const LOOK_THROUGH: u64 = 200_000;
+const LOOK_THROUGH: u64 = 50_000;
 
-/// How long the broker may take for the next of them.
-const EXPIRES: Duration = Duration::from_secs(2);
+/// How many are asked for at a time.
+const WINDOW: usize = 64;
 
 /// The event's messages.
 #[derive(Debug, Default, Serialize)]
@@ -80,38 +77,24 @@ async fn look_through(
     if from > until || state.messages == 0 {
         return Ok(());
     }
-    let config = pull::Config {
-        // Named, so that it may be made by somebody who may make those of this stream only.
-        name: Some(format!("explain-{id}")),
-        deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: from },
-        ack_policy: AckPolicy::Explicit,
-        max_ack_pending: -1,
-        inactive_threshold: Duration::from_secs(30),
-        ..pull::Config::default()
-    };
-    let consumer = stream.create_consumer(config).await.context("cannot look through the stream")?;
     let text = id.to_string();
-    let mut last = from - 1;
-    while last < until {
-        let mut batch = consumer.fetch().max_messages(1_000).expires(EXPIRES).messages().await?;
-        let mut any = false;
-        while let Some(message) = batch.next().await {
-            let message = message.map_err(|error| anyhow::anyhow!("{error}"))?;
-            let info = message.info().map_err(|error| anyhow::anyhow!("{error}"))?;
-            (any, last) = (true, info.stream_sequence);
-            if last <= until && std::str::from_utf8(&message.payload).is_ok_and(|body| body.contains(&text)) {
-                let header = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id"));
-                found.push(Message {
-                    sequence: last,
-                    id: header.map(ToString::to_string).unwrap_or_default(),
-                    stored_at: written(info.published),
-                });
-            }
-        }
-        if !any {
-            break;
+    let read = |sequence| async move { (sequence, stream.get_raw_message(sequence).await) };
+    let mut messages = futures::stream::iter(from..=until).map(read).buffered(WINDOW);
+    while let Some((sequence, message)) = messages.next().await {
+        let message = match message {
+            Ok(message) => message,
+            // Trimmed, or deleted.
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => continue,
+            Err(error) => return Err(error).context("cannot look through the stream"),
+        };
+        if std::str::from_utf8(&message.payload).is_ok_and(|body| body.contains(&text)) {
+            let header = message.headers.get("Nats-Msg-Id");
+            found.push(Message {
+                sequence,
+                id: header.map(ToString::to_string).unwrap_or_default(),
+                stored_at: written(message.time),
+            });
         }
     }
-    let _ = stream.delete_consumer(&consumer.cached_info().name).await;
     Ok(())
 }

@@ -6,8 +6,8 @@ use common::{
     broker::{self, microseconds},
     identifier::ForwarderId,
     outbox::{
-        reconciled, retention,
-        rounds::{STREAM_READER, StreamPosition, log_reader},
+        handover, reconciled, retention,
+        rounds::{STREAM_READER, StreamPosition},
         snapshot::Snapshot,
     },
     settings::{ForwarderSettings, Settings},
@@ -37,9 +37,9 @@ impl Road {
     /// # Errors
     /// When it leads through a broker that is away.
     pub(crate) async fn of(forwarder: &ForwarderSettings, settings: &Settings) -> anyhow::Result<Self> {
-        match Chosen::chosen(forwarder, &settings.broker)? {
-            Chosen::Log => Ok(Self::log(&forwarder.id)),
-            Chosen::Stream => {
+        match Chosen::choose(forwarder, &settings.broker) {
+            Some(Chosen::Log) => Ok(Self::log(&forwarder.id)),
+            None | Some(Chosen::Stream) => {
                 let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
                 Ok(Self::stream(&forwarder.id, jetstream::new(client), &settings.broker.stream))
             }
@@ -48,7 +48,7 @@ impl Road {
 
     /// Straight from the log.
     pub(crate) fn log(id: &ForwarderId) -> Self {
-        Self { reader: log_reader(id), stream: None }
+        Self { reader: handover::reader(id), stream: None }
     }
 
     /// Through the stream.

@@ -54,6 +54,16 @@ impl Nats {
         Ok(Self { url: server.url(), private: Some(server) })
     }
 
+    /// Starts a server that does not have JetStream.
+    ///
+    /// # Errors
+    /// When nats-server is not installed, or does not start.
+    pub fn start_without_jetstream(home: &Home) -> anyhow::Result<Self> {
+        let mut server = Server::prepare_without_jetstream(home, "nats", free_port()?)?;
+        server.start()?;
+        Ok(Self { url: server.url(), private: Some(server) })
+    }
+
     /// Where to connect.
     #[must_use]
     pub fn url(&self) -> &str {

@@ -41,19 +41,25 @@ impl Server {
         arguments: &[String],
         configuration: &Configuration,
     ) -> anyhow::Result<Self> {
+        let mut server = Self::prepare_without_jetstream(home, name, port)?;
+        server.command.args(["-js", "-sd"]).arg(&server.store).args(arguments);
+        if !configuration.text.is_empty() {
+            let file = home.path().join(format!("{name}.conf"));
+            fs::write(&file, &configuration.text)?;
+            server.command.arg("-c").arg(file);
+        }
+        server.command.envs(configuration.variables.iter().map(|(name, value)| (name, value)));
+        Ok(server)
+    }
+
+    /// The same, but it keeps nothing.
+    pub(super) fn prepare_without_jetstream(home: &Home, name: &str, port: u16) -> anyhow::Result<Self> {
         let program = home.reachable(&find_binary()?)?;
         let log = format!("{name}.log");
         let pid_file = home.path().join(format!("{name}.pid"));
         let store = home.path().join(format!("{name}-store"));
         let mut command = home.command(&program, &log)?;
-        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-js", "-sd"]).arg(&store);
-        command.arg("-P").arg(&pid_file).args(arguments);
-        if !configuration.text.is_empty() {
-            let file = home.path().join(format!("{name}.conf"));
-            fs::write(&file, &configuration.text)?;
-            command.arg("-c").arg(file);
-        }
-        command.envs(configuration.variables.iter().map(|(name, value)| (name, value)));
+        command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-P"]).arg(&pid_file);
         Ok(Self { port, log: home.path().join(log), pid_file, store, process: None, command })
     }
 

@@ -1,11 +1,13 @@
 //! Projects events into Threadline's `audit_actions`.
 
+mod look;
 mod mapping;
 
 use std::{sync::Arc, time::Duration};
 
 use common::{
     database::Database,
+    doctor::Trouble,
     event::AuditEvent,
     failures::Reason,
     fault::{Fault, classify},
@@ -22,7 +24,7 @@ use uuid::Uuid;
 
 use self::mapping::{Mapping, Profile};
 
-use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Verdict};
+use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Looked, Verdict};
 
 /// How often a statement is repeated after a conflict with a concurrent transaction.
 const CONFLICT_ATTEMPTS: u32 = 3;
@@ -57,6 +59,8 @@ pub struct Timeline {
     mapping: Mapping,
     /// Whether what is there is written over.
     overwrite: bool,
+    /// What there is to say of the way there.
+    unencrypted: Option<Trouble>,
 }
 
 impl Timeline {
@@ -87,7 +91,8 @@ impl Timeline {
         let database = Database::new(&url, "audit-consumer-timeline", patience, false)
             .map_err(|error| refuse(format!("url: {error}")))?;
         let table = schema.actions();
-        Ok(Self { database, schema, table, mapping, overwrite: false })
+        let unencrypted = common::doctor::settings::unencrypted("its URL", &url);
+        Ok(Self { database, schema, table, mapping, overwrite: false, unencrypted })
     }
 
     /// The same, writing over what is there: a mapping that has changed reaches rows that have arrived.
@@ -151,14 +156,13 @@ impl Configured for Timeline {
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         async {
             let mut connection = self.database.connect().await.map_err(|error| unavailable(&error))?;
-            let (identifier, database): (i64, String) =
-                sqlx::query_as("select system_identifier, current_database()::text from pg_control_system()")
-                    .fetch_one(&mut connection)
-                    .await
-                    .map_err(|error| unavailable(&error))?;
-            Ok(Some(format!("threadline {identifier}/{database}/{}", self.schema)))
+            look::target(&mut connection, &self.schema).await.map_err(|error| unavailable(&error)).map(Some)
         }
         .boxed()
+    }
+
+    fn look(&self) -> BoxFuture<'_, Looked> {
+        look::look(self).boxed()
     }
 }
 

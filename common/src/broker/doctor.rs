@@ -1,0 +1,328 @@
+//! Checks of the broker. They look, and neither create nor adjust anything.
+
+use async_nats::{
+    Client,
+    jetstream::{
+        self, Context,
+        consumer::{self, pull},
+        context::GetStreamByNameErrorKind,
+        stream::{Info, Stream},
+    },
+};
+use futures::TryStreamExt as _;
+use humantime::format_duration;
+
+use super::{BrokerError, SourceIdentity, connect, durable, stream};
+use crate::{
+    doctor::{
+        Check, Report, Side, Trouble,
+        checks::{
+            BROKER_TOO_OLD, BROKER_TRIMS_SLOWLY, BROKER_UNREACHABLE, DURABLE_DIFFERS, DURABLE_UNFIT,
+            DURABLE_UNUSED, JETSTREAM_DISABLED, STREAM_FOREIGN, STREAM_MISSING, STREAM_NEARLY_FULL,
+            STREAM_SINGLE_COPY, STREAM_UNFIT, STREAM_UNTRIMMABLE, SUBJECT_TAKEN,
+        },
+    },
+    identifier::ForwarderId,
+    settings::{BrokerSettings, Settings},
+};
+
+/// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
+/// delivered and unsettled message by it, and never deliver them again (nats-server, pull request 3892).
+pub const PURGES: (i64, i64, i64) = (2, 9, 15);
+
+/// The first server whose JetStream has what the pipeline uses.
+const OLDEST: (i64, i64, i64) = (2, 9, 0);
+
+/// Above this share of its size limit a stream is trimmed to the floor, replay window or not.
+pub const NEARLY_FULL: f64 = 0.8;
+
+/// Connects and makes all checks of the broker, for a doctor's command.
+pub async fn visit(
+    report: &mut Report,
+    settings: &Settings,
+    side: Side,
+    name: &str,
+    source: Option<&SourceIdentity>,
+) {
+    let client = match connect(&settings.broker, name).await {
+        Ok(client) => client,
+        Err(error) => return refuse(report, &error),
+    };
+    report.enter(BROKER_UNREACHABLE, None);
+    look(report, settings, side, &client, source).await;
+}
+
+/// Makes all checks that a connected client can, without creating anything.
+pub async fn look(
+    report: &mut Report,
+    settings: &Settings,
+    side: Side,
+    client: &Client,
+    source: Option<&SourceIdentity>,
+) {
+    let context = jetstream::new(client.clone());
+    match stream::find_stream(&context, &settings.broker).await {
+        Err(error) => {
+            version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
+            refuse(report, &error);
+        }
+        Ok(Some(stream)) => {
+            report.enter(STREAM_MISSING, None);
+            let fits = stream::check_stream(&settings.broker, &stream.cached_info().config, source);
+            if source.is_some() {
+                report.enter(STREAM_FOREIGN, None);
+            }
+            report.enter(STREAM_UNFIT, None);
+            if let Err(error) = fits {
+                refuse(report, &error);
+            }
+            examine(report, settings, side, client, &stream).await;
+        }
+        Ok(None) => {
+            version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
+            report.enter(JETSTREAM_DISABLED, None);
+            if report.is_at_boot() {
+                return;
+            }
+            let BrokerSettings { stream, subject, .. } = &settings.broker;
+            let creates = format!("`publisher run` creates it on {subject}; nothing else is to be done");
+            report.enter(STREAM_MISSING, [Trouble::new(format!("there is no stream {stream}"), creates)]);
+            report.look(SUBJECT_TAKEN, taken(&context, &settings.broker).await);
+            let copies = single_copy(client, settings.broker.replicas, stream);
+            report.enter(STREAM_SINGLE_COPY, copies);
+        }
+    }
+}
+
+/// Checks a stream that has been found and compared.
+pub async fn examine(report: &mut Report, settings: &Settings, side: Side, client: &Client, stream: &Stream) {
+    version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
+    report.enter(JETSTREAM_DISABLED, None);
+    let info = stream.cached_info();
+    report.enter(STREAM_SINGLE_COPY, single_copy(client, info.config.num_replicas, &info.config.name));
+    report.enter(STREAM_NEARLY_FULL, nearly_full(info));
+    report.enter(STREAM_UNTRIMMABLE, untrimmable(info));
+    let durables: Result<Vec<consumer::Info>, _> = stream.consumers().try_collect().await;
+    match durables {
+        Ok(durables) => self::durables(report, settings, side, &durables),
+        Err(error) => report.look(DURABLE_UNUSED, Err::<Option<Trouble>, _>(error)),
+    }
+}
+
+/// Enters what keeps the broker from being used, under its own name.
+pub fn refuse(report: &mut Report, error: &BrokerError) {
+    let (check, trouble) = finding(error);
+    report.enter(check, [trouble]);
+}
+
+fn finding(error: &BrokerError) -> (&'static Check, Trouble) {
+    match error {
+        BrokerError::NotConfigured => (
+            BROKER_UNREACHABLE,
+            Trouble::new("no broker is configured", "set broker.url in the settings file, or NATS_URL"),
+        ),
+        BrokerError::Connect { url, error } => (
+            BROKER_UNREACHABLE,
+            Trouble::new(
+                format!("cannot connect to NATS at {url}: {error}"),
+                "set broker.url or NATS_URL to where the server runs, start it, and see that its credentials match",
+            ),
+        ),
+        BrokerError::Credentials(error) => (
+            BROKER_UNREACHABLE,
+            Trouble::new(
+                format!("broker.credentials_file cannot be read: {error}"),
+                "set broker.credentials_file to a file that this user may read",
+            ),
+        ),
+        BrokerError::NoJetStream(error) => (
+            JETSTREAM_DISABLED,
+            Trouble::new(
+                format!("the NATS server has no JetStream for this client: {error}"),
+                "start it with JetStream (nats-server -js), and enable it for the account",
+            ),
+        ),
+        BrokerError::Call { call, error } => (
+            BROKER_UNREACHABLE,
+            Trouble::new(
+                format!("the broker does not answer as it should: JetStream {call}: {error}"),
+                "see what the server's own log says",
+            ),
+        ),
+        BrokerError::Unfit { what, differences, remedy } => {
+            let check = if what.starts_with("stream ") { STREAM_UNFIT } else { DURABLE_UNFIT };
+            (check, Trouble::new(format!("{what} does not fit: {differences}"), remedy.clone()))
+        }
+        BrokerError::ForeignStream { stream, theirs, ours } => (
+            STREAM_FOREIGN,
+            Trouble::new(
+                format!(
+                    "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources \
+                     must not share a stream"
+                ),
+                "set broker.stream and broker.subject to names of their own; or, if this is the same source restored into \
+                 another cluster, run `publisher rebase`",
+            ),
+        ),
+    }
+}
+
+fn compatible(client: &Client, (major, minor, patch): (i64, i64, i64)) -> bool {
+    client.is_server_compatible(major, minor, patch)
+}
+
+fn version(report: &mut Report, side: Side, version: &str, reaches: impl Fn((i64, i64, i64)) -> bool) {
+    let old = (!reaches(OLDEST)).then(|| {
+        Trouble::new(
+            format!("nats-server is {version}, whose JetStream lacks what the pipeline uses"),
+            "install nats-server 2.9 or later",
+        )
+    });
+    report.enter(BROKER_TOO_OLD, old);
+    if side == Side::Publisher && !report.is_at_boot() {
+        let slow = (!reaches(PURGES)).then(|| {
+            Trouble::new(
+                format!(
+                    "nats-server is {version}: the stream is trimmed message by message, because a purge would make it \
+                     forget what consumers have in hand"
+                ),
+                "install nats-server 2.9.15 or later",
+            )
+        });
+        report.enter(BROKER_TRIMS_SLOWLY, slow);
+    }
+}
+
+/// Whether another stream takes our subject, so that ours could not be created.
+async fn taken(context: &Context, settings: &BrokerSettings) -> Result<Option<Trouble>, String> {
+    match context.stream_by_subject(&settings.subject).await {
+        Ok(other) => Ok(Some(Trouble::new(
+            format!(
+                "the stream {other} takes the subject {}: {} cannot be created",
+                settings.subject, settings.stream
+            ),
+            "set broker.subject to a subject that no stream takes, or broker.stream to that stream if it is meant",
+        ))),
+        Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn single_copy(client: &Client, replicas: usize, stream: &str) -> Option<Trouble> {
+    let cluster = client.server_info().cluster.filter(|name| !name.is_empty())?;
+    (replicas == 1).then(|| {
+        Trouble::new(
+            format!(
+                "the stream {stream} has one copy in the cluster {cluster}: when its server is away, nothing is \
+                 delivered, and when its disk is lost, the stream is filled again from the log"
+            ),
+            format!("run `nats stream edit {stream} --replicas 3`, and set broker.replicas = 3"),
+        )
+    })
+}
+
+fn nearly_full(info: &Info) -> Option<Trouble> {
+    #[expect(clippy::cast_precision_loss, reason = "a share, for people and a threshold")]
+    let full = info.state.bytes as f64 / info.config.max_bytes.max(1) as f64;
+    (info.config.max_bytes > 0 && full > NEARLY_FULL).then(|| {
+        Trouble::new(
+            format!(
+                "the stream {} holds {} of {} bytes ({:.0} %): once it is full, the log waits",
+                info.config.name,
+                info.state.bytes,
+                info.config.max_bytes,
+                full * 100.0
+            ),
+            "see which forwarder is behind (`consumer status`), or raise broker.max_bytes and the stream's with `nats \
+             stream edit`",
+        )
+    })
+}
+
+fn untrimmable(info: &Info) -> Option<Trouble> {
+    (info.config.deny_delete || info.config.deny_purge).then(|| {
+        Trouble::new(
+            format!(
+                "the stream {} forbids it (deny_delete {}, deny_purge {}): what is delivered stays in it until it is full",
+                info.config.name, info.config.deny_delete, info.config.deny_purge
+            ),
+            "create the stream anew without these two, which cannot be taken back: `nats stream rm`, and `publisher run` \
+             fills it again",
+        )
+    })
+}
+
+/// Durables that bear the name of a forwarder; other people's consumers are their own affair.
+fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[consumer::Info]) {
+    let id = |info: &consumer::Info| info.name.strip_prefix(durable::PREFIX)?.parse::<ForwarderId>().ok();
+    let ours: Vec<(ForwarderId, &consumer::Info)> =
+        found.iter().filter_map(|info| Some((id(info)?, info))).collect();
+    let (used, unused): (Vec<_>, Vec<_>) =
+        ours.into_iter().partition(|(id, _)| settings.forwarder.iter().any(|forwarder| forwarder.id == *id));
+    report.enter(DURABLE_UNUSED, unused.into_iter().map(|(id, info)| {
+        Trouble::new(
+            format!(
+                "the durable {} belongs to a forwarder that is not configured ({} references wait for it): it holds back \
+                 the trimming of the stream, the pruning of the log and outbox.safe_before() for ever",
+                info.name,
+                info.num_pending + info.num_ack_pending as u64
+            ),
+            format!("if no consumer has it in its settings any more, run `consumer drop-durable {id} --reason …`"),
+        )
+    }));
+    if side == Side::Publisher {
+        return;
+    }
+    report.enter(DURABLE_UNFIT, None);
+    let mut differing = Vec::new();
+    for (id, info) in used {
+        let wanted = durable::wanted(&id, &settings.consumer);
+        differing.extend(differs(&info.name, &wanted, &info.config));
+        // What the next start of a consumer sets is no fault.
+        let adjusted = consumer::Config {
+            ack_wait: wanted.ack_wait,
+            max_ack_pending: wanted.max_ack_pending,
+            ..info.config.clone()
+        };
+        if let Err(error) = durable::compare(&info.name, &wanted, &adjusted) {
+            refuse(report, &error);
+        }
+    }
+    if !report.is_at_boot() {
+        report.enter(DURABLE_DIFFERS, differing);
+    }
+}
+
+fn differs(name: &str, wanted: &pull::Config, found: &consumer::Config) -> Option<Trouble> {
+    let same = wanted.ack_wait == found.ack_wait && wanted.max_ack_pending == found.max_ack_pending;
+    (!same).then(|| {
+        Trouble::new(
+            format!(
+                "the durable {name} has ack_wait {} and max_ack_pending {}, the settings {} and {}",
+                format_duration(found.ack_wait),
+                found.max_ack_pending,
+                format_duration(wanted.ack_wait),
+                wanted.max_ack_pending
+            ),
+            "start every consumer with the same settings: the last one that starts decides",
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::doctor::Occasion;
+
+    #[test]
+    fn servers_that_are_too_old_and_those_that_trim_slowly_are_told_apart() {
+        let found = |server: (i64, i64, i64)| {
+            let mut report = Report::new(Occasion::Command);
+            version(&mut report, Side::Publisher, "2.x", |oldest| server >= oldest);
+            report.findings().iter().map(|finding| finding.name).collect::<Vec<_>>()
+        };
+        assert_eq!(found((2, 8, 4)), ["broker-too-old", "broker-trims-slowly"]);
+        assert_eq!(found((2, 9, 10)), ["broker-trims-slowly"]);
+        assert!(found((2, 9, 15)).is_empty());
+    }
+}

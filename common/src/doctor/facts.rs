@@ -1,0 +1,205 @@
+//! What the source database says about itself: catalogs and views, one documented function per statement. None takes a
+//! lock on the application's tables: a doctor must not wait for them, nor make anybody wait.
+
+use std::time::Duration;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::identifier::TableName;
+
+/// Whether it is a standby, and its time.
+pub(super) async fn server(connection: &mut PgConnection) -> Result<(bool, OffsetDateTime), sqlx::Error> {
+    sqlx::query_as("select pg_is_in_recovery(), clock_timestamp()").fetch_one(connection).await
+}
+
+/// What these settings are in our own session: name, value, and our role.
+pub(super) async fn session(
+    connection: &mut PgConnection,
+    names: &[&str],
+) -> Result<Vec<(String, String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select n.name, current_setting(n.name), format('%I', current_user) from unnest($1::text[]) n (name)",
+    )
+    .bind(names)
+    .fetch_all(connection)
+    .await
+}
+
+/// Of these relations, each with a privilege that is needed on it, those that our role lacks. In the words of `grant`: the
+/// privileges, the object, our role. What does not exist is not lacking; somebody else looks for that.
+pub(super) async fn missing_grants(
+    connection: &mut PgConnection,
+    needed: &[(&str, &str, &str)],
+) -> Result<Vec<(String, String, String)>, sqlx::Error> {
+    let column = |pick: fn(&(&str, &str, &str)) -> String| needed.iter().map(pick).collect::<Vec<_>>();
+    sqlx::query_as(
+        "with needed as (
+             select n.oid as namespace, n.nspname, w.relation, w.privilege, w.place
+             from unnest($1::text[], $2::text[], $3::text[]) with ordinality w (schema, relation, privilege, place)
+             join pg_namespace n on n.nspname = w.schema)
+         select string_agg(m.privilege, ', ' order by m.place), m.object, format('%I', current_user)
+         from (select 'usage' as privilege, format('schema %I', d.nspname) as object, min(d.place) as place
+               from needed d
+               where not has_schema_privilege(d.namespace, 'usage')
+               group by d.nspname
+               union all
+               select d.privilege, format('%I.%I', d.nspname, c.relname), d.place
+               from needed d
+               join pg_class c on c.relnamespace = d.namespace and c.relname = d.relation
+               -- Grants may be by column.
+               where not case when d.privilege = 'delete' then has_table_privilege(c.oid, 'delete')
+                              else has_any_column_privilege(c.oid, d.privilege) end
+               union all
+               select 'execute', format('function %s', p.oid::regprocedure), d.place
+               from needed d
+               join pg_proc p on p.pronamespace = d.namespace and p.proname = d.relation
+               where d.privilege = 'execute' and not has_function_privilege(p.oid, 'execute')) m
+         group by m.object
+         order by min(m.place)",
+    )
+    .bind(column(|(schema, _, _)| (*schema).to_owned()))
+    .bind(column(|(_, relation, _)| (*relation).to_owned()))
+    .bind(column(|(_, _, privilege)| (*privilege).to_owned()))
+    .fetch_all(connection)
+    .await
+}
+
+/// Whether a policy of the table applies to our role, and who that is. `None` without such a table.
+pub(super) async fn row_security(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<Option<(bool, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select row_security_active(c.oid), format('%I', current_user)
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = $1 and c.relname = $2",
+    )
+    .bind(table.schema())
+    .bind(table.table())
+    .fetch_optional(connection)
+    .await
+}
+
+/// The columns of the table with which a whole and valid index begins, and whether it has a column `inserted_at`. `None`
+/// without such a table.
+pub(super) async fn indexes(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<Option<(Vec<String>, bool)>, sqlx::Error> {
+    sqlx::query_as(
+        "select array(select a.attname::text
+                      from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
+                      where i.indrelid = c.oid and i.indisvalid and i.indpred is null),
+                exists (select from pg_attribute a
+                        where a.attrelid = c.oid and a.attname = 'inserted_at' and not a.attisdropped)
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = $1 and c.relname = $2",
+    )
+    .bind(table.schema())
+    .bind(table.table())
+    .fetch_optional(connection)
+    .await
+}
+
+/// A transaction that takes long.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub(super) struct Running {
+    pub(super) pid: i32,
+    pub(super) seconds: f64,
+    pub(super) state: Option<String>,
+    pub(super) application_name: Option<String>,
+}
+
+/// Transactions of this database that began longer ago, the oldest few.
+pub(super) async fn transactions(
+    connection: &mut PgConnection,
+    older_than: Duration,
+) -> Result<Vec<Running>, sqlx::Error> {
+    sqlx::query_as(
+        "select pid, extract(epoch from clock_timestamp() - xact_start)::float8 as seconds, state, application_name
+         from pg_stat_activity
+         where datname = current_database() and pid <> pg_backend_pid() and backend_type = 'client backend'
+           and xact_start < clock_timestamp() - $1 * interval '1 second'
+         order by xact_start limit 5",
+    )
+    .bind(older_than.as_secs_f64())
+    .fetch_all(connection)
+    .await
+}
+
+/// Transactions of this database that were prepared longer ago, the oldest few: name, age in seconds, owner.
+pub(super) async fn prepared(
+    connection: &mut PgConnection,
+    older_than: Duration,
+) -> Result<Vec<(String, f64, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select gid, extract(epoch from clock_timestamp() - prepared)::float8, owner::text
+         from pg_prepared_xacts
+         where database = current_database() and prepared < clock_timestamp() - $1 * interval '1 second'
+         order by prepared limit 5",
+    )
+    .bind(older_than.as_secs_f64())
+    .fetch_all(connection)
+    .await
+}
+
+/// Our role, if sessions of others do not show it when their transactions began.
+pub(super) async fn blind_role(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select format('%I', current_user)
+         where exists (select from pg_stat_activity
+                       where datname = current_database() and pid <> pg_backend_pid() and backend_type is null)",
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// Whether autovacuum works at all, and the tables of the outbox for which it is switched off.
+pub(super) async fn autovacuum(connection: &mut PgConnection) -> Result<(bool, Vec<String>), sqlx::Error> {
+    sqlx::query_as(
+        "select current_setting('autovacuum')::boolean and current_setting('track_counts')::boolean,
+                array(select c.relname::text
+                      from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                      where n.nspname = 'outbox' and exists (
+                          select from pg_options_to_table(c.reloptions) o
+                          where o.option_name = 'autovacuum_enabled' and not o.option_value::boolean)
+                      order by c.relname)",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use sandbox::fixture::source_database;
+    use sqlx::Executor as _;
+
+    use super::*;
+
+    /// The doctor's own limit is an hour, which no test waits for.
+    #[tokio::test]
+    async fn transactions_that_run_and_that_are_prepared_are_seen_with_their_age() -> anyhow::Result<()> {
+        let source = source_database().await?;
+        let (mut held, mut watch) = (source.connect().await?, source.connect().await?);
+        assert_eq!(transactions(&mut watch, Duration::ZERO).await?, []);
+        held.execute("set application_name = 'forgotten'; begin; select 1").await?;
+        let [running] = &transactions(&mut watch, Duration::ZERO).await?[..] else {
+            panic!("one transaction runs");
+        };
+        assert_eq!(running.application_name.as_deref(), Some("forgotten"));
+        assert_eq!(running.state.as_deref(), Some("idle in transaction"));
+        assert!((0.0..3_600.0).contains(&running.seconds), "{running:?}");
+        assert_eq!(transactions(&mut watch, Duration::from_secs(3_600)).await?, []);
+
+        let name = format!("doctor_{}", uuid::Uuid::new_v4().simple());
+        held.execute(sqlx::AssertSqlSafe(format!("prepare transaction '{name}'"))).await?;
+        let [(gid, seconds, _)] = &prepared(&mut watch, Duration::ZERO).await?[..] else {
+            panic!("one transaction is prepared");
+        };
+        assert!(*gid == name && *seconds >= 0.0, "{gid}");
+        assert_eq!(prepared(&mut watch, Duration::from_secs(3_600)).await?, []);
+        held.execute(sqlx::AssertSqlSafe(format!("rollback prepared '{name}'"))).await?;
+        Ok(())
+    }
+}

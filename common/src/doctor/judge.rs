@@ -1,0 +1,383 @@
+//! What facts about the source mean.
+
+use std::time::Duration;
+
+use humantime::format_duration;
+use time::OffsetDateTime;
+
+use super::{Side, Trouble, facts::Running};
+use crate::{
+    identifier::TableName,
+    outbox::{
+        OutboxError,
+        capture::Capture,
+        rounds::{Round, STREAM_READER},
+    },
+};
+
+/// Nothing is decided by this machine's clock: leases and waits are measured by the database's. What suffers beyond this are
+/// times in logs, lags in metrics, `--since`, and receivers of a webhook that check the time of its signature.
+const CLOCK_OFFSET_MAX: time::Duration = time::Duration::seconds(2);
+
+/// A setting of a session: its name, which values fit, what a role is given instead of another, and whether another could do
+/// harm.
+type Setting = (&'static str, fn(&str) -> bool, &'static str, bool);
+
+/// What the sessions of the pipeline have.
+const SESSION: [Setting; 8] = [
+    ("default_transaction_isolation", |value| value == "read committed", "'read committed'", true),
+    ("row_security", |value| value == "off", "off", true),
+    ("synchronous_commit", |value| value != "off", "on", true),
+    ("enable_seqscan", |value| value == "off", "off", false),
+    ("jit", |value| value == "off", "off", false),
+    ("statement_timeout", |value| value != "0", "'30s'", false),
+    ("lock_timeout", |value| value != "0", "'5s'", false),
+    ("idle_in_transaction_session_timeout", |value| value != "0", "'60s'", false),
+];
+
+/// The settings to ask a session for.
+pub(super) fn session_names() -> [&'static str; SESSION.len()] {
+    SESSION.map(|(name, ..)| name)
+}
+
+/// Settings of the session that could do harm, or those that could not.
+pub(super) fn session(found: &[(String, String, String)], harmful: bool) -> Vec<Trouble> {
+    let differs = |(name, fits, wanted, harm): &Setting| {
+        let (_, value, role) = found.iter().find(|(found, ..)| found == name)?;
+        (*harm == harmful && !fits(value.as_str())).then(|| {
+            Trouble::new(
+                format!("{name} is {value:?} in the sessions of the role {role}"),
+                format!(
+                    "run: alter role {role} set {name} = {wanted} (docs/configuration.md, behind a pooler)"
+                ),
+            )
+        })
+    };
+    SESSION.iter().filter_map(differs).collect()
+}
+
+/// A server that cannot be written to.
+pub(super) fn standby(is_standby: bool) -> Option<Trouble> {
+    is_standby.then(|| {
+        Trouble::new(
+            "source.url leads to a standby, where nothing can be written",
+            "let source.url lead to the primary, or promote this server",
+        )
+    })
+}
+
+/// The server's time, asked for between two looks at our own clock.
+pub(super) fn clock(
+    before: OffsetDateTime,
+    server: OffsetDateTime,
+    after: OffsetDateTime,
+) -> Option<Trouble> {
+    let half: time::Duration = (after - before) / 2;
+    let offset: time::Duration = server - (before + half);
+    (offset.abs() - half.abs() > CLOCK_OFFSET_MAX).then(|| {
+        let side = if offset.is_negative() { "ahead of" } else { "behind" };
+        Trouble::new(
+            format!(
+                "the clock of this machine is {:.1} s {side} the source's",
+                offset.abs().as_seconds_f64()
+            ),
+            "synchronise both clocks (NTP)",
+        )
+    })
+}
+
+/// Privileges, object and role, as `grant` names them.
+pub(super) fn grants(missing: Vec<(String, String, String)>) -> Vec<Trouble> {
+    let trouble = |(privileges, object, role): (String, String, String)| {
+        Trouble::new(
+            format!("the role {role} lacks {privileges} on {object}"),
+            format!("run as its owner: grant {privileges} on {object} to {role}"),
+        )
+    };
+    missing.into_iter().map(trouble).collect()
+}
+
+/// Whether a missing grant keeps us from looking at the outbox.
+pub(super) fn hides_the_outbox((privileges, object, _): &(String, String, String)) -> bool {
+    object.contains("outbox") && (privileges == "usage" || privileges.contains("select"))
+}
+
+/// What `outbox::require` says, but for servers that are away.
+pub(super) fn outbox(error: &OutboxError) -> Trouble {
+    let remedy = match error {
+        OutboxError::OtherTable { attached, .. } => format!("set source.table = \"{attached}\""),
+        OutboxError::Missing | OutboxError::Database(_) => "run `publisher attach`".to_owned(),
+    };
+    Trouble::new(error.to_string(), remedy)
+}
+
+/// A trigger that is not there.
+pub(super) fn capture(state: &Capture) -> Option<Trouble> {
+    let what = match state {
+        Capture::Attached => return None,
+        Capture::Never => "nothing is captured: no table is attached".to_owned(),
+        Capture::Broken { table, uncovered } => format!(
+            "the capture trigger is missing or not enabled always on {uncovered} table(s) of {table}: what is inserted \
+             there is not captured"
+        ),
+    };
+    Some(Trouble::new(what, "run `publisher attach`"))
+}
+
+/// A policy in our way.
+pub(super) fn hidden_rows(table: &TableName, security: Option<(bool, String)>) -> Option<Trouble> {
+    let (_, role) = security.filter(|(active, _)| *active)?;
+    Some(Trouble::new(
+        format!("row-level security of {table} applies to the role {role}, so that no row can be delivered"),
+        format!("run: alter role {role} bypassrls"),
+    ))
+}
+
+/// Positions of another cluster.
+pub(super) fn foreign_positions(heads: &[Round], identifier: i64) -> Vec<Trouble> {
+    let foreign = |head: &&Round| head.system_identifier != identifier;
+    let trouble = |head: &Round| {
+        Trouble::new(
+            format!(
+                "the position of reader {} belongs to the cluster with system identifier {}, but this database is in \
+                 cluster {identifier}: transaction ids mean nothing here",
+                head.reader, head.system_identifier
+            ),
+            "if this database was restored and is to take over, stop all processes of the pipeline and run `publisher \
+             rebase`; after pg_upgrade, `publisher rebase --upgraded`",
+        )
+    };
+    heads.iter().filter(foreign).map(trouble).collect()
+}
+
+/// Readers that nothing in the settings reads as.
+pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Trouble> {
+    let trouble = |head: &Round| {
+        let belongs = match head.reader.as_str() {
+            STREAM_READER => "to a publisher, and no broker is configured",
+            _ => "to a forwarder that is not configured",
+        };
+        Trouble::new(
+            format!(
+                "the reader {} belongs {belongs}: it holds back the pruning of the log and outbox.safe_before() for ever",
+                head.reader
+            ),
+            format!("if nobody reads as it any more, run `publisher drop-reader {} --reason …`", head.reader),
+        )
+    };
+    heads.iter().filter(|head| !used.contains(&head.reader)).map(trouble).collect()
+}
+
+/// Readers that stand still, each with the age of its position, and have something to read.
+pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Trouble> {
+    let trouble = |(reader, seconds): (String, f64)| {
+        let runs = if reader == STREAM_READER { "publisher run" } else { "consumer run" };
+        Trouble::new(
+            format!("the reader {reader} has not moved for {} although entries wait for it", age(seconds)),
+            format!(
+                "see that `{runs}` runs and what its log says; if nobody is to read as it any more, `publisher \
+                     drop-reader {reader} --reason …`"
+            ),
+        )
+    };
+    stalled.into_iter().map(trouble).collect()
+}
+
+/// Transactions that run for too long.
+pub(super) fn transactions(running: Vec<Running>) -> Vec<Trouble> {
+    let trouble = |Running { pid, seconds, state, application_name }: Running| {
+        Trouble::new(
+            format!(
+                "the transaction of process {pid} ({:?}, {}) has run for {}: its rows are delivered after its end, \
+                 outbox.safe_before() stands still at its beginning, and vacuum removes nothing behind it",
+                application_name.unwrap_or_default(),
+                state.unwrap_or_default(),
+                age(seconds)
+            ),
+            format!("end it, or run: select pg_terminate_backend({pid})"),
+        )
+    };
+    running.into_iter().map(trouble).collect()
+}
+
+/// Transactions that somebody has prepared and forgotten.
+pub(super) fn prepared(prepared: Vec<(String, f64, String)>) -> Vec<Trouble> {
+    let trouble = |(name, seconds, owner): (String, f64, String)| {
+        let quoted = name.replace('\'', "''");
+        Trouble::new(
+            format!(
+                "the transaction {name:?} of {owner} was prepared {} ago: its rows are delivered after its end, \
+                 outbox.safe_before() stands still a day before it, and vacuum removes nothing behind it",
+                age(seconds)
+            ),
+            format!("run: commit prepared '{quoted}', or rollback prepared '{quoted}'"),
+        )
+    };
+    prepared.into_iter().map(trouble).collect()
+}
+
+/// A role that cannot see how old transactions are.
+pub(super) fn blind(role: Option<String>) -> Option<Trouble> {
+    role.map(|role| {
+        Trouble::new(
+            format!("the role {role} cannot see when the transactions of other roles began"),
+            format!("run: grant pg_read_all_stats to {role}"),
+        )
+    })
+}
+
+/// Autovacuum that is switched off, everywhere or for a table.
+pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Trouble> {
+    let everywhere = (!works).then(|| {
+        Trouble::new(
+            "autovacuum or track_counts is off: the outbox, whose rows come and go, grows without limit",
+            "run: alter system set autovacuum = on; alter system set track_counts = on; select pg_reload_conf()",
+        )
+    });
+    let trouble = |table: &String| {
+        Trouble::new(
+            format!("autovacuum is off for outbox.{table}, whose rows come and go: it grows without limit"),
+            format!("run: alter table outbox.{table} reset (autovacuum_enabled)"),
+        )
+    };
+    everywhere.into_iter().chain(tables.iter().map(trouble)).collect()
+}
+
+/// A table whose rows cannot be found by id.
+pub(super) fn id_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Trouble> {
+    let (leading, _) = found?;
+    (!leading.iter().any(|column| column == "id")).then(|| {
+        Trouble::new(
+            format!("no index of {table} begins with id: every batch scans the whole table"),
+            create_index(table, "id"),
+        )
+    })
+}
+
+/// A table whose old rows cannot be found.
+pub(super) fn inserted_at_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Trouble> {
+    let (leading, has_column) = found?;
+    (*has_column && !leading.iter().any(|column| column == "inserted_at")).then(|| {
+        Trouble::new(
+            format!(
+                "no index of {table} begins with inserted_at: a clean-up of old rows scans the whole table"
+            ),
+            create_index(table, "inserted_at"),
+        )
+    })
+}
+
+fn create_index(table: &TableName, column: &str) -> String {
+    let table = table.quoted();
+    format!(
+        "run: create index concurrently on {table} ({column}); a partitioned table wants it without concurrently"
+    )
+}
+
+/// A database that does not let us in.
+#[must_use]
+pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Trouble {
+    Trouble::new(
+        format!("cannot connect to {what}: {error}"),
+        format!("set {keys} to where the server runs, start it, and see that it lets this role in"),
+    )
+}
+
+/// Which relations of the outbox a service reads and writes, and what for.
+pub(super) fn needs(side: Side, retention: bool) -> Vec<(&'static str, &'static str, &'static str)> {
+    let tables: &[(&str, &[&str])] = match side {
+        Side::Publisher => &[
+            ("source", &["select"]),
+            ("entries", &["select", "insert", "delete"]),
+            ("rounds", &["select", "insert", "delete"]),
+            ("leases", &["select", "insert", "update", "delete"]),
+            ("streams", &["select", "insert", "update"]),
+            ("horizon", &["select", "insert", "update"]),
+            ("settled", &["select", "insert", "update"]),
+            ("failures", &["select", "update"]),
+        ],
+        Side::Consumer => &[
+            ("source", &["select"]),
+            ("entries", &["select", "insert", "delete"]),
+            ("rounds", &["select", "insert", "delete"]),
+            ("leases", &["select", "insert", "update", "delete"]),
+            ("horizon", &["select", "insert", "update"]),
+            ("failures", &["select", "insert", "update", "delete"]),
+            ("acts", &["insert"]),
+            ("reconciled", &["select", "insert", "update"]),
+        ],
+    };
+    let watched: &[(&str, &[&str])] =
+        if retention { &[("undelivered", &["select"]), ("undelivered_rows", &["execute"])] } else { &[] };
+    let each = |&(table, privileges): &(&'static str, &'static [&'static str])| {
+        privileges.iter().map(move |privilege| ("outbox", table, *privilege))
+    };
+    tables.iter().chain(watched).flat_map(each).collect()
+}
+
+fn age(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds).unwrap_or_default().as_secs();
+    format_duration(Duration::from_secs(whole)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    #[test]
+    fn a_clock_is_off_only_by_what_the_way_there_does_not_explain() {
+        let now = datetime!(2026-01-31 08:00 UTC);
+        let seconds = time::Duration::seconds;
+        assert_eq!(clock(now, now + seconds(2), now), None);
+        assert_eq!(
+            clock(now, now + seconds(6), now + seconds(8)),
+            None,
+            "the answer may have been under way"
+        );
+        let ahead = clock(now, now - seconds(90), now).expect("off");
+        assert!(ahead.what.contains("90.0 s ahead of the source's"), "{ahead:?}");
+        let behind = clock(now, now + seconds(90), now).expect("off");
+        assert!(behind.what.contains("90.0 s behind the source's"), "{behind:?}");
+    }
+
+    #[test]
+    fn what_a_role_brings_along_is_told_apart_by_what_it_could_do() {
+        let found = |name: &str, value: &str| [(name.to_owned(), value.to_owned(), "audit".to_owned())];
+        for (name, bad, good, harmful) in [
+            ("default_transaction_isolation", "serializable", "read committed", true),
+            ("row_security", "on", "off", true),
+            ("synchronous_commit", "off", "local", true),
+            ("enable_seqscan", "on", "off", false),
+            ("jit", "on", "off", false),
+            ("statement_timeout", "0", "30s", false),
+            ("lock_timeout", "0", "5s", false),
+            ("idle_in_transaction_session_timeout", "0", "1min", false),
+        ] {
+            assert_eq!(session(&found(name, bad), harmful).len(), 1, "{name}");
+            assert!(session(&found(name, bad), !harmful).is_empty(), "{name}");
+            assert!(session(&found(name, good), harmful).is_empty(), "{name}");
+            assert!(session_names().contains(&name));
+        }
+    }
+
+    #[test]
+    fn forgotten_transactions_are_told_with_who_holds_them_and_how_to_end_them() {
+        let running = Running {
+            pid: 7,
+            seconds: 3_700.4,
+            state: Some("idle in transaction".into()),
+            application_name: Some("psql".into()),
+        };
+        let found = transactions(vec![running]);
+        assert!(
+            found[0].what.contains("process 7 (\"psql\", idle in transaction) has run for 1h 1m 40s"),
+            "{found:?}"
+        );
+        assert!(found[0].remedy.contains("pg_terminate_backend(7)"), "{found:?}");
+        let found = prepared(vec![("it's".into(), 7_200.0, "app".into())]);
+        assert!(found[0].what.contains("of app was prepared 2h ago"), "{found:?}");
+        assert!(found[0].remedy.contains("rollback prepared 'it''s'"), "{found:?}");
+    }
+}

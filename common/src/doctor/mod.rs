@@ -1,0 +1,215 @@
+//! Checks that settings and servers keep the contracts that the pipeline rests on: `publisher doctor`, `consumer doctor`,
+//! and the boot of both services.
+//!
+//! A [`Check`] has a name that stays and a severity; [`checks`] lists all of them. [`settings`] looks at settings alone,
+//! [`source`] at the source database, [`crate::broker::doctor`] at JetStream; the services add what only they know. Nothing
+//! here changes anything.
+
+pub mod checks;
+mod facts;
+mod judge;
+mod render;
+pub mod settings;
+pub mod source;
+
+use std::{
+    collections::BTreeSet,
+    fmt::{self, Write as _},
+};
+
+use serde::Serialize;
+
+pub use checks::Check;
+
+use crate::console;
+
+/// What a finding means for the pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// It cannot work, or not as promised; a service refuses to start.
+    Error,
+    /// It works, until something else happens.
+    Warning,
+    /// It could be better.
+    Hint,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+            Self::Hint => "hint",
+        })
+    }
+}
+
+/// Whose doctor asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// `publisher`.
+    Publisher,
+    /// `consumer`.
+    Consumer,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What is wrong, with the figures; no secrets.
+    pub what: String,
+    /// The command or the setting that mends it.
+    pub remedy: String,
+}
+
+impl Trouble {
+    /// A sentence on what is wrong, and what to do.
+    #[must_use]
+    pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
+        // Names of sessions and words of servers are other people's text.
+        let line = |text: String| text.replace(char::is_control, " ");
+        Self { what: line(what.into()), remedy: line(remedy.into()) }
+    }
+}
+
+/// What a check found, under its name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The check's name.
+    pub name: &'static str,
+    /// The check's severity.
+    pub severity: Severity,
+    /// What is wrong, with the figures.
+    pub what: String,
+    /// What mends it.
+    pub remedy: String,
+}
+
+/// When the checks are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody asks for all of them.
+    Command,
+    /// A service starts: some are left out, see [`Check::at_boot`].
+    Boot,
+}
+
+/// Which checks were made, and what they found.
+#[derive(Debug)]
+pub struct Report {
+    occasion: Occasion,
+    made: BTreeSet<&'static str>,
+    findings: Vec<Finding>,
+}
+
+impl Report {
+    /// No check has been made.
+    #[must_use]
+    pub fn new(occasion: Occasion) -> Self {
+        Self { occasion, made: BTreeSet::new(), findings: Vec::new() }
+    }
+
+    /// Whether a service starts.
+    #[must_use]
+    pub fn is_at_boot(&self) -> bool {
+        self.occasion == Occasion::Boot
+    }
+
+    /// Enters what a check has found: nothing, one thing or several.
+    pub fn enter(&mut self, check: &'static Check, found: impl IntoIterator<Item = Trouble>) {
+        self.made.insert(check.name);
+        self.findings.extend(found.into_iter().map(|Trouble { what, remedy }| Finding {
+            name: check.name,
+            severity: check.severity,
+            what,
+            remedy,
+        }));
+    }
+
+    /// The same of a check that may not have come to an end. That is a finding too, and the others go on.
+    pub fn look<E: fmt::Display>(
+        &mut self,
+        check: &'static Check,
+        looked: Result<impl IntoIterator<Item = Trouble>, E>,
+    ) {
+        match looked {
+            Ok(found) => self.enter(check, found),
+            Err(error) => {
+                let what = format!("the check {} could not be made: {error}", check.name);
+                let remedy = "mend what the server says, and run this again";
+                self.enter(checks::CHECK_FAILED, [Trouble::new(what, remedy)]);
+            }
+        }
+    }
+
+    /// Everything found so far.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Whether a service would not start.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.count(Severity::Error) > 0
+    }
+
+    fn count(&self, severity: Severity) -> usize {
+        self.findings.iter().filter(|finding| finding.severity == severity).count()
+    }
+
+    /// Ends the checks of a service that starts: a log line for each warning.
+    ///
+    /// # Errors
+    /// When there are errors; with all of them and their remedies.
+    pub fn start(&self) -> Result<(), Refused> {
+        for Finding { name, what, remedy, .. } in self.findings.iter().filter(of(Severity::Warning)) {
+            tracing::warn!(finding = name, remedy, "{what}");
+        }
+        self.refuse()
+    }
+
+    /// Goes on only without errors; what else was found is for later.
+    ///
+    /// # Errors
+    /// When there are errors; with all of them and their remedies.
+    pub fn refuse(&self) -> Result<(), Refused> {
+        if self.has_errors() {
+            let errors = self.findings.iter().filter(of(Severity::Error)).cloned().collect();
+            return Err(Refused(errors));
+        }
+        Ok(())
+    }
+
+    /// Prints the answer of a command.
+    ///
+    /// # Errors
+    /// When there are errors, which are printed all the same.
+    pub fn answer(&self, json: bool) -> Result<(), Unsound> {
+        console::answer(&if json { render::json(self) } else { render::text(self) });
+        if self.has_errors() { Err(Unsound(self.count(Severity::Error))) } else { Ok(()) }
+    }
+}
+
+fn of(severity: Severity) -> impl Fn(&&Finding) -> bool {
+    move |finding| finding.severity == severity
+}
+
+/// Why a service does not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("refused to start; the command `doctor` shows everything{}", listed(.0))]
+pub struct Refused(Vec<Finding>);
+
+fn listed(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for Finding { name, what, remedy, .. } in findings {
+        let _ = write!(text, "\n  {name}: {what}\n    remedy: {remedy}");
+    }
+    text
+}
+
+/// The end of a command that has printed errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{0} finding(s) of severity error")]
+pub struct Unsound(usize);

@@ -1,0 +1,132 @@
+//! `consumer doctor`: everything that could keep the consumer from working as promised; and the part of it that a start
+//! waits for.
+
+use std::collections::HashMap;
+
+use common::{
+    broker::doctor as broker_doctor,
+    doctor::{
+        Occasion, Report, Side, Trouble,
+        checks::{DISPATCH_WITHOUT_BROKER, FORWARDER_KIND_UNKNOWN, FORWARDER_OPTIONS, TARGETS_SHARED},
+        settings as settings_doctor, source,
+    },
+    identifier::ForwarderId,
+    settings::{ForwarderSettings, Settings},
+};
+
+use crate::{
+    forwarder::{Forwarders, Looked, Registry},
+    roads::Road,
+};
+
+const NAME: &str = "audit-consumer-doctor";
+
+/// Makes all checks and prints what they found. Nothing is changed, and nothing sent to any target.
+///
+/// # Errors
+/// When there is a finding of severity error; it is printed all the same.
+pub async fn run(settings: &Settings, registry: &Registry, json: bool) -> anyhow::Result<()> {
+    let mut report = Report::new(Occasion::Command);
+    settings_doctor::consumer(&mut report, settings);
+    let forwarders = configure(&mut report, settings, registry);
+    let identity = source::visit(&mut report, settings, Side::Consumer, NAME).await;
+    if settings.broker.url.is_some() {
+        broker_doctor::visit(&mut report, settings, Side::Consumer, NAME, identity.as_ref()).await;
+    }
+    targets(&mut report, &forwarders).await;
+    Ok(report.answer(json)?)
+}
+
+/// Each by itself, so that one that cannot be used hides no other.
+fn configure(report: &mut Report, settings: &Settings, registry: &Registry) -> Forwarders {
+    let mut forwarders = Forwarders::new();
+    for check in [FORWARDER_OPTIONS, FORWARDER_KIND_UNKNOWN, DISPATCH_WITHOUT_BROKER] {
+        report.enter(check, None);
+    }
+    for forwarder in &settings.forwarder {
+        let ForwarderSettings { id, kind, .. } = forwarder;
+        if !registry.has(kind) {
+            let what = format!("forwarder {id}: this binary has no forwarder of kind {kind:?}, and skips it");
+            let remedy =
+                "build it with the cargo feature of that name, register the kind, or correct the settings";
+            report.enter(FORWARDER_KIND_UNKNOWN, [Trouble::new(what, remedy)]);
+            continue;
+        }
+        if Road::choose(forwarder, &settings.broker).is_none() {
+            let what = format!("forwarder {id}: dispatch \"async\" needs a broker, and none is configured");
+            let remedy = "set broker.url or NATS_URL, or use dispatch \"auto\" or \"sync\"";
+            report.enter(DISPATCH_WITHOUT_BROKER, [Trouble::new(what, remedy)]);
+        }
+        let alone = Settings { forwarder: vec![forwarder.clone()], ..settings.clone() };
+        match registry.configure(&alone) {
+            Ok(mut configured) => forwarders.append(&mut configured),
+            Err(error) => {
+                let remedy = "correct it in the settings (docs/forwarders.md)";
+                report.enter(FORWARDER_OPTIONS, [Trouble::new(error.to_string(), remedy)]);
+            }
+        }
+    }
+    forwarders
+}
+
+/// What every target says of itself. Two forwarders into one place would each claim to have delivered what the other wrote.
+pub(crate) async fn targets(report: &mut Report, forwarders: &Forwarders) {
+    let mut taken: HashMap<String, ForwarderId> = HashMap::new();
+    report.enter(TARGETS_SHARED, None);
+    for (ForwarderSettings { id, .. }, configured) in forwarders {
+        let Looked { target, made } = configured.look().await;
+        for (check, found) in made {
+            report.enter(
+                check,
+                found.map(|Trouble { what, remedy }| Trouble {
+                    what: format!("forwarder {id}: {what}"),
+                    remedy,
+                }),
+            );
+        }
+        if let Some(target) = target
+            && let Some(other) = taken.insert(target, id.clone())
+        {
+            let what = format!("forwarders {other} and {id} write to the same database and schema");
+            let remedy = "remove one, or give it a schema of its own";
+            report.enter(TARGETS_SHARED, [Trouble::new(what, remedy)]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::{
+        forwarder::{Configured, ForwardError, Forwarder},
+        forwarders::Noop,
+    };
+
+    struct Away;
+
+    impl Configured for Away {
+        fn worker(&self) -> Box<dyn Forwarder> {
+            Box::new(Noop)
+        }
+
+        fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
+            Box::pin(async { Err(ForwardError::unavailable("the archive is away")) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_target_of_a_kind_of_the_hosts_own_that_is_away_is_found() {
+        let forwarders: Forwarders = vec![(ForwarderSettings::timeline(), Arc::new(Away))];
+        let mut report = Report::new(Occasion::Boot);
+        targets(&mut report, &forwarders).await;
+        let [finding] = report.findings() else {
+            panic!("{report:?}");
+        };
+        assert_eq!(finding.name, "target-unreachable");
+        assert_eq!(finding.what, "forwarder timeline: the archive is away");
+    }
+}

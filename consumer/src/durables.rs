@@ -1,0 +1,60 @@
+//! `consumer drop-durable`: letting go of a forwarder's place in the stream.
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream;
+use common::{
+    acts::{self, Act},
+    broker::{self, BrokerError},
+    console,
+    database::Database,
+    identifier::ForwarderId,
+    outbox,
+    settings::Settings,
+};
+use sqlx::Connection as _;
+
+/// Removes the durable of a forwarder that is out of use, and records why.
+///
+/// # Errors
+/// When somebody may still pull from it, there is no such durable, or a server is away; nothing is half done.
+pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow::Result<()> {
+    ensure!(
+        !settings.forwarder.iter().any(|forwarder| forwarder.id == *id),
+        "forwarder {id} is in use by these settings: remove it from those of every consumer first. A durable that is made \
+         again begins with what the stream still holds"
+    );
+    let database = Database::source(&settings.source, "audit-consumer-command")?;
+    let mut connection =
+        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    outbox::require(&mut connection, &settings.source.table).await?;
+    let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+    let stream = broker::find_stream(&jetstream::new(client), &settings.broker)
+        .await?
+        .with_context(|| format!("there is no stream {}", settings.broker.stream))?;
+    let durable = broker::durable_name(id);
+    let is_there = async || {
+        Ok::<_, BrokerError>(broker::floors(&stream).await?.iter().any(|floor| floor.durable == durable))
+    };
+    ensure!(
+        is_there().await?,
+        "there is no durable {durable}: `consumer doctor` names those that are out of use"
+    );
+    let info = stream.consumer_info(&durable).await.with_context(|| format!("cannot look at {durable}"))?;
+    ensure!(info.num_waiting == 0, "some process pulls from {durable} now: stop it first");
+    let mut transaction = connection.begin().await?;
+    let filter = format!("durable {durable} of stream {}", settings.broker.stream);
+    let count = info.num_pending + info.num_ack_pending as u64;
+    let act =
+        Act { actor: &acts::operator(), kind: "drop_durable", filter: &filter, count, reason: Some(reason) };
+    acts::record(&mut transaction, &act).await?;
+    // Between the record and its commit: without the one there is not to be the other.
+    if let Err(error) = stream.delete_consumer(&durable).await
+        // An old server may fail to tidy up behind one that it has removed.
+        && is_there().await?
+    {
+        return Err(error).with_context(|| format!("cannot remove the durable {durable}"));
+    }
+    transaction.commit().await?;
+    console::answer(&format!("the durable {durable} is gone, {count} reference(s) had not been settled\n"));
+    Ok(())
+}

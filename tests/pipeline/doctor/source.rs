@@ -1,0 +1,125 @@
+//! What is wrong with the source, its roles and its table.
+
+use end_to_end::{Own, Pipeline};
+use sandbox::{
+    fixture::{self, TestDatabase},
+    home::Home,
+    postgres::Postgres,
+};
+
+use super::{ALL_GRANTS, as_role, doctor, sql};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_a_role_and_its_sessions_is_found() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::with_settings("[source]\npooler = true").await?;
+    let owner = pipeline.source.clone();
+    let role = as_role(
+        &mut pipeline,
+        "alter role ROLE set default_transaction_isolation = 'serializable';
+         alter role ROLE set row_security = off;
+         alter role ROLE set synchronous_commit = off;
+         grant usage on schema outbox to ROLE;
+         grant select on all tables in schema outbox to ROLE",
+    )
+    .await?;
+    // Somebody else, whose transactions this role may not see.
+    let _other = owner.connect().await?;
+    let retention = ["--set", "source.retention=90days"];
+    let answer = doctor(&pipeline, "publisher", &retention)?;
+    answer.has(
+        "session-unsafe",
+        &[
+            "default_transaction_isolation is \"serializable\"",
+            &format!("alter role {role} set default_transaction_isolation = 'read committed'"),
+            "synchronous_commit is \"off\"",
+        ],
+    );
+    assert_eq!(answer.names().iter().filter(|name| **name == "session-unsafe").count(), 2);
+    answer.has("session-unsuited", &["enable_seqscan is \"on\"", "jit is \"on\"", "set lock_timeout = '5s'"]);
+    answer.has(
+        "grant-missing",
+        &[
+            &format!("grant insert, delete on outbox.entries to {role}"),
+            &format!("grant insert, update, delete on outbox.leases to {role}"),
+            &format!("grant execute on function outbox.undelivered_rows(timestamp with time zone) to {role}"),
+        ],
+    );
+    answer.has("transactions-hidden", &[&format!("grant pg_read_all_stats to {role}")]);
+    assert!(answer.json["checked"].as_array().unwrap().contains(&"reader-unused".into()), "it may look");
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("grant-missing", &[&format!("grant select on public.audit_events to {role}")]);
+
+    sql(&owner, &format!("revoke usage on schema outbox from {role}")).await?;
+    let answer = doctor(&pipeline, "publisher", &[])?;
+    answer.has("grant-missing", &[&format!("grant usage on schema outbox to {role}")]);
+    answer.misses(&["check-failed", "outbox-missing"]);
+    let (done, said) = pipeline.command("publisher", &["run"])?;
+    assert!(!done && said.contains("session-unsafe: ") && said.contains("grant-missing: "), "{said}");
+
+    let mut pipeline = Pipeline::new().await?;
+    let owner = pipeline.source.clone();
+    let role = as_role(&mut pipeline, ALL_GRANTS).await?;
+    sql(&owner, "alter table audit_events enable row level security").await?;
+    doctor(&pipeline, "consumer", &[])?.has("rows-hidden", &[&format!("alter role {role} bypassrls")]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_outbox_and_its_table_is_found() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    sql(
+        &pipeline.source,
+        "drop trigger outbox_capture on audit_events;
+         alter table audit_events drop constraint audit_events_pkey;
+         drop index audit_events_inserted_at_index;
+         alter table outbox.entries set (autovacuum_enabled = off);
+         insert into outbox.entries (audit_event_id) values (gen_random_uuid());
+         insert into outbox.rounds (reader, n, s, t, generation, system_identifier, at)
+         select reader, 0, '3:3:', '3:3:', 0, system_identifier, now() - interval '25 hours'
+         from pg_control_system(), unnest('{jetstream,forward-gone,forward-timeline}'::text[]) reader",
+    )
+    .await?;
+    let answer = doctor(&pipeline, "publisher", &[])?;
+    answer.has("capture-off", &["on 1 table(s) of public.audit_events", "publisher attach"]);
+    answer.has("autovacuum-off", &["alter table outbox.entries reset (autovacuum_enabled)"]);
+    answer.has("reader-unused", &["forward-gone", "publisher drop-reader forward-gone --reason"]);
+    assert_eq!(answer.names().iter().filter(|name| **name == "reader-unused").count(), 1);
+    answer.has("reader-stalled", &["jetstream has not moved for 1day 1h", "`consumer run`"]);
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("id-index-missing", &["create index concurrently on \"public\".\"audit_events\" (id)"]);
+    answer.has("inserted-at-index-missing", &["create index concurrently"]);
+
+    sql(&pipeline.source, "update outbox.rounds set system_identifier = 7").await?;
+    doctor(&pipeline, "publisher", &[])?
+        .has("rebase-needed", &["transaction ids mean nothing here", "publisher rebase --upgraded"]);
+    let other = ["--set", "source.table=public.others"];
+    doctor(&pipeline, "publisher", &other)?.has(
+        "outbox-other-table",
+        &["captures public.audit_events", "set source.table = \"public.audit_events\""],
+    );
+    sql(&pipeline.source, "drop schema outbox cascade").await?;
+    doctor(&pipeline, "publisher", &[])?.has("outbox-missing", &["run `publisher attach`"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow::Result<()> {
+    let home = Home::create()?;
+    let server = Postgres::start_with(&home, false, "autovacuum = off")?;
+    let mut pipeline = Pipeline::new().await?;
+    pipeline.source = fixture::source_database_on(&server, "source").await?;
+    pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
+    let standby = server.standby(&home, "standby")?;
+    server.await_replay(&standby).await?;
+    doctor(&pipeline, "publisher", &[])?.has("autovacuum-off", &["alter system set autovacuum = on"]);
+    pipeline.source = TestDatabase { url: standby.url("source") };
+    pipeline.timeline = TestDatabase { url: standby.url("timeline") };
+    pipeline.own_postgres = Some(Own { server, home });
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("source-standby", &["let source.url lead to the primary"]);
+    answer.has("timeline-standby", &["forwarder timeline: the timeline is on a standby"]);
+    answer.misses(&["check-failed"]);
+    let (done, said) = pipeline.command("publisher", &["run"])?;
+    assert!(!done && said.contains("source-standby: "), "{said}");
+    Ok(())
+}
