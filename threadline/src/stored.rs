@@ -26,8 +26,8 @@ pub struct StoredAction {
     pub inserted_at: OffsetDateTime,
 }
 
-/// The names of a stored action's parts, in the order of [`StoredAction::parts`].
-pub const PARTS: [&str; 12] = [
+/// The names of a stored action's parts, in the order of the table.
+const PARTS: [&str; 12] = [
     "id",
     "name",
     "actor_ref",

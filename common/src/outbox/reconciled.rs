@@ -2,7 +2,7 @@
 //! statement.
 
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection};
+use sqlx::{FromRow, PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
@@ -121,7 +121,7 @@ pub async fn position(
     forwarder: &ForwarderId,
     system_identifier: i64,
 ) -> Result<Standing, sqlx::Error> {
-    let row: Option<(String, Option<String>, Option<String>, Option<i64>)> = sqlx::query_as(
+    let row = sqlx::query(
         "select s::text, t::text, after_xid::text, after_seq from outbox.reconciled
          where forwarder = $1 and system_identifier = $2",
     )
@@ -129,9 +129,11 @@ pub async fn position(
     .bind(system_identifier)
     .fetch_optional(connection)
     .await?;
-    let Some((s, t, xid, seq)) = row else {
+    let Some(row) = row else {
         return Ok(Standing { s: snapshot(Snapshot::GENESIS)?, begun: None });
     };
+    let (s, t): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
+    let (xid, seq): (Option<String>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
     let begun = match (t, xid, seq) {
         (Some(t), Some(xid), Some(seq)) => {
             let xid = xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;

@@ -1,7 +1,7 @@
 //! `consumer reconcile`: the timeline compared with its source, row by row.
 //!
-//! [`comparison`] walks both sides, [`mod@merge`] keeps them in step, [`road`] knows what may still be on its way, [`tally`]
-//! counts and sums up, [`repair`] mends, [`seal`] keeps a receipt. [`standing`] is the small form that runs all the time
+//! `comparison` walks both sides, `merge` keeps them in step, `road` knows what may still be on its way, `tally`
+//! counts and sums up, `repair` mends, `seal` keeps a receipt. `standing` is the small form that runs all the time
 //! inside of `consumer run`.
 
 pub(crate) mod comparison;
@@ -37,6 +37,7 @@ use crate::forwarders::Timeline;
 
 /// What is compared, and what is done about it.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Reconcile {
     /// Which forwarder of kind threadline; may be left out when there is one.
     #[arg(long)]

@@ -162,14 +162,21 @@ impl Standing {
                 self.backlog.give_way(&mut connection).await?;
                 repair::enter(&mut connection, &self.audit, &self.forwarder, &missing).await?;
             }
-            let (checked, lost) = (ours.len() as u64, missing.len() as u64);
-            found.checked += checked;
-            found.missing += lost;
+            let here = Found { checked: ours.len() as u64, missing: missing.len() as u64 };
+            found.checked += here.checked;
+            found.missing += here.missing;
             // What is missing and was not repaired is looked for again.
             if self.settings.repair || found.missing == 0 {
                 let reached = Reached { s: before.s.clone(), begun: Some((t.clone(), last)) };
-                reconciled::move_on(&mut connection, &self.forwarder, &reached, identifier, checked, lost)
-                    .await?;
+                reconciled::move_on(
+                    &mut connection,
+                    &self.forwarder,
+                    &reached,
+                    identifier,
+                    here.checked,
+                    here.missing,
+                )
+                .await?;
             }
             // Nobody else began meanwhile; a long round goes on under the same lease.
             if lease.acquire(&mut connection).await?.is_none() {

@@ -26,7 +26,7 @@ const FILLING: &str = "threadline: being rebuilt, not yet in the place of audit_
 const KEPT: &str = "threadline: what audit_actions was before the last swap";
 
 /// How long a lock is waited for: the application's statements queue up behind us, and a deadlock with one of its
-/// transactions must end with us and not with it, so below the server's deadlock_timeout.
+/// transactions must end with us and not with it, so below the server's `deadlock_timeout`.
 const LOCK_TIMEOUT: &str = "500ms";
 
 /// How often everything is tried that needs a lock, and how long others go on in between.
