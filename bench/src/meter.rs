@@ -110,6 +110,12 @@ impl Meter {
     }
 }
 
+/// What a process has taken so far, for one that ends by itself; `None` when it has ended.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let peak_mib = kib_to_mib(status_kib(pid, "VmHWM:"));
+    (peak_mib > 0.0).then(|| Usage { cpu_seconds: cpu_seconds(pid, false), peak_mib })
+}
+
 async fn wal_position(url: &str) -> anyhow::Result<i64> {
     let mut connection = PgConnection::connect(url).await?;
     let position = sqlx::query_scalar("select (pg_current_wal_insert_lsn() - '0/0')::bigint")

@@ -7,8 +7,8 @@ use sandbox::process::Process;
 
 use super::{Bench, drain::STOP_DEADLINE};
 use crate::{
-    meter::Meter,
-    results::Sample,
+    meter::{self, Meter},
+    results::{Sample, Usage},
     stage::{Databases, STREAM},
     truth,
 };
@@ -16,11 +16,20 @@ use crate::{
 /// How long a command may take.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(900);
 
+/// How often it is looked at: it ends by itself, and what it took is gone then.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Beside databases that the pipeline has just drained, with publisher and consumer running.
 pub(super) async fn take(bench: &mut Bench<'_>, databases: &Databases, repeat: u32) -> anyhow::Result<()> {
     let mut publisher = bench.stage.start("publisher", "publisher", databases)?;
     let mut consumer = bench.stage.start("consumer-1", "consumer", databases)?;
-    for (binary, command) in [("consumer", "reconcile"), ("consumer", "rebuild"), ("publisher", "backfill")] {
+    // Addressed, or the broker would know the message ids of the drain, and drop them all.
+    let commands: [(&str, &[&str]); 3] = [
+        ("consumer", &["reconcile"]),
+        ("consumer", &["rebuild"]),
+        ("publisher", &["backfill", "--forwarder", "timeline"]),
+    ];
+    for (binary, command) in commands {
         let sample = run(bench, databases, binary, command, repeat).await?;
         bench.keep(sample).await?;
     }
@@ -34,20 +43,29 @@ async fn run(
     bench: &Bench<'_>,
     databases: &Databases,
     binary: &str,
-    command: &str,
+    arguments: &[&str],
     repeat: u32,
 ) -> anyhow::Result<Sample> {
-    let mut meter = Meter::begin(bench.stage).await?;
+    let meter = Meter::begin(bench.stage).await?;
     let begun = Instant::now();
     let home = &bench.stage.sandbox.home;
-    let mut process =
-        Process::start(home, command, binary, &[command, "--json"], &bench.stage.environment(databases))?;
-    meter.watch(command, process.id());
-    let ended = tokio::task::block_in_place(|| process.wait(COMMAND_DEADLINE))?;
+    let command = arguments[0];
+    let mut process = Process::start(home, command, binary, arguments, &bench.stage.environment(databases))?;
+    let mut taken = Usage::default();
+    while !process.has_ended()? {
+        taken = meter::usage(process.id()).unwrap_or(taken);
+        ensure!(
+            begun.elapsed() < COMMAND_DEADLINE,
+            "{binary} {command} took longer than {COMMAND_DEADLINE:?}"
+        );
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+    let ended = process.wait(STOP_DEADLINE)?;
     let seconds = begun.elapsed().as_secs_f64();
     ensure!(ended.success(), "{binary} {command} failed:\n{}", process.log());
     let mut sample = meter.end("operator", command, repeat).await?;
     sample.seconds = seconds;
+    sample.processes.insert(command.to_owned(), taken);
     truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
     Ok(sample)
 }
