@@ -4,7 +4,7 @@
 //! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
 //! [`boot`], [`doctor`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`],
-//! [`moment`].
+//! [`moment`], [`mod@pace`].
 
 pub mod acts;
 pub mod backoff;
@@ -21,6 +21,7 @@ pub mod health;
 pub mod identifier;
 pub mod moment;
 pub mod outbox;
+pub mod pace;
 pub mod reference;
 pub mod settings;
 pub mod shutdown;

@@ -22,6 +22,7 @@ use common::{
     identifier::ForwarderId,
     moment::Moment,
     outbox::{self, reconciled},
+    pace::pace,
     settings::Settings,
     shutdown,
 };
@@ -281,13 +282,12 @@ async fn play(
     let mut source = destination.database.connect().await?;
     let mut outcome = Outcome { dry_run: asked.dry_run, ..Outcome::default() };
     let bar = Bar::new("replaying", plan.pending);
-    let rows = asked.rate.map_or(settings.consumer.batch_rows, |rate| {
-        settings.consumer.batch_rows.min(usize::try_from(rate).unwrap_or(usize::MAX))
-    });
-    let mut pace = asked.rate.map(|rate| pace(rows, rate));
+    let most = u32::try_from(settings.consumer.batch_rows).unwrap_or(u32::MAX);
+    let rows = asked.rate.map_or(most, |rate| rate.min(most));
+    let mut ticker = asked.rate.map(|rate| pace(rows, rate));
     while !outcome.done && !shutdown.is_cancelled() {
-        if let Some(pace) = &mut pace {
-            pace.tick().await;
+        if let Some(ticker) = &mut ticker {
+            ticker.tick().await;
         }
         let messages = pull(&plan.consumer, rows, plan.until).await?;
         outcome.until_sequence = outcome.until_sequence.max(messages.last);
@@ -321,24 +321,16 @@ async fn play(
     Ok(outcome)
 }
 
-fn pace(rows: usize, rate: u32) -> tokio::time::Interval {
-    #[expect(clippy::cast_precision_loss, reason = "a batch has fewer rows")]
-    let pause = Duration::from_secs_f64(rows as f64 / f64::from(rate));
-    let mut ticker = tokio::time::interval(pause);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticker
-}
-
 struct Pulled {
     of_range: Vec<Message>,
     /// The highest sequence that was seen, behind the range included; 0 for none.
     last: u64,
 }
 
-async fn pull(consumer: &Consumer<pull::Config>, rows: usize, until: u64) -> anyhow::Result<Pulled> {
+async fn pull(consumer: &Consumer<pull::Config>, rows: u32, until: u64) -> anyhow::Result<Pulled> {
     let mut messages = consumer
         .fetch()
-        .max_messages(rows)
+        .max_messages(usize::try_from(rows).unwrap_or(usize::MAX))
         .expires(EXPIRES)
         .messages()
         .await

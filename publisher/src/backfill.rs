@@ -1,6 +1,6 @@
 //! `publisher backfill`: rows that were there before capture, or any others, enter the log and travel the common road.
 
-use std::{collections::HashSet, fmt::Write as _, time::Duration};
+use std::{collections::HashSet, fmt::Write as _};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -15,6 +15,7 @@ use common::{
         self,
         backfill::{self, Filter},
     },
+    pace::pace,
     settings::Settings,
 };
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -92,7 +93,12 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     let table = &settings.source.table;
     outbox::require(&mut connection, table).await?;
     let (mut filter, words) = (asked.filter(), asked.words());
-    let unfinished = backfill::unfinished(&mut connection, &words).await?.filter(|_| !asked.restart);
+    let earlier = backfill::unfinished(&mut connection, &words).await?;
+    let (given_up, unfinished) = if asked.restart { (earlier, None) } else { (None, earlier) };
+    if let Some(work) = &unfinished {
+        // What `2h` and the like meant then.
+        (filter.since, filter.until) = (work.since, work.until);
+    }
     if asked.dry_run {
         let total = backfill::count(&mut connection, table, &filter).await?;
         let done = unfinished.map_or(0, |work| work.passed);
@@ -108,25 +114,23 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     }
     let backlog = Backlog::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
     let mut adopted = if asked.adopt { Some(Adopted::connect(settings).await?) } else { None };
-    let mut work = match unfinished {
-        Some(work) => {
-            (filter.since, filter.until) = (work.since, work.until);
-            tracing::info!(
-                passed = work.passed,
-                of = work.total,
-                "going on where the same backfill was cut off"
-            );
-            work
+    let mut work = if let Some(work) = unfinished {
+        tracing::info!(passed = work.passed, of = work.total, "going on where the same backfill was cut off");
+        work
+    } else {
+        if let Some(earlier) = given_up {
+            backfill::finish(&mut connection, earlier.id).await?;
         }
-        None => begin(&mut connection, settings, asked, &filter, &words).await?,
+        let total = backfill::count(&mut connection, table, &filter).await?;
+        backfill::begin(&mut connection, &words, &filter, asked.forwarder.as_ref(), total).await?
     };
     let actor = acts::operator();
     let act = Act { actor: &actor, kind: "backfill", filter: &words, count: 0, reason: None };
     let act = acts::record(&mut connection, &act).await?;
     let bar = console::Bar::new("entering", work.total.unsigned_abs());
     bar.advance(work.passed.unsigned_abs());
-    let mut ticker = asked.rate.map(ticker);
     let chunk = asked.rate.map_or(CHUNK, |rate| rate.min(CHUNK));
+    let mut ticker = asked.rate.map(|rate| pace(chunk, rate));
     loop {
         if let Some(ticker) = &mut ticker {
             ticker.tick().await;
@@ -156,29 +160,6 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     bar.finish();
     say(asked.json, &words, work.total, work.passed, Some(work.entered));
     Ok(())
-}
-
-async fn begin(
-    connection: &mut PgConnection,
-    settings: &Settings,
-    asked: &Backfill,
-    filter: &Filter,
-    words: &str,
-) -> anyhow::Result<backfill::Backfill> {
-    if asked.restart
-        && let Some(earlier) = backfill::unfinished(connection, words).await?
-    {
-        backfill::finish(connection, earlier.id).await?;
-    }
-    let total = backfill::count(connection, &settings.source.table, filter).await?;
-    Ok(backfill::begin(connection, words, filter, asked.forwarder.as_ref(), total).await?)
-}
-
-fn ticker(rate: u32) -> tokio::time::Interval {
-    let pause = Duration::from_secs_f64(f64::from(CHUNK.min(rate)) / f64::from(rate));
-    let mut ticker = tokio::time::interval(pause);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    ticker
 }
 
 /// What another forwarder has brought into the timeline, under ids of its own.

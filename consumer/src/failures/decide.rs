@@ -1,6 +1,6 @@
 //! Re-drive and discard. Both say what they would do, refuse to do it to everything by mistake, and leave an act.
 
-use std::{fmt::Write as _, time::Duration};
+use std::fmt::Write as _;
 
 use anyhow::ensure;
 use clap::Args;
@@ -10,6 +10,7 @@ use common::{
     console,
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
+    pace::pace,
     settings::Settings,
 };
 use sqlx::{Connection as _, PgConnection};
@@ -86,9 +87,7 @@ pub(super) async fn redrive(
     let act = acts::record(connection, &act).await?;
     let configured: Vec<String> = settings.forwarder.iter().map(|one| one.id.to_string()).collect();
     let bar = console::Bar::new("re-driving", total.unsigned_abs());
-    let pause = Duration::from_secs_f64(f64::from(CHUNK.min(asked.rate)) / f64::from(asked.rate));
-    let mut ticker = tokio::time::interval(pause);
-    ticker.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut ticker = pace(CHUNK.min(asked.rate), asked.rate);
     let mut entered = 0;
     loop {
         ticker.tick().await;

@@ -154,8 +154,6 @@ struct Comparison<'a> {
     source: PgConnection,
     timeline: PgConnection,
     tally: &'a mut Tally,
-    /// The oldest event: actions before it have outlived theirs.
-    oldest: Option<OffsetDateTime>,
     /// Events without an action, so far.
     unseen: Vec<SourceRow>,
     /// Actions without an event, so far.
@@ -170,10 +168,9 @@ impl<'a> Comparison<'a> {
     async fn new(sides: &'a Sides<'a>, tally: &'a mut Tally) -> anyhow::Result<Self> {
         let mut source = sides.source.connect().await?;
         let reading = Reading::of(&mut source, sides.audit, sides.timeline.columns()).await?;
-        let oldest = oldest(&mut source, &reading).await?;
         let timeline = sides.timeline.database().connect().await?;
         let (unseen, strays, differing, taken) = Default::default();
-        Ok(Self { sides, reading, source, timeline, tally, oldest, unseen, strays, differing, taken })
+        Ok(Self { sides, reading, source, timeline, tally, unseen, strays, differing, taken })
     }
 
     fn take(&mut self, pair: Pair<SourceRow, StoredAction>) {
@@ -294,13 +291,14 @@ impl<'a> Comparison<'a> {
             reconciled::existing(&mut self.source, self.sides.audit, &ids).await?.into_iter().collect();
         let strays: Vec<StoredAction> =
             strays.into_iter().filter(|stray| !existing.contains(&stray.id)).collect();
-        if !strays.is_empty() {
-            // Again: a clean-up may have gone on since.
-            self.oldest = oldest(&mut self.source, &self.reading).await?;
+        if strays.is_empty() {
+            return Ok(());
         }
+        // After the look-up: a clean-up may be going on. Actions before the oldest event have outlived theirs.
+        let oldest = oldest(&mut self.source, &self.reading).await?;
         let mut extra = Vec::new();
         for stray in strays {
-            if self.oldest.is_none_or(|oldest| stray.inserted_at < oldest) {
+            if oldest.is_none_or(|oldest| stray.inserted_at < oldest) {
                 self.tally.stray(&stray, Finding::Outlived);
             } else {
                 self.tally.stray(&stray, Finding::Extra);
