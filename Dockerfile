@@ -4,10 +4,12 @@ FROM rust:1.95.0-bookworm AS build
 # The image has the pinned toolchain; its formatter and linter are not needed here.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
+# publisher/traces,consumer/traces for OpenTelemetry traces.
+ARG FEATURES=""
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --profile dist --package publisher --package consumer --package threadline \
+    cargo build --locked --profile dist --package publisher --package consumer --package threadline --features "$FEATURES" \
     && install -D --target-directory=/out target/dist/publisher target/dist/consumer target/dist/threadline
 
 FROM debian:bookworm-slim

@@ -5,8 +5,8 @@ CARGO ?= cargo
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults bench soak check fix demo-servers servers clean
 
-# Named places where the tests let a process die. Nothing that is shipped is built with them.
-FAULTY := --features common/failpoints
+# Named places where the tests let a process die, which nothing that is shipped is built with; and traces.
+FAULTY := --features common/failpoints,common/traces
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

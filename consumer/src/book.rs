@@ -1,20 +1,26 @@
 //! The books of one batch: what became of each event, and what has to be written about it.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime},
+};
 
 use async_nats::jetstream::AckKind;
 use common::{
     event::AuditEvent,
     failures::{self, Earlier, Failure, Outcome, Reason},
     identifier::ForwarderId,
-    telemetry::names,
+    telemetry::{
+        names,
+        traces::{Ending, Kind},
+    },
 };
 use metrics::counter;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
-    delivery::Request,
+    delivery::{Item, Request},
     forwarder::Verdict,
     guard::Judged,
     settle::{Policy, Settlement},
@@ -32,6 +38,8 @@ pub(crate) struct Book {
     failed: Vec<Failed>,
     /// Delivered after an earlier failure.
     cleared: Vec<Uuid>,
+    /// From when to when the target had it; known where deliveries are traced.
+    handed: HashMap<Uuid, (SystemTime, SystemTime)>,
 }
 
 /// One failed attempt, for the table and for the log.
@@ -69,6 +77,12 @@ impl Book {
         );
         self.settled.insert(event.id, Settlement::Dead { attempts: starts, reason });
         self.fail(event.id, event.action.clone(), "crash", error, Outcome::Dead(reason), starts);
+    }
+
+    /// Notes that the target has answered about events that it was given at `begun`.
+    pub(crate) fn handed_over(&mut self, events: &[AuditEvent], begun: SystemTime) {
+        let ended = SystemTime::now();
+        self.handed.extend(events.iter().map(|event| (event.id, (begun, ended))));
     }
 
     /// Enters an event that waits for its next attempt. The broker forgets its delays in a crash; the row remembers.
@@ -230,6 +244,28 @@ impl Book {
                 attempt = failure.attempts,
                 "an event was not delivered"
             );
+        }
+    }
+    /// Ends the spans of what was delivered here, with the target's part in them.
+    pub(crate) fn trace(&self, forwarder: &ForwarderId, items: &[Item]) {
+        for item in items {
+            let (Some(span), Request::Forward(id)) = (&item.span, &item.request) else { continue };
+            let (ending, verdict) = match self.settled.get(id) {
+                Some(Settlement::Delivered) => (Ending::Well, "delivered"),
+                Some(Settlement::Discarded) => (Ending::Well, "discarded"),
+                Some(Settlement::Retry { .. }) => (Ending::Badly("retry"), "retry"),
+                Some(Settlement::Dead { reason, .. }) => (Ending::Badly(reason.as_str()), "dead"),
+                None => (Ending::Well, "early"),
+            };
+            if let Some((begun, ended)) = self.handed.get(id) {
+                span.part(Kind::Client, format!("forward {forwarder}"), *begun, *ended);
+            }
+            let known = vec![
+                ("audit.event_id", id.to_string().into()),
+                ("audit.forwarder", forwarder.to_string().into()),
+                ("audit.verdict", verdict.into()),
+            ];
+            span.end(format!("deliver {forwarder}"), ending, known);
         }
     }
 }

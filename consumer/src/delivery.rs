@@ -5,6 +5,7 @@ use common::{
     broker::microseconds,
     identifier::ForwarderId,
     reference::{Reference, Target},
+    telemetry::traces::{self, Kind, Span, Traceparent, Tracer},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -36,12 +37,26 @@ pub enum Request {
 }
 
 /// One thing to be done, from a message or from the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Item {
     /// What.
     pub request: Request,
     /// Whether it has been begun before without an end: then it is forwarded alone, and its start is committed first.
     pub suspect: bool,
+    /// Where it is traced.
+    pub span: Option<Span>,
+}
+
+impl Item {
+    /// What an entry of the log asks; `suspect` when it may have been handed over before.
+    #[must_use]
+    pub fn of_log(request: Request, suspect: bool, tracer: &Tracer) -> Self {
+        let span = match request {
+            Request::Forward(event) => tracer.begin(Kind::Consumer, event, None),
+            _ => None,
+        };
+        Self { request, suspect, span }
+    }
 }
 
 /// Who we are among the configured forwarders.
@@ -113,8 +128,23 @@ impl Delivery {
 
     /// What is to be done for it.
     #[must_use]
-    pub fn item(&self) -> Item {
-        Item { request: self.request.clone(), suspect: self.delivered >= SUSPECT_FROM }
+    pub fn item(&self, tracer: &Tracer) -> Item {
+        let span = match self.request {
+            Request::Forward(event) => tracer.begin(Kind::Consumer, event, self.came_with()),
+            _ => None,
+        };
+        let known = |span: Span| {
+            let mut known = traces::message("process", &self.message.subject);
+            known.push(("audit.delivery", self.delivered.into()));
+            span.with(known)
+        };
+        let suspect = self.delivered >= SUSPECT_FROM;
+        Item { request: self.request.clone(), suspect, span: span.map(known) }
+    }
+
+    /// The trace that its publish is part of.
+    fn came_with(&self) -> Option<Traceparent> {
+        self.message.headers.as_ref()?.get(traces::HEADER)?.as_str().parse().ok()
     }
 }
 

@@ -81,7 +81,8 @@ impl ForwardSink {
     fn item(&self, entry: &Entry) -> Option<Item> {
         let (event, target) = entry.addressed()?;
         let request = self.destination.addressee.ours(target, event);
-        (request != Request::Skip).then_some(Item { request, suspect: self.repeated })
+        let wanted = request != Request::Skip;
+        wanted.then(|| Item::of_log(request, self.repeated, &self.destination.tracer))
     }
 }
 
@@ -143,7 +144,8 @@ async fn due(
     let limit = i64::try_from(destination.settings.batch_rows).unwrap_or(i64::MAX);
     let due =
         destination.database.within(failures::due(connection, &destination.addressee.id, limit)).await?;
-    Ok(due.into_iter().map(|(id, suspect)| Item { request: Request::Forward(id), suspect }).collect())
+    let item = |(id, suspect)| Item::of_log(Request::Forward(id), suspect, &destination.tracer);
+    Ok(due.into_iter().map(item).collect())
 }
 
 /// Where no publisher runs, nobody else prunes. Where one does, the horizon keeps what its stream still needs.

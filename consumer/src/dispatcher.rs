@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use async_nats::jetstream::AckKind;
@@ -16,6 +16,7 @@ use common::{
     health::Progress,
     identifier::TableName,
     settings::ConsumerSettings,
+    telemetry::traces::Tracer,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -52,6 +53,8 @@ pub struct Destination {
     pub breaker: Breaker,
     /// Whether the target answers at all.
     pub pulse: Pulse,
+    /// Where deliveries are traced.
+    pub tracer: Tracer,
 }
 
 impl Destination {
@@ -169,6 +172,7 @@ impl Dispatcher {
         breaker.count(&book.deaths());
         self.source = Some(source);
         book.tell(&addressee.id, begun.elapsed());
+        book.trace(&addressee.id, items);
         Ok(plan)
     }
 
@@ -230,7 +234,11 @@ impl Dispatcher {
             }
         }
         let (events, earlier) = together;
+        let begun = SystemTime::now();
         let verdicts = self.forwarder.forward(&events).await?;
+        if self.destination.tracer.is_on() {
+            book.handed_over(&events, begun);
+        }
         for ((event, earlier), judged) in events.iter().zip(earlier).zip(&verdicts) {
             remember(done, event.id, judged);
             book.judge(event, judged, earlier, policy);
@@ -252,7 +260,7 @@ impl Dispatcher {
         book: &mut Book,
     ) -> Result<(), Unavailable> {
         let destination = self.destination.clone();
-        let Destination { addressee, policy, .. } = &*destination;
+        let Destination { addressee, policy, tracer, .. } = &*destination;
         self.begun = Some(event.id);
         let started =
             destination.within(failures::start(source.connection(), &addressee.id, event.id)).await?;
@@ -261,12 +269,16 @@ impl Dispatcher {
             book.bury(&event, started - 1);
             return Ok(());
         }
+        let handed = SystemTime::now();
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
         destination.within(failures::end(source.connection(), &addressee.id, event.id)).await?;
         self.begun = None;
         for judged in verdicts? {
             remember(done, event.id, &judged);
             book.judge(&event, &judged, earlier, *policy);
+        }
+        if tracer.is_on() {
+            book.handed_over(&[event], handed);
         }
         Ok(())
     }

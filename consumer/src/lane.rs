@@ -207,7 +207,10 @@ impl Worker {
         let deliveries: Vec<Delivery> =
             messages.into_iter().map(|message| Delivery::new(message, addressee)).collect();
         self.observe(&deliveries);
-        let items: Vec<Item> = deliveries.iter().map(Delivery::item).collect();
+        let items: Vec<Item> = {
+            let tracer = &self.lane.destination.tracer;
+            deliveries.iter().map(|delivery| delivery.item(tracer)).collect()
+        };
         let every = (self.lane.settings().ack_wait / 4).min(RENEW_MAX);
         let plan = tokio::select! {
             plan = self.dispatcher.dispatch(&items, &self.progress, shutdown) => plan,

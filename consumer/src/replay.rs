@@ -25,6 +25,7 @@ use common::{
     pace::pace,
     settings::Settings,
     shutdown,
+    telemetry::traces::Tracer,
 };
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -254,7 +255,7 @@ fn destination(
         forwarders[index].1 = over;
     }
     let created = Some(stream.cached_info().created);
-    let mut destinations = run::destinations(settings, &forwarders, database, created)?;
+    let mut destinations = run::destinations(settings, &forwarders, database, created, &Tracer::default())?;
     Ok(destinations.swap_remove(index))
 }
 
@@ -303,7 +304,8 @@ async fn play(
         outcome.ours += ours as u64;
         if !asked.dry_run {
             let deliveries = existing(&mut source, &destination, deliveries.as_slice(), &mut outcome).await?;
-            let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item()).collect();
+            let items: Vec<_> =
+                deliveries.iter().map(|delivery| delivery.item(&destination.tracer)).collect();
             let Some(kinds) = dispatcher.dispatch(&items, &progress, shutdown).await else {
                 dispatcher.release().await;
                 break;

@@ -15,7 +15,8 @@ use common::{
     identifier::ForwarderId,
     outbox::upkeep,
     settings::{ForwarderSettings, Settings},
-    shutdown, telemetry,
+    shutdown,
+    telemetry::{self, traces::Tracer},
 };
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -54,6 +55,7 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
         .collect::<anyhow::Result<Vec<Road>>>()?;
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
+    let tracer = Tracer::of(&settings.traces, "audit-consumer")?;
     let health = Health::default();
 
     let database = Database::source(&settings.source, "audit-consumer-source")?;
@@ -66,7 +68,7 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     )?;
 
     let created = broker.as_ref().map(|(_, stream)| stream.cached_info().created);
-    let destinations = destinations(&settings, &forwarders, &database, created)?;
+    let destinations = destinations(&settings, &forwarders, &database, created, &tracer)?;
     let mut starter = Starter { settings, health, shutdown, tasks: JoinSet::new() };
     for ((destination, road), (forwarder, _)) in destinations.into_iter().zip(&roads).zip(&forwarders) {
         let id = &destination.addressee.id;
@@ -93,6 +95,7 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
     if let Some((client, _)) = broker {
         flush(&client).await;
     }
+    tracer.flush().await;
     tracing::info!("stopped");
     Ok(())
 }
@@ -265,6 +268,7 @@ pub(crate) fn destinations(
     forwarders: &Forwarders,
     database: &Database,
     stream_created: Option<OffsetDateTime>,
+    tracer: &Tracer,
 ) -> anyhow::Result<Vec<Arc<Destination>>> {
     let all: Vec<ForwarderId> = settings.forwarder.iter().map(|forwarder| forwarder.id.clone()).collect();
     let speaker = forwarders.first().map(|(forwarder, _)| forwarder.id.clone());
@@ -287,6 +291,7 @@ pub(crate) fn destinations(
                 policy: Policy { attempts: settings.consumer.attempts, backoff },
                 breaker: Breaker::new(settings.consumer.breaker),
                 pulse: Pulse::default(),
+                tracer: tracer.clone(),
             })
         })
         .collect())

@@ -12,7 +12,8 @@ use common::{
         upkeep,
     },
     settings::Settings,
-    shutdown, telemetry,
+    shutdown,
+    telemetry::{self, traces::Tracer},
 };
 
 use crate::{
@@ -28,6 +29,7 @@ use crate::{
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
+    let tracer = Tracer::of(&settings.traces, "audit-publisher")?;
     let database = Database::source(&settings.source, "audit-publisher")?;
     let mut connection =
         database.connect().await.context("cannot connect to the source database (source.url)")?;
@@ -60,7 +62,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         &settings.publisher,
         progress.clone(),
         kept_from.clone(),
-    );
+    )
+    .traced(tracer.clone());
     let relay = Relay::new(database.clone(), options, sink, progress);
     let upkeep = Maintenance {
         database,
@@ -75,6 +78,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         tokio::spawn(upkeep.clone().run(leading));
     });
     Box::pin(running).await?;
+    tracer.flush().await;
     tracing::info!("stopped");
     Ok(())
 }

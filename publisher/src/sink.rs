@@ -30,7 +30,10 @@ use common::{
     },
     reference::{MessageId, Reference, Target},
     settings::{BrokerSettings, PublisherSettings},
-    telemetry::names,
+    telemetry::{
+        names,
+        traces::{self, Ending, Kind, Span, Tracer},
+    },
 };
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
@@ -57,6 +60,7 @@ pub struct JetStreamSink {
     lost: bool,
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
     kept_from: Arc<AtomicU64>,
+    tracer: Tracer,
 }
 
 /// What one publish came to. A time-out is not a failure: the broker may have stored it.
@@ -68,6 +72,13 @@ enum Outcome {
     Unknown,
     /// Not sent: the entry names nothing that could be delivered.
     Unnamed,
+}
+
+/// A message with what its trace knows of it.
+struct Outgoing {
+    message: PublishMessage,
+    id: MessageId,
+    span: Option<Span>,
 }
 
 impl JetStreamSink {
@@ -99,7 +110,14 @@ impl JetStreamSink {
             highest: 0,
             lost: false,
             kept_from,
+            tracer: Tracer::default(),
         }
+    }
+
+    /// The same, with spans of its publishes.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
     }
 
     /// Publishes once and answers per entry, in order. The broker has work while the rest of the page is still being
@@ -124,22 +142,31 @@ impl JetStreamSink {
     }
 
     /// Sends, and answers with the wait for what comes of it.
-    async fn send(&self, message: Option<PublishMessage>) -> impl Future<Output = Outcome> {
-        let sent = match message {
-            Some(message) => Some(self.context.send_publish(self.broker.subject.clone(), message).await),
+    async fn send(&self, outgoing: Option<Outgoing>) -> impl Future<Output = Outcome> {
+        let sent = match outgoing {
+            Some(Outgoing { message, id, span }) => {
+                let sent = self.context.send_publish(self.broker.subject.clone(), message).await;
+                Some((sent, id, span))
+            }
             None => None,
         };
         failpoint::reach("publish.message_sent");
         async move {
-            match sent {
-                None => Outcome::Unnamed,
-                Some(Ok(acknowledgement)) => self.judge(acknowledgement.await),
-                Some(Err(error)) => self.judge(Err(error)),
+            let Some((sent, id, span)) = sent else {
+                return Outcome::Unnamed;
+            };
+            let outcome = match sent {
+                Ok(acknowledgement) => self.judge(acknowledgement.await),
+                Err(error) => self.judge(Err(error)),
+            };
+            if let Some(span) = span {
+                self.end(&span, id, outcome);
             }
+            outcome
         }
     }
 
-    fn message(&self, entry: &Entry, generation: i32) -> Option<PublishMessage> {
+    fn message(&self, entry: &Entry, generation: i32) -> Option<Outgoing> {
         let (id, forwarder) = entry.addressed()?;
         let message_id = match (&forwarder, generation) {
             (Target::Only(_), generation) => {
@@ -150,13 +177,27 @@ impl JetStreamSink {
         };
         let reference = Reference { forwarder, audit_event_id: id, occurred_at: entry.occurred_at.clone() };
         let body = serde_json::to_vec(&reference).expect("three strings are JSON");
-        Some(
-            PublishMessage::build()
-                .payload(body.into())
-                // The subject captured by another stream is an error, not a loss.
-                .expected_stream(&self.stream.cached_info().config.name)
-                .message_id(message_id.to_string()),
-        )
+        let mut message = PublishMessage::build()
+            .payload(body.into())
+            // The subject captured by another stream is an error, not a loss.
+            .expected_stream(&self.stream.cached_info().config.name)
+            .message_id(message_id.to_string());
+        let span = self.tracer.begin(Kind::Producer, id, None);
+        if let Some(span) = &span {
+            message = message.header(traces::HEADER, span.traceparent().to_string());
+        }
+        Some(Outgoing { message, id: message_id, span })
+    }
+
+    fn end(&self, span: &Span, id: MessageId, outcome: Outcome) {
+        let (ending, sequence) = match outcome {
+            Outcome::Stored(sequence) | Outcome::Duplicate(sequence) => (Ending::Well, Some(sequence)),
+            Outcome::Unknown | Outcome::Unnamed => (Ending::Badly("unknown"), None),
+        };
+        let mut attributes = traces::message("send", &self.broker.subject);
+        attributes.push(("messaging.message.id", id.to_string().into()));
+        attributes.extend(sequence.map(|sequence| ("audit.stream_sequence", sequence.into())));
+        span.end(format!("send {}", self.broker.subject), ending, attributes);
     }
 
     fn judge(&self, acknowledged: Result<PublishAck, PublishError>) -> Outcome {

@@ -26,3 +26,4 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod traces;

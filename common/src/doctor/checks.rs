@@ -107,6 +107,8 @@ checks! {
             "Connections beyond loopback insist on TLS.";
         ENDPOINT_EXPOSED = Hint "endpoint-exposed" [Both Asked]
             "Health and metrics, which ask for no password, are served on loopback only.";
+        TRACES_NOT_BUILT = Warning "traces-not-built" [Both Always]
+            "Where `traces.url` is set, this binary was built with the cargo feature `traces`.";
         DUPLICATE_WINDOW_SHORT = Warning "duplicate-window-short" [Publisher Always]
             "The broker remembers message ids for as long as a publish may be repeated.";
         LOG_RETENTION_SHORT = Warning "log-retention-short" [Publisher Always]

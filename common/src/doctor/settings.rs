@@ -9,7 +9,7 @@ use super::{
     Report, Trouble,
     checks::{
         CONNECTION_UNENCRYPTED, DUPLICATE_WINDOW_SHORT, ENDPOINT_EXPOSED, FORWARD_TIMEOUT_LONG,
-        LOG_RETENTION_LONG, LOG_RETENTION_SHORT, PENDING_LIMIT_LOW, REPLAY_WINDOW_LONG,
+        LOG_RETENTION_LONG, LOG_RETENTION_SHORT, PENDING_LIMIT_LOW, REPLAY_WINDOW_LONG, TRACES_NOT_BUILT,
     },
 };
 use crate::settings::{ConnectionUrl, Dispatch, Listen, Settings};
@@ -31,6 +31,7 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
     if !report.is_at_boot() {
         report.enter(ENDPOINT_EXPOSED, exposed("publisher.listen", publisher.listen));
     }
+    report.enter(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
 
     let needed = publisher.lease + publisher.ack_timeout * REPEATS + CLOCK_SLACK;
     let short = broker.duplicate_window < needed;
@@ -105,6 +106,7 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
     if !report.is_at_boot() {
         report.enter(ENDPOINT_EXPOSED, exposed("consumer.listen", consumer.listen));
     }
+    report.enter(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
 
     if on_stream {
         let batches = consumer.workers + 2;
@@ -144,6 +146,15 @@ fn exposed(key: &str, listen: Listen) -> Option<Trouble> {
         Trouble::new(
             format!("{key} is {address}: whoever reaches it reads metrics and health, without a password"),
             format!("set {key} to an address on 127.0.0.1, or let a firewall decide who reaches it"),
+        )
+    })
+}
+
+fn not_built(settings: &Settings, built: bool) -> Option<Trouble> {
+    (settings.traces.url.is_some() && !built).then(|| {
+        Trouble::new(
+            "traces.url is set, and this binary was built without traces: it sends none",
+            "build it with --features traces, or leave traces.url out",
         )
     })
 }
@@ -260,6 +271,17 @@ mod tests {
         for (check, text, expected) in table {
             assert_eq!(found(check, &text), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn traces_that_are_asked_for_and_not_built_are_noticed() {
+        let (asked, _) = Layers::default()
+            .text("[traces]\nurl = \"http://127.0.0.1:4318\"", "audit.toml")
+            .expect("TOML")
+            .build()
+            .expect("valid");
+        assert!(not_built(&asked, false).is_some() && not_built(&asked, true).is_none());
+        assert!(not_built(&Settings::default(), false).is_none());
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
 pub use sections::{
     BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
-    LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings,
+    LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings,
 };
 pub use url::ConnectionUrl;
 
@@ -38,6 +38,8 @@ pub struct Settings {
     pub consumer: ConsumerSettings,
     /// Structured logs.
     pub log: LogSettings,
+    /// OpenTelemetry spans.
+    pub traces: TraceSettings,
     /// Where events go. Without any `[[forwarder]]` one into the timeline; `forwarder = []` for none.
     pub forwarder: Vec<ForwarderSettings>,
 }
@@ -51,6 +53,7 @@ impl Default for Settings {
             publisher: PublisherSettings::default(),
             consumer: ConsumerSettings::default(),
             log: LogSettings::default(),
+            traces: TraceSettings::default(),
             forwarder: vec![ForwarderSettings::timeline()],
         }
     }
@@ -96,6 +99,7 @@ mod tests {
             "broker.url",
             "broker.credentials_file",
             "consumer.reconcile.receipt_key_file",
+            "traces.url",
         ] {
             defaults.insert(key.to_owned(), String::new());
         }

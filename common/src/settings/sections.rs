@@ -279,6 +279,23 @@ impl Default for LogSettings {
     }
 }
 
+/// `[traces]`: OpenTelemetry spans, in binaries with the cargo feature `traces`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TraceSettings {
+    /// A collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; without one nothing is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<ConnectionUrl>,
+    /// The share of events that is traced, 0 to 1.
+    pub sample: f64,
+}
+
+impl Default for TraceSettings {
+    fn default() -> Self {
+        Self { url: None, sample: 1.0 }
+    }
+}
+
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -8,7 +8,7 @@ type Refusal = (String, String);
 
 /// Checks every bound; the first violation comes back as key path and message.
 pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
-    let Settings { source, broker, publisher, consumer, forwarder, .. } = settings;
+    let Settings { source, broker, publisher, consumer, forwarder, traces, .. } = settings;
     let second = Duration::from_secs(1);
     let day = 86_400 * second;
 
@@ -54,6 +54,11 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         return refuse("consumer.backoff.profile", "must be \"sigra\" or \"exponential\"");
     }
 
+    number("traces.sample", traces.sample, 0.0, 1.0)?;
+    if traces.url.as_ref().is_some_and(|url| !is_http(url.expose())) {
+        return refuse("traces.url", "must begin with http:// or https://");
+    }
+
     for (index, one) in forwarder.iter().enumerate() {
         if forwarder[..index].iter().any(|earlier| earlier.id == one.id) {
             let key = format!("forwarder[{index}].id");
@@ -61,6 +66,10 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
 }
 
 fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {

@@ -1,6 +1,7 @@
-//! Logs and metrics, set up once in `main`.
+//! Logs, metrics and traces, set up once in `main`.
 
 pub mod names;
+pub mod traces;
 
 use std::io::IsTerminal;
 
@@ -9,8 +10,9 @@ use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use crate::settings::{LogFormat, LogSettings};
 
-/// async-nats logs every message at debug, sqlx every statement: quiet unless a filter names them.
-const QUIET: &str = "async_nats=warn,sqlx=warn,hyper=warn,rustls=warn";
+/// async-nats logs every message at debug, sqlx every statement, and the collector's absence is told once: quiet unless a
+/// filter names them.
+const QUIET: &str = "async_nats=warn,sqlx=warn,hyper=warn,rustls=warn,opentelemetry-otlp=off";
 
 /// Installs the log subscriber. Logs go to standard error, so that standard output stays with the command's answer.
 ///

@@ -17,6 +17,7 @@ use common::{
     health::Health,
     reference::{Reference, Target},
     settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
+    telemetry::traces::Tracer,
 };
 use consumer::{
     breaker::Breaker,
@@ -134,6 +135,7 @@ impl Running {
             breaker: Breaker::new(consumer.breaker),
             settings: consumer,
             pulse: Pulse::default(),
+            tracer: Tracer::default(),
         };
         let lane = Lane::new(Arc::new(destination), client, stream.clone());
         let health = Health::default();
