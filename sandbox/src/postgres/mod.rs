@@ -1,5 +1,6 @@
 //! A private PostgreSQL cluster, a standby of it, or a given server.
 
+mod clock;
 mod restore;
 mod standby;
 
@@ -18,6 +19,8 @@ use nix::{
 };
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use url::Url;
+
+pub use clock::Clock;
 
 use crate::{
     home::{Home, free_port},
@@ -82,6 +85,11 @@ impl Postgres {
     /// # Errors
     /// When PostgreSQL is not installed, or does not start, because of such a line for example.
     pub fn start_with(home: &Home, durable: bool, extra: &str) -> anyhow::Result<Self> {
+        Self::launch(Self::cluster(home, durable, extra)?)
+    }
+
+    /// A fresh cluster that has not been started.
+    fn cluster(home: &Home, durable: bool, extra: &str) -> anyhow::Result<Private> {
         let private = Private::prepare(home, "postgres", find_binaries()?)?;
         let log = log_of("postgres");
         let status = home
@@ -99,7 +107,7 @@ impl Postgres {
         ensure!(status.success(), "initdb failed:\n{}", home.tail(&log));
         private.configure(&configuration(private.port, durable))?;
         private.configure(extra)?;
-        Self::launch(private)
+        Ok(private)
     }
 
     fn launch(private: Private) -> anyhow::Result<Self> {

@@ -1,11 +1,18 @@
 //! What is wrong with the stream and its durables; and letting go of places in stream and log.
 
+use std::net::SocketAddr;
+
 use async_nats::jetstream::{
     consumer::{AckPolicy, pull},
     stream::{Config, DiscardPolicy},
 };
-use end_to_end::{DEADLINE, Pipeline, samples, sandbox};
+use end_to_end::{DEADLINE, Pipeline, address, samples, sandbox};
 use sandbox::{fixture, home::Home, nats::NatsCluster, wait};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream},
+};
 
 use super::doctor;
 
@@ -151,5 +158,41 @@ async fn places_that_nobody_reads_from_any_more_are_let_go_with_a_reason() -> an
             .await?;
     let kinds: Vec<_> = acts.iter().map(|(kind, _, reason)| (kind.as_str(), reason.as_str())).collect();
     assert_eq!(kinds, [("drop_durable", "replaced"), ("drop_reader", "no broker any more")], "{acts:?}");
+    Ok(())
+}
+
+/// The server, which says that it is older than it is.
+async fn disguised(server: SocketAddr, version: &'static str) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = BufReader::new(TcpStream::connect(server).await?);
+                let mut greeting = String::new();
+                server.read_line(&mut greeting).await?;
+                let info: Value = serde_json::from_str(greeting.trim_start_matches("INFO "))?;
+                let (real, claimed) = (info["version"].to_string(), format!("{version:?}"));
+                client.write_all(greeting.replace(&real, &claimed).as_bytes()).await?;
+                tokio::io::copy_bidirectional(&mut client, &mut server).await?;
+                anyhow::Ok(())
+            });
+        }
+    });
+    Ok(address)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_too_old_is_found_and_nothing_starts_on_it() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let old = disguised(address(&pipeline.nats_url)?, "2.8.4").await?;
+    let server = address(&pipeline.nats_url)?;
+    pipeline.nats_url = pipeline.nats_url.replace(&server.to_string(), &old.to_string());
+    for binary in ["publisher", "consumer"] {
+        doctor(&pipeline, binary, &[])?.has("broker-too-old", &["nats-server is 2.8.4", "2.9 or later"]);
+        let (done, said) = pipeline.command(binary, &["run"])?;
+        assert!(!done && said.contains("broker-too-old: "), "{said}");
+    }
+    doctor(&pipeline, "publisher", &[])?.has("broker-trims-slowly", &["message by message"]);
     Ok(())
 }

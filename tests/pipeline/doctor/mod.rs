@@ -3,6 +3,7 @@
 mod broker;
 mod source;
 
+use common::doctor::checks;
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{
     fixture::{self, TestDatabase},
@@ -81,6 +82,9 @@ async fn a_healthy_pipeline_has_no_findings_and_a_doctor_changes_nothing() -> an
     let pipeline = Pipeline::with_own_nats().await?;
     // Old servers are trimmed message by message, which is no fault of the pipeline.
     let harmless = |name: &str| name == "broker-trims-slowly";
+    let trims_slowly = !async_nats::connect(&pipeline.nats_url).await?.is_server_compatible(2, 9, 15);
+    let answer = doctor(&pipeline, "publisher", &[])?;
+    assert_eq!(answer.names().contains(&"broker-trims-slowly"), trims_slowly, "{}", answer.json);
     for binary in ["publisher", "consumer"] {
         let answer = doctor(&pipeline, binary, &[])?;
         assert!(answer.sound);
@@ -205,6 +209,15 @@ async fn what_is_wrong_with_forwarders_and_their_targets_is_found() -> anyhow::R
     answer.has("forwarder-kind-unknown", &["forwarder d: this binary has no forwarder of kind"]);
     answer.has("dispatch-without-broker", &["forwarder e: dispatch", "NATS_URL"]);
 
+    let pipeline = Pipeline::with_settings(
+        "[[forwarder]]\nid = \"own\"\nkind = \"moody\"\npath = \"/dev/null\"\naway = true",
+    )
+    .await?;
+    doctor(&pipeline, "host", &[])?
+        .has("target-unreachable", &["moody: nobody is there", "see that the target is there"]);
+    let (done, said) = pipeline.command("host", &["run"])?;
+    assert!(!done && said.contains("target-unreachable: "), "{said}");
+
     let mut pipeline = Pipeline::new().await?;
     let owner = pipeline.timeline.clone();
     let role = format!("doctor_{}", Uuid::new_v4().simple());
@@ -230,4 +243,18 @@ async fn what_is_wrong_with_forwarders_and_their_targets_is_found() -> anyhow::R
     sql(&owner, "drop table audit_actions").await?;
     doctor(&pipeline, "consumer", &[])?.has("timeline-missing", &["threadline install --schema public"]);
     Ok(())
+}
+
+/// Rules between settings have a table of their own, and what a binary was built with is decided before any test runs.
+#[test]
+fn every_finding_about_a_server_is_provoked_by_a_test() {
+    let tests = [include_str!("mod.rs"), include_str!("source.rs"), include_str!("broker.rs")];
+    let tests: String = tests.concat().split_whitespace().collect();
+    let unprovoked: Vec<&str> = checks::ALL
+        .iter()
+        .filter(|check| check.part != checks::Part::Settings)
+        .map(|check| check.name)
+        .filter(|name| !tests.contains(&format!("has(\"{name}\"")))
+        .collect();
+    assert_eq!(unprovoked, [""; 0]);
 }

@@ -6,6 +6,7 @@ use sandbox::{
     home::Home,
     postgres::Postgres,
 };
+use sqlx::Executor as _;
 
 use super::{ALL_GRANTS, as_role, doctor, sql};
 
@@ -121,5 +122,37 @@ async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow:
     answer.misses(&["check-failed"]);
     let (done, said) = pipeline.command("publisher", &["run"])?;
     assert!(!done && said.contains("source-standby: "), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn transactions_that_are_older_than_an_hour_are_found_and_so_is_a_check_that_fails()
+-> anyhow::Result<()> {
+    let home = Home::create()?;
+    let (server, clock) = Postgres::start_with_clock(&home, "-2h")?;
+    let mut pipeline = Pipeline::new().await?;
+    pipeline.source = fixture::source_database_on(&server, "source").await?;
+    pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
+    let (mut held, mut prepared) = (pipeline.source.connect().await?, pipeline.source.connect().await?);
+    held.execute("set application_name = 'forgotten'; begin; select pg_current_xact_id()").await?;
+    prepared.execute("begin; select pg_current_xact_id(); prepare transaction 'left behind'").await?;
+    let young = doctor(&pipeline, "publisher", &[])?;
+    young.misses(&["transaction-old", "transaction-prepared"]);
+    young.has("clock-offset", &["s ahead of the source's"]);
+
+    clock.set("+0s")?;
+    let answer = doctor(&pipeline, "publisher", &[])?;
+    answer.misses(&["clock-offset"]);
+    answer.has("transaction-old", &["forgotten", "idle in transaction", "2h"]);
+    answer.has("transaction-prepared", &["left behind", "2h", "rollback prepared 'left behind'"]);
+
+    // A host may keep from its roles what others may see.
+    let owner = pipeline.source.clone();
+    let role = as_role(&mut pipeline, ALL_GRANTS).await?;
+    sql(&owner, "revoke all on pg_prepared_xacts from public").await?;
+    doctor(&pipeline, "publisher", &[])?.has("check-failed", &["transaction-prepared", "permission denied"]);
+    sql(&owner, &format!("grant select on pg_prepared_xacts to {role}")).await?;
+    doctor(&pipeline, "publisher", &[])?.misses(&["check-failed"]);
+    pipeline.own_postgres = Some(Own { server, home });
     Ok(())
 }

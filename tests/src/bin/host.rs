@@ -40,12 +40,16 @@ struct Options {
     path: PathBuf,
     /// While this file is there, `moody.retry` fails.
     failing: Option<PathBuf>,
+    /// Nobody is there.
+    #[serde(default)]
+    away: bool,
 }
 
 #[derive(Clone)]
 struct Mood {
     path: PathBuf,
     failing: Option<PathBuf>,
+    away: bool,
     panics: Arc<AtomicU32>,
 }
 
@@ -55,8 +59,8 @@ impl Kind for Moody {
         settings: &ForwarderSettings,
         _: &Settings,
     ) -> Result<Arc<dyn Configured>, ConfigureError> {
-        let Options { path, failing } = forwarder::options(settings)?;
-        Ok(Arc::new(Mood { path, failing, panics: Arc::default() }))
+        let Options { path, failing, away } = forwarder::options(settings)?;
+        Ok(Arc::new(Mood { path, failing, away, panics: Arc::default() }))
     }
 }
 
@@ -68,6 +72,12 @@ impl Configured for Mood {
     /// What it does not look at its role need not be allowed to read.
     fn columns(&self) -> &[&str] {
         &["action"]
+    }
+
+    fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
+        Box::pin(async {
+            if self.away { Err(ForwardError::unavailable("moody: nobody is there")) } else { Ok(None) }
+        })
     }
 }
 
