@@ -10,6 +10,8 @@ use common::{
     settings::Layers,
     telemetry::names::{self, Kind},
 };
+use end_to_end::sandbox;
+use sandbox::process;
 use serde_json::Value;
 
 fn root() -> PathBuf {
@@ -167,6 +169,34 @@ fn the_settings_in_the_manifests_can_be_used() -> anyhow::Result<()> {
         let manifest = read(&format!("deploy/kubernetes/{name}.yaml"));
         assert!(manifest.contains(&format!("containerPort: {port}")), "{name}: {address}");
         assert!(manifest.contains(&format!("prometheus.io/port: \"{port}\"")), "{name}: {address}");
+    }
+    Ok(())
+}
+
+/// The commands that manifests and units start.
+fn commands() -> Vec<Vec<String>> {
+    let files =
+        ["deploy/kubernetes", "deploy/systemd"].map(|folder| fs::read_dir(root().join(folder)).unwrap());
+    let texts = files.into_iter().flatten().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let command = |line: &str| -> Option<Vec<String>> {
+        if let Some(list) = line.trim_start().strip_prefix("command: ") {
+            return serde_json::from_str(list).ok();
+        }
+        let words = line.strip_prefix("ExecStart=/usr/local/bin/")?.split(' ');
+        Some(words.map(str::to_owned).collect())
+    };
+    texts.flat_map(|text| text.lines().filter_map(command).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn the_commands_of_manifests_and_units_are_commands() -> anyhow::Result<()> {
+    let commands = commands();
+    assert!(commands.len() >= 7, "{commands:?}");
+    for command in commands {
+        // Arguments are read up to there, and nothing is done.
+        let arguments: Vec<&str> = command[1..].iter().map(String::as_str).chain(["--help"]).collect();
+        let (status, said) = process::run(&command[0], &arguments, &[], sandbox().home.path())?;
+        assert!(status.success() && said.contains("Usage: "), "{command:?}: {said}");
     }
     Ok(())
 }
