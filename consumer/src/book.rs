@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ops::Range,
     time::{Duration, SystemTime},
 };
 
@@ -10,10 +11,7 @@ use common::{
     event::AuditEvent,
     failures::{self, Earlier, Failure, Outcome, Reason},
     identifier::ForwarderId,
-    telemetry::{
-        names,
-        traces::{Ending, Kind},
-    },
+    telemetry::{names, traces::Status},
 };
 use metrics::counter;
 use sqlx::PgConnection;
@@ -29,7 +27,7 @@ use crate::{
 /// What became of a batch, and what has to be written about it.
 #[derive(Debug, Default)]
 pub(crate) struct Book {
-    settled: HashMap<Uuid, Settlement>,
+    settled: HashMap<Uuid, Settled>,
     /// Not due yet, and how long until they are.
     early: HashMap<Uuid, Duration>,
     present: u64,
@@ -38,8 +36,16 @@ pub(crate) struct Book {
     failed: Vec<Failed>,
     /// Delivered after an earlier failure.
     cleared: Vec<Uuid>,
-    /// From when to when the target had it; known where deliveries are traced.
-    handed: HashMap<Uuid, (SystemTime, SystemTime)>,
+}
+
+/// How one event is settled.
+#[derive(Debug)]
+struct Settled {
+    settlement: Settlement,
+    /// How its attempt failed if it did.
+    kind: &'static str,
+    /// From when to when its forwarder had it.
+    asked: Option<Range<SystemTime>>,
 }
 
 /// One failed attempt, for the table and for the log.
@@ -75,14 +81,9 @@ impl Book {
             Reason::AttemptsExhausted,
             format!("{starts} processes have died while they forwarded this event alone"),
         );
-        self.settled.insert(event.id, Settlement::Dead { attempts: starts, reason });
+        let settlement = Settlement::Dead { attempts: starts, reason };
+        self.settled.insert(event.id, Settled { settlement, kind: "crash", asked: None });
         self.fail(event.id, event.action.clone(), "crash", error, Outcome::Dead(reason), starts);
-    }
-
-    /// Notes that the target has answered about events that it was given at `begun`.
-    pub(crate) fn handed_over(&mut self, events: &[AuditEvent], begun: SystemTime) {
-        let ended = SystemTime::now();
-        self.handed.extend(events.iter().map(|event| (event.id, (begun, ended))));
     }
 
     /// Enters an event that waits for its next attempt. The broker forgets its delays in a crash; the row remembers.
@@ -92,7 +93,8 @@ impl Book {
 
     /// Enters an event that somebody has decided not to deliver.
     pub(crate) fn leave(&mut self, id: Uuid) {
-        self.settled.insert(id, Settlement::Discarded);
+        let settlement = Settlement::Discarded;
+        self.settled.insert(id, Settled { settlement, kind: "error", asked: None });
     }
 
     fn settle(
@@ -104,7 +106,7 @@ impl Book {
         policy: Policy,
     ) {
         let settlement = Settlement::of(judged, earlier, policy, &mut rand::rng());
-        self.settled.insert(id, settlement);
+        self.settled.insert(id, Settled { settlement, kind: judged.kind, asked: judged.asked.clone() });
         match (&judged.verdict, settlement.outcome()) {
             (Verdict::Retry(error) | Verdict::Cancel(_, error), Some((outcome, attempts))) => {
                 self.fail(id, action, judged.kind, error.clone(), outcome, attempts);
@@ -143,7 +145,7 @@ impl Book {
             Request::Skip => return AckKind::Ack,
             Request::Forward(id) => {
                 return match (self.settled.get(id), self.early.get(id)) {
-                    (Some(settlement), _) => settlement.ack_kind(),
+                    (Some(settled), _) => settled.settlement.ack_kind(),
                     (None, wait) => AckKind::Nak(wait.copied()),
                 };
             }
@@ -207,7 +209,8 @@ impl Book {
             counter!(names::FORWARD_EVENTS, "forwarder" => name.clone(), "verdict" => verdict)
                 .increment(events as u64);
         };
-        let of = |wanted: Settlement| self.settled.values().filter(|&&settled| settled == wanted).count();
+        let of =
+            |wanted: Settlement| self.settled.values().filter(|settled| settled.settlement == wanted).count();
         let delivered = of(Settlement::Delivered);
         count("delivered", delivered);
         count("discarded", of(Settlement::Discarded));
@@ -250,22 +253,20 @@ impl Book {
     pub(crate) fn trace(&self, forwarder: &ForwarderId, items: &[Item]) {
         for item in items {
             let (Some(span), Request::Forward(id)) = (&item.span, &item.request) else { continue };
-            let (ending, verdict) = match self.settled.get(id) {
-                Some(Settlement::Delivered) => (Ending::Well, "delivered"),
-                Some(Settlement::Discarded) => (Ending::Well, "discarded"),
-                Some(Settlement::Retry { .. }) => (Ending::Badly("retry"), "retry"),
-                Some(Settlement::Dead { reason, .. }) => (Ending::Badly(reason.as_str()), "dead"),
-                None => (Ending::Well, "early"),
+            let settled = self.settled.get(id);
+            let (status, verdict) = match settled.map(|settled| (settled.settlement, settled.kind)) {
+                Some((Settlement::Delivered, _)) => (Status::Unset, "delivered"),
+                Some((Settlement::Discarded, _)) => (Status::Unset, "discarded"),
+                Some((Settlement::Retry { .. }, kind)) => (Status::Error(kind), "retry"),
+                Some((Settlement::Dead { reason, .. }, _)) => (Status::Error(reason.as_str()), "dead"),
+                None => (Status::Unset, "early"),
             };
-            if let Some((begun, ended)) = self.handed.get(id) {
-                span.part(Kind::Client, format!("forward {forwarder}"), *begun, *ended);
+            if let Some(asked) = settled.and_then(|settled| settled.asked.as_ref()) {
+                span.child(format!("forward {forwarder}"), asked, status);
             }
-            let known = vec![
-                ("audit.event_id", id.to_string().into()),
-                ("audit.forwarder", forwarder.to_string().into()),
-                ("audit.verdict", verdict.into()),
-            ];
-            span.end(format!("deliver {forwarder}"), ending, known);
+            let known =
+                vec![("audit.forwarder", forwarder.to_string().into()), ("audit.verdict", verdict.into())];
+            span.end(status, known);
         }
     }
 }

@@ -5,7 +5,7 @@ use common::{
     broker::microseconds,
     identifier::ForwarderId,
     reference::{Reference, Target},
-    telemetry::traces::{self, Kind, Span, Traceparent, Tracer},
+    telemetry::traces::{self, Attributes, Kind, Span, Traceparent, Tracer},
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
@@ -37,7 +37,7 @@ pub enum Request {
 }
 
 /// One thing to be done, from a message or from the log.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Item {
     /// What.
     pub request: Request,
@@ -52,7 +52,7 @@ impl Item {
     #[must_use]
     pub fn of_log(request: Request, suspect: bool, tracer: &Tracer) -> Self {
         let span = match request {
-            Request::Forward(event) => tracer.begin(Kind::Consumer, event, None),
+            Request::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, None),
             _ => None,
         };
         Self { request, suspect, span }
@@ -130,21 +130,32 @@ impl Delivery {
     #[must_use]
     pub fn item(&self, tracer: &Tracer) -> Item {
         let span = match self.request {
-            Request::Forward(event) => tracer.begin(Kind::Consumer, event, self.came_with()),
+            Request::Forward(event) => {
+                tracer.begin(Kind::Consumer, &self.message.subject, event, self.traceparent())
+            }
             _ => None,
         };
-        let known = |span: Span| {
-            let mut known = traces::message("process", &self.message.subject);
-            known.push(("audit.delivery", self.delivered.into()));
-            span.with(known)
-        };
-        let suspect = self.delivered >= SUSPECT_FROM;
-        Item { request: self.request.clone(), suspect, span: span.map(known) }
+        let span = span.map(|span| span.with(self.attributes()));
+        Item { request: self.request.clone(), suspect: self.delivered >= SUSPECT_FROM, span }
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        Some(self.message.headers.as_ref()?.get(name)?.as_str())
+    }
+
+    /// What a trace knows of the message.
+    fn attributes(&self) -> Attributes {
+        let mut attributes = vec![("audit.delivery", self.delivered.into())];
+        let id = self.header("Nats-Msg-Id").map(str::to_owned);
+        attributes.extend(id.map(|id| ("messaging.message.id", id.into())));
+        let sequence = self.message.info().map(|info| info.stream_sequence).ok();
+        attributes.extend(sequence.map(|sequence| ("audit.stream_sequence", sequence.into())));
+        attributes
     }
 
     /// The trace that its publish is part of.
-    fn came_with(&self) -> Option<Traceparent> {
-        self.message.headers.as_ref()?.get(traces::HEADER)?.as_str().parse().ok()
+    fn traceparent(&self) -> Option<Traceparent> {
+        self.header(traces::HEADER)?.parse().ok()
     }
 }
 

@@ -4,7 +4,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use async_nats::jetstream::AckKind;
@@ -234,11 +234,7 @@ impl Dispatcher {
             }
         }
         let (events, earlier) = together;
-        let begun = SystemTime::now();
         let verdicts = self.forwarder.forward(&events).await?;
-        if self.destination.tracer.is_on() {
-            book.handed_over(&events, begun);
-        }
         for ((event, earlier), judged) in events.iter().zip(earlier).zip(&verdicts) {
             remember(done, event.id, judged);
             book.judge(event, judged, earlier, policy);
@@ -260,7 +256,7 @@ impl Dispatcher {
         book: &mut Book,
     ) -> Result<(), Unavailable> {
         let destination = self.destination.clone();
-        let Destination { addressee, policy, tracer, .. } = &*destination;
+        let Destination { addressee, policy, .. } = &*destination;
         self.begun = Some(event.id);
         let started =
             destination.within(failures::start(source.connection(), &addressee.id, event.id)).await?;
@@ -269,16 +265,12 @@ impl Dispatcher {
             book.bury(&event, started - 1);
             return Ok(());
         }
-        let handed = SystemTime::now();
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
         destination.within(failures::end(source.connection(), &addressee.id, event.id)).await?;
         self.begun = None;
         for judged in verdicts? {
             remember(done, event.id, &judged);
             book.judge(&event, &judged, earlier, *policy);
-        }
-        if tracer.is_on() {
-            book.handed_over(&[event], handed);
         }
         Ok(())
     }

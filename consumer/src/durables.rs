@@ -4,14 +4,14 @@ use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 use common::{
     acts::{self, Act},
-    broker::{self, BrokerError},
-    console,
-    database::Database,
+    broker, console,
     identifier::ForwarderId,
     outbox,
     settings::Settings,
 };
 use sqlx::Connection as _;
+
+use crate::APPLICATION;
 
 /// Removes the durable of a forwarder that is out of use, and records why.
 ///
@@ -23,20 +23,14 @@ pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow
         "forwarder {id} is in use by these settings: remove it from those of every consumer first. A durable that is made \
          again begins with what the stream still holds"
     );
-    let database = Database::source(&settings.source, "audit-consumer-command")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
-    let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
+    let client = broker::connect(&settings.broker, APPLICATION).await?;
     let stream = broker::find_stream(&jetstream::new(client), &settings.broker)
         .await?
         .with_context(|| format!("there is no stream {}", settings.broker.stream))?;
     let durable = broker::durable_name(id);
-    let is_there = async || {
-        Ok::<_, BrokerError>(broker::floors(&stream).await?.iter().any(|floor| floor.durable == durable))
-    };
     ensure!(
-        is_there().await?,
+        broker::floors(&stream).await?.iter().any(|floor| floor.durable == durable),
         "there is no durable {durable}: `consumer doctor` names those that are out of use"
     );
     let info = stream.consumer_info(&durable).await.with_context(|| format!("cannot look at {durable}"))?;
@@ -48,12 +42,7 @@ pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow
         Act { actor: &acts::operator(), kind: "drop_durable", filter: &filter, count, reason: Some(reason) };
     acts::record(&mut transaction, &act).await?;
     // Between the record and its commit: without the one there is not to be the other.
-    if let Err(error) = stream.delete_consumer(&durable).await
-        // An old server may fail to tidy up behind one that it has removed.
-        && is_there().await?
-    {
-        return Err(error).with_context(|| format!("cannot remove the durable {durable}"));
-    }
+    broker::remove_durable(&stream, &durable).await?;
     transaction.commit().await?;
     console::answer(&format!("the durable {durable} is gone, {count} reference(s) had not been settled\n"));
     Ok(())

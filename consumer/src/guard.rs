@@ -9,7 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telemetry::names};
@@ -47,11 +47,13 @@ pub struct Judged {
     pub kind: &'static str,
     /// Whether a failure counts as an attempt. A time-out does not, where nothing shows that the target is alive.
     pub charged: bool,
+    /// From when to when the forwarder had it, the last time; `None` where it was not asked.
+    pub asked: Option<Range<SystemTime>>,
 }
 
 impl From<Verdict> for Judged {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, kind: "error", charged: true }
+        Self { verdict, kind: "error", charged: true, asked: None }
     }
 }
 
@@ -161,7 +163,9 @@ impl Guarded {
         let begun = self.pulse.beats();
         let mut beats = begun;
         while let Some(range) = ranges.pop() {
+            let asked = SystemTime::now();
             let answer = self.once(&events[range.clone()]).await?;
+            let asked = Some(asked..SystemTime::now());
             if let Err(Failure::Timeout(after)) = &answer {
                 if self.pulse.beats() != beats {
                     beats = self.pulse.beats();
@@ -178,7 +182,8 @@ impl Guarded {
                     ranges.push(range);
                     for place in std::mem::take(&mut ranges).into_iter().flatten() {
                         let verdict = Failure::Timeout(*after).verdict();
-                        verdicts[place] = Judged { verdict, kind: "timeout", charged: false };
+                        let asked = asked.clone();
+                        verdicts[place] = Judged { verdict, kind: "timeout", charged: false, asked };
                     }
                     break;
                 }
@@ -191,14 +196,14 @@ impl Guarded {
             match answer {
                 Ok(some) => {
                     for (place, verdict) in range.zip(some) {
-                        verdicts[place] = verdict.into();
+                        verdicts[place] = Judged { asked: asked.clone(), ..verdict.into() };
                     }
                 }
                 Err(failure) if range.len() == 1 => {
                     let kind = failure.kind();
                     let event = events[range.start].id;
                     let charged = !matches!(failure, Failure::Timeout(_)) || self.pulse.proves(event, begun);
-                    verdicts[range.start] = Judged { verdict: failure.verdict(), kind, charged };
+                    verdicts[range.start] = Judged { verdict: failure.verdict(), kind, charged, asked };
                 }
                 Err(_) => {
                     let middle = range.start + range.len() / 2;

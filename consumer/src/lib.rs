@@ -10,6 +10,9 @@
 //! For operators: [`failures`], [`mod@replay`], `reconcile` (with the standing comparison that [`run`] starts), `receipts`,
 //! `rebuild`, [`explain`], [`status`].
 
+/// What short commands are called at the servers.
+pub(crate) const APPLICATION: &str = "audit-consumer-command";
+
 mod book;
 pub mod breaker;
 pub mod cli;

@@ -1,6 +1,6 @@
 //! Dispatch: through the stream or straight from the log, decided once at boot; and the change from one to the other.
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use async_nats::jetstream::stream::Stream;
 use common::{
     acts::{self, Act},
@@ -114,7 +114,7 @@ pub async fn onto_log(
     let position =
         StreamPosition { created: microseconds(stream.cached_info().created), sequence: floor.sequence };
     handover::begin_at(connection, &handover::reader(id), STREAM_READER, position).await?;
-    stream.delete_consumer(&durable).await.with_context(|| format!("cannot remove the durable {durable}"))?;
+    broker::remove_durable(stream, &durable).await?;
     note(connection, id, "from async to sync", 1).await
 }
 

@@ -13,7 +13,7 @@ use common::{
     doctor::{Occasion, Report, Side, settings as settings_doctor, source},
     health::{self, Health},
     identifier::ForwarderId,
-    outbox::upkeep,
+    outbox::{self, upkeep},
     settings::{ForwarderSettings, Settings},
     shutdown,
     telemetry::{self, traces::Tracer},
@@ -55,12 +55,11 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
         .collect::<anyhow::Result<Vec<Road>>>()?;
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
-    let tracer = Tracer::of(&settings.traces, "audit-consumer")?;
+    let tracer = Tracer::of(&settings.traces, "audit-consumer");
     let health = Health::default();
 
     let database = Database::source(&settings.source, "audit-consumer-source")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    let mut connection = outbox::reach(&database).await?;
     let boot = examine(&settings, &forwarders, &roads, &database, &mut connection);
     let broker = Box::pin(boot).await?;
     health::serve(settings.consumer.listen, health.clone(), metrics, shutdown.clone()).await.context(
@@ -91,11 +90,12 @@ pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> 
         tokio::spawn(upkeep::watch_capture(database, captured, every));
     }
     drop(connection);
-    starter.wait().await?;
+    let ended = starter.wait().await;
     if let Some((client, _)) = broker {
         flush(&client).await;
     }
     tracer.flush().await;
+    ended?;
     tracing::info!("stopped");
     Ok(())
 }

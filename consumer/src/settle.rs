@@ -124,7 +124,7 @@ mod tests {
         }
         let exhausted = Settlement::of(&retry().into(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(exhausted.outcome(), Some((Outcome::Dead(Reason::AttemptsExhausted), 3)));
-        let uncharged = Judged { verdict: retry(), kind: "timeout", charged: false };
+        let uncharged = Judged { charged: false, ..retry().into() };
         let settlement = Settlement::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), Some(2), "no attempt is used");
     }

@@ -6,7 +6,6 @@ use anyhow::Context as _;
 use async_nats::jetstream;
 use common::{
     broker, console,
-    database::Database,
     failures::letters::{self, Filter, Group},
     outbox::{
         self, backlog, handover,
@@ -15,6 +14,8 @@ use common::{
     settings::Settings,
 };
 use serde::Serialize;
+
+use crate::APPLICATION;
 
 #[derive(Debug, Serialize)]
 struct Status {
@@ -60,10 +61,7 @@ const COUNT_MAX: i64 = 10_000;
 /// # Errors
 /// When a server is away.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let database = Database::source(&settings.source, "audit-consumer-command")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let (stream, broker) = match (&settings.broker.url, stream(settings).await) {
         (None, _) => (None, None),
         (Some(_), Ok(stream)) => (Some(stream), None),
@@ -86,7 +84,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
 }
 
 async fn stream(settings: &Settings) -> anyhow::Result<StreamStatus> {
-    let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+    let client = broker::connect(&settings.broker, APPLICATION).await?;
     let stream = jetstream::new(client)
         .get_stream(&settings.broker.stream)
         .await

@@ -87,11 +87,8 @@ impl Backfill {
 /// When a server is away, or the table or the timeline is not what it should be. What has been entered stays entered; the
 /// same command goes on behind it.
 pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
-    let database = Database::source(&settings.source, "audit-publisher-backfill")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    let (_, mut connection) = outbox::open(&settings.source, "audit-publisher-backfill").await?;
     let table = &settings.source.table;
-    outbox::require(&mut connection, table).await?;
     let (mut filter, words) = (asked.filter(), asked.words());
     let earlier = backfill::unfinished(&mut connection, &words).await?;
     let (given_up, unfinished) = if asked.restart { (earlier, None) } else { (None, earlier) };

@@ -15,14 +15,12 @@ use common::{
     },
     settings::Settings,
 };
-use sqlx::{Connection as _, PgConnection};
+use sqlx::Connection as _;
 
 use crate::maintenance;
 
-async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
-    let database = Database::source(&settings.source, "audit-publisher-command")?;
-    database.connect().await.context("cannot connect to the source database (source.url)")
-}
+/// What the short commands are called at the servers.
+pub(crate) const APPLICATION: &str = "audit-publisher-command";
 
 /// Creates the outbox where it is missing and starts capture.
 ///
@@ -30,7 +28,7 @@ async fn connect(settings: &Settings) -> anyhow::Result<PgConnection> {
 /// When the table is not fit, or too busy; nothing is half done.
 pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     let table = &settings.source.table;
-    let mut connection = connect(settings).await?;
+    let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
     outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
     capture::attach(&mut connection, table).await.with_context(|| format!("cannot attach {table}"))?;
     console::answer(&format!("every row inserted into {table} from now on is captured\n"));
@@ -42,8 +40,7 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
 /// # Errors
 /// When the table is too busy.
 pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
-    let mut connection = connect(settings).await?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     capture::detach(&mut connection).await.context("cannot detach")?;
     console::answer("capture is off; what has been captured is still relayed\n");
     Ok(())
@@ -54,8 +51,7 @@ pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
 /// # Errors
 /// When a server is away.
 pub async fn prune(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let mut connection = connect(settings).await?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let floor = floor(settings).await?;
     let pruned = upkeep::prune(&mut connection, floor, settings.publisher.retention).await?;
     console::answer(&if json {
@@ -71,13 +67,12 @@ pub async fn prune(settings: &Settings, json: bool) -> anyhow::Result<()> {
 /// # Errors
 /// When there is nothing to rebase, it would be wrong, or a server is away; nothing is half done.
 pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::Result<()> {
-    let mut connection = connect(settings).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let table = &settings.source.table;
-    outbox::require(&mut connection, table).await?;
     let how = if upgraded { Move::Upgraded } else { Move::Restored };
     // Before anything changes: a broker that is away must not leave the stream behind.
     let client = match &settings.broker.url {
-        Some(_) => Some(broker::connect(&settings.broker, "audit-publisher-command").await?),
+        Some(_) => Some(broker::connect(&settings.broker, APPLICATION).await?),
         None => None,
     };
     let actor = acts::operator();
@@ -127,8 +122,7 @@ pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> any
         "the reader {reader} is in use by these settings: remove the forwarder, or the broker, from them first. A reader \
          that begins again begins with what the log still holds"
     );
-    let mut connection = connect(settings).await?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let mut transaction = connection.begin().await?;
     ensure!(
         !lease::is_held(&mut transaction, reader).await?,
@@ -150,7 +144,7 @@ async fn floor(settings: &Settings) -> anyhow::Result<Option<StreamPosition>> {
     if settings.broker.url.is_none() {
         return Ok(None);
     }
-    let client = broker::connect(&settings.broker, "audit-publisher-command").await?;
+    let client = broker::connect(&settings.broker, APPLICATION).await?;
     let stream = jetstream::new(client)
         .get_stream(&settings.broker.stream)
         .await

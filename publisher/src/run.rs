@@ -7,6 +7,7 @@ use common::{
     database::Database,
     health::{self, Health},
     outbox::{
+        self,
         relay::{PROGRESS_ROWS, Relay, RelayOptions},
         rounds::STREAM_READER,
         upkeep,
@@ -29,10 +30,9 @@ use crate::{
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
-    let tracer = Tracer::of(&settings.traces, "audit-publisher")?;
+    let tracer = Tracer::of(&settings.traces, "audit-publisher");
     let database = Database::source(&settings.source, "audit-publisher")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
+    let mut connection = outbox::reach(&database).await?;
     let ready = Box::pin(doctor::at_boot(&settings, &database, &mut connection)).await?;
     let Ready { identity, client, context, stream } = ready;
 
@@ -77,8 +77,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));
     });
-    Box::pin(running).await?;
+    let ended = Box::pin(running).await;
     tracer.flush().await;
+    ended?;
     tracing::info!("stopped");
     Ok(())
 }

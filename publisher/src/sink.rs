@@ -32,7 +32,7 @@ use common::{
     settings::{BrokerSettings, PublisherSettings},
     telemetry::{
         names,
-        traces::{self, Ending, Kind, Span, Tracer},
+        traces::{self, Kind, Span, Status, Tracer},
     },
 };
 use futures::{StreamExt as _, stream::FuturesOrdered};
@@ -120,10 +120,22 @@ impl JetStreamSink {
         Self { tracer, ..self }
     }
 
-    /// Publishes once and answers per entry, in order. The broker has work while the rest of the page is still being
-    /// written; after the first doubt nothing more is sent.
+    /// Publishes once and answers per entry, in order. What was sent on a connection that is lost since is in doubt at once:
+    /// nobody acknowledges it any more, and its time-out need not be sat out.
     async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<Outcome> {
+        let connects = self.connects();
         let mut outcomes = Vec::with_capacity(entries.len());
+        tokio::select! {
+            biased;
+            () = self.publish_all(entries, generation, &mut outcomes) => {}
+            () = self.connection_lost(connects) => {}
+        }
+        outcomes.resize(entries.len(), Outcome::Unknown);
+        outcomes
+    }
+
+    /// The broker has work while the rest of the page is still being written; after the first doubt nothing more is sent.
+    async fn publish_all(&self, entries: &[&Entry], generation: i32, outcomes: &mut Vec<Outcome>) {
         let mut in_flight = FuturesOrdered::new();
         for entry in entries {
             if in_flight.len() >= self.window {
@@ -136,9 +148,9 @@ impl JetStreamSink {
             in_flight.push_back(sent);
         }
         counter!(names::PUBLISH_SENT).increment((outcomes.len() + in_flight.len()) as u64);
-        outcomes.extend(in_flight.collect::<Vec<_>>().await);
-        outcomes.resize(entries.len(), Outcome::Unknown);
-        outcomes
+        while let Some(outcome) = in_flight.next().await {
+            outcomes.push(outcome);
+        }
     }
 
     /// Sends, and answers with the wait for what comes of it.
@@ -160,7 +172,7 @@ impl JetStreamSink {
                 Err(error) => self.judge(Err(error)),
             };
             if let Some(span) = span {
-                self.end(&span, id, outcome);
+                end(&span, id, outcome);
             }
             outcome
         }
@@ -182,22 +194,11 @@ impl JetStreamSink {
             // The subject captured by another stream is an error, not a loss.
             .expected_stream(&self.stream.cached_info().config.name)
             .message_id(message_id.to_string());
-        let span = self.tracer.begin(Kind::Producer, id, None);
+        let span = self.tracer.begin(Kind::Producer, &self.broker.subject, id, None);
         if let Some(span) = &span {
             message = message.header(traces::HEADER, span.traceparent().to_string());
         }
         Some(Outgoing { message, id: message_id, span })
-    }
-
-    fn end(&self, span: &Span, id: MessageId, outcome: Outcome) {
-        let (ending, sequence) = match outcome {
-            Outcome::Stored(sequence) | Outcome::Duplicate(sequence) => (Ending::Well, Some(sequence)),
-            Outcome::Unknown | Outcome::Unnamed => (Ending::Badly("unknown"), None),
-        };
-        let mut attributes = traces::message("send", &self.broker.subject);
-        attributes.push(("messaging.message.id", id.to_string().into()));
-        attributes.extend(sequence.map(|sequence| ("audit.stream_sequence", sequence.into())));
-        span.end(format!("send {}", self.broker.subject), ending, attributes);
     }
 
     fn judge(&self, acknowledged: Result<PublishAck, PublishError>) -> Outcome {
@@ -268,12 +269,34 @@ impl JetStreamSink {
         }
     }
 
+    /// How often the client has connected.
+    fn connects(&self) -> u64 {
+        self.client.statistics().connects.load(Ordering::Relaxed)
+    }
+
+    /// Waits until the connection that was there after so many is gone.
+    async fn connection_lost(&self, connects: u64) {
+        while self.client.connection_state() == connection::State::Connected && self.connects() == connects {
+            tokio::time::sleep(RECONNECT_POLL).await;
+        }
+    }
+
     async fn connected(&self) {
         while self.client.connection_state() != connection::State::Connected {
             self.progress.waiting("broker: not connected");
             tokio::time::sleep(RECONNECT_POLL).await;
         }
     }
+}
+
+fn end(span: &Span, id: MessageId, outcome: Outcome) {
+    let (status, sequence) = match outcome {
+        Outcome::Stored(sequence) | Outcome::Duplicate(sequence) => (Status::Unset, Some(sequence)),
+        Outcome::Unknown | Outcome::Unnamed => (Status::Error("unknown"), None),
+    };
+    let mut attributes = vec![("messaging.message.id", id.to_string().into())];
+    attributes.extend(sequence.map(|sequence| ("audit.stream_sequence", sequence.into())));
+    span.end(status, attributes);
 }
 
 impl Sink for JetStreamSink {
@@ -338,6 +361,9 @@ impl Sink for JetStreamSink {
                 }
             }
             counter!(names::PUBLISH_DUPLICATES).increment(repeated as u64);
+            if !unknown.is_empty() {
+                self.connected().await;
+            }
             if self.lost || self.is_recreated(&unknown).await {
                 self.lost = true;
                 return Err(SinkError::Lost);

@@ -5,7 +5,6 @@ use std::fmt::Write as _;
 use async_nats::jetstream;
 use common::{
     broker, console,
-    database::Database,
     outbox::{
         self,
         capture::{self, Capture},
@@ -15,6 +14,8 @@ use common::{
 };
 use serde::Serialize;
 use sqlx::PgConnection;
+
+use crate::commands::APPLICATION;
 
 /// Counting stops here: a long log must not make a status command slow.
 const COUNT_MAX: i64 = 10_000;
@@ -63,8 +64,7 @@ struct Forwarder {
 /// # Errors
 /// When a configured server is away.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let mut connection = Database::source(&settings.source, "audit-publisher-command")?.connect().await?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let capture = match capture::state(&mut connection).await? {
         Capture::Attached => "attached".to_owned(),
         Capture::Never => "never attached".to_owned(),
@@ -98,7 +98,7 @@ async fn broker(settings: &Settings) -> anyhow::Result<Option<Broker>> {
     if settings.broker.url.is_none() {
         return Ok(None);
     }
-    let client = broker::connect(&settings.broker, "audit-publisher-command").await?;
+    let client = broker::connect(&settings.broker, APPLICATION).await?;
     let Ok(stream) = jetstream::new(client).get_stream(&settings.broker.stream).await else {
         return Ok(None);
     };

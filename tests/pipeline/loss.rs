@@ -313,7 +313,7 @@ async fn a_durable_deleted_under_a_running_consumer_goes_on_where_it_was() -> an
     tokio::time::timeout(DEADLINE, asked.next()).await?.context("the consumer looks at its durable")?;
 
     let stream = pipeline.stream().await?;
-    stream.delete_consumer("forward-timeline").await?;
+    common::broker::remove_durable(&stream, "forward-timeline").await?;
     let ids = commit_twenty(&pipeline).await?;
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;

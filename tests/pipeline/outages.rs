@@ -2,11 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use end_to_end::{DEADLINE, Pipeline, samples};
+use end_to_end::{DEADLINE, Pipeline, address, samples};
 use sandbox::{
     fixture::{self},
     home::Home,
+    nats::delete_stream,
     postgres::{Postgres, Stop},
+    proxy::{Flow, Proxy},
     wait,
 };
 
@@ -58,6 +60,42 @@ async fn databases_that_crash_under_the_pipeline_lose_and_repeat_nothing() -> an
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_in_flight_on_a_lost_connection_is_sent_again_without_waiting_for_its_time_out()
+-> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let server = address(&pipeline.nats_url)?;
+    let proxy = Proxy::start(server).await?;
+    let direct = pipeline.nats_url.clone();
+    pipeline.nats_url = direct.replace(&server.to_string(), &proxy.address().to_string());
+    let limit = DEADLINE.as_secs();
+    let _publisher = pipeline.publisher_with(&["--set", &format!("publisher.ack_timeout={limit}s")])?;
+    let (rows, first) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(1).await?;
+    proxy.set(Flow::HoldBoth);
+    let (rows, held) = samples(100);
+    pipeline.commit(&rows).await?;
+    let mut source = pipeline.source.connect().await?;
+    wait::until_some("the rows to be taken from the log", DEADLINE, async || {
+        let open =
+            "select s::text <> t::text from outbox.rounds where reader = 'jetstream' order by n desc limit 1";
+        Ok(sqlx::query_scalar::<_, bool>(open).fetch_one(&mut source).await?.then_some(()))
+    })
+    .await?;
+
+    let began = Instant::now();
+    proxy.cut();
+    proxy.set(Flow::Open);
+    pipeline.messages(101).await?;
+    assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
+    pipeline.nats_url = direct;
+    let _consumer = pipeline.consumer()?;
+    pipeline.arrive(&[first, held].concat()).await?;
+    assert!(pipeline.verdict().await?.holds());
+    Ok(())
+}
+
 /// Acknowledged, not yet delivered, and gone with the broker's disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_loses_its_disk_is_given_everything_again() -> anyhow::Result<()> {
@@ -96,7 +134,7 @@ async fn a_stream_deleted_under_a_running_publisher_is_made_and_filled_again() -
     })
     .await?;
     let client = async_nats::connect(&pipeline.nats_url).await?;
-    async_nats::jetstream::new(client).delete_stream(&pipeline.name).await?;
+    delete_stream(&async_nats::jetstream::new(client), &pipeline.name).await?;
     let (rows, mut more) = samples(100);
     pipeline.commit(&rows).await?;
     ids.append(&mut more);

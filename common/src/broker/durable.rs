@@ -134,6 +134,22 @@ pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
         .map_err(|error| BrokerError::call("list consumers", &error))
 }
 
+/// Removes a durable. An old server may fail to tidy up its disk behind one that it has removed: what counts is whether it
+/// is gone.
+///
+/// # Errors
+/// When it is still there, or the broker is away.
+pub async fn remove_durable(stream: &Stream, name: &str) -> Result<(), BrokerError> {
+    let Err(error) = stream.delete_consumer(name).await else {
+        return Ok(());
+    };
+    if floors(stream).await?.iter().any(|floor| floor.durable == name) {
+        return Err(BrokerError::call("delete consumer", &error));
+    }
+    tracing::debug!(durable = name, %error, "it is gone all the same");
+    Ok(())
+}
+
 /// Makes durables anew that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
 /// skip whatever is published up to where they stand. They go on behind what they had settled. Somebody else's consumers
 /// are left alone.
@@ -158,10 +174,7 @@ pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
             start_sequence,
             "stands ahead of its stream: made anew"
         );
-        stream
-            .delete_consumer(&info.name)
-            .await
-            .map_err(|error| BrokerError::call("delete consumer", &error))?;
+        remove_durable(stream, &info.name).await?;
         let begin = DeliverPolicy::ByStartSequence { start_sequence };
         let config = pull::Config::try_from_consumer_config(info.config).map_err(|failed| error(&failed))?;
         create(stream, &pull::Config { deliver_policy: begin, ..config }).await?;

@@ -11,7 +11,7 @@ mod stream;
 
 pub use crate::moment::microseconds;
 pub use backlog::{Backlog, BacklogError};
-pub use durable::{Floor, durable_name, ensure_durable, floors, reset_durables_ahead};
+pub use durable::{Floor, durable_name, ensure_durable, floors, remove_durable, reset_durables_ahead};
 pub use stream::{SourceIdentity, adopt_stream, ensure_stream, find_stream, is_not_found};
 
 use std::time::Duration;

@@ -106,7 +106,7 @@ pub(super) fn hides_the_outbox((privileges, object, _): &(String, String, String
 pub(super) fn outbox(error: &OutboxError) -> Trouble {
     let remedy = match error {
         OutboxError::OtherTable { attached, .. } => format!("set source.table = \"{attached}\""),
-        OutboxError::Missing | OutboxError::Database(_) => "run `publisher attach`".to_owned(),
+        _ => "run `publisher attach`".to_owned(),
     };
     Trouble::new(error.to_string(), remedy)
 }

@@ -26,7 +26,11 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(120);
 /// What `publisher` makes of its settings.
 pub fn publisher(report: &mut Report, settings: &Settings) {
     let Settings { source, broker, publisher, .. } = settings;
-    let connections = [("source.url", source.url.as_ref()), ("broker.url", broker.url.as_ref())];
+    let connections = [
+        ("source.url", source.url.as_ref()),
+        ("broker.url", broker.url.as_ref()),
+        ("traces.url", settings.traces.url.as_ref()),
+    ];
     report.enter(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
     if !report.is_at_boot() {
         report.enter(ENDPOINT_EXPOSED, exposed("publisher.listen", publisher.listen));
@@ -101,7 +105,11 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
     let on_stream =
         broker.url.is_some() && forwarder.iter().any(|forwarder| forwarder.dispatch != Dispatch::Sync);
     let broker_url = broker.url.as_ref().filter(|_| on_stream);
-    let connections = [("source.url", source.url.as_ref()), ("broker.url", broker_url)];
+    let connections = [
+        ("source.url", source.url.as_ref()),
+        ("broker.url", broker_url),
+        ("traces.url", settings.traces.url.as_ref()),
+    ];
     report.enter(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
     if !report.is_at_boot() {
         report.enter(ENDPOINT_EXPOSED, exposed("consumer.listen", consumer.listen));
@@ -176,10 +184,10 @@ pub fn unencrypted(key: &str, url: &ConnectionUrl) -> Option<Trouble> {
     let first = open.first()?;
     // Neither user nor password.
     let hosts: Vec<String> = open.iter().map(host).collect();
-    let remedy = if is_postgres(first) {
-        format!("add ?sslmode=verify-full to {key}")
-    } else {
-        format!("begin {key} with tls://")
+    let remedy = match first.scheme() {
+        _ if is_postgres(first) => format!("add ?sslmode=verify-full to {key}"),
+        "http" => format!("begin {key} with https://"),
+        _ => format!("begin {key} with tls://"),
     };
     let what = format!(
         "{key} leads to {} without insisting on TLS: what is sent, passwords included, can be read on the way",
@@ -194,7 +202,7 @@ fn is_postgres(url: &url::Url) -> bool {
 
 fn insists_on_tls(url: &url::Url) -> bool {
     if !is_postgres(url) {
-        return matches!(url.scheme(), "tls" | "wss");
+        return matches!(url.scheme(), "tls" | "wss" | "https");
     }
     // Both spellings are the driver's. Without the key it tries TLS, and does without when that is refused.
     url.query_pairs().any(|(key, mode)| {
@@ -300,6 +308,9 @@ mod tests {
             ("broker", "nats://hunter2@one:4222", &open),
             ("broker", "tls://app:hunter2@one,nats://app:hunter2@two", &open),
             ("broker", "tls://app:hunter2@one,nats://app:hunter2@localhost", &[]),
+            ("traces", "http://collector:4318", &open),
+            ("traces", "https://collector:4318", &[]),
+            ("traces", "http://localhost:4318", &[]),
         ] {
             let text = format!("[{key}]\nurl = \"{url}\"");
             assert_eq!(found(publisher, &text), expected, "{url}");

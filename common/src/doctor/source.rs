@@ -135,7 +135,9 @@ async fn outbox(
             report.enter(OUTBOX_MISSING, None);
             report.enter(OUTBOX_OTHER_TABLE, None);
         }
-        Err(OutboxError::Database(error)) => report.look(OUTBOX_MISSING, Err::<Option<Trouble>, _>(error)),
+        Err(OutboxError::Unreachable(error) | OutboxError::Database(error)) => {
+            report.look(OUTBOX_MISSING, Err::<Option<Trouble>, _>(error));
+        }
         Err(error @ OutboxError::Missing) => report.enter(OUTBOX_MISSING, [judge::outbox(error)]),
         Err(error @ OutboxError::OtherTable { .. }) => {
             report.enter(OUTBOX_OTHER_TABLE, [judge::outbox(error)]);

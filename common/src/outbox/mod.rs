@@ -28,7 +28,7 @@ pub mod upkeep;
 
 use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
 
-use crate::identifier::TableName;
+use crate::{database::Database, identifier::TableName, settings::SourceSettings};
 
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start.
 ///
@@ -57,6 +57,9 @@ pub async fn system_identifier(connection: &mut PgConnection) -> Result<i64, sql
 /// Why a service cannot work with this database.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
+    /// No URL is set, or nobody answers there, or they refuse.
+    #[error("cannot connect to the source database (source.url)")]
+    Unreachable(#[source] sqlx::Error),
     /// The schema is missing.
     #[error("this database has no outbox yet, or an older one: run `publisher attach` first")]
     Missing,
@@ -73,6 +76,29 @@ pub enum OutboxError {
     /// The server is away.
     #[error("the source database: {0}")]
     Database(#[from] sqlx::Error),
+}
+
+/// The source database of the settings and a connection to it, under a name of its own, for a command that works with the
+/// outbox there.
+///
+/// # Errors
+/// When it cannot be reached, or has no outbox that [fits](require).
+pub async fn open(
+    source: &SourceSettings,
+    application_name: &str,
+) -> Result<(Database, PgConnection), OutboxError> {
+    let database = Database::source(source, application_name).map_err(OutboxError::Unreachable)?;
+    let mut connection = reach(&database).await?;
+    require(&mut connection, &source.table).await?;
+    Ok((database, connection))
+}
+
+/// A connection to the source database, whatever it holds.
+///
+/// # Errors
+/// When it cannot be reached.
+pub async fn reach(source: &Database) -> Result<PgConnection, OutboxError> {
+    source.connect().await.map_err(OutboxError::Unreachable)
 }
 
 /// Checks that the outbox is there, and that the attached table, if there is one, is the configured one.

@@ -55,8 +55,10 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     }
 
     number("traces.sample", traces.sample, 0.0, 1.0)?;
-    if traces.url.as_ref().is_some_and(|url| !is_http(url.expose())) {
-        return refuse("traces.url", "must begin with http:// or https://");
+    if traces.url.as_ref().is_some_and(|url| !is_collector(url.expose())) {
+        let message = "must be one http:// or https:// address without user, password and query: what a collector asks for goes \
+                       into OTEL_EXPORTER_OTLP_HEADERS";
+        return refuse("traces.url", message);
     }
 
     for (index, one) in forwarder.iter().enumerate() {
@@ -68,8 +70,13 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn is_http(url: &str) -> bool {
-    url.starts_with("http://") || url.starts_with("https://")
+/// Nothing in it is a secret, and nothing would be ignored.
+fn is_collector(text: &str) -> bool {
+    url::Url::parse(text).is_ok_and(|url| {
+        let plain = url.username().is_empty() && url.password().is_none();
+        let one = !text.contains(',') && url.query().is_none() && url.fragment().is_none();
+        matches!(url.scheme(), "http" | "https") && plain && one
+    })
 }
 
 fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {

@@ -5,11 +5,9 @@ mod stream;
 #[cfg(feature = "threadline")]
 mod timeline;
 
-use anyhow::Context as _;
 use clap::Args;
 use common::{
-    console,
-    database::{self, Database},
+    console, database,
     failures::letters::{self, Filter, Letter},
     outbox::{
         self,
@@ -51,11 +49,8 @@ struct Explanation {
 /// # Errors
 /// When the source database is away; what another server does not say is part of the answer.
 pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
-    let source = Database::source(&settings.source, "audit-consumer-explain")?;
-    let mut connection =
-        source.connect().await.context("cannot connect to the source database (source.url)")?;
+    let (_, mut connection) = outbox::open(&settings.source, "audit-consumer-explain").await?;
     let table = &settings.source.table;
-    outbox::require(&mut connection, table).await?;
     let life = {
         let mut look = database::long_look(&mut connection).await?;
         let life = life::of(&mut look, table, asked.id).await?;

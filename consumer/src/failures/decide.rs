@@ -16,6 +16,7 @@ use common::{
 use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
+use crate::APPLICATION;
 
 /// Entries of one transaction.
 const CHUNK: u32 = 100;
@@ -81,7 +82,7 @@ pub(super) async fn redrive(
     }
     let total: i64 = groups.iter().map(|group| group.count).sum();
     let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
-    let backlog = Backlog::of(&settings.broker, &ids, "audit-consumer-command").await?;
+    let backlog = Backlog::of(&settings.broker, &ids, APPLICATION).await?;
     let actor = acts::operator();
     let act = Act { actor: &actor, kind: "redrive", filter: &words, count: 0, reason: None };
     let act = acts::record(connection, &act).await?;

@@ -3,12 +3,11 @@
 mod decide;
 mod render;
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use clap::{Args, Subcommand};
 use common::{
     acts::{self, Act},
     console,
-    database::Database,
     failures::letters::{self, Filter},
     identifier::ForwarderId,
     moment::moment,
@@ -18,6 +17,7 @@ use common::{
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use crate::APPLICATION;
 use decide::{Discard, Redrive};
 
 /// The subcommands.
@@ -106,10 +106,7 @@ fn reference(text: &str) -> String {
 /// # Errors
 /// When the source database is away, or the arguments do not fit it.
 pub async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Result<()> {
-    let database = Database::source(&settings.source, "audit-consumer-command")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     match command {
         FailuresCommand::List { filter, state, limit, json } => {
             let letters =

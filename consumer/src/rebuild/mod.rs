@@ -4,6 +4,9 @@
 //! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
 //! are carried over as they are. The table that was there stays, in step, until somebody is sure.
 
+mod carrier;
+mod check;
+
 use std::{collections::HashSet, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
@@ -18,9 +21,9 @@ use common::{
     settings::Settings,
 };
 use futures::TryStreamExt as _;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use threadline::{
-    ActionTable, AuditAction, StoredAction,
+    ActionTable, AuditAction,
     action::{insert_batch, overwrite_batch},
     shadow::{Shadow, ShadowError, State},
     stored::{self, Window},
@@ -32,12 +35,13 @@ use crate::{
     forwarder::Configured as _,
     reconcile::{
         self, Subject,
-        comparison::{Handler, Sides, compare, walk},
+        comparison::{Sides, compare, walk},
         tally::{Cut, Finding, Tally},
     },
     rows::Reading,
-    source::Source,
 };
+use carrier::{Carrier, Carry};
+use check::Check;
 
 /// Rows written, or changes carried over, with one statement.
 const CHUNK: usize = 1_000;
@@ -161,15 +165,6 @@ async fn done(
         format!("{said}\n")
     });
     Ok(())
-}
-
-/// What becomes of a change of the first table in the second.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Carry {
-    /// What the pipeline projected is mapped anew, the rest copied.
-    Map,
-    /// Everything is copied.
-    Copy,
 }
 
 struct Rebuilding<'a> {
@@ -321,116 +316,5 @@ fn unfit(error: anyhow::Error) -> ShadowError {
     match error.downcast::<sqlx::Error>() {
         Ok(error) => ShadowError::Database(error),
         Err(error) => ShadowError::Unfit(format!("{error:#}")),
-    }
-}
-
-/// Carries changes over, on connections of its own.
-struct Carrier<'a> {
-    shadow: &'a Shadow,
-    table: &'a ActionTable,
-    subject: &'a Subject,
-    timeline: PgConnection,
-    source: Source,
-    carry: Carry,
-    bytes: usize,
-}
-
-impl<'a> Carrier<'a> {
-    async fn connect(rebuilding: &'a Rebuilding<'_>, carry: Carry) -> anyhow::Result<Self> {
-        let Rebuilding { settings, subject, shadow, table, .. } = rebuilding;
-        let columns = subject.timeline.columns();
-        Ok(Self {
-            timeline: subject.timeline.database().connect().await?,
-            source: Source::connect(&subject.database, &settings.source.table, columns).await?,
-            shadow,
-            table,
-            subject,
-            carry,
-            bytes: settings.consumer.batch_bytes,
-        })
-    }
-
-    /// A chunk of changes. They leave the journal in the transaction that carries them over.
-    async fn carry(&mut self) -> anyhow::Result<()> {
-        let mut transaction = self.timeline.begin().await?;
-        let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
-        let changed = self.shadow.changes(&mut transaction, limit).await?;
-        self.shadow.copy(&mut transaction, &changed).await?;
-        if self.carry == Carry::Map {
-            let there = stored::find(&mut transaction, self.table, &changed).await?;
-            let own =
-                |action: &&StoredAction| action.correlation_id() == Some(action.id.to_string().as_str());
-            let mut ids: Vec<Uuid> = there.iter().filter(own).map(|action| action.id).collect();
-            while !ids.is_empty() {
-                let slice = self.source.load(&self.subject.forwarder.id, &ids, self.bytes).await?;
-                let seen: HashSet<Uuid> =
-                    slice.loaded.iter().map(|row| row.id).chain(slice.absent.iter().copied()).collect();
-                ids.retain(|id| !seen.contains(id));
-                let actions: Vec<AuditAction> = slice
-                    .loaded
-                    .into_iter()
-                    .filter_map(|row| row.event.ok())
-                    .filter_map(|event| self.subject.timeline.action(&event).ok())
-                    .collect();
-                overwrite_batch(&mut transaction, self.table, &actions, self.subject.timeline.keeps_time())
-                    .await?;
-            }
-        }
-        Ok(transaction.commit().await?)
-    }
-}
-
-/// Looks twice at what the comparison finds: live traffic goes on.
-struct Check<'a, 'b> {
-    rebuilding: &'a Rebuilding<'b>,
-    bar: &'a Bar,
-    faults: Vec<Uuid>,
-}
-
-impl Handler for Check<'_, '_> {
-    async fn missing(&mut self, events: &[Uuid]) -> anyhow::Result<()> {
-        self.rebuilding.catch_up_to_now().await?;
-        let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
-        let there: HashSet<Uuid> =
-            stored::present(&mut timeline, &self.rebuilding.table, events).await?.into_iter().collect();
-        self.faults.extend(events.iter().filter(|id| !there.contains(*id)));
-        Ok(())
-    }
-
-    async fn differing(&mut self, actions: &[AuditAction]) -> anyhow::Result<()> {
-        self.rebuilding.catch_up_to_now().await?;
-        let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
-        let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
-        let there = stored::find(&mut timeline, &self.rebuilding.table, &ids).await?;
-        let keeps_time = self.rebuilding.subject.timeline.keeps_time();
-        for action in actions {
-            let (mut expected, id) = (StoredAction::expected(action), action.id);
-            let found = there.iter().find(|stored| stored.id == id).cloned();
-            let mut found = found.unwrap_or_else(|| expected.clone().timeless());
-            if !keeps_time {
-                (expected, found) = (expected.timeless(), found.timeless());
-            }
-            if expected != found {
-                self.faults.push(id);
-            }
-        }
-        Ok(())
-    }
-
-    /// Carried over from the first table, unless that has not got them either.
-    async fn extra(&mut self, actions: &[StoredAction]) -> anyhow::Result<()> {
-        self.rebuilding.catch_up_to_now().await?;
-        let mut timeline = self.rebuilding.subject.timeline.database().connect().await?;
-        let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
-        let live = self.rebuilding.subject.timeline.table();
-        let carried: HashSet<Uuid> = stored::present(&mut timeline, live, &ids).await?.into_iter().collect();
-        let gone: Vec<Uuid> = ids.into_iter().filter(|id| !carried.contains(id)).collect();
-        let still = stored::present(&mut timeline, &self.rebuilding.table, &gone).await?;
-        self.faults.extend(still);
-        Ok(())
-    }
-
-    fn passed(&mut self, rows: u64) {
-        self.bar.advance(rows);
     }
 }

@@ -33,7 +33,7 @@ use self::{
     road::Road,
     tally::{Cut, Finding, Tally},
 };
-use crate::forwarders::Timeline;
+use crate::{APPLICATION, forwarders::Timeline};
 
 /// What is compared, and what is done about it.
 #[derive(Debug, Clone, Args)]
@@ -107,7 +107,7 @@ impl Subject {
     pub(crate) async fn choose(settings: &Settings, asked: Option<&ForwarderId>) -> anyhow::Result<Self> {
         let forwarder = only(settings, asked)?.clone();
         let timeline = Timeline::of(&forwarder, settings)?;
-        let database = Database::source(&settings.source, "audit-consumer-command")?;
+        let database = Database::source(&settings.source, APPLICATION)?;
         let road = Road::of(&forwarder, settings).await?;
         Ok(Self { forwarder, timeline, database, road })
     }
@@ -117,8 +117,7 @@ impl Subject {
     /// # Errors
     /// When it is away or has none.
     pub(crate) async fn source(&self, settings: &Settings) -> anyhow::Result<PgConnection> {
-        let mut connection =
-            self.database.connect().await.context("cannot connect to the source database (source.url)")?;
+        let mut connection = outbox::reach(&self.database).await?;
         outbox::require(&mut connection, &settings.source.table).await?;
         Ok(connection)
     }
@@ -190,7 +189,7 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let repaired = if asked.repair {
         let words = words(&subject.forwarder.id, window);
         let ids = std::slice::from_ref(&subject.forwarder.id);
-        let backlog = Backlog::of(&settings.broker, ids, "audit-consumer-command").await?;
+        let backlog = Backlog::of(&settings.broker, ids, APPLICATION).await?;
         let remove = asked.remove_extra.as_deref();
         let mut repairs = Repairs::begin(&bar, &sides, backlog, &words, remove).await?;
         compare(&sides, window, &mut tally, &mut repairs).await?;

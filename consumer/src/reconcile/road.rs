@@ -14,7 +14,7 @@ use common::{
 };
 use sqlx::PgConnection;
 
-use crate::roads::Road as Chosen;
+use crate::{APPLICATION, roads::Road as Chosen};
 
 /// The road of one forwarder.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ impl Road {
         match Chosen::choose(forwarder, &settings.broker) {
             Some(Chosen::Log) => Ok(Self::log(&forwarder.id)),
             None | Some(Chosen::Stream) => {
-                let client = broker::connect(&settings.broker, "audit-consumer-command").await?;
+                let client = broker::connect(&settings.broker, APPLICATION).await?;
                 Ok(Self::stream(&forwarder.id, jetstream::new(client), &settings.broker.stream))
             }
         }

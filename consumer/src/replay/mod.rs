@@ -4,14 +4,12 @@
 //! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was asked for: the same
 //! command goes on where it was cut off.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+mod plan;
 
-use anyhow::{Context as _, bail, ensure};
-use async_nats::jetstream::{
-    self, AckKind, Message,
-    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
-    stream::Stream,
-};
+use std::{collections::HashSet, sync::Arc};
+
+use anyhow::{Context as _, ensure};
+use async_nats::jetstream::{self, AckKind, stream::Stream};
 use clap::Args;
 use common::{
     acts::{self, Act},
@@ -27,7 +25,6 @@ use common::{
     shutdown,
     telemetry::traces::Tracer,
 };
-use futures::StreamExt as _;
 use serde::Serialize;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
@@ -39,9 +36,7 @@ use crate::{
     forwarder::{Configured, Registry},
     run,
 };
-
-/// How long the broker waits for messages before it answers that there are none.
-const EXPIRES: Duration = Duration::from_secs(2);
+use plan::{Plan, acknowledge};
 
 /// What is replayed, and how.
 #[derive(Debug, Clone, Args)]
@@ -88,26 +83,6 @@ struct Begin {
     time: Option<Moment>,
 }
 
-impl Begin {
-    fn policy(&self) -> DeliverPolicy {
-        match (self.sequence, &self.time) {
-            (Some(start_sequence), _) => {
-                DeliverPolicy::ByStartSequence { start_sequence: start_sequence.max(1) }
-            }
-            (_, Some(time)) => DeliverPolicy::ByStartTime { start_time: time.at },
-            _ => DeliverPolicy::All,
-        }
-    }
-
-    fn words(&self) -> String {
-        match (self.sequence, &self.time) {
-            (Some(sequence), _) => format!("from sequence {sequence}"),
-            (_, Some(time)) => format!("from {time}"),
-            _ => "from the start".to_owned(),
-        }
-    }
-}
-
 /// What came of it.
 #[derive(Debug, Default, Serialize)]
 struct Outcome {
@@ -134,10 +109,7 @@ struct Outcome {
 /// When a server is away, the arguments do not fit, or another replay of this forwarder was cut off.
 pub async fn run(settings: Settings, registry: &Registry, asked: Replay) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
-    let database = Database::source(&settings.source, "audit-consumer-replay")?;
-    let mut connection =
-        database.connect().await.context("cannot connect to the source database (source.url)")?;
-    outbox::require(&mut connection, &settings.source.table).await?;
+    let (database, mut connection) = outbox::open(&settings.source, "audit-consumer-replay").await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     let client = broker::connect(&settings.broker, "audit-consumer-replay").await?;
     let stream = broker::ensure_stream(&jetstream::new(client), &settings.broker, &identity).await?;
@@ -163,79 +135,6 @@ pub async fn run(settings: Settings, registry: &Registry, asked: Replay) -> anyh
     say(&asked, &outcome);
     ensure!(outcome.done, "cut off: the same command goes on behind what has been replayed");
     Ok(())
-}
-
-/// A consumer on the range.
-struct Plan {
-    consumer: Consumer<pull::Config>,
-    durable: String,
-    words: String,
-    until: u64,
-    /// Messages from here to the end of the stream; more than the range's, if that ends before.
-    pending: u64,
-}
-
-impl Plan {
-    /// Goes on with a replay that was cut off, or begins one. `None` when the range is empty.
-    async fn find(
-        stream: &Stream,
-        asked: &Replay,
-        until: u64,
-        ack_wait: Duration,
-    ) -> anyhow::Result<Option<Self>> {
-        let kind = if asked.dry_run { "rehearse" } else { "replay" };
-        let durable = format!("{kind}-{}", asked.forwarder);
-        let over = if asked.overwrite { ", overwriting" } else { "" };
-        let asked_for = format!("{} to forwarder {}{over}", asked.begin.words(), asked.forwarder);
-        if asked.dry_run || asked.restart {
-            let _ = stream.delete_consumer(&durable).await;
-        }
-        let earlier: Result<Consumer<pull::Config>, _> = stream.get_consumer(&durable).await;
-        if let Ok(consumer) = earlier {
-            let info = consumer.cached_info().clone();
-            let words = info.config.description.clone().unwrap_or_default();
-            let Some(until) =
-                words.strip_prefix(&format!("{asked_for}, until ")).and_then(|until| until.parse().ok())
-            else {
-                bail!(
-                    "another replay was cut off ({words}): give the same arguments to go on with it, or --restart to \
-                     give it up"
-                );
-            };
-            tracing::info!(%words, "going on with the replay that was cut off");
-            let pending = info.num_pending + info.num_ack_pending as u64;
-            return Ok(Some(Self { consumer, durable, words, until, pending }));
-        }
-        let words = format!("{asked_for}, until {until}");
-        let config = pull::Config {
-            durable_name: Some(durable.clone()),
-            description: Some(words.clone()),
-            deliver_policy: asked.begin.policy(),
-            ack_policy: AckPolicy::Explicit,
-            ack_wait,
-            inactive_threshold: Duration::from_secs(24 * 3_600),
-            ..pull::Config::default()
-        };
-        let consumer = stream
-            .create_consumer(config)
-            .await
-            .with_context(|| format!("cannot create the durable {durable}"))?;
-        let info = consumer.cached_info();
-        let pending = info.num_pending;
-        if pending == 0 || info.delivered.stream_sequence >= until {
-            let _ = stream.delete_consumer(&durable).await;
-            return Ok(None);
-        }
-        Ok(Some(Self { consumer, durable, words, until, pending }))
-    }
-
-    /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
-    /// had in hand comes again.
-    async fn is_done(&mut self) -> anyhow::Result<bool> {
-        let info = self.consumer.get_info().await.context("cannot look at the replay's durable")?;
-        let delivered = info.num_pending == 0 || info.delivered.stream_sequence >= self.until;
-        Ok(delivered && info.num_ack_pending == 0)
-    }
 }
 
 fn destination(
@@ -267,7 +166,7 @@ fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn 
 
 #[cfg(not(feature = "threadline"))]
 fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn Configured>> {
-    bail!("--overwrite needs a binary with the cargo feature threadline")
+    anyhow::bail!("--overwrite needs a binary with the cargo feature threadline")
 }
 
 /// Batch after batch, each settled before the next is asked for.
@@ -290,7 +189,7 @@ async fn play(
         if let Some(ticker) = &mut ticker {
             ticker.tick().await;
         }
-        let messages = pull(&plan.consumer, rows, plan.until).await?;
+        let messages = plan.pull(rows).await?;
         outcome.until_sequence = outcome.until_sequence.max(messages.last);
         let deliveries: Vec<Delivery> = messages
             .of_range
@@ -323,34 +222,6 @@ async fn play(
     Ok(outcome)
 }
 
-struct Pulled {
-    of_range: Vec<Message>,
-    /// The highest sequence that was seen, behind the range included; 0 for none.
-    last: u64,
-}
-
-async fn pull(consumer: &Consumer<pull::Config>, rows: u32, until: u64) -> anyhow::Result<Pulled> {
-    let mut messages = consumer
-        .fetch()
-        .max_messages(usize::try_from(rows).unwrap_or(usize::MAX))
-        .expires(EXPIRES)
-        .messages()
-        .await
-        .context("cannot pull from the stream")?;
-    let mut pulled = Pulled { of_range: Vec::new(), last: 0 };
-    while let Some(message) = messages.next().await {
-        let message = message.map_err(|error| anyhow::anyhow!("cannot pull from the stream: {error}"))?;
-        let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
-        pulled.last = pulled.last.max(sequence);
-        if sequence <= until {
-            pulled.of_range.push(message);
-        } else {
-            acknowledge(&message).await?;
-        }
-    }
-    Ok(pulled)
-}
-
 /// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
 async fn existing<'d>(
     source: &mut PgConnection,
@@ -380,12 +251,6 @@ fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
             }
         }
     }
-}
-
-/// To the replay's own durable, whatever the verdict: what failed is a row of `outbox.failures`, and what is to be tried
-/// again enters the log once it is overdue.
-async fn acknowledge(message: &Message) -> anyhow::Result<()> {
-    message.ack().await.map_err(|error| anyhow::anyhow!("cannot acknowledge: {error}"))
 }
 
 fn say(asked: &Replay, outcome: &Outcome) {

@@ -7,7 +7,12 @@ use async_nats::jetstream::{
     stream::{Config, DiscardPolicy},
 };
 use end_to_end::{DEADLINE, Pipeline, address, samples, sandbox};
-use sandbox::{fixture, home::Home, nats::NatsCluster, wait};
+use sandbox::{
+    fixture,
+    home::Home,
+    nats::{NatsCluster, delete_stream},
+    wait,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -30,7 +35,7 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
     context.create_stream(config).await?;
     doctor(&pipeline, "publisher", &[])?
         .has("subject-taken", &[&format!("the stream {other} takes the subject")]);
-    context.delete_stream(&other).await?;
+    delete_stream(&context, &other).await?;
 
     let config = Config {
         name: pipeline.name.clone(),
@@ -73,7 +78,7 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
     assert!(found.deny_delete && found.max_messages_per_subject == 1_000, "nothing was adjusted");
 
     // One that was this source's, before the source got another name.
-    context.delete_stream(&pipeline.name).await?;
+    delete_stream(&context, &pipeline.name).await?;
     let config = Config { deny_delete: false, max_messages_per_subject: -1, ..config };
     context.create_stream(config).await?;
     let full = vec![b'x'; 900_000];
@@ -82,7 +87,7 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
     }
     doctor(&pipeline, "publisher", &[])?
         .has("stream-nearly-full", &["of 67108864 bytes (8", "consumer status"]);
-    context.delete_stream(&pipeline.name).await?;
+    delete_stream(&context, &pipeline.name).await?;
     let mut publisher = pipeline.publisher()?;
     pipeline.stream().await?;
     publisher.terminate(DEADLINE)?;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use async_nats::jetstream;
-use sandbox::{audit, audit::AuditRow, fixture::audit_events, wait};
+use sandbox::{audit, audit::AuditRow, fixture::audit_events, nats::delete_stream, wait};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{
@@ -221,13 +221,13 @@ async fn meddle(arena: &mut Arena, turn: usize) -> anyhow::Result<()> {
     match turn % 3 {
         0 => {
             let client = async_nats::connect(&arena.pipeline.nats_url).await?;
-            jetstream::new(client).delete_stream(&name).await.context("delete the stream")?;
+            delete_stream(&jetstream::new(client), &name).await?;
         }
         1 => {
             stream.purge().await.context("purge the stream")?;
         }
         _ => {
-            stream.delete_consumer("forward-timeline").await.context("delete the durable")?;
+            common::broker::remove_durable(&stream, "forward-timeline").await?;
         }
     }
     // So that it is found while it goes on, and not only by the next row.

@@ -10,7 +10,15 @@ mod nowhere;
 #[cfg(feature = "traces")]
 mod otlp;
 
-use std::{borrow::Cow, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
+};
 
 use uuid::Uuid;
 
@@ -22,11 +30,6 @@ use otlp::Exporter;
 
 use crate::settings::TraceSettings;
 
-/// Traces cannot be set up: `traces.url` is nothing that spans could be sent to.
-#[derive(Debug, thiserror::Error)]
-#[error("traces.url: {0}")]
-pub struct TraceError(String);
-
 /// Decides which events are traced, and knows where their spans go. Off by default.
 #[derive(Debug, Clone, Default)]
 pub struct Tracer {
@@ -34,14 +37,22 @@ pub struct Tracer {
     sample: f64,
 }
 
-/// A span that has begun and not ended.
-#[derive(Debug, Clone)]
-#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "nobody reads it"))]
+/// A span that has begun. Dropped before it has ended, it ends as given up.
+#[derive(Debug)]
 pub struct Span {
     exporter: Arc<Exporter>,
+    open: Open,
+    ended: AtomicBool,
+}
+
+/// What is known of a span before its end.
+#[derive(Debug)]
+#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "nobody reads it"))]
+struct Open {
     own: Traceparent,
     parent: Option<Parent>,
     kind: Kind,
+    name: String,
     begun: SystemTime,
     attributes: Attributes,
 }
@@ -67,11 +78,11 @@ pub enum Kind {
 
 /// How a span ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ending {
+pub enum Status {
     /// As it should.
-    Well,
-    /// Not, and this in one word is why.
-    Badly(&'static str),
+    Unset,
+    /// Not, and this in one word is why: `error.type`.
+    Error(&'static str),
 }
 
 /// Something to be known about a span.
@@ -85,16 +96,6 @@ pub enum Value {
 
 /// Names and what is to be known under them.
 pub type Attributes = Vec<(&'static str, Value)>;
-
-/// What OpenTelemetry's conventions ask of a span about a message: what was done, with a message to or from which subject.
-#[must_use]
-pub fn message(operation: &'static str, subject: &str) -> Attributes {
-    vec![
-        ("messaging.system", "nats".into()),
-        ("messaging.operation.type", operation.into()),
-        ("messaging.destination.name", subject.to_owned().into()),
-    ]
-}
 
 impl From<&'static str> for Value {
     fn from(text: &'static str) -> Self {
@@ -122,47 +123,56 @@ impl From<i64> for Value {
 
 impl Tracer {
     /// Spans of `service` go where the settings say; nowhere without `traces.url`, or in a binary without the cargo feature
-    /// `traces`, about which its doctor has a word.
-    ///
-    /// # Errors
-    /// When `traces.url` cannot be used.
-    pub fn of(settings: &TraceSettings, service: &'static str) -> Result<Self, TraceError> {
-        let exporter = match &settings.url {
-            Some(url) => Exporter::to(url, service)?,
-            None => None,
-        };
-        Ok(Self { exporter: exporter.map(Arc::new), sample: settings.sample })
+    /// `traces`, about which its doctor has a word. Traces are no reason not to start: what keeps them is logged.
+    #[must_use]
+    pub fn of(settings: &TraceSettings, service: &'static str) -> Self {
+        let exporter = settings.url.as_ref().and_then(|url| {
+            Exporter::to(url, service)
+                .inspect_err(|error| tracing::warn!(%error, "nothing is traced (traces.url)"))
+                .ok()?
+        });
+        Self { exporter: exporter.map(Arc::new), sample: settings.sample }
     }
 
-    /// Whether anything is traced.
+    /// Begins a span of `event` on a message to or from `destination`, if the event is to be traced: when its `parent`, which
+    /// came with the message, says so; or, without one, when it is among the share that is sampled. Every process finds
+    /// the same share.
     #[must_use]
-    pub fn is_on(&self) -> bool {
-        self.exporter.is_some()
-    }
-
-    /// Begins a span of `event`, if it is to be traced: when what it `came_with` says so, or, where nothing came with it,
-    /// when it is among the share that is sampled. Every process finds the same share.
-    #[must_use]
-    pub fn begin(&self, kind: Kind, event: Uuid, came_with: Option<Traceparent>) -> Option<Span> {
+    pub fn begin(
+        &self,
+        kind: Kind,
+        destination: &str,
+        event: Uuid,
+        parent: Option<Traceparent>,
+    ) -> Option<Span> {
         let exporter = self.exporter.as_ref()?.clone();
-        let parent = match came_with {
-            Some(parent) => Some(parent),
+        let traced = match parent {
+            Some(parent) => parent.sampled,
             // No trace may have the id 0.
-            None if event.is_nil() || !context::is_sampled(event.as_u128(), self.sample) => return None,
-            None => None,
+            None => !event.is_nil() && context::is_sampled(event.as_u128(), self.sample),
         };
-        if parent.is_some_and(|parent| !parent.sampled) {
+        if !traced {
             return None;
         }
+        // As OpenTelemetry's conventions for messaging have it.
+        let operation = if kind == Kind::Producer { "send" } else { "process" };
+        let attributes = vec![
+            ("messaging.system", "nats".into()),
+            ("messaging.operation.name", operation.into()),
+            ("messaging.operation.type", operation.into()),
+            ("messaging.destination.name", destination.to_owned().into()),
+            ("audit.event_id", event.to_string().into()),
+        ];
         let trace = parent.map_or(event.as_u128(), |parent| parent.trace);
-        Some(Span {
-            exporter,
+        let open = Open {
             own: Traceparent { trace, span: context::new_span(), sampled: true },
             parent: parent.map(|parent| Parent { span: parent.span, remote: true }),
             kind,
+            name: format!("{operation} {destination}"),
             begun: SystemTime::now(),
-            attributes: Vec::new(),
-        })
+            attributes,
+        };
+        Some(Span { exporter, open, ended: AtomicBool::default() })
     }
 
     /// Sends what is left, before the process ends. Not for long: traces are no reason to stay.
@@ -180,31 +190,39 @@ impl Span {
     /// What goes with the message.
     #[must_use]
     pub fn traceparent(&self) -> Traceparent {
-        self.own
+        self.open.own
     }
 
     /// The same span, of which more is known.
     #[must_use]
     pub fn with(mut self, attributes: Attributes) -> Self {
-        self.attributes.extend(attributes);
+        self.open.attributes.extend(attributes);
         self
     }
 
-    /// Tells of a part of this span, from `begun` to `ended`.
-    pub fn part(&self, kind: Kind, name: String, begun: SystemTime, ended: SystemTime) {
-        let part = Self {
-            exporter: self.exporter.clone(),
-            own: Traceparent { span: context::new_span(), ..self.own },
-            parent: Some(Parent { span: self.own.span, remote: false }),
-            kind,
-            begun,
+    /// Tells of another system that was asked within this span.
+    pub fn child(&self, name: String, time: &Range<SystemTime>, status: Status) {
+        let child = Open {
+            own: Traceparent { span: context::new_span(), ..self.open.own },
+            parent: Some(Parent { span: self.open.own.span, remote: false }),
+            kind: Kind::Client,
+            name,
+            begun: time.start,
             attributes: Vec::new(),
         };
-        self.exporter.take(&part, name, ended, Ending::Well, Vec::new());
+        self.exporter.take(&child, time.end, status, Vec::new());
     }
 
-    /// Ends it now. When more spans end than can be sent, they are dropped.
-    pub fn end(&self, name: String, ending: Ending, attributes: Attributes) {
-        self.exporter.take(self, name, SystemTime::now(), ending, attributes);
+    /// Ends it now, once. When more spans end than can be sent, they are dropped.
+    pub fn end(&self, status: Status, attributes: Attributes) {
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            self.exporter.take(&self.open, SystemTime::now(), status, attributes);
+        }
+    }
+}
+
+impl Drop for Span {
+    fn drop(&mut self) {
+        self.end(Status::Error("given_up"), Vec::new());
     }
 }

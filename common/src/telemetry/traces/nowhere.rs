@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, time::SystemTime};
 
-use super::{Attributes, Ending, Span, TraceError};
+use super::{Attributes, Open, Status};
 use crate::settings::ConnectionUrl;
 
 /// There is none.
@@ -11,11 +11,11 @@ pub(super) enum Exporter {}
 
 impl Exporter {
     #[expect(clippy::unnecessary_wraps, reason = "the other one may fail")]
-    pub(super) fn to(_: &ConnectionUrl, _: &'static str) -> Result<Option<Self>, TraceError> {
+    pub(super) fn to(_: &ConnectionUrl, _: &'static str) -> Result<Option<Self>, Infallible> {
         Ok(None)
     }
 
-    pub(super) fn take(&self, _: &Span, _: String, _: SystemTime, _: Ending, _: Attributes) {
+    pub(super) fn take(&self, _: &Open, _: SystemTime, _: Status, _: Attributes) {
         match *self {}
     }
 

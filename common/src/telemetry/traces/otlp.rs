@@ -1,15 +1,16 @@
 //! Spans to a collector, by OTLP over HTTP.
 
 use std::{
+    error::Error,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
 };
 
 use opentelemetry::{
     InstrumentationScope, KeyValue,
-    trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState},
+    trace::{SpanContext, SpanId, SpanKind, Status as OtelStatus, TraceFlags, TraceId, TraceState},
 };
-use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_otlp::{WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     error::OTelSdkResult,
@@ -18,8 +19,9 @@ use opentelemetry_sdk::{
         SpanProcessor as _,
     },
 };
+use reqwest::{blocking::Client, redirect};
 
-use super::{Attributes, Ending, Kind, Span, TraceError, Value};
+use super::{Attributes, Kind, Open, Status, Value};
 use crate::settings::ConnectionUrl;
 
 /// Where a collector takes spans.
@@ -34,6 +36,8 @@ const QUEUE: usize = 16_384;
 /// How long the end of a process may wait for the last ones.
 const LAST: Duration = Duration::from_secs(2);
 
+type Trouble = Box<dyn Error + Send + Sync>;
+
 /// A queue of spans, and a thread that sends them.
 #[derive(Debug)]
 pub(super) struct Exporter {
@@ -42,14 +46,13 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    pub(super) fn to(url: &ConnectionUrl, service: &'static str) -> Result<Option<Self>, TraceError> {
-        let endpoint = format!("{}/{PATH}", url.expose().trim_end_matches('/'));
+    pub(super) fn to(url: &ConnectionUrl, service: &'static str) -> Result<Option<Self>, Trouble> {
         let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
-            .with_endpoint(endpoint)
+            .with_http_client(client()?)
+            .with_endpoint(endpoint(url)?)
             .with_timeout(TIMEOUT)
-            .build()
-            .map_err(|error| TraceError(error.to_string()))?;
+            .build()?;
         // Beside `OTEL_RESOURCE_ATTRIBUTES`, which everybody's spans have.
         let resource = Resource::builder()
             .with_service_name(service)
@@ -62,27 +65,20 @@ impl Exporter {
             .build();
         Ok(Some(Self {
             processor: BatchSpanProcessor::new(Outages { exporter, away: AtomicBool::default() }, queue),
-            scope: InstrumentationScope::builder(env!("CARGO_PKG_NAME"))
+            scope: InstrumentationScope::builder("threadline-pipeline")
                 .with_version(env!("CARGO_PKG_VERSION"))
                 .build(),
         }))
     }
 
-    pub(super) fn take(
-        &self,
-        span: &Span,
-        name: String,
-        ended: SystemTime,
-        ending: Ending,
-        attributes: Attributes,
-    ) {
+    pub(super) fn take(&self, span: &Open, ended: SystemTime, status: Status, attributes: Attributes) {
         let attributes = span.attributes.iter().cloned().chain(attributes);
         let mut attributes: Vec<KeyValue> = attributes.map(attribute).collect();
-        let status = match ending {
-            Ending::Well => Status::Unset,
-            Ending::Badly(why) => {
+        let status = match status {
+            Status::Unset => OtelStatus::Unset,
+            Status::Error(why) => {
                 attributes.push(KeyValue::new("error.type", why));
-                Status::error(why)
+                OtelStatus::error(why)
             }
         };
         self.processor.on_end(SpanData {
@@ -100,7 +96,7 @@ impl Exporter {
                 Kind::Consumer => SpanKind::Consumer,
                 Kind::Client => SpanKind::Client,
             },
-            name: name.into(),
+            name: span.name.clone().into(),
             start_time: span.begun,
             end_time: ended,
             attributes,
@@ -115,6 +111,23 @@ impl Exporter {
     pub(super) fn shut_down(&self) -> OTelSdkResult {
         self.processor.shutdown_with_timeout(LAST)
     }
+}
+
+/// As `url` writes it: what the HTTP library refuses in a URL is escaped there.
+fn endpoint(url: &ConnectionUrl) -> Result<String, url::ParseError> {
+    Ok(format!("{}/{PATH}", url::Url::parse(url.expose())?.as_str().trim_end_matches('/')))
+}
+
+/// The processor's thread waits for its answers, so it blocks; and it has a runtime of its own, which must not be made, or end,
+/// inside another one.
+fn client() -> Result<Client, Trouble> {
+    // What the binaries do at start; a host's own may not have, and the client panics without one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = std::thread::spawn(|| {
+        // A header with a password goes where it was meant to go, and nowhere else.
+        Client::builder().timeout(TIMEOUT).redirect(redirect::Policy::none()).no_proxy().build()
+    });
+    Ok(client.join().map_err(|_| "the HTTP client cannot be made")??)
 }
 
 /// Tells once when the collector is away and once when it is back. Its absence is nobody's emergency, and what it misses is
@@ -137,10 +150,6 @@ impl<E: SpanExporter> SpanExporter for Outages<E> {
             _ => {}
         }
         Ok(())
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
     }
 }
 
