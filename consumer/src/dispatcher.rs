@@ -18,6 +18,7 @@ use common::{
     settings::ConsumerSettings,
     telemetry::traces::Tracer,
 };
+use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -55,7 +56,14 @@ pub struct Destination {
     pub pulse: Pulse,
     /// Where deliveries are traced.
     pub tracer: Tracer,
+    /// Shared by all forwarders of the process.
+    pub suspects: Suspects,
 }
+
+/// The turn of suspects: in a whole process one at a time is forwarded. Otherwise a death would be charged to whatever
+/// other forwarders and workers had just begun, besides the event that caused it.
+#[derive(Debug, Clone, Default)]
+pub struct Suspects(Arc<Mutex<()>>);
 
 impl Destination {
     /// Waits for the source database, within its limit.
@@ -256,7 +264,8 @@ impl Dispatcher {
         book: &mut Book,
     ) -> Result<(), Unavailable> {
         let destination = self.destination.clone();
-        let Destination { addressee, policy, .. } = &*destination;
+        let Destination { addressee, policy, suspects, .. } = &*destination;
+        let _turn = suspects.0.lock().await;
         self.begun = Some(event.id);
         let started =
             destination.within(failures::start(source.connection(), &addressee.id, event.id)).await?;

@@ -41,6 +41,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A stream is not lost, made anew and filled again in less than this.
 const SURELY_THE_SAME: Duration = Duration::from_millis(500);
 
+/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
+/// file, a fraction of a millisecond later.
+const RESTARTED_MAX: Duration = Duration::from_millis(10);
+
 /// How long a shutdown waits for the batch in work.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
@@ -100,7 +104,6 @@ impl Lane {
         };
         // While it reconnects, the client takes requests and keeps silent about them.
         if self.client.connection_state() != State::Connected {
-            turn.iter_mut().for_each(Pull::disconnected);
             return Err("not connected".to_owned());
         }
         let pull = match &mut *turn {
@@ -125,6 +128,15 @@ impl Lane {
         Pull::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    /// Lets go of a durable that is not there any more, and of what was pulled from it: nothing of it may be settled.
+    async fn forget(&self, gone: &Durable) {
+        let mut turn = self.turn.lock().await;
+        let of_it = |pull: &Pull| pull.durable().cached_info().created == gone.cached_info().created;
+        if turn.as_ref().is_some_and(of_it) {
+            *turn = None;
+        }
     }
 
     /// Gives back what was pulled and not taken.
@@ -227,6 +239,7 @@ impl Worker {
         let plan: Plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
         if since.elapsed() > SURELY_THE_SAME && !is_the_same(&durable).await {
             tracing::warn!(forwarder = %self.lane.id(), "the durable is another one now: this batch comes again");
+            self.lane.forget(&durable).await;
             return;
         }
         tokio::select! {
@@ -254,7 +267,7 @@ impl Worker {
 /// messages, perhaps in somebody else's hand, which must not be settled from here.
 async fn is_the_same(durable: &Durable) -> bool {
     let info = durable.get_info().await;
-    info.is_ok_and(|info| info.created == durable.cached_info().created)
+    info.is_ok_and(|info| (info.created - durable.cached_info().created).unsigned_abs() < RESTARTED_MAX)
 }
 
 async fn settle(deliveries: &[Delivery], plan: Plan) {

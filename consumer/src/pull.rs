@@ -12,6 +12,7 @@ use async_nats::{
         consumer::{Consumer, pull::BatchConfig},
     },
 };
+use common::broker::Connection;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,6 +26,8 @@ const EXPIRES: Duration = Duration::from_secs(3);
 
 /// The server says when a request has expired. One that stays silent for this much longer is away.
 const SILENCE: Duration = Duration::from_secs(2);
+
+const LOST: &str = "the connection was lost";
 
 /// How long closing waits for what is under way.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
@@ -57,6 +60,8 @@ pub struct Pull {
     /// How many messages the open request may still bring.
     requested: usize,
     requested_at: Instant,
+    /// A request is lost with its connection.
+    connection: Connection,
     /// Why nothing will come any more; told once what is here has been taken.
     broken: Option<String>,
 }
@@ -86,6 +91,7 @@ impl Pull {
             oldest: now,
             requested: 0,
             requested_at: now,
+            connection: Connection::of(client),
             broken: None,
         })
     }
@@ -117,7 +123,10 @@ impl Pull {
             self.collect();
         }
         while self.waiting.len() < self.rows && self.more_are_coming() {
-            self.ask().await?;
+            if self.ask().await.is_err() {
+                // What is in hand is in hand; the next one is told.
+                break;
+            }
             match timeout(linger, self.subscriber.next()).await {
                 Ok(Some(message)) => self.take(message),
                 _ => break,
@@ -129,7 +138,6 @@ impl Pull {
         if !shutdown.is_cancelled()
             && let Err(error) = self.ask().await
         {
-            // What is in hand is in hand.
             self.broken = Some(error.to_string());
         }
         Ok(Pulled { messages, since: self.oldest, durable: self.durable.clone() })
@@ -139,11 +147,6 @@ impl Pull {
     fn more_are_coming(&self) -> bool {
         let last = self.waiting.last().filter(|_| self.broken.is_none());
         last.and_then(|message| message.info().ok()).is_some_and(|info| info.pending > 0)
-    }
-
-    /// The connection was lost, and with it the request.
-    pub fn disconnected(&mut self) {
-        self.requested = 0;
     }
 
     /// Tells the broker that what waits here is not forgotten.
@@ -173,6 +176,11 @@ impl Pull {
         if let Some(broken) = &self.broken {
             return Err(broken.clone().into());
         }
+        if self.connection.is_lost() {
+            // With the request on it; and behind a new connection there may be another durable.
+            self.broken = Some(LOST.to_owned());
+            return Err(LOST.into());
+        }
         if self.requested > 0 && self.requested_at.elapsed() < EXPIRES + SILENCE {
             return Ok(());
         }
@@ -184,12 +192,17 @@ impl Pull {
         Ok(())
     }
 
-    /// Waits for a message, or for the end of the request.
+    /// Waits for a message, for the end of the request, or for that of its connection.
     async fn first(&mut self) -> Result<(), async_nats::Error> {
         while self.waiting.is_empty() && self.requested > 0 {
             self.empty_at = Instant::now();
             let silence = (self.requested_at + EXPIRES + SILENCE).saturating_duration_since(self.empty_at);
-            match timeout(silence, self.subscriber.next()).await {
+            let next = tokio::select! {
+                biased;
+                next = timeout(silence, self.subscriber.next()) => next,
+                () = self.connection.lost() => return Err(LOST.into()),
+            };
+            match next {
                 Ok(Some(message)) => self.take(message),
                 Ok(None) => return Err("the subscription has ended".into()),
                 Err(_) => return Err("the broker does not answer".into()),

@@ -27,7 +27,7 @@ use crate::{
     breaker::Breaker,
     delivery::Addressee,
     direct,
-    dispatcher::Destination,
+    dispatcher::{Destination, Suspects},
     doctor,
     forwarder::{Forwarders, Registry},
     guard::Pulse,
@@ -273,6 +273,7 @@ pub(crate) fn destinations(
     let all: Vec<ForwarderId> = settings.forwarder.iter().map(|forwarder| forwarder.id.clone()).collect();
     let speaker = forwarders.first().map(|(forwarder, _)| forwarder.id.clone());
     let backoff = settings.consumer.backoff.backoff().context("consumer.backoff.profile")?;
+    let suspects = Suspects::default();
     let destination = |id: &ForwarderId| Addressee {
         id: id.clone(),
         all: all.clone(),
@@ -292,6 +293,7 @@ pub(crate) fn destinations(
                 breaker: Breaker::new(settings.consumer.breaker),
                 pulse: Pulse::default(),
                 tracer: tracer.clone(),
+                suspects: suspects.clone(),
             })
         })
         .collect())

@@ -1,15 +1,12 @@
 //! JetStream as a relay's sink: pipelined publishes, every acknowledgement checked.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
 };
 
 use async_nats::{
-    Client, connection,
+    Client,
     jetstream::{
         Context,
         context::{ContextBuilder, PublishError},
@@ -39,9 +36,6 @@ use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-
-/// How often a broker that is away is looked at.
-const RECONNECT_POLL: Duration = Duration::from_millis(50);
 
 /// Publishes pages of references.
 #[derive(Debug)]
@@ -123,12 +117,12 @@ impl JetStreamSink {
     /// Publishes once and answers per entry, in order. What was sent on a connection that is lost since is in doubt at once:
     /// nobody acknowledges it any more, and its time-out need not be sat out.
     async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<Outcome> {
-        let connects = self.connects();
+        let connection = broker::Connection::of(&self.client);
         let mut outcomes = Vec::with_capacity(entries.len());
         tokio::select! {
             biased;
             () = self.publish_all(entries, generation, &mut outcomes) => {}
-            () = self.connection_lost(connects) => {}
+            () = connection.lost() => {}
         }
         outcomes.resize(entries.len(), Outcome::Unknown);
         outcomes
@@ -269,23 +263,8 @@ impl JetStreamSink {
         }
     }
 
-    /// How often the client has connected.
-    fn connects(&self) -> u64 {
-        self.client.statistics().connects.load(Ordering::Relaxed)
-    }
-
-    /// Waits until the connection that was there after so many is gone.
-    async fn connection_lost(&self, connects: u64) {
-        while self.client.connection_state() == connection::State::Connected && self.connects() == connects {
-            tokio::time::sleep(RECONNECT_POLL).await;
-        }
-    }
-
     async fn connected(&self) {
-        while self.client.connection_state() != connection::State::Connected {
-            self.progress.waiting("broker: not connected");
-            tokio::time::sleep(RECONNECT_POLL).await;
-        }
+        broker::connected(&self.client, || self.progress.waiting("broker: not connected")).await;
     }
 }
 

@@ -96,6 +96,29 @@ async fn what_was_in_flight_on_a_lost_connection_is_sent_again_without_waiting_f
     Ok(())
 }
 
+/// Five times, because what is waited for without it is at least two seconds each time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_asks_again_at_once_when_its_request_is_lost_with_its_connection() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let server = address(&pipeline.nats_url)?;
+    let proxy = Proxy::start(server).await?;
+    pipeline.nats_url = pipeline.nats_url.replace(&server.to_string(), &proxy.address().to_string());
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(6);
+    pipeline.commit(&rows[..1]).await?;
+    pipeline.arrive(&ids[..1]).await?;
+    pipeline.settled("timeline").await?;
+    let began = Instant::now();
+    for number in 1..6 {
+        proxy.cut();
+        pipeline.commit(&rows[number..=number]).await?;
+        pipeline.arrive(&ids[number..=number]).await?;
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
+    Ok(())
+}
+
 /// Acknowledged, not yet delivered, and gone with the broker's disk.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_loses_its_disk_is_given_everything_again() -> anyhow::Result<()> {

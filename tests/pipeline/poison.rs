@@ -4,6 +4,8 @@ use std::{fs, path::Path, time::Duration};
 
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{audit::AuditRow, wait};
+use serde_json::Value;
+use sqlx::Executor as _;
 use uuid::Uuid;
 
 /// A moody forwarder beside the timeline, with short waits.
@@ -60,6 +62,36 @@ async fn an_event_that_kills_its_process_ends_as_a_dead_letter_and_its_neighbour
     // Two deaths in company, then five alone.
     assert!((6..=9).contains(&deaths), "{deaths} deaths");
     assert!(pipeline.verdict().await?.holds(), "the other forwarder has everything");
+    Ok(())
+}
+
+/// What another forwarder of the same process has in hand whenever it dies is not what kills it, however often that happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_kills_its_process_is_not_charged_to_what_another_forwarder_had_begun()
+-> anyhow::Result<()> {
+    let pipeline = moody("").await?;
+    let mut timeline = pipeline.timeline.connect().await?;
+    // So that the other one has something in hand all the time.
+    timeline.execute("begin; lock audit_actions in access exclusive mode").await?;
+    let (rows, ids) = samples(1);
+    let poison = AuditRow::sample("moody.abort_late");
+    pipeline.commit(&[&rows[..], std::slice::from_ref(&poison)].concat()).await?;
+    let _publisher = pipeline.publisher()?;
+    let mut host = pipeline.host()?;
+    wait::until_some("the poison to be buried", 2 * DEADLINE, async || {
+        if host.has_ended()? {
+            host = pipeline.host()?;
+        }
+        let dead = |failure: &Value| failure["state"] == "dead" && failure["forwarder"] == "moody";
+        Ok(pipeline.failures().await?.iter().any(dead).then_some(()))
+    })
+    .await?;
+    timeline.execute("rollback").await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    let failures = pipeline.failures().await?;
+    assert_eq!(failures.len(), 1, "only the poison, and only where it kills: {failures:?}");
+    assert_eq!(failures[0]["ref"], poison.id.to_string());
     Ok(())
 }
 

@@ -116,11 +116,13 @@ async fn what_is_on_its_way_or_a_letter_is_no_difference() -> anyhow::Result<()>
         .await?;
     let publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
-    pipeline.commit(&[AuditRow::sample("test.refused"), AuditRow::sample("test.row")]).await?;
+    let fine = AuditRow::sample("test.row");
+    pipeline.commit(&[AuditRow::sample("test.refused"), fine.clone()]).await?;
     wait::until_some("a dead letter", DEADLINE, async || {
         Ok((!pipeline.failures().await?.is_empty()).then_some(()))
     })
     .await?;
+    pipeline.arrive(&[fine.id]).await?;
     drop(consumer);
     let (rows, _) = samples(5);
     pipeline.commit(&rows).await?;

@@ -5,6 +5,7 @@ use async_nats::jetstream::{
     stream::Stream,
 };
 use futures::TryStreamExt;
+use time::OffsetDateTime;
 
 use super::{BrokerError, echo::Echo, microseconds};
 use crate::{identifier::ForwarderId, outbox::rounds::StreamPosition, settings::ConsumerSettings};
@@ -134,20 +135,31 @@ pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
         .map_err(|error| BrokerError::call("list consumers", &error))
 }
 
-/// Removes a durable. An old server may fail to tidy up its disk behind one that it has removed: what counts is whether it
-/// is gone.
+/// Removes a durable. An old server may fail to tidy up its disk behind one that it has removed, above all when somebody
+/// makes it anew at that moment: what counts is whether this one is gone.
 ///
 /// # Errors
 /// When it is still there, or the broker is away.
 pub async fn remove_durable(stream: &Stream, name: &str) -> Result<(), BrokerError> {
+    let before = created(stream, name).await?;
     let Err(error) = stream.delete_consumer(name).await else {
         return Ok(());
     };
-    if floors(stream).await?.iter().any(|floor| floor.durable == name) {
-        return Err(BrokerError::call("delete consumer", &error));
+    if before.is_some() && created(stream, name).await? != before {
+        tracing::debug!(durable = name, %error, "it is gone all the same");
+        return Ok(());
     }
-    tracing::debug!(durable = name, %error, "it is gone all the same");
-    Ok(())
+    Err(BrokerError::call("delete consumer", &error))
+}
+
+/// When a durable was created; `None` when there is none.
+async fn created(stream: &Stream, name: &str) -> Result<Option<OffsetDateTime>, BrokerError> {
+    let consumers: Vec<Info> = stream
+        .consumers()
+        .try_collect()
+        .await
+        .map_err(|error| BrokerError::call("list consumers", &error))?;
+    Ok(consumers.into_iter().find(|info| info.name == name).map(|info| info.created))
 }
 
 /// Makes durables anew that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would

@@ -4,6 +4,7 @@
 //! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
 
 mod backlog;
+mod connection;
 pub mod doctor;
 mod durable;
 mod echo;
@@ -11,6 +12,7 @@ mod stream;
 
 pub use crate::moment::microseconds;
 pub use backlog::{Backlog, BacklogError};
+pub use connection::{Connection, connected};
 pub use durable::{Floor, durable_name, ensure_durable, floors, remove_durable, reset_durables_ahead};
 pub use stream::{SourceIdentity, adopt_stream, ensure_stream, find_stream, is_not_found};
 

@@ -22,7 +22,7 @@ use common::{
 use consumer::{
     breaker::Breaker,
     delivery::Addressee,
-    dispatcher::Destination,
+    dispatcher::{Destination, Suspects},
     forwarder::{Configured, ForwardError, Forwarder, Verdict},
     guard::Pulse,
     lane::{Lane, Worker},
@@ -136,6 +136,7 @@ impl Running {
             settings: consumer,
             pulse: Pulse::default(),
             tracer: Tracer::default(),
+            suspects: Suspects::default(),
         };
         let lane = Lane::new(Arc::new(destination), client, stream.clone());
         let health = Health::default();

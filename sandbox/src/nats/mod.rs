@@ -143,16 +143,18 @@ impl Nats {
     }
 }
 
-/// Deletes a stream. nats-server 2.9 may fail to tidy up its disk behind one that it has removed: what counts is whether it is
-/// gone.
+/// Deletes a stream. nats-server 2.9 may fail to tidy up its disk behind one that it has removed, above all when somebody makes
+/// it anew at that moment: what counts is whether this one is gone.
 ///
 /// # Errors
 /// When it is still there, or the server is away.
 pub async fn delete_stream(context: &jetstream::Context, name: &str) -> anyhow::Result<()> {
+    let before = context.get_stream(name).await?.cached_info().created;
     let Err(error) = context.delete_stream(name).await else {
         return Ok(());
     };
     match context.get_stream(name).await {
+        Ok(stream) if stream.cached_info().created != before => Ok(()),
         Err(gone) if common::broker::is_not_found(&gone.kind()) => Ok(()),
         _ => Err(error.into()),
     }

@@ -86,6 +86,11 @@ impl Mood {
         match event.action.as_deref() {
             // As a stack overflow or the system's memory killer would end it: no destructor runs, nothing is caught.
             Some("moody.abort") => std::process::abort(),
+            // As one that eats memory until somebody ends it.
+            Some("moody.abort_late") => {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                std::process::abort();
+            }
             Some("moody.panic") => panic!("panic number {}", self.panics.fetch_add(1, Ordering::Relaxed)),
             Some("moody.hang") => tokio::time::sleep(Duration::from_secs(3_600)).await,
             Some("moody.refuse") => return Err(ForwardError::Rejected("never".into())),

@@ -1,0 +1,50 @@
+//! Noticing that a connection is gone. The client makes a new one by itself and says nothing to whoever waits for an answer
+//! on the old one, which never comes.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use async_nats::{Client, connection::State};
+
+/// How often it is looked at.
+const POLL: Duration = Duration::from_millis(50);
+
+/// The connection that a client had at one moment.
+#[derive(Debug)]
+pub struct Connection {
+    client: Client,
+    /// How often the client had connected.
+    connects: u64,
+}
+
+impl Connection {
+    /// The one that `client` has now.
+    #[must_use]
+    pub fn of(client: &Client) -> Self {
+        Self { connects: connects(client), client: client.clone() }
+    }
+
+    /// Whether it is gone, be there a new one or none.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        self.client.connection_state() != State::Connected || connects(&self.client) != self.connects
+    }
+
+    /// Waits until it is gone.
+    pub async fn lost(&self) {
+        while !self.is_lost() {
+            tokio::time::sleep(POLL).await;
+        }
+    }
+}
+
+/// Waits until a client is connected, and tells `waiting` while it is not.
+pub async fn connected(client: &Client, waiting: impl Fn()) {
+    while client.connection_state() != State::Connected {
+        waiting();
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
