@@ -249,6 +249,7 @@ impl Book {
             );
         }
     }
+
     /// Ends the spans of what was delivered here, with the target's part in them.
     pub(crate) fn trace(&self, forwarder: &ForwarderId, items: &[Item]) {
         for item in items {
