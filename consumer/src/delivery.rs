@@ -52,7 +52,7 @@ impl Item {
     #[must_use]
     pub fn of_log(request: Request, suspect: bool, tracer: &Tracer) -> Self {
         let span = match request {
-            Request::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, None),
+            Request::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, || None),
             _ => None,
         };
         Self { request, suspect, span }
@@ -131,7 +131,7 @@ impl Delivery {
     pub fn item(&self, tracer: &Tracer) -> Item {
         let span = match self.request {
             Request::Forward(event) => {
-                tracer.begin(Kind::Consumer, &self.message.subject, event, self.traceparent())
+                tracer.begin(Kind::Consumer, &self.message.subject, event, || self.traceparent())
             }
             _ => None,
         };

@@ -188,7 +188,7 @@ impl JetStreamSink {
             // The subject captured by another stream is an error, not a loss.
             .expected_stream(&self.stream.cached_info().config.name)
             .message_id(message_id.to_string());
-        let span = self.tracer.begin(Kind::Producer, &self.broker.subject, id, None);
+        let span = self.tracer.begin(Kind::Producer, &self.broker.subject, id, || None);
         if let Some(span) = &span {
             message = message.header(traces::HEADER, span.traceparent().to_string());
         }

@@ -136,16 +136,17 @@ impl Tracer {
 
     /// Begins a span of `event` on a message to or from `destination`, if the event is to be traced: when its `parent`, which
     /// came with the message, says so; or, without one, when it is among the share that is sampled. Every process finds
-    /// the same share.
+    /// the same share. Where nothing is traced, no header is looked at.
     #[must_use]
     pub fn begin(
         &self,
         kind: Kind,
         destination: &str,
         event: Uuid,
-        parent: Option<Traceparent>,
+        parent: impl FnOnce() -> Option<Traceparent>,
     ) -> Option<Span> {
         let exporter = self.exporter.as_ref()?.clone();
+        let parent = parent();
         let traced = match parent {
             Some(parent) => parent.sampled,
             // No trace may have the id 0.
