@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use common::{
     console::{self, Bar},
+    database,
     identifier::ForwarderId,
     moment::written,
     settings::Settings,
@@ -15,7 +16,7 @@ use sqlx::PgConnection;
 use threadline::{
     Receipt,
     receipt::{self, broken},
-    stored::{self, Window},
+    stored::{self, Outside, Window},
 };
 use time::OffsetDateTime;
 
@@ -144,6 +145,8 @@ struct Verification {
     holds: bool,
     faults: Vec<String>,
     windows: Vec<Verified>,
+    /// Actions that no receipt vouches for.
+    outside: Outside,
     /// The hash of the last receipt: note it down elsewhere, and give it to `--kept` later.
     end: Option<String>,
 }
@@ -158,14 +161,18 @@ async fn verify(
     let mut connection = subject.source(settings).await?;
     let chain = chain(subject).await?;
     let faults = broken(&chain, key, kept);
-    let windows =
-        if chain.is_empty() { Vec::new() } else { look(settings, subject, &mut connection, &chain).await? };
+    let (windows, outside) = if chain.is_empty() {
+        Default::default()
+    } else {
+        look(settings, subject, &mut connection, &chain).await?
+    };
     let holds = faults.is_empty() && windows.iter().all(|window| !window.state.is_fault());
     let verification = Verification {
         forwarder: subject.forwarder.id.to_string(),
         holds,
         faults,
         windows,
+        outside,
         end: chain.last().map(|last| last.hash.clone()),
     };
     console::answer(&if json {
@@ -183,7 +190,7 @@ async fn look(
     subject: &Subject,
     connection: &mut PgConnection,
     chain: &[Receipt],
-) -> anyhow::Result<Vec<Verified>> {
+) -> anyhow::Result<(Vec<Verified>, Outside)> {
     // Windows do not overlap, but one may have been sealed more than once.
     let mut windows: Vec<(OffsetDateTime, OffsetDateTime)> =
         chain.iter().map(|receipt| (receipt.since, receipt.until)).collect();
@@ -201,6 +208,9 @@ async fn look(
     let source_from = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
     let mut timeline = subject.timeline.database().connect().await?;
     let timeline_from = stored::oldest(&mut timeline, subject.timeline.table()).await?;
+    let mut all = database::long_look(&mut timeline).await?;
+    let outside = stored::outside(&mut all, subject.timeline.table(), &windows).await?;
+    all.rollback().await?;
     let judged = chain.iter().enumerate().map(|(place, receipt)| {
         let window = (receipt.since, receipt.until);
         let part = windows.binary_search(&window).map(|index| tally.part(index)).unwrap_or_default();
@@ -208,7 +218,7 @@ async fn look(
         let state = if again { State::Superseded } else { judge(receipt, &part, source_from, timeline_from) };
         verified(receipt, &part, state)
     });
-    Ok(judged.collect())
+    Ok((judged.collect(), outside))
 }
 
 /// Retention removes what is oldest: a window that has lost actions, while older ones are still there, has not met it.
@@ -271,6 +281,21 @@ impl Verification {
                 text += ")";
             }
             text += "\n";
+        }
+        let Outside { before, between, behind } = self.outside;
+        for (count, place, then) in [
+            (
+                before,
+                "before the first window",
+                ": `consumer reconcile --seal --since … --until …` seals them",
+            ),
+            (between, "between windows", ": `consumer reconcile --seal --since … --until …` seals them"),
+            (behind, "behind the last window", ", which the next receipt will cover"),
+        ] {
+            if count > 0 {
+                let _ =
+                    writeln!(text, "{count} action(s) lie {place} and are vouched for by no receipt{then}");
+            }
         }
         for fault in &self.faults {
             let _ = writeln!(text, "FAULT: {fault}");

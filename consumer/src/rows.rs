@@ -40,6 +40,9 @@ pub(crate) struct Reading {
     /// The statement for the oldest row's time, by that of its insert, which is what retention goes by, where there is one.
     #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
     pub(crate) oldest: String,
+    /// The statement for the time of the row that happened first.
+    #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
+    pub(crate) first: String,
     /// The table, quoted.
     pub(crate) table: String,
 }
@@ -69,11 +72,14 @@ impl Reading {
             };
             format!("{CLAMPED_FROM}{utc}{CLAMPED_TO}")
         });
+        let time = format!("coalesce({})", times.join(", "));
+        let table_quoted = table.quoted();
         Ok(Self {
             select: format!("e.id, {}, {}", times.join(", "), texts.join(", ")),
             oldest: oldest(&columns, table),
-            time: format!("coalesce({})", times.join(", ")),
-            table: table.quoted(),
+            first: format!("select min({time}) from {table_quoted} e"),
+            time,
+            table: table_quoted,
         })
     }
 }

@@ -134,7 +134,7 @@ async fn a_window_that_retention_has_removed_keeps_its_receipt() -> anyhow::Resu
     seal(&pipeline, &["--since", &written(midnight(4)), "--until", &written(midnight(3))]).await?;
     seal(&pipeline, &["--until", &written(midnight(2))]).await?;
     let (done, said) = pipeline.command("consumer", &["reconcile", "--seal", "--since", "3days"])?;
-    assert!(!done && said.contains("already cover"), "{said}");
+    assert!(!done && said.contains("already covers"), "{said}");
     let (done, said) = pipeline
         .command("consumer", &["reconcile", "--seal", "--until", &written(OffsetDateTime::now_utc())])?;
     assert!(!done && said.contains("may still come"), "{said}");
@@ -187,7 +187,7 @@ async fn a_window_that_has_grown_is_told_apart_and_may_be_sealed_again() -> anyh
     assert_eq!(found, ["grown", "intact"]);
     let (done, said) = pipeline
         .command("consumer", &["reconcile", "--seal", "--since", &since, "--until", &written(midnight(2))])?;
-    assert!(!done && said.contains("only the very window"), "{said}");
+    assert!(!done && said.contains("only that very window"), "{said}");
     let again = seal(&pipeline, &["--since", &since, "--until", &until]).await?;
     assert_eq!((&again["n"], &again["actions"]), (&3.into(), &11.into()));
     let (holds, found, faults) = states(&pipeline, &["--key", PUBLIC])?;
@@ -207,5 +207,89 @@ async fn a_window_that_has_grown_is_told_apart_and_may_be_sealed_again() -> anyh
     timeline.execute(AssertSqlSafe(middle)).await?;
     let (holds, found, _) = states(&pipeline, &[])?;
     assert!(!holds && found[1] == "timeline_changed", "{found:?}");
+    Ok(())
+}
+
+/// An application may write down today what happened years ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_window_begins_with_the_oldest_event_and_what_lies_outside_is_counted() -> anyhow::Result<()>
+{
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let now = OffsetDateTime::now_utc();
+    let imported: Vec<AuditRow> = (0..20)
+        .map(|number| AuditRow {
+            occurred_at: midnight(400 - number),
+            inserted_at: now,
+            ..AuditRow::sample("test.imported")
+        })
+        .collect();
+    pipeline.commit(&imported).await?;
+    pipeline.arrive(&imported.iter().map(|row| row.id).collect::<Vec<_>>()).await?;
+    pipeline.settled("timeline").await?;
+    let first = seal(&pipeline, &["--until", &written(midnight(390))]).await?;
+    assert_eq!((&first["actions"], &first["since"]), (&10.into(), &written(midnight(400)).into()));
+    let second = seal(&pipeline, &["--until", &written(midnight(1))]).await?;
+    assert_eq!(&second["actions"], 10);
+
+    let old = AuditRow { occurred_at: midnight(500), ..AuditRow::sample("test.older") };
+    pipeline.commit(std::slice::from_ref(&old)).await?;
+    pipeline.arrive(&[old.id]).await?;
+    pipeline.settled("timeline").await?;
+    let (done, said) = pipeline.command("consumer", &["receipts", "verify"])?;
+    assert!(done && said.contains("1 action(s) lie before the first window"), "{said}");
+    let (since, until) = (written(midnight(501)), written(midnight(450)));
+    let third = seal(&pipeline, &["--since", &since, "--until", &until]).await?;
+    assert_eq!((&third["n"], &third["actions"]), (&3.into(), &1.into()), "before the others, by itself");
+    let (_, answer) = pipeline.ask("consumer", &["receipts", "verify"])?;
+    assert_eq!(answer["outside"], serde_json::json!({"before": 0, "between": 0, "behind": 0}));
+    for row in [&imported[3], &imported[17], &old] {
+        let spoil = format!("update audit_actions set status = 'error' where id = '{}'", row.id);
+        pipeline.timeline.connect().await?.execute(AssertSqlSafe(spoil)).await?;
+        let (holds, found, _) = states(&pipeline, &[])?;
+        assert!(!holds && found.contains(&"timeline_changed".to_owned()), "{found:?}");
+        let mend = format!("update audit_actions set status = 'ok' where id = '{}'", row.id);
+        pipeline.timeline.connect().await?.execute(AssertSqlSafe(mend)).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_new_to_seal_is_no_failure_and_no_window_ends_before_it_begins() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let settled = |arguments: &[&str]| -> anyhow::Result<(bool, String)> {
+        let arguments: Vec<&str> = ["reconcile", "--seal"].iter().chain(arguments).copied().collect();
+        pipeline.command("consumer", &arguments)
+    };
+    let future =
+        AuditRow { occurred_at: OffsetDateTime::now_utc() + DAY, ..AuditRow::sample("test.tomorrow") };
+    pipeline.commit(std::slice::from_ref(&future)).await?;
+    pipeline.arrive(&[future.id]).await?;
+    pipeline.settled("timeline").await?;
+    let before = written(midnight(1));
+    wait::until_some("an answer", end_to_end::DEADLINE, async || {
+        let (done, said) = settled(&["--until", &before])?;
+        anyhow::ensure!(done || said.contains("nothing is known to be delivered"), "{said}");
+        Ok(said.contains("nothing new to seal: nothing happened before").then_some(()))
+    })
+    .await?;
+    three_days(&pipeline).await?;
+    let receipt = seal(&pipeline, &["--until", &before]).await?;
+    assert_eq!(&receipt["until"], &before);
+    for until in [before.clone(), written(midnight(2)), written(midnight(9))] {
+        let (done, said) = settled(&["--until", &until])?;
+        assert!(done && said.contains("nothing new to seal: receipts reach up to"), "{until}: {said}");
+        let (done, answer) = pipeline.ask("consumer", &["reconcile", "--seal", "--until", &until])?;
+        assert!(done && answer["sealed"] == false, "{answer}");
+    }
+    let (done, said) = settled(&["--since", &written(midnight(8)), "--until", &written(midnight(9))])?;
+    assert!(!done && said.contains("before it begins"), "{said}");
+    let (_, receipts) = pipeline.ask("consumer", &["receipts", "list"])?;
+    let windows = receipts.as_array().unwrap();
+    assert_eq!(windows.len(), 1, "{receipts}");
+    assert!(windows.iter().all(|one| one["since"].as_str() < one["until"].as_str()), "{receipts}");
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! Actions as they are stored, for whoever compares them with what should be there. One documented function per statement.
 
 use futures::{Stream, TryStreamExt as _};
+use serde::Serialize;
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -213,6 +214,37 @@ pub async fn oldest(
          where a.correlation_id = a.id::text order by a.inserted_at limit 1"
     );
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_optional(connection).await
+}
+
+/// Actions that the pipeline has projected and that none of some windows contains.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, FromRow)]
+pub struct Outside {
+    /// Before the first window.
+    pub before: i64,
+    /// Between two windows.
+    pub between: i64,
+    /// Behind the last window.
+    pub behind: i64,
+}
+
+/// Counts what lies outside of these windows. Visits all actions.
+///
+/// # Errors
+/// When the server is away.
+pub async fn outside(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    windows: &[(OffsetDateTime, OffsetDateTime)],
+) -> Result<Outside, sqlx::Error> {
+    let (since, until): (Vec<OffsetDateTime>, Vec<OffsetDateTime>) = windows.iter().copied().unzip();
+    let statement = format!(
+        "select count(*) filter (where a.inserted_at < lower(w.windows)) as before,
+                count(*) filter (where a.inserted_at >= lower(w.windows) and a.inserted_at < upper(w.windows)) as between,
+                count(*) filter (where a.inserted_at >= upper(w.windows)) as behind
+         from (select range_agg(tstzrange(s, u)) as windows from unnest($1::timestamptz[], $2::timestamptz[]) w (s, u)) w
+         join {table} a on a.correlation_id = a.id::text and not a.inserted_at <@ w.windows"
+    );
+    sqlx::query_as(AssertSqlSafe(statement)).bind(since).bind(until).fetch_one(connection).await
 }
 
 /// Removes actions; answers how many there were.

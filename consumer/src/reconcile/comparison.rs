@@ -327,6 +327,23 @@ pub(crate) async fn oldest_event(
     oldest(connection, &reading).await
 }
 
+/// When the event that happened first did, which is where a timeline begins; `None` for an empty table. An event may be
+/// inserted long after it happened.
+///
+/// # Errors
+/// When the server is away.
+pub(crate) async fn first_event(
+    connection: &mut PgConnection,
+    audit: &TableName,
+    timeline: &Timeline,
+) -> anyhow::Result<Option<OffsetDateTime>> {
+    let reading = Reading::of(connection, audit, timeline.columns()).await?;
+    let mut look = database::long_look(connection).await?;
+    let first = sqlx::query_scalar(AssertSqlSafe(reading.first.as_str())).fetch_one(&mut *look).await?;
+    look.rollback().await?;
+    Ok(first)
+}
+
 async fn oldest(connection: &mut PgConnection, reading: &Reading) -> anyhow::Result<Option<OffsetDateTime>> {
     let mut look = database::long_look(connection).await?;
     let oldest =

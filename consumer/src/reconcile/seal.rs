@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use common::{
     broker::SourceIdentity,
     console::{self, Bar},
@@ -58,20 +58,38 @@ pub(super) async fn run(
         written(until),
         written(settled)
     );
-    let since = match (asked.since, &last) {
-        (Some(since), _) => since,
-        (None, Some(_)) => chain.iter().map(|receipt| receipt.until).max().unwrap_or(until),
-        (None, None) => beginning(subject, settings, connection).await?.unwrap_or(until),
-    };
-    ensure!(since < until, "the window is empty: {} to {}", written(since), written(until));
-    // A window that has changed for a good reason (a letter delivered after all, a new mapping) may be sealed again.
-    let again = chain.iter().any(|receipt| (receipt.since, receipt.until) == (since, until));
     let covered = chain.iter().map(|receipt| receipt.until).max();
-    ensure!(
-        again || covered.is_none_or(|covered| since >= covered),
-        "receipts already cover everything up to {}; only the very window of a receipt can be sealed again",
-        covered.map(written).unwrap_or_default()
-    );
+    let since = match (asked.since, covered) {
+        (Some(since), _) => {
+            ensure!(since < until, "the window ends at {}, before it begins", written(until));
+            since
+        }
+        (None, Some(covered)) if covered < until => covered,
+        (None, None) => match beginning(subject, settings, connection).await? {
+            Some(beginning) if beginning < until => beginning,
+            _ => {
+                nothing_new(asked.json, &format!("nothing happened before {}", written(until)));
+                return Ok(());
+            }
+        },
+        (None, Some(covered)) => {
+            nothing_new(asked.json, &format!("receipts reach up to {}", written(covered)));
+            return Ok(());
+        }
+    };
+    // A window that has changed for a good reason (a letter delivered after all, a new mapping) may be sealed again; what
+    // lies between windows, or before them, by itself.
+    let again = chain.iter().any(|receipt| (receipt.since, receipt.until) == (since, until));
+    let met = chain.iter().find(|receipt| since < receipt.until && receipt.since < until);
+    if let Some(met) = met.filter(|_| !again) {
+        bail!(
+            "receipt {} already covers {} to {}: only that very window can be sealed again, or one that no receipt \
+             touches",
+            met.n,
+            written(met.since),
+            written(met.until)
+        );
+    }
     let window = stored::Window { since: Some(since), until: Some(until) };
     let mut tally = Tally::new(Cut::Whole, 20);
     let bar = Bar::new("comparing", super::rows(connection, settings).await?);
@@ -106,6 +124,15 @@ pub(super) async fn run(
     Ok(())
 }
 
+/// That is no failure: a job that seals every night may come twice, or before anything has happened.
+fn nothing_new(json: bool, why: &str) {
+    console::answer(&if json {
+        format!("{}\n", serde_json::json!({ "sealed": false, "why": why }))
+    } else {
+        format!("nothing new to seal: {why}\n")
+    });
+}
+
 /// A receipt, for people.
 pub(crate) fn text(receipt: &Receipt) -> String {
     let Receipt { n, actions, letters, hash, since, until, .. } = receipt;
@@ -129,12 +156,12 @@ async fn settled_until(connection: &mut PgConnection) -> anyhow::Result<OffsetDa
     )
 }
 
-/// When the oldest event happened, to the minute.
+/// When the first event happened, to the minute.
 async fn beginning(
     subject: &Subject,
     settings: &Settings,
     connection: &mut PgConnection,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
-    let oldest = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
-    Ok(oldest.and_then(|oldest| oldest.replace_second(0).and_then(|it| it.replace_nanosecond(0)).ok()))
+    let first = comparison::first_event(connection, &settings.source.table, &subject.timeline).await?;
+    Ok(first.and_then(|first| first.replace_second(0).and_then(|it| it.replace_nanosecond(0)).ok()))
 }
