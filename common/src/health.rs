@@ -74,6 +74,15 @@ pub struct Waiting {
     pub seconds: f64,
 }
 
+/// An outage that has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resumed {
+    /// Which server it was, and its last error.
+    pub dependency: String,
+    /// For how long it was waited for.
+    pub away: Duration,
+}
+
 /// One component's progress, reported by the component itself. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Progress {
@@ -125,12 +134,13 @@ impl Progress {
         gauge!(names::DEPENDENCY_WAITING, "component" => self.inner.name.clone()).set(1.0);
     }
 
-    /// The servers answer again; how long they were away, if they were.
+    /// The servers answer again; what was waited for and for how long, if anything was. Different servers are waited for
+    /// under one name, and only this knows which one it was.
     #[must_use = "an outage that ended is worth a log line"]
-    pub fn resumed(&self) -> Option<Duration> {
+    pub fn resumed(&self) -> Option<Resumed> {
         let waited = lock(&self.inner.state).waiting.take();
         gauge!(names::DEPENDENCY_WAITING, "component" => self.inner.name.clone()).set(0.0);
-        waited.map(|(_, since)| since.elapsed())
+        waited.map(|(dependency, since)| Resumed { dependency, away: since.elapsed() })
     }
 
     /// Something that only a person can mend; `None` when it has been.
@@ -241,7 +251,7 @@ mod tests {
         assert!(!readiness.ready);
         let waiting = readiness.components[0].waiting_for.clone().expect("waiting");
         assert_eq!(waiting.dependency, "nats: connection refused");
-        assert!(progress.resumed().is_some());
+        assert_eq!(progress.resumed().expect("an outage").dependency, "nats: connection refused");
         assert!(health.readiness().ready);
     }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use common::{backoff::Probe, health::Progress};
+use common::{
+    backoff::Probe,
+    health::{Progress, Resumed},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{breaker::Tripped, guard::Unavailable};
@@ -53,8 +56,9 @@ impl Patience {
     pub fn over(&mut self, progress: &Progress) {
         self.probe.reset();
         progress.fault(None);
-        if let Some(away) = progress.resumed() {
-            tracing::info!(component = progress.name(), away_ms = away.as_millis(), "it goes on");
+        if let Some(Resumed { dependency, away }) = progress.resumed() {
+            let away_ms = away.as_millis();
+            tracing::info!(component = progress.name(), away_ms, waited_for = dependency, "it goes on");
         }
     }
 }

@@ -12,7 +12,10 @@ use std::{
 use anyhow::Context as _;
 use async_nats::{
     Client,
-    jetstream::{Context as JetStream, stream::Stream},
+    jetstream::{
+        Context as JetStream,
+        stream::{Info, Stream},
+    },
 };
 use common::{
     broker::{
@@ -27,7 +30,7 @@ use common::{
         rounds::{self, STREAM_READER, StreamPosition},
         upkeep,
     },
-    settings::{PublisherSettings, SourceSettings},
+    settings::{BrokerSettings, PublisherSettings, SourceSettings},
     telemetry::names,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -53,6 +56,16 @@ pub struct Maintenance {
     pub kept_from: Arc<AtomicU64>,
     /// The application's own retention.
     pub source: SourceSettings,
+    /// How large the stream should be.
+    pub broker: BrokerSettings,
+}
+
+/// What one leadership has seen of the stream.
+#[derive(Debug, Default)]
+struct Seen {
+    created: Option<OffsetDateTime>,
+    /// What of it is smaller than the settings, as it was told last.
+    smaller: Option<String>,
 }
 
 /// An event that has waited for its next attempt this much too long has lost its message: it was settled by somebody else, or
@@ -68,7 +81,7 @@ impl Maintenance {
     pub async fn run(self, leading: CancellationToken) {
         // Should this task end by a panic, the leadership ends with it, and both begin again.
         let _ends_with_it = leading.clone().drop_guard();
-        let mut created = None;
+        let mut seen = Seen::default();
         let watch = Watch::new(&self.source);
         let mut interval = tokio::time::interval(self.settings.maintenance);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -81,7 +94,7 @@ impl Maintenance {
                 let mut connection = self.database.connect().await?;
                 // Before anything needs the broker: while that is away the backlog grows.
                 watch.look(&mut connection).await;
-                self.round(&mut connection, &mut created).await
+                self.round(&mut connection, &mut seen).await
             };
             let round =
                 async { tokio::time::timeout(upkeep::ROUND_MAX, round).await.context("it took too long")? };
@@ -101,13 +114,9 @@ impl Maintenance {
         }
     }
 
-    async fn round(
-        &self,
-        connection: &mut PgConnection,
-        created: &mut Option<OffsetDateTime>,
-    ) -> anyhow::Result<StreamSeen> {
+    async fn round(&self, connection: &mut PgConnection, seen: &mut Seen) -> anyhow::Result<StreamSeen> {
         // Asked first: what is acknowledged meanwhile must not look like a loss.
-        let acknowledged = match *created {
+        let acknowledged = match seen.created {
             Some(created) => {
                 rounds::acknowledged_before(connection, STREAM_READER, microseconds(created), Duration::ZERO)
                     .await?
@@ -119,7 +128,7 @@ impl Maintenance {
             Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamSeen::Other),
             Err(error) => return Err(error.into()),
         };
-        if *created.get_or_insert(info.created) != info.created {
+        if *seen.created.get_or_insert(info.created) != info.created {
             return Ok(StreamSeen::Other);
         }
         if acknowledged > Some(info.state.last_sequence) {
@@ -134,6 +143,7 @@ impl Maintenance {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
             return Ok(StreamSeen::Other);
         }
+        self.measure(&info, seen);
         let generation = retention::generation(connection, STREAM_READER).await?;
         let floor = lowest(&broker::floors(&self.stream).await?, info.created);
         if let Some(floor) = floor {
@@ -151,6 +161,24 @@ impl Maintenance {
             .await?;
         self.trim(connection, floor).await?;
         Ok(StreamSeen::Same)
+    }
+
+    /// Somebody may have made it smaller under us. Publishing goes on: less room is back-pressure, and no loss.
+    fn measure(&self, info: &Info, seen: &mut Seen) {
+        let smaller = broker::smaller(&self.broker, &info.config);
+        if smaller == seen.smaller {
+            return;
+        }
+        if let Some(differences) = &smaller {
+            tracing::warn!(
+                differences,
+                "the stream is smaller than the settings; publishing goes on. Change the stream with `nats stream edit`, \
+                 or the [broker] settings to match it"
+            );
+        } else {
+            tracing::info!("the stream is as large as the settings again");
+        }
+        seen.smaller = smaller;
     }
 
     async fn trim(&self, connection: &mut PgConnection, floor: Option<StreamPosition>) -> anyhow::Result<()> {

@@ -57,7 +57,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let sink = JetStreamSink::new(
         client.clone(),
         stream.clone(),
-        settings.broker,
+        settings.broker.clone(),
         identity,
         &settings.publisher,
         progress.clone(),
@@ -73,6 +73,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
         settings: settings.publisher,
         kept_from,
         source: settings.source,
+        broker: settings.broker,
     };
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(upkeep.clone().run(leading));

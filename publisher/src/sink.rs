@@ -19,7 +19,7 @@ use common::{
     backoff::Probe,
     broker::{self, SourceIdentity, microseconds},
     failpoint,
-    health::Progress,
+    health::{Progress, Resumed},
     outbox::{
         entries::Entry,
         relay::{Sink, SinkError, Standing},
@@ -263,6 +263,14 @@ impl JetStreamSink {
         }
     }
 
+    /// Everybody answers; say so if somebody had not.
+    fn recovered(&self) {
+        if let Some(Resumed { dependency, away }) = self.progress.resumed() {
+            let away_ms = away.as_millis();
+            tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
+        }
+    }
+
     async fn connected(&self) {
         broker::connected(&self.client, || self.progress.waiting("broker: not connected")).await;
     }
@@ -309,9 +317,12 @@ impl Sink for JetStreamSink {
             self.progress.waiting(format!("broker: {error}"));
             tokio::time::sleep(probe.next_delay()).await;
         }
-        // What the stream still holds is as good as trimmed: all of it is published again.
-        let first = self.stream.cached_info().state.first_sequence;
-        Ok(Standing::Lost { kept: StreamPosition { created: self.created, sequence: first } })
+        // What the stream still holds is as good as trimmed: all of it is published again. An empty one begins with what
+        // it is given next, and says 0 or that until then.
+        let State { first_sequence, last_sequence, messages, .. } = self.stream.cached_info().state;
+        let sequence = if messages == 0 { last_sequence + 1 } else { first_sequence };
+        self.kept_from.fetch_max(sequence, Ordering::SeqCst);
+        Ok(Standing::Lost { kept: StreamPosition { created: self.created, sequence } })
     }
 
     async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<Mark>, SinkError> {
@@ -348,9 +359,7 @@ impl Sink for JetStreamSink {
                 return Err(SinkError::Lost);
             }
             if unknown.is_empty() {
-                if let Some(away) = self.progress.resumed() {
-                    tracing::info!(away_ms = away.as_millis(), "the broker answers again");
-                }
+                self.recovered();
                 self.highest = highest.0;
                 let position = StreamPosition { created: self.created, sequence: highest.0 };
                 return Ok(Some(Mark { position, event: highest.1 }));

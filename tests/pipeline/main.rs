@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod after_loss;
 mod backfill;
 mod clocks;
 mod deploy;

@@ -364,14 +364,21 @@ impl Pipeline {
         .await
     }
 
+    /// JetStream of the broker, without a proxy that a test may have put before it.
+    ///
+    /// # Errors
+    /// When it is away.
+    pub async fn context(&self) -> anyhow::Result<jetstream::Context> {
+        let server = self.own_nats.as_ref().map_or(&sandbox().nats, |own| &own.server);
+        Ok(jetstream::new(async_nats::connect(server.url()).await?))
+    }
+
     /// The stream, once the publisher or a consumer has created it.
     ///
     /// # Errors
     /// After [`DEADLINE`].
     pub async fn stream(&self) -> anyhow::Result<Stream> {
-        // Not through a proxy that a test may have put before it.
-        let server = self.own_nats.as_ref().map_or(&sandbox().nats, |own| &own.server);
-        let context = jetstream::new(async_nats::connect(server.url()).await?);
+        let context = self.context().await?;
         wait::until_some("the stream", DEADLINE, async || Ok(context.get_stream(&self.name).await.ok())).await
     }
 

@@ -19,7 +19,7 @@ use crate::{
         checks::{
             BROKER_TOO_OLD, BROKER_TRIMS_SLOWLY, BROKER_UNREACHABLE, DURABLE_DIFFERS, DURABLE_UNFIT,
             DURABLE_UNUSED, JETSTREAM_DISABLED, STREAM_FOREIGN, STREAM_MISSING, STREAM_NEARLY_FULL,
-            STREAM_SINGLE_COPY, STREAM_UNFIT, STREAM_UNTRIMMABLE, SUBJECT_TAKEN,
+            STREAM_SINGLE_COPY, STREAM_SMALLER, STREAM_UNFIT, STREAM_UNTRIMMABLE, SUBJECT_TAKEN,
         },
     },
     identifier::ForwarderId,
@@ -100,6 +100,7 @@ pub async fn examine(report: &mut Report, settings: &Settings, side: Side, clien
     report.enter(JETSTREAM_DISABLED, None);
     let info = stream.cached_info();
     report.enter(STREAM_SINGLE_COPY, single_copy(client, info.config.num_replicas, &info.config.name));
+    report.enter(STREAM_SMALLER, smaller(settings, info));
     report.enter(STREAM_NEARLY_FULL, nearly_full(info));
     report.enter(STREAM_UNTRIMMABLE, untrimmable(info));
     let durables: Result<Vec<consumer::Info>, _> = stream.consumers().try_collect().await;
@@ -219,6 +220,14 @@ fn single_copy(client: &Client, replicas: usize, stream: &str) -> Option<Trouble
             format!("run `nats stream edit {stream} --replicas 3`, and set broker.replicas = 3"),
         )
     })
+}
+
+fn smaller(settings: &Settings, info: &Info) -> Option<Trouble> {
+    let differences = stream::smaller(&settings.broker, &info.config)?;
+    Some(Trouble::new(
+        format!("the stream {} is smaller than the settings: {differences}", info.config.name),
+        "change the stream with `nats stream edit`, or the [broker] settings to match it",
+    ))
 }
 
 fn nearly_full(info: &Info) -> Option<Trouble> {

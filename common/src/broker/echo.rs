@@ -25,15 +25,18 @@ impl Echo {
         self
     }
 
+    /// What does not fit, in words.
+    pub(super) fn differences(self) -> Option<String> {
+        (!self.0.is_empty()).then(|| self.0.join("; "))
+    }
+
     /// An error unless everything fits.
     pub(super) fn verdict(self, what: &str, remedy: &str) -> Result<(), BrokerError> {
-        if self.0.is_empty() {
-            return Ok(());
+        match self.differences() {
+            None => Ok(()),
+            Some(differences) => {
+                Err(BrokerError::Unfit { what: what.to_owned(), differences, remedy: remedy.to_owned() })
+            }
         }
-        Err(BrokerError::Unfit {
-            what: what.to_owned(),
-            differences: self.0.join("; "),
-            remedy: remedy.to_owned(),
-        })
     }
 }

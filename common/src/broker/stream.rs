@@ -172,13 +172,26 @@ fn compare(wanted: &Config, found: &Config, source: Option<&SourceIdentity>) -> 
         .equal("max_msgs without limit", &true, &(found.max_messages <= 0))
         .equal("no_ack", &wanted.no_ack, &found.no_ack)
         .equal("sealed", &wanted.sealed, &found.sealed)
-        .at_least("max_bytes", &wanted.max_bytes, &found.max_bytes)
-        .at_least("duplicate_window", &wanted.duplicate_window, &found.duplicate_window)
-        .at_least("num_replicas", &wanted.num_replicas, &found.num_replicas)
         .verdict(
             &format!("stream {}", found.name),
             "Change the stream with `nats stream edit`, or the [broker] settings to match it",
         )
+}
+
+/// What of a stream is smaller than the settings say. It costs something (room, repeated work, a copy) and makes nothing
+/// wrong, so nobody stops for it: a start in vain would help nobody.
+#[must_use]
+pub fn smaller(settings: &BrokerSettings, found: &Config) -> Option<String> {
+    smaller_than(&wanted(settings), found)
+}
+
+fn smaller_than(wanted: &Config, found: &Config) -> Option<String> {
+    let unlimited = found.max_bytes <= 0;
+    Echo::default()
+        .at_least("max_bytes", &wanted.max_bytes, &if unlimited { i64::MAX } else { found.max_bytes })
+        .at_least("duplicate_window", &wanted.duplicate_window, &found.duplicate_window)
+        .at_least("num_replicas", &wanted.num_replicas, &found.num_replicas)
+        .differences()
 }
 
 #[cfg(test)]
@@ -208,13 +221,34 @@ mod tests {
     }
 
     #[test]
-    fn larger_limits_fit_and_smaller_or_other_ones_do_not() {
-        assert_eq!(verdict(|_| {}), "fits");
-        assert_eq!(verdict(|found| found.max_bytes = 2_000), "fits");
-        assert_eq!(verdict(|found| found.num_replicas = 3), "fits");
+    fn smaller_limits_are_told_and_stop_nobody() {
+        let smaller = |change: fn(&mut Config)| {
+            assert_eq!(verdict(change), "fits");
+            let mut found = fit();
+            change(&mut found);
+            smaller_than(&fit(), &found)
+        };
+        for larger in [
+            |_: &mut Config| {},
+            |found: &mut Config| found.max_bytes = 2_000,
+            |found: &mut Config| found.max_bytes = -1,
+            |found: &mut Config| found.num_replicas = 3,
+        ] {
+            assert_eq!(smaller(larger), None);
+        }
+        for (field, change) in [
+            ("max_bytes is 999", (|found| found.max_bytes = 999) as fn(&mut Config)),
+            ("duplicate_window", |found| found.duplicate_window = Duration::from_secs(60)),
+            ("num_replicas", |found| found.num_replicas = 0),
+        ] {
+            let told = smaller(change).expect("it is smaller");
+            assert!(told.starts_with(field), "{field}: {told}");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_must_keep_and_refuse_is_compared() {
         for (field, found) in [
-            ("max_bytes", verdict(|found| found.max_bytes = 999)),
-            ("duplicate_window", verdict(|found| found.duplicate_window = Duration::from_secs(60))),
             ("storage", verdict(|found| found.storage = StorageType::Memory)),
             ("discard", verdict(|found| found.discard = DiscardPolicy::Old)),
             ("retention", verdict(|found| found.retention = RetentionPolicy::WorkQueue)),

@@ -181,6 +181,8 @@ checks! {
             "The stream keeps and refuses what it has to.";
         STREAM_SINGLE_COPY = Warning "stream-single-copy" [Both Always]
             "In a cluster the stream outlives the loss of a server.";
+        STREAM_SMALLER = Warning "stream-smaller" [Both Always]
+            "The stream is as large as the settings say.";
         STREAM_NEARLY_FULL = Warning "stream-nearly-full" [Both Always]
             "The stream is not filled above four fifths.";
         STREAM_UNTRIMMABLE = Warning "stream-untrimmable" [Both Always]

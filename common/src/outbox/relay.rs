@@ -17,7 +17,13 @@ use super::{
     rounds::{self, Mark, Opened, Position, Round, StreamPosition},
     system_identifier,
 };
-use crate::{backoff::Probe, database::Database, failpoint, health::Progress, telemetry::names};
+use crate::{
+    backoff::Probe,
+    database::Database,
+    failpoint,
+    health::{Progress, Resumed},
+    telemetry::names,
+};
 
 /// After this long without rows the position is closed, so that a restart repeats nothing.
 const CLOSE_AFTER: Duration = Duration::from_millis(100);
@@ -227,10 +233,11 @@ impl<S: Sink> Relay<S> {
         result
     }
 
-    /// The servers answer; say so if they had not.
+    /// The servers answer; say so if one had not, and which: the sink waits under the same name.
     fn recovered(&self) {
-        if let Some(away) = self.progress.resumed() {
-            tracing::info!(away_ms = away.as_millis(), "the source database answers again");
+        if let Some(Resumed { dependency, away }) = self.progress.resumed() {
+            let away_ms = away.as_millis();
+            tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
         }
     }
 

@@ -299,7 +299,8 @@ pub async fn kept_from(
         .bind(stream_created)
         .fetch_optional(connection)
         .await?;
-    Ok(kept.map_or(1, i64::cast_unsigned))
+    // A stream counts from 1. Earlier versions noted 0 for one that was empty.
+    Ok(kept.map_or(1, i64::cast_unsigned).max(1))
 }
 
 /// Notes that a stream is about to be trimmed. Before it is: a note without a trim is harmless, a trim without a note
