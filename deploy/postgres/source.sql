@@ -1,11 +1,13 @@
 -- The pipeline's roles on the source database. Each may do what the SQL of its process does, and nothing else; the
 -- pipeline's own tests run under exactly these grants.
 --
--- After `publisher attach`, as a superuser, or as the role that attached if it may create roles:
+-- After `publisher attach`, as a superuser, or as the role that attached if it may create roles (from PostgreSQL 16 on it
+-- also needs the right to grant pg_read_all_stats):
 --
 --     psql --file deploy/postgres/source.sql "$SOURCE_DATABASE_URL"
 --
--- All or nothing, harmless when repeated. Run it again after an upgrade whose changelog says so. Roles belong to the
+-- All or nothing: it stops at the first error, and psql then ends with status 3. Another client than psql leaves out the
+-- line that begins with a backslash. Harmless when repeated. Run it again after an upgrade whose changelog says so. Roles belong to the
 -- cluster: before a dump is restored into another one, take them along with `pg_dumpall --roles-only`.
 --
 -- The roles log in and have no password: give them one with \password, or let them in by certificate. Where not
@@ -15,7 +17,9 @@
 -- row level security: `alter role audit_consumer bypassrls`, and the others that are to read it. Rows that a policy
 -- hides look deleted, so the consumer stops and says so instead of reading around them.
 --
--- `publisher attach`, `detach` and `rebase` change tables: they stay with the owner.
+-- `publisher attach`, `detach` and `rebase` change tables: they stay with the owner, who need not be a superuser. It owns
+-- the audit table and may create a schema in the database (`grant create on database`).
+\set ON_ERROR_STOP on
 begin;
 
 do $$
@@ -37,6 +41,19 @@ begin
         execute format('alter role %I set lock_timeout = %L', role, '5s');
         execute format('alter role %I set idle_in_transaction_session_timeout = %L', role, '60s');
     end loop;
+end
+$$;
+
+-- The owner of the outbox, who attached: outbox.safe_before(), which clean-ups and receipts ask, runs with its rights, and has
+-- to see when the transactions of other roles began.
+do $$
+declare
+    owner oid;
+begin
+    select proowner into strict owner from pg_proc where oid = 'outbox.safe_before()'::regprocedure;
+    if not pg_has_role(owner, 'pg_read_all_stats', 'usage') then
+        execute format('grant pg_read_all_stats to %s', owner::regrole);
+    end if;
 end
 $$;
 

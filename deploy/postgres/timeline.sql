@@ -1,10 +1,12 @@
 -- The pipeline's roles on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
--- one; `audit_reconciler` below is for people. After `threadline install`, as a superuser, or as the role that installed if it may create roles:
+-- one; `audit_reconciler` below is for people. After `threadline install`, as a superuser, or as the role that installed if it
+-- may create roles:
 --
 --     psql --file deploy/postgres/timeline.sql "$THREADLINE_DATABASE_URL"
 --
--- All or nothing, harmless when repeated. The role logs in and has no password, as in source.sql. Another storage schema
+-- All or nothing: it stops at the first error, as source.sql does. Harmless when repeated. The role logs in and has no password, as in source.sql. Another storage schema
 -- than public: replace its name. People who query the timeline need roles of their own.
+\set ON_ERROR_STOP on
 begin;
 
 do $$

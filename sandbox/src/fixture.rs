@@ -2,8 +2,13 @@
 
 use std::sync::OnceLock;
 
-use common::{database::Database, identifier::TableName, outbox, settings::ConnectionUrl};
-use sqlx::{Connection as _, PgConnection};
+use common::{
+    database::Database,
+    identifier::{TableName, quote},
+    outbox,
+    settings::ConnectionUrl,
+};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
@@ -26,7 +31,7 @@ pub fn shared() -> &'static Sandbox {
 /// A database of its own for one test.
 #[derive(Debug, Clone)]
 pub struct TestDatabase {
-    /// Connection URL.
+    /// Connection URL of its owner, who is [no superuser](rights::OWNER).
     pub url: String,
 }
 
@@ -71,13 +76,15 @@ pub async fn timeline_database() -> anyhow::Result<TestDatabase> {
 /// # Errors
 /// When the server refuses.
 pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
-    let database = TestDatabase { url: server.create_database(name, None).await? };
+    let database = TestDatabase::create(server, name, None).await?;
     let mut connection = database.connect().await?;
     audit::install(&mut connection, "public").await?;
     outbox::migrate(&mut connection).await?;
     outbox::capture::attach(&mut connection, &audit_events()).await?;
-    rights::grant_source(&mut connection).await?;
     connection.close().await?;
+    let mut superuser = database.superuser().await?;
+    rights::grant_source(&mut superuser).await?;
+    superuser.close().await?;
     Ok(database)
 }
 
@@ -86,12 +93,14 @@ pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result
 /// # Errors
 /// When the server refuses.
 pub async fn timeline_database_on(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
-    let database = TestDatabase { url: server.create_database(name, None).await? };
+    let database = TestDatabase::create(server, name, None).await?;
     let mut connection = database.connect().await?;
     let schema = StorageSchema::default();
     threadline::install(&mut connection, &schema).await?;
-    rights::grant_timeline(&mut connection, &schema).await?;
     connection.close().await?;
+    let mut superuser = database.superuser().await?;
+    rights::grant_timeline(&mut superuser, &schema).await?;
+    superuser.close().await?;
     Ok(database)
 }
 
@@ -105,10 +114,43 @@ pub async fn empty_database() -> anyhow::Result<TestDatabase> {
 
 async fn fresh(template: Option<&str>) -> anyhow::Result<TestDatabase> {
     let name = format!("audit_test_{}", Uuid::new_v4().simple());
-    Ok(TestDatabase { url: shared().postgres.create_database(&name, template).await? })
+    TestDatabase::create(&shared().postgres, &name, template).await
 }
 
 impl TestDatabase {
+    /// A database of that name; the template must not be in use.
+    async fn create(server: &Postgres, name: &str, template: Option<&str>) -> anyhow::Result<Self> {
+        let created = Self::of_owner(&server.create_database(name, template).await?);
+        created.hand_over().await?;
+        Ok(created)
+    }
+
+    /// A database that is there, as its owner sees it.
+    #[must_use]
+    pub fn of_owner(url: &str) -> Self {
+        Self { url: rights::as_role(url, rights::OWNER) }
+    }
+
+    /// Gives the database to the owner; what is in it keeps its own.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn hand_over(&self) -> anyhow::Result<()> {
+        let mut superuser = self.superuser().await?;
+        rights::create_owner(&mut superuser).await?;
+        let owned = format!("alter database {} owner to {}", quote(&self.name()), rights::OWNER);
+        superuser.execute(AssertSqlSafe(owned)).await?;
+        Ok(superuser.close().await?)
+    }
+
+    /// A connection of whoever may do everything on the server.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn superuser(&self) -> anyhow::Result<PgConnection> {
+        Ok(PgConnection::connect(&rights::as_superuser(&self.url)).await?)
+    }
+
     /// A plain connection, as an application has it: the server's own time zone and settings.
     ///
     /// # Errors

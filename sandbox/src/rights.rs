@@ -14,13 +14,36 @@ const BROKER: &str = include_str!("../../deploy/nats/permissions.conf");
 /// Roles are the whole cluster's: two that create or change one at the same time would be in each other's way.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
+/// Who owns the tests' databases, their tables and what `attach` and `install` make: a role that may do nothing beyond
+/// them, as an application's is.
+pub const OWNER: &str = "owner";
+
+/// The sandbox's superuser.
+const SUPERUSER: &str = "postgres";
+
+/// Creates the [`OWNER`] where it is missing.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn create_owner(superuser: &mut PgConnection) -> anyhow::Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let exists: bool = sqlx::query_scalar("select exists (select from pg_roles where rolname = $1)")
+        .bind(OWNER)
+        .fetch_one(&mut *superuser)
+        .await?;
+    if !exists {
+        superuser.execute(AssertSqlSafe(format!("create role {OWNER} login"))).await?;
+    }
+    Ok(())
+}
+
 /// Applies `deploy/postgres/source.sql` to a source with an outbox.
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn grant_source(connection: &mut PgConnection) -> anyhow::Result<()> {
+pub async fn grant_source(superuser: &mut PgConnection) -> anyhow::Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
-    connection.execute(SOURCE).await?;
+    superuser.execute(AssertSqlSafe(statements(SOURCE))).await?;
     Ok(())
 }
 
@@ -28,10 +51,16 @@ pub async fn grant_source(connection: &mut PgConnection) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// When the server refuses.
-pub async fn grant_timeline(connection: &mut PgConnection, schema: &StorageSchema) -> anyhow::Result<()> {
+pub async fn grant_timeline(superuser: &mut PgConnection, schema: &StorageSchema) -> anyhow::Result<()> {
     let _turn = ONE_AT_A_TIME.lock().await;
-    connection.execute(AssertSqlSafe(TIMELINE.replace("public", schema.as_str()))).await?;
+    superuser.execute(AssertSqlSafe(statements(TIMELINE).replace("public", schema.as_str()))).await?;
     Ok(())
+}
+
+/// A file without the lines that are for psql.
+#[must_use]
+pub fn statements(file: &str) -> String {
+    file.split_inclusive('\n').filter(|line| !line.starts_with('\\')).collect()
 }
 
 /// `deploy/nats/permissions.conf` for streams of any name and subjects such as `NAME.events`. Each user's password is its
@@ -55,7 +84,17 @@ pub fn of_broker() -> Configuration {
 /// The URL of a database for one of the roles. One that names another user than the sandbox's own stays as it is.
 #[must_use]
 pub fn as_role(url: &str, role: &str) -> String {
-    url.replacen("//postgres@", &format!("//{role}@"), 1)
+    let ours = [OWNER, SUPERUSER].map(|user| format!("//{user}@"));
+    match ours.iter().find(|user| url.contains(user.as_str())) {
+        Some(user) => url.replacen(user, &format!("//{role}@"), 1),
+        None => url.to_owned(),
+    }
+}
+
+/// The URL of a database for whoever may do everything on its server.
+#[must_use]
+pub fn as_superuser(url: &str) -> String {
+    as_role(url, SUPERUSER)
 }
 
 /// The URL of a broker, or of several, for one of its users. One that names a user stays as it is.
@@ -78,6 +117,7 @@ mod tests {
         assert_eq!(as_user("nats://a:b@h:1", "u"), "nats://a:b@h:1");
         assert_eq!(as_user("", "u"), "");
         assert_eq!(as_role("postgres://postgres@h:1/d", "r"), "postgres://r@h:1/d");
+        assert_eq!(as_role("postgres://owner@h:1/d", "r"), "postgres://r@h:1/d");
         assert_eq!(as_role("postgres://a@h:1/d", "r"), "postgres://a@h:1/d");
     }
 }

@@ -169,7 +169,7 @@ async fn rows_that_escaped_the_trigger_are_missing_until_they_are_repaired() -> 
     let (seen, ids) = samples(3);
     pipeline.commit(&seen).await?;
     pipeline.arrive(&ids).await?;
-    let mut source = pipeline.source.connect().await?;
+    let mut source = pipeline.source.superuser().await?;
     source
         .execute("set session_replication_role = replica; alter table audit_events disable trigger user")
         .await?;

@@ -7,6 +7,7 @@ use sandbox::{
     home::Home,
     postgres::{Postgres, Stop},
     proxy::Proxy,
+    rights,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -60,7 +61,9 @@ async fn a_source_restored_into_another_cluster_goes_on_after_a_rebase() -> anyh
     // The new cluster is a little ahead of the old one's beginning.
     let mut elsewhere = PgConnection::connect(&new.server.url("postgres")).await?;
     burn(&mut elsewhere, 500).await?;
-    pipeline.source = TestDatabase { url: new.server.restore(&pipeline.source.url, "app").await? };
+    let dumped = rights::as_superuser(&pipeline.source.url);
+    pipeline.source = TestDatabase::of_owner(&new.server.restore(&dumped, "app").await?);
+    pipeline.source.hand_over().await?;
     let (rows, mut committed_here) = samples(20);
     pipeline.commit(&rows).await?;
     ids.append(&mut committed_here);
@@ -121,7 +124,7 @@ async fn a_rebase_that_did_not_reach_the_stream_is_finished_by_the_next_one() ->
     // Only its name changes, and so does what the stream calls it; the positions are this cluster's.
     let renamed = format!("{}_renamed", pipeline.source.name());
     let rename = format!("alter database {} rename to {renamed}", pipeline.source.name());
-    pipeline.timeline.connect().await?.execute(AssertSqlSafe(rename)).await?;
+    pipeline.timeline.superuser().await?.execute(AssertSqlSafe(rename)).await?;
     pipeline.source = TestDatabase { url: pipeline.source.url.replace(&pipeline.source.name(), &renamed) };
     let (done, said) = pipeline.command("publisher", &["run"])?;
     assert!(!done && said.contains(REFUSED), "{said}");
@@ -195,7 +198,7 @@ async fn a_fail_over_to_a_standby_that_lagged_loses_nothing_of_what_the_new_prim
     let mut pipeline = Pipeline::new().await?;
     let direct = fixture::source_database_on(&primary.server, "app").await?;
     let proxy = Proxy::start(address(&direct.url)?).await?;
-    pipeline.source.url = format!("postgres://postgres@{}/app", proxy.address());
+    pipeline.source.url = format!("postgres://{}@{}/app", rights::OWNER, proxy.address());
     let mut standby = primary.server.standby(&primary.home, "standby")?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
@@ -216,7 +219,7 @@ async fn a_fail_over_to_a_standby_that_lagged_loses_nothing_of_what_the_new_prim
     primary.server.stop(Stop::Kill)?;
     standby.restart()?;
     standby.promote().await?;
-    let promoted = TestDatabase { url: standby.url("app") };
+    let promoted = TestDatabase::of_owner(&standby.url("app"));
     proxy.aim(address(&promoted.url)?);
 
     let mut ids = Vec::new();

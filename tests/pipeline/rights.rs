@@ -4,9 +4,17 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions};
+use common::outbox;
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::rights::as_role;
+use sandbox::{
+    audit,
+    fixture::{TestDatabase, audit_events},
+    home::Home,
+    postgres::Postgres,
+    rights::{self, as_role},
+};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use threadline::StorageSchema;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// `insufficient_privilege`.
@@ -111,6 +119,57 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
     .await?;
     assert_eq!(mighty, 0);
     Ok(())
+}
+
+/// As the file says: as a superuser, or as the owner if it may create roles.
+#[tokio::test]
+async fn the_files_for_psql_stop_at_the_first_error_and_may_be_repeated() -> anyhow::Result<()> {
+    let home = Home::create()?;
+    let server = Postgres::start(&home, false)?;
+    let file = |name: &str| format!("{}/../deploy/postgres/{name}.sql", env!("CARGO_MANIFEST_DIR"));
+    let source = TestDatabase::of_owner(&server.create_database("source", None).await?);
+    source.hand_over().await?;
+    let mut superuser = source.superuser().await?;
+    let roles = "select count(*) from pg_roles where rolname like 'audit\\_%'";
+    for name in ["source", "timeline"] {
+        let path = file(name);
+        let (status, said) = server.psql(&rights::as_superuser(&source.url), path.as_ref())?;
+        // There is nothing to grant yet. Whoever goes on behind an error is told that the transaction is aborted.
+        assert_eq!((status, said.matches("ERROR:").count()), (Some(3), 1), "{name}: {said}");
+        let statements = rights::statements(&std::fs::read_to_string(&path)?);
+        let mut other = source.superuser().await?;
+        other.execute(AssertSqlSafe(statements)).await.expect_err("another client stops too");
+        other.close().await?;
+        assert_eq!(sqlx::query_scalar::<_, i64>(roles).fetch_one(&mut superuser).await?, 0, "{name}");
+    }
+
+    let mut owner = source.connect().await?;
+    audit::install(&mut owner, "public").await?;
+    outbox::migrate(&mut owner).await?;
+    outbox::capture::attach(&mut owner, &audit_events()).await?;
+    threadline::install(&mut owner, &StorageSchema::default()).await?;
+    superuser.execute(AssertSqlSafe(format!("alter role {} createrole", rights::OWNER))).await?;
+    if server_version(&mut superuser).await? >= 160_000 {
+        let may_grant = format!("grant pg_read_all_stats to {} with admin option", rights::OWNER);
+        superuser.execute(AssertSqlSafe(may_grant)).await?;
+    }
+    for url in [source.url.clone(), source.url.clone(), rights::as_superuser(&source.url)] {
+        for name in ["source", "timeline"] {
+            let (status, said) = server.psql(&url, file(name).as_ref())?;
+            assert!(
+                status == Some(0) && !said.contains("ERROR") && !said.contains("WARNING"),
+                "{name}: {said}"
+            );
+        }
+    }
+    let blind = "select not pg_has_role('owner', 'pg_read_all_stats', 'usage')";
+    assert!(!sqlx::query_scalar::<_, bool>(blind).fetch_one(&mut superuser).await?);
+    Ok(())
+}
+
+async fn server_version(connection: &mut PgConnection) -> anyhow::Result<i32> {
+    let version = "select current_setting('server_version_num')::int";
+    Ok(sqlx::query_scalar(version).fetch_one(connection).await?)
 }
 
 #[tokio::test]

@@ -155,6 +155,8 @@ checks! {
             "No transaction has been prepared for longer than an hour.";
         TRANSACTIONS_HIDDEN = Hint "transactions-hidden" [Both Asked]
             "This role sees how old the transactions of others are.";
+        SAFE_BEFORE_BLIND = Warning "safe-before-blind" [Both Always]
+            "The owner of `outbox.safe_before()` sees all rows, and how old transactions are.";
         AUTOVACUUM_OFF = Warning "autovacuum-off" [Both Always]
             "Autovacuum tidies up behind the log.";
         ID_INDEX_MISSING = Warning "id-index-missing" [Consumer Always]

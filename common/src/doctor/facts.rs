@@ -155,6 +155,28 @@ pub(super) async fn blind_role(connection: &mut PgConnection) -> Result<Option<S
     .await
 }
 
+/// The owner of `outbox.safe_before()`, with whose rights it runs: whether it sees when the transactions of others began, whether
+/// it is a member of the role that lets it, inheriting or not, and whether a policy of the table applies to it.
+pub(super) async fn bound_owner(
+    connection: &mut PgConnection,
+    table: &TableName,
+) -> Result<Option<(String, bool, bool, bool)>, sqlx::Error> {
+    sqlx::query_as(
+        "select p.proowner::regrole::text, pg_has_role(p.proowner, 'pg_read_all_stats', 'usage'),
+                pg_has_role(p.proowner, 'pg_read_all_stats', 'member'),
+                exists (select from pg_class c join pg_namespace t on t.oid = c.relnamespace
+                        where t.nspname = $1 and c.relname = $2 and c.relrowsecurity
+                          and (c.relforcerowsecurity or not pg_has_role(p.proowner, c.relowner, 'usage'))
+                          and not r.rolsuper and not r.rolbypassrls)
+         from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_roles r on r.oid = p.proowner
+         where n.nspname = 'outbox' and p.proname = 'safe_before'",
+    )
+    .bind(table.schema())
+    .bind(table.table())
+    .fetch_optional(connection)
+    .await
+}
+
 /// Whether autovacuum works at all, and the tables of the outbox for which it is switched off.
 pub(super) async fn autovacuum(connection: &mut PgConnection) -> Result<(bool, Vec<String>), sqlx::Error> {
     sqlx::query_as(

@@ -226,6 +226,29 @@ pub(super) fn blind(role: Option<String>) -> Option<Trouble> {
     })
 }
 
+/// An owner of `outbox.safe_before()` that does not see all that it must.
+pub(super) fn bound_owner(table: &TableName, owner: Option<(String, bool, bool, bool)>) -> Vec<Trouble> {
+    let Some((owner, sees, is_member, policy)) = owner else {
+        return Vec::new();
+    };
+    let fail = "clean-ups that ask it and `consumer reconcile --seal` fail";
+    let blind = (!sees).then(|| {
+        let what = format!(
+            "the role {owner}, which owns outbox.safe_before(), cannot see when the transactions of other roles began: {fail}"
+        );
+        // One that is a member and does not inherit.
+        let inherit = if is_member { " with inherit true; before PostgreSQL 16: alter role … inherit" } else { "" };
+        Trouble::new(what, format!("run as a superuser: grant pg_read_all_stats to {owner}{inherit}"))
+    });
+    let hidden = policy.then(|| {
+        let what = format!(
+            "row-level security of {table} applies to the role {owner}, which owns outbox.safe_before(): {fail}"
+        );
+        Trouble::new(what, format!("run as a superuser: alter role {owner} bypassrls"))
+    });
+    blind.into_iter().chain(hidden).collect()
+}
+
 /// Autovacuum that is switched off, everywhere or for a table.
 pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Trouble> {
     let everywhere = (!works).then(|| {

@@ -11,8 +11,8 @@ use super::{
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
         INSERTED_AT_INDEX_MISSING, OUTBOX_MISSING, OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED,
-        REBASE_NEEDED, ROWS_HIDDEN, SESSION_UNSAFE, SESSION_UNSUITED, SOURCE_STANDBY, SOURCE_UNREACHABLE,
-        TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
+        REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SESSION_UNSAFE, SESSION_UNSUITED, SOURCE_STANDBY,
+        SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     facts, judge,
 };
@@ -78,6 +78,9 @@ pub async fn examine(
     report.look(TRANSACTION_OLD, running.map(judge::transactions));
     let prepared = database.within(facts::prepared(connection, TRANSACTION_MAX)).await;
     report.look(TRANSACTION_PREPARED, prepared.map(judge::prepared));
+    let table = &settings.source.table;
+    let owner = database.within(facts::bound_owner(connection, table)).await;
+    report.look(SAFE_BEFORE_BLIND, owner.map(|owner| judge::bound_owner(table, owner)));
     if !report.is_at_boot() {
         let blind = database.within(facts::blind_role(connection)).await;
         report.look(TRANSACTIONS_HIDDEN, blind.map(judge::blind));

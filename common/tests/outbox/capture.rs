@@ -75,7 +75,7 @@ async fn a_hostile_search_path_cannot_redirect_capture() -> anyhow::Result<()> {
 #[tokio::test]
 async fn rows_that_replication_applies_are_captured() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.superuser().await?;
     // What an apply worker runs under; ordinary triggers are silent in it.
     connection.execute("set session_replication_role = replica").await?;
     crate::reader::insert(&mut connection, 3).await?;
@@ -108,7 +108,9 @@ async fn partitions_present_and_future_are_captured() -> anyhow::Result<()> {
              insert into p2027 (id, occurred_at) values (gen_random_uuid(), '2027-05-01')",
         )
         .await?;
-    connection
+    database
+        .superuser()
+        .await?
         .execute("set session_replication_role = replica; insert into p2027 values (gen_random_uuid(), '2027-06-01')")
         .await?;
     assert_eq!(exact(&mut connection).await?, 3);
@@ -196,7 +198,7 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
 #[tokio::test]
 async fn the_application_needs_no_rights_on_the_outbox_and_gets_none() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.superuser().await?;
     let role = format!("app_{}", Uuid::new_v4().simple());
     connection
         .execute(sqlx::AssertSqlSafe(format!(

@@ -32,7 +32,7 @@ async fn the_documented_recipe_deletes_what_is_old_and_delivered_with_no_other_r
     // The role that the recipe names; one test creates it, since roles belong to the whole server.
     let role = "audit_cleanup";
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.superuser().await?;
     let delivered = [row(&mut connection, 120).await?, row(&mut connection, 91).await?];
     row(&mut connection, 30).await?;
     read_all(&mut connection, 10).await?;

@@ -6,7 +6,10 @@ use common::outbox::{
     rounds::{self, Mark, Opened, Round, StreamPosition},
     system_identifier,
 };
-use sandbox::fixture::{empty_database, source_database};
+use sandbox::{
+    audit::{self, AuditRow},
+    fixture::{audit_events, empty_database, source_database},
+};
 use sqlx::{Executor as _, PgConnection};
 use time::{Duration, OffsetDateTime, macros::datetime};
 use uuid::Uuid;
@@ -301,9 +304,35 @@ async fn both_types_of_inserted_at_are_read_in_any_time_zone_and_any_schema() ->
 }
 
 #[tokio::test]
-async fn an_owner_that_cannot_see_other_roles_transactions_is_told_the_remedy() -> anyhow::Result<()> {
+async fn a_policy_that_hides_rows_from_their_owner_too_stops_a_clean_up_instead_of_letting_it_go_on()
+-> anyhow::Result<()> {
     let database = source_database().await?;
     let mut connection = database.connect().await?;
+    read_all(&mut connection, 10).await?;
+    connection
+        .execute(
+            "alter table audit_events enable row level security;
+             create policy visible on audit_events for select using (action <> 'test.hidden');
+             create policy written on audit_events for insert with check (true)",
+        )
+        .await?;
+    audit::insert(&mut connection, &audit_events(), &[AuditRow::sample("test.hidden")]).await?;
+    let waiting = "select older from outbox.undelivered_rows('infinity')";
+    assert_eq!(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await?, 1);
+    connection.execute("alter table audit_events force row level security").await?;
+    for function in ["select outbox.safe_before()", "select outbox.undelivered_rows(now())"] {
+        let error = connection.execute(function).await.expect_err("it cannot see the row");
+        assert!(error.to_string().contains("row-level security policy"), "{error}");
+    }
+    connection.execute("alter table audit_events no force row level security").await?;
+    connection.execute("select outbox.safe_before()").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_owner_that_cannot_see_other_roles_transactions_is_told_the_remedy() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.superuser().await?;
     read_all(&mut connection, 10).await?;
     let owner = format!("owner_{}", Uuid::new_v4().simple());
     connection

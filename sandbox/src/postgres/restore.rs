@@ -1,12 +1,27 @@
 //! A database restored from a dump, as after a disaster.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, ensure};
 
-use super::Postgres;
+use super::{Postgres, Private};
 
 impl Postgres {
+    /// Runs a file with psql; answers its exit status and what it printed.
+    ///
+    /// # Errors
+    /// When this server is not ours, or `psql` is not installed.
+    pub fn psql(&self, url: &str, file: &Path) -> anyhow::Result<(Option<i32>, String)> {
+        let private =
+            self.private.as_ref().context("only a server of this sandbox has a psql of its version")?;
+        let output = private.psql(url).arg("--file").arg(file).output().context("cannot start psql")?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
+    }
+
     /// Creates the database `name` here from a dump of the one at `url`, which may be on another server; the roles that it
     /// grants something to come along. Answers its URL.
     ///
@@ -16,11 +31,7 @@ impl Postgres {
         let private = self.private.as_ref().context("only a server of this sandbox restores")?;
         let target = self.create_database(name, None).await?;
         let program = |name: &str| Command::new(private.bin.join(name));
-        let psql = |target: &str| {
-            let mut psql = program("psql");
-            psql.args(["--quiet", "--no-psqlrc", "--dbname", target]);
-            psql
-        };
+        let psql = |target: &str| private.psql(target);
         let mut roles = program("pg_dumpall");
         roles.args(["--roles-only", "--dbname", url]);
         // Some are here already, the owner at least: that is no failure, and not worth a word.
@@ -33,6 +44,14 @@ impl Postgres {
         restored.args(["--set=ON_ERROR_STOP=1", "--single-transaction"]);
         ensure!(pipe(dump, restored)?, "the database could not be dumped or restored");
         Ok(target)
+    }
+}
+
+impl Private {
+    fn psql(&self, target: &str) -> Command {
+        let mut psql = Command::new(self.bin.join("psql"));
+        psql.args(["--quiet", "--no-psqlrc", "--dbname", target]);
+        psql
     }
 }
 

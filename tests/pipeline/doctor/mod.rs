@@ -9,6 +9,7 @@ use sandbox::{
     fixture::{self, TestDatabase},
     home::{Home, free_port},
     nats::Nats,
+    rights,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _};
@@ -61,7 +62,7 @@ fn doctor(pipeline: &Pipeline, binary: &str, more: &[&str]) -> anyhow::Result<An
 }
 
 async fn sql(database: &TestDatabase, statement: &str) -> anyhow::Result<()> {
-    database.connect().await?.execute(AssertSqlSafe(statement.to_owned())).await?;
+    database.superuser().await?.execute(AssertSqlSafe(statement.to_owned())).await?;
     Ok(())
 }
 
@@ -69,7 +70,7 @@ async fn sql(database: &TestDatabase, statement: &str) -> anyhow::Result<()> {
 async fn as_role(pipeline: &mut Pipeline, grants: &str) -> anyhow::Result<String> {
     let role = format!("doctor_{}", Uuid::new_v4().simple());
     sql(&pipeline.source, &format!("create role {role} login; {}", grants.replace("ROLE", &role))).await?;
-    pipeline.source.url = pipeline.source.url.replace("postgres@", &format!("{role}@"));
+    pipeline.source.url = rights::as_role(&pipeline.source.url, &role);
     Ok(role)
 }
 
@@ -230,7 +231,7 @@ async fn what_is_wrong_with_forwarders_and_their_targets_is_found() -> anyhow::R
         ),
     )
     .await?;
-    pipeline.timeline.url = pipeline.timeline.url.replace("postgres@", &format!("{role}@"));
+    pipeline.timeline.url = rights::as_role(&pipeline.timeline.url, &role);
     let answer = doctor(&pipeline, "consumer", &[])?;
     answer
         .has("timeline-grant-missing", &[&format!("grant insert on \"public\".\"audit_actions\" to {role}")]);

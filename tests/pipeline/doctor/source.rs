@@ -5,6 +5,7 @@ use sandbox::{
     fixture::{self, TestDatabase},
     home::Home,
     postgres::Postgres,
+    rights,
 };
 use sqlx::Executor as _;
 
@@ -110,11 +111,33 @@ async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow:
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&server, "source").await?;
     pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
+    let (owner, table) = (rights::OWNER, "audit_events");
+    for (wrong, remedy, right) in [
+        (
+            format!("revoke pg_read_all_stats from {owner}"),
+            format!("run as a superuser: grant pg_read_all_stats to {owner}"),
+            format!("grant pg_read_all_stats to {owner}"),
+        ),
+        (
+            format!(
+                "alter table {table} enable row level security; alter table {table} force row level security"
+            ),
+            format!("run as a superuser: alter role {owner} bypassrls"),
+            format!("alter table {table} disable row level security"),
+        ),
+    ] {
+        sql(&pipeline.source, &wrong).await?;
+        for binary in ["publisher", "consumer"] {
+            doctor(&pipeline, binary, &[])?.has("safe-before-blind", &[&remedy]);
+        }
+        sql(&pipeline.source, &right).await?;
+        doctor(&pipeline, "publisher", &[])?.misses(&["safe-before-blind"]);
+    }
     let standby = server.standby(&home, "standby")?;
     server.await_replay(&standby).await?;
     doctor(&pipeline, "publisher", &[])?.has("autovacuum-off", &["alter system set autovacuum = on"]);
-    pipeline.source = TestDatabase { url: standby.url("source") };
-    pipeline.timeline = TestDatabase { url: standby.url("timeline") };
+    pipeline.source = TestDatabase::of_owner(&standby.url("source"));
+    pipeline.timeline = TestDatabase::of_owner(&standby.url("timeline"));
     pipeline.own_postgres = Some(Own { server, home });
     let answer = doctor(&pipeline, "consumer", &[])?;
     answer.has("source-standby", &["let source.url lead to the primary"]);

@@ -82,7 +82,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 }
 
 async fn exhaust(arena: &mut Arena) -> anyhow::Result<()> {
-    let url = arena.pipeline.timeline.url.clone();
+    let url = sandbox::rights::as_superuser(&arena.pipeline.timeline.url);
     let mut first = PgConnection::connect(&url).await?;
     let mut taken = Vec::new();
     let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'audit-%'";
