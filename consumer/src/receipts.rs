@@ -203,7 +203,8 @@ async fn look(
     let cut = Cut::At(windows.clone());
     let mut tally = Tally::new(cut, 0);
     let bar = Bar::new("summing up", crate::reconcile::rows(connection, settings).await?);
-    compare(&subject.sides(settings, false), window, &mut tally, &mut LookOnly(&bar)).await?;
+    let adoption = subject.adoption(false).await?;
+    compare(&subject.sides(settings, adoption), window, &mut tally, &mut LookOnly(&bar)).await?;
     bar.finish();
     let source_from = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
     let mut timeline = subject.timeline.database().connect().await?;

@@ -24,8 +24,10 @@ $$;
 grant usage on schema public to audit_projector;
 -- It reads what it needs to tell an action that it has written before from one of somebody else.
 grant insert (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at),
-      select (id, correlation_id)
+      select (id, correlation_id, inserted_at)
     on public.audit_actions to audit_projector;
+-- And which actions of somebody else it is to take for events.
+grant select on public.audit_adoptions to audit_projector;
 
 
 -- audit_reconciler: `consumer reconcile`, with `--repair` and `--seal`, `receipts`, `explain`, and `replay`, with
@@ -38,5 +40,7 @@ grant select,
       update (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at)
     on public.audit_actions to audit_reconciler;
 grant select, insert on public.audit_receipts to audit_reconciler;
+-- `publisher backfill --adopt` remembers what Sigra's own forwarder has delivered.
+grant select, insert on public.audit_adoptions to audit_reconciler;
 
 commit;

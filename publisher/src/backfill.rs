@@ -2,14 +2,13 @@
 
 use std::{collections::HashSet, fmt::Write as _};
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use clap::Args;
 use common::{
     acts::{self, Act},
     broker::Backlog,
     console,
-    database::Database,
-    identifier::{ForwarderId, quote},
+    identifier::{ForwarderId, TableName},
     moment::Moment,
     outbox::{
         self,
@@ -18,8 +17,11 @@ use common::{
     pace::pace,
     settings::Settings,
 };
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use serde::Serialize;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
+
+use crate::adopted::Adopted;
 
 /// Rows walked past with one transaction.
 const CHUNK: u32 = 1_000;
@@ -40,8 +42,8 @@ pub struct Backfill {
     /// For one forwarder only. Without it for all.
     #[arg(long)]
     forwarder: Option<ForwarderId>,
-    /// Leaves out events that Sigra's own forwarder has delivered: those whose id is the correlation id of an action in
-    /// `threadline.url`.
+    /// Leaves out events that Sigra's own forwarder has delivered: those whose id is the correlation id of an action in the
+    /// timeline. That they are there is remembered, and honoured by everything that writes to the timeline or compares it.
     #[arg(long)]
     adopt: bool,
     /// Most rows a second. Without it as many as leave live events in front.
@@ -50,7 +52,7 @@ pub struct Backfill {
     /// Begins anew where the same backfill was cut off before, instead of going on with it.
     #[arg(long)]
     restart: bool,
-    /// Only says how many rows match.
+    /// Only says how many rows would be entered.
     #[arg(long)]
     dry_run: bool,
     /// Prints a JSON object instead of a sentence.
@@ -96,10 +98,20 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         // What `2h` and the like meant then.
         (filter.since, filter.until) = (work.since, work.until);
     }
+    let mut adopted =
+        if asked.adopt { Some(Adopted::connect(settings, asked.forwarder.as_ref()).await?) } else { None };
     if asked.dry_run {
-        let total = backfill::count(&mut connection, table, &filter).await?;
-        let done = unfinished.map_or(0, |work| work.passed);
-        say(asked.json, &words, total - done.min(total), done, None);
+        let done = unfinished.as_ref().map_or(0, |work| work.passed);
+        let counted = if let Some(adopted) = &mut adopted {
+            let after = unfinished.and_then(|work| work.after_id);
+            count(&mut connection, table, &filter, after, adopted).await?
+        } else {
+            let total = backfill::count(&mut connection, table, &filter).await?;
+            Counted { matched: total - done.min(total), adopted: 0 }
+        };
+        let Counted { matched, adopted } = counted;
+        let entered = matched - adopted;
+        say(asked.json, &Said { filter: &words, matched, passed: done, adopted, entered, dry_run: true });
         return Ok(());
     }
     let forwarders: Vec<ForwarderId> = match &asked.forwarder {
@@ -110,7 +122,16 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         bail!("no forwarder {unknown} is configured: its events would become dead letters");
     }
     let backlog = Backlog::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
-    let mut adopted = if asked.adopt { Some(Adopted::connect(settings).await?) } else { None };
+    if let Some(adopted) = &mut adopted {
+        adopted.remember().await?;
+    }
+    // An event that one timeline holds is news to the other forwarders.
+    let others: Vec<ForwarderId> = forwarders
+        .iter()
+        .filter(|id| adopted.as_ref().is_some_and(|one| one.forwarder != **id))
+        .cloned()
+        .collect();
+    let mut held_before = 0;
     let mut work = if let Some(work) = unfinished {
         tracing::info!(passed = work.passed, of = work.total, "going on where the same backfill was cut off");
         work
@@ -137,12 +158,17 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         let Some(&(last, _)) = page.last() else { break };
         let page: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
         let passed = i64::try_from(page.len()).unwrap_or(i64::MAX);
-        let page = match &mut adopted {
-            Some(adopted) => adopted.others(page).await?,
-            None => page,
+        let held = match &mut adopted {
+            Some(adopted) => adopted.held(&page).await?,
+            None => HashSet::new(),
         };
+        let (held, page): (Vec<Uuid>, Vec<Uuid>) = page.into_iter().partition(|id| held.contains(id));
+        held_before += i64::try_from(held.len())?;
         let mut transaction = connection.begin().await?;
         let entered = backfill::enter(&mut transaction, table, &page, asked.forwarder.as_ref()).await?;
+        for other in &others {
+            backfill::enter(&mut transaction, table, &held, Some(other)).await?;
+        }
         if !backfill::advance(&mut transaction, &work, last, passed, entered.cast_signed()).await? {
             bail!("another process works at the same backfill; nothing is lost, let it finish");
         }
@@ -155,55 +181,63 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     }
     backfill::finish(&mut connection, work.id).await?;
     bar.finish();
-    say(asked.json, &words, work.total, work.passed, Some(work.entered));
+    let backfill::Backfill { total: matched, passed, entered, .. } = work;
+    let said = Said { filter: &words, matched, passed, adopted: held_before, entered, dry_run: false };
+    say(asked.json, &said);
     Ok(())
 }
 
-/// What another forwarder has brought into the timeline, under ids of its own.
-struct Adopted {
-    connection: PgConnection,
-    statement: String,
+/// What a dry run found.
+#[derive(Debug, Default)]
+struct Counted {
+    matched: i64,
+    adopted: i64,
 }
 
-impl Adopted {
-    async fn connect(settings: &Settings) -> anyhow::Result<Self> {
-        let url = settings.threadline.url.as_ref().context(
-            "--adopt looks into the timeline: set threadline.url in the settings file, or THREADLINE_DATABASE_URL",
-        )?;
-        let limit = settings.source.statement_timeout;
-        let database = Database::new(url, "audit-publisher-backfill", limit, false)?;
-        let connection =
-            database.connect().await.context("cannot connect to the timeline (threadline.url)")?;
-        let statement = format!(
-            "select correlation_id from {}.audit_actions where correlation_id = any ($1::uuid[]::text[])",
-            quote(&settings.threadline.schema)
-        );
-        Ok(Self { connection, statement })
-    }
-
-    /// The events that the timeline does not hold.
-    async fn others(&mut self, page: Vec<Uuid>) -> anyhow::Result<Vec<Uuid>> {
-        let held: Vec<String> = sqlx::query_scalar(AssertSqlSafe(self.statement.as_str()))
-            .bind(&page)
-            .fetch_all(&mut self.connection)
-            .await
-            .context("cannot look into the timeline's audit_actions")?;
-        let held: HashSet<Uuid> = held.iter().filter_map(|id| id.parse().ok()).collect();
-        Ok(page.into_iter().filter(|id| !held.contains(id)).collect())
+/// Walks past the same rows as the work itself, and enters none.
+async fn count(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+    mut after: Option<Uuid>,
+    adopted: &mut Adopted,
+) -> anyhow::Result<Counted> {
+    let mut counted = Counted::default();
+    loop {
+        let page = backfill::page(connection, table, filter, after, CHUNK.into()).await?;
+        let Some(&(last, _)) = page.last() else { return Ok(counted) };
+        let wanted: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
+        counted.adopted += i64::try_from(adopted.held(&wanted).await?.len())?;
+        counted.matched += i64::try_from(wanted.len())?;
+        after = Some(last);
     }
 }
 
-fn say(json: bool, words: &str, total: i64, passed: i64, entered: Option<i64>) {
-    console::answer(&if json {
-        let answer = serde_json::json!({ "filter": words, "matched": total, "passed": passed,
-                                         "entered": entered.unwrap_or(0), "dry_run": entered.is_none() });
-        format!("{answer}\n")
+/// What there is to say at the end.
+#[derive(Debug, Serialize)]
+struct Said<'a> {
+    filter: &'a str,
+    matched: i64,
+    passed: i64,
+    /// Of these, those that the timeline held: they are not entered for its forwarder.
+    adopted: i64,
+    /// Of a dry run, those that would be.
+    entered: i64,
+    dry_run: bool,
+}
+
+fn say(json: bool, said: &Said<'_>) {
+    let Said { filter, passed, adopted, entered, dry_run, .. } = said;
+    let held = if *adopted > 0 {
+        format!("; {adopted} that the timeline holds under other ids count as delivered")
     } else {
-        match entered {
-            Some(entered) => {
-                format!("{entered} rows entered the log ({words}); what had arrived is left as it is\n")
-            }
-            None => format!("{total} rows would be entered ({words}), {passed} have been before\n"),
-        }
+        String::new()
+    };
+    console::answer(&if json {
+        format!("{}\n", serde_json::json!(said))
+    } else if *dry_run {
+        format!("{entered} rows would be entered ({filter}), {passed} have been before{held}\n")
+    } else {
+        format!("{entered} rows entered the log ({filter}); what had arrived is left as it is{held}\n")
     });
 }

@@ -4,6 +4,7 @@
 //! leader does beside it; [`doctor`] says what is wrong before it runs; [`backfill`] enters what was there before capture;
 //! [`commands`] are the short ones.
 
+mod adopted;
 pub mod backfill;
 pub mod commands;
 pub mod doctor;

@@ -27,4 +27,5 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod switching;
 mod traces;

@@ -1,10 +1,12 @@
 //! Recording actions: one through [`record_action`], many through [`insert_batch`] and [`insert_new`].
 
+use std::collections::HashSet;
+
 use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, ActorRef, StorageSchema};
+use crate::{ActionTable, ActorRef, Adoption, StorageSchema};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -144,7 +146,8 @@ pub async fn record_action(
 pub struct Inserted {
     /// Ids that were written now.
     pub written: Vec<Uuid>,
-    /// Ids that were there already, written for the same correlation id.
+    /// Ids that were there already, written for the same correlation id; or whose correlation id somebody else's action has,
+    /// where the table takes no second one.
     pub present: Vec<Uuid>,
     /// Ids under which something else is stored.
     pub conflicting: Vec<Uuid>,
@@ -258,21 +261,27 @@ async fn explain_unwritten(
     actions: &[AuditAction],
     written: Vec<Uuid>,
 ) -> Result<Inserted, sqlx::Error> {
-    let new: std::collections::HashSet<Uuid> = written.iter().copied().collect();
+    let new: HashSet<Uuid> = written.iter().copied().collect();
     let unwritten: Vec<&AuditAction> = actions.iter().filter(|action| !new.contains(&action.id)).collect();
     let statement = format!("select id, correlation_id from {table} where id = any ($1)");
     let stored: std::collections::HashMap<Uuid, Option<String>> =
         sqlx::query_as(sqlx::AssertSqlSafe(statement))
             .bind(unwritten.iter().map(|action| action.id).collect::<Vec<_>>())
-            .fetch_all(connection)
+            .fetch_all(&mut *connection)
             .await?
             .into_iter()
             .collect();
+    let free: Vec<Uuid> =
+        unwritten.iter().map(|action| action.id).filter(|id| !stored.contains_key(id)).collect();
+    let held =
+        if free.is_empty() { HashSet::new() } else { Adoption::All.held(connection, table, &free).await? };
     let mut inserted = Inserted { written, ..Inserted::default() };
     for action in unwritten {
-        // A constraint of the host's own may have refused a row whose id is free: that is a conflict too.
+        // A constraint of the host's own may have refused a row whose id is free: that is a conflict too, unless the event is
+        // there already.
         match stored.get(&action.id) {
             Some(correlation) if *correlation == action.correlation_id => inserted.present.push(action.id),
+            None if held.contains(&action.id) => inserted.present.push(action.id),
             _ => inserted.conflicting.push(action.id),
         }
     }

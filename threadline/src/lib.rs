@@ -1,12 +1,13 @@
 //! The audit timeline store. It knows nothing of the pipeline that fills it: any program may record actions.
 //!
 //! [`ActorRef`] says who, [`action`] records what, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@fitness`]
-//! says whether they are there and may be written to. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
+//! says whether they are there and may be written to. [`adoption`] knows what others have brought in. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
 //! them up, [`mod@receipt`] keeps the sums, [`shadow`] builds the table anew. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
 
 pub mod action;
 pub mod actor;
+pub mod adoption;
 pub mod digest;
 pub mod fitness;
 pub mod install;
@@ -17,6 +18,7 @@ pub mod stored;
 
 pub use action::{AuditAction, NewAction, RecordError, Status, record_action};
 pub use actor::{ActorError, ActorRef, ActorType};
+pub use adoption::Adoption;
 pub use digest::Digest;
 pub use fitness::{Fitness, fitness};
 pub use install::install;

@@ -185,22 +185,6 @@ pub async fn present(
     sqlx::query_scalar(AssertSqlSafe(statement)).bind(ids).fetch_all(connection).await
 }
 
-/// Those of `events` that another forwarder has brought in under ids of its own, as Sigra's does.
-///
-/// # Errors
-/// When the server is away.
-pub async fn adopted(
-    connection: &mut PgConnection,
-    table: &ActionTable,
-    events: &[Uuid],
-) -> Result<Vec<Uuid>, sqlx::Error> {
-    let statement = format!(
-        "select distinct e.id from unnest($1::uuid[]) e (id)
-         join {table} a on a.correlation_id = e.id::text and a.id <> e.id"
-    );
-    sqlx::query_scalar(AssertSqlSafe(statement)).bind(events).fetch_all(connection).await
-}
-
 /// When the oldest action that the pipeline has projected happened.
 ///
 /// # Errors

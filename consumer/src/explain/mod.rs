@@ -77,11 +77,19 @@ pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Not there.
+const ABSENT: &str = "absent";
+/// Another forwarder has brought it in, and that counts.
+#[cfg(feature = "threadline")]
+const ADOPTED: &str = "adopted: another forwarder has brought it in under an id of its own";
+/// Somebody else's action has its correlation id, and that does not count.
+const ELSEWHERE: &str = "absent, but somebody else's action has its correlation id";
+
 /// The event in one timeline.
 #[derive(Debug, Serialize)]
 struct InTimeline {
     forwarder: String,
-    /// `as it should be`, `differs`, `absent`, or why nobody knows.
+    /// `as it should be`, `differs`, adopted, [`ELSEWHERE`], [`ABSENT`], or why nobody knows.
     state: String,
     /// The columns that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -106,7 +114,8 @@ fn verdict(life: &Life, failures: &[Letter], timelines: &[InTimeline]) -> String
             one.forwarder
         );
     }
-    let absent = timelines.iter().any(|one| one.state == "absent");
+    let elsewhere = timelines.iter().find(|one| one.state == ELSEWHERE);
+    let absent = elsewhere.is_some() || timelines.iter().any(|one| one.state == ABSENT);
     if life.row.is_none() && life.entries.is_empty() {
         return match life.blockers.first() {
             Some(blocker) => format!(
@@ -120,6 +129,13 @@ fn verdict(life: &Life, failures: &[Letter], timelines: &[InTimeline]) -> String
     }
     if !absent {
         return "it has arrived".to_owned();
+    }
+    if let (Some(one), true) = (elsewhere, life.entries.is_empty()) {
+        return format!(
+            "forwarder {}: somebody else's action has its correlation id: if Sigra's own forwarder wrote it, `publisher \
+             backfill --adopt` remembers that it is there (docs/switching.md); if not, `publisher backfill` enters it",
+            one.forwarder
+        );
     }
     if life.entries.is_empty() {
         return "the row was never captured, or its entry was pruned after delivery: `publisher backfill` or `consumer \

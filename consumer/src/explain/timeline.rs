@@ -2,10 +2,11 @@
 
 use anyhow::Context as _;
 use common::settings::{ForwarderSettings, Settings};
-use threadline::{StoredAction, receipt, stored};
+use sqlx::PgConnection;
+use threadline::{Adoption, StoredAction, receipt, stored};
 use uuid::Uuid;
 
-use super::InTimeline;
+use super::{ABSENT, ADOPTED, ELSEWHERE, InTimeline};
 use crate::{forwarder::Configured as _, forwarders::Timeline, source::Source};
 
 /// The event in every timeline that is configured.
@@ -29,7 +30,7 @@ async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> a
     let stored = stored::find(&mut connection, timeline.table(), &[id]).await?.pop();
     let mut columns = Vec::new();
     let state = match &stored {
-        None => "absent",
+        None => elsewhere(&timeline, forwarder, &mut connection, id).await?,
         Some(stored) => match expected(settings, forwarder, &timeline, id).await? {
             None => "there, and its audit row is gone",
             Some((expected, timed)) => {
@@ -52,6 +53,22 @@ async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> a
             .map(|receipt| receipt.n),
     };
     Ok(InTimeline { forwarder: forwarder.id.to_string(), state: state.to_owned(), columns, receipt })
+}
+
+/// Where the event is when it is not there under its own id.
+async fn elsewhere(
+    timeline: &Timeline,
+    forwarder: &ForwarderSettings,
+    connection: &mut PgConnection,
+    id: Uuid,
+) -> anyhow::Result<&'static str> {
+    let adoption = Adoption::of(connection, timeline.schema(), forwarder.id.as_str()).await?;
+    for (adoption, state) in [(adoption, ADOPTED), (Adoption::All, ELSEWHERE)] {
+        if adoption.held(connection, timeline.table(), &[id]).await?.contains(&id) {
+            return Ok(state);
+        }
+    }
+    Ok(ABSENT)
 }
 
 /// What should be there, and whether its time is the event's.

@@ -23,10 +23,10 @@ use common::{
 use futures::TryStreamExt as _;
 use sqlx::PgConnection;
 use threadline::{
-    ActionTable, AuditAction,
+    ActionTable, Adoption, AuditAction,
     action::{insert_batch, overwrite_batch},
     shadow::{Shadow, ShadowError, State},
-    stored::{self, Window},
+    stored::Window,
 };
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -68,7 +68,8 @@ pub struct Rebuild {
     /// Puts the table that was there before the last swap back in place, with everything that has arrived since.
     #[arg(long, conflicts_with = "finish")]
     back: bool,
-    /// Leaves out events that another forwarder, such as Sigra's own, has brought in under ids of its own.
+    /// Leaves out all events that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it those
+    /// that were adopted once, by `publisher backfill --adopt`.
     #[arg(long)]
     adopt: bool,
     /// Removes the other table: the old one after a swap, or a new one that is not wanted any more.
@@ -173,8 +174,8 @@ struct Rebuilding<'a> {
     shadow: Shadow,
     table: ActionTable,
     timeline: PgConnection,
-    /// Whether adopted events are left out.
-    adopt: bool,
+    /// Which events are left out because another forwarder has brought them in.
+    adoption: Adoption,
 }
 
 impl<'a> Rebuilding<'a> {
@@ -182,7 +183,8 @@ impl<'a> Rebuilding<'a> {
         let timeline =
             subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
         let shadow = Shadow::of(subject.timeline.schema());
-        Ok(Self { settings, subject, table: shadow.table(), shadow, timeline, adopt })
+        let adoption = subject.adoption(adopt).await?;
+        Ok(Self { settings, subject, table: shadow.table(), shadow, timeline, adoption })
     }
 
     /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
@@ -235,9 +237,7 @@ impl<'a> Rebuilding<'a> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
         let failed = reconciled::failed(source, &self.subject.forwarder.id, &ids).await?;
         let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
-        if self.adopt {
-            left_out.extend(stored::adopted(&mut self.timeline, self.subject.timeline.table(), &ids).await?);
-        }
+        left_out.extend(self.adoption.held(&mut self.timeline, self.subject.timeline.table(), &ids).await?);
         let others = events.iter().filter(|event| !left_out.contains(&event.id));
         Ok(others.filter_map(|event| self.subject.timeline.action(event).ok()).collect())
     }
@@ -264,7 +264,7 @@ impl<'a> Rebuilding<'a> {
     /// Source and new table must be equal, but for what was carried over and what is on its way.
     async fn verify(&mut self, source: &mut PgConnection) -> anyhow::Result<()> {
         let bar = Bar::new("verifying", reconcile::rows(source, self.settings).await?);
-        let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings, self.adopt) };
+        let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings, self.adoption) };
         let mut tally = Tally::new(Cut::Whole, 20);
         let mut check = Check { rebuilding: self, bar: &bar, faults: Vec::new() };
         compare(&sides, Window::default(), &mut tally, &mut check).await?;

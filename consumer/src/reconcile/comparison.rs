@@ -12,7 +12,7 @@ use common::{
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
 use threadline::{
-    ActionTable, AuditAction, StoredAction,
+    ActionTable, Adoption, AuditAction, StoredAction,
     stored::{self, Window},
 };
 use time::OffsetDateTime;
@@ -46,8 +46,8 @@ pub(crate) struct Sides<'a> {
     pub(crate) forwarder: &'a ForwarderId,
     /// How far that one has come.
     pub(crate) road: &'a Road,
-    /// Whether what another forwarder has brought in under ids of its own counts as there.
-    pub(crate) adopt: bool,
+    /// Which events count as there that another forwarder has brought in under ids of its own.
+    pub(crate) adoption: Adoption,
 }
 
 /// What is done about findings, a batch at a time.
@@ -247,11 +247,7 @@ impl<'a> Comparison<'a> {
             .collect();
         let existing: HashSet<Uuid> =
             reconciled::existing(&mut self.source, audit, &ids).await?.into_iter().collect();
-        let adopted: HashSet<Uuid> = if self.sides.adopt {
-            stored::adopted(&mut self.timeline, actions, &ids).await?.into_iter().collect()
-        } else {
-            HashSet::new()
-        };
+        let adopted = self.sides.adoption.held(&mut self.timeline, actions, &ids).await?;
         let mut missing = Vec::new();
         for row in unseen {
             let letter = matches!(failed.get(&row.id).map(String::as_str), Some("dead" | "discarded"));
@@ -277,6 +273,10 @@ impl<'a> Comparison<'a> {
             let at = row.event.as_ref().ok().and_then(|event| event.occurred_at.or(event.inserted_at));
             self.tally.absent(row.id, at.unwrap_or(OffsetDateTime::UNIX_EPOCH), expected.as_ref(), finding);
         }
+        // Delivered, they might be there twice; that is for somebody to decide.
+        let elsewhere = Adoption::All.held(&mut self.timeline, actions, &missing).await?;
+        missing.retain(|id| !elsewhere.contains(id));
+        self.tally.elsewhere += elsewhere.len() as u64;
         if missing.is_empty() { Ok(()) } else { handler.missing(&missing).await }
     }
 

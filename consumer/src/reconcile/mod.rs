@@ -24,7 +24,7 @@ use common::{
     settings::{ForwarderSettings, Settings},
 };
 use sqlx::PgConnection;
-use threadline::stored::Window;
+use threadline::{Adoption, stored::Window};
 use time::{Duration, OffsetDateTime};
 
 use self::{
@@ -61,7 +61,8 @@ pub struct Reconcile {
     /// events may have been deleted on purpose.
     #[arg(long, value_name = "REASON", requires = "repair")]
     remove_extra: Option<String>,
-    /// Counts events that another forwarder, such as Sigra's own, has brought in under ids of its own as there.
+    /// Counts all events as there that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it
+    /// those that were adopted once, by `publisher backfill --adopt`.
     #[arg(long)]
     adopt: bool,
     /// Closes the window with a receipt, if both sides are equal. Without --since the window begins where the last
@@ -123,7 +124,7 @@ impl Subject {
     }
 
     /// What is compared.
-    pub(crate) fn sides<'a>(&'a self, settings: &'a Settings, adopt: bool) -> Sides<'a> {
+    pub(crate) fn sides<'a>(&'a self, settings: &'a Settings, adoption: Adoption) -> Sides<'a> {
         Sides {
             source: &self.database,
             audit: &settings.source.table,
@@ -131,8 +132,21 @@ impl Subject {
             actions: self.timeline.table(),
             forwarder: &self.forwarder.id,
             road: &self.road,
-            adopt,
+            adoption,
         }
+    }
+
+    /// Which events count as there that another forwarder has brought in: what was adopted once, or all of them if `asked`.
+    ///
+    /// # Errors
+    /// When the timeline is away.
+    pub(crate) async fn adoption(&self, asked: bool) -> anyhow::Result<Adoption> {
+        if asked {
+            return Ok(Adoption::All);
+        }
+        let mut timeline =
+            self.timeline.database().connect().await.context("cannot connect to the timeline")?;
+        Ok(Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.id.as_str()).await?)
     }
 }
 
@@ -179,7 +193,7 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let window = Window { since: asked.since, until: asked.until };
     let cut = asked.by.map_or(Cut::Whole, |by| Cut::Every(by.length()));
     let mut tally = Tally::new(cut, asked.limit);
-    let sides = subject.sides(settings, asked.adopt);
+    let sides = subject.sides(settings, subject.adoption(asked.adopt).await?);
     let bar = Bar::new("comparing", rows(&mut connection, settings).await?);
     ensure!(
         asked.remove_extra.is_none() || subject.timeline.keeps_time(),
@@ -204,6 +218,13 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let faults =
         tally.count(Finding::Missing) + tally.count(Finding::Extra) + tally.count(Finding::Differing);
     let left = faults - repaired.unwrap_or(0).min(faults);
+    ensure!(
+        tally.elsewhere == 0,
+        "source and timeline are not equal: {left} row(s) differ. {} of them are in the timeline under ids of somebody else, and \
+         --repair leaves these alone: if Sigra's own forwarder wrote them, `publisher backfill --adopt` remembers that they \
+         are there (docs/switching.md); if not, `publisher backfill` delivers them under their own ids as well",
+        tally.elsewhere
+    );
     ensure!(
         left == 0,
         "source and timeline are not equal: {left} row(s) differ. --repair enters what is missing into the log again and \

@@ -93,7 +93,8 @@ pub(super) async fn run(
     let window = stored::Window { since: Some(since), until: Some(until) };
     let mut tally = Tally::new(Cut::Whole, 20);
     let bar = Bar::new("comparing", super::rows(connection, settings).await?);
-    compare(&subject.sides(settings, asked.adopt), window, &mut tally, &mut LookOnly(&bar)).await?;
+    let adoption = subject.adoption(asked.adopt).await?;
+    compare(&subject.sides(settings, adoption), window, &mut tally, &mut LookOnly(&bar)).await?;
     bar.finish();
     let report = tally.report(forwarder, window, None);
     ensure!(

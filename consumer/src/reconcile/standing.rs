@@ -24,7 +24,7 @@ use common::{
 };
 use metrics::{counter, gauge};
 use sqlx::PgConnection;
-use threadline::stored;
+use threadline::{Adoption, stored};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -152,12 +152,13 @@ impl Standing {
         };
         let mut pages = Pages::new(step, PAGE_ROWS);
         let mut timeline = self.timeline.database().connect().await?;
+        let adoption = Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.as_str()).await?;
         let mut found = Found::default();
         loop {
             let page = pages.next(&mut connection).await?;
             let Some(last) = page.last().map(|entry| entry.position) else { break };
             let ours = self.ours(&page);
-            let missing = self.missing(&mut connection, &mut timeline, &ours).await?;
+            let missing = self.missing(&mut connection, &mut timeline, adoption, &ours).await?;
             if self.settings.repair && !missing.is_empty() {
                 self.backlog.give_way(&mut connection).await?;
                 repair::enter(&mut connection, &self.audit, &self.forwarder, &missing).await?;
@@ -203,6 +204,7 @@ impl Standing {
         &self,
         source: &mut PgConnection,
         timeline: &mut PgConnection,
+        adoption: Adoption,
         events: &[Uuid],
     ) -> anyhow::Result<Vec<Uuid>> {
         let arrived: HashSet<Uuid> =
@@ -217,8 +219,9 @@ impl Standing {
         // A failure that was there a moment ago may have become an action.
         let arrived: HashSet<Uuid> =
             stored::present(timeline, self.timeline.table(), &suspects).await?.into_iter().collect();
+        let adopted = adoption.held(timeline, self.timeline.table(), &suspects).await?;
         let mut missing = reconciled::existing(source, &self.audit, &suspects).await?;
-        missing.retain(|id| !arrived.contains(id));
+        missing.retain(|id| !arrived.contains(id) && !adopted.contains(id));
         Ok(missing)
     }
 }

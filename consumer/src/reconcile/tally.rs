@@ -154,11 +154,13 @@ pub(crate) struct Tally {
     parts: BTreeMap<i64, Part>,
     examples: Vec<Example>,
     limit: usize,
+    /// Of the missing ones, those under whose correlation id somebody else has written an action that does not count.
+    pub(crate) elsewhere: u64,
 }
 
 impl Tally {
     pub(crate) fn new(cut: Cut, limit: usize) -> Self {
-        Self { cut, parts: BTreeMap::new(), examples: Vec::new(), limit }
+        Self { cut, parts: BTreeMap::new(), examples: Vec::new(), limit, elsewhere: 0 }
     }
 
     fn part_mut(&mut self, at: OffsetDateTime) -> &mut Part {
@@ -256,6 +258,7 @@ impl Tally {
             timeline: whole.map(|whole| whole.timeline),
             parts,
             examples: self.examples.clone(),
+            elsewhere: self.elsewhere,
             repaired,
         }
     }
@@ -293,6 +296,7 @@ pub(crate) struct Report {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     parts: Vec<PartJson>,
     examples: Vec<Example>,
+    elsewhere: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<u64>,
 }
@@ -331,6 +335,13 @@ impl Report {
             let columns =
                 if columns.is_empty() { String::new() } else { format!(": {}", columns.join(", ")) };
             let _ = writeln!(text, "  {finding:<10} {id}{columns}");
+        }
+        if self.elsewhere > 0 {
+            let _ = writeln!(
+                text,
+                "  elsewhere  {} of the missing, under an id of somebody else: nobody has adopted them",
+                self.elsewhere
+            );
         }
         if let Some(repaired) = self.repaired {
             let _ = writeln!(text, "  repaired   {repaired}");

@@ -3,7 +3,11 @@
 mod look;
 mod mapping;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{
     database::Database,
@@ -11,13 +15,14 @@ use common::{
     event::AuditEvent,
     failures::Reason,
     fault::{Fault, classify},
+    identifier::ForwarderId,
     settings::{ConnectionUrl, ForwarderSettings, Settings},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
 use sqlx::PgConnection;
 use threadline::{
-    ActionTable, AuditAction, StorageSchema,
+    ActionTable, Adoption, AuditAction, StorageSchema,
     action::{self, Inserted},
 };
 use uuid::Uuid;
@@ -31,6 +36,9 @@ const CONFLICT_ATTEMPTS: u32 = 3;
 
 /// After a batch some of which was there already, so many are written with a look first.
 const CAREFUL_BATCHES: u32 = 100;
+
+/// How long a worker relies on what the timeline remembers of adopted events.
+const ADOPTION_KEPT: Duration = Duration::from_secs(30);
 
 /// The kind `threadline`.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +61,7 @@ struct Options {
 /// A target whose options have been checked.
 #[derive(Debug, Clone)]
 pub struct Timeline {
+    forwarder: ForwarderId,
     database: Database,
     schema: StorageSchema,
     table: ActionTable,
@@ -92,7 +101,8 @@ impl Timeline {
             .map_err(|error| refuse(format!("url: {error}")))?;
         let table = schema.actions();
         let unencrypted = common::doctor::settings::unencrypted("its URL", &url);
-        Ok(Self { database, schema, table, mapping, overwrite: false, unencrypted })
+        let forwarder = forwarder.id.clone();
+        Ok(Self { forwarder, database, schema, table, mapping, overwrite: false, unencrypted })
     }
 
     /// The same, writing over what is there: a mapping that has changed reaches rows that have arrived.
@@ -146,7 +156,7 @@ impl Kind for Threadline {
 
 impl Configured for Timeline {
     fn worker(&self) -> Box<dyn Forwarder> {
-        Box::new(Worker { timeline: self.clone(), connection: None, careful: 0 })
+        Box::new(Worker { timeline: self.clone(), connection: None, careful: 0, adoption: None })
     }
 
     fn columns(&self) -> &[&str] {
@@ -172,6 +182,8 @@ struct Worker {
     connection: Option<PgConnection>,
     /// For so many batches to come some actions may be there already.
     careful: u32,
+    /// Which of somebody else's actions count as events, and when the timeline was asked.
+    adoption: Option<(Adoption, Instant)>,
 }
 
 impl Forwarder for Worker {
@@ -208,6 +220,8 @@ impl Worker {
             Some(connection) => connection,
             None => self.timeline.database.connect().await.map_err(|error| unavailable(&error))?,
         };
+        let held = self.held(&mut connection, events).await.map_err(|error| unavailable(&error))?;
+        actions.retain(|action| !held.contains(&action.id));
         let expect_new = self.careful == 0;
         let inserted = write(&mut connection, &self.timeline, &actions, expect_new).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
@@ -216,10 +230,40 @@ impl Worker {
         self.connection = Some(connection);
         for (event, verdict) in events.iter().zip(&mut verdicts) {
             if *verdict == Verdict::Delivered {
-                *verdict = judge(event.id, &inserted);
+                *verdict =
+                    if held.contains(&event.id) { Verdict::Present } else { judge(event.id, &inserted) };
             }
         }
         Ok(verdicts)
+    }
+
+    /// Events that are there under somebody else's ids. Only those from before an adoption are looked up: the live ones cost
+    /// nothing. Where an index keeps a second action out it is met on the way in, but when writing over.
+    async fn held(
+        &mut self,
+        connection: &mut PgConnection,
+        events: &[AuditEvent],
+    ) -> Result<HashSet<Uuid>, sqlx::Error> {
+        let Timeline { forwarder, schema, table, overwrite, .. } = &self.timeline;
+        let adoption = match self.adoption {
+            Some((adoption, at)) if at.elapsed() < ADOPTION_KEPT => adoption,
+            _ => Adoption::of(connection, schema, forwarder.as_str()).await?,
+        };
+        if self.adoption.is_none_or(|(_, at)| at.elapsed() >= ADOPTION_KEPT) {
+            self.adoption = Some((adoption, Instant::now()));
+        }
+        let ids: Vec<Uuid> = match adoption {
+            Adoption::Before(until) => {
+                let from_before = |event: &&AuditEvent| {
+                    event.occurred_at.is_none_or(|at| at < until)
+                        || event.inserted_at.is_some_and(|at| at < until)
+                };
+                events.iter().filter(from_before).map(|event| event.id).collect()
+            }
+            Adoption::All if *overwrite => events.iter().map(|event| event.id).collect(),
+            Adoption::All | Adoption::None => Vec::new(),
+        };
+        if ids.is_empty() { Ok(HashSet::new()) } else { adoption.held(connection, table, &ids).await }
     }
 }
 

@@ -1,0 +1,104 @@
+//! `publisher backfill --adopt`: what another forwarder, such as Sigra's own, has brought into the timeline under ids of its
+//! own, with the event's id as the correlation id. That it counts is remembered in the timeline, where whoever writes to it or
+//! compares it looks.
+
+use std::collections::HashSet;
+
+use anyhow::{Context as _, bail, ensure};
+use common::{
+    database::Database,
+    identifier::{ForwarderId, quote},
+    settings::{ConnectionUrl, ForwarderSettings, Settings},
+};
+use sqlx::{AssertSqlSafe, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+const KIND: &str = "threadline";
+
+/// The timeline of one forwarder.
+pub(crate) struct Adopted {
+    /// In whose place the events were delivered.
+    pub(crate) forwarder: ForwarderId,
+    connection: PgConnection,
+    schema: String,
+    /// What was written before counts.
+    until: OffsetDateTime,
+}
+
+impl Adopted {
+    /// Looks at the timeline of the forwarder that is asked for, or of the only one that has one.
+    ///
+    /// # Errors
+    /// When there is none, it is not clear which, or the server is away.
+    pub(crate) async fn connect(settings: &Settings, asked: Option<&ForwarderId>) -> anyhow::Result<Self> {
+        let forwarder = choose(settings, asked)?;
+        let option = |name: &str| forwarder.options.get(name).and_then(|value| value.as_str());
+        let url = option("url").map(ConnectionUrl::new).or_else(|| settings.threadline.url.clone());
+        let url = url.context(
+            "--adopt looks into the timeline: set threadline.url in the settings file, or THREADLINE_DATABASE_URL",
+        )?;
+        let limit = settings.source.statement_timeout;
+        let database = Database::new(&url, "audit-publisher-backfill", limit, false)?;
+        let mut connection =
+            database.connect().await.context("cannot connect to the timeline (threadline.url)")?;
+        let until = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut connection).await?;
+        let schema = quote(option("schema").unwrap_or(&settings.threadline.schema));
+        Ok(Self { forwarder: forwarder.id.clone(), connection, schema, until })
+    }
+
+    /// Everything of the kind that is there by now counts, from now on and for everybody.
+    ///
+    /// # Errors
+    /// When the server is away, or the timeline has no table for it.
+    pub(crate) async fn remember(&mut self) -> anyhow::Result<()> {
+        let statement = format!(
+            "insert into {}.audit_adoptions (forwarder, until) values ($1, $2) on conflict do nothing",
+            self.schema
+        );
+        sqlx::query(AssertSqlSafe(statement))
+            .bind(self.forwarder.as_str())
+            .bind(self.until)
+            .execute(&mut self.connection)
+            .await
+            .context("cannot remember the adoption in audit_adoptions: run `threadline install`, and grant select and insert on it")?;
+        Ok(())
+    }
+
+    /// Those of these events that the timeline holds.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub(crate) async fn held(&mut self, events: &[Uuid]) -> anyhow::Result<HashSet<Uuid>> {
+        let statement = format!(
+            "select distinct e.id from unnest($1::uuid[]) e (id)
+             join {}.audit_actions a on a.correlation_id = e.id::text and a.id <> e.id and a.inserted_at < $2",
+            self.schema
+        );
+        let held: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
+            .bind(events)
+            .bind(self.until)
+            .fetch_all(&mut self.connection)
+            .await
+            .context("cannot look into the timeline's audit_actions")?;
+        Ok(held.into_iter().collect())
+    }
+}
+
+fn choose<'a>(settings: &'a Settings, asked: Option<&ForwarderId>) -> anyhow::Result<&'a ForwarderSettings> {
+    let into_timelines = || settings.forwarder.iter().filter(|one| one.kind == KIND);
+    if let Some(asked) = asked {
+        let found = into_timelines().find(|one| one.id == *asked);
+        return found.with_context(|| {
+            format!("--adopt is about a forwarder of kind {KIND}, which {asked} is not: it has no timeline to look into")
+        });
+    }
+    let Some(first) = into_timelines().next() else {
+        bail!("--adopt is about a forwarder of kind {KIND}, and none is configured");
+    };
+    ensure!(
+        into_timelines().count() == 1,
+        "several forwarders are of kind {KIND}: choose the one in whose timeline Sigra's forwarder wrote, with --forwarder"
+    );
+    Ok(first)
+}

@@ -1,0 +1,96 @@
+//! Events that are in the timeline under somebody else's ids: another forwarder, such as Sigra's own, has brought them in, with
+//! the event's id as the correlation id.
+//!
+//! A correlation id alone proves nothing: a host may record actions of its own beside an event. So what counts is what was
+//! written before somebody said so, once; and everything where a unique index over the correlation id lets no second action in.
+
+use std::collections::HashSet;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::{ActionTable, StorageSchema};
+
+/// Which of somebody else's actions under an event's correlation id count as that event.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Adoption {
+    /// None.
+    #[default]
+    None,
+    /// Those that were written before this time.
+    Before(OffsetDateTime),
+    /// All.
+    All,
+}
+
+impl Adoption {
+    /// What the timeline remembers for a forwarder. A timeline that has no table for it yet remembers nothing.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn of(
+        connection: &mut PgConnection,
+        schema: &StorageSchema,
+        forwarder: &str,
+    ) -> Result<Self, sqlx::Error> {
+        let (is_kept_out, remembers): (bool, bool) = sqlx::query_as(
+            "select exists (
+                        select from pg_class c join pg_index i on i.indrelid = c.oid
+                        where c.relnamespace = n.oid and c.relname = 'audit_actions'
+                          and i.indisunique and i.indisvalid
+                          and (i.indpred is null
+                               or pg_get_expr(i.indpred, i.indrelid) = '(correlation_id IS NOT NULL)')
+                          and (select array_agg(a.attname::text) from pg_attribute a
+                               where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts)
+                              = '{correlation_id}'::text[]),
+                    exists (
+                        select from pg_class c
+                        where c.relnamespace = n.oid and c.relname = 'audit_adoptions'
+                          and has_table_privilege(c.oid, 'select'))
+             from (select 1) one left join pg_namespace n on n.nspname = $1",
+        )
+        .bind(schema.as_str())
+        .fetch_one(&mut *connection)
+        .await?;
+        if is_kept_out {
+            return Ok(Self::All);
+        }
+        if !remembers {
+            return Ok(Self::None);
+        }
+        let statement =
+            format!("select max(until) from {} where forwarder = $1", schema.table("audit_adoptions"));
+        let until: Option<OffsetDateTime> =
+            sqlx::query_scalar(AssertSqlSafe(statement)).bind(forwarder).fetch_one(connection).await?;
+        Ok(until.map_or(Self::None, Self::Before))
+    }
+
+    /// Those of `events` that are there in this way.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn held(
+        self,
+        connection: &mut PgConnection,
+        table: &ActionTable,
+        events: &[Uuid],
+    ) -> Result<HashSet<Uuid>, sqlx::Error> {
+        let (condition, until) = match self {
+            Self::None => return Ok(HashSet::new()),
+            Self::Before(until) => ("and a.inserted_at < $2", Some(until)),
+            // Without the time a role need not be allowed to see it.
+            Self::All => ("and $2::timestamptz is null", None),
+        };
+        let statement = format!(
+            "select distinct e.id from unnest($1::uuid[]) e (id)
+             join {table} a on a.correlation_id = e.id::text and a.id <> e.id {condition}"
+        );
+        let held: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
+            .bind(events)
+            .bind(until)
+            .fetch_all(connection)
+            .await?;
+        Ok(held.into_iter().collect())
+    }
+}
