@@ -116,6 +116,7 @@ impl Dispatcher {
     ) -> Option<Plan> {
         let mut patience = Patience::default();
         let mut done = Done::new();
+        self.forwarder.begin();
         loop {
             match self.attempt(items, &mut done).await {
                 Ok(plan) => {

@@ -43,6 +43,11 @@ pub enum ForwardError {
     /// a dead letter with reason `schema_mismatch`.
     #[error("{0}")]
     Rejected(String),
+    /// The target failed, by one event or for all: nobody can say from here. Of a batch, the half that holds the offender is
+    /// searched for. A single event is a dead letter with reason `schema_mismatch` only once the target has taken others;
+    /// until then it is held and put off without a charge.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl ForwardError {

@@ -2,13 +2,9 @@
 
 use std::{
     any::Any,
-    collections::HashMap,
     ops::Range,
     panic::AssertUnwindSafe,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -16,9 +12,10 @@ use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telem
 use futures::FutureExt as _;
 use metrics::histogram;
 use tokio::time::{Instant, timeout};
-use uuid::Uuid;
 
 use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
+use crate::pulse::Beats;
+pub use crate::pulse::Pulse;
 
 /// The target is away; nothing is known about any event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,17 +55,23 @@ impl From<Verdict> for Judged {
 }
 
 /// How a forwarder failed on a batch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 enum Failure {
+    #[error("{0}")]
     Rejected(String),
+    /// Perhaps the event, perhaps the target.
+    #[error("{0}")]
+    Failed(String),
+    #[error("the forwarder panicked: {0}")]
     Panic(String),
+    #[error("the forwarder did not finish within {0:?}")]
     Timeout(Duration),
 }
 
 impl Failure {
     fn kind(&self) -> &'static str {
         match self {
-            Self::Rejected(_) => "error",
+            Self::Rejected(_) | Self::Failed(_) => "error",
             Self::Panic(_) => "panic",
             Self::Timeout(_) => "timeout",
         }
@@ -77,9 +80,8 @@ impl Failure {
     /// What a failure of a single event means for it.
     fn verdict(self) -> Verdict {
         match self {
-            Self::Rejected(error) => Verdict::Cancel(Reason::SchemaMismatch, error),
-            Self::Panic(message) => Verdict::Retry(format!("the forwarder panicked: {message}")),
-            Self::Timeout(after) => Verdict::Retry(format!("the forwarder did not finish within {after:?}")),
+            Self::Rejected(error) | Self::Failed(error) => Verdict::Cancel(Reason::SchemaMismatch, error),
+            Self::Panic(_) | Self::Timeout(_) => Verdict::Retry(self.to_string()),
         }
     }
 }
@@ -91,48 +93,38 @@ pub struct Guarded {
     worker: Box<dyn Forwarder>,
     limit: Duration,
     pulse: Pulse,
-    /// How often a batch has been held in a row because nothing in it was answered.
+    /// How often the batch has been held because nothing was answered.
     held: u32,
 }
 
 /// How often a batch is held because nothing in it was answered, before its events are put off.
 const HOLDS: u32 = 3;
 
-/// Counts the answers of one target to all its workers: one that answers is not away, whatever else hangs.
-#[derive(Debug, Clone, Default)]
-pub struct Pulse(Arc<Beats>);
+/// So many failures in a row, with nothing taken in between, are the target's: twice as many as the breaker lets become
+/// dead letters, because one event is found by way of all the halves that it is in.
+const FAILURES: u32 = 100;
 
-#[derive(Debug, Default)]
-struct Beats {
-    count: AtomicU64,
-    /// Events that timed out alone while nothing else showed that the target was alive, with the count at that time.
-    doubtful: Mutex<HashMap<Uuid, u64>>,
+/// How often more a target may fail in one way without a sign of life in between.
+struct Tries {
+    most: u32,
+    left: u32,
+    seen: u64,
 }
 
-/// How many doubtful events are remembered; those that are forgotten are doubted once more.
-const DOUBTFUL_MAX: usize = 10_000;
-
-impl Pulse {
-    fn beat(&self) {
-        self.0.count.fetch_add(1, Ordering::Relaxed);
+impl Tries {
+    fn new(most: u32, signs: &Beats) -> Self {
+        Self { most, left: most, seen: signs.count() }
     }
 
-    fn beats(&self) -> u64 {
-        self.0.count.load(Ordering::Relaxed)
-    }
-
-    /// Whether the target has answered anything since this event timed out last, or since `beats`.
-    fn proves(&self, event: Uuid, beats: u64) -> bool {
-        let now = self.beats();
-        let mut doubtful = self.0.doubtful.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = doubtful.remove(&event).unwrap_or(beats).min(beats);
-        if since == now {
-            if doubtful.len() >= DOUBTFUL_MAX {
-                doubtful.clear();
-            }
-            doubtful.insert(event, now);
+    /// Counts a failure; `false` when it is one too many.
+    fn another(&mut self, signs: &Beats) -> bool {
+        let now = signs.count();
+        if self.seen != now {
+            (self.seen, self.left) = (now, self.most);
         }
-        since != now
+        let may = self.left > 0;
+        self.left = self.left.saturating_sub(1);
+        may
     }
 }
 
@@ -142,6 +134,11 @@ impl Guarded {
     pub fn new(id: ForwarderId, configured: Arc<dyn Configured>, limit: Duration, pulse: Pulse) -> Self {
         let worker = configured.worker();
         Self { id, configured, worker, limit, pulse, held: 0 }
+    }
+
+    /// Another batch begins.
+    pub fn begin(&mut self) {
+        self.held = 0;
     }
 
     /// One verdict per event, in order. A batch that fails as a whole is halved until the offender stands alone; its
@@ -159,21 +156,19 @@ impl Guarded {
         // To find one hanging event takes a time-out per halving. More of them without any answer in between, to this
         // worker or another, mean that the target hangs.
         let halvings = events.len().next_power_of_two().ilog2() + 1;
-        let mut timeouts_left = halvings;
-        let begun = self.pulse.beats();
-        let mut beats = begun;
+        let mut timeouts = Tries::new(halvings, self.pulse.answers());
+        // The same of errors, which cost less than time-outs.
+        let mut failures = Tries::new(halvings + FAILURES, self.pulse.deliveries());
+        let begun = self.pulse.answers().count();
+        // Events that failed alone, whoever's fault it may be.
+        let mut alone: Vec<(usize, String)> = Vec::new();
         while let Some(range) = ranges.pop() {
             let asked = SystemTime::now();
             let answer = self.once(&events[range.clone()]).await?;
             let asked = Some(asked..SystemTime::now());
-            if let Err(Failure::Timeout(after)) = &answer {
-                if self.pulse.beats() != beats {
-                    beats = self.pulse.beats();
-                    timeouts_left = halvings;
-                }
-                if timeouts_left == 0 {
-                    self.held += 1;
-                    if self.held <= HOLDS {
+            match &answer {
+                Err(Failure::Timeout(after)) if !timeouts.another(self.pulse.answers()) => {
+                    if self.hold() {
                         return Err(Unavailable::new(format!(
                             "the forwarder does not answer within {after:?}"
                         )));
@@ -187,11 +182,11 @@ impl Guarded {
                     }
                     break;
                 }
-                timeouts_left -= 1;
-            }
-            // A panic is the forwarder's own, and no answer of its target.
-            if matches!(answer, Ok(_) | Err(Failure::Rejected(_))) {
-                self.pulse.beat();
+                // So many events in a row are not what is wrong.
+                Err(Failure::Failed(error)) if !failures.another(self.pulse.deliveries()) => {
+                    return Err(Unavailable::new(error));
+                }
+                _ => self.feel(&answer),
             }
             match answer {
                 Ok(some) => {
@@ -199,10 +194,15 @@ impl Guarded {
                         verdicts[place] = Judged { asked: asked.clone(), ..verdict.into() };
                     }
                 }
+                Err(Failure::Failed(error)) if range.len() == 1 => {
+                    verdicts[range.start].asked = asked;
+                    alone.push((range.start, error));
+                }
                 Err(failure) if range.len() == 1 => {
                     let kind = failure.kind();
                     let event = events[range.start].id;
-                    let charged = !matches!(failure, Failure::Timeout(_)) || self.pulse.proves(event, begun);
+                    let charged =
+                        !matches!(failure, Failure::Timeout(_)) || self.pulse.answers().proves(event, begun);
                     verdicts[range.start] = Judged { verdict: failure.verdict(), kind, charged, asked };
                 }
                 Err(_) => {
@@ -212,9 +212,100 @@ impl Guarded {
                 }
             }
         }
-        self.held = 0;
+        self.judge(events, alone, &mut verdicts).await?;
         histogram!(names::FORWARD_SECONDS, "forwarder" => self.id.to_string()).record(started.elapsed());
         Ok(verdicts)
+    }
+
+    /// What an answer says of the target.
+    fn feel(&self, answer: &Result<Vec<Verdict>, Failure>) {
+        // A panic is the forwarder's own, and no answer of its target.
+        if matches!(answer, Ok(_) | Err(Failure::Rejected(_))) {
+            self.pulse.answers().beat();
+        }
+        let taken = |verdict: &Verdict| matches!(verdict, Verdict::Delivered | Verdict::Present);
+        if answer.as_ref().is_ok_and(|verdicts| verdicts.iter().any(taken)) {
+            self.pulse.deliveries().beat();
+        }
+    }
+
+    /// Whether a batch of which nothing was answered is to be held once more, before its events are put off.
+    fn hold(&mut self) -> bool {
+        self.held += 1;
+        self.held <= HOLDS
+    }
+
+    /// Says whose fault it is that some events failed alone. What was taken of their neighbours may have been before or
+    /// after a time when nothing was. So one of these, which may come twice, is sent again, before and after the events
+    /// are tried once more: what fails in between is the offender.
+    async fn judge(
+        &mut self,
+        events: &[AuditEvent],
+        alone: Vec<(usize, String)>,
+        verdicts: &mut [Judged],
+    ) -> Result<(), Unavailable> {
+        if alone.is_empty() {
+            return Ok(());
+        }
+        let taken = |place: &usize| {
+            verdicts[*place].asked.is_some()
+                && matches!(verdicts[*place].verdict, Verdict::Delivered | Verdict::Present)
+                && alone.iter().all(|(failed, _)| failed != place)
+        };
+        let Some(witness) = (0..events.len()).find(taken) else {
+            return self.judge_by_others(events, alone, verdicts);
+        };
+        let mut is_over = true;
+        self.witness(&events[witness]).await?;
+        for (place, _) in alone {
+            let asked = SystemTime::now();
+            let again = self.once(std::slice::from_ref(&events[place])).await?;
+            let asked = Some(asked..SystemTime::now());
+            match again {
+                Ok(verdict) => {
+                    for verdict in verdict {
+                        verdicts[place] = Judged { asked: asked.clone(), ..verdict.into() };
+                    }
+                }
+                Err(failure) => {
+                    let (kind, charged) = (failure.kind(), !matches!(failure, Failure::Timeout(_)));
+                    verdicts[place] = Judged { verdict: failure.verdict(), kind, charged, asked };
+                    is_over = false;
+                }
+            }
+        }
+        if is_over { Ok(()) } else { self.witness(&events[witness]).await }
+    }
+
+    /// Sends an event again that the target has taken.
+    async fn witness(&mut self, event: &AuditEvent) -> Result<(), Unavailable> {
+        let answer = self.once(std::slice::from_ref(event)).await?;
+        answer.map(drop).map_err(|failure| Unavailable::new(failure.to_string()))
+    }
+
+    /// The same where nothing was taken from this worker: an attempt is used if the target has taken something from
+    /// another since the event failed last. Until then it is held, and then put off, to let others show that.
+    fn judge_by_others(
+        &mut self,
+        events: &[AuditEvent],
+        alone: Vec<(usize, String)>,
+        verdicts: &mut [Judged],
+    ) -> Result<(), Unavailable> {
+        let deliveries = self.pulse.deliveries();
+        let now = deliveries.count();
+        let charged: Vec<bool> =
+            alone.iter().map(|(place, _)| deliveries.proves(events[*place].id, now)).collect();
+        if !charged.contains(&true)
+            && let Some((_, error)) = alone.first()
+            && self.hold()
+        {
+            return Err(Unavailable::new(error));
+        }
+        for ((place, error), charged) in alone.into_iter().zip(charged) {
+            let asked = verdicts[place].asked.take();
+            verdicts[place] = Judged { verdict: Verdict::Retry(error), kind: "error", charged, asked };
+        }
+        Ok(())
     }
 
     async fn once(&mut self, events: &[AuditEvent]) -> Result<Result<Vec<Verdict>, Failure>, Unavailable> {
@@ -229,6 +320,7 @@ impl Guarded {
                 Err(Unavailable { dependency: error, retry_after })
             }
             Ok(Ok(Err(ForwardError::Rejected(error)))) => Ok(Err(Failure::Rejected(error))),
+            Ok(Ok(Err(ForwardError::Failed(error)))) => Ok(Err(Failure::Failed(error))),
             Ok(Err(panic)) => {
                 // Whatever state it was in is gone with it.
                 self.worker = self.configured.worker();
@@ -248,152 +340,4 @@ fn message(panic: &(dyn Any + Send)) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use futures::future::BoxFuture;
-
-    use super::*;
-
-    /// Misbehaves on events by their action; delivers the others.
-    #[derive(Clone)]
-    struct Moody;
-
-    impl Configured for Moody {
-        fn worker(&self) -> Box<dyn Forwarder> {
-            Box::new(self.clone())
-        }
-    }
-
-    impl Forwarder for Moody {
-        fn forward<'a>(
-            &'a mut self,
-            events: &'a [AuditEvent],
-        ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>> {
-            Box::pin(async move {
-                for event in events {
-                    match event.action.as_deref() {
-                        Some("panic") => panic!("boom"),
-                        Some("hang") => std::future::pending().await,
-                        Some("reject") => return Err(ForwardError::Rejected("22001".into())),
-                        Some("away") => return Err(ForwardError::unavailable("connection refused")),
-                        _ => {}
-                    }
-                }
-                Ok(vec![Verdict::Delivered; events.len()])
-            })
-        }
-    }
-
-    fn events(actions: &[&str]) -> Vec<AuditEvent> {
-        actions
-            .iter()
-            .map(|action| AuditEvent {
-                id: Uuid::new_v4(),
-                action: Some((*action).to_owned()),
-                ..AuditEvent::default()
-            })
-            .collect()
-    }
-
-    async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {
-        let id = "test".parse().expect("an id");
-        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
-        let verdicts = guarded.forward(&events(actions)).await?;
-        Ok(verdicts
-            .iter()
-            .map(|judged| match judged.verdict {
-                Verdict::Delivered | Verdict::Present => "delivered",
-                Verdict::Retry(_) => "retry",
-                Verdict::Cancel(..) => "cancel",
-            })
-            .collect())
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_bad_event_is_found_and_its_neighbours_are_delivered() {
-        for (bad, verdict) in [("panic", "retry"), ("hang", "retry"), ("reject", "cancel")] {
-            for place in 0..9 {
-                let mut actions = ["fine"; 9];
-                actions[place] = bad;
-                let mut expected = ["delivered"; 9];
-                expected[place] = verdict;
-                assert_eq!(forward(&actions).await, Ok(expected.to_vec()), "{bad} at {place}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn a_target_that_is_away_charges_nobody() {
-        let answer = forward(&["fine", "away", "fine"]).await;
-        assert_eq!(answer, Err(Unavailable::new("connection refused")));
-    }
-
-    /// Held at first, as in any outage; put off in the end, because it may be the events.
-    #[tokio::test(start_paused = true)]
-    async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_lane_for_ever() {
-        let id = "test".parse().expect("an id");
-        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
-        let hanging = events(&["hang"; 9]);
-        for _ in 0..HOLDS {
-            let answer = guarded.forward(&hanging).await;
-            assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
-        }
-        let judged = guarded.forward(&hanging).await.expect("verdicts");
-        assert!(judged.iter().all(|judged| !judged.charged && matches!(judged.verdict, Verdict::Retry(_))));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn several_hanging_events_are_charged_while_the_target_answers_for_others() {
-        assert_eq!(
-            forward(&["hang", "fine", "hang", "reject"]).await,
-            Ok(vec!["retry", "delivered", "retry", "cancel"])
-        );
-    }
-
-    /// On a quiet day an event is alone in its batch: that it hangs says nothing, until the target answers for another one.
-    #[tokio::test(start_paused = true)]
-    async fn a_lone_event_that_hangs_is_charged_only_once_the_target_has_answered_since() {
-        let id = "test".parse().expect("an id");
-        let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
-        let hanging = events(&["hang"]);
-        for _ in 0..3 {
-            let judged = guarded.forward(&hanging).await.expect("a verdict").remove(0);
-            assert!(matches!(judged.verdict, Verdict::Retry(_)) && !judged.charged, "{judged:?}");
-        }
-        guarded.forward(&events(&["fine"])).await.expect("a verdict");
-        let judged = guarded.forward(&hanging).await.expect("a verdict").remove(0);
-        assert!(judged.charged, "{judged:?}");
-    }
-
-    /// Two that hang, alone in their batch, look like a target that hangs, until another worker has an answer.
-    #[tokio::test(start_paused = true)]
-    async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
-        let pulse = Pulse::default();
-        let new = || {
-            Guarded::new(
-                "test".parse().expect("an id"),
-                Arc::new(Moody),
-                Duration::from_secs(30),
-                pulse.clone(),
-            )
-        };
-        let (mut hanging, mut other) = (new(), new());
-        assert!(hanging.forward(&events(&["hang", "hang"])).await.is_err());
-        let (hung, fine) = (events(&["hang", "hang"]), events(&["fine"]));
-        let later = async {
-            tokio::time::sleep(Duration::from_secs(45)).await;
-            other.forward(&fine).await
-        };
-        let (judged, _) = tokio::join!(hanging.forward(&hung), later);
-        let judged = judged.expect("the target answers");
-        assert!(
-            judged
-                .iter()
-                .all(|judged| matches!(judged.verdict, Verdict::Retry(_)) && judged.kind == "timeout")
-        );
-    }
-
-    #[tokio::test]
-    async fn an_empty_batch_asks_nobody() {
-        assert_eq!(forward(&[]).await, Ok(vec![]));
-    }
-}
+mod tests;

@@ -29,6 +29,7 @@ pub mod guard;
 pub mod lane;
 pub mod patience;
 pub mod pull;
+mod pulse;
 #[cfg(feature = "threadline")]
 pub mod rebuild;
 #[cfg(feature = "threadline")]

@@ -22,6 +22,7 @@ mod projection;
 mod rebuild;
 mod receipts;
 mod reconcile;
+mod refusals;
 mod regressions;
 mod replay;
 mod restore;

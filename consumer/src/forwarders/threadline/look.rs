@@ -9,10 +9,10 @@ use common::doctor::{
     source::unreachable,
 };
 use sqlx::PgConnection;
-use threadline::{Fitness, StorageSchema, fitness};
+use threadline::{Fitness, StorageSchema, action, fitness};
 
-use super::Timeline;
-use crate::forwarder::Looked;
+use super::{Timeline, failed, unavailable};
+use crate::forwarder::{ForwardError, Looked};
 
 /// Names the place that actions are written to.
 pub(super) async fn target(
@@ -46,6 +46,17 @@ pub(super) async fn look(timeline: &Timeline) -> Looked {
     made.push((TIMELINE_UNREACHABLE, None));
     made.extend(judge(&timeline.schema, &fitness));
     Looked { target: Some(target), made }
+}
+
+/// Of an error about a table, a column or a grant: whether the timeline's are what is wrong, or something that a host's
+/// trigger or policy names for some events only. The same statement without any rows tells.
+pub(super) async fn blame(timeline: &Timeline, error: &sqlx::Error) -> ForwardError {
+    let Timeline { database, table, .. } = timeline;
+    let empty = async {
+        let mut connection = database.connect().await?;
+        database.within(action::insert_new(&mut connection, table, &[])).await
+    };
+    if empty.await.is_ok() { failed(error) } else { unavailable(error) }
 }
 
 fn judge(

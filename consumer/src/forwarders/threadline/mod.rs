@@ -280,6 +280,8 @@ async fn write(
             Err(error) => match classify(&error) {
                 Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 Fault::Event => return Err(ForwardError::Rejected(error.to_string())),
+                Fault::Statement => return Err(failed(&error)),
+                Fault::Table => return Err(look::blame(timeline, &error).await),
                 Fault::Conflict | Fault::Unavailable => return Err(unavailable(&error)),
             },
         }
@@ -312,6 +314,10 @@ fn judge(id: Uuid, inserted: &Inserted) -> Verdict {
         );
     }
     if inserted.present.contains(&id) { Verdict::Present } else { Verdict::Delivered }
+}
+
+fn failed(error: &sqlx::Error) -> ForwardError {
+    ForwardError::Failed(format!("timeline database: {error}"))
 }
 
 fn unavailable(error: &sqlx::Error) -> ForwardError {
