@@ -1,6 +1,6 @@
 //! Connections to PostgreSQL, set up once and the same everywhere.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use sqlx::{Connection, Executor as _, PgConnection, Postgres, Transaction, postgres::PgConnectOptions};
 
@@ -43,8 +43,9 @@ impl Database {
         statement_timeout: Duration,
         pooler: bool,
     ) -> Result<Self, sqlx::Error> {
-        let options = PgConnectOptions::from_str(url.expose())
-            .map_err(|_| sqlx::Error::Configuration("the connection URL cannot be parsed".into()))?
+        let options = url
+            .postgres()
+            .map_err(|error| sqlx::Error::Configuration(format!("the connection URL: {error}").into()))?
             .application_name(application_name);
         let options = if pooler {
             options.statement_cache_capacity(0)

@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use connection_url::ConnectionUrl;
 use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection};
 use threadline::{StorageSchema, install};
@@ -44,7 +45,7 @@ struct File {
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct Section {
-    url: Option<String>,
+    url: Option<ConnectionUrl>,
     schema: Option<String>,
 }
 
@@ -65,9 +66,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> anyhow::Result<String> {
     let Command::Install { config, schema } = cli.command;
     let file = read(config.as_deref())?.threadline;
-    let url = ["AUDIT__THREADLINE__URL", "THREADLINE_DATABASE_URL"].iter().find_map(|name| std::env::var(name).ok()).or(file.url).context(
+    let url = ["AUDIT__THREADLINE__URL", "THREADLINE_DATABASE_URL"].iter().find_map(|name| std::env::var(name).ok()).map(ConnectionUrl::new).or(file.url).context(
         "no timeline database: set THREADLINE_DATABASE_URL, or url in the section [threadline] of audit.toml",
     )?;
+    let options = url.postgres().context("the URL of the timeline database (threadline.url)")?;
     let schema = match (schema, file.schema) {
         (Some(schema), _) => schema,
         (None, Some(name)) => name.parse().context("threadline.schema")?,
@@ -76,8 +78,7 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        // The driver's message names host and port, never the password.
-        let mut connection = PgConnection::connect(&url)
+        let mut connection = PgConnection::connect_with(&options)
             .await
             .context("cannot connect to the timeline database (threadline.url)")?;
         install(&mut connection, &schema)

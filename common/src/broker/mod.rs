@@ -19,7 +19,7 @@ pub use stream::{SourceIdentity, adopt_stream, ensure_stream, find_stream, is_no
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr};
-use percent_encoding::percent_decode_str;
+use connection_url::Server;
 
 use crate::settings::BrokerSettings;
 
@@ -103,10 +103,8 @@ impl BrokerError {
 
 /// As the user that the URL names: the client itself does not look there. Of several servers the first that names one
 /// counts for all. A user without a password is a token.
-fn authenticated(servers: &[ServerAddr]) -> ConnectOptions {
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    let user = |server: &ServerAddr| Some((decoded(server.username()?), server.password().map(decoded)));
-    match servers.iter().find_map(user) {
+fn authenticated(servers: &[Server]) -> ConnectOptions {
+    match servers.iter().find_map(|server| server.login.clone()) {
         Some((user, Some(password))) => ConnectOptions::with_user_and_password(user, password),
         Some((token, None)) => ConnectOptions::with_token(token),
         None => ConnectOptions::new(),
@@ -120,13 +118,7 @@ fn authenticated(servers: &[ServerAddr]) -> ConnectOptions {
 pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, BrokerError> {
     let url = settings.url.as_ref().ok_or(BrokerError::NotConfigured)?;
     let refused = |error: String| BrokerError::Connect { url: url.to_string(), error };
-    let servers: Vec<ServerAddr> = url
-        .expose()
-        .split(',')
-        .map(str::parse)
-        .collect::<Result<_, _>>()
-        // The parser's message may repeat the URL with its password.
-        .map_err(|_| refused("the URL cannot be parsed".to_owned()))?;
+    let servers = url.nats().map_err(|error| refused(error.to_string()))?;
     let mut options = authenticated(&servers)
         .name(name)
         .ping_interval(PING_INTERVAL)
@@ -144,5 +136,10 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
     if let Some(path) = &settings.credentials_file {
         options = options.credentials_file(path).await.map_err(BrokerError::Credentials)?;
     }
-    options.connect(servers).await.map_err(|error| refused(error.to_string()))
+    let addresses: Vec<ServerAddr> = servers
+        .iter()
+        .map(|server| server.address.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|_| refused("the URL cannot be used".to_owned()))?;
+    options.connect(addresses).await.map_err(|error| refused(error.to_string()))
 }

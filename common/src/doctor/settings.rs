@@ -174,13 +174,8 @@ fn unencrypted_of<const N: usize>(connections: [(&str, Option<&ConnectionUrl>); 
 /// Whether a connection would leave this machine without insisting on TLS.
 #[must_use]
 pub fn unencrypted(key: &str, url: &ConnectionUrl) -> Option<Trouble> {
-    let parse = |url: &str| url::Url::parse(url).ok();
-    let open: Vec<url::Url> = url
-        .expose()
-        .split(',')
-        .filter_map(parse)
-        .filter(|url| !insists_on_tls(url) && !is_local(url))
-        .collect();
+    let open: Vec<url::Url> =
+        url.addresses().into_iter().filter(|url| !insists_on_tls(url) && !is_local(url)).collect();
     let first = open.first()?;
     // Neither user nor password.
     let hosts: Vec<String> = open.iter().map(host).collect();

@@ -8,17 +8,16 @@ mod duration;
 mod layers;
 mod render;
 mod sections;
-mod url;
 mod validate;
 
 pub use cli::{ConfigCommand, SettingsArgs};
+pub use connection_url::ConnectionUrl;
 pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
 pub use sections::{
     BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
     LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings,
 };
-pub use url::ConnectionUrl;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,7 +4,9 @@ use std::{fmt, net::SocketAddr, str::FromStr, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{duration, url::ConnectionUrl};
+use connection_url::ConnectionUrl;
+
+use super::duration;
 use crate::{
     backoff::Backoff,
     identifier::{ForwarderId, TableName},

@@ -2,15 +2,24 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::{ConnectionUrl, Settings};
 
 type Refusal = (String, String);
 
 /// Checks every bound; the first violation comes back as key path and message.
 pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
-    let Settings { source, broker, publisher, consumer, forwarder, traces, .. } = settings;
+    let Settings { source, threadline, broker, publisher, consumer, forwarder, traces, .. } = settings;
     let second = Duration::from_secs(1);
     let day = 86_400 * second;
+
+    for (key, url) in [("source.url", &source.url), ("threadline.url", &threadline.url)] {
+        if let Some(Err(error)) = url.as_ref().map(ConnectionUrl::postgres) {
+            return refuse(key, error.to_string());
+        }
+    }
+    if let Some(Err(error)) = broker.url.as_ref().map(ConnectionUrl::nats) {
+        return refuse("broker.url", error.to_string());
+    }
 
     within("source.statement_timeout", source.statement_timeout, second, 3_600 * second)?;
     if let Some(retention) = source.retention {

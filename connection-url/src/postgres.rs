@@ -1,0 +1,161 @@
+//! URLs of PostgreSQL, as libpq reads them. The driver's own reader takes an IPv6 address with its brackets for a name, several
+//! hosts for one, and logs parameters that it does not know with their values.
+
+use std::{collections::BTreeSet, str::FromStr as _};
+
+use percent_encoding::percent_decode_str;
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use url::Url;
+
+use crate::{UrlError, parts::Parts};
+
+/// What the driver understands.
+const SUPPORTED: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+    "statement-cache-capacity",
+];
+
+/// What libpq understands, and what here is so whatever it says, or of no effect. An empty list of values means any.
+const IGNORED: [(&str, &[&str]); 12] = [
+    ("connect_timeout", &[]),
+    ("keepalives", &[]),
+    ("keepalives_idle", &[]),
+    ("keepalives_interval", &[]),
+    ("keepalives_count", &[]),
+    ("tcp_user_timeout", &[]),
+    ("fallback_application_name", &[]),
+    ("client_encoding", &["auto", "utf8", "UTF8", "utf-8", "UTF-8"]),
+    ("gssencmode", &["disable", "prefer"]),
+    ("channel_binding", &["disable", "prefer"]),
+    ("load_balance_hosts", &["disable"]),
+    // A standby is refused by the doctor.
+    ("target_session_attrs", &["any", "read-write", "primary"]),
+];
+
+const SEVERAL_HOSTS: &str = "it names several hosts, which is not supported: name one, or put a pooler, a virtual address or a \
+                             name of the current primary before them";
+
+pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
+    let parts = Parts::of(text)
+        .filter(|parts| matches!(parts.scheme, "postgres" | "postgresql"))
+        .ok_or_else(|| {
+            UrlError::new(
+                "not the URL of a PostgreSQL database: it must begin with postgres:// or postgresql://",
+            )
+        })?;
+    if parts.hosts.contains(',') {
+        return Err(UrlError::new(SEVERAL_HOSTS));
+    }
+    if parts.path().contains('@') || parts.tail.contains('#') {
+        return Err(UrlError::new("a / ? # or @ in user, password or database is written %2F %3F %23 %40"));
+    }
+    // Without user and password, which libpq allows before an empty host, and which are nobody's business in an error.
+    let mut url = Url::parse(&format!("{}://{}{}", parts.scheme, parts.hosts, parts.tail)).map_err(|_| {
+        UrlError::new(
+            "host or port of it cannot be understood; an IPv6 address stands in [ ], and a / ? or # in user or password is \
+             written %2F %3F %23",
+        )
+    })?;
+    let parameters = parameters(&url, parts.tail.contains('@'))?;
+    let host = parameters.iter().find(|(key, _)| key == "host" || key == "hostaddr");
+    let host = host.map(|(_, host)| host.clone());
+    let system_roots = parameters.iter().any(|(key, value)| is_root(key) && value == "system");
+    let verified = parameters.iter().any(|(key, _)| is_root(key));
+    let insists = parameters.iter().any(|(key, _)| key == "sslmode" || key == "ssl-mode");
+    url.set_query(None);
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    if let Some((user, password)) = parts.user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
+        for (key, value) in
+            [("user", user), ("password", password)].iter().filter(|(_, value)| !value.is_empty())
+        {
+            url.query_pairs_mut().append_pair(key, &decoded(value));
+        }
+    }
+    // A parameter counts more than what stands before the host.
+    for (key, value) in parameters.iter().filter(|(key, value)| !(is_root(key) && value == "system")) {
+        url.query_pairs_mut().append_pair(key, value);
+    }
+    // Not the driver's own words: they may repeat a value.
+    let options = PgConnectOptions::from_str(url.as_str()).map_err(|_| {
+        UrlError::new("one of its parameters has a value that cannot be used; see sslmode, port and hostaddr")
+    })?;
+    let host = host.or_else(|| {
+        let host = url.host_str().filter(|host| !host.is_empty())?;
+        Some(decoded(host))
+    });
+    let options = match host {
+        Some(host) if !host.starts_with('/') => {
+            let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+            options.host(bare.unwrap_or(&host))
+        }
+        _ => options,
+    };
+    // As libpq has it: whoever names an authority wants it to be asked.
+    Ok(match options.get_ssl_mode() {
+        _ if system_roots && !insists => options.ssl_mode(PgSslMode::VerifyFull),
+        PgSslMode::Require if verified => options.ssl_mode(PgSslMode::VerifyCa),
+        _ => options,
+    })
+}
+
+fn is_root(key: &str) -> bool {
+    matches!(key, "sslrootcert" | "ssl-root-cert" | "ssl-ca")
+}
+
+/// Those that the driver is to be told. `unclear` when a separator may stand in a password that was not encoded: then nothing
+/// of it may be named.
+fn parameters(url: &Url, unclear: bool) -> Result<Vec<(String, String)>, UrlError> {
+    let mut parameters = Vec::new();
+    let mut seen = BTreeSet::new();
+    // An & in a password is one too.
+    let unclear = unclear || url.query_pairs().any(|(key, _)| key.contains("password"));
+    for (key, value) in url.query_pairs() {
+        let (key, value) = (key.into_owned(), value.into_owned());
+        if let Some((_, values)) = IGNORED.iter().find(|(ignored, _)| *ignored == key) {
+            if !values.is_empty() && !values.contains(&&*value) {
+                return Err(UrlError::new(format!("the parameter {key} is not supported with this value")));
+            }
+            continue;
+        }
+        let session = key.starts_with("options[") && key.ends_with(']');
+        if key == "sslpassword" {
+            return Err(UrlError::new(
+                "sslpassword is not supported: keep the key of sslkey without a password",
+            ));
+        }
+        if !session && !SUPPORTED.contains(&&*key) {
+            let name = key.chars().all(|c| c.is_ascii_alphabetic() || c == '_') && !unclear;
+            let name = if name { format!(" {key}") } else { String::new() };
+            return Err(UrlError::new(format!(
+                "it has a parameter{name} that is not supported (docs/configuration.md lists those that are): leave it out"
+            )));
+        }
+        if matches!(&*key, "host" | "hostaddr" | "port") && value.contains(',') {
+            return Err(UrlError::new(SEVERAL_HOSTS));
+        }
+        if !session && !seen.insert(key.clone()) {
+            return Err(UrlError::new(format!("it has the parameter {key} twice")));
+        }
+        parameters.push((key, value));
+    }
+    if seen.contains("host") && seen.contains("hostaddr") {
+        return Err(UrlError::new("host and hostaddr together are not supported: give one of them"));
+    }
+    Ok(parameters)
+}
