@@ -9,7 +9,6 @@ use common::{
     outbox,
     settings::Settings,
 };
-use sqlx::Connection as _;
 
 use crate::APPLICATION;
 

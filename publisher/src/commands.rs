@@ -15,7 +15,6 @@ use common::{
     },
     settings::Settings,
 };
-use sqlx::Connection as _;
 
 use crate::maintenance;
 
