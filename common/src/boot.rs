@@ -3,31 +3,42 @@
 use std::{error::Error, process::ExitCode};
 
 use crate::{
+    broker::BrokerError,
     console,
-    settings::{Provenance, Settings, SettingsArgs},
+    doctor::Refused,
+    settings::{ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError, Unusable},
     telemetry,
 };
 
 /// Exit status of a command that failed.
 pub const FAILED: u8 = 1;
-/// Exit status for settings or arguments that cannot be used; clap's own is the same.
+/// Exit status for settings or arguments that cannot be used, so that a restart is in vain; clap's own is the same.
 pub const MISUSED: u8 = 2;
 
-/// Loads the settings, sets up TLS and logs, and runs `main` on a runtime of its own.
-pub fn run<F>(arguments: &SettingsArgs, main: impl FnOnce(Settings, Provenance) -> F) -> ExitCode
+/// What becomes of a binary's work.
+pub type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Loads the settings, sets up TLS and logs, and runs `main` on a runtime of its own. A service's refusal to start looks like
+/// its logs; a command's is for whoever called it, unless `log.format` is `json`.
+pub fn run<F>(
+    arguments: &SettingsArgs,
+    is_service: bool,
+    main: impl FnOnce(Settings, Provenance) -> F,
+) -> ExitCode
 where
-    F: Future<Output = Result<(), Box<dyn Error + Send + Sync>>>,
+    F: Future<Output = Ended>,
 {
+    let human = |format: Option<LogFormat>| match format.unwrap_or(LogFormat::Auto) {
+        LogFormat::Auto if !is_service => true,
+        format => telemetry::is_human(format),
+    };
     let (settings, provenance) = match arguments.load() {
         Ok(loaded) => loaded,
-        Err(error) => {
-            console::report(&error);
-            return ExitCode::from(MISUSED);
-        }
+        Err(refusal) => return failed(&refusal.error, human(refusal.format)),
     };
+    let human = human(Some(settings.log.format));
     if let Err(error) = telemetry::init_logs(&settings.log) {
-        console::report(&error);
-        return ExitCode::from(MISUSED);
+        return failed(&Unusable(format!("log.filter: {error}")), human);
     }
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::armed();
@@ -35,16 +46,58 @@ where
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            console::report(&error);
-            return ExitCode::from(FAILED);
-        }
+        Err(error) => return failed(&error, human),
     };
     match runtime.block_on(main(settings, provenance)) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            console::report(&*error);
-            ExitCode::from(FAILED)
+        Err(error) => failed(&*error, human),
+    }
+}
+
+fn failed(error: &(dyn Error + 'static), human: bool) -> ExitCode {
+    let status = status(error);
+    console::report(error, human, status);
+    ExitCode::from(status)
+}
+
+/// The exit status of a binary that ends with this error.
+#[must_use]
+pub fn status(error: &(dyn Error + 'static)) -> u8 {
+    let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+    if causes.any(is_misuse) { MISUSED } else { FAILED }
+}
+
+/// Whether neither waiting nor a restart mends it.
+fn is_misuse(error: &(dyn Error + 'static)) -> bool {
+    error.is::<SettingsError>()
+        || error.is::<Unusable>()
+        || error.is::<ConfigureError>()
+        || error.downcast_ref::<BrokerError>().is_some_and(BrokerError::is_misuse)
+        || error.downcast_ref::<Refused>().is_some_and(Refused::is_misuse)
+        // No URL, one that cannot be parsed, or files that it names.
+        || matches!(error.downcast_ref::<sqlx::Error>(), Some(sqlx::Error::Configuration(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot connect")]
+    struct Outer(#[source] sqlx::Error);
+
+    #[test]
+    fn what_a_restart_cannot_mend_has_a_status_of_its_own() {
+        let table: [(Box<dyn Error>, u8); 6] = [
+            (Box::new(Unusable("no forwarder x is configured".to_owned())), MISUSED),
+            (Box::new(Outer(sqlx::Error::Configuration("no URL".into()))), MISUSED),
+            (Box::new(Outer(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()))), FAILED),
+            (Box::new(BrokerError::NotConfigured), MISUSED),
+            (Box::new(BrokerError::NoJetStream("not enabled".to_owned())), FAILED),
+            (Box::new(std::io::Error::other("disk")), FAILED),
+        ];
+        for (error, expected) in table {
+            assert_eq!(status(&*error), expected, "{error:?}");
         }
     }
 }

@@ -9,6 +9,9 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use time::OffsetDateTime;
+
+use crate::moment::written;
 
 /// How often long work says in the log how far it is.
 const TELL_EVERY: Duration = Duration::from_secs(10);
@@ -18,9 +21,10 @@ pub fn answer(text: &str) {
     let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
 }
 
-/// Writes an error with its causes to standard error.
-pub fn report(error: &(dyn Error + 'static)) {
-    let _ = stderr().write_all(explain(error).as_bytes());
+/// Writes an error with its causes to standard error: for people, or as a line like those of the logs.
+pub fn report(error: &(dyn Error + 'static), human: bool, exit_status: u8) {
+    let text = if human { explain(error) } else { logged(error, exit_status) };
+    let _ = stderr().write_all(text.as_bytes());
 }
 
 /// Progress of long work: a bar with rate and remaining time on a terminal, a log line now and then elsewhere.
@@ -59,18 +63,22 @@ impl Bar {
 }
 
 fn explain(error: &(dyn Error + 'static)) -> String {
-    let mut text = format!("error: {error}\n");
-    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
-    let mut said = error.to_string();
+    let mut causes = errors::causes(error).into_iter();
+    let mut text = format!("error: {}\n", causes.next().unwrap_or_default());
     for cause in causes {
-        let cause = cause.to_string();
-        // Libraries often repeat their cause in their own message.
-        if !said.contains(&cause) {
-            let _ = writeln!(text, "  because: {cause}");
-        }
-        said = cause;
+        let _ = writeln!(text, "  because: {cause}");
     }
     text
+}
+
+fn logged(error: &(dyn Error + 'static), exit_status: u8) -> String {
+    let line = serde_json::json!({
+        "timestamp": written(OffsetDateTime::now_utc()),
+        "level": "ERROR",
+        "message": errors::line(error),
+        "exit_status": exit_status,
+    });
+    format!("{line}\n")
 }
 
 #[cfg(test)]
@@ -90,5 +98,8 @@ mod tests {
             explain(&error),
             "error: cannot read the log: the server is away\n  because: connection refused\n"
         );
+        let line: serde_json::Value = serde_json::from_str(&logged(&error, 1)).expect("one line of JSON");
+        assert_eq!(line["message"], "cannot read the log: the server is away: connection refused");
+        assert_eq!((&line["level"], &line["exit_status"]), (&"ERROR".into(), &1.into()));
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     doctor, durables,
     explain::{self, Explain},
     failures::{self, FailuresCommand},
-    forwarder::Registry,
+    forwarder::{MissingKinds, Registry},
     replay::{self, Replay},
     run, status,
 };
@@ -35,6 +35,9 @@ use crate::{
 struct Cli {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Skips forwarders of kinds that this binary has never heard of, because another one has them.
+    #[arg(long, global = true)]
+    allow_missing_kinds: bool,
     #[command(subcommand)]
     command: Command,
 }
@@ -95,21 +98,26 @@ enum Command {
 #[must_use]
 pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
-    boot::run(&cli.settings, |settings, provenance| async {
-        dispatch(registry, cli.command, settings, provenance).await.map_err(Into::into)
+    let is_service = matches!(cli.command, Command::Run);
+    let missing = if cli.allow_missing_kinds { MissingKinds::Skipped } else { MissingKinds::Refused };
+    boot::run(&cli.settings, is_service, |settings, provenance| async {
+        let ended = dispatch(registry, missing, cli.command, settings, provenance).await;
+        // Otherwise its type is lost, and with it the exit status.
+        ended.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
     })
 }
 
 async fn dispatch(
     registry: &Registry,
+    missing: MissingKinds,
     command: Command,
     settings: Settings,
     provenance: Provenance,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Run => Box::pin(run::run(settings, registry)).await,
+        Command::Run => Box::pin(run::run(settings, registry, missing)).await,
         Command::Status { json } => status::show(&settings, json).await,
-        Command::Replay(asked) => Box::pin(replay::run(settings, registry, asked)).await,
+        Command::Replay(asked) => Box::pin(replay::run(settings, registry, missing, asked)).await,
         #[cfg(feature = "threadline")]
         Command::Reconcile(asked) => Box::pin(reconcile::run(&settings, asked)).await,
         #[cfg(feature = "threadline")]
@@ -117,14 +125,15 @@ async fn dispatch(
         #[cfg(feature = "threadline")]
         Command::Receipts(command) => Box::pin(receipts::run(&settings, command)).await,
         Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
-        Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, json)).await,
+        Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, missing, json)).await,
         Command::DropDurable { forwarder, reason } => {
             Box::pin(durables::drop(&settings, &forwarder, &reason)).await
         }
         Command::Failures(command) => failures::run(&settings, command).await,
         Command::Config(command) => {
-            // The options of each forwarder are checked too, by its kind.
-            registry.configure(&settings)?;
+            if command == ConfigCommand::Check {
+                run::check(&settings, registry, missing).await?;
+            }
             console::answer(&command.answer(&settings, &provenance));
             Ok(())
         }

@@ -7,7 +7,10 @@ use common::{
     broker::doctor as broker_doctor,
     doctor::{
         Occasion, Report, Side, Trouble,
-        checks::{DISPATCH_WITHOUT_BROKER, FORWARDER_KIND_UNKNOWN, FORWARDER_OPTIONS, TARGETS_SHARED},
+        checks::{
+            DISPATCH_WITHOUT_BROKER, FORWARDER_KIND_NOT_BUILT, FORWARDER_KIND_UNKNOWN, FORWARDER_OPTIONS,
+            TARGETS_SHARED,
+        },
         settings as settings_doctor, source,
     },
     identifier::ForwarderId,
@@ -15,7 +18,7 @@ use common::{
 };
 
 use crate::{
-    forwarder::{Forwarders, Looked, Registry},
+    forwarder::{self, Forwarders, Looked, MissingKinds, Registry},
     roads::Road,
 };
 
@@ -25,10 +28,15 @@ const NAME: &str = "audit-consumer-doctor";
 ///
 /// # Errors
 /// When there is a finding of severity error; it is printed all the same.
-pub async fn run(settings: &Settings, registry: &Registry, json: bool) -> anyhow::Result<()> {
+pub async fn run(
+    settings: &Settings,
+    registry: &Registry,
+    missing: MissingKinds,
+    json: bool,
+) -> anyhow::Result<()> {
     let mut report = Report::new(Occasion::Command);
     settings_doctor::consumer(&mut report, settings);
-    let forwarders = configure(&mut report, settings, registry);
+    let forwarders = configure(&mut report, settings, registry, missing);
     let identity = source::visit(&mut report, settings, Side::Consumer, NAME).await;
     if settings.broker.url.is_some() {
         broker_doctor::visit(&mut report, settings, Side::Consumer, NAME, identity.as_ref()).await;
@@ -38,18 +46,31 @@ pub async fn run(settings: &Settings, registry: &Registry, json: bool) -> anyhow
 }
 
 /// Each by itself, so that one that cannot be used hides no other.
-fn configure(report: &mut Report, settings: &Settings, registry: &Registry) -> Forwarders {
+fn configure(
+    report: &mut Report,
+    settings: &Settings,
+    registry: &Registry,
+    missing: MissingKinds,
+) -> Forwarders {
     let mut forwarders = Forwarders::new();
-    for check in [FORWARDER_OPTIONS, FORWARDER_KIND_UNKNOWN, DISPATCH_WITHOUT_BROKER] {
+    for check in
+        [FORWARDER_OPTIONS, FORWARDER_KIND_UNKNOWN, FORWARDER_KIND_NOT_BUILT, DISPATCH_WITHOUT_BROKER]
+    {
         report.enter(check, None);
     }
     for forwarder in &settings.forwarder {
         let ForwarderSettings { id, kind, .. } = forwarder;
         if !registry.has(kind) {
-            let what = format!("forwarder {id}: this binary has no forwarder of kind {kind:?}, and skips it");
-            let remedy =
-                "build it with the cargo feature of that name, register the kind, or correct the settings";
-            report.enter(FORWARDER_KIND_UNKNOWN, [Trouble::new(what, remedy)]);
+            if forwarder::comes_along(kind) || missing == MissingKinds::Skipped {
+                let what =
+                    format!("forwarder {id}: this binary has no forwarder of kind {kind:?}, and skips it");
+                let remedy = "build it with the cargo feature of that name, or register the kind";
+                report.enter(FORWARDER_KIND_NOT_BUILT, [Trouble::new(what, remedy)]);
+            } else {
+                let what = format!("forwarder {id}: {}", registry.unknown(kind));
+                report
+                    .enter(FORWARDER_KIND_UNKNOWN, [Trouble::new(what, "correct its kind in the settings")]);
+            }
             continue;
         }
         if Road::choose(forwarder, &settings.broker).is_none() {
@@ -58,7 +79,7 @@ fn configure(report: &mut Report, settings: &Settings, registry: &Registry) -> F
             report.enter(DISPATCH_WITHOUT_BROKER, [Trouble::new(what, remedy)]);
         }
         let alone = Settings { forwarder: vec![forwarder.clone()], ..settings.clone() };
-        match registry.configure(&alone) {
+        match registry.configure(&alone, missing) {
             Ok(mut configured) => forwarders.append(&mut configured),
             Err(error) => {
                 let remedy = "correct it in the settings (docs/forwarders.md)";

@@ -7,8 +7,9 @@ use common::{
     broker, console,
     identifier::ForwarderId,
     outbox,
-    settings::Settings,
+    settings::{Settings, Unusable},
 };
+use sqlx::Connection as _;
 
 use crate::APPLICATION;
 
@@ -19,8 +20,10 @@ use crate::APPLICATION;
 pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow::Result<()> {
     ensure!(
         !settings.forwarder.iter().any(|forwarder| forwarder.id == *id),
-        "forwarder {id} is in use by these settings: remove it from those of every consumer first. A durable that is made \
-         again begins with what the stream still holds"
+        Unusable(format!(
+            "forwarder {id} is in use by these settings: remove it from those of every consumer first. A durable that is made \
+             again begins with what the stream still holds"
+        ))
     );
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let client = broker::connect(&settings.broker, APPLICATION).await?;

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+pub use common::settings::ConfigureError;
 use common::{
     doctor::{Check, Trouble, checks::TARGET_UNREACHABLE},
     event::{AuditEvent, TEXTS},
     failures::Reason,
-    identifier::ForwarderId,
     settings::{ForwarderSettings, Settings},
 };
 use futures::future::BoxFuture;
@@ -128,24 +128,6 @@ pub trait Kind: Send + Sync {
     ) -> Result<Arc<dyn Configured>, ConfigureError>;
 }
 
-/// An option that cannot be used.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("forwarder {forwarder}: {message}")]
-pub struct ConfigureError {
-    /// Which forwarder.
-    pub forwarder: ForwarderId,
-    /// Which option, and what is expected.
-    pub message: String,
-}
-
-impl ConfigureError {
-    /// An error of this forwarder.
-    #[must_use]
-    pub fn new(forwarder: &ForwarderSettings, message: impl Into<String>) -> Self {
-        Self { forwarder: forwarder.id.clone(), message: message.into() }
-    }
-}
-
 /// Reads the options of a kind; unknown ones are refused if the type says `deny_unknown_fields`.
 ///
 /// # Errors
@@ -190,17 +172,24 @@ impl Registry {
         self.kinds.contains_key(kind)
     }
 
-    /// Checks all forwarders of the settings. One of an unknown kind is skipped with one warning: nothing takes its
-    /// place, and the others run. Its options are not shown; they may hold secrets.
+    /// Checks all forwarders of the settings. One whose kind comes along and was not built into this binary is skipped with
+    /// one warning: nothing takes its place, and the others run. Its options are not shown; they may hold secrets.
     ///
     /// # Errors
-    /// The first option that cannot be used.
-    pub fn configure(&self, settings: &Settings) -> Result<Forwarders, ConfigureError> {
+    /// The first option that cannot be used, or kind that there is not.
+    pub fn configure(
+        &self,
+        settings: &Settings,
+        missing: MissingKinds,
+    ) -> Result<Forwarders, ConfigureError> {
         let mut configured = Vec::new();
         for forwarder in &settings.forwarder {
             if let Some(kind) = self.kinds.get(&forwarder.kind) {
                 configured.push((forwarder.clone(), kind.configure(forwarder, settings)?));
                 continue;
+            }
+            if missing == MissingKinds::Refused && !comes_along(&forwarder.kind) {
+                return Err(ConfigureError::new(forwarder, self.unknown(&forwarder.kind)));
             }
             tracing::warn!(
                 forwarder = %forwarder.id,
@@ -211,6 +200,35 @@ impl Registry {
         }
         Ok(configured)
     }
+
+    /// What there is to say of a kind that there is not.
+    pub(crate) fn unknown(&self, kind: &str) -> String {
+        let mut known: Vec<&str> = self.kinds.keys().map(String::as_str).chain(COME_ALONG).collect();
+        known.sort_unstable();
+        known.dedup();
+        format!(
+            "there is no kind {kind:?} (there are {}). Correct it; or let the binary that registers it run these settings; or, \
+             where some processes are not to have it, start them with --allow-missing-kinds, and they skip it",
+            known.join(", ")
+        )
+    }
+}
+
+/// The kinds that come along, built in or not.
+const COME_ALONG: [&str; 3] = ["noop", "threadline", "webhook"];
+
+/// Whether this is a kind that other binaries of ours may have.
+pub(crate) fn comes_along(kind: &str) -> bool {
+    COME_ALONG.contains(&kind)
+}
+
+/// What becomes of a forwarder whose kind nobody has heard of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissingKinds {
+    /// It is a mistake.
+    Refused,
+    /// Another binary has it: skipped with a warning.
+    Skipped,
 }
 
 #[cfg(test)]
@@ -219,25 +237,50 @@ mod tests {
 
     use super::*;
 
-    fn configure(file: &str) -> Result<Vec<String>, String> {
+    fn configure(file: &str, missing: MissingKinds) -> Result<Vec<String>, String> {
         let (settings, _) = Layers::default().text(file, "audit.toml").expect("TOML").build().expect("valid");
-        let forwarders = Registry::with_built_in().configure(&settings).map_err(|error| error.to_string())?;
+        let configured = Registry::with_built_in().configure(&settings, missing);
+        let forwarders = configured.map_err(|error| error.to_string())?;
         Ok(forwarders.into_iter().map(|(forwarder, _)| forwarder.id.to_string()).collect())
     }
 
+    const OF_THE_HOST: &str = "[[forwarder]]\nid = \"siem\"\nkind = \"of-the-host\"\nsecret = \"hunter2\"\n\
+                               [[forwarder]]\nid = \"nothing\"\nkind = \"noop\"";
+
     #[test]
-    fn a_forwarder_of_an_unknown_kind_is_skipped_and_the_others_run() {
-        let ids = configure(
-            "[[forwarder]]\nid = \"siem\"\nkind = \"of-the-host\"\nsecret = \"hunter2\"\n\
-             [[forwarder]]\nid = \"nothing\"\nkind = \"noop\"",
-        );
-        assert_eq!(ids, Ok(vec!["nothing".to_owned()]));
+    fn a_forwarder_of_a_kind_that_another_binary_has_is_skipped_where_that_is_said_and_the_others_run() {
+        assert_eq!(configure(OF_THE_HOST, MissingKinds::Skipped), Ok(vec!["nothing".to_owned()]));
+    }
+
+    #[test]
+    fn a_kind_that_there_is_not_is_refused_by_name_with_those_that_there_are() {
+        let error = configure(OF_THE_HOST, MissingKinds::Refused).expect_err("no such kind");
+        assert!(error.starts_with("forwarder siem: there is no kind \"of-the-host\""), "{error}");
+        assert!(error.contains("noop, threadline, webhook") && !error.contains("hunter2"), "{error}");
+        for kind in ["threadlin", "Webhook", "noop ", ""] {
+            let file = format!("[[forwarder]]\nid = \"a\"\nkind = \"{kind}\"");
+            let error = configure(&file, MissingKinds::Refused).expect_err("no such kind");
+            assert!(error.contains(&format!("no kind {kind:?}")), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_kind_that_comes_along_and_was_not_built_in_is_skipped() {
+        let mut registry = Registry::default();
+        registry.register("noop", forwarders::Noop);
+        let file =
+            "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\n[[forwarder]]\nid = \"b\"\nkind = \"noop\"";
+        let (settings, _) = Layers::default().text(file, "audit.toml").expect("TOML").build().expect("valid");
+        let forwarders =
+            registry.configure(&settings, MissingKinds::Refused).expect("a binary without its feature");
+        assert_eq!(forwarders.len(), 1);
     }
 
     #[test]
     fn unknown_options_of_a_known_kind_are_refused_by_name() {
         let error =
-            configure("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"\ncolour = 1").expect_err("unknown");
+            configure("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"\ncolour = 1", MissingKinds::Refused)
+                .expect_err("unknown");
         assert!(error.starts_with("forwarder nothing: colour: unknown field `colour`"), "{error}");
     }
 }

@@ -11,9 +11,9 @@ use common::{
         handover,
         rounds::{STREAM_READER, StreamPosition},
     },
-    session::Session,
-    settings::{BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings},
+    settings::{BrokerSettings, ConfigureError, ConsumerSettings, Dispatch, ForwarderSettings},
 };
+use sqlx::PgConnection;
 
 /// How events reach a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,24 +25,25 @@ pub enum Road {
 }
 
 impl Road {
-    /// Decides, and says so.
+    /// Decides.
     ///
     /// # Errors
     /// For `async` without a broker.
-    pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> anyhow::Result<Self> {
-        let Some(road) = Self::choose(forwarder, broker) else {
-            bail!(
-                "forwarder {}: dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or \
-                 use dispatch \"auto\" or \"sync\", which read the log without one",
-                forwarder.id
-            )
-        };
-        let chosen = if road == Self::Stream { "async" } else { "sync" };
-        tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
-        Ok(road)
+    pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Result<Self, ConfigureError> {
+        Self::choose(forwarder, broker).ok_or_else(|| {
+            let message = "dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or use \
+                           dispatch \"auto\" or \"sync\", which read the log without one";
+            ConfigureError::new(forwarder, message)
+        })
     }
 
-    /// Decides in silence; `None` for `async` without a broker.
+    /// Says what was chosen.
+    pub(crate) fn announce(self, forwarder: &ForwarderSettings) {
+        let chosen = if self == Self::Stream { "async" } else { "sync" };
+        tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
+    }
+
+    /// Decides; `None` for `async` without a broker.
     #[must_use]
     pub fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
         match (forwarder.dispatch, broker.url.is_some()) {
@@ -59,7 +60,7 @@ impl Road {
 /// # Errors
 /// When it is not drained, with the remedy; or a server is away.
 pub async fn onto_stream(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     stream: &Stream,
     id: &ForwarderId,
     settings: &ConsumerSettings,
@@ -90,7 +91,7 @@ pub async fn onto_stream(
 /// # Errors
 /// When the durable is not drained, with the remedy; or a server is away.
 pub async fn onto_log(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     stream: Option<&Stream>,
     id: &ForwarderId,
 ) -> anyhow::Result<()> {
@@ -118,7 +119,7 @@ pub async fn onto_log(
     note(connection, id, "from async to sync", 1).await
 }
 
-async fn note(connection: &mut Session, id: &ForwarderId, how: &str, count: u64) -> anyhow::Result<()> {
+async fn note(connection: &mut PgConnection, id: &ForwarderId, how: &str, count: u64) -> anyhow::Result<()> {
     tracing::info!(forwarder = %id, how, "changed the dispatch");
     let filter = format!("forwarder {id}: {how}");
     let act = Act { actor: "consumer run", kind: "change_dispatch", filter: &filter, count, reason: None };

@@ -8,10 +8,9 @@ use std::{
 use common::{
     event::{AuditEvent, TEXTS},
     identifier::{TableName, quote},
-    session::Session,
 };
 use serde_json::value::RawValue;
-use sqlx::{Row as _, postgres::PgRow};
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 /// Where [`Reading::select`] puts the times, behind the id.
@@ -54,7 +53,7 @@ impl Reading {
     /// # Errors
     /// When the server is away or the table is missing.
     pub(crate) async fn of(
-        connection: &mut Session,
+        connection: &mut PgConnection,
         table: &TableName,
         wanted: &[&str],
     ) -> Result<Self, sqlx::Error> {
@@ -100,7 +99,7 @@ fn oldest(columns: &HashMap<String, String>, table: &TableName) -> String {
 
 /// Column names with their types.
 async fn columns(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
 ) -> Result<HashMap<String, String>, sqlx::Error> {
     let columns: Vec<(String, String)> = sqlx::query_as(

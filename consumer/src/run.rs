@@ -14,11 +14,11 @@ use common::{
     health::{self, Health},
     identifier::ForwarderId,
     outbox::{self, upkeep},
-    session::Session,
     settings::{ForwarderSettings, Settings},
     shutdown,
     telemetry::{self, traces::Tracer},
 };
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +29,7 @@ use crate::{
     direct,
     dispatcher::{Destination, Suspects},
     doctor,
-    forwarder::{Forwarders, Registry},
+    forwarder::{Forwarders, MissingKinds, Registry},
     guard::Pulse,
     lane::{Lane, Worker},
     roads::{self, Road},
@@ -43,22 +43,42 @@ use crate::{
 #[cfg(feature = "threadline")]
 use common::broker::Backlog;
 
+const APPLICATION: &str = "audit-consumer-source";
+
+/// What a consumer with these settings would do, as far as they and the files that they name go.
+///
+/// # Errors
+/// Naming the key, the option or the file, and what is expected.
+pub async fn check(
+    settings: &Settings,
+    registry: &Registry,
+    missing: MissingKinds,
+) -> anyhow::Result<(Forwarders, Vec<Road>)> {
+    Database::source(&settings.source, APPLICATION)?;
+    let forwarders = registry.configure(settings, missing)?;
+    let roads = forwarders.iter().map(|(forwarder, _)| Road::of(forwarder, &settings.broker));
+    let roads: Vec<Road> = roads.collect::<Result<_, _>>()?;
+    if roads.contains(&Road::Stream) {
+        broker::check(&settings.broker).await?;
+    }
+    Ok((forwarders, roads))
+}
+
 /// Forwards until SIGINT or SIGTERM. A host's own binary calls this with kinds of its own in the registry.
 ///
 /// # Errors
 /// When settings cannot be used, or a server is away at boot or does not fit.
-pub async fn run(settings: Settings, registry: &Registry) -> anyhow::Result<()> {
-    let forwarders = registry.configure(&settings)?;
-    let roads = forwarders
-        .iter()
-        .map(|(forwarder, _)| Road::of(forwarder, &settings.broker))
-        .collect::<anyhow::Result<Vec<Road>>>()?;
+pub async fn run(settings: Settings, registry: &Registry, missing: MissingKinds) -> anyhow::Result<()> {
+    let (forwarders, roads) = check(&settings, registry, missing).await?;
+    for ((forwarder, _), road) in forwarders.iter().zip(&roads) {
+        road.announce(forwarder);
+    }
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
     let tracer = Tracer::of(&settings.traces, "audit-consumer");
     let health = Health::default();
 
-    let database = Database::source(&settings.source, "audit-consumer-source")?;
+    let database = Database::source(&settings.source, APPLICATION)?;
     let mut connection = outbox::reach(&database).await?;
     let boot = examine(&settings, &forwarders, &roads, &database, &mut connection);
     let broker = Box::pin(boot).await?;
@@ -106,7 +126,7 @@ async fn examine(
     forwarders: &Forwarders,
     roads: &[Road],
     database: &Database,
-    connection: &mut Session,
+    connection: &mut PgConnection,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
     let mut report = Report::new(Occasion::Boot);
     settings_doctor::consumer(&mut report, settings);

@@ -15,10 +15,10 @@ use common::{
         backfill::{self, Filter},
     },
     pace::pace,
-    session::Session,
-    settings::Settings,
+    settings::{Settings, Unusable},
 };
 use serde::Serialize;
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::adopted::Adopted;
@@ -119,7 +119,8 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         None => settings.forwarder.iter().map(|one| one.id.clone()).collect(),
     };
     if let Some(unknown) = forwarders.iter().find(|id| settings.forwarder.iter().all(|one| one.id != **id)) {
-        bail!("no forwarder {unknown} is configured: its events would become dead letters");
+        let what = format!("no forwarder {unknown} is configured: its events would become dead letters");
+        bail!(Unusable(what));
     }
     let backlog = Backlog::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
     if let Some(adopted) = &mut adopted {
@@ -196,7 +197,7 @@ struct Counted {
 
 /// Walks past the same rows as the work itself, and enters none.
 async fn count(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
     mut after: Option<Uuid>,

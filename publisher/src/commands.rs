@@ -13,8 +13,9 @@ use common::{
         rounds::StreamPosition,
         upkeep,
     },
-    settings::Settings,
+    settings::{Settings, Unusable},
 };
+use sqlx::Connection as _;
 
 use crate::maintenance;
 
@@ -118,8 +119,10 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
 pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> anyhow::Result<()> {
     ensure!(
         !handover::readers(settings).iter().any(|used| used == reader),
-        "the reader {reader} is in use by these settings: remove the forwarder, or the broker, from them first. A reader \
-         that begins again begins with what the log still holds"
+        Unusable(format!(
+            "the reader {reader} is in use by these settings: remove the forwarder, or the broker, from them first. A reader \
+             that begins again begins with what the log still holds"
+        ))
     );
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let mut transaction = connection.begin().await?;

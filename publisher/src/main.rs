@@ -84,8 +84,11 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    boot::run(&cli.settings, |settings, provenance| async {
-        dispatch(cli.command, settings, provenance).await.map_err(Into::into)
+    let is_service = matches!(cli.command, Command::Run);
+    boot::run(&cli.settings, is_service, |settings, provenance| async {
+        let ended = dispatch(cli.command, settings, provenance).await;
+        // Otherwise its type is lost, and with it the exit status.
+        ended.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
     })
 }
 
@@ -101,6 +104,9 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Doctor { json } => Box::pin(doctor::run(&settings, json)).await,
         Command::DropReader { reader, reason } => commands::drop_reader(&settings, &reader, &reason).await,
         Command::Config(command) => {
+            if command == ConfigCommand::Check {
+                run::check(&settings).await?;
+            }
             console::answer(&command.answer(&settings, &provenance));
             Ok(())
         }

@@ -4,6 +4,7 @@ use std::sync::{Arc, atomic::AtomicU64};
 
 use anyhow::Context as _;
 use common::{
+    broker,
     database::Database,
     health::{self, Health},
     outbox::{
@@ -23,15 +24,28 @@ use crate::{
     sink::JetStreamSink,
 };
 
+const APPLICATION: &str = "audit-publisher";
+
+/// Whether a publisher could start with these settings, as far as they and the files that they name go.
+///
+/// # Errors
+/// Naming the key or the file, and what is expected.
+pub async fn check(settings: &Settings) -> anyhow::Result<()> {
+    Database::source(&settings.source, APPLICATION)?;
+    Ok(broker::check(&settings.broker).await?)
+}
+
 /// Relays until SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When a server is away at boot, or a [`doctor`] finds an error, such as a stored position of another cluster.
+/// When settings cannot be used, a server is away at boot, or a [`doctor`] finds an error, such as a stored position of
+/// another cluster.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
+    check(&settings).await?;
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
     let tracer = Tracer::of(&settings.traces, "audit-publisher");
-    let database = Database::source(&settings.source, "audit-publisher")?;
+    let database = Database::source(&settings.source, APPLICATION)?;
     let mut connection = outbox::reach(&database).await?;
     let ready = Box::pin(doctor::at_boot(&settings, &database, &mut connection)).await?;
     let Ready { identity, client, context, stream } = ready;

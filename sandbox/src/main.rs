@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::report(error.as_ref());
+            console::report(error.as_ref(), true, 1);
             ExitCode::FAILURE
         }
     }

@@ -252,8 +252,11 @@ pub fn run(
     Ok((output.status, text))
 }
 
-/// Test binaries live in `deps`, one level below the others.
-fn locate(binary: &str) -> anyhow::Result<PathBuf> {
+/// Where a binary of this workspace is. Test binaries live in `deps`, one level below the others.
+///
+/// # Errors
+/// When it has not been built.
+pub fn locate(binary: &str) -> anyhow::Result<PathBuf> {
     let current = std::env::current_exe()?;
     let folder = current.parent().context("a program is in a folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };

@@ -15,6 +15,7 @@ mod forwarders;
 mod guarantees;
 mod letters;
 mod loss;
+mod misuse;
 mod operations;
 mod outages;
 mod poison;

@@ -1,6 +1,7 @@
 //! `threadline`: the audit timeline's own commands.
 
 use std::{
+    env::VarError,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -10,13 +11,17 @@ use std::{
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use connection_url::ConnectionUrl;
+use errors::Place;
 use serde::Deserialize;
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use threadline::{StorageSchema, install};
 
 /// The audit timeline: who did what, when, and how it ended.
 #[derive(Debug, Parser)]
-#[command(version, after_help = "Exit status: 0 done, 1 failed, 2 arguments that cannot be used.")]
+#[command(
+    version,
+    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -26,11 +31,12 @@ struct Cli {
 enum Command {
     /// Creates Threadline's tables, or completes those of the Elixir library. Harmless when repeated.
     Install {
-        /// The settings file, of which the section [threadline] counts; without it ./audit.toml when it exists.
-        #[arg(long, short, env = "AUDIT_CONFIG", value_name = "FILE")]
+        /// The settings file, of which the section [threadline] counts; without it the one that `AUDIT_CONFIG` names, or
+        /// ./audit.toml when it exists.
+        #[arg(long, short, value_name = "FILE")]
         config: Option<PathBuf>,
-        /// The storage schema; without it `threadline.schema` of the settings file, or public.
-        #[arg(long, env = "AUDIT__THREADLINE__SCHEMA")]
+        /// The storage schema; without it `AUDIT__THREADLINE__SCHEMA`, `threadline.schema` of the settings file, or public.
+        #[arg(long)]
         schema: Option<StorageSchema>,
     },
 }
@@ -49,39 +55,49 @@ struct Section {
     schema: Option<String>,
 }
 
-fn main() -> ExitCode {
-    let cli = Cli::parse();
-    match run(cli) {
-        Ok(answer) => {
-            let _ = std::io::stdout().write_all(answer.as_bytes());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+/// Why it ends without having done it.
+enum Failure {
+    /// Settings that cannot be used: a repetition is in vain.
+    Misused(String),
+    /// What the server says, or that it says nothing.
+    Failed(anyhow::Error),
 }
 
-fn run(cli: Cli) -> anyhow::Result<String> {
-    let Command::Install { config, schema } = cli.command;
-    let file = read(config.as_deref())?.threadline;
-    let url = ["AUDIT__THREADLINE__URL", "THREADLINE_DATABASE_URL"].iter().find_map(|name| std::env::var(name).ok()).map(ConnectionUrl::new).or(file.url).context(
-        "no timeline database: set THREADLINE_DATABASE_URL, or url in the section [threadline] of audit.toml",
-    )?;
-    let options = url.postgres().context("the URL of the timeline database (threadline.url)")?;
-    let schema = match (schema, file.schema) {
-        (Some(schema), _) => schema,
-        (None, Some(name)) => name.parse().context("threadline.schema")?,
-        (None, None) => StorageSchema::default(),
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let (status, words) = match run(cli) {
+        Ok(answer) => {
+            let _ = std::io::stdout().write_all(answer.as_bytes());
+            return ExitCode::SUCCESS;
+        }
+        Err(Failure::Misused(what)) => (2, what),
+        // A file that the URL names, such as a certificate.
+        Err(Failure::Failed(error))
+            if matches!(error.downcast_ref(), Some(sqlx::Error::Configuration(_))) =>
+        {
+            (2, errors::line(error.as_ref()))
+        }
+        Err(Failure::Failed(error)) => (1, errors::line(error.as_ref())),
     };
+    let _ = writeln!(std::io::stderr(), "error: {words}");
+    ExitCode::from(status)
+}
+
+fn run(cli: Cli) -> Result<String, Failure> {
+    let Command::Install { config, schema } = cli.command;
+    let (options, schema) = settings(config, schema).map_err(Failure::Misused)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
+    work(&options, &schema).map_err(Failure::Failed)
+}
+
+fn work(options: &PgConnectOptions, schema: &StorageSchema) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut connection = PgConnection::connect_with(&options)
+        let mut connection = PgConnection::connect_with(options)
             .await
+            .map_err(|error| Place::of(options, error))
             .context("cannot connect to the timeline database (threadline.url)")?;
-        install(&mut connection, &schema)
+        install(&mut connection, schema)
             .await
             .with_context(|| format!("cannot install into schema {schema}"))?;
         connection.close().await?;
@@ -89,16 +105,49 @@ fn run(cli: Cli) -> anyhow::Result<String> {
     })
 }
 
-fn read(path: Option<&Path>) -> anyhow::Result<File> {
+/// Flags, environment and file, in this order.
+fn settings(
+    config: Option<PathBuf>,
+    schema: Option<StorageSchema>,
+) -> Result<(PgConnectOptions, StorageSchema), String> {
+    let file = read(config.or(variable("AUDIT_CONFIG")?.map(PathBuf::from)).as_deref())?.threadline;
+    let url = match variable("AUDIT__THREADLINE__URL")? {
+        Some(url) => Some(url),
+        None => variable("THREADLINE_DATABASE_URL")?,
+    };
+    let url = url.map(ConnectionUrl::new).or(file.url).ok_or(
+        "no timeline database: set THREADLINE_DATABASE_URL, or url in the section [threadline] of audit.toml",
+    )?;
+    let options = url.postgres().map_err(|error| format!("threadline.url: {error}"))?;
+    let named = variable("AUDIT__THREADLINE__SCHEMA")?.or(file.schema);
+    let schema = match (schema, named) {
+        (Some(schema), _) => schema,
+        (None, Some(name)) => name.parse().map_err(|error| format!("threadline.schema: {error}"))?,
+        (None, None) => StorageSchema::default(),
+    };
+    Ok((options, schema))
+}
+
+/// One that is there and empty is how compose files and shells say that there is none.
+fn variable(name: &str) -> Result<Option<String>, String> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(format!("the environment variable {name} is not valid UTF-8")),
+    }
+}
+
+fn read(path: Option<&Path>) -> Result<File, String> {
     let default = Path::new("audit.toml");
     let path = match path {
         Some(path) => path,
         None if default.exists() => default,
         None => return Ok(File::default()),
     };
-    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path)
+        .map_err(|error| format!("cannot read the settings file {}: {error}", path.display()))?;
     // Not the parser's whole message: it quotes the line, which may hold a password.
-    toml::from_str(&text).map_err(|error| anyhow::anyhow!("{}: {}", path.display(), error.message()))
+    toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
 }
 
 #[cfg(test)]

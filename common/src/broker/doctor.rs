@@ -129,6 +129,10 @@ fn finding(error: &BrokerError) -> (&'static Check, Trouble) {
                 "set broker.url or NATS_URL to where the server runs, start it, and see that its credentials match",
             ),
         ),
+        BrokerError::Url(_) => (
+            BROKER_UNREACHABLE,
+            Trouble::new(error.to_string(), "set broker.url or NATS_URL to where the server runs"),
+        ),
         BrokerError::Credentials(error) => (
             BROKER_UNREACHABLE,
             Trouble::new(

@@ -46,6 +46,11 @@ pub enum BrokerError {
         /// The client's own words.
         error: String,
     },
+    /// It is no address of a server.
+    #[error(
+        "broker.url ({0}) cannot be parsed: expected nats://host:4222, or several of these separated by commas"
+    )]
+    Url(String),
     /// The `.creds` file cannot be read.
     #[error("cannot read broker.credentials_file: {0}")]
     Credentials(std::io::Error),
@@ -90,6 +95,12 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
+    /// Whether settings are at fault, which neither waiting nor a restart mends.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        matches!(self, Self::NotConfigured | Self::Url(_) | Self::Credentials(_))
+    }
+
     /// Whether waiting may mend it.
     #[must_use]
     pub fn is_passing(&self) -> bool {
@@ -111,15 +122,33 @@ fn authenticated(servers: &[Server]) -> ConnectOptions {
     }
 }
 
+/// Checks what can be checked of the settings without a server.
+///
+/// # Errors
+/// When no URL is set, it cannot be parsed, or a file that is named cannot be used.
+pub async fn check(settings: &BrokerSettings) -> Result<(), BrokerError> {
+    prepared(settings).await.map(drop)
+}
+
+async fn prepared(settings: &BrokerSettings) -> Result<(Vec<ServerAddr>, ConnectOptions), BrokerError> {
+    let url = settings.url.as_ref().ok_or(BrokerError::NotConfigured)?;
+    let servers = url.nats().map_err(|error| BrokerError::Url(error.to_string()))?;
+    let mut options = authenticated(&servers);
+    if let Some(path) = &settings.credentials_file {
+        options = options.credentials_file(path).await.map_err(BrokerError::Credentials)?;
+    }
+    let addresses = servers.iter().map(|server| server.address.parse());
+    let addresses = addresses.collect::<Result<_, _>>();
+    Ok((addresses.map_err(|_| BrokerError::Url("it cannot be used".to_owned()))?, options))
+}
+
 /// Connects, once: a broker that is away at boot is an error with a remedy. Later outages are reconnected for ever.
 ///
 /// # Errors
 /// When no URL is set, it cannot be parsed, or the server cannot be reached.
 pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, BrokerError> {
-    let url = settings.url.as_ref().ok_or(BrokerError::NotConfigured)?;
-    let refused = |error: String| BrokerError::Connect { url: url.to_string(), error };
-    let servers = url.nats().map_err(|error| refused(error.to_string()))?;
-    let mut options = authenticated(&servers)
+    let (servers, options) = prepared(settings).await?;
+    let options = options
         .name(name)
         .ping_interval(PING_INTERVAL)
         .reconnect_delay_callback(|attempt| {
@@ -133,13 +162,8 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
             Event::ClientError(error) => tracing::debug!(%error, "broker client"),
             event => tracing::warn!(%event, "broker"),
         });
-    if let Some(path) = &settings.credentials_file {
-        options = options.credentials_file(path).await.map_err(BrokerError::Credentials)?;
-    }
-    let addresses: Vec<ServerAddr> = servers
-        .iter()
-        .map(|server| server.address.parse())
-        .collect::<Result<_, _>>()
-        .map_err(|_| refused("the URL cannot be used".to_owned()))?;
-    options.connect(addresses).await.map_err(|error| refused(error.to_string()))
+    options.connect(servers).await.map_err(|error| BrokerError::Connect {
+        url: settings.url.as_ref().map(ToString::to_string).unwrap_or_default(),
+        error: errors::line(&error),
+    })
 }

@@ -199,7 +199,9 @@ checks! {
     Targets {
         FORWARDER_OPTIONS = Error "forwarder-options" [Consumer Asked]
             "The options of every forwarder can be used.";
-        FORWARDER_KIND_UNKNOWN = Warning "forwarder-kind-unknown" [Consumer Asked]
+        FORWARDER_KIND_UNKNOWN = Error "forwarder-kind-unknown" [Consumer Asked]
+            "Every forwarder is of a kind that there is.";
+        FORWARDER_KIND_NOT_BUILT = Warning "forwarder-kind-not-built" [Consumer Asked]
             "This binary has the kind of every forwarder.";
         DISPATCH_WITHOUT_BROKER = Error "dispatch-without-broker" [Consumer Asked]
             "Forwarders that need a broker have one.";

@@ -201,6 +201,15 @@ fn of(severity: Severity) -> impl Fn(&&Finding) -> bool {
 #[error("refused to start; the command `doctor` shows everything{}", listed(.0))]
 pub struct Refused(Vec<Finding>);
 
+impl Refused {
+    /// Whether settings are at fault, which neither waiting nor a restart mends.
+    #[must_use]
+    pub fn is_misuse(&self) -> bool {
+        let of_settings = [checks::TARGETS_SHARED.name, checks::OUTBOX_OTHER_TABLE.name];
+        self.0.iter().any(|finding| of_settings.contains(&finding.name))
+    }
+}
+
 fn listed(findings: &[Finding]) -> String {
     let mut text = String::new();
     for Finding { name, what, remedy, .. } in findings {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 pub use super::judge::unreachable;
@@ -19,7 +20,6 @@ use crate::{
     broker::SourceIdentity,
     database::Database,
     outbox::{self, OutboxError, backlog, capture, handover, rounds, system_identifier},
-    session::Session,
     settings::Settings,
 };
 
@@ -61,7 +61,7 @@ pub async fn examine(
     settings: &Settings,
     side: Side,
     database: &Database,
-    connection: &mut Session,
+    connection: &mut PgConnection,
 ) {
     server(report, database, connection).await;
     if grants(report, settings, side, database, connection).await
@@ -88,7 +88,7 @@ pub async fn examine(
 }
 
 /// The server, and what our sessions on it are like.
-async fn server(report: &mut Report, database: &Database, connection: &mut Session) {
+async fn server(report: &mut Report, database: &Database, connection: &mut PgConnection) {
     let before = OffsetDateTime::now_utc();
     let server = database.within(facts::server(connection)).await;
     let after = OffsetDateTime::now_utc();
@@ -111,7 +111,7 @@ async fn grants(
     settings: &Settings,
     side: Side,
     database: &Database,
-    connection: &mut Session,
+    connection: &mut PgConnection,
 ) -> bool {
     let table = &settings.source.table;
     let mut needs: Vec<(&str, &str, &str)> = judge::needs(side, settings.source.retention.is_some());
@@ -129,7 +129,7 @@ async fn outbox(
     report: &mut Report,
     settings: &Settings,
     database: &Database,
-    connection: &mut Session,
+    connection: &mut PgConnection,
 ) -> bool {
     let required = async { Ok::<_, sqlx::Error>(outbox::require(connection, &settings.source.table).await) };
     let required = database.within(required).await.unwrap_or_else(|error| Err(error.into()));
@@ -150,7 +150,12 @@ async fn outbox(
 }
 
 /// Those who read the log.
-async fn readers(report: &mut Report, settings: &Settings, database: &Database, connection: &mut Session) {
+async fn readers(
+    report: &mut Report,
+    settings: &Settings,
+    database: &Database,
+    connection: &mut PgConnection,
+) {
     let heads = async {
         Ok::<_, sqlx::Error>((system_identifier(connection).await?, rounds::heads(connection).await?))
     };
@@ -171,7 +176,7 @@ async fn tables(
     settings: &Settings,
     side: Side,
     database: &Database,
-    connection: &mut Session,
+    connection: &mut PgConnection,
 ) {
     let table = &settings.source.table;
     if side == Side::Publisher && report.is_at_boot() {

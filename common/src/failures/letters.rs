@@ -2,13 +2,10 @@
 //! function per statement.
 
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, FromRow, postgres::PgArguments, query::QueryAs};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, postgres::PgArguments, query::QueryAs};
 use time::OffsetDateTime;
 
-use crate::{
-    identifier::{ForwarderId, TableName},
-    session::Session,
-};
+use crate::identifier::{ForwarderId, TableName};
 
 /// Which failures; every part that is absent matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -100,7 +97,7 @@ where
 /// # Errors
 /// When the server is away.
 pub async fn list(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
     limit: i64,
@@ -125,7 +122,7 @@ pub async fn list(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn now(connection: &mut Session) -> Result<OffsetDateTime, sqlx::Error> {
+pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Error> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await
 }
 
@@ -134,7 +131,7 @@ pub async fn now(connection: &mut Session) -> Result<OffsetDateTime, sqlx::Error
 /// # Errors
 /// When the server is away.
 pub async fn summary(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
 ) -> Result<Vec<Group>, sqlx::Error> {
@@ -168,7 +165,7 @@ pub struct Group {
 /// # Errors
 /// When the server is away.
 pub async fn audit_row(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     reference: &str,
 ) -> Result<Option<serde_json::Value>, sqlx::Error> {
@@ -188,7 +185,7 @@ pub async fn audit_row(
 /// # Errors
 /// When the server is away.
 pub async fn redrive(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
     forwarders: &[String],
@@ -223,7 +220,7 @@ pub async fn redrive(
 /// # Errors
 /// When the server is away.
 pub async fn discard(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
     note: &str,

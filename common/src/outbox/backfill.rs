@@ -4,14 +4,13 @@
 //! Rows are walked by their primary key, which every table has an index for. Whatever commits behind the walk is captured:
 //! `attach` waits for the transactions that were writing when it came.
 
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     database,
     identifier::{ForwarderId, TableName},
-    session::Session,
 };
 
 /// Which rows; every part that is absent matches all.
@@ -55,7 +54,11 @@ const CONDITION: &str = "
 ///
 /// # Errors
 /// When the server is away.
-pub async fn count(connection: &mut Session, table: &TableName, filter: &Filter) -> Result<i64, sqlx::Error> {
+pub async fn count(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+) -> Result<i64, sqlx::Error> {
     let statement = format!("select count(*) from {} a where {CONDITION}", table.quoted());
     let mut look = database::long_look(connection).await?;
     let count = sqlx::query_scalar(AssertSqlSafe(statement))
@@ -72,7 +75,7 @@ pub async fn count(connection: &mut Session, table: &TableName, filter: &Filter)
 ///
 /// # Errors
 /// When the server is away.
-pub async fn unfinished(connection: &mut Session, words: &str) -> Result<Option<Backfill>, sqlx::Error> {
+pub async fn unfinished(connection: &mut PgConnection, words: &str) -> Result<Option<Backfill>, sqlx::Error> {
     sqlx::query_as(
         "select id, since, until, after_id, total, passed, entered from outbox.backfills
          where filter = $1 and finished_at is null",
@@ -87,7 +90,7 @@ pub async fn unfinished(connection: &mut Session, words: &str) -> Result<Option<
 /// # Errors
 /// When the server is away.
 pub async fn begin(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     words: &str,
     filter: &Filter,
     forwarder: Option<&ForwarderId>,
@@ -113,7 +116,7 @@ pub async fn begin(
 /// # Errors
 /// When the server is away.
 pub async fn page(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     filter: &Filter,
     after: Option<Uuid>,
@@ -140,7 +143,7 @@ pub async fn page(
 /// # Errors
 /// When the server is away.
 pub async fn enter(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     table: &TableName,
     ids: &[Uuid],
     forwarder: Option<&ForwarderId>,
@@ -165,7 +168,7 @@ pub async fn enter(
 /// # Errors
 /// When the server is away.
 pub async fn advance(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     work: &Backfill,
     last: Uuid,
     passed: i64,
@@ -189,7 +192,7 @@ pub async fn advance(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn finish(connection: &mut Session, id: i64) -> Result<(), sqlx::Error> {
+pub async fn finish(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
     sqlx::query("update outbox.backfills set finished_at = clock_timestamp() where id = $1")
         .bind(id)
         .execute(connection)

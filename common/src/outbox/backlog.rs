@@ -1,13 +1,18 @@
 //! How much of the log waits to be read: what re-drive and backfill give way to, and what tells that nobody reads.
 
-use crate::session::Session;
 use std::time::Duration;
+
+use sqlx::PgConnection;
 
 /// The entries that the slowest of `readers` has not handed over yet; counting stops at `limit` for each.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn unread(connection: &mut Session, readers: &[String], limit: i64) -> Result<i64, sqlx::Error> {
+pub async fn unread(
+    connection: &mut PgConnection,
+    readers: &[String],
+    limit: i64,
+) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "select coalesce(max(waiting.count), 0)
          from (select distinct on (r.reader) r.s from outbox.rounds r where r.reader = any ($2)
@@ -29,7 +34,7 @@ pub async fn unread(connection: &mut Session, readers: &[String], limit: i64) ->
 /// # Errors
 /// When the server is away.
 pub async fn stalled(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     older_than: Duration,
 ) -> Result<Vec<(String, f64)>, sqlx::Error> {
     sqlx::query_as(

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::{identifier::TableName, session::Session};
+use sqlx::PgConnection;
+
+use crate::identifier::TableName;
 
 /// How often attach and detach try again for the table's lock, two seconds each.
 const LOCK_ATTEMPTS: u32 = 10;
@@ -30,7 +32,7 @@ pub enum Capture {
 ///
 /// # Errors
 /// When the table is not fit (the message says why), or busy for the whole time.
-pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), sqlx::Error> {
+pub async fn attach(connection: &mut PgConnection, table: &TableName) -> Result<(), sqlx::Error> {
     with_lock_retries(connection, "select outbox.attach($1::text::regclass)", Some(table.quoted())).await
 }
 
@@ -38,13 +40,13 @@ pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), s
 ///
 /// # Errors
 /// When the table is busy for the whole time.
-pub async fn detach(connection: &mut Session) -> Result<(), sqlx::Error> {
+pub async fn detach(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     with_lock_retries(connection, "select outbox.detach()", None).await
 }
 
 /// Waiting longer for the lock would queue the application's own statements behind us: give way and try again.
 async fn with_lock_retries(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     statement: &'static str,
     argument: Option<String>,
 ) -> Result<(), sqlx::Error> {
@@ -76,7 +78,7 @@ fn is_lock_timeout(error: &sqlx::Error) -> bool {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
+pub async fn state(connection: &mut PgConnection) -> Result<Capture, sqlx::Error> {
     let row: Option<(String, i64)> = sqlx::query_as(
         "select format('%I.%I', s.table_schema, s.table_name),
                 (select count(*)

@@ -1,7 +1,8 @@
 //! Removing entries that every forwarder is past. Only from the head of the log, in batches, never by age alone.
 
-use crate::session::Session;
 use std::time::Duration;
+
+use sqlx::PgConnection;
 
 use super::{
     rounds::{Position, StreamPosition},
@@ -26,7 +27,7 @@ pub struct Horizon(Vec<Snapshot>);
 /// # Errors
 /// When the server is away.
 pub async fn horizon(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     floor: Option<StreamPosition>,
     retention: Duration,
 ) -> Result<Option<Horizon>, sqlx::Error> {
@@ -67,7 +68,7 @@ pub struct Pruned {
 /// # Errors
 /// When the server is away.
 pub async fn batch(
-    connection: &mut Session,
+    connection: &mut PgConnection,
     horizon: &Horizon,
     after: Option<Position>,
 ) -> Result<Pruned, sqlx::Error> {

@@ -1,10 +1,10 @@
 //! File, environment and flags, laid over each other with the source of every key remembered.
 
-use std::{collections::BTreeMap, fmt, path::Path};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use toml::{Table, Value};
 
-use super::Settings;
+use super::{LogFormat, Settings};
 
 /// Environment variables that programs around us already use.
 const WELL_KNOWN: [(&str, &str); 3] = [
@@ -97,6 +97,9 @@ pub enum SettingsError {
     /// A secret on a command line.
     #[error("--set {0}: would show a secret in process lists; use the settings file or the environment")]
     Secret(String),
+    /// A variable of ours whose value is no text.
+    #[error("the environment variable {0} is not valid UTF-8")]
+    NotText(String),
 }
 
 /// Collects layers, later ones over earlier ones.
@@ -104,8 +107,8 @@ pub enum SettingsError {
 pub struct Layers {
     values: Table,
     provenance: Provenance,
-    /// Keys that lead through something that is neither a table nor a list.
-    unplaced: Vec<String>,
+    /// Keys that lead nowhere, each with why.
+    unplaced: Vec<(String, String)>,
 }
 
 impl Layers {
@@ -144,26 +147,27 @@ impl Layers {
         }
     }
 
-    /// Lays the environment on top: `AUDIT__SECTION__KEY`, and the well-known URLs.
-    #[must_use]
-    pub fn environment(mut self, variables: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut variables: Vec<_> = variables.into_iter().collect();
-        variables.sort();
-        for (name, value) in variables {
-            let well_known =
-                WELL_KNOWN.iter().find(|(known, _)| *known == name).map(|(_, key)| (*key).to_owned());
-            // A URL that is there and empty is how compose files and shells say that there is none.
-            if well_known.is_some() && value.is_empty() {
-                continue;
-            }
-            let key =
-                well_known.or_else(|| Some(name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".")));
-            if let Some(key) = key {
-                let value = typed(&key, value);
-                self.put(&key, value, Source::Environment(name));
+    /// Lays the environment on top: the well-known URLs, and over them `AUDIT__SECTION__KEY`. A variable that is there and
+    /// empty is how compose files and shells say that there is none.
+    ///
+    /// # Errors
+    /// When one of ours is not UTF-8.
+    pub fn environment(
+        mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, SettingsError> {
+        let mut ours: Vec<(bool, String, String, OsString)> =
+            variables.into_iter().filter_map(|(name, value)| ours(name, value)).collect();
+        ours.sort();
+        for (_, name, key, value) in ours {
+            let Ok(value) = value.into_string() else {
+                return Err(SettingsError::NotText(name));
+            };
+            if !value.trim().is_empty() {
+                self.put(&key, typed(&key, value), Source::Environment(name));
             }
         }
-        self
+        Ok(self)
     }
 
     /// Lays one `--set KEY=VALUE` on top.
@@ -184,10 +188,17 @@ impl Layers {
 
     fn put(&mut self, key: &str, value: Value, source: Source) {
         let path: Vec<&str> = key.split('.').collect();
-        if !place(&mut self.values, &path, value) {
-            self.unplaced.push(key.to_owned());
+        if let Err(message) = place(&mut self.values, &path, value) {
+            self.unplaced.push((key.to_owned(), message));
         }
-        self.provenance.0.insert(key.to_owned(), source);
+        // As paths of errors are written; a part that could not be placed keeps the words in which it was set.
+        self.provenance.0.insert(key.to_owned(), source.clone());
+        self.provenance.0.insert(indexed(&path), source);
+    }
+
+    /// How log lines look by these layers, valid or not.
+    pub(super) fn log_format(&self) -> Option<LogFormat> {
+        self.values.get("log")?.get("format")?.clone().try_into().ok()
     }
 
     /// Reads the layers as settings and checks their ranges.
@@ -196,12 +207,8 @@ impl Layers {
     /// Names the first key that is unknown, of the wrong type or outside its range, and where it was set.
     pub fn build(self) -> Result<(Settings, Provenance), SettingsError> {
         let Self { values, provenance, unplaced } = self;
-        if let Some(key) = unplaced.into_iter().next() {
-            return Err(SettingsError::Key {
-                from: provenance.of(&key),
-                key,
-                message: "no such key".to_owned(),
-            });
+        if let Some((key, message)) = unplaced.into_iter().next() {
+            return Err(SettingsError::Key { from: provenance.of(&key), key, message });
         }
         let settings: Settings = serde_path_to_error::deserialize(Value::Table(values)).map_err(|error| {
             let key = error.path().to_string();
@@ -220,30 +227,65 @@ impl Layers {
     }
 }
 
-/// Sets the value at `path`, making tables on the way; an index leads into a list that a lower layer has set.
-fn place(table: &mut Table, path: &[&str], value: Value) -> bool {
+/// A variable of ours, with its key; those of well-known names come first, so that the others lie over them.
+fn ours(name: OsString, value: OsString) -> Option<(bool, String, String, OsString)> {
+    let name = name.into_string().ok()?;
+    if let Some((_, key)) = WELL_KNOWN.iter().find(|(known, _)| *known == name) {
+        return Some((false, name, (*key).to_owned(), value));
+    }
+    let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+    Some((true, name, key, value))
+}
+
+/// `forwarder.0.kind` as `forwarder[0].kind`.
+fn indexed(path: &[&str]) -> String {
+    let is_index = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    path.iter().fold(String::new(), |text, part| match part {
+        _ if text.is_empty() => (*part).to_owned(),
+        index if is_index(index) => format!("{text}[{index}]"),
+        name => format!("{text}.{name}"),
+    })
+}
+
+/// Sets the value at `path`, making tables on the way; an index leads into a list that a lower layer has set. Otherwise
+/// says why it leads nowhere.
+fn place(table: &mut Table, path: &[&str], value: Value) -> Result<(), String> {
     match path {
-        [] => false,
+        [] => Err("no such key".to_owned()),
         [last] => {
             table.insert((*last).to_owned(), value);
-            true
+            Ok(())
         }
+        ["forwarder", rest @ ..] if !table.contains_key("forwarder") => Err(absent(rest, 0)),
         [head, rest @ ..] => {
             match table.entry((*head).to_owned()).or_insert_with(|| Value::Table(Table::new())) {
                 Value::Table(next) => place(next, rest, value),
-                Value::Array(items) => match rest {
-                    [index, rest @ ..] => {
-                        match index.parse::<usize>().ok().and_then(|index| items.get_mut(index)) {
-                            Some(Value::Table(item)) => place(item, rest, value),
-                            _ => false,
-                        }
+                Value::Array(items) => {
+                    let (known, index) = (items.len(), rest[0].parse::<usize>());
+                    match (index.ok().and_then(|index| items.get_mut(index)), &rest[1..]) {
+                        (Some(Value::Table(_)), []) => Err("one key of it at a time can be set".to_owned()),
+                        (Some(Value::Table(item)), rest) => place(item, rest, value),
+                        _ => Err(absent(rest, known)),
                     }
-                    [] => false,
-                },
-                _ => false,
+                }
+                _ => Err(format!("{head} is a value and holds no keys")),
             }
         }
     }
+}
+
+/// Why there is no such entry of a list.
+fn absent(rest: &[&str], known: usize) -> String {
+    let asked = rest.first().copied().unwrap_or_default();
+    let entry = if asked.parse::<usize>().is_ok() {
+        format!("there is no [[forwarder]] number {asked}")
+    } else {
+        format!("{asked:?} is no number of a [[forwarder]]")
+    };
+    format!(
+        "{entry}: counted from 0, the settings file has {known} of them. A variable or a flag changes an entry of the file, and \
+         adds none: write the [[forwarder]] with its id and kind into the file"
+    )
 }
 
 /// Environment and flags carry text; the type of the key's default says how to read it.
@@ -262,117 +304,5 @@ fn typed(key: &str, text: String) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layers(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Settings, SettingsError> {
-        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut layers = Layers::default().text(text, "audit.toml")?.environment(variables);
-        for flag in flags {
-            layers = layers.flag(flag)?;
-        }
-        layers.build().map(|(settings, _)| settings)
-    }
-
-    fn refusal(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> String {
-        layers(text, variables, flags).expect_err("these settings are wrong").to_string()
-    }
-
-    #[test]
-    fn flags_lie_over_the_environment_and_that_over_the_file() {
-        let file = "[publisher]\npage_rows = 100\nwindow = 100\nlease = \"20s\"";
-        let environment = [("AUDIT__PUBLISHER__PAGE_ROWS", "200"), ("AUDIT__PUBLISHER__WINDOW", "200")];
-        let settings = layers(file, &environment, &["publisher.page_rows=300"]).expect("valid");
-        assert_eq!(settings.publisher.page_rows, 300);
-        assert_eq!(settings.publisher.window, 200);
-        assert_eq!(settings.publisher.lease, std::time::Duration::from_secs(20));
-    }
-
-    #[test]
-    fn an_unknown_key_is_refused_with_its_path_and_its_source() {
-        let message = refusal("[publisher]\npage_sise = 1", &[], &[]);
-        assert!(message.starts_with("publisher.page_sise from audit.toml: unknown field"), "{message}");
-        let message = refusal("", &[("AUDIT__PUBLISHR__WINDOW", "1")], &[]);
-        assert!(
-            message.starts_with("publishr from the environment variable AUDIT__PUBLISHR__WINDOW"),
-            "{message}"
-        );
-        let message = refusal("", &[], &["consumer.wrokers=1"]);
-        assert!(message.starts_with("consumer.wrokers from --set"), "{message}");
-    }
-
-    #[test]
-    fn a_value_of_the_wrong_type_or_outside_its_range_says_what_is_expected() {
-        let message = refusal("[publisher]\npage_rows = \"many\"", &[], &[]);
-        assert!(message.starts_with("publisher.page_rows from audit.toml: invalid type"), "{message}");
-        let message = refusal("[publisher]\nlease = \"soon\"", &[], &[]);
-        assert!(message.contains("\"soon\" is not a duration such as"), "{message}");
-        let message = refusal("", &[("AUDIT__CONSUMER__WORKERS", "0")], &[]);
-        assert_eq!(
-            message,
-            "consumer.workers from the environment variable AUDIT__CONSUMER__WORKERS: must be 1 to 64, is 0"
-        );
-    }
-
-    #[test]
-    fn the_applications_retention_is_optional_and_its_margin_lies_within_it() {
-        assert_eq!(layers("", &[], &[]).expect("valid").source.retention, None);
-        let variables = [("AUDIT__SOURCE__RETENTION", "90days")];
-        let source = layers("", &variables, &["source.retention_margin=90days"]).expect("valid").source;
-        assert_eq!(source.retention, Some(source.retention_margin));
-        let message = refusal("", &variables, &["source.retention_margin=91days"]);
-        assert!(
-            message.starts_with("source.retention_margin from --set: must be 0s to 2months"),
-            "{message}"
-        );
-    }
-
-    #[test]
-    fn broken_toml_names_the_line() {
-        let message = refusal("[publisher]\npage_rows = ", &[], &[]);
-        assert!(message.starts_with("audit.toml is not valid TOML, line 2:"), "{message}");
-    }
-
-    #[test]
-    fn the_environment_reaches_into_the_list_of_forwarders() {
-        let file = "[[forwarder]]\nid = \"a\"\nkind = \"noop\"";
-        let settings = layers(file, &[("AUDIT__FORWARDER__0__KIND", "threadline")], &[]).expect("valid");
-        assert_eq!(settings.forwarder[0].kind, "threadline");
-        let message = refusal(file, &[("AUDIT__FORWARDER__1__KIND", "noop")], &[]);
-        assert!(message.contains("no such key"), "{message}");
-    }
-
-    #[test]
-    fn without_forwarders_everything_goes_into_the_timeline_and_an_empty_list_means_none() {
-        assert_eq!(layers("", &[], &[]).expect("valid").forwarder[0].kind, "threadline");
-        assert!(layers("forwarder = []", &[], &[]).expect("valid").forwarder.is_empty());
-    }
-
-    #[test]
-    fn forwarders_need_a_kind_a_known_dispatch_and_an_id_of_their_own() {
-        let message = refusal("[[forwarder]]\nid = \"a\"", &[], &[]);
-        assert!(message.contains("forwarder[0]") && message.contains("missing field `kind`"), "{message}");
-        let message = refusal("[[forwarder]]\nid = \"a\"\nkind = \"noop\"\ndispatch = \"later\"", &[], &[]);
-        assert!(message.contains("unknown variant `later`"), "{message}");
-        let twice = "[[forwarder]]\nid = \"a\"\nkind = \"noop\"\n[[forwarder]]\nid = \"a\"\nkind = \"noop\"";
-        let message = refusal(twice, &[], &[]);
-        assert_eq!(message, "forwarder[1].id from audit.toml: the id \"a\" is taken by an earlier forwarder");
-    }
-
-    #[test]
-    fn urls_come_from_well_known_variables_and_neither_they_nor_headers_from_flags() {
-        let settings = layers("", &[("NATS_URL", "nats://localhost:4222")], &[]).expect("valid");
-        assert_eq!(settings.broker.url.expect("set").expose(), "nats://localhost:4222");
-        assert!(layers("", &[("NATS_URL", "")], &[]).expect("valid").broker.url.is_none());
-        let message = refusal("", &[], &["source.url=postgres://app:hunter2@db/prod"]);
-        assert!(message.contains("process lists") && !message.contains("hunter2"), "{message}");
-        let message = refusal("", &[], &["forwarder.0.headers.authorization=Bearer hunter2"]);
-        assert!(message.contains("process lists") && !message.contains("hunter2"), "{message}");
-    }
-
-    #[test]
-    fn an_error_never_repeats_a_secret() {
-        let message = refusal("", &[("SOURCE_DATABASE_URL", "app:hunter2 at db")], &[]);
-        assert!(message.contains("source.url") && !message.contains("hunter2"), "{message}");
-    }
-}
+#[path = "layers_tests.rs"]
+mod tests;

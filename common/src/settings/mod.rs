@@ -8,9 +8,10 @@ mod duration;
 mod layers;
 mod render;
 mod sections;
+mod unusable;
 mod validate;
 
-pub use cli::{ConfigCommand, SettingsArgs};
+pub use cli::{ConfigCommand, Refusal, SettingsArgs};
 pub use connection_url::ConnectionUrl;
 pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
@@ -18,6 +19,7 @@ pub use sections::{
     BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
     LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings,
 };
+pub use unusable::{ConfigureError, Unusable};
 
 use serde::{Deserialize, Serialize};
 

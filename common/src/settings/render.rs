@@ -67,11 +67,12 @@ mod tests {
     #[test]
     fn what_is_printed_names_sources_and_hides_secrets() {
         let file = "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\nurl = \"https://u:hunter2@siem/in\"\nAuthorization = [\"hunter2\"]\nsecret = \"hunter2\"\nheaders = { x = \"hunter2\" }";
-        let variables = [("SOURCE_DATABASE_URL".to_owned(), "postgres://app:hunter2@db/prod".to_owned())];
+        let variables = [("SOURCE_DATABASE_URL".into(), "postgres://app:hunter2@db/prod".into())];
         let (settings, provenance) = Layers::default()
             .text(file, "audit.toml")
             .expect("TOML")
             .environment(variables)
+            .expect("text")
             .build()
             .expect("valid");
         let text = render(&settings, &provenance);

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::{ConnectionUrl, Settings};
+use crate::telemetry;
 
 type Refusal = (String, String);
 
 /// Checks every bound; the first violation comes back as key path and message.
 pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
-    let Settings { source, threadline, broker, publisher, consumer, forwarder, traces, .. } = settings;
+    let Settings { source, threadline, broker, publisher, consumer, log, traces, forwarder } = settings;
     let second = Duration::from_secs(1);
     let day = 86_400 * second;
 
@@ -28,6 +29,17 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     let before_that = source.retention.unwrap_or(36_600 * day);
     within("source.retention_margin", source.retention_margin, Duration::ZERO, before_that)?;
 
+    // As the crate of that name has it, which is not to be asked here.
+    let sound = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let schema = threadline.schema.as_str();
+    if !(1..=63).contains(&schema.len())
+        || !schema.chars().all(sound)
+        || schema.starts_with(|c: char| c.is_ascii_digit())
+    {
+        let message =
+            format!("{schema:?} is not 1 to 63 letters, digits and underscores, not starting with a digit");
+        return refuse("threadline.schema", message);
+    }
     name("broker.stream", &broker.stream, ['.', '*', '>', ' '])?;
     name("broker.subject", &broker.subject, ['*', '>', ' ', '\t'])?;
     number("broker.replicas", broker.replicas, 1, 5)?;
@@ -61,6 +73,13 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     within("consumer.backoff.max", consumer.backoff.max, consumer.backoff.first, day)?;
     if consumer.backoff.backoff().is_none() {
         return refuse("consumer.backoff.profile", "must be \"sigra\" or \"exponential\"");
+    }
+
+    if let Err(error) = telemetry::filter(log) {
+        return refuse(
+            "log.filter",
+            format!("not a filter such as info or info,common::outbox=debug: {error}"),
+        );
     }
 
     number("traces.sample", traces.sample, 0.0, 1.0)?;

@@ -6,7 +6,7 @@ pub mod traces;
 use std::io::IsTerminal;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, fmt, prelude::*};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, prelude::*};
 
 use crate::settings::{LogFormat, LogSettings};
 
@@ -18,13 +18,9 @@ const QUIET: &str = "async_nats=warn,sqlx=warn,hyper=warn,rustls=warn,openteleme
 ///
 /// # Errors
 /// When the filter cannot be parsed.
-pub fn init_logs(settings: &LogSettings) -> Result<(), tracing_subscriber::filter::ParseError> {
-    let filter = EnvFilter::try_new(format!("{QUIET},{}", settings.filter))?;
-    let human = match settings.format {
-        LogFormat::Auto => std::io::stderr().is_terminal(),
-        LogFormat::Human => true,
-        LogFormat::Json => false,
-    };
+pub fn init_logs(settings: &LogSettings) -> Result<(), ParseError> {
+    let filter = filter(settings)?;
+    let human = is_human(settings.format);
     let registry = tracing_subscriber::registry().with(filter);
     // A second initialisation is a test that runs several services in one process: the first one's logs serve.
     let _ = if human {
@@ -33,6 +29,23 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), tracing_subscriber::filte
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     };
     Ok(())
+}
+
+/// What of the logs is shown.
+///
+/// # Errors
+/// When the filter cannot be parsed.
+pub(crate) fn filter(settings: &LogSettings) -> Result<EnvFilter, ParseError> {
+    EnvFilter::try_new(format!("{QUIET},{}", settings.filter))
+}
+
+/// Whether log lines are for people.
+pub(crate) fn is_human(format: LogFormat) -> bool {
+    match format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Human => true,
+        LogFormat::Json => false,
+    }
 }
 
 /// Installs the metrics recorder of the process; the handle renders what `/metrics` answers.

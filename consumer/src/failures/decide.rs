@@ -11,9 +11,9 @@ use common::{
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
     pace::pace,
-    session::Session,
-    settings::Settings,
+    settings::{Settings, Unusable},
 };
+use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
 use crate::APPLICATION;
@@ -64,7 +64,7 @@ pub struct Discard {
 
 pub(super) async fn redrive(
     settings: &Settings,
-    connection: &mut Session,
+    connection: &mut PgConnection,
     asked: Redrive,
 ) -> anyhow::Result<()> {
     let state = if asked.discarded { "discarded" } else { "dead" };
@@ -112,7 +112,7 @@ pub(super) async fn redrive(
 
 pub(super) async fn discard(
     settings: &Settings,
-    connection: &mut Session,
+    connection: &mut PgConnection,
     asked: Discard,
 ) -> anyhow::Result<()> {
     let filter = asked.filter.filter(vec!["dead".to_owned(), "queued".to_owned()]);
@@ -136,8 +136,11 @@ pub(super) async fn discard(
 fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
     ensure!(
         all || !filter.is_empty(),
-        "no filter is given, which would reach every dead letter: add one (--id, --forwarder, --because, --action, \
-         --since, --until), or --all if that is meant; --dry-run shows what would be reached"
+        Unusable(
+            "no filter is given, which would reach every dead letter: add one (--id, --forwarder, --because, --action, \
+             --since, --until), or --all if that is meant; --dry-run shows what would be reached"
+                .to_owned()
+        )
     );
     Ok(())
 }

@@ -21,9 +21,9 @@ use common::{
     identifier::ForwarderId,
     moment::{moment, written},
     outbox,
-    session::Session,
-    settings::{ForwarderSettings, Settings},
+    settings::{ForwarderSettings, Settings, Unusable},
 };
+use sqlx::PgConnection;
 use threadline::{Adoption, stored::Window};
 use time::{Duration, OffsetDateTime};
 
@@ -117,7 +117,7 @@ impl Subject {
     ///
     /// # Errors
     /// When it is away or has none.
-    pub(crate) async fn source(&self, settings: &Settings) -> anyhow::Result<Session> {
+    pub(crate) async fn source(&self, settings: &Settings) -> anyhow::Result<PgConnection> {
         let mut connection = outbox::reach(&self.database).await?;
         outbox::require(&mut connection, &settings.source.table).await?;
         Ok(connection)
@@ -145,7 +145,7 @@ impl Subject {
             return Ok(Adoption::All);
         }
         let mut timeline =
-            self.timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
+            self.timeline.database().connect().await.context("cannot connect to the timeline")?;
         Ok(Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.id.as_str()).await?)
     }
 }
@@ -165,17 +165,18 @@ pub(crate) fn only<'a>(
             .forwarder
             .iter()
             .find(|one| one.id == *id)
-            .with_context(|| format!("no forwarder {id} is configured")),
+            .ok_or_else(|| Unusable(format!("no forwarder {id} is configured")).into()),
         (None, [one]) => Ok(one),
         (None, []) => {
-            bail!("no forwarder of kind threadline is configured: there is nothing to compare with")
+            let what = "no forwarder of kind threadline is configured: there is nothing to compare with";
+            bail!(Unusable(what.to_owned()))
         }
         (None, several) => {
             let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
-            bail!(
+            bail!(Unusable(format!(
                 "several forwarders are of kind threadline: choose one with --forwarder ({})",
                 ids.join(", ")
-            )
+            )))
         }
     }
 }
@@ -197,8 +198,11 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let bar = Bar::new("comparing", rows(&mut connection, settings).await?);
     ensure!(
         asked.remove_extra.is_none() || subject.timeline.keeps_time(),
-        "with profile \"compat\" nobody can tell an action without an event from one whose event was deleted long ago: \
-         nothing is removed"
+        Unusable(
+            "with profile \"compat\" nobody can tell an action without an event from one whose event was deleted long ago: \
+             nothing is removed"
+                .to_owned()
+        )
     );
     let repaired = if asked.repair {
         let words = words(&subject.forwarder.id, window);
@@ -240,7 +244,7 @@ fn words(forwarder: &ForwarderId, window: Window) -> String {
 }
 
 /// How many rows there are to walk past, as the server's statistics have it: counting would take as long as comparing.
-pub(crate) async fn rows(connection: &mut Session, settings: &Settings) -> anyhow::Result<u64> {
+pub(crate) async fn rows(connection: &mut PgConnection, settings: &Settings) -> anyhow::Result<u64> {
     let estimate: i64 = sqlx::query_scalar(
         "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
          from pg_partition_tree($1::text::regclass) t join pg_class c on c.oid = t.relid

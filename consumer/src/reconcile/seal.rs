@@ -7,9 +7,9 @@ use common::{
     broker::SourceIdentity,
     console::{self, Bar},
     moment::written,
-    session::Session,
-    settings::Settings,
+    settings::{Settings, Unusable},
 };
+use sqlx::PgConnection;
 use threadline::{
     Receipt,
     receipt::{self, SigningKey},
@@ -30,23 +30,28 @@ use super::{
 pub(super) async fn run(
     settings: &Settings,
     subject: &Subject,
-    connection: &mut Session,
+    connection: &mut PgConnection,
     asked: &Reconcile,
 ) -> anyhow::Result<()> {
     let forwarder = &subject.forwarder.id;
     ensure!(
         subject.timeline.keeps_time(),
-        "forwarder {forwarder}: with profile \"compat\" actions have the time of their delivery, so a window of events is \
-         not one of the timeline: receipts need profile \"correct\""
+        Unusable(format!(
+            "forwarder {forwarder}: with profile \"compat\" actions have the time of their delivery, so a window of events \
+             is not one of the timeline: receipts need profile \"correct\""
+        ))
     );
     let key = match &settings.consumer.reconcile.receipt_key_file {
-        Some(path) => Some(SigningKey::read(Path::new(path))?),
+        Some(path) => {
+            let key = SigningKey::read(Path::new(path));
+            Some(key.map_err(|error| Unusable(format!("consumer.reconcile.receipt_key_file: {error}")))?)
+        }
         None => None,
     };
     let mut timeline =
         subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
     let schema = subject.timeline.schema();
-    let chain = receipt::chain(timeline.direct()?, schema, forwarder.as_str())
+    let chain = receipt::chain(&mut timeline, schema, forwarder.as_str())
         .await
         .context("cannot read audit_receipts: run `threadline install`")?;
     let last = chain.last();
@@ -116,7 +121,7 @@ pub(super) async fn run(
     };
     let now = common::failures::letters::now(&mut timeline).await?;
     let receipt = Receipt::seal(window, last, now, key.as_ref());
-    receipt::append(timeline.direct()?, schema, &receipt).await.context("cannot append the receipt")?;
+    receipt::append(&mut timeline, schema, &receipt).await.context("cannot append the receipt")?;
     console::answer(&if asked.json {
         serde_json::to_string_pretty(&receipt)? + "\n"
     } else {
@@ -146,7 +151,7 @@ pub(crate) fn text(receipt: &Receipt) -> String {
 }
 
 /// The last full minute before which every event is in the timeline or a letter, and no transaction may add one.
-async fn settled_until(connection: &mut Session) -> anyhow::Result<OffsetDateTime> {
+async fn settled_until(connection: &mut PgConnection) -> anyhow::Result<OffsetDateTime> {
     let settled: Option<OffsetDateTime> =
         sqlx::query_scalar("select date_trunc('minute', nullif(outbox.safe_before(), '-infinity'))")
             .fetch_one(connection)
@@ -161,7 +166,7 @@ async fn settled_until(connection: &mut Session) -> anyhow::Result<OffsetDateTim
 async fn beginning(
     subject: &Subject,
     settings: &Settings,
-    connection: &mut Session,
+    connection: &mut PgConnection,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
     let first = comparison::first_event(connection, &settings.source.table, &subject.timeline).await?;
     Ok(first.and_then(|first| first.replace_second(0).and_then(|it| it.replace_nanosecond(0)).ok()))

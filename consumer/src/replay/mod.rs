@@ -8,7 +8,7 @@ mod plan;
 
 use std::{collections::HashSet, sync::Arc};
 
-use anyhow::{Context as _, ensure};
+use anyhow::ensure;
 use async_nats::jetstream::{self, AckKind, stream::Stream};
 use clap::Args;
 use common::{
@@ -21,19 +21,19 @@ use common::{
     moment::Moment,
     outbox::{self, reconciled},
     pace::pace,
-    session::Session,
-    settings::Settings,
+    settings::{Settings, Unusable},
     shutdown,
     telemetry::traces::Tracer,
 };
 use serde::Serialize;
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
     delivery::{Delivery, Request},
     dispatcher::{Destination, Dispatcher},
-    forwarder::{Configured, Registry},
+    forwarder::{Configured, Forwarders, MissingKinds, Registry},
     run,
 };
 use plan::{Plan, acknowledge};
@@ -107,13 +107,19 @@ struct Outcome {
 ///
 /// # Errors
 /// When a server is away, the arguments do not fit, or another replay of this forwarder was cut off.
-pub async fn run(settings: Settings, registry: &Registry, asked: Replay) -> anyhow::Result<()> {
+pub async fn run(
+    settings: Settings,
+    registry: &Registry,
+    missing: MissingKinds,
+    asked: Replay,
+) -> anyhow::Result<()> {
     let shutdown = shutdown::on_signal()?;
+    let forwarders = registry.configure(&settings, missing)?;
     let (database, mut connection) = outbox::open(&settings.source, "audit-consumer-replay").await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     let client = broker::connect(&settings.broker, "audit-consumer-replay").await?;
     let stream = broker::ensure_stream(&jetstream::new(client), &settings.broker, &identity).await?;
-    let destination = destination(&settings, registry, &asked, &database, &stream)?;
+    let destination = destination(&settings, forwarders, &asked, &database, &stream)?;
     let last = stream.cached_info().state.last_sequence;
     let until = asked.until_sequence.unwrap_or(last).min(last);
     let plan = Plan::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
@@ -139,16 +145,15 @@ pub async fn run(settings: Settings, registry: &Registry, asked: Replay) -> anyh
 
 fn destination(
     settings: &Settings,
-    registry: &Registry,
+    mut forwarders: Forwarders,
     asked: &Replay,
     database: &Database,
     stream: &Stream,
 ) -> anyhow::Result<Arc<Destination>> {
-    let mut forwarders = registry.configure(settings)?;
     let index = forwarders
         .iter()
         .position(|(forwarder, _)| forwarder.id == asked.forwarder)
-        .with_context(|| format!("no forwarder {} is configured", asked.forwarder))?;
+        .ok_or_else(|| Unusable(format!("no forwarder {} is configured", asked.forwarder)))?;
     if asked.overwrite {
         let over = overwriting(settings, &asked.forwarder)?;
         forwarders[index].1 = over;
@@ -166,7 +171,7 @@ fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn 
 
 #[cfg(not(feature = "threadline"))]
 fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn Configured>> {
-    anyhow::bail!("--overwrite needs a binary with the cargo feature threadline")
+    anyhow::bail!(Unusable("--overwrite needs a binary with the cargo feature threadline".to_owned()))
 }
 
 /// Batch after batch, each settled before the next is asked for.
@@ -224,7 +229,7 @@ async fn play(
 
 /// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
 async fn existing<'d>(
-    source: &mut Session,
+    source: &mut PgConnection,
     destination: &Destination,
     deliveries: &'d [Delivery],
     outcome: &mut Outcome,

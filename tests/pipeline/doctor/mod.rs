@@ -207,7 +207,12 @@ async fn what_is_wrong_with_forwarders_and_their_targets_is_found() -> anyhow::R
     let answer = doctor(&pipeline, "consumer", &[])?;
     answer.has("targets-shared", &["forwarders a and b write to the same database and schema", "remove one"]);
     answer.has("forwarder-options", &["forwarder c: colour: unknown field"]);
-    answer.has("forwarder-kind-unknown", &["forwarder d: this binary has no forwarder of kind"]);
+    answer.has(
+        "forwarder-kind-unknown",
+        &["forwarder d: there is no kind \"of-the-host\"", "--allow-missing-kinds"],
+    );
+    doctor(&pipeline, "consumer", &["--allow-missing-kinds"])?
+        .has("forwarder-kind-not-built", &["forwarder d: this binary has no forwarder of kind"]);
     answer.has("dispatch-without-broker", &["forwarder e: dispatch", "NATS_URL"]);
 
     let pipeline = Pipeline::with_settings(

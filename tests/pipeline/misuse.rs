@@ -1,0 +1,276 @@
+//! Settings and arguments that cannot be used: every binary ends with a status that no supervisor answers with a restart, and
+//! `config check` says beforehand what `run` would say.
+
+use std::process::{Command, Output, Stdio};
+
+use end_to_end::{DEADLINE, Pipeline, sandbox};
+use sandbox::{home::free_port, process, wait};
+use serde_json::Value;
+
+/// One way to get it wrong.
+struct Mistake {
+    /// What the file holds; `{}` stands for a folder.
+    file: &'static str,
+    /// Variables besides the URLs of the sandbox; one of these without a value takes it away.
+    variables: &'static [(&'static str, &'static str)],
+    arguments: &'static [&'static str],
+    /// Whose mistake it is.
+    binaries: &'static [&'static str],
+    /// What the message names.
+    says: &'static str,
+}
+
+const ALL: &[&str] = &["publisher", "consumer", "threadline"];
+const SERVICES: &[&str] = &["publisher", "consumer"];
+const CONSUMER: &[&str] = &["consumer"];
+
+const fn mistake(
+    binaries: &'static [&'static str],
+    file: &'static str,
+    variables: &'static [(&'static str, &'static str)],
+    arguments: &'static [&'static str],
+    says: &'static str,
+) -> Mistake {
+    Mistake { file, variables, arguments, binaries, says }
+}
+
+const WEBHOOK: &str = "[[forwarder]]\nid = \"siem\"\nkind = \"webhook\"\nurl = \"http://localhost/in\"\n";
+
+const MISTAKES: &[Mistake] = &[
+    // Files.
+    mistake(ALL, "", &[], &["--config", "/nowhere/audit.toml"], "/nowhere/audit.toml"),
+    mistake(ALL, "", &[("AUDIT_CONFIG", "/")], &[], "cannot read the settings file /"),
+    mistake(ALL, "[publisher", &[], &[], "unclosed table"),
+    mistake(SERVICES, "[publisher]\npage_rows = ", &[], &[], "is not valid TOML, line 2"),
+    mistake(SERVICES, "[publisher]\nwindow = 1\nwindow = 2", &[], &[], "is not valid TOML"),
+    mistake(SERVICES, "[broker]\ncredentials_file = \"/nowhere/creds\"", &[], &[], "broker.credentials_file"),
+    mistake(SERVICES, "[broker]\ncredentials_file = \"/etc/hostname\"", &[], &[], "broker.credentials_file"),
+    mistake(SERVICES, "[broker]\ncredentials_file = \"/\"", &[], &[], "broker.credentials_file"),
+    // Keys and values.
+    mistake(SERVICES, "[publisher]\npage_sise = 1", &[], &[], "publisher.page_sise"),
+    mistake(ALL, "[threadline]\ncolour = \"red\"", &[], &[], "colour"),
+    mistake(SERVICES, "publisher = 5", &[], &[], "publisher"),
+    mistake(SERVICES, "[publisher]\nlease = \"-1s\"", &[], &[], "publisher.lease"),
+    mistake(SERVICES, "[publisher]\nlisten = \"localhost\"", &[], &[], "publisher.listen"),
+    mistake(SERVICES, "[consumer]\nworkers = 1.5", &[], &[], "consumer.workers"),
+    mistake(SERVICES, "[source]\ntable = \"a.b.c\"", &[], &[], "source.table"),
+    mistake(SERVICES, "[log]\nformat = \"xml\"", &[], &[], "log.format"),
+    mistake(SERVICES, "[log]\nfilter = \"a=b=c\"", &[], &[], "log.filter"),
+    mistake(ALL, "[threadline]\nschema = \"Not A Name\"", &[], &[], "schema"),
+    // The environment.
+    mistake(SERVICES, "", &[("AUDIT__CONSUMER__WORKERS", "many")], &[], "AUDIT__CONSUMER__WORKERS"),
+    mistake(SERVICES, "", &[("AUDIT__CONSUMER__WROKERS", "1")], &[], "AUDIT__CONSUMER__WROKERS"),
+    mistake(SERVICES, "", &[("AUDIT__LOG__FILTER", "=,=")], &[], "AUDIT__LOG__FILTER"),
+    mistake(
+        SERVICES,
+        "",
+        &[("AUDIT__FORWARDER__0__KIND", "noop")],
+        &[],
+        "there is no [[forwarder]] number 0",
+    ),
+    mistake(SERVICES, "", &[("SOURCE_DATABASE_URL", "hunter2")], &[], "source.url"),
+    mistake(SERVICES, "", &[("SOURCE_DATABASE_URL", "")], &[], "no source database is configured"),
+    mistake(SERVICES, "", &[("SOURCE_DATABASE_URL", "postgres://h:99999999/hunter2")], &[], "source.url"),
+    mistake(
+        SERVICES,
+        "",
+        &[("SOURCE_DATABASE_URL", "postgres://h/d?sslmode=perhaps")],
+        &[],
+        "the connection URL cannot be parsed",
+    ),
+    mistake(SERVICES, "", &[("NATS_URL", "hunter2")], &[], "broker.url"),
+    mistake(&["publisher"], "", &[("NATS_URL", "")], &[], "no broker is configured"),
+    mistake(&["threadline"], "", &[("THREADLINE_DATABASE_URL", "")], &[], "no timeline database"),
+    mistake(&["threadline"], "", &[("THREADLINE_DATABASE_URL", "hunter2")], &[], "threadline.url"),
+    mistake(
+        &["threadline"],
+        "",
+        &[("AUDIT__THREADLINE__URL", "postgres://hunter2:port/x")],
+        &[],
+        "threadline.url",
+    ),
+    mistake(&["threadline"], "", &[("AUDIT__THREADLINE__SCHEMA", "Not A Name")], &[], "schema"),
+    // Forwarders.
+    mistake(CONSUMER, "", &[("THREADLINE_DATABASE_URL", "")], &[], "no timeline database"),
+    mistake(CONSUMER, "[[forwarder]]\nid = \"a\"\nkind = \"threadlin\"", &[], &[], "no kind \"threadlin\""),
+    mistake(SERVICES, "[[forwarder]]\nid = \"a b\"\nkind = \"noop\"", &[], &[], "forwarder[0]"),
+    mistake(SERVICES, "[[forwarder]]\nid = \"a\"", &[], &[], "missing field `kind`"),
+    mistake(CONSUMER, "[[forwarder]]\nid = \"a\"\nkind = \"noop\"\nx = 1", &[], &[], "unknown field `x`"),
+    mistake(
+        CONSUMER,
+        "[[forwarder]]\nid = \"a\"\nkind = \"noop\"\ndispatch = \"async\"",
+        &[("NATS_URL", "")],
+        &[],
+        "needs a broker",
+    ),
+    mistake(CONSUMER, WEBHOOK, &[], &[], "secret: missing"),
+    mistake(
+        CONSUMER,
+        "[[forwarder]]\nid = \"a\"\nkind = \"threadline\"\nprofile = \"best\"",
+        &[],
+        &[],
+        "profile",
+    ),
+    mistake(
+        CONSUMER,
+        "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\nurl = \"http://localhost\"\nsecret_file = \"/nowhere/key\"",
+        &[],
+        &[],
+        "/nowhere/key",
+    ),
+    // Flags.
+    mistake(SERVICES, "", &[], &["--set", "consumer.workers"], "expected KEY=VALUE"),
+    mistake(SERVICES, "", &[], &["--set", "consumer.workers=0"], "must be 1 to 64"),
+    mistake(SERVICES, "", &[], &["--set", "broker.url=nats://hunter2@h"], "process lists"),
+    mistake(ALL, "", &[], &["--colour"], "--colour"),
+];
+
+fn output(binary: &str, arguments: &[&str], pipeline: &Pipeline, variables: &[(&str, &str)]) -> Output {
+    // What is not refused runs for ever.
+    let mut command = Command::new("timeout");
+    command
+        .arg("30")
+        .arg(process::locate(binary).unwrap())
+        .args(arguments)
+        .env_clear()
+        .env("SOURCE_DATABASE_URL", &pipeline.source.url)
+        .env("THREADLINE_DATABASE_URL", &pipeline.timeline.url)
+        .env("NATS_URL", &pipeline.nats_url)
+        .env("AUDIT_CONFIG", pipeline.path("mistake.toml"))
+        .envs(variables.iter().copied())
+        .current_dir(sandbox().home.path())
+        .stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+#[tokio::test]
+async fn whatever_is_wrong_with_settings_every_binary_ends_with_status_2_and_config_check_agrees()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (mut tried, mut wrong) = (0, Vec::new());
+    for Mistake { file, variables, arguments, binaries, says } in MISTAKES {
+        std::fs::write(pipeline.path("mistake.toml"), file)?;
+        for binary in *binaries {
+            let commands: &[&[&str]] =
+                if *binary == "threadline" { &[&["install"]] } else { &[&["run"], &["config", "check"]] };
+            for command in commands {
+                let arguments: Vec<&str> = command.iter().chain(*arguments).copied().collect();
+                let output = output(binary, &arguments, &pipeline, variables);
+                let said = String::from_utf8_lossy(&output.stderr);
+                let about = format!("{binary} {arguments:?} {file:?} {variables:?}: {said}");
+                let right = output.status.code() == Some(2)
+                    && said.replace("\\\"", "\"").contains(says)
+                    && !said.contains("hunter2")
+                    && output.stdout.is_empty();
+                if !right {
+                    wrong.push(about);
+                }
+                tried += 1;
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {tried}:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(tried > 120, "{tried}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn arguments_that_do_not_fit_the_settings_end_with_status_2_and_servers_that_are_away_with_1()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    std::fs::write(pipeline.path("mistake.toml"), "")?;
+    for (binary, arguments, status) in [
+        ("publisher", &["backfill", "--forwarder", "nobody"][..], 2),
+        ("publisher", &["backfill", "--since", "yesterday"], 2),
+        ("publisher", &["drop-reader", "jetstream", "--reason", "why"], 2),
+        ("consumer", &["drop-durable", "timeline", "--reason", "why"], 2),
+        ("consumer", &["reconcile", "--forwarder", "nobody"], 2),
+        ("consumer", &["rebuild", "--forwarder", "nobody"], 2),
+        ("consumer", &["receipts", "list", "--forwarder", "nobody"], 2),
+        ("consumer", &["replay", "--forwarder", "nobody", "--from-start"], 2),
+        ("consumer", &["failures", "redrive"], 2),
+        ("consumer", &["failures", "discard", "--reason", "why"], 2),
+    ] {
+        let output = output(binary, arguments, &pipeline, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{binary} {arguments:?}: {said}");
+    }
+    let nowhere = format!("postgres://app:hunter2@127.0.0.1:{}/prod", free_port()?);
+    for (binary, arguments) in [
+        ("publisher", &["run"][..]),
+        ("publisher", &["status"]),
+        ("consumer", &["run"]),
+        ("consumer", &["failures", "list"]),
+        ("threadline", &["install"]),
+    ] {
+        let variables =
+            [("SOURCE_DATABASE_URL", nowhere.as_str()), ("THREADLINE_DATABASE_URL", nowhere.as_str())];
+        let output = output(binary, arguments, &pipeline, &variables);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{binary} {arguments:?}: {said}");
+        assert!(said.contains("database prod at 127.0.0.1:") && !said.contains("hunter2"), "{said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn empty_variables_mean_none_for_every_binary() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    std::fs::write(pipeline.path("mistake.toml"), "")?;
+    let empty = [
+        ("AUDIT_CONFIG", ""),
+        ("AUDIT__THREADLINE__SCHEMA", ""),
+        ("AUDIT__THREADLINE__URL", ""),
+        ("AUDIT__SOURCE__URL", ""),
+        ("AUDIT__CONSUMER__WORKERS", " "),
+        ("AUDIT__FORWARDER__0__SECRET", ""),
+    ];
+    for (binary, arguments) in [
+        ("publisher", &["config", "check"][..]),
+        ("consumer", &["config", "check"]),
+        ("threadline", &["install"]),
+    ] {
+        let output = output(binary, arguments, &pipeline, &empty);
+        assert!(output.status.success(), "{binary}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_kind_of_another_binary_is_skipped_where_that_is_said() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"a\"\nkind = \"moody\"").await?;
+    let (done, said) = pipeline.command("consumer", &["config", "check"])?;
+    assert!(!done && said.contains("there is no kind \"moody\""), "{said}");
+    let (done, said) = pipeline.command("consumer", &["config", "check", "--allow-missing-kinds"])?;
+    assert!(done, "{said}");
+    let mut consumer = pipeline.consumer_with(&["--allow-missing-kinds"])?;
+    wait::until("it to start", DEADLINE, || consumer.log().contains("nothing to do"))?;
+    assert!(consumer.terminate(DEADLINE)?.success());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_refusal_is_one_line_of_json_where_the_logs_are() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let other = "[[forwarder]]\nid = \"a\"\nkind = \"threadline\"\n[[forwarder]]\nid = \"b\"\nkind = \"threadline\"\n";
+    for (file, arguments, status) in [
+        ("[log]\nformat = \"json\"\n[publisher]\nwindow = 0", &["status"][..], 2),
+        ("[log]\nformat = \"json\"\n[consumer]\nwrokers = 1", &["run"], 2),
+        (&format!("{other}[log]\nformat = \"json\""), &["run"], 2),
+        (&format!("{other}[log]\nformat = \"json\""), &["reconcile"], 2),
+        // A service's standard error is nobody's terminal here.
+        ("[[forwarder]]\nid = \"a\"\nkind = \"nope\"", &["run"], 2),
+    ] {
+        std::fs::write(pipeline.path("mistake.toml"), file)?;
+        let output = output("consumer", arguments, &pipeline, &[]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        for line in said.lines() {
+            serde_json::from_str::<Value>(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        }
+        let last: Value = serde_json::from_str(said.lines().last().unwrap_or_default())?;
+        assert_eq!((&last["level"], &last["exit_status"]), (&"ERROR".into(), &status.into()), "{last}");
+        assert!(last["message"].is_string() && last["timestamp"].is_string(), "{last}");
+    }
+    Ok(())
+}
