@@ -1,7 +1,7 @@
 //! The books of one batch: what became of each event, and what has to be written about it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     ops::Range,
     time::{Duration, SystemTime},
 };
@@ -36,6 +36,8 @@ pub(crate) struct Book {
     failed: Vec<Failed>,
     /// Delivered after an earlier failure.
     cleared: Vec<Uuid>,
+    /// Forwarders of somebody else.
+    others: HashSet<String>,
 }
 
 /// How one event is settled.
@@ -93,8 +95,26 @@ impl Book {
 
     /// Enters an event that somebody has decided not to deliver.
     pub(crate) fn leave(&mut self, id: Uuid) {
-        let settlement = Settlement::Discarded;
+        self.close(id, Settlement::Discarded);
+    }
+
+    /// Enters an event that has its letter: it is not judged again, and says nothing about the target of now.
+    pub(crate) fn keep_letter(&mut self, id: Uuid) {
+        self.close(id, Settlement::Letter);
+    }
+
+    /// Enters an event that nobody is owed.
+    pub(crate) fn pass(&mut self, id: Uuid) {
+        self.close(id, Settlement::Passed);
+    }
+
+    fn close(&mut self, id: Uuid, settlement: Settlement) {
         self.settled.insert(id, Settled { settlement, kind: "error", asked: None });
+    }
+
+    /// Notes forwarders that somebody else has or had: what is addressed to them is theirs to judge.
+    pub(crate) fn others(&mut self, forwarders: HashSet<String>) {
+        self.others = forwarders;
     }
 
     fn settle(
@@ -148,6 +168,9 @@ impl Book {
                     (Some(settled), _) => settled.settlement.ack_kind(),
                     (None, wait) => AckKind::Nak(wait.copied()),
                 };
+            }
+            Request::Unknown(forwarder, _) if self.others.contains(forwarder.as_str()) => {
+                return AckKind::Ack;
             }
             Request::Unknown(forwarder, id) => {
                 let error = "no forwarder of that id is configured".to_owned();
@@ -214,6 +237,7 @@ impl Book {
         let delivered = of(Settlement::Delivered);
         count("delivered", delivered);
         count("discarded", of(Settlement::Discarded));
+        count("left", of(Settlement::Letter) + of(Settlement::Passed));
         count("dead", self.deaths().len());
         count("retry", self.failed.len() - self.deaths().len());
         counter!(names::FORWARD_ALREADY, "forwarder" => name.clone()).increment(self.present);
@@ -258,6 +282,7 @@ impl Book {
             let (status, verdict) = match settled.map(|settled| (settled.settlement, settled.kind)) {
                 Some((Settlement::Delivered, _)) => (Status::Unset, "delivered"),
                 Some((Settlement::Discarded, _)) => (Status::Unset, "discarded"),
+                Some((Settlement::Letter | Settlement::Passed, _)) => (Status::Unset, "left"),
                 Some((Settlement::Retry { .. }, kind)) => (Status::Error(kind), "retry"),
                 Some((Settlement::Dead { reason, .. }, _)) => (Status::Error(reason.as_str()), "dead"),
                 None => (Status::Unset, "early"),

@@ -29,8 +29,8 @@ impl Breaker {
         Self { limit, seen: Mutex::default() }
     }
 
-    /// Looks at the dead letters that a batch is about to leave. Nobody's forwarder and no reference at all are not among
-    /// them: they say nothing about this target.
+    /// Looks at the dead letters that a batch is about to leave. What is no reference at all is not among them: it says
+    /// nothing about this target, and is not the pipeline's own.
     ///
     /// # Errors
     /// When one reason has become too frequent; then nothing may be settled.
@@ -45,7 +45,7 @@ impl Breaker {
         let now = Instant::now();
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         for (reason, count) in counts {
-            if matches!(reason, Reason::UnknownForwarder | Reason::MalformedReference) {
+            if reason == Reason::MalformedReference {
                 continue;
             }
             let times = seen.entry(reason).or_default();
@@ -120,6 +120,7 @@ mod tests {
             tokio::time::advance(WINDOW * 2).await;
         }
         assert_eq!(breaker.check(&[Reason::MalformedReference; 5_000]), Ok(()), "no fault of the target");
+        assert!(breaker.check(&[Reason::UnknownForwarder; 51]).is_err(), "settings are wrong somewhere");
         assert_eq!(Breaker::new(0).check(&[GONE; 5_000]), Ok(()), "switched off");
     }
 }

@@ -4,6 +4,7 @@ use async_nats::jetstream::Message;
 use common::{
     broker::microseconds,
     identifier::ForwarderId,
+    outbox::rounds::Position,
     reference::{Reference, Target},
     telemetry::traces::{self, Attributes, Kind, Span, Traceparent, Tracer},
 };
@@ -36,11 +37,29 @@ pub enum Request {
     },
 }
 
+/// Where a request comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// A message of the stream.
+    Stream {
+        /// Where it stands.
+        sequence: u64,
+        /// When the broker stored it.
+        published: Option<OffsetDateTime>,
+    },
+    /// An entry of the log.
+    Log(Position),
+    /// A failed attempt that is due again.
+    Retry,
+}
+
 /// One thing to be done, from a message or from the log.
 #[derive(Debug)]
 pub struct Item {
     /// What.
     pub request: Request,
+    /// From where.
+    pub origin: Origin,
     /// Whether it has been begun before without an end: then it is forwarded alone, and its start is committed first.
     pub suspect: bool,
     /// Where it is traced.
@@ -50,12 +69,12 @@ pub struct Item {
 impl Item {
     /// What an entry of the log asks; `suspect` when it may have been handed over before.
     #[must_use]
-    pub fn of_log(request: Request, suspect: bool, tracer: &Tracer) -> Self {
+    pub fn of_log(request: Request, origin: Origin, suspect: bool, tracer: &Tracer) -> Self {
         let span = match request {
             Request::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, || None),
             _ => None,
         };
-        Self { request, suspect, span }
+        Self { request, origin, suspect, span }
     }
 }
 
@@ -111,6 +130,8 @@ pub struct Delivery {
     pub request: Request,
     /// How often the broker has delivered it. Says nothing about attempts.
     pub delivered: i64,
+    /// Where it stands in the stream.
+    pub sequence: u64,
     /// When the broker stored it.
     pub published: Option<OffsetDateTime>,
 }
@@ -123,7 +144,7 @@ impl Delivery {
             .info()
             .map_or((0, 1, None), |info| (info.stream_sequence, info.delivered, Some(info.published)));
         let request = addressee.request(&message.payload, sequence);
-        Self { message, request, delivered, published }
+        Self { message, request, delivered, sequence, published }
     }
 
     /// What is to be done for it.
@@ -136,7 +157,8 @@ impl Delivery {
             _ => None,
         };
         let span = span.map(|span| span.with(self.attributes()));
-        Item { request: self.request.clone(), suspect: self.delivered >= SUSPECT_FROM, span }
+        let origin = Origin::Stream { sequence: self.sequence, published: self.published };
+        Item { request: self.request.clone(), origin, suspect: self.delivered >= SUSPECT_FROM, span }
     }
 
     fn header(&self, name: &str) -> Option<&str> {

@@ -23,8 +23,8 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    delivery::{Item, Request},
-    dispatcher::{Destination, Dispatcher},
+    delivery::{Item, Origin, Request},
+    dispatcher::{Destination, Dispatched, Dispatcher},
 };
 
 /// How often failed events are looked through for those that are due.
@@ -82,7 +82,8 @@ impl ForwardSink {
         let (event, target) = entry.addressed()?;
         let request = self.destination.addressee.ours(target, event);
         let wanted = request != Request::Skip;
-        wanted.then(|| Item::of_log(request, self.repeated, &self.destination.tracer))
+        let origin = Origin::Log(entry.position);
+        wanted.then(|| Item::of_log(request, origin, self.repeated, &self.destination.tracer))
     }
 }
 
@@ -95,7 +96,8 @@ impl Sink for ForwardSink {
     async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
         let items: Vec<Item> = page.iter().filter_map(|entry| self.item(entry)).collect();
         self.repeated = false;
-        if self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await.is_some() {
+        let dispatched = self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await;
+        if matches!(dispatched, Dispatched::Settle(_)) {
             Ok(None)
         } else {
             self.dispatcher.release().await;
@@ -144,7 +146,8 @@ async fn due(
     let limit = i64::try_from(destination.settings.batch_rows).unwrap_or(i64::MAX);
     let due =
         destination.database.within(failures::due(connection, &destination.addressee.id, limit)).await?;
-    let item = |(id, suspect)| Item::of_log(Request::Forward(id), suspect, &destination.tracer);
+    let item =
+        |(id, suspect)| Item::of_log(Request::Forward(id), Origin::Retry, suspect, &destination.tracer);
     Ok(due.into_iter().map(item).collect())
 }
 

@@ -12,9 +12,10 @@ use common::{
     database::Database,
     event::AuditEvent,
     failpoint,
-    failures::{self, Earlier, Reason},
+    failures::{self, Earlier},
     health::Progress,
-    identifier::TableName,
+    identifier::{ForwarderId, TableName},
+    outbox::forwarders,
     settings::ConsumerSettings,
     telemetry::traces::Tracer,
 };
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
+    absent::{self, Foreign},
     book::Book,
     breaker::Breaker,
     delivery::{Addressee, Item, Request},
@@ -67,7 +69,7 @@ pub struct Suspects(Arc<Mutex<()>>);
 
 impl Destination {
     /// Waits for the source database, within its limit.
-    async fn within<T>(
+    pub(crate) async fn within<T>(
         &self,
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Unavailable> {
@@ -91,6 +93,17 @@ type Done = HashMap<Uuid, Judged>;
 /// What to tell the broker about each item, in order.
 pub type Plan = Vec<AckKind>;
 
+/// How the dispatch of a batch ended.
+#[derive(Debug)]
+pub enum Dispatched {
+    /// Settle it like this.
+    Settle(Plan),
+    /// Given up at shutdown: nothing may be settled.
+    Stopped,
+    /// Something in it is another source's: nothing may be settled, and it is not to be kept from whoever it belongs to.
+    Foreign(Foreign),
+}
+
 impl Dispatcher {
     /// Connects when first used.
     #[must_use]
@@ -105,7 +118,7 @@ impl Dispatcher {
         Self { destination, source: None, forwarder, begun: None }
     }
 
-    /// Tries until every server that is needed answers; `None` at shutdown.
+    /// Tries until every server that is needed answers.
     ///
     /// Dropping the future is allowed: what was written is written again without effect.
     pub async fn dispatch(
@@ -113,7 +126,7 @@ impl Dispatcher {
         items: &[Item],
         progress: &Progress,
         shutdown: &CancellationToken,
-    ) -> Option<Plan> {
+    ) -> Dispatched {
         let mut patience = Patience::default();
         let mut done = Done::new();
         self.forwarder.begin();
@@ -121,15 +134,34 @@ impl Dispatcher {
             match self.attempt(items, &mut done).await {
                 Ok(plan) => {
                     patience.over(progress);
-                    return Some(plan);
+                    return Dispatched::Settle(plan);
                 }
+                Err(Held::Foreign(foreign)) => return Dispatched::Foreign(foreign),
                 Err(held) => {
                     // The connection may be what is wrong, and the table may have changed meanwhile.
                     self.source = None;
                     if shutdown.is_cancelled() {
-                        return None;
+                        return Dispatched::Stopped;
                     }
                     patience.wait(&held, progress, shutdown).await;
+                }
+            }
+        }
+    }
+
+    /// Waits, unready, until what was another source's is not so any more: its row has come to light. What it asks for is
+    /// done then, and its message comes again.
+    pub async fn hold(&mut self, foreign: &Foreign, progress: &Progress, shutdown: &CancellationToken) {
+        let mut patience = Patience::default();
+        let item = [foreign.item()];
+        let mut held = Held::Foreign(foreign.clone());
+        while !shutdown.is_cancelled() {
+            patience.wait(&held, progress, shutdown).await;
+            match self.attempt(&item, &mut Done::new()).await {
+                Ok(_) => return patience.over(progress),
+                Err(again) => {
+                    self.source = None;
+                    held = again;
                 }
             }
         }
@@ -171,7 +203,8 @@ impl Dispatcher {
             self.begun = None;
         }
         let begun = Instant::now();
-        let mut book = self.forward(&mut source, &events, done).await?;
+        let mut book = self.forward(&mut source, items, &events, done).await?;
+        book.others(others(&destination, &mut source, items).await?);
         let plan = items.iter().map(|item| book.enter(&item.request)).collect();
         breaker.check(&book.deaths())?;
         refuse_too_many(&destination, &mut source, &book).await?;
@@ -189,11 +222,12 @@ impl Dispatcher {
     async fn forward(
         &mut self,
         source: &mut Source,
+        items: &[Item],
         events: &HashMap<Uuid, bool>,
         done: &mut Done,
-    ) -> Result<Book, Unavailable> {
+    ) -> Result<Book, Held> {
         let destination = self.destination.clone();
-        let Destination { addressee, settings, policy, .. } = &*destination;
+        let Destination { addressee, settings, .. } = &*destination;
         let mut book = Book::default();
         let mut open: Vec<Uuid> = events.keys().copied().collect();
         let mut gone = Vec::new();
@@ -205,12 +239,8 @@ impl Dispatcher {
             gone.append(&mut absent);
             self.forward_chunk(source, loaded, events, done, &mut book).await?;
         }
-        if !gone.is_empty() && destination.within(source.is_standby()).await? {
-            return Err(Unavailable::new("the source database: a standby, which may not have the rows yet"));
-        }
-        for id in gone {
-            let error = "the audit row does not exist any more".to_owned();
-            book.refuse(id, Verdict::Cancel(Reason::AuditEventNotFound, error), None, *policy);
+        if !gone.is_empty() {
+            absent::judge(&destination, source, &mut self.forwarder, &gone, items, &mut book).await?;
         }
         Ok(book)
     }
@@ -233,6 +263,8 @@ impl Dispatcher {
                     book.judge(&event, &done[&id], earlier, policy);
                 }
                 (_, Some(Earlier { discarded: true, .. })) => book.leave(id),
+                // Unless it died because its row was gone: here it is.
+                (_, Some(Earlier { dead: true, gone: false, .. })) => book.keep_letter(id),
                 (_, Some(Earlier { wait, .. })) if !wait.is_zero() => book.wait(id, wait),
                 (Err(error), earlier) => book.refuse(id, Verdict::Retry(error), earlier, policy),
                 (Ok(event), earlier) if suspects.get(&id) == Some(&true) => alone.push((event, earlier)),
@@ -290,6 +322,27 @@ fn remember(done: &mut Done, event: Uuid, judged: &Judged) {
     if matches!(judged.verdict, Verdict::Delivered | Verdict::Present) {
         done.insert(event, judged.clone());
     }
+}
+
+/// Those forwarders, of the ones that messages are addressed to and nobody here has, that somebody else has or had.
+async fn others(
+    destination: &Destination,
+    source: &mut Source,
+    items: &[Item],
+) -> Result<HashSet<String>, Unavailable> {
+    let mut unknown: Vec<ForwarderId> = Vec::new();
+    for item in items {
+        if let Request::Unknown(forwarder, _) = &item.request
+            && !unknown.contains(forwarder)
+        {
+            unknown.push(forwarder.clone());
+        }
+    }
+    if unknown.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let known = destination.within(forwarders::known(source.connection(), &unknown)).await?;
+    Ok(known.into_iter().collect())
 }
 
 /// When too many events wait for another attempt, the target is what fails. Delayed messages count as pending at

@@ -6,7 +6,7 @@ use common::{
     acts::{self, Act},
     broker, console,
     identifier::ForwarderId,
-    outbox,
+    outbox::{self, forwarders},
     settings::{Settings, Unusable},
 };
 use sqlx::Connection as _;
@@ -43,6 +43,7 @@ pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow
     let act =
         Act { actor: &acts::operator(), kind: "drop_durable", filter: &filter, count, reason: Some(reason) };
     acts::record(&mut transaction, &act).await?;
+    forwarders::drop(&mut transaction, id.as_str()).await?;
     // Between the record and its commit: without the one there is not to be the other.
     broker::remove_durable(&stream, &durable).await?;
     transaction.commit().await?;

@@ -12,6 +12,7 @@ use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telem
 use futures::FutureExt as _;
 use metrics::histogram;
 use tokio::time::{Instant, timeout};
+use uuid::Uuid;
 
 use crate::forwarder::{Configured, ForwardError, Forwarder, Verdict};
 use crate::pulse::Beats;
@@ -306,6 +307,27 @@ impl Guarded {
             verdicts[place] = Judged { verdict: Verdict::Retry(error), kind: "error", charged, asked };
         }
         Ok(())
+    }
+
+    /// Those of these events that the target has, as far as it can say.
+    ///
+    /// # Errors
+    /// When the target is away.
+    pub async fn present(&mut self, events: &[Uuid]) -> Result<Vec<Uuid>, Unavailable> {
+        let guarded = AssertUnwindSafe(async { self.worker.present(events).await }).catch_unwind();
+        match timeout(self.limit, guarded).await {
+            Ok(Ok(Ok(present))) => Ok(present),
+            Ok(Ok(Err(ForwardError::Unavailable { error, retry_after }))) => {
+                Err(Unavailable { dependency: error, retry_after })
+            }
+            // It cannot say.
+            Ok(Ok(Err(ForwardError::Rejected(_) | ForwardError::Failed(_)))) => Ok(Vec::new()),
+            Ok(Err(_)) => {
+                self.worker = self.configured.worker();
+                Ok(Vec::new())
+            }
+            Err(_) => Err(Unavailable::new(format!("the forwarder does not answer within {:?}", self.limit))),
+        }
     }
 
     async fn once(&mut self, events: &[AuditEvent]) -> Result<Result<Vec<Verdict>, Failure>, Unavailable> {

@@ -1,7 +1,10 @@
 //! One forwarder's workers on the stream: pull, dispatch, settle.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     delivery::{Delivery, Item},
-    dispatcher::{Destination, Dispatcher, Plan},
+    dispatcher::{Destination, Dispatched, Dispatcher, Plan},
     guard::Unavailable,
     patience::Patience,
     pull::{Durable, Pull, Pulled},
@@ -40,6 +43,9 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// A stream is not lost, made anew and filled again in less than this.
 const SURELY_THE_SAME: Duration = Duration::from_millis(500);
+
+/// How often a worker looks whether its lane goes on.
+const FOREIGN_POLL: Duration = Duration::from_millis(200);
 
 /// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
 /// file, a fraction of a millisecond later.
@@ -62,6 +68,8 @@ pub struct Lane {
     turn: tokio::sync::Mutex<Option<Pull>>,
     /// Where the durable was seen last, and when: a durable that somebody deletes goes on there.
     seen: Mutex<Option<(StreamPosition, Instant)>>,
+    /// Whether the stream has shown to be another source's: then nothing of it is settled, by no worker.
+    foreign: AtomicBool,
 }
 
 impl Lane {
@@ -75,6 +83,7 @@ impl Lane {
             stream,
             turn: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
+            foreign: AtomicBool::new(false),
         }
     }
 
@@ -193,6 +202,11 @@ impl Worker {
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut patience = Patience::default();
         while !shutdown.is_cancelled() {
+            if self.lane.foreign.load(Ordering::SeqCst) {
+                // Whichever worker met it asks whether it is still so.
+                tokio::time::sleep(FOREIGN_POLL).await;
+                continue;
+            }
             match self.lane.pull(&shutdown).await {
                 Ok(pulled) => {
                     patience.over(&self.progress);
@@ -224,18 +238,26 @@ impl Worker {
             deliveries.iter().map(|delivery| delivery.item(tracer)).collect()
         };
         let every = (self.lane.settings().ack_wait / 4).min(RENEW_MAX);
-        let plan = tokio::select! {
-            plan = self.dispatcher.dispatch(&items, &self.progress, shutdown) => plan,
+        let dispatched = tokio::select! {
+            dispatched = self.dispatcher.dispatch(&items, &self.progress, shutdown) => dispatched,
             () = renew(&self.lane, &deliveries, every) => unreachable!("renewing never ends"),
             // A target that hangs must not keep the process: another one may have the batch.
-            () = grace(shutdown) => None,
+            () = grace(shutdown) => Dispatched::Stopped,
+        };
+        let (plan, foreign) = match dispatched {
+            Dispatched::Settle(plan) if !self.lane.foreign.load(Ordering::SeqCst) => (Some(plan), None),
+            Dispatched::Settle(_) | Dispatched::Stopped => (None, None),
+            Dispatched::Foreign(foreign) => {
+                self.lane.foreign.store(true, Ordering::SeqCst);
+                (None, Some(foreign))
+            }
         };
         if plan.is_none() {
             // First: what is given back while a request is open comes straight back to it.
             self.lane.close().await;
             self.dispatcher.release().await;
         }
-        // Given up at shutdown: another process may have them at once.
+        // Given back: another process may have them at once.
         let plan: Plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
         if since.elapsed() > SURELY_THE_SAME && !is_the_same(&durable).await {
             tracing::warn!(forwarder = %self.lane.id(), "the durable is another one now: this batch comes again");
@@ -246,6 +268,10 @@ impl Worker {
             () = settle(&deliveries, plan) => {}
             // While it reconnects, the client takes only so many.
             () = grace(shutdown) => {}
+        }
+        if let Some(foreign) = foreign {
+            self.dispatcher.hold(&foreign, &self.progress, shutdown).await;
+            self.lane.foreign.store(false, Ordering::SeqCst);
         }
     }
 

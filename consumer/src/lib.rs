@@ -13,6 +13,7 @@
 /// What short commands are called at the servers.
 pub(crate) const APPLICATION: &str = "audit-consumer-command";
 
+pub mod absent;
 mod book;
 pub mod breaker;
 pub mod cli;

@@ -8,7 +8,7 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{breaker::Tripped, guard::Unavailable};
+use crate::{absent::Foreign, breaker::Tripped, guard::Unavailable};
 
 /// The longest that a target may ask to be left alone.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
@@ -22,6 +22,9 @@ pub enum Held {
     /// Too many dead letters in a minute.
     #[error(transparent)]
     Tripped(#[from] Tripped),
+    /// What is asked for is another source's.
+    #[error(transparent)]
+    Foreign(#[from] Foreign),
 }
 
 /// One worker's patience with one piece of work: probes with back-off until it succeeds.
@@ -37,9 +40,9 @@ impl Patience {
             Held::Unavailable(Unavailable { retry_after, .. }) => {
                 retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
             }
-            Held::Tripped(tripped) => {
+            Held::Tripped(_) | Held::Foreign(_) => {
                 // Ready would be a lie from the first moment on: waiting may mend it, but somebody has to look.
-                progress.fault(Some(tripped.to_string()));
+                progress.fault(Some(held.to_string()));
                 Duration::ZERO
             }
         };

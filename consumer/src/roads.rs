@@ -4,11 +4,11 @@ use anyhow::bail;
 use async_nats::jetstream::stream::Stream;
 use common::{
     acts::{self, Act},
-    broker::{self, microseconds},
+    broker::{self, Floor, microseconds},
     failures,
     identifier::ForwarderId,
     outbox::{
-        handover,
+        forwarders, handover,
         rounds::{STREAM_READER, StreamPosition},
     },
     settings::{BrokerSettings, ConfigureError, ConsumerSettings, Dispatch, ForwarderSettings},
@@ -52,6 +52,27 @@ impl Road {
             (Dispatch::Async, false) => None,
         }
     }
+}
+
+/// Notes whom this process delivers to, before their places are made: what is older than a place that is new is its
+/// history. And whose places are on the stream already: what is addressed to them is theirs.
+///
+/// # Errors
+/// When a server is away.
+pub async fn register(
+    connection: &mut PgConnection,
+    stream: Option<&Stream>,
+    running: &[ForwarderId],
+) -> anyhow::Result<()> {
+    let floors = match stream {
+        Some(stream) => broker::floors(stream).await?,
+        None => Vec::new(),
+    };
+    let there: Vec<ForwarderId> = floors.iter().filter_map(Floor::forwarder).collect();
+    let (old, new): (Vec<ForwarderId>, Vec<_>) = running.iter().cloned().partition(|id| there.contains(id));
+    forwarders::register(connection, &[old, there].concat(), false).await?;
+    forwarders::register(connection, &new, true).await?;
+    Ok(())
 }
 
 /// Before the first delivery through the stream: the durable exists, and the log's own reader, if there was one, is

@@ -88,6 +88,8 @@ pub async fn run(settings: Settings, registry: &Registry, missing: MissingKinds)
 
     let created = broker.as_ref().map(|(_, stream)| stream.cached_info().created);
     let destinations = destinations(&settings, &forwarders, &database, created, &tracer)?;
+    let running: Vec<ForwarderId> = forwarders.iter().map(|(forwarder, _)| forwarder.id.clone()).collect();
+    roads::register(&mut connection, broker.as_ref().map(|(_, stream)| stream), &running).await?;
     let mut starter = Starter { settings, health, shutdown, tasks: JoinSet::new() };
     for ((destination, road), (forwarder, _)) in destinations.into_iter().zip(&roads).zip(&forwarders) {
         let id = &destination.addressee.id;
@@ -134,6 +136,7 @@ async fn examine(
     doctor::targets(&mut report, forwarders).await;
     let identity = SourceIdentity::read(connection, &settings.source.table);
     let identity = database.within(identity).await.context("the source database")?;
+    let identity = identity.named(settings.source.name.as_deref());
     let broker = connect_broker(&mut report, settings, roads, &identity).await?;
     report.start()?;
     Ok(broker)

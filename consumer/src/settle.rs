@@ -25,6 +25,10 @@ pub struct Policy {
 pub enum Settlement {
     /// Done: the message goes, and so does an earlier failure.
     Delivered,
+    /// It is a dead letter already: the message goes, the letter stays as it is.
+    Letter,
+    /// Its row is gone, and nobody is owed it: the message goes.
+    Passed,
     /// Somebody decided that it is not to be delivered: the message goes, their decision stays.
     Discarded,
     /// The message comes again after this long; the failure is recorded first.
@@ -65,17 +69,17 @@ impl Settlement {
     #[must_use]
     pub fn ack_kind(self) -> AckKind {
         match self {
-            Self::Delivered | Self::Discarded => AckKind::Ack,
+            Self::Delivered | Self::Discarded | Self::Passed => AckKind::Ack,
             Self::Retry { delay, .. } => AckKind::Nak(Some(delay)),
-            Self::Dead { .. } => AckKind::Term,
+            Self::Dead { .. } | Self::Letter => AckKind::Term,
         }
     }
 
-    /// What `outbox.failures` is told; `None` for a delivery and a discarded event.
+    /// What `outbox.failures` is told; `None` where there is nothing new to tell.
     #[must_use]
     pub fn outcome(self) -> Option<(Outcome, u32)> {
         match self {
-            Self::Delivered | Self::Discarded => None,
+            Self::Delivered | Self::Discarded | Self::Letter | Self::Passed => None,
             Self::Retry { attempts, delay } => Some((Outcome::Retry(delay), attempts)),
             Self::Dead { attempts, reason } => Some((Outcome::Dead(reason), attempts)),
         }
@@ -92,7 +96,9 @@ mod tests {
     fn every_verdict_has_its_settlement() {
         let second = Duration::from_secs(1);
         let policy = Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
-        let earlier = |attempts| Some(Earlier { attempts, wait: Duration::ZERO, discarded: false });
+        let earlier = |attempts| {
+            Some(Earlier { attempts, wait: Duration::ZERO, discarded: false, dead: false, gone: false })
+        };
         let retry = || Verdict::Retry("time-out".into());
         let cancel = |reason| Verdict::Cancel(reason, "gone".into());
         let table = [

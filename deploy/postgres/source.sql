@@ -71,11 +71,12 @@ grant select,
 grant select, insert (audit_event_id, forwarder), delete on outbox.entries to audit_publisher;
 grant select (forwarder, ref, audit_event_id, state, next_attempt_at), update (state, next_attempt_at)
     on outbox.failures to audit_publisher;
-grant select, insert (pruned_to), update (pruned_to, pruned_at) on outbox.horizon to audit_publisher;
+grant select, insert (pruned_to, stream_created, stream_seq), update (pruned_to, pruned_at, stream_created, stream_seq)
+    on outbox.horizon to audit_publisher;
 grant select, insert, update (kept_from) on outbox.streams to audit_publisher;
 grant select,
-      insert (reader, generation, stream_created, stream_seq, s),
-      update (generation, stream_created, stream_seq, s, at)
+      insert (reader, generation, stream_created, stream_seq, s, ever),
+      update (generation, stream_created, stream_seq, s, ever, at)
     on outbox.settled to audit_publisher;
 -- With source.retention: it counts rows that the application is about to delete. Nothing else of the audit table is its
 -- business; without that setting leave these three out.
@@ -98,6 +99,10 @@ grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, st
 -- At start it looks where the forwarder's other road stands, and leaves an act when it changes to this one.
 grant select, delete on outbox.rounds to audit_consumer;
 grant select (xid) on outbox.entries to audit_consumer;
+-- Whom it delivers to; and what the log knows of an event whose row is gone.
+grant select, insert (forwarder, since), update (since, at, dropped_at) on outbox.forwarders to audit_consumer;
+grant select (xid, audit_event_id, forwarder) on outbox.entries to audit_consumer;
+grant select on outbox.horizon, outbox.settled to audit_consumer;
 grant insert (actor, kind, filter, count, reason), select (id) on outbox.acts to audit_consumer;
 -- The standing comparison (consumer.reconcile.every): one process at a time looks for what is settled, and enters what is
 -- missing again.
@@ -112,7 +117,8 @@ grant select, insert, update (holder, expires_at), delete on outbox.leases to au
 grant insert (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq, stream_event)
     on outbox.rounds to audit_consumer;
 grant delete on outbox.entries to audit_consumer;
-grant select, insert (pruned_to), update (pruned_to, pruned_at) on outbox.horizon to audit_consumer;
+grant insert (pruned_to, stream_created, stream_seq), update (pruned_to, pruned_at, stream_created, stream_seq)
+    on outbox.horizon to audit_consumer;
 grant execute on function outbox.undelivered_rows(timestamptz) to audit_consumer;
 grant select (audit_event_id) on outbox.undelivered to audit_consumer;
 

@@ -8,7 +8,7 @@ use common::{
     console,
     database::Database,
     outbox::{
-        self, capture, handover, lease,
+        self, capture, forwarders, handover, lease,
         rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
         upkeep,
@@ -85,6 +85,7 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
     let stream = match client {
         Some(client) => {
             let identity = SourceIdentity::read(&mut connection, table).await?;
+            let identity = identity.named(settings.source.name.as_deref());
             broker::adopt_stream(&jetstream::new(client), &settings.broker, &identity).await?
         }
         None => None,
@@ -133,6 +134,9 @@ pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> any
     let rows = handover::drop_reader(&mut transaction, reader).await?;
     ensure!(rows > 0, "there is no reader {reader}: `publisher doctor` names those that are out of use");
     handover::forget_settled(&mut transaction, reader).await?;
+    if let Some(forwarder) = handover::forwarder(reader) {
+        forwarders::drop(&mut transaction, forwarder).await?;
+    }
     let (actor, filter) = (acts::operator(), format!("reader {reader}"));
     let act = Act { actor: &actor, kind: "drop_reader", filter: &filter, count: rows, reason: Some(reason) };
     acts::record(&mut transaction, &act).await?;

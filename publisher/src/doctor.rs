@@ -50,6 +50,7 @@ pub(crate) async fn at_boot(
     source::examine(&mut report, settings, Side::Publisher, database, connection).await;
     let identity = SourceIdentity::read(connection, &settings.source.table);
     let identity = database.within(identity).await.context("the source database")?;
+    let identity = identity.named(settings.source.name.as_deref());
     let client = match broker::connect(&settings.broker, "audit-publisher").await {
         Ok(client) => client,
         Err(error) => {

@@ -10,5 +10,6 @@ pub mod commands;
 pub mod doctor;
 pub mod maintenance;
 pub mod run;
+mod sequences;
 pub mod sink;
 pub mod status;

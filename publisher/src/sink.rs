@@ -37,6 +37,8 @@ use metrics::counter;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use crate::sequences::Sequences;
+
 /// Publishes pages of references.
 #[derive(Debug)]
 pub struct JetStreamSink {
@@ -52,6 +54,8 @@ pub struct JetStreamSink {
     highest: u64,
     /// A later one was not above it: the stream has lost its end.
     lost: bool,
+    /// Whether somebody else publishes beside this leader.
+    sequences: Sequences,
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
     kept_from: Arc<AtomicU64>,
     tracer: Tracer,
@@ -103,6 +107,7 @@ impl JetStreamSink {
             progress,
             highest: 0,
             lost: false,
+            sequences: Sequences::default(),
             kept_from,
             tracer: Tracer::default(),
         }
@@ -309,6 +314,7 @@ impl Sink for JetStreamSink {
                 None => false,
                 Some(mark) => !self.holds(mark).await,
             };
+        self.sequences = Sequences::default();
         self.highest = head.mark.filter(|_| !lost).map_or(0, |mark| mark.position.sequence);
         if !lost {
             return Ok(Standing::Intact);
@@ -329,6 +335,8 @@ impl Sink for JetStreamSink {
         let mut open: Vec<&Entry> = page.iter().collect();
         let acknowledged_before = self.highest;
         let mut highest = (acknowledged_before, None);
+        let mut given = Vec::with_capacity(page.len());
+        let mut sent_once = true;
         let mut probe = Probe::default();
         loop {
             self.connected().await;
@@ -340,6 +348,9 @@ impl Sink for JetStreamSink {
             let holds = |sequence| first.is_some_and(|first| sequence >= first) || sequence < kept_from;
             let mut unknown = Vec::new();
             for (entry, outcome) in open.into_iter().zip(outcomes) {
+                if let Outcome::Stored(sequence) | Outcome::Duplicate(sequence) = outcome {
+                    given.push(sequence);
+                }
                 match outcome {
                     Outcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
                     Outcome::Stored(sequence) => highest = highest.max((sequence, entry.audit_event_id)),
@@ -360,10 +371,13 @@ impl Sink for JetStreamSink {
             }
             if unknown.is_empty() {
                 self.recovered();
+                let events: Vec<_> = page.iter().map(|entry| entry.audit_event_id).collect();
+                self.sequences.page(&self.stream, acknowledged_before, given, sent_once, &events).await;
                 self.highest = highest.0;
                 let position = StreamPosition { created: self.created, sequence: highest.0 };
                 return Ok(Some(Mark { position, event: highest.1 }));
             }
+            sent_once = false;
             counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);
             let delay = probe.next_delay();
             tracing::warn!(

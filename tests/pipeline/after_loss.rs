@@ -1,8 +1,10 @@
 //! After a broker's loss everything goes on by itself: once, without false alarms, whatever has become of the rows since.
 
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::{nats::delete_stream, wait};
+use sandbox::{audit::AuditRow, nats::delete_stream, wait};
 use serde_json::Value;
+use sqlx::Executor as _;
+use uuid::Uuid;
 
 /// Looks often.
 const BUSY_MAINTENANCE: [&str; 2] = ["--set", "publisher.maintenance=200ms"];
@@ -103,5 +105,215 @@ async fn a_stream_that_is_made_smaller_under_a_publisher_is_told_and_publishing_
     let (_, found) = pipeline.ask("publisher", &["doctor"])?;
     assert!(found.to_string().contains("stream-smaller"), "{found}");
     assert_eq!(pipeline.generation().await?, Some(0), "nothing was lost");
+    Ok(())
+}
+
+/// Deletes audit rows behind the pipeline's back, as a clean-up does.
+async fn delete(pipeline: &Pipeline, ids: &[Uuid]) -> anyhow::Result<()> {
+    let mut application = pipeline.source.connect().await?;
+    sqlx::query("delete from audit_events where id = any ($1)").bind(ids).execute(&mut application).await?;
+    Ok(())
+}
+
+/// Deletes the stream, and waits until the log has been published again and settled.
+async fn lose_the_stream(pipeline: &Pipeline, forwarders: &[&str], messages: u64) -> anyhow::Result<()> {
+    let before = pipeline.generation().await?;
+    delete_stream(&pipeline.context().await?, &pipeline.name).await?;
+    wait::until_some("the log to be published again", DEADLINE, async || {
+        Ok((pipeline.generation().await? > before).then_some(()))
+    })
+    .await?;
+    pipeline.messages(messages).await?;
+    for forwarder in forwarders {
+        pipeline.settled(forwarder).await?;
+    }
+    Ok(())
+}
+
+const HELD: &str = "within a minute would become dead letters";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_are_neither_judged_nor_counted_again_after_a_loss() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let rule = "alter table audit_actions add constraint host_rule check (name <> 'test.refused')";
+    sqlx::raw_sql(rule).execute(&mut pipeline.timeline.connect().await?).await?;
+    let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
+    // Two processes, one after the other: what the first has counted the second has not.
+    for batch in 1..=2 {
+        let mut consumer = pipeline.consumer()?;
+        let rows: Vec<_> = (0..40).map(|_| AuditRow::sample("test.refused")).collect();
+        pipeline.commit(&rows).await?;
+        wait::until_some("forty more letters", DEADLINE, async || {
+            Ok((pipeline.failures().await?.len() == 40 * batch).then_some(()))
+        })
+        .await?;
+        pipeline.settled("timeline").await?;
+        consumer.terminate(DEADLINE)?;
+    }
+    let letters = pipeline.failures().await?;
+    let consumer = pipeline.consumer()?;
+    lose_the_stream(&pipeline, &["timeline"], 80).await?;
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    assert!(!consumer.log().contains(HELD), "{}", consumer.log());
+    assert_eq!(pipeline.failures().await?, letters, "not one of them was touched");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_the_target_is_there_although_its_row_was_deleted_before_the_loss() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
+    let consumer = pipeline.consumer()?;
+    let (rows, gone) = samples(120);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&gone).await?;
+    pipeline.settled("timeline").await?;
+    delete(&pipeline, &gone).await?;
+    lose_the_stream(&pipeline, &["timeline"], 120).await?;
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    assert!(!consumer.log().contains(HELD));
+    // One whose row went before it was delivered is a letter, as ever.
+    let mut timeline = pipeline.timeline.connect().await?;
+    timeline.execute("begin; lock audit_actions in access exclusive mode").await?;
+    let (rows, lost) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(121).await?;
+    delete(&pipeline, &lost).await?;
+    timeline.execute("rollback").await?;
+    pipeline.settled("timeline").await?;
+    let arrived = pipeline.projected().await? == 121;
+    assert_eq!(pipeline.failures().await?.len(), usize::from(!arrived), "in the target, or a letter");
+    assert_eq!(pipeline.generation().await?, Some(1), "{}", publisher.log());
+    Ok(())
+}
+
+/// A target that cannot say what it has: what everybody had settled was the application's to delete.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_everybody_had_settled_is_no_letter_of_a_target_that_cannot_say() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"").await?;
+    let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
+    let consumer = pipeline.consumer()?;
+    let (rows, gone) = samples(120);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(120).await?;
+    pipeline.settled("nothing").await?;
+    let mut source = pipeline.source.connect().await?;
+    wait::until_some("the clean-up to be let at them", DEADLINE, async || {
+        let undelivered: i64 =
+            sqlx::query_scalar("select count(*) from outbox.undelivered").fetch_one(&mut source).await?;
+        Ok((undelivered == 0).then_some(()))
+    })
+    .await?;
+    delete(&pipeline, &gone).await?;
+    lose_the_stream(&pipeline, &["nothing"], 120).await?;
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    assert!(!consumer.log().contains(HELD));
+    assert!(consumer.log().contains("nothing to deliver"), "{}", consumer.log());
+    Ok(())
+}
+
+/// Its history is what was there when it came; rows of that which are gone are nobody's loss, and what went since is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_letters() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"").await?;
+    let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
+    let mut consumer = pipeline.consumer()?;
+    let (rows, gone) = samples(120);
+    pipeline.commit(&rows).await?;
+    let (rows, kept) = samples(10);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&[&gone[..], &kept].concat()).await?;
+    pipeline.settled("timeline").await?;
+    consumer.terminate(DEADLINE)?;
+    delete(&pipeline, &gone).await?;
+    let (path, failing) = (pipeline.path("moody"), pipeline.path("failing"));
+    pipeline.configure(&format!(
+        "[[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {path:?}\nfailing = {failing:?}"
+    ))?;
+    let mut host = pipeline.host()?;
+    pipeline.settled("moody").await?;
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    assert!(!host.log().contains(HELD), "{}", host.log());
+    let taken = std::fs::read_to_string(&path)?;
+    assert!(taken.lines().count() == 10 && kept.iter().all(|id| taken.contains(&id.to_string())), "{taken}");
+    // What is committed from now on is owed to it.
+    host.terminate(DEADLINE)?;
+    let (rows, lost) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(131).await?;
+    delete(&pipeline, &lost).await?;
+    let _host = pipeline.host()?;
+    pipeline.settled("moody").await?;
+    pipeline.settled("timeline").await?;
+    let failures = pipeline.failures().await?;
+    assert_eq!(failures.len(), 2, "each of the two forwarders was owed it: {failures:?}");
+    assert!(failures.iter().all(|failure| failure["reason"] == "audit_event_not_found"), "{failures:?}");
+    Ok(())
+}
+
+/// What has been pruned from the log was settled by everybody who was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn history_that_the_log_has_pruned_is_nobodys_loss() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut publisher = pipeline.publisher()?;
+    let mut consumer = pipeline.consumer()?;
+    let (rows, gone) = samples(60);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&gone).await?;
+    pipeline.settled("timeline").await?;
+    publisher.terminate(DEADLINE)?;
+    consumer.terminate(DEADLINE)?;
+    let mut source = pipeline.source.connect().await?;
+    source.execute("update outbox.rounds set at = at - interval '2 days'").await?;
+    let (done, said) = pipeline.command("publisher", &["prune"])?;
+    assert!(done && said.contains("removed 60 entries"), "{said}");
+    delete(&pipeline, &gone).await?;
+    // A target that has lost them as well, and begins anew.
+    sqlx::query("delete from audit_actions").execute(&mut pipeline.timeline.connect().await?).await?;
+    common::broker::remove_durable(&pipeline.stream().await?, "forward-timeline").await?;
+    let consumer = pipeline.consumer()?;
+    pipeline.settled("timeline").await?;
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    assert!(consumer.log().contains("nothing to deliver"), "{}", consumer.log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_addressed_to_a_forwarder_that_somebody_has_or_had_is_left_alone() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"old\"\nkind = \"noop\"").await?;
+    let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
+    let mut consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(120);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(120).await?;
+    pipeline.settled("old").await?;
+    consumer.terminate(DEADLINE)?;
+    let addressed =
+        "insert into outbox.entries (audit_event_id, forwarder) select id, $2 from unnest($1::uuid[]) id";
+    let mut source = pipeline.source.connect().await?;
+    sqlx::query(addressed).bind(&ids).bind("old").execute(&mut source).await?;
+    pipeline.messages(240).await?;
+    // Another settings file, which does not know the old one, and then nobody does any more.
+    let other = Pipeline::sharing(&pipeline, "[[forwarder]]\nid = \"new\"\nkind = \"noop\"")?;
+    let mut consumer = other.consumer()?;
+    other.settled("new").await?;
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    consumer.terminate(DEADLINE)?;
+    let (done, said) = other.command("consumer", &["drop-durable", "old", "--reason", "out of use"])?;
+    assert!(done, "{said}");
+    sqlx::query(addressed).bind(&ids[..2]).bind("old").execute(&mut source).await?;
+    // One that nobody ever had.
+    sqlx::query(addressed).bind(&ids[..1]).bind("nobody").execute(&mut source).await?;
+    pipeline.messages(243).await?;
+    let _consumer = other.consumer()?;
+    other.settled("new").await?;
+    let failures = pipeline.failures().await?;
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert_eq!(
+        (&failures[0]["forwarder"], &failures[0]["reason"]),
+        (&"nobody".into(), &"unknown_forwarder".into())
+    );
     Ok(())
 }

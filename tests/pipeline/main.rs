@@ -5,6 +5,7 @@
 mod after_loss;
 mod backfill;
 mod clocks;
+mod copies;
 mod deploy;
 mod dispatch;
 mod doctor;

@@ -1,6 +1,7 @@
 //! A pipeline for one test: fresh databases, a stream of its own, and the real binaries with the rights of `deploy/`.
 
 pub mod faults;
+mod observe;
 mod roles;
 
 use std::{
@@ -12,7 +13,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use async_nats::jetstream::{self, consumer::PullConsumer, stream::Stream};
+
 use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
@@ -22,13 +23,10 @@ use sandbox::{
     nats::Nats,
     postgres::Postgres,
     process::{self, Process},
-    rights,
-    verdict::Verdict,
-    wait,
+    rights, wait,
 };
 use serde_json::Value;
 use sqlx::PgConnection;
-use threadline::StorageSchema;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -85,12 +83,7 @@ impl Pipeline {
     /// When a server refuses.
     pub async fn with_settings(settings: &str) -> anyhow::Result<Self> {
         let name = format!("AUDIT_{}", Uuid::new_v4().simple());
-        // Short times, so that take-overs and redeliveries happen within a test.
-        let text = format!(
-            "[broker]\nstream = \"{name}\"\nsubject = \"{name}.events\"\nmax_bytes = 67108864\n\
-             [publisher]\nlease = \"2s\"\nlisten = \"off\"\n\
-             [consumer]\nack_wait = \"2s\"\nlisten = \"off\"\n{settings}\n"
-        );
+        let text = format!("{}\n{settings}\n", base(&name));
         let config = sandbox().home.path().join(format!("{name}.toml"));
         std::fs::write(&config, text)?;
         Ok(Self {
@@ -101,6 +94,25 @@ impl Pipeline {
             own_postgres: None,
             name,
             source_role: None,
+            config,
+        })
+    }
+
+    /// Another settings file over the same databases and the same stream.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn sharing(other: &Self, settings: &str) -> anyhow::Result<Self> {
+        let config = sandbox().home.path().join(format!("{}.toml", Uuid::new_v4().simple()));
+        std::fs::write(&config, format!("{}\n{settings}\n", base(&other.name)))?;
+        Ok(Self {
+            source: other.source.clone(),
+            timeline: other.timeline.clone(),
+            nats_url: other.nats_url.clone(),
+            own_nats: None,
+            own_postgres: None,
+            name: other.name.clone(),
+            source_role: other.source_role.clone(),
             config,
         })
     }
@@ -326,89 +338,15 @@ impl Pipeline {
         let mut connection = self.timeline.connect().await?;
         Ok(sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?)
     }
+}
 
-    /// The durable of a forwarder, once a consumer has created it.
-    ///
-    /// # Errors
-    /// After [`DEADLINE`].
-    pub async fn durable(&self, forwarder: &str) -> anyhow::Result<PullConsumer> {
-        let stream = self.stream().await?;
-        let name = format!("forward-{forwarder}");
-        wait::until_some("the durable", DEADLINE, async || Ok(stream.get_consumer(&name).await.ok())).await
-    }
-
-    /// Waits until nothing is pending for a forwarder, delivered or not.
-    ///
-    /// # Errors
-    /// After [`DEADLINE`].
-    pub async fn settled(&self, forwarder: &str) -> anyhow::Result<()> {
-        let durable = self.durable(forwarder).await?;
-        let last = self.stream().await?.cached_info().state.last_sequence;
-        wait::until_some("everything to be settled", DEADLINE, async || {
-            let info = durable.get_info().await?;
-            let reached = info.ack_floor.stream_sequence >= last;
-            Ok((info.num_ack_pending == 0 && info.num_pending == 0 && reached).then_some(()))
-        })
-        .await
-    }
-
-    /// Waits until the stream has been given so many messages.
-    ///
-    /// # Errors
-    /// After [`DEADLINE`].
-    pub async fn messages(&self, count: u64) -> anyhow::Result<()> {
-        let stream = self.stream().await?;
-        wait::until_some(&format!("{count} messages in the stream"), DEADLINE, async || {
-            Ok((stream.get_info().await?.state.last_sequence >= count).then_some(()))
-        })
-        .await
-    }
-
-    /// JetStream of the broker, without a proxy that a test may have put before it.
-    ///
-    /// # Errors
-    /// When it is away.
-    pub async fn context(&self) -> anyhow::Result<jetstream::Context> {
-        let server = self.own_nats.as_ref().map_or(&sandbox().nats, |own| &own.server);
-        Ok(jetstream::new(async_nats::connect(server.url()).await?))
-    }
-
-    /// The stream, once the publisher or a consumer has created it.
-    ///
-    /// # Errors
-    /// After [`DEADLINE`].
-    pub async fn stream(&self) -> anyhow::Result<Stream> {
-        let context = self.context().await?;
-        wait::until_some("the stream", DEADLINE, async || Ok(context.get_stream(&self.name).await.ok())).await
-    }
-
-    /// Source against timeline.
-    ///
-    /// # Errors
-    /// When a server refuses.
-    pub async fn verdict(&self) -> anyhow::Result<Verdict> {
-        let schema = StorageSchema::default();
-        Verdict::compute(&self.source.url, &audit_events(), &self.timeline.url, &schema).await
-    }
-
-    /// How often the publisher has begun again from the start of the log; `None` before it has begun at all.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub async fn generation(&self) -> anyhow::Result<Option<i32>> {
-        let generation = "select max(generation) from outbox.rounds where reader = 'jetstream'";
-        Ok(sqlx::query_scalar(generation).fetch_one(&mut self.source.connect().await?).await?)
-    }
-
-    /// Rows of `outbox.failures`, as JSON.
-    ///
-    /// # Errors
-    /// When the server refuses.
-    pub async fn failures(&self) -> anyhow::Result<Vec<Value>> {
-        let mut connection = self.source.connect().await?;
-        let rows = sqlx::query_scalar("select to_jsonb(f) from outbox.failures f order by forwarder, ref");
-        Ok(rows.fetch_all(&mut connection).await?)
-    }
+/// Short times, so that take-overs and redeliveries happen within a test.
+fn base(name: &str) -> String {
+    format!(
+        "[broker]\nstream = \"{name}\"\nsubject = \"{name}.events\"\nmax_bytes = 67108864\n\
+         [publisher]\nlease = \"2s\"\nlisten = \"off\"\n\
+         [consumer]\nack_wait = \"2s\"\nlisten = \"off\""
+    )
 }
 
 fn borrowed<'a>(environment: &'a [(&'static str, String)]) -> Vec<(&'static str, &'a str)> {

@@ -217,6 +217,19 @@ pub async fn overwrite_batch(
     Ok(done.rows_affected())
 }
 
+/// Those of these ids under which an action of that event is stored.
+///
+/// # Errors
+/// What the database says.
+pub async fn present(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    ids: &[Uuid],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let statement = format!("select id from {table} where id = any ($1) and correlation_id = id::text");
+    sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(ids).fetch_all(connection).await
+}
+
 fn insert(table: &ActionTable) -> String {
     format!(
         "insert into {table} (id, name, actor_ref, status, verb, category, reason, comment, correlation_id,

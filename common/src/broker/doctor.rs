@@ -165,8 +165,8 @@ fn finding(error: &BrokerError) -> (&'static Check, Trouble) {
                     "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources \
                      must not share a stream"
                 ),
-                "set broker.stream and broker.subject to names of their own; or, if this is the same source restored into \
-                 another cluster, run `publisher rebase`",
+                "set broker.stream and broker.subject to names of their own; or, if this is the same source \
+                 restored into another cluster, or under a new source.name, run `publisher rebase`",
             ),
         ),
     }

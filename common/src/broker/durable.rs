@@ -117,6 +117,14 @@ pub struct Floor {
     pub pending: u64,
 }
 
+impl Floor {
+    /// Whose durable it is.
+    #[must_use]
+    pub fn forwarder(&self) -> Option<ForwarderId> {
+        self.durable.strip_prefix(PREFIX)?.parse().ok()
+    }
+}
+
 /// The floors of all forwarders' durables on the stream.
 ///
 /// # Errors

@@ -82,7 +82,7 @@ pub enum BrokerError {
     #[error(
         "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources must not \
          share a stream. Set broker.stream and broker.subject to names of their own; or, if this is the same source \
-         restored into another cluster, run `publisher rebase`"
+         restored into another cluster, or under a new source.name, run `publisher rebase`"
     )]
     ForeignStream {
         /// Its name.

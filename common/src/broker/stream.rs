@@ -33,6 +33,17 @@ impl SourceIdentity {
     }
 }
 
+impl SourceIdentity {
+    /// The same under a name of its own, if it has one: what a copy of the database does not share.
+    #[must_use]
+    pub fn named(self, name: Option<&str>) -> Self {
+        match name {
+            Some(name) => Self(format!("{self} as {name}")),
+            None => self,
+        }
+    }
+}
+
 impl fmt::Display for SourceIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -52,7 +52,9 @@ pub async fn visit(
     };
     report.enter(SOURCE_UNREACHABLE, None);
     examine(report, settings, side, &database, &mut connection).await;
-    database.within(SourceIdentity::read(&mut connection, &settings.source.table)).await.ok()
+    let identity = SourceIdentity::read(&mut connection, &settings.source.table);
+    let identity = database.within(identity).await.ok()?;
+    Some(identity.named(settings.source.name.as_deref()))
 }
 
 /// Makes the checks on a connection. Each statement is waited for within the database's limit.

@@ -51,8 +51,10 @@ pub async fn earlier(
     forwarder: &ForwarderId,
     events: &[Uuid],
 ) -> Result<HashMap<Uuid, Earlier>, sqlx::Error> {
-    let known: Vec<(Uuid, i32, bool, Option<f64>)> = sqlx::query_as(
+    let known: Vec<(Uuid, i32, bool, bool, bool, Option<f64>)> = sqlx::query_as(
         "select audit_event_id, attempts, state = 'discarded',
+                -- Nobody had the forwarder then; now somebody has.
+                state = 'dead' and reason <> 'unknown_forwarder', coalesce(reason = 'audit_event_not_found', false),
                 extract(epoch from next_attempt_at - clock_timestamp())::float8
          from outbox.failures where forwarder = $1 and ref = any ($2)",
     )
@@ -60,15 +62,12 @@ pub async fn earlier(
     .bind(events.iter().map(Uuid::to_string).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let earlier = |attempts: i32, discarded, wait: Option<f64>| Earlier {
-        attempts: attempts.max(0).cast_unsigned(),
-        wait: Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default(),
-        discarded,
+    let earlier = |(event, attempts, discarded, dead, gone, wait): (_, i32, _, _, _, Option<f64>)| {
+        let attempts = attempts.max(0).cast_unsigned();
+        let wait = Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default();
+        (event, Earlier { attempts, wait, discarded, dead, gone })
     };
-    Ok(known
-        .into_iter()
-        .map(|(event, attempts, discarded, wait)| (event, earlier(attempts, discarded, wait)))
-        .collect())
+    Ok(known.into_iter().map(earlier).collect())
 }
 
 async fn insert(

@@ -85,4 +85,8 @@ pub struct Earlier {
     pub wait: Duration,
     /// Whether somebody has decided that it is not to be delivered.
     pub discarded: bool,
+    /// Whether it is a dead letter of this forwarder's own judgement: it waits for a person, and is not judged again.
+    pub dead: bool,
+    /// Whether it is one because its row was gone.
+    pub gone: bool,
 }

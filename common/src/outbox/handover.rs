@@ -8,10 +8,18 @@ use super::{
 };
 use crate::{identifier::ForwarderId, settings::Settings};
 
+const PREFIX: &str = "forward-";
+
 /// The name of a forwarder's own reader in `outbox.rounds` and `outbox.leases`.
 #[must_use]
 pub fn reader(id: &ForwarderId) -> String {
-    format!("forward-{id}")
+    format!("{PREFIX}{id}")
+}
+
+/// The forwarder that a reader belongs to.
+#[must_use]
+pub fn forwarder(reader: &str) -> Option<&str> {
+    reader.strip_prefix(PREFIX)
 }
 
 /// All readers that these settings may lead to. A forwarder may have one of its own even where it goes through the stream:

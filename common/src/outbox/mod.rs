@@ -7,16 +7,19 @@
 //! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`upkeep`]
 //! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own;
 //! [`backfill`] enters rows that were there before capture, [`reconciled`] knows how far the log has been compared with a target,
-//! [`life`] tells what became of one event.
+//! [`life`] tells what became of one event; [`forwarders`] are those that were ever delivered to, [`past`] is what the log knows
+//! of events whose rows are gone.
 
 pub mod backfill;
 pub mod backlog;
 pub mod capture;
 pub mod entries;
+pub mod forwarders;
 pub mod handover;
 pub mod lease;
 pub mod life;
 pub mod pages;
+pub mod past;
 pub mod prune;
 pub mod reconciled;
 pub mod relay;
@@ -106,7 +109,7 @@ pub async fn reach(source: &Database) -> Result<PgConnection, OutboxError> {
 /// # Errors
 /// When it is not, or the server is away.
 pub async fn require(connection: &mut PgConnection, table: &TableName) -> Result<(), OutboxError> {
-    let present: bool = sqlx::query_scalar("select to_regclass('outbox.reconciled') is not null")
+    let present: bool = sqlx::query_scalar("select to_regclass('outbox.forwarders') is not null")
         .fetch_one(&mut *connection)
         .await?;
     if !present {

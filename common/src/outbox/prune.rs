@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 
 use super::{
     rounds::{Position, StreamPosition},
@@ -17,7 +18,11 @@ const BATCH_ROWS: i64 = 5_000;
 /// A snapshot and not a transaction id, so that a transaction held open while a mark was written keeps nothing but its
 /// own entries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Horizon(Vec<Snapshot>);
+pub struct Horizon {
+    snapshots: Vec<Snapshot>,
+    /// Up to where the stream's reader had been acknowledged then: no later message is of anything that is pruned.
+    acknowledged: Option<StreamPosition>,
+}
 
 /// Each reader's newest mark that is older than `retention` and, for a reader with a broker, at or below `floor` (the
 /// lowest position that every durable has settled).
@@ -31,26 +36,34 @@ pub async fn horizon(
     floor: Option<StreamPosition>,
     retention: Duration,
 ) -> Result<Option<Horizon>, sqlx::Error> {
-    let marks: Vec<Option<String>> = sqlx::query_scalar(
-        "select (select r.s::text
-                 from outbox.rounds r
-                 where r.reader = d.reader
-                   and r.at < clock_timestamp() - $1 * interval '1 second'
-                   and (r.stream_seq is null or r.stream_created = $2 and r.stream_seq <= $3)
-                 order by r.n desc limit 1)
-         from (select distinct reader from outbox.rounds) d",
+    let marks: Vec<(Option<String>, Option<OffsetDateTime>, Option<i64>)> = sqlx::query_as(
+        "select m.s, m.stream_created, m.stream_seq
+         from (select distinct reader from outbox.rounds) d
+         left join lateral (
+             select r.s::text, r.stream_created, r.stream_seq
+             from outbox.rounds r
+             where r.reader = d.reader
+               and r.at < clock_timestamp() - $1 * interval '1 second'
+               and (r.stream_seq is null or r.stream_created = $2 and r.stream_seq <= $3)
+             order by r.n desc limit 1) m on true",
     )
     .bind(retention.as_secs_f64())
     .bind(floor.map(|floor| floor.created))
     .bind(floor.map(|floor| floor.sequence.cast_signed()))
     .fetch_all(connection)
     .await?;
-    let Some(marks) = marks.into_iter().collect::<Option<Vec<_>>>() else {
-        return Ok(None);
-    };
-    let snapshots: Result<Vec<Snapshot>, _> = marks.iter().map(|mark| mark.parse()).collect();
-    let snapshots = snapshots.map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
-    Ok((!snapshots.is_empty()).then_some(Horizon(snapshots)))
+    let mut acknowledged = None;
+    let mut snapshots: Vec<Snapshot> = Vec::new();
+    for (mark, created, sequence) in marks {
+        let Some(mark) = mark else {
+            return Ok(None);
+        };
+        snapshots.push(mark.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?);
+        let position =
+            |(created, sequence): (_, i64)| StreamPosition { created, sequence: sequence.cast_unsigned() };
+        acknowledged = acknowledged.or(created.zip(sequence).map(position));
+    }
+    Ok((!snapshots.is_empty()).then_some(Horizon { snapshots, acknowledged }))
 }
 
 /// What one batch removed.
@@ -72,8 +85,8 @@ pub async fn batch(
     horizon: &Horizon,
     after: Option<Position>,
 ) -> Result<Pruned, sqlx::Error> {
-    let snapshots: Vec<&str> = horizon.0.iter().map(Snapshot::as_str).collect();
-    let end = horizon.0.iter().map(Snapshot::xmax).min().unwrap_or_default();
+    let snapshots: Vec<&str> = horizon.snapshots.iter().map(Snapshot::as_str).collect();
+    let end = horizon.snapshots.iter().map(Snapshot::xmax).min().unwrap_or_default();
     let after = after.unwrap_or(Position { xid: 0, seq: -1 });
     let (entries, xid, seq): (i64, Option<String>, Option<i64>) = sqlx::query_as(
         "with gone as (
@@ -86,9 +99,10 @@ pub async fn batch(
              returning xid, seq),
          last as (select g.xid, g.seq from gone g order by g.xid desc, g.seq desc limit 1),
          noted as (
-             insert into outbox.horizon as h (pruned_to) select l.xid from last l
+             insert into outbox.horizon as h (pruned_to, stream_created, stream_seq) select l.xid, $6, $7 from last l
              on conflict (singleton) do update
-             set pruned_to = greatest(h.pruned_to, excluded.pruned_to), pruned_at = clock_timestamp())
+             set pruned_to = greatest(h.pruned_to, excluded.pruned_to), pruned_at = clock_timestamp(),
+                 stream_created = excluded.stream_created, stream_seq = excluded.stream_seq)
          select (select count(*) from gone), (select l.xid::text from last l), (select l.seq from last l)",
     )
     .bind(snapshots)
@@ -96,6 +110,8 @@ pub async fn batch(
     .bind(BATCH_ROWS)
     .bind(after.xid.to_string())
     .bind(after.seq)
+    .bind(horizon.acknowledged.map(|position| position.created))
+    .bind(horizon.acknowledged.map(|position| position.sequence.cast_signed()))
     .fetch_one(connection)
     .await?;
     let last = match xid.zip(seq) {

@@ -37,17 +37,20 @@ pub async fn settle(
     floor: StreamPosition,
 ) -> Result<(), sqlx::Error> {
     sqlx::query(
-        "insert into outbox.settled as k (reader, generation, stream_created, stream_seq, s)
-         select $1, $2, $3, $4,
-                (select r.s from outbox.rounds r
-                 where r.reader = $1 and r.generation = $2 and r.stream_created = $3 and r.stream_seq <= $4
-                 order by r.n desc limit 1)
+        "insert into outbox.settled as k (reader, generation, stream_created, stream_seq, s, ever)
+         select $1, $2, $3, $4, m.s, m.s
+         from (select (select r.s from outbox.rounds r
+                       where r.reader = $1 and r.generation = $2 and r.stream_created = $3 and r.stream_seq <= $4
+                       order by r.n desc limit 1) as s) m
          on conflict (reader) do update
          set generation = excluded.generation, stream_created = excluded.stream_created,
              stream_seq = excluded.stream_seq, at = clock_timestamp(),
              s = case when (k.generation, k.stream_created) = (excluded.generation, excluded.stream_created)
                        and k.stream_seq <= excluded.stream_seq
-                      then coalesce(excluded.s, k.s) else excluded.s end
+                      then coalesce(excluded.s, k.s) else excluded.s end,
+             -- What was settled once stays settled, whatever is handed over again.
+             ever = case when k.ever is null or pg_snapshot_xmax(excluded.s) >= pg_snapshot_xmax(k.ever)
+                         then coalesce(excluded.s, k.ever) else k.ever end
          where k.generation <= excluded.generation",
     )
     .bind(reader)

@@ -166,6 +166,10 @@ async fn rewrite_future(connection: &mut PgConnection) -> Result<u64, sqlx::Erro
     )
     .execute(&mut *connection)
     .await?;
-    sqlx::query("delete from outbox.horizon").execute(connection).await?;
+    // Transaction ids of the old cluster mean nothing here; what was settled under them is owed again, and has no effect
+    // where it arrived. How far the stream had been acknowledged when entries were pruned is as true as before.
+    sqlx::query("update outbox.horizon set pruned_to = '3'").execute(&mut *connection).await?;
+    sqlx::query("update outbox.forwarders set since = '3:3:'").execute(&mut *connection).await?;
+    sqlx::query("update outbox.settled set ever = null").execute(connection).await?;
     Ok(done.rows_affected())
 }

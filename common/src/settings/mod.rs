@@ -18,6 +18,7 @@ pub use render::render;
 pub use sections::{
     BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
     LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings,
+    UnknownEvents,
 };
 pub use unusable::{ConfigureError, Unusable};
 
@@ -95,6 +96,7 @@ mod tests {
         // Optional keys have no default to list.
         for key in [
             "source.url",
+            "source.name",
             "source.retention",
             "threadline.url",
             "broker.url",

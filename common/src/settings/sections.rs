@@ -21,6 +21,9 @@ pub struct SourceSettings {
     pub url: Option<ConnectionUrl>,
     /// The audit table, `schema.table`.
     pub table: TableName,
+    /// What this source is called, where a copy of its database must not be taken for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// Set when the URL leads to a transaction-mode pooler: no session settings, no prepared statements.
     pub pooler: bool,
     /// Longest time one of our statements may take.
@@ -39,6 +42,7 @@ impl Default for SourceSettings {
         Self {
             url: None,
             table: "public.audit_events".parse().expect("a valid constant"),
+            name: None,
             pooler: false,
             statement_timeout: Duration::from_secs(30),
             retention: None,
@@ -184,6 +188,8 @@ pub struct ConsumerSettings {
     pub backoff: BackoffSettings,
     /// How many events of one reason may become dead letters within a minute before the lane is held; 0 for any number.
     pub breaker: usize,
+    /// What becomes of a message whose event neither the audit table nor the log has ever held.
+    pub unknown_events: UnknownEvents,
     /// The standing comparison of log and timeline.
     pub reconcile: ReconcileSettings,
     /// Unready once the oldest batch has been in work this long, or a server away.
@@ -206,11 +212,23 @@ impl Default for ConsumerSettings {
             attempts: 5,
             backoff: BackoffSettings::default(),
             breaker: 50,
+            unknown_events: UnknownEvents::Hold,
             reconcile: ReconcileSettings::default(),
             unready_after: Duration::from_secs(60),
             listen: Listen::local(9_465),
         }
     }
+}
+
+/// What becomes of a message whose event neither the audit table nor the log has ever held: it is another source's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownEvents {
+    /// Nothing is settled, and the process is unready.
+    #[default]
+    Hold,
+    /// It is a dead letter: this is the source, and it has lost its last rows.
+    Letters,
 }
 
 /// `[consumer.reconcile]`.

@@ -26,6 +26,9 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     if let Some(retention) = source.retention {
         within("source.retention", retention, 3_600 * second, 36_600 * day)?;
     }
+    if let Some(called) = &source.name {
+        name("source.name", called, ['/', ' ', '\t', '\n'])?;
+    }
     let before_that = source.retention.unwrap_or(36_600 * day);
     within("source.retention_margin", source.retention_margin, Duration::ZERO, before_that)?;
 

@@ -53,6 +53,8 @@ metrics! {
         "References that the broker had stored already.";
     PUBLISH_UNKNOWN = Counter "audit_publish_unknown_total" [""]
         "Publishes whose outcome is unknown and which were sent again under the same id.";
+    PUBLISH_FOREIGN = Counter "audit_publish_foreign_total" [""]
+        "Messages in the stream between this leader's own that it did not publish: somebody else does.";
     CAPTURE_ATTACHED = Gauge "audit_capture_attached" [""]
         "1 while the capture trigger is present and enabled on the source table and all its partitions, else 0.";
     RETENTION_AT_RISK = Gauge "audit_retention_at_risk_rows" [""]
@@ -66,7 +68,7 @@ metrics! {
     STREAM_FULL_RATIO = Gauge "audit_stream_full_ratio" [""]
         "Bytes the stream holds over its limit, 0 to 1.";
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
-        "Events and messages settled: delivered, retry, dead, discarded.";
+        "Events and messages settled: delivered, retry, dead, discarded; left: those that have their letter already, and those without a row that everybody had settled or that are older than the forwarder.";
     FORWARD_PENDING = Gauge "audit_forward_pending" ["forwarder"]
         "References in the stream that this forwarder has not been delivered yet, looked at every five seconds.";
     FORWARD_UNSETTLED = Gauge "audit_forward_unsettled" ["forwarder"]

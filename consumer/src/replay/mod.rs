@@ -32,7 +32,7 @@ use uuid::Uuid;
 
 use crate::{
     delivery::{Delivery, Request},
-    dispatcher::{Destination, Dispatcher},
+    dispatcher::{Destination, Dispatched, Dispatcher},
     forwarder::{Configured, Forwarders, MissingKinds, Registry},
     run,
 };
@@ -117,6 +117,7 @@ pub async fn run(
     let forwarders = registry.configure(&settings, missing)?;
     let (database, mut connection) = outbox::open(&settings.source, "audit-consumer-replay").await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
+    let identity = identity.named(settings.source.name.as_deref());
     let client = broker::connect(&settings.broker, "audit-consumer-replay").await?;
     let stream = broker::ensure_stream(&jetstream::new(client), &settings.broker, &identity).await?;
     let destination = destination(&settings, forwarders, &asked, &database, &stream)?;
@@ -210,7 +211,8 @@ async fn play(
             let deliveries = existing(&mut source, &destination, deliveries.as_slice(), &mut outcome).await?;
             let items: Vec<_> =
                 deliveries.iter().map(|delivery| delivery.item(&destination.tracer)).collect();
-            let Some(kinds) = dispatcher.dispatch(&items, &progress, shutdown).await else {
+            let ended = dispatcher.dispatch(&items, &progress, shutdown).await;
+            let Dispatched::Settle(kinds) = ended else {
                 dispatcher.release().await;
                 break;
             };

@@ -21,13 +21,27 @@ impl Postgres {
     /// # Errors
     /// When this server is not ours or does not run, `pg_basebackup` is not installed, or the copy does not start.
     pub fn standby(&self, home: &Home, name: &str) -> anyhow::Result<Self> {
+        self.base_backup(home, name, &["--write-recovery-conf"])
+    }
+
+    /// Copies the running server, file by file, into a server of its own that knows nothing of being a copy: what a snapshot
+    /// of a disk gives, too.
+    ///
+    /// # Errors
+    /// As of [`standby`](Self::standby).
+    pub fn copy(&self, home: &Home, name: &str) -> anyhow::Result<Self> {
+        self.base_backup(home, name, &[])
+    }
+
+    fn base_backup(&self, home: &Home, name: &str, more: &[&str]) -> anyhow::Result<Self> {
         let primary = self.private.as_ref().context("only a server of this sandbox can be copied")?;
         let private = Private::prepare(home, name, primary.bin.clone())?;
         let log = log_of(name);
         let status = home
             .command(&primary.bin.join("pg_basebackup"), &log)?
             .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &primary.port.to_string()])
-            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "-D"])
+            .args(more)
+            .args(["--checkpoint=fast", "--no-sync", "-D"])
             .arg(&private.data)
             .status()
             .context("cannot start pg_basebackup")?;

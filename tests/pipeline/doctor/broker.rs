@@ -87,6 +87,8 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
     }
     doctor(&pipeline, "publisher", &[])?
         .has("stream-nearly-full", &["of 67108864 bytes (8", "consumer status"]);
+    doctor(&pipeline, "publisher", &["--set", "broker.max_bytes=134217728"])?
+        .has("stream-smaller", &["max_bytes is 67108864, must be at least 134217728", "nats stream edit"]);
     delete_stream(&context, &pipeline.name).await?;
     let mut publisher = pipeline.publisher()?;
     pipeline.stream().await?;

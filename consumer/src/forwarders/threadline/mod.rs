@@ -199,6 +199,23 @@ impl Forwarder for Worker {
         }
         .boxed()
     }
+
+    fn present<'a>(&'a mut self, events: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Uuid>, ForwardError>> {
+        async {
+            let database = self.timeline.database.clone();
+            let present = async {
+                let mut connection = match self.connection.take() {
+                    Some(connection) => connection,
+                    None => self.timeline.database.connect().await?,
+                };
+                let present = action::present(&mut connection, &self.timeline.table, events).await?;
+                self.connection = Some(connection);
+                Ok(present)
+            };
+            database.within(present).await.map_err(|error| unavailable(&error))
+        }
+        .boxed()
+    }
 }
 
 impl Worker {

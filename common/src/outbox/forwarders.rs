@@ -1,0 +1,62 @@
+//! `outbox.forwarders`: who has ever been delivered to, and since when. One documented function per statement.
+
+use sqlx::PgConnection;
+
+use crate::identifier::ForwarderId;
+
+/// Notes forwarders that are delivered to. For one that is `new` beside others everything up to now is history. One that has a
+/// place already, on the stream or in the log, has been delivered to for longer than anybody has written down; and the very
+/// first ones are owed everything, since nobody else was there to whom it could have been delivered.
+///
+/// # Errors
+/// When the server is away.
+pub async fn register(
+    connection: &mut PgConnection,
+    forwarders: &[ForwarderId],
+    new: bool,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into outbox.forwarders as f (forwarder, since)
+         select n.id, case when $2 and exists (select from outbox.forwarders)
+                                and not exists (select from outbox.rounds r where r.reader = 'forward-' || n.id)
+                           then pg_current_snapshot() else '3:3:'::pg_snapshot end
+         from (select distinct u.id from unnest($1::text[]) u (id)) n order by n.id
+         on conflict (forwarder) do update
+         set since = excluded.since, at = clock_timestamp(), dropped_at = null where f.dropped_at is not null",
+    )
+    .bind(forwarders.iter().map(ForwarderId::as_str).collect::<Vec<_>>())
+    .bind(new)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Notes that somebody has let go of a forwarder.
+///
+/// # Errors
+/// When the server is away.
+pub async fn drop(connection: &mut PgConnection, forwarder: &str) -> Result<(), sqlx::Error> {
+    sqlx::query("update outbox.forwarders set dropped_at = clock_timestamp() where forwarder = $1")
+        .bind(forwarder)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Those of these that somebody has, or had: what is addressed to them is not for others to judge.
+///
+/// # Errors
+/// When the server is away.
+pub async fn known(
+    connection: &mut PgConnection,
+    forwarders: &[ForwarderId],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "select n.id from unnest($1::text[]) n (id)
+         where exists (select from outbox.forwarders f where f.forwarder = n.id)
+            or exists (select from outbox.rounds r where r.reader = 'forward-' || n.id)",
+    )
+    .bind(forwarders.iter().map(ForwarderId::as_str).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await
+}
