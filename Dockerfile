@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image with the three binaries of production. Build: docker build -t threadline-pipeline .
+# One image with the three binaries of production. Build: docker build -t threadline-pipeline:0.1.0 .
 FROM rust:1.95.0-bookworm AS build
 # The image has the pinned toolchain; its formatter and linter are not needed here.
 ENV RUSTUP_TOOLCHAIN=1.95.0
@@ -17,9 +17,11 @@ FROM debian:bookworm-slim
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends ca-certificates \
     && rm -rf /var/lib/apt/lists/* \
-    && useradd --system --no-create-home --shell /usr/sbin/nologin pipeline
+    && groupadd --system --gid 65532 pipeline \
+    && useradd --system --no-create-home --shell /usr/sbin/nologin --uid 65532 --gid 65532 pipeline
 COPY --from=build /out/ /usr/local/bin/
-USER pipeline
+# A number: whoever insists on another user than root cannot tell by a name.
+USER 65532:65532
 WORKDIR /etc/threadline
 # 9464: publisher, 9465: consumer; on loopback unless the settings say otherwise.
 EXPOSE 9464 9465

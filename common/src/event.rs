@@ -19,6 +19,10 @@ pub const TEXTS: [&str; 11] = [
     "metadata",
 ];
 
+/// Those of them without which an event becomes no action. Here, and not at the forwarder, because `publisher attach`, which
+/// knows none, warns of what the default one will need.
+pub const NEEDED_BY_THREADLINE: [&str; 1] = ["action"];
+
 /// One committed row of the source table, reloaded at delivery.
 ///
 /// Everything that an application could have written by plain SQL must fit: strings are open sets, columns of older

@@ -11,6 +11,7 @@ use common::{
             DISPATCH_WITHOUT_BROKER, FORWARDER_KIND_NOT_BUILT, FORWARDER_KIND_UNKNOWN, FORWARDER_OPTIONS,
             TARGETS_SHARED,
         },
+        columns::Wanted,
         settings as settings_doctor, source,
     },
     identifier::ForwarderId,
@@ -37,7 +38,7 @@ pub async fn run(
     let mut report = Report::new(Occasion::Command);
     settings_doctor::consumer(&mut report, settings);
     let forwarders = configure(&mut report, settings, registry, missing);
-    let identity = source::visit(&mut report, settings, Side::Consumer, NAME).await;
+    let identity = source::visit(&mut report, settings, Side::Consumer, NAME, &wanted(&forwarders)).await;
     if settings.broker.url.is_some() {
         broker_doctor::visit(&mut report, settings, Side::Consumer, NAME, identity.as_ref()).await;
     }
@@ -88,6 +89,15 @@ fn configure(
         }
     }
     forwarders
+}
+
+/// What they look at in the audit table.
+pub(crate) fn wanted(forwarders: &Forwarders) -> Vec<Wanted<'_>> {
+    let mut wanted = Vec::new();
+    for (ForwarderSettings { id: forwarder, .. }, configured) in forwarders {
+        wanted.push(Wanted { forwarder, columns: configured.columns(), needed: configured.needed() });
+    }
+    wanted
 }
 
 /// What every target says of itself. Two forwarders into one place would each claim to have delivered what the other wrote.

@@ -96,6 +96,11 @@ pub trait Configured: Send + Sync {
         &TEXTS
     }
 
+    /// Those of its [columns](Self::columns) without which it can deliver nothing: a table that lacks one is refused at boot.
+    fn needed(&self) -> &[&str] {
+        &[]
+    }
+
     /// Names the place it writes to, if writing there from two forwarders would be a mistake.
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         Box::pin(async { Ok(None) })

@@ -1,13 +1,11 @@
 //! How audit rows are read, whatever the table has: which columns, in which order, and what makes of them an event.
 
-use std::{
-    collections::HashMap,
-    panic::{UnwindSafe, catch_unwind},
-};
+use std::panic::{UnwindSafe, catch_unwind};
 
 use common::{
     event::{AuditEvent, TEXTS},
-    identifier::{TableName, quote},
+    identifier::TableName,
+    outbox::columns::{self, Columns},
 };
 use serde_json::value::RawValue;
 use sqlx::{PgConnection, Row as _, postgres::PgRow};
@@ -57,11 +55,10 @@ impl Reading {
         table: &TableName,
         wanted: &[&str],
     ) -> Result<Self, sqlx::Error> {
-        let columns = columns(connection, table).await?;
+        let columns = columns::of(connection, table).await?;
         let texts = TEXTS.map(|name| {
             // An older installation may lack some.
-            let read = columns.contains_key(name) && wanted.contains(&name);
-            if read { format!("e.{}::text", quote(name)) } else { "null::text".to_owned() }
+            if wanted.contains(&name) { columns::text(&columns, "e", name) } else { "null::text".to_owned() }
         });
         // `timestamp` is UTC by convention.
         let times = ["occurred_at", "inserted_at"].map(|name| {
@@ -85,7 +82,7 @@ impl Reading {
 }
 
 /// In the order of the column itself, which has an index where there is a clean-up.
-fn oldest(columns: &HashMap<String, String>, table: &TableName) -> String {
+fn oldest(columns: &Columns, table: &TableName) -> String {
     let name = if columns.contains_key("inserted_at") { "inserted_at" } else { "occurred_at" };
     let utc = match columns.get(name).map(String::as_str) {
         Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
@@ -95,21 +92,6 @@ fn oldest(columns: &HashMap<String, String>, table: &TableName) -> String {
         "select {CLAMPED_FROM}{utc}{CLAMPED_TO} from {} e where e.{name} is not null order by e.{name} limit 1",
         table.quoted()
     )
-}
-
-/// Column names with their types.
-async fn columns(
-    connection: &mut PgConnection,
-    table: &TableName,
-) -> Result<HashMap<String, String>, sqlx::Error> {
-    let columns: Vec<(String, String)> = sqlx::query_as(
-        "select attname::text, atttypid::regtype::text from pg_attribute
-         where attrelid = $1::text::regclass and attnum > 0 and not attisdropped",
-    )
-    .bind(table.quoted())
-    .fetch_all(connection)
-    .await?;
-    Ok(columns.into_iter().collect())
 }
 
 /// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on

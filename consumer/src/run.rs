@@ -10,7 +10,7 @@ use async_nats::{
 use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
-    doctor::{Occasion, Report, Side, settings as settings_doctor, source},
+    doctor::{Occasion, Report, Side, columns, settings as settings_doctor, source},
     health::{self, Health},
     identifier::ForwarderId,
     outbox::{self, upkeep},
@@ -133,6 +133,8 @@ async fn examine(
     let mut report = Report::new(Occasion::Boot);
     settings_doctor::consumer(&mut report, settings);
     source::examine(&mut report, settings, Side::Consumer, database, connection).await;
+    let wanted = doctor::wanted(forwarders);
+    columns::examine(&mut report, &settings.source.table, &wanted, database, connection).await;
     doctor::targets(&mut report, forwarders).await;
     let identity = SourceIdentity::read(connection, &settings.source.table);
     let identity = database.within(identity).await.context("the source database")?;

@@ -7,8 +7,9 @@ use common::{
     broker::{self, SourceIdentity},
     console,
     database::Database,
+    event::NEEDED_BY_THREADLINE,
     outbox::{
-        self, capture, forwarders, handover, lease,
+        self, capture, columns, forwarders, handover, lease,
         rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
         upkeep,
@@ -31,6 +32,18 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
     outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
     capture::attach(&mut connection, table).await.with_context(|| format!("cannot attach {table}"))?;
+    // The log needs no more than it has insisted on. What other forwarders need, their binary knows.
+    let columns = columns::of(&mut connection, table).await.context("cannot look at its columns")?;
+    if settings.forwarder.iter().any(|one| one.kind == "threadline") {
+        for name in NEEDED_BY_THREADLINE.into_iter().filter(|name| !columns.contains_key(*name)) {
+            tracing::warn!(
+                %table,
+                column = name,
+                "the table lacks a column without which the forwarder threadline can deliver nothing: the consumer will not \
+                 start with it (docs/events.md)"
+            );
+        }
+    }
     console::answer(&format!("every row inserted into {table} from now on is captured\n"));
     Ok(())
 }

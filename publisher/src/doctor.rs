@@ -23,7 +23,7 @@ const NAME: &str = "audit-publisher-doctor";
 pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let mut report = Report::new(Occasion::Command);
     settings_doctor::publisher(&mut report, settings);
-    let identity = source::visit(&mut report, settings, Side::Publisher, NAME).await;
+    let identity = source::visit(&mut report, settings, Side::Publisher, NAME, &[]).await;
     broker_doctor::visit(&mut report, settings, Side::Publisher, NAME, identity.as_ref()).await;
     Ok(report.answer(json)?)
 }

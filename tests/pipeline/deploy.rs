@@ -61,38 +61,58 @@ fn anchors(page: &str) -> BTreeSet<String> {
     page.lines().filter_map(heading).map(anchor).collect()
 }
 
-/// The rules of the file, each with its lines. Line by line: no parser of YAML is worth a dependency here.
-fn alerts(text: &str) -> Vec<(&str, Vec<&str>)> {
-    let mut alerts: Vec<(&str, Vec<&str>)> = Vec::new();
-    for line in text.lines() {
-        let line = line.trim();
-        match (line.strip_prefix("- alert: "), alerts.last_mut()) {
-            (Some(name), _) => alerts.push((name, Vec::new())),
-            (None, Some((_, lines))) => lines.push(line),
-            (None, None) => {}
-        }
+/// The documents of a file of YAML.
+fn documents(path: &str) -> Vec<Value> {
+    serde_saphyr::from_multiple(&read(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What `kubectl apply -f deploy/kubernetes` reads, each with its path.
+fn manifests() -> Vec<(String, Value)> {
+    let folder = "deploy/kubernetes";
+    let entries = fs::read_dir(root().join(folder)).unwrap().map(|entry| entry.unwrap().file_name());
+    let paths = entries.map(|name| format!("{folder}/{}", name.to_str().unwrap()));
+    paths
+        .flat_map(|path| documents(&path).into_iter().map(move |document| (path.clone(), document)))
+        .collect()
+}
+
+/// Whatever stands under a key, at any depth.
+fn under<'a>(value: &'a Value, key: &str) -> Vec<&'a Value> {
+    match value {
+        Value::Object(object) => object
+            .iter()
+            .flat_map(|(name, one)| {
+                std::iter::once(one).filter(|_| name == key).chain(under(one, key)).collect::<Vec<_>>()
+            })
+            .collect(),
+        Value::Array(list) => list.iter().flat_map(|one| under(one, key)).collect(),
+        _ => Vec::new(),
     }
-    alerts
 }
 
 #[test]
 fn every_alert_says_what_to_do_and_links_to_its_section_of_the_runbook() {
-    let (text, runbook) = (read("deploy/prometheus/alerts.yml"), read("docs/operations.md"));
-    let anchors = anchors(&runbook);
-    let alerts = alerts(&text);
+    let anchors = anchors(&read("docs/operations.md"));
+    let [file] = &documents("deploy/prometheus/alerts.yml")[..] else {
+        panic!("one document");
+    };
+    let alerts = file["groups"][0]["rules"].as_array().unwrap();
     assert!(alerts.len() >= 10, "{alerts:?}");
-    let unique: BTreeSet<&str> = alerts.iter().map(|(name, _)| *name).collect();
+    let unique: BTreeSet<&str> = alerts.iter().filter_map(|alert| alert["alert"].as_str()).collect();
     assert_eq!(unique.len(), alerts.len(), "names are unique");
-    for (name, lines) in &alerts {
-        let value = |key: &str| lines.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix(": "));
-        assert!(value("expr").is_some_and(|expression| !metrics(expression).is_empty()), "{name}");
-        assert!(value("severity").is_some_and(|one| ["warning", "critical"].contains(&one)), "{name}");
+    for alert in alerts {
+        let name = &alert["alert"];
+        assert!(alert["expr"].as_str().is_some_and(|expression| !metrics(expression).is_empty()), "{name}");
+        let severity = alert["labels"]["severity"].as_str();
+        assert!(severity.is_some_and(|one| ["warning", "critical"].contains(&one)), "{name}");
+        let annotations = &alert["annotations"];
         for key in ["summary", "action"] {
-            let sentence = value(key).and_then(|text| text.strip_prefix('"')?.strip_suffix('"'));
-            assert!(sentence.is_some_and(|text| text.len() > 20 && !text.contains('"')), "{name}: {key}");
+            assert!(annotations[key].as_str().is_some_and(|text| text.len() > 20), "{name}: {key}");
         }
-        let anchor = value("runbook").and_then(|link| link.strip_prefix("docs/operations.md#"));
-        assert!(anchor.is_some_and(|anchor| anchors.contains(anchor)), "{name}: {anchor:?} of {anchors:?}");
+        // The address of the pages is what Prometheus is told: a path in a repository is nothing that a browser opens.
+        let link = annotations["runbook_url"].as_str();
+        let anchor = link.and_then(|link| link.strip_prefix("{{ $externalLabels.runbooks }}/operations.md#"));
+        assert!(anchor.is_some_and(|anchor| anchors.contains(anchor)), "{name}: {link:?} of {anchors:?}");
     }
 }
 
@@ -135,33 +155,85 @@ fn the_dashboard_is_json_and_takes_its_data_source_from_a_variable() -> anyhow::
 }
 
 #[test]
-fn yaml_is_indented_by_pairs_of_spaces_and_each_manifest_has_a_kind_and_a_name() {
-    let folder = root().join("deploy/kubernetes");
-    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-    paths.push(root().join("deploy/prometheus/alerts.yml"));
-    assert!(paths.len() > 5, "{paths:?}");
-    for path in paths {
-        let text = fs::read_to_string(&path).unwrap();
-        for line in text.lines() {
-            let indent = line.len() - line.trim_start_matches(' ').len();
-            assert!(!line.contains('\t') && indent % 2 == 0, "{}: {line:?}", path.display());
-        }
-        if path.extension().is_some_and(|extension| extension == "yaml") {
-            for document in text.split("\n---\n") {
-                for key in ["\nkind: ", "\nmetadata:\n  name: audit-", "apiVersion: "] {
-                    assert!(document.contains(key), "{}: no {key:?}", path.display());
-                }
-            }
-        }
+fn applying_the_folder_creates_no_secret_and_what_it_names_is_shown_by_the_example() {
+    let manifests = manifests();
+    assert!(manifests.len() > 5, "{manifests:?}");
+    for (path, document) in &manifests {
+        assert!(document["apiVersion"].is_string(), "{path}");
+        assert!(
+            document["metadata"]["name"].as_str().is_some_and(|name| name.starts_with("audit-")),
+            "{path}"
+        );
+        assert!(document["kind"].is_string() && document["kind"] != "Secret", "{path}: {document}");
+    }
+    let shown: BTreeSet<String> = documents("deploy/examples/secrets.yaml")
+        .iter()
+        .inspect(|document| assert_eq!(document["kind"], "Secret"))
+        .map(|document| document["metadata"]["name"].as_str().unwrap().to_owned())
+        // Made of a file by a command that the example shows.
+        .chain(["audit-receipts".to_owned()])
+        .collect();
+    let named = manifests.iter().flat_map(|(_, document)| {
+        let referred = under(document, "secretRef").into_iter().map(|one| &one["name"]);
+        referred.chain(under(document, "secretName")).filter_map(Value::as_str).map(str::to_owned)
+    });
+    assert_eq!(named.collect::<BTreeSet<_>>(), shown);
+    let [kustomization] = &documents("deploy/kustomization.yaml")[..] else {
+        panic!("one document");
+    };
+    let listed: BTreeSet<String> = kustomization["resources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| format!("deploy/{}", one.as_str().unwrap()))
+        .collect();
+    assert_eq!(listed, manifests.into_iter().map(|(path, _)| path).collect());
+}
+
+#[test]
+fn one_image_with_one_tag_and_a_user_by_number_is_what_everything_runs() {
+    let image = format!("threadline-pipeline:{}", env!("CARGO_PKG_VERSION"));
+    let manifests = manifests();
+    let mut images: Vec<&Value> =
+        manifests.iter().flat_map(|(_, document)| under(document, "image")).collect();
+    assert!(images.len() >= 5, "{images:?}");
+    let compose = &documents("docker-compose.yml")[0];
+    let (ours, others): (Vec<&Value>, Vec<&Value>) = under(compose, "image")
+        .into_iter()
+        .partition(|image| image.as_str().unwrap().starts_with("threadline"));
+    assert!(ours.len() >= 4 && !others.is_empty(), "{ours:?} {others:?}");
+    images.extend(ours);
+    assert!(images.iter().all(|one| **one == image), "{image}: {images:?}");
+    for other in others {
+        let tag = other.as_str().and_then(|image| image.split_once(':')).map_or("", |(_, tag)| tag);
+        assert!(tag.contains('.'), "{other} may be another one tomorrow");
+    }
+    let kustomization = &documents("deploy/kustomization.yaml")[0]["images"][0];
+    assert_eq!(kustomization["newTag"], env!("CARGO_PKG_VERSION"));
+
+    let dockerfile = read("Dockerfile");
+    let user = dockerfile.lines().find_map(|line| line.strip_prefix("USER ")).unwrap();
+    for (path, document) in manifests.iter().filter(|(_, document)| !under(document, "containers").is_empty())
+    {
+        let contexts = under(document, "securityContext");
+        let of_pod: Vec<_> = contexts.iter().filter(|one| !one["runAsUser"].is_null()).collect();
+        assert_eq!(of_pod.len(), 1, "{path}");
+        let (by, group) = (&of_pod[0]["runAsUser"], &of_pod[0]["runAsGroup"]);
+        assert_eq!(
+            (format!("{by}:{group}").as_str(), &of_pod[0]["runAsNonRoot"]),
+            (user, &true.into()),
+            "{path}"
+        );
     }
 }
 
 #[test]
 fn the_settings_in_the_manifests_can_be_used() -> anyhow::Result<()> {
-    let manifest = read("deploy/kubernetes/config.yaml");
-    let (_, block) = manifest.split_once("audit.toml: |\n").unwrap();
-    let toml: Vec<&str> = block.lines().map(str::trim_start).collect();
-    let (settings, _) = Layers::default().text(&toml.join("\n"), "config.yaml")?.build()?;
+    let [config] = &documents("deploy/kubernetes/config.yaml")[..] else {
+        panic!("one document");
+    };
+    let toml = config["data"]["audit.toml"].as_str().unwrap();
+    let (settings, _) = Layers::default().text(toml, "config.yaml")?.build()?;
     assert_eq!(settings.forwarder.len(), 1);
     for (name, listen) in [("publisher", settings.publisher.listen), ("consumer", settings.consumer.listen)] {
         let address = String::from(listen);

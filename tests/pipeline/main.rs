@@ -5,10 +5,12 @@
 mod after_loss;
 mod backfill;
 mod clocks;
+mod columns;
 mod copies;
 mod deploy;
 mod dispatch;
 mod doctor;
+mod events;
 mod explain;
 mod failures;
 mod faults;

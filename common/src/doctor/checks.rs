@@ -143,6 +143,10 @@ checks! {
             "The capture trigger is enabled on the table and all its partitions.";
         ROWS_HIDDEN = Error "rows-hidden" [Consumer Asked]
             "No policy hides audit rows from this role.";
+        FORWARDER_COLUMN_MISSING = Error "forwarder-column-missing" [Consumer Always]
+            "The table has the columns without which a forwarder can deliver nothing.";
+        FORWARDER_COLUMN_ABSENT = Hint "forwarder-column-absent" [Consumer Asked]
+            "The table has every column that a forwarder looks at.";
         REBASE_NEEDED = Error "rebase-needed" [Both Always]
             "Every stored position belongs to this cluster.";
         READER_UNUSED = Warning "reader-unused" [Both Always]

@@ -6,6 +6,7 @@
 //! here changes anything.
 
 pub mod checks;
+pub mod columns;
 mod facts;
 mod judge;
 mod render;

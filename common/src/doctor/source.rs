@@ -14,6 +14,7 @@ use super::{
         REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SESSION_UNSAFE, SESSION_UNSUITED, SOURCE_STANDBY,
         SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
+    columns::{self, Wanted},
     facts, judge,
 };
 use crate::{
@@ -29,13 +30,14 @@ const TRANSACTION_MAX: Duration = Duration::from_secs(3_600);
 /// A reader that has not moved for longer has nobody who reads.
 const STANDSTILL_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// Connects and makes all checks of the source, for a doctor's command. Answers whose stream ours would be, if that can be
+/// Connects and makes all checks of the source and of what forwarders want of it, for a doctor's command. Answers whose stream ours would be, if that can be
 /// known.
 pub async fn visit(
     report: &mut Report,
     settings: &Settings,
     side: Side,
     application_name: &str,
+    wanted: &[Wanted<'_>],
 ) -> Option<SourceIdentity> {
     let connected = async {
         let database = Database::source(&settings.source, application_name)?;
@@ -52,6 +54,7 @@ pub async fn visit(
     };
     report.enter(SOURCE_UNREACHABLE, None);
     examine(report, settings, side, &database, &mut connection).await;
+    columns::examine(report, &settings.source.table, wanted, &database, &mut connection).await;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table);
     let identity = database.within(identity).await.ok()?;
     Some(identity.named(settings.source.name.as_deref()))

@@ -5,7 +5,10 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, postgres::PgArguments, query::QueryAs};
 use time::OffsetDateTime;
 
-use crate::identifier::{ForwarderId, TableName};
+use crate::{
+    identifier::{ForwarderId, TableName},
+    outbox::columns::{self, Columns},
+};
 
 /// Which failures; every part that is absent matches all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -64,18 +67,19 @@ pub struct Letter {
 }
 
 /// A filter as SQL, with parameters 1 to 7.
-fn condition(table: &TableName) -> String {
-    format!(
+fn condition(table: &TableName, columns: &Columns, filter: &Filter) -> Result<String, sqlx::Error> {
+    columns::refuse_action(columns, table, filter.action.as_ref())?;
+    Ok(format!(
         "($1::text is null or f.forwarder = $1) and ($2::text is null or f.reason = $2)
          and (cardinality($3::text[]) = 0 or f.state = any ($3))
          and ($4::text is null or exists (
-             select from {} a where a.id = f.audit_event_id
-             and case when right($4, 1) = '*' then starts_with(a.action::text, left($4, -1)) else a.action::text = $4 end))
+             select from {} a where a.id = f.audit_event_id and {}))
          and ($5::timestamptz is null or f.last_failed_at >= $5)
          and ($6::timestamptz is null or f.last_failed_at < $6)
          and ($7::text is null or f.ref = $7)",
-        table.quoted()
-    )
+        table.quoted(),
+        columns::action_matches(columns, "a", "$4")
+    ))
 }
 
 fn filtered<O>(statement: String, filter: &Filter) -> QueryAs<'static, sqlx::Postgres, O, PgArguments>
@@ -105,15 +109,17 @@ pub async fn list(
     let time = |column: &str| {
         format!("to_char(f.{column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as {column}")
     };
+    let columns = columns::of(connection, table).await?;
     let statement = format!(
-        "select f.forwarder, f.ref, e.action::text, f.state, f.reason, f.error, f.attempts, {}, {}, {}, f.note
+        "select f.forwarder, f.ref, {} as action, f.state, f.reason, f.error, f.attempts, {}, {}, {}, f.note
          from outbox.failures f left join {} e on e.id = f.audit_event_id
          where {} order by f.last_failed_at desc, f.forwarder, f.ref limit $8",
+        columns::text(&columns, "e", "action"),
         time("first_failed_at"),
         time("last_failed_at"),
         time("next_attempt_at"),
         table.quoted(),
-        condition(table)
+        condition(table, &columns, filter)?
     );
     filtered(statement, filter).bind(limit).fetch_all(connection).await
 }
@@ -135,12 +141,13 @@ pub async fn summary(
     table: &TableName,
     filter: &Filter,
 ) -> Result<Vec<Group>, sqlx::Error> {
+    let columns = columns::of(connection, table).await?;
     let statement = format!(
         "select f.forwarder, f.state, f.reason, count(*) as count, count(*) filter (where e.id is null) as gone
          from outbox.failures f left join {} e on e.id = f.audit_event_id
          where {} group by f.forwarder, f.state, f.reason order by f.forwarder, f.state, f.reason",
         table.quoted(),
-        condition(table)
+        condition(table, &columns, filter)?
     );
     filtered(statement, filter).fetch_all(connection).await
 }
@@ -191,6 +198,7 @@ pub async fn redrive(
     forwarders: &[String],
     limit: i64,
 ) -> Result<u64, sqlx::Error> {
+    let columns = columns::of(connection, table).await?;
     let statement = format!(
         "with chosen as (
              select f.forwarder, f.ref, f.audit_event_id, to_timestamp(least(extract(epoch from e.occurred_at), 9.2e12)) as at
@@ -208,7 +216,7 @@ pub async fn redrive(
              returning 1)
          select count(*) from entered",
         table.quoted(),
-        condition(table)
+        condition(table, &columns, filter)?
     );
     let (entered,): (i64,) =
         filtered(statement, filter).bind(limit).bind(forwarders.to_vec()).fetch_one(connection).await?;
@@ -225,12 +233,13 @@ pub async fn discard(
     filter: &Filter,
     note: &str,
 ) -> Result<u64, sqlx::Error> {
+    let columns = columns::of(connection, table).await?;
     let statement = format!(
         "with discarded as (
              update outbox.failures f set state = 'discarded', note = $8, next_attempt_at = null
              where {} returning 1)
          select count(*) from discarded",
-        condition(table)
+        condition(table, &columns, filter)?
     );
     let (discarded,): (i64,) =
         filtered(statement, filter).bind(note.to_owned()).fetch_one(connection).await?;

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::columns;
 use crate::{
     database,
     identifier::{ForwarderId, TableName},
@@ -44,11 +45,20 @@ pub struct Backfill {
 }
 
 /// A filter as SQL, with parameters 1 to 3. Through epoch seconds, as in `outbox.capture()`.
-const CONDITION: &str = "
-    ($1::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) >= $1)
-    and ($2::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) < $2)
-    and ($3::text is null
-         or case when right($3, 1) = '*' then starts_with(a.action::text, left($3, -1)) else a.action::text = $3 end)";
+async fn condition(
+    connection: &mut PgConnection,
+    table: &TableName,
+    filter: &Filter,
+) -> Result<String, sqlx::Error> {
+    let columns = columns::of(connection, table).await?;
+    columns::refuse_action(&columns, table, filter.action.as_ref())?;
+    Ok(format!(
+        "($1::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) >= $1)
+         and ($2::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) < $2)
+         and ($3::text is null or {})",
+        columns::action_matches(&columns, "a", "$3")
+    ))
+}
 
 /// How many rows match. Visits all of them.
 ///
@@ -59,7 +69,8 @@ pub async fn count(
     table: &TableName,
     filter: &Filter,
 ) -> Result<i64, sqlx::Error> {
-    let statement = format!("select count(*) from {} a where {CONDITION}", table.quoted());
+    let condition = condition(connection, table, filter).await?;
+    let statement = format!("select count(*) from {} a where {condition}", table.quoted());
     let mut look = database::long_look(connection).await?;
     let count = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(filter.since)
@@ -124,8 +135,9 @@ pub async fn page(
 ) -> Result<Vec<(Uuid, bool)>, sqlx::Error> {
     // The first page includes the smallest id that there can be.
     let behind = if after.is_some() { ">" } else { ">=" };
+    let condition = condition(connection, table, filter).await?;
     let statement = format!(
-        "select a.id, coalesce({CONDITION}, false) from {} a where a.id {behind} $4 order by a.id limit $5",
+        "select a.id, coalesce({condition}, false) from {} a where a.id {behind} $4 order by a.id limit $5",
         table.quoted()
     );
     sqlx::query_as(AssertSqlSafe(statement))

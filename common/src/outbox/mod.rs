@@ -8,11 +8,12 @@
 //! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own;
 //! [`backfill`] enters rows that were there before capture, [`reconciled`] knows how far the log has been compared with a target,
 //! [`life`] tells what became of one event; [`forwarders`] are those that were ever delivered to, [`past`] is what the log knows
-//! of events whose rows are gone.
+//! of events whose rows are gone, [`columns`] what the audit table has.
 
 pub mod backfill;
 pub mod backlog;
 pub mod capture;
+pub mod columns;
 pub mod entries;
 pub mod forwarders;
 pub mod handover;

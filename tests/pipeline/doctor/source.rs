@@ -1,6 +1,6 @@
 //! What is wrong with the source, its roles and its table.
 
-use end_to_end::{Own, Pipeline};
+use end_to_end::{DEADLINE, Own, Pipeline};
 use sandbox::{
     fixture::{self, TestDatabase},
     home::Home,
@@ -57,6 +57,51 @@ async fn what_is_wrong_with_a_role_and_its_sessions_is_found() -> anyhow::Result
     answer.misses(&["check-failed", "outbox-missing"]);
     let (done, said) = pipeline.command("publisher", &["run"])?;
     assert!(!done && said.contains("session-unsafe: ") && said.contains("grant-missing: "), "{said}");
+
+    let mut pipeline = Pipeline::new().await?;
+    let owner = pipeline.source.clone();
+    // Under the shipped rights a forwarder that looks at whole rows would wait for ever for what it may not read.
+    pipeline.configure(
+        "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
+         [[forwarder]]\nid = \"siem\"\nkind = \"webhook\"\nurl = \"http://127.0.0.1:9/\"\nunsigned = true",
+    )?;
+    let hidden =
+        ["target_id", "target_type", "organization_id", "effective_user_id", "ip_address", "user_agent"];
+    pipeline.source.url = rights::as_role(&owner.url, "audit_consumer");
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has(
+        "grant-missing",
+        &[
+            "forwarder siem: the role audit_consumer lacks select (",
+            "run as its owner: ",
+            " to audit_consumer",
+        ],
+    );
+    let names = hidden.map(|column| format!("\"{column}\""));
+    answer.has("grant-missing", &names.each_ref().map(String::as_str));
+    assert!(!answer.json.to_string().contains("forwarder timeline: the role"), "{}", answer.json);
+    let (done, said) = pipeline.command("consumer", &["run"])?;
+    assert!(!done && said.contains("grant-missing: forwarder siem"), "{said}");
+    sql(&owner, &format!("grant select ({}) on audit_events to audit_consumer", names.join(", "))).await?;
+    doctor(&pipeline, "consumer", &[])?.misses(&["grant-missing", "forwarder-column-absent"]);
+    sql(&owner, "alter table audit_events drop column action, drop column ip_address").await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has(
+        "forwarder-column-missing",
+        &["forwarder timeline: public.audit_events has no column action", "docs/events.md"],
+    );
+    answer.has(
+        "forwarder-column-absent",
+        &["forwarder siem: public.audit_events has no column action, ip_address: it counts as NULL"],
+    );
+    assert_eq!(answer.names().iter().filter(|name| **name == "forwarder-column-missing").count(), 1);
+    let (done, said) = pipeline.command("consumer", &["run"])?;
+    assert!(!done && said.contains("forwarder-column-missing: forwarder timeline: "), "{said}");
+    pipeline.source = owner;
+    let mut attach = pipeline.spawn("publisher", &["attach"])?;
+    assert!(attach.wait(DEADLINE)?.success());
+    let said = attach.log();
+    assert!(said.contains("can deliver nothing") && said.contains("docs/events.md"), "{said}");
 
     let mut pipeline = Pipeline::new().await?;
     let owner = pipeline.source.clone();

@@ -12,7 +12,7 @@ use std::{
 use common::{
     database::Database,
     doctor::Trouble,
-    event::AuditEvent,
+    event::{AuditEvent, NEEDED_BY_THREADLINE},
     failures::Reason,
     fault::{Fault, classify},
     identifier::ForwarderId,
@@ -161,6 +161,10 @@ impl Configured for Timeline {
 
     fn columns(&self) -> &[&str] {
         &mapping::COLUMNS
+    }
+
+    fn needed(&self) -> &[&str] {
+        &NEEDED_BY_THREADLINE
     }
 
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {

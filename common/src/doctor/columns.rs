@@ -1,0 +1,111 @@
+//! Whether forwarders find in the audit table what they look at, and may read it.
+
+use sqlx::PgConnection;
+
+use super::{
+    Report, Trouble,
+    checks::{FORWARDER_COLUMN_ABSENT, FORWARDER_COLUMN_MISSING, GRANT_MISSING},
+};
+use crate::{
+    database::Database,
+    identifier::{ForwarderId, TableName, quote},
+};
+
+/// Columns that are read for every forwarder, where they are there.
+const ALWAYS: [&str; 3] = ["id", "occurred_at", "inserted_at"];
+
+/// What a forwarder looks at.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Which forwarder.
+    pub forwarder: &'a ForwarderId,
+    /// The columns that it looks at.
+    pub columns: &'a [&'a str],
+    /// Those of them without which it delivers nothing.
+    pub needed: &'a [&'a str],
+}
+
+/// Makes the checks.
+pub async fn examine(
+    report: &mut Report,
+    table: &TableName,
+    wanted: &[Wanted<'_>],
+    database: &Database,
+    connection: &mut PgConnection,
+) {
+    if wanted.is_empty() {
+        return;
+    }
+    let found = match database.within(found(connection, table)).await {
+        Ok(found) => found,
+        Err(error) => {
+            report.look(FORWARDER_COLUMN_MISSING, Err::<Option<Trouble>, _>(error));
+            return;
+        }
+    };
+    report.enter(FORWARDER_COLUMN_MISSING, wanted.iter().filter_map(|one| missing(table, one, &found)));
+    if !report.is_at_boot() {
+        report.enter(FORWARDER_COLUMN_ABSENT, wanted.iter().filter_map(|one| absent(table, one, &found)));
+    }
+    report.enter(GRANT_MISSING, wanted.iter().filter_map(|one| unreadable(table, one, &found)));
+}
+
+/// A column of the table, whether our role may read it, and that role.
+type Found = (String, bool, String);
+
+/// The columns of the table; none without such a table, which somebody else looks for.
+async fn found(connection: &mut PgConnection, table: &TableName) -> Result<Vec<Found>, sqlx::Error> {
+    sqlx::query_as(
+        "select a.attname::text, has_column_privilege(c.oid, a.attnum, 'select'), format('%I', current_user)
+         from pg_class c
+         join pg_namespace n on n.oid = c.relnamespace
+         join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+         where n.nspname = $1 and c.relname = $2",
+    )
+    .bind(table.schema())
+    .bind(table.table())
+    .fetch_all(connection)
+    .await
+}
+
+/// Of these columns those that the table does not have.
+fn lacking<'a>(columns: &[&'a str], found: &[Found]) -> Vec<&'a str> {
+    let there = |name: &str| found.is_empty() || found.iter().any(|(found, ..)| found == name);
+    columns.iter().copied().filter(|name| !there(name)).collect()
+}
+
+fn missing(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Trouble> {
+    let (id, lacking) = (wanted.forwarder, lacking(wanted.needed, found).join(", "));
+    (!lacking.is_empty()).then(|| {
+        Trouble::new(
+            format!("forwarder {id}: {table} has no column {lacking}: every event would be a dead letter"),
+            format!("add it to the table, or remove the forwarder {id} from the settings (docs/events.md)"),
+        )
+    })
+}
+
+fn absent(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Trouble> {
+    let lacking = lacking(wanted.columns, found);
+    let lacking: Vec<&str> = lacking.into_iter().filter(|name| !wanted.needed.contains(name)).collect();
+    (!lacking.is_empty()).then(|| {
+        Trouble::new(
+            format!("forwarder {}: {table} has no column {}: it counts as NULL", wanted.forwarder, lacking.join(", ")),
+            "docs/events.md says what becomes of an event without it; add the column if that is not what you want",
+        )
+    })
+}
+
+fn unreadable(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Trouble> {
+    // That it may read nothing at all is a finding already.
+    found.iter().find(|(_, readable, _)| *readable)?;
+    let looks_at = |name: &str| ALWAYS.contains(&name) || wanted.columns.contains(&name);
+    let hidden = found.iter().filter(|(name, readable, _)| !readable && looks_at(name));
+    let (names, roles): (Vec<String>, Vec<&str>) =
+        hidden.map(|(name, _, role)| (quote(name), role.as_str())).unzip();
+    let role = roles.first()?;
+    let names = names.join(", ");
+    Some(Trouble::new(
+        format!("forwarder {}: the role {role} lacks select ({names}) on {table}", wanted.forwarder),
+        format!("run as its owner: grant select ({names}) on {} to {role}", table.quoted()),
+    ))
+}

@@ -1,0 +1,76 @@
+//! Which columns the audit table has. Only `id` and `occurred_at` are sure to be there: `outbox.attach` insists on them, and
+//! whoever reads another asks here first.
+
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::identifier::{TableName, quote};
+
+/// Column names with their types.
+pub type Columns = HashMap<String, String>;
+
+/// The columns of the table.
+///
+/// # Errors
+/// When the server is away or the table is missing.
+pub async fn of(connection: &mut PgConnection, table: &TableName) -> Result<Columns, sqlx::Error> {
+    let statement = "select attname::text, atttypid::regtype::text from pg_attribute
+                     where attrelid = $1::text::regclass and attnum > 0 and not attisdropped";
+    let columns: Vec<(String, String)> =
+        sqlx::query_as(AssertSqlSafe(statement)).bind(table.quoted()).fetch_all(connection).await?;
+    Ok(columns.into_iter().collect())
+}
+
+/// SQL for a column of the row `row` as text: NULL where the table does not have it.
+#[must_use]
+pub fn text(columns: &Columns, row: &str, name: &str) -> String {
+    if columns.contains_key(name) { format!("{row}.{}::text", quote(name)) } else { "null::text".to_owned() }
+}
+
+/// SQL for whether the row `row` has the action that a filter names in a parameter; with a `*` at its end, one that begins
+/// like this. NULL where the table has no actions.
+#[must_use]
+pub fn action_matches(columns: &Columns, row: &str, parameter: &str) -> String {
+    let action = text(columns, row, "action");
+    format!(
+        "case when right({parameter}, 1) = '*' then starts_with({action}, left({parameter}, -1)) \
+         else {action} = {parameter} end"
+    )
+}
+
+/// Refuses a filter by action where the table has none: it would match nothing, and look as if there were nothing.
+///
+/// # Errors
+/// When it does.
+pub fn refuse_action(
+    columns: &Columns,
+    table: &TableName,
+    action: Option<&String>,
+) -> Result<(), sqlx::Error> {
+    if action.is_some() && !columns.contains_key("action") {
+        let message = format!("{table} has no column \"action\": leave out --action");
+        return Err(sqlx::Error::Configuration(message.into()));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_column_that_is_not_there_is_null_and_a_filter_by_it_is_refused() {
+        let table: TableName = "public.audit_events".parse().expect("a name");
+        let columns = Columns::from([("action".to_owned(), "text".to_owned())]);
+        assert_eq!(text(&columns, "e", "action"), "e.\"action\"::text");
+        assert_eq!(text(&columns, "e", "outcome"), "null::text");
+        let (none, asked) = (Columns::new(), "auth.*".to_owned());
+        assert!(
+            refuse_action(&columns, &table, Some(&asked)).is_ok()
+                && refuse_action(&none, &table, None).is_ok()
+        );
+        let error = refuse_action(&none, &table, Some(&asked)).expect_err("refused").to_string();
+        assert!(error.contains("public.audit_events has no column \"action\""), "{error}");
+    }
+}

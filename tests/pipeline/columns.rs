@@ -1,0 +1,121 @@
+//! A table that lacks columns: whatever is optional may be missing, for every tool.
+
+use common::event::TEXTS;
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{audit::AuditRow, wait};
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
+use uuid::Uuid;
+
+/// What an operator may ask, whatever the table looks like. Of the letters and the rows everything, and of one event.
+fn commands(event: &str) -> Vec<(&'static str, Vec<&str>)> {
+    vec![
+        ("publisher", vec!["status"]),
+        ("publisher", vec!["backfill", "--dry-run"]),
+        ("publisher", vec!["backfill", "--since", "1h", "--restart"]),
+        ("publisher", vec!["prune"]),
+        ("consumer", vec!["status"]),
+        ("consumer", vec!["failures", "list"]),
+        ("consumer", vec!["failures", "show", event]),
+        ("consumer", vec!["failures", "redrive", "--all", "--dry-run"]),
+        ("consumer", vec!["failures", "redrive", "--id", event]),
+        ("consumer", vec!["failures", "discard", "--all", "--dry-run", "--reason", "none"]),
+        ("consumer", vec!["explain", event]),
+        ("consumer", vec!["replay", "--forwarder", "timeline", "--from-start"]),
+        ("consumer", vec!["receipts", "list"]),
+    ]
+}
+
+/// Runs all of them.
+fn cope(pipeline: &Pipeline, without: &str, event: Uuid) -> anyhow::Result<()> {
+    let event = event.to_string();
+    for (binary, arguments) in commands(&event) {
+        let (done, said) = pipeline.command(binary, &arguments)?;
+        assert!(done, "{binary} {} without {without}: {said}", arguments.join(" "));
+    }
+    Ok(())
+}
+
+/// A row of what is left of the table.
+async fn insert(source: &mut PgConnection) -> anyhow::Result<Uuid> {
+    let row = serde_json::to_value(AuditRow::sample("test.left"))?;
+    let columns: Vec<String> = sqlx::query_scalar(
+        "select quote_ident(attname) from pg_attribute
+         where attrelid = 'audit_events'::regclass and attnum > 0 and not attisdropped order by attnum",
+    )
+    .fetch_all(&mut *source)
+    .await?;
+    let columns = columns.join(", ");
+    let statement = format!(
+        "insert into audit_events ({columns}) select {columns} from jsonb_populate_record(null::audit_events, $1) returning id"
+    );
+    Ok(sqlx::query_scalar(AssertSqlSafe(statement)).bind(row).fetch_one(source).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    // A letter, which only a row without the name of an action ends as.
+    let mute = AuditRow::sample("");
+    pipeline.commit(std::slice::from_ref(&mute)).await?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let dead = async |events: &[Uuid]| {
+        wait::until_some("the dead letters", DEADLINE, async || {
+            let failures = pipeline.failures().await?;
+            let dead =
+                |id: &Uuid| failures.iter().any(|one| one["ref"] == id.to_string() && one["state"] == "dead");
+            Ok(events.iter().all(dead).then_some(()))
+        })
+        .await
+    };
+    dead(&[mute.id]).await?;
+    cope(&pipeline, "nothing", mute.id)?;
+
+    let mut source = pipeline.source.connect().await?;
+    // The one that is needed goes last.
+    let optional = ["inserted_at"].into_iter().chain(TEXTS.into_iter().filter(|name| *name != "action"));
+    for column in optional {
+        source.execute(AssertSqlSafe(format!("alter table audit_events drop column {column}"))).await?;
+        dead(&[mute.id]).await?;
+        cope(&pipeline, column, mute.id)?;
+        let left = insert(&mut source).await?;
+        pipeline.arrive(&[left]).await?;
+    }
+    pipeline.settled("timeline").await?;
+    dead(&[mute.id]).await?;
+    let (_, said) = pipeline.command("consumer", &["reconcile", "--repair"])?;
+    assert!(!said.contains("does not exist"), "{said}");
+    for arguments in [["rebuild"].as_slice(), &["rebuild", "--finish"]] {
+        let (done, said) = pipeline.command("consumer", arguments)?;
+        assert!(done, "{arguments:?}: {said}");
+    }
+
+    source.execute("alter table audit_events drop column action").await?;
+    let left = insert(&mut source).await?;
+    dead(&[mute.id, left]).await?;
+    cope(&pipeline, "action", left)?;
+    dead(&[mute.id, left]).await?;
+    let (done, said) = pipeline.command("consumer", &["failures", "show", &left.to_string()])?;
+    assert!(done && said.contains("the row names no action"), "{said}");
+    let (_, said) = pipeline.command("consumer", &["reconcile"])?;
+    assert!(!said.contains("does not exist"), "{said}");
+    for refused in [
+        ["consumer", "failures", "list", "--action", "a.*"].as_slice(),
+        &["consumer", "failures", "redrive", "--action", "a.b"],
+        &["publisher", "backfill", "--action", "a.b"],
+    ] {
+        let (done, said) = pipeline.command(refused[0], &refused[1..])?;
+        assert!(
+            !done && said.contains("has no column \"action\": leave out --action"),
+            "{refused:?}: {said}"
+        );
+    }
+    let discard = ["failures", "discard", "--all", "--reason", "the table names no actions"];
+    let (_, answer) = pipeline.ask("consumer", &discard)?;
+    // What was delivered before and entered again has become a letter too: it has no name any more.
+    assert!(answer["done"].as_u64() >= Some(2), "{answer}");
+    Ok(())
+}
