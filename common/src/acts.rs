@@ -1,7 +1,7 @@
 //! `outbox.acts`: what people did to the pipeline, for whoever audits the audit. One documented function per statement.
 
+use crate::session::Session;
 use serde::Serialize;
-use sqlx::PgConnection;
 
 /// One act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -22,7 +22,7 @@ pub struct Act<'a> {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn record(connection: &mut PgConnection, act: &Act<'_>) -> Result<i64, sqlx::Error> {
+pub async fn record(connection: &mut Session, act: &Act<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "insert into outbox.acts (actor, kind, filter, count, reason)
          values ($1 || ' as database role ' || session_user, $2, $3, $4, $5)
@@ -41,7 +41,7 @@ pub async fn record(connection: &mut PgConnection, act: &Act<'_>) -> Result<i64,
 ///
 /// # Errors
 /// When the server is away.
-pub async fn extend(connection: &mut PgConnection, id: i64, count: u64) -> Result<(), sqlx::Error> {
+pub async fn extend(connection: &mut Session, id: i64, count: u64) -> Result<(), sqlx::Error> {
     sqlx::query("update outbox.acts set count = count + $2 where id = $1")
         .bind(id)
         .bind(count.cast_signed())

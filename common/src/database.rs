@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use errors::Place;
-use sqlx::{Connection, Executor as _, PgConnection, Postgres, Transaction, postgres::PgConnectOptions};
+use sqlx::{Connection, Executor as _, PgConnection, postgres::PgConnectOptions};
 
-use crate::settings::{ConnectionUrl, SourceSettings};
+use crate::{
+    session::{self, Session, Transaction},
+    settings::{ConnectionUrl, SourceSettings},
+};
 
 /// How long a connection attempt may take before it counts as failed. A silent host would otherwise hold the lane
 /// for the operating system's two minutes.
@@ -15,8 +18,8 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the server is away.
-pub async fn long_look(connection: &mut PgConnection) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-    let mut look = connection.begin().await?;
+pub async fn long_look(session: &mut Session) -> Result<Transaction<'_>, sqlx::Error> {
+    let mut look = session.begin().await?;
     look.execute("set transaction read only; set local statement_timeout = 0; set local enable_seqscan = on")
         .await?;
     Ok(look)
@@ -26,15 +29,36 @@ pub async fn long_look(connection: &mut PgConnection) -> Result<Transaction<'_, 
 #[derive(Debug, Clone)]
 pub struct Database {
     options: PgConnectOptions,
+    /// Behind a pooler: what each transaction sets for itself.
+    in_each: Option<Vec<(&'static str, String)>>,
     patience: Duration,
+}
+
+/// What our statements rely on, whatever the role or the database say.
+fn session_settings(statement_timeout: Duration) -> Vec<(&'static str, String)> {
+    let milliseconds = |duration: Duration| duration.as_millis().to_string();
+    vec![
+        // Rows hidden by a policy must be an error, not "not found".
+        ("row_security", "off".to_owned()),
+        // Every statement of ours finds its rows by an index. One planned while a table was empty would scan it
+        // for as long as the plan is kept.
+        ("enable_seqscan", "off".to_owned()),
+        // A scan that cannot be avoided, of a table with one row, now looks so dear that it would be compiled first,
+        // for seconds.
+        ("jit", "off".to_owned()),
+        // What we have told the broker must survive a crash of the database.
+        ("synchronous_commit", "on".to_owned()),
+        ("statement_timeout", milliseconds(statement_timeout)),
+        ("lock_timeout", milliseconds(Duration::from_secs(5))),
+        ("idle_in_transaction_session_timeout", milliseconds(Duration::from_secs(60))),
+    ]
 }
 
 impl Database {
     /// Reads a connection URL.
     ///
-    /// Behind a transaction-mode pooler (`pooler`) session settings would leak into other clients' sessions and
-    /// prepared statements would not find their session again, so neither is used: the role itself must carry the
-    /// settings (`docs/configuration.md`).
+    /// Behind a transaction-mode pooler (`pooler`) nothing is set on the session, which others share, but in each transaction:
+    /// see [`Session`]. What only such a session's start could say is not said: poolers refuse it.
     ///
     /// # Errors
     /// When the URL cannot be parsed; the message never repeats it.
@@ -48,29 +72,14 @@ impl Database {
             .postgres()
             .map_err(|error| sqlx::Error::Configuration(format!("the connection URL: {error}").into()))?
             .application_name(application_name);
-        let options = if pooler {
-            options.statement_cache_capacity(0)
+        let settings = session_settings(statement_timeout);
+        let (options, in_each) = if pooler {
+            (options.extra_float_digits(None).statement_cache_capacity(0), Some(settings))
         } else {
-            let milliseconds = |duration: Duration| duration.as_millis().to_string();
-            options.options([
-                // A serializable default makes our reads abort the application's transactions.
-                ("default_transaction_isolation", "read committed".to_owned()),
-                // Rows hidden by a policy must be an error, not "not found".
-                ("row_security", "off".to_owned()),
-                // Every statement of ours finds its rows by an index. One planned while a table was empty would scan it
-                // for as long as the plan is kept.
-                ("enable_seqscan", "off".to_owned()),
-                // A scan that cannot be avoided, of a table with one row, now looks so dear that it would be compiled first,
-                // for seconds.
-                ("jit", "off".to_owned()),
-                // What we have told the broker must survive a crash of the database.
-                ("synchronous_commit", "on".to_owned()),
-                ("statement_timeout", milliseconds(statement_timeout)),
-                ("lock_timeout", milliseconds(Duration::from_secs(5))),
-                ("idle_in_transaction_session_timeout", milliseconds(Duration::from_secs(60))),
-            ])
+            // A serializable default makes our reads abort the application's transactions.
+            (options.options([("default_transaction_isolation", "read committed")]).options(settings), None)
         };
-        Ok(Self { options, patience: statement_timeout + statement_timeout / 10 })
+        Ok(Self { options, in_each, patience: statement_timeout + statement_timeout / 10 })
     }
 
     /// The source database of the settings.
@@ -99,11 +108,31 @@ impl Database {
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
     }
 
-    /// Opens one connection, for a worker to hold for its life.
+    /// Opens one session, for a worker to hold for its life.
     ///
     /// # Errors
     /// When the server cannot be reached within [`CONNECT_TIMEOUT`] or refuses.
-    pub async fn connect(&self) -> Result<PgConnection, sqlx::Error> {
+    pub async fn connect(&self) -> Result<Session, sqlx::Error> {
+        let connection = self.open().await?;
+        Ok(match &self.in_each {
+            None => connection.into(),
+            Some(settings) => Session::pooled(connection, settings),
+        })
+    }
+
+    /// Opens a connection of one's own, for what knows nothing of a [`Session`].
+    ///
+    /// # Errors
+    /// When the settings say that a pooler is in between; when the server cannot be reached within [`CONNECT_TIMEOUT`] or
+    /// refuses.
+    pub async fn connect_directly(&self) -> Result<PgConnection, sqlx::Error> {
+        if self.in_each.is_some() {
+            return Err(session::not_behind_a_pooler());
+        }
+        self.open().await
+    }
+
+    async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options))
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))

@@ -23,6 +23,7 @@ pub mod moment;
 pub mod outbox;
 pub mod pace;
 pub mod reference;
+pub mod session;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;

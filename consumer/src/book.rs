@@ -11,10 +11,10 @@ use common::{
     event::AuditEvent,
     failures::{self, Earlier, Failure, Outcome, Reason},
     identifier::ForwarderId,
+    session::Session,
     telemetry::{names, traces::Status},
 };
 use metrics::counter;
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use crate::{
@@ -207,7 +207,7 @@ impl Book {
     /// Commits what must be known before anything is settled.
     pub(crate) async fn write(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         forwarder: &ForwarderId,
     ) -> Result<(), sqlx::Error> {
         let (own, nobodys): (Vec<_>, Vec<_>) = self.failed.iter().partition(|failed| failed.nobody.is_none());

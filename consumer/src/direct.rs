@@ -17,9 +17,9 @@ use common::{
         rounds::{Mark, Round},
         upkeep,
     },
+    session::Session,
     settings::{PublisherSettings, SourceSettings},
 };
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -88,7 +88,7 @@ impl ForwardSink {
 }
 
 impl Sink for ForwardSink {
-    async fn begin(&mut self, _: &mut PgConnection, head: &Round) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, _: &mut Session, head: &Round) -> Result<Standing, SinkError> {
         self.repeated = !head.is_closed();
         Ok(Standing::Intact)
     }
@@ -135,10 +135,7 @@ async fn sweep(destination: Arc<Destination>, progress: Progress, leading: Cance
     }
 }
 
-async fn due(
-    destination: &Destination,
-    connection: &mut Option<PgConnection>,
-) -> Result<Vec<Item>, sqlx::Error> {
+async fn due(destination: &Destination, connection: &mut Option<Session>) -> Result<Vec<Item>, sqlx::Error> {
     if connection.is_none() {
         *connection = Some(destination.database.connect().await?);
     }

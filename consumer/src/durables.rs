@@ -9,7 +9,6 @@ use common::{
     outbox::{self, forwarders},
     settings::{Settings, Unusable},
 };
-use sqlx::Connection as _;
 
 use crate::APPLICATION;
 

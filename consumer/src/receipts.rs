@@ -9,10 +9,10 @@ use common::{
     database,
     identifier::ForwarderId,
     moment::written,
+    session::Session,
     settings::Settings,
 };
 use serde::Serialize;
-use sqlx::PgConnection;
 use threadline::{
     Receipt,
     receipt::{self, broken},
@@ -83,7 +83,7 @@ pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Resul
 async fn chain(subject: &Subject) -> anyhow::Result<Vec<Receipt>> {
     let mut timeline =
         subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
-    receipt::chain(&mut timeline, subject.timeline.schema(), subject.forwarder.id.as_str())
+    receipt::chain(timeline.direct()?, subject.timeline.schema(), subject.forwarder.id.as_str())
         .await
         .context("cannot read audit_receipts: run `threadline install`")
 }
@@ -188,7 +188,7 @@ async fn verify(
 async fn look(
     settings: &Settings,
     subject: &Subject,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     chain: &[Receipt],
 ) -> anyhow::Result<(Vec<Verified>, Outside)> {
     // Windows do not overlap, but one may have been sealed more than once.
@@ -208,9 +208,9 @@ async fn look(
     bar.finish();
     let source_from = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
     let mut timeline = subject.timeline.database().connect().await?;
-    let timeline_from = stored::oldest(&mut timeline, subject.timeline.table()).await?;
+    let timeline_from = stored::oldest(timeline.direct()?, subject.timeline.table()).await?;
     let mut all = database::long_look(&mut timeline).await?;
-    let outside = stored::outside(&mut all, subject.timeline.table(), &windows).await?;
+    let outside = stored::outside(all.direct()?, subject.timeline.table(), &windows).await?;
     all.rollback().await?;
     let judged = chain.iter().enumerate().map(|(place, receipt)| {
         let window = (receipt.since, receipt.until);

@@ -11,9 +11,9 @@ use common::{
         forwarders, handover,
         rounds::{STREAM_READER, StreamPosition},
     },
+    session::Session,
     settings::{BrokerSettings, ConfigureError, ConsumerSettings, Dispatch, ForwarderSettings},
 };
-use sqlx::PgConnection;
 
 /// How events reach a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ impl Road {
 /// # Errors
 /// When a server is away.
 pub async fn register(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     stream: Option<&Stream>,
     running: &[ForwarderId],
 ) -> anyhow::Result<()> {
@@ -81,7 +81,7 @@ pub async fn register(
 /// # Errors
 /// When it is not drained, with the remedy; or a server is away.
 pub async fn onto_stream(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     stream: &Stream,
     id: &ForwarderId,
     settings: &ConsumerSettings,
@@ -112,7 +112,7 @@ pub async fn onto_stream(
 /// # Errors
 /// When the durable is not drained, with the remedy; or a server is away.
 pub async fn onto_log(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     stream: Option<&Stream>,
     id: &ForwarderId,
 ) -> anyhow::Result<()> {
@@ -140,7 +140,7 @@ pub async fn onto_log(
     note(connection, id, "from async to sync", 1).await
 }
 
-async fn note(connection: &mut PgConnection, id: &ForwarderId, how: &str, count: u64) -> anyhow::Result<()> {
+async fn note(connection: &mut Session, id: &ForwarderId, how: &str, count: u64) -> anyhow::Result<()> {
     tracing::info!(forwarder = %id, how, "changed the dispatch");
     let filter = format!("forwarder {id}: {how}");
     let act = Act { actor: "consumer run", kind: "change_dispatch", filter: &filter, count, reason: None };

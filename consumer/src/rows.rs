@@ -6,9 +6,10 @@ use common::{
     event::{AuditEvent, TEXTS},
     identifier::TableName,
     outbox::columns::{self, Columns},
+    session::Session,
 };
 use serde_json::value::RawValue;
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
 /// Where [`Reading::select`] puts the times, behind the id.
@@ -51,7 +52,7 @@ impl Reading {
     /// # Errors
     /// When the server is away or the table is missing.
     pub(crate) async fn of(
-        connection: &mut PgConnection,
+        connection: &mut Session,
         table: &TableName,
         wanted: &[&str],
     ) -> Result<Self, sqlx::Error> {

@@ -14,11 +14,11 @@ use common::{
     health::{self, Health},
     identifier::ForwarderId,
     outbox::{self, upkeep},
+    session::Session,
     settings::{ForwarderSettings, Settings},
     shutdown,
     telemetry::{self, traces::Tracer},
 };
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -128,7 +128,7 @@ async fn examine(
     forwarders: &Forwarders,
     roads: &[Road],
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
     let mut report = Report::new(Occasion::Boot);
     settings_doctor::consumer(&mut report, settings);

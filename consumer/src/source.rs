@@ -7,9 +7,10 @@ use common::{
     event::AuditEvent,
     failures::{self, Earlier},
     identifier::{ForwarderId, TableName},
+    session::Session,
 };
 use futures::TryStreamExt as _;
-use sqlx::{PgConnection, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::rows::{self, Reading};
@@ -20,7 +21,7 @@ const FAILURES_AT: usize = rows::REST_AT;
 /// A session with the source database. Made anew after an error, so that a changed table is seen.
 #[derive(Debug)]
 pub struct Source {
-    connection: PgConnection,
+    connection: Session,
     statement: String,
     /// How many rows the next statement asks for.
     rows: usize,
@@ -70,7 +71,7 @@ impl Source {
     }
 
     /// The connection, for statements about failures.
-    pub fn connection(&mut self) -> &mut PgConnection {
+    pub fn connection(&mut self) -> &mut Session {
         &mut self.connection
     }
 

@@ -41,7 +41,7 @@ impl Adopted {
         let limit = settings.source.statement_timeout;
         let database = Database::new(&url, "audit-publisher-backfill", limit, false)?;
         let mut connection =
-            database.connect().await.context("cannot connect to the timeline (threadline.url)")?;
+            database.connect_directly().await.context("cannot connect to the timeline (threadline.url)")?;
         let until = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut connection).await?;
         let schema = quote(option("schema").unwrap_or(&settings.threadline.schema));
         Ok(Self { forwarder: forwarder.id.clone(), connection, schema, until })

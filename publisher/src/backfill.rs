@@ -15,10 +15,10 @@ use common::{
         backfill::{self, Filter},
     },
     pace::pace,
+    session::Session,
     settings::{Settings, Unusable},
 };
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use crate::adopted::Adopted;
@@ -197,7 +197,7 @@ struct Counted {
 
 /// Walks past the same rows as the work itself, and enters none.
 async fn count(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
     mut after: Option<Uuid>,

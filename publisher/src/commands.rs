@@ -16,7 +16,6 @@ use common::{
     },
     settings::{Settings, Unusable},
 };
-use sqlx::Connection as _;
 
 use crate::maintenance;
 

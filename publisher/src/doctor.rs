@@ -10,9 +10,9 @@ use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
     doctor::{Occasion, Report, Side, settings as settings_doctor, source},
+    session::Session,
     settings::Settings,
 };
-use sqlx::PgConnection;
 
 const NAME: &str = "audit-publisher-doctor";
 
@@ -43,7 +43,7 @@ pub(crate) struct Ready {
 pub(crate) async fn at_boot(
     settings: &Settings,
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) -> anyhow::Result<Ready> {
     let mut report = Report::new(Occasion::Boot);
     settings_doctor::publisher(&mut report, settings);

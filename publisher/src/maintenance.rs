@@ -30,12 +30,12 @@ use common::{
         rounds::{self, STREAM_READER, StreamPosition},
         upkeep,
     },
+    session::Session,
     settings::{BrokerSettings, PublisherSettings, SourceSettings},
     telemetry::names,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use metrics::{counter, gauge};
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
@@ -114,7 +114,7 @@ impl Maintenance {
         }
     }
 
-    async fn round(&self, connection: &mut PgConnection, seen: &mut Seen) -> anyhow::Result<StreamSeen> {
+    async fn round(&self, connection: &mut Session, seen: &mut Seen) -> anyhow::Result<StreamSeen> {
         // Asked first: what is acknowledged meanwhile must not look like a loss.
         let acknowledged = match seen.created {
             Some(created) => {
@@ -181,7 +181,7 @@ impl Maintenance {
         seen.smaller = smaller;
     }
 
-    async fn trim(&self, connection: &mut PgConnection, floor: Option<StreamPosition>) -> anyhow::Result<()> {
+    async fn trim(&self, connection: &mut Session, floor: Option<StreamPosition>) -> anyhow::Result<()> {
         let info = self.stream.get_info().await?;
         #[expect(clippy::cast_precision_loss, reason = "a share, for people and a threshold")]
         let full = info.state.bytes as f64 / info.config.max_bytes.max(1) as f64;

@@ -26,6 +26,7 @@ use common::{
         rounds::{self, Mark, Round, StreamPosition},
     },
     reference::{MessageId, Reference, Target},
+    session::Session,
     settings::{BrokerSettings, PublisherSettings},
     telemetry::{
         names,
@@ -34,7 +35,6 @@ use common::{
 };
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::sequences::Sequences;
@@ -292,7 +292,7 @@ fn end(span: &Span, id: MessageId, outcome: Outcome) {
 }
 
 impl Sink for JetStreamSink {
-    async fn begin(&mut self, connection: &mut PgConnection, head: &Round) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<Standing, SinkError> {
         let mut probe = Probe::default();
         self.stream = loop {
             self.connected().await;

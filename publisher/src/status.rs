@@ -10,10 +10,10 @@ use common::{
         capture::{self, Capture},
         rounds::STREAM_READER,
     },
+    session::Session,
     settings::Settings,
 };
 use serde::Serialize;
-use sqlx::PgConnection;
 
 use crate::commands::APPLICATION;
 
@@ -75,7 +75,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn log(connection: &mut PgConnection) -> Result<Log, sqlx::Error> {
+async fn log(connection: &mut Session) -> Result<Log, sqlx::Error> {
     sqlx::query_as(
         "select (select count(*) from (
                      select from outbox.entries e

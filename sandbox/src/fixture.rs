@@ -6,6 +6,7 @@ use common::{
     database::Database,
     identifier::{TableName, quote},
     outbox,
+    session::Session,
     settings::ConnectionUrl,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -79,6 +80,7 @@ pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result
     let database = TestDatabase::create(server, name, None).await?;
     let mut connection = database.connect().await?;
     audit::install(&mut connection, "public").await?;
+    let mut connection = Session::from(connection);
     outbox::migrate(&mut connection).await?;
     outbox::capture::attach(&mut connection, &audit_events()).await?;
     connection.close().await?;
@@ -157,6 +159,14 @@ impl TestDatabase {
     /// When the server refuses.
     pub async fn connect(&self) -> anyhow::Result<PgConnection> {
         Ok(PgConnection::connect(&self.url).await?)
+    }
+
+    /// The same, for functions of the pipeline.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn session(&self) -> anyhow::Result<Session> {
+        Ok(self.connect().await?.into())
     }
 
     /// As the pipeline connects.

@@ -177,7 +177,7 @@ async fn an_upgraded_cluster_goes_on_where_it_was_and_publishes_nothing_again() 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restored_cluster_is_not_taken_for_an_upgraded_one() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let mut source = pipeline.source.connect().await?;
+    let mut source = pipeline.source.session().await?;
     let identifier = outbox::system_identifier(&mut source).await?;
     rounds::head(&mut source, "jetstream", identifier).await?;
     let far = "update outbox.rounds set system_identifier = 7, s = '900000000:900000000:', t = '900000000:900000000:'";

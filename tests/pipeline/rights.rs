@@ -143,11 +143,11 @@ async fn the_files_for_psql_stop_at_the_first_error_and_may_be_repeated() -> any
         assert_eq!(sqlx::query_scalar::<_, i64>(roles).fetch_one(&mut superuser).await?, 0, "{name}");
     }
 
-    let mut owner = source.connect().await?;
-    audit::install(&mut owner, "public").await?;
+    let mut owner = source.session().await?;
+    audit::install(owner.direct()?, "public").await?;
     outbox::migrate(&mut owner).await?;
     outbox::capture::attach(&mut owner, &audit_events()).await?;
-    threadline::install(&mut owner, &StorageSchema::default()).await?;
+    threadline::install(owner.direct()?, &StorageSchema::default()).await?;
     superuser.execute(AssertSqlSafe(format!("alter role {} createrole", rights::OWNER))).await?;
     if server_version(&mut superuser).await? >= 160_000 {
         let may_grant = format!("grant pg_read_all_stats to {} with admin option", rights::OWNER);

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::{self, stream::Stream};
-use sqlx::PgConnection;
 
 use super::{BrokerError, connect, durable_name, floors, is_not_found};
 use crate::{
     identifier::ForwarderId,
     outbox::{backlog, handover, rounds::STREAM_READER},
+    session::Session,
     settings::BrokerSettings,
 };
 
@@ -72,7 +72,7 @@ impl Backlog {
     }
 
     /// Entries not read yet, and references not settled.
-    async fn waiting(&self, connection: &mut PgConnection) -> Result<i64, BacklogError> {
+    async fn waiting(&self, connection: &mut Session) -> Result<i64, BacklogError> {
         let unread = backlog::unread(connection, &self.readers, MOST + 1).await?;
         let pending = match &self.stream {
             Some(stream) => floors(stream)
@@ -90,7 +90,7 @@ impl Backlog {
     ///
     /// # Errors
     /// When a server is away.
-    pub async fn give_way(&self, connection: &mut PgConnection) -> Result<(), BacklogError> {
+    pub async fn give_way(&self, connection: &mut Session) -> Result<(), BacklogError> {
         let mut told: Option<Instant> = None;
         loop {
             let waiting = self.waiting(connection).await?;

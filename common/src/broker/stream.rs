@@ -7,10 +7,9 @@ use async_nats::jetstream::{
     context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
-use sqlx::PgConnection;
 
 use super::{BrokerError, echo::Echo};
-use crate::{identifier::TableName, settings::BrokerSettings};
+use crate::{identifier::TableName, session::Session, settings::BrokerSettings};
 
 /// Opens the description; the identity of the source follows.
 const DESCRIPTION: &str = "audit references of ";
@@ -24,7 +23,7 @@ impl SourceIdentity {
     ///
     /// # Errors
     /// When the server is away.
-    pub async fn read(connection: &mut PgConnection, table: &TableName) -> Result<Self, sqlx::Error> {
+    pub async fn read(connection: &mut Session, table: &TableName) -> Result<Self, sqlx::Error> {
         let (identifier, database): (i64, String) =
             sqlx::query_as("select system_identifier, current_database()::text from pg_control_system()")
                 .fetch_one(connection)

@@ -1,7 +1,5 @@
 //! Whether forwarders find in the audit table what they look at, and may read it.
 
-use sqlx::PgConnection;
-
 use super::{
     Report, Trouble,
     checks::{FORWARDER_COLUMN_ABSENT, FORWARDER_COLUMN_MISSING, GRANT_MISSING},
@@ -9,6 +7,7 @@ use super::{
 use crate::{
     database::Database,
     identifier::{ForwarderId, TableName, quote},
+    session::Session,
 };
 
 /// Columns that are read for every forwarder, where they are there.
@@ -31,7 +30,7 @@ pub async fn examine(
     table: &TableName,
     wanted: &[Wanted<'_>],
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) {
     if wanted.is_empty() {
         return;
@@ -54,7 +53,7 @@ pub async fn examine(
 type Found = (String, bool, String);
 
 /// The columns of the table; none without such a table, which somebody else looks for.
-async fn found(connection: &mut PgConnection, table: &TableName) -> Result<Vec<Found>, sqlx::Error> {
+async fn found(connection: &mut Session, table: &TableName) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as(
         "select a.attname::text, has_column_privilege(c.oid, a.attnum, 'select'), format('%I', current_user)
          from pg_class c

@@ -3,19 +3,18 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use crate::identifier::TableName;
+use crate::{identifier::TableName, session::Session};
 
 /// Whether it is a standby, and its time.
-pub(super) async fn server(connection: &mut PgConnection) -> Result<(bool, OffsetDateTime), sqlx::Error> {
+pub(super) async fn server(connection: &mut Session) -> Result<(bool, OffsetDateTime), sqlx::Error> {
     sqlx::query_as("select pg_is_in_recovery(), clock_timestamp()").fetch_one(connection).await
 }
 
 /// What these settings are in our own session: name, value, and our role.
 pub(super) async fn session(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     names: &[&str],
 ) -> Result<Vec<(String, String, String)>, sqlx::Error> {
     sqlx::query_as(
@@ -29,7 +28,7 @@ pub(super) async fn session(
 /// Of these relations, each with a privilege that is needed on it, those that our role lacks. In the words of `grant`: the
 /// privileges, the object, our role. What does not exist is not lacking; somebody else looks for that.
 pub(super) async fn missing_grants(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     needed: &[(&str, &str, &str)],
 ) -> Result<Vec<(String, String, String)>, sqlx::Error> {
     let column = |pick: fn(&(&str, &str, &str)) -> String| needed.iter().map(pick).collect::<Vec<_>>();
@@ -67,7 +66,7 @@ pub(super) async fn missing_grants(
 
 /// Whether a policy of the table applies to our role, and who that is. `None` without such a table.
 pub(super) async fn row_security(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
 ) -> Result<Option<(bool, String)>, sqlx::Error> {
     sqlx::query_as(
@@ -84,7 +83,7 @@ pub(super) async fn row_security(
 /// The columns of the table with which a whole and valid index begins, and whether it has a column `inserted_at`. `None`
 /// without such a table.
 pub(super) async fn indexes(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
 ) -> Result<Option<(Vec<String>, bool)>, sqlx::Error> {
     sqlx::query_as(
@@ -113,7 +112,7 @@ pub(super) struct Running {
 
 /// Transactions of this database that began longer ago, the oldest few.
 pub(super) async fn transactions(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     older_than: Duration,
 ) -> Result<Vec<Running>, sqlx::Error> {
     sqlx::query_as(
@@ -130,7 +129,7 @@ pub(super) async fn transactions(
 
 /// Transactions of this database that were prepared longer ago, the oldest few: name, age in seconds, owner.
 pub(super) async fn prepared(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     older_than: Duration,
 ) -> Result<Vec<(String, f64, String)>, sqlx::Error> {
     sqlx::query_as(
@@ -145,7 +144,7 @@ pub(super) async fn prepared(
 }
 
 /// Our role, if sessions of others do not show it when their transactions began.
-pub(super) async fn blind_role(connection: &mut PgConnection) -> Result<Option<String>, sqlx::Error> {
+pub(super) async fn blind_role(connection: &mut Session) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select format('%I', current_user)
          where exists (select from pg_stat_activity
@@ -158,7 +157,7 @@ pub(super) async fn blind_role(connection: &mut PgConnection) -> Result<Option<S
 /// The owner of `outbox.safe_before()`, with whose rights it runs: whether it sees when the transactions of others began, whether
 /// it is a member of the role that lets it, inheriting or not, and whether a policy of the table applies to it.
 pub(super) async fn bound_owner(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
 ) -> Result<Option<(String, bool, bool, bool)>, sqlx::Error> {
     sqlx::query_as(
@@ -178,7 +177,7 @@ pub(super) async fn bound_owner(
 }
 
 /// Whether autovacuum works at all, and the tables of the outbox for which it is switched off.
-pub(super) async fn autovacuum(connection: &mut PgConnection) -> Result<(bool, Vec<String>), sqlx::Error> {
+pub(super) async fn autovacuum(connection: &mut Session) -> Result<(bool, Vec<String>), sqlx::Error> {
     sqlx::query_as(
         "select current_setting('autovacuum')::boolean and current_setting('track_counts')::boolean,
                 array(select c.relname::text
@@ -203,7 +202,7 @@ mod tests {
     #[tokio::test]
     async fn transactions_that_run_and_that_are_prepared_are_seen_with_their_age() -> anyhow::Result<()> {
         let source = source_database().await?;
-        let (mut held, mut watch) = (source.connect().await?, source.connect().await?);
+        let (mut held, mut watch) = (source.connect().await?, Session::from(source.connect().await?));
         assert_eq!(transactions(&mut watch, Duration::ZERO).await?, []);
         held.execute("set application_name = 'forgotten'; begin; select 1").await?;
         let [running] = &transactions(&mut watch, Duration::ZERO).await?[..] else {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 pub use super::judge::unreachable;
@@ -21,6 +20,7 @@ use crate::{
     broker::SourceIdentity,
     database::Database,
     outbox::{self, OutboxError, backlog, capture, handover, rounds, system_identifier},
+    session::Session,
     settings::Settings,
 };
 
@@ -66,7 +66,7 @@ pub async fn examine(
     settings: &Settings,
     side: Side,
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) {
     server(report, database, connection).await;
     if grants(report, settings, side, database, connection).await
@@ -93,7 +93,7 @@ pub async fn examine(
 }
 
 /// The server, and what our sessions on it are like.
-async fn server(report: &mut Report, database: &Database, connection: &mut PgConnection) {
+async fn server(report: &mut Report, database: &Database, connection: &mut Session) {
     let before = OffsetDateTime::now_utc();
     let server = database.within(facts::server(connection)).await;
     let after = OffsetDateTime::now_utc();
@@ -116,7 +116,7 @@ async fn grants(
     settings: &Settings,
     side: Side,
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) -> bool {
     let table = &settings.source.table;
     let mut needs: Vec<(&str, &str, &str)> = judge::needs(side, settings.source.retention.is_some());
@@ -134,7 +134,7 @@ async fn outbox(
     report: &mut Report,
     settings: &Settings,
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) -> bool {
     let required = async { Ok::<_, sqlx::Error>(outbox::require(connection, &settings.source.table).await) };
     let required = database.within(required).await.unwrap_or_else(|error| Err(error.into()));
@@ -155,12 +155,7 @@ async fn outbox(
 }
 
 /// Those who read the log.
-async fn readers(
-    report: &mut Report,
-    settings: &Settings,
-    database: &Database,
-    connection: &mut PgConnection,
-) {
+async fn readers(report: &mut Report, settings: &Settings, database: &Database, connection: &mut Session) {
     let heads = async {
         Ok::<_, sqlx::Error>((system_identifier(connection).await?, rounds::heads(connection).await?))
     };
@@ -181,7 +176,7 @@ async fn tables(
     settings: &Settings,
     side: Side,
     database: &Database,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) {
     let table = &settings.source.table;
     if side == Side::Publisher && report.is_at_boot() {

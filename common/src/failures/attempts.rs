@@ -5,13 +5,13 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{Earlier, Failure, Outcome};
 use crate::{
     fault::{Fault, classify},
     identifier::ForwarderId,
+    session::Session,
 };
 
 /// How much of an error is kept.
@@ -22,7 +22,7 @@ const ERROR_CHARS: usize = 2_000;
 /// # Errors
 /// When the server is away.
 pub async fn record(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     failures: &[Failure],
 ) -> Result<(), sqlx::Error> {
@@ -47,7 +47,7 @@ pub async fn record(
 /// # Errors
 /// When the server is away.
 pub async fn earlier(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     events: &[Uuid],
 ) -> Result<HashMap<Uuid, Earlier>, sqlx::Error> {
@@ -71,7 +71,7 @@ pub async fn earlier(
 }
 
 async fn insert(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     failures: &[&Failure],
     words: impl Fn(&str) -> String,
@@ -136,7 +136,7 @@ fn storable(error: &str) -> String {
 /// # Errors
 /// When the server is away.
 pub async fn clear(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     events: &[Uuid],
 ) -> Result<(), sqlx::Error> {
@@ -154,7 +154,7 @@ pub async fn clear(
 /// # Errors
 /// When the server is away.
 pub async fn start(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     event: Uuid,
 ) -> Result<u32, sqlx::Error> {
@@ -175,11 +175,7 @@ pub async fn start(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn end(
-    connection: &mut PgConnection,
-    forwarder: &ForwarderId,
-    event: Uuid,
-) -> Result<(), sqlx::Error> {
+pub async fn end(connection: &mut Session, forwarder: &ForwarderId, event: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query(
         "with unblemished as (
              delete from outbox.failures
@@ -199,7 +195,7 @@ pub async fn end(
 /// # Errors
 /// When the server is away.
 pub async fn retrying(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     limit: i64,
 ) -> Result<i64, sqlx::Error> {
@@ -219,7 +215,7 @@ pub async fn retrying(
 /// # Errors
 /// When the server is away.
 pub async fn due(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     limit: i64,
 ) -> Result<Vec<(Uuid, bool)>, sqlx::Error> {
@@ -242,7 +238,7 @@ pub async fn due(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn enter_overdue(connection: &mut PgConnection, overdue: Duration) -> Result<u64, sqlx::Error> {
+pub async fn enter_overdue(connection: &mut Session, overdue: Duration) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "with queued as (
              update outbox.failures f set state = 'queued', next_attempt_at = null

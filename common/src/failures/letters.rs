@@ -2,12 +2,13 @@
 //! function per statement.
 
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, postgres::PgArguments, query::QueryAs};
+use sqlx::{AssertSqlSafe, FromRow, postgres::PgArguments, query::QueryAs};
 use time::OffsetDateTime;
 
 use crate::{
     identifier::{ForwarderId, TableName},
     outbox::columns::{self, Columns},
+    session::Session,
 };
 
 /// Which failures; every part that is absent matches all.
@@ -101,7 +102,7 @@ where
 /// # Errors
 /// When the server is away.
 pub async fn list(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
     limit: i64,
@@ -128,7 +129,7 @@ pub async fn list(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Error> {
+pub async fn now(connection: &mut Session) -> Result<OffsetDateTime, sqlx::Error> {
     sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await
 }
 
@@ -137,7 +138,7 @@ pub async fn now(connection: &mut PgConnection) -> Result<OffsetDateTime, sqlx::
 /// # Errors
 /// When the server is away.
 pub async fn summary(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
 ) -> Result<Vec<Group>, sqlx::Error> {
@@ -172,7 +173,7 @@ pub struct Group {
 /// # Errors
 /// When the server is away.
 pub async fn audit_row(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     reference: &str,
 ) -> Result<Option<serde_json::Value>, sqlx::Error> {
@@ -192,7 +193,7 @@ pub async fn audit_row(
 /// # Errors
 /// When the server is away.
 pub async fn redrive(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
     forwarders: &[String],
@@ -228,7 +229,7 @@ pub async fn redrive(
 /// # Errors
 /// When the server is away.
 pub async fn discard(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
     note: &str,

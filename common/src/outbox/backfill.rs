@@ -4,7 +4,7 @@
 //! Rows are walked by their primary key, which every table has an index for. Whatever commits behind the walk is captured:
 //! `attach` waits for the transactions that were writing when it came.
 
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use super::columns;
 use crate::{
     database,
     identifier::{ForwarderId, TableName},
+    session::Session,
 };
 
 /// Which rows; every part that is absent matches all.
@@ -46,7 +47,7 @@ pub struct Backfill {
 
 /// A filter as SQL, with parameters 1 to 3. Through epoch seconds, as in `outbox.capture()`.
 async fn condition(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
 ) -> Result<String, sqlx::Error> {
@@ -64,11 +65,7 @@ async fn condition(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn count(
-    connection: &mut PgConnection,
-    table: &TableName,
-    filter: &Filter,
-) -> Result<i64, sqlx::Error> {
+pub async fn count(connection: &mut Session, table: &TableName, filter: &Filter) -> Result<i64, sqlx::Error> {
     let condition = condition(connection, table, filter).await?;
     let statement = format!("select count(*) from {} a where {condition}", table.quoted());
     let mut look = database::long_look(connection).await?;
@@ -86,7 +83,7 @@ pub async fn count(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn unfinished(connection: &mut PgConnection, words: &str) -> Result<Option<Backfill>, sqlx::Error> {
+pub async fn unfinished(connection: &mut Session, words: &str) -> Result<Option<Backfill>, sqlx::Error> {
     sqlx::query_as(
         "select id, since, until, after_id, total, passed, entered from outbox.backfills
          where filter = $1 and finished_at is null",
@@ -101,7 +98,7 @@ pub async fn unfinished(connection: &mut PgConnection, words: &str) -> Result<Op
 /// # Errors
 /// When the server is away.
 pub async fn begin(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     words: &str,
     filter: &Filter,
     forwarder: Option<&ForwarderId>,
@@ -127,7 +124,7 @@ pub async fn begin(
 /// # Errors
 /// When the server is away.
 pub async fn page(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     filter: &Filter,
     after: Option<Uuid>,
@@ -155,7 +152,7 @@ pub async fn page(
 /// # Errors
 /// When the server is away.
 pub async fn enter(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     ids: &[Uuid],
     forwarder: Option<&ForwarderId>,
@@ -180,7 +177,7 @@ pub async fn enter(
 /// # Errors
 /// When the server is away.
 pub async fn advance(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     work: &Backfill,
     last: Uuid,
     passed: i64,
@@ -204,7 +201,7 @@ pub async fn advance(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn finish(connection: &mut PgConnection, id: i64) -> Result<(), sqlx::Error> {
+pub async fn finish(connection: &mut Session, id: i64) -> Result<(), sqlx::Error> {
     sqlx::query("update outbox.backfills set finished_at = clock_timestamp() where id = $1")
         .bind(id)
         .execute(connection)

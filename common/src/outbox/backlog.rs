@@ -1,18 +1,13 @@
 //! How much of the log waits to be read: what re-drive and backfill give way to, and what tells that nobody reads.
 
+use crate::session::Session;
 use std::time::Duration;
-
-use sqlx::PgConnection;
 
 /// The entries that the slowest of `readers` has not handed over yet; counting stops at `limit` for each.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn unread(
-    connection: &mut PgConnection,
-    readers: &[String],
-    limit: i64,
-) -> Result<i64, sqlx::Error> {
+pub async fn unread(connection: &mut Session, readers: &[String], limit: i64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "select coalesce(max(waiting.count), 0)
          from (select distinct on (r.reader) r.s from outbox.rounds r where r.reader = any ($2)
@@ -34,7 +29,7 @@ pub async fn unread(
 /// # Errors
 /// When the server is away.
 pub async fn stalled(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     older_than: Duration,
 ) -> Result<Vec<(String, f64)>, sqlx::Error> {
     sqlx::query_as(

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::PgConnection;
-
-use crate::identifier::TableName;
+use crate::{identifier::TableName, session::Session};
 
 /// How often attach and detach try again for the table's lock, two seconds each.
 const LOCK_ATTEMPTS: u32 = 10;
@@ -32,7 +30,7 @@ pub enum Capture {
 ///
 /// # Errors
 /// When the table is not fit (the message says why), or busy for the whole time.
-pub async fn attach(connection: &mut PgConnection, table: &TableName) -> Result<(), sqlx::Error> {
+pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), sqlx::Error> {
     with_lock_retries(connection, "select outbox.attach($1::text::regclass)", Some(table.quoted())).await
 }
 
@@ -40,13 +38,13 @@ pub async fn attach(connection: &mut PgConnection, table: &TableName) -> Result<
 ///
 /// # Errors
 /// When the table is busy for the whole time.
-pub async fn detach(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+pub async fn detach(connection: &mut Session) -> Result<(), sqlx::Error> {
     with_lock_retries(connection, "select outbox.detach()", None).await
 }
 
 /// Waiting longer for the lock would queue the application's own statements behind us: give way and try again.
 async fn with_lock_retries(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     statement: &'static str,
     argument: Option<String>,
 ) -> Result<(), sqlx::Error> {
@@ -78,7 +76,7 @@ fn is_lock_timeout(error: &sqlx::Error) -> bool {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn state(connection: &mut PgConnection) -> Result<Capture, sqlx::Error> {
+pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
     let row: Option<(String, i64)> = sqlx::query_as(
         "select format('%I.%I', s.table_schema, s.table_name),
                 (select count(*)

@@ -3,9 +3,12 @@
 
 use std::collections::HashMap;
 
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::AssertSqlSafe;
 
-use crate::identifier::{TableName, quote};
+use crate::{
+    identifier::{TableName, quote},
+    session::Session,
+};
 
 /// Column names with their types.
 pub type Columns = HashMap<String, String>;
@@ -14,7 +17,7 @@ pub type Columns = HashMap<String, String>;
 ///
 /// # Errors
 /// When the server is away or the table is missing.
-pub async fn of(connection: &mut PgConnection, table: &TableName) -> Result<Columns, sqlx::Error> {
+pub async fn of(connection: &mut Session, table: &TableName) -> Result<Columns, sqlx::Error> {
     let statement = "select attname::text, atttypid::regtype::text from pg_attribute
                      where attrelid = $1::text::regclass and attnum > 0 and not attisdropped";
     let columns: Vec<(String, String)> =

@@ -3,12 +3,12 @@
 //! Each statement takes its own short snapshot; no transaction stays open. A row is read when it is visible in `t`,
 //! however many later ones have committed meanwhile.
 
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, macros::format_description};
 use uuid::Uuid;
 
 use super::{rounds::Position, snapshot::Snapshot};
-use crate::reference::Target;
+use crate::{reference::Target, session::Session};
 
 /// One captured audit row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ const TIME: &[BorrowedFormatItem<'_>] =
 /// # Errors
 /// When the server is away.
 pub async fn late_transactions(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     s: &Snapshot,
     t: &Snapshot,
     from: u64,
@@ -104,7 +104,7 @@ pub async fn late_transactions(
 /// # Errors
 /// When the server is away.
 pub async fn of_transactions(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     xids: &[u64],
     after: Position,
 ) -> Result<Vec<Entry>, sqlx::Error> {
@@ -127,7 +127,7 @@ pub async fn of_transactions(
 /// # Errors
 /// When the server is away.
 pub async fn of_transaction(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     after: Position,
     page_rows: usize,
 ) -> Result<Vec<Entry>, sqlx::Error> {
@@ -151,7 +151,7 @@ pub async fn of_transaction(
 /// # Errors
 /// When the server is away.
 pub async fn tail(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     t: &Snapshot,
     after: Position,
     page_rows: usize,

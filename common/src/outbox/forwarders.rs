@@ -1,8 +1,6 @@
 //! `outbox.forwarders`: who has ever been delivered to, and since when. One documented function per statement.
 
-use sqlx::PgConnection;
-
-use crate::identifier::ForwarderId;
+use crate::{identifier::ForwarderId, session::Session};
 
 /// Notes forwarders that are delivered to. For one that is `new` beside others everything up to now is history. One that has a
 /// place already, on the stream or in the log, has been delivered to for longer than anybody has written down; and the very
@@ -11,7 +9,7 @@ use crate::identifier::ForwarderId;
 /// # Errors
 /// When the server is away.
 pub async fn register(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarders: &[ForwarderId],
     new: bool,
 ) -> Result<(), sqlx::Error> {
@@ -35,7 +33,7 @@ pub async fn register(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn drop(connection: &mut PgConnection, forwarder: &str) -> Result<(), sqlx::Error> {
+pub async fn drop(connection: &mut Session, forwarder: &str) -> Result<(), sqlx::Error> {
     sqlx::query("update outbox.forwarders set dropped_at = clock_timestamp() where forwarder = $1")
         .bind(forwarder)
         .execute(connection)
@@ -47,10 +45,7 @@ pub async fn drop(connection: &mut PgConnection, forwarder: &str) -> Result<(), 
 ///
 /// # Errors
 /// When the server is away.
-pub async fn known(
-    connection: &mut PgConnection,
-    forwarders: &[ForwarderId],
-) -> Result<Vec<String>, sqlx::Error> {
+pub async fn known(connection: &mut Session, forwarders: &[ForwarderId]) -> Result<Vec<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select n.id from unnest($1::text[]) n (id)
          where exists (select from outbox.forwarders f where f.forwarder = n.id)

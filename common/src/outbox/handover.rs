@@ -1,12 +1,10 @@
 //! Who reads the log, and changing a forwarder's road between the stream and the log. One documented function per statement.
 
-use sqlx::PgConnection;
-
 use super::{
     rounds::{STREAM_READER, StreamPosition},
     system_identifier,
 };
-use crate::{identifier::ForwarderId, settings::Settings};
+use crate::{identifier::ForwarderId, session::Session, settings::Settings};
 
 const PREFIX: &str = "forward-";
 
@@ -34,11 +32,7 @@ pub fn readers(settings: &Settings) -> Vec<String> {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn is_behind(
-    connection: &mut PgConnection,
-    behind: &str,
-    ahead: &str,
-) -> Result<bool, sqlx::Error> {
+pub async fn is_behind(connection: &mut Session, behind: &str, ahead: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "with b as (select s from outbox.rounds where reader = $1 order by n desc limit 1),
               a as (select t from outbox.rounds where reader = $2 order by n desc limit 1)
@@ -57,7 +51,7 @@ pub async fn is_behind(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn exists(connection: &mut PgConnection, reader: &str) -> Result<bool, sqlx::Error> {
+pub async fn exists(connection: &mut Session, reader: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("select exists (select from outbox.rounds where reader = $1)")
         .bind(reader)
         .fetch_one(connection)
@@ -69,7 +63,7 @@ pub async fn exists(connection: &mut PgConnection, reader: &str) -> Result<bool,
 /// # Errors
 /// When the server is away.
 pub async fn passed(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     stream_reader: &str,
 ) -> Result<Option<StreamPosition>, sqlx::Error> {
@@ -93,7 +87,7 @@ pub async fn passed(
 /// # Errors
 /// When the server is away.
 pub async fn begin_at(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     stream_reader: &str,
     floor: StreamPosition,
@@ -121,7 +115,7 @@ pub async fn begin_at(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn drop_reader(connection: &mut PgConnection, reader: &str) -> Result<u64, sqlx::Error> {
+pub async fn drop_reader(connection: &mut Session, reader: &str) -> Result<u64, sqlx::Error> {
     let done =
         sqlx::query("delete from outbox.rounds where reader = $1").bind(reader).execute(connection).await?;
     Ok(done.rows_affected())
@@ -131,7 +125,7 @@ pub async fn drop_reader(connection: &mut PgConnection, reader: &str) -> Result<
 ///
 /// # Errors
 /// When the server is away.
-pub async fn forget_settled(connection: &mut PgConnection, reader: &str) -> Result<(), sqlx::Error> {
+pub async fn forget_settled(connection: &mut Session, reader: &str) -> Result<(), sqlx::Error> {
     sqlx::query("delete from outbox.settled where reader = $1").bind(reader).execute(connection).await?;
     Ok(())
 }

@@ -5,17 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::database::Database;
+use crate::{database::Database, session::Session};
 
 /// Whether some process holds this lease now.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn is_held(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+pub async fn is_held(connection: &mut Session, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "select exists (select from outbox.leases where name = $1 and expires_at > clock_timestamp())",
     )
@@ -43,7 +42,7 @@ impl Lease {
     ///
     /// # Errors
     /// When the server is away.
-    pub async fn acquire(&self, connection: &mut PgConnection) -> Result<Option<Instant>, sqlx::Error> {
+    pub async fn acquire(&self, connection: &mut Session) -> Result<Option<Instant>, sqlx::Error> {
         // Measured before the statement: the server's lease is at least as long as what we count on.
         let asked = Instant::now();
         let taken = sqlx::query(
@@ -68,7 +67,7 @@ impl Lease {
     ///
     /// # Errors
     /// When the server is away; the lease then ends by itself.
-    pub async fn release(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    pub async fn release(&self, connection: &mut Session) -> Result<(), sqlx::Error> {
         sqlx::query("delete from outbox.leases where name = $1 and holder = $2")
             .bind(&self.name)
             .bind(&self.holder)
@@ -119,7 +118,7 @@ impl Lease {
     async fn renew(
         &self,
         database: &Database,
-        connection: &mut Option<PgConnection>,
+        connection: &mut Option<Session>,
     ) -> Result<Option<Instant>, sqlx::Error> {
         if connection.is_none() {
             *connection = Some(database.connect().await?);

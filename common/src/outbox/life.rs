@@ -2,11 +2,11 @@
 //! the way. One documented function per statement.
 
 use serde::Serialize;
-use sqlx::{AssertSqlSafe, FromRow, PgConnection};
+use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
 use super::rounds::STREAM_READER;
-use crate::identifier::TableName;
+use crate::{identifier::TableName, session::Session};
 
 /// Everything there is.
 #[derive(Debug, Clone, Serialize)]
@@ -136,7 +136,7 @@ impl Life {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn of(connection: &mut PgConnection, table: &TableName, event: Uuid) -> Result<Life, sqlx::Error> {
+pub async fn of(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Life, sqlx::Error> {
     let row = row(connection, table, event).await?;
     let found: Vec<(String, i64, Option<String>)> = sqlx::query_as(
         "select e.xid::text, e.seq, e.forwarder from outbox.entries e
@@ -159,11 +159,7 @@ pub async fn of(connection: &mut PgConnection, table: &TableName, event: Uuid) -
     Ok(Life { row, entries, readers, leaders, blockers: blockers(connection).await? })
 }
 
-async fn row(
-    connection: &mut PgConnection,
-    table: &TableName,
-    event: Uuid,
-) -> Result<Option<Row>, sqlx::Error> {
+async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Option<Row>, sqlx::Error> {
     let statement = format!(
         "select r ->> 'action' as action, r ->> 'occurred_at' as occurred_at, r ->> 'inserted_at' as inserted_at
          from (select to_jsonb(e) as r from {} e where e.id = $1) one",
@@ -174,7 +170,7 @@ async fn row(
 
 /// How far each reader is with the entries of a transaction. Its messages lie above the mark of the last row whose round did
 /// not include it, and not above that of the first row before which it had been handed over.
-async fn passages(connection: &mut PgConnection, xid: &str) -> Result<Vec<ReaderPassage>, sqlx::Error> {
+async fn passages(connection: &mut Session, xid: &str) -> Result<Vec<ReaderPassage>, sqlx::Error> {
     sqlx::query_as(
         "select h.reader,
                 case when pg_visible_in_snapshot($1::text::xid8, h.s) then 'handed_over'
@@ -199,7 +195,7 @@ async fn passages(connection: &mut PgConnection, xid: &str) -> Result<Vec<Reader
 
 /// Transactions of this database that have written and not ended, oldest first. Those of other roles are seen with
 /// `pg_read_all_stats` only.
-async fn blockers(connection: &mut PgConnection) -> Result<Vec<Blocker>, sqlx::Error> {
+async fn blockers(connection: &mut Session) -> Result<Vec<Blocker>, sqlx::Error> {
     sqlx::query_as(
         "select a.pid, a.backend_xid::text as xid,
                 coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 as seconds,

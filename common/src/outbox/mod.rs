@@ -30,18 +30,19 @@ pub mod rounds;
 pub mod snapshot;
 pub mod upkeep;
 
-use sqlx::{Connection, Executor, PgConnection, migrate::Migrator};
+use sqlx::{Connection, Executor, migrate::Migrator};
 
-use crate::{database::Database, identifier::TableName, settings::SourceSettings};
+use crate::{database::Database, identifier::TableName, session::Session, settings::SourceSettings};
 
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start.
 ///
 /// # Errors
-/// When the server is away or refuses; nothing is half done, each step is a transaction.
-pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+/// When the server is away or refuses, or behind a pooler; nothing is half done, each step is a transaction.
+pub async fn migrate(connection: &mut Session) -> Result<(), sqlx::Error> {
     static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/outbox");
     let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
     migrations.dangerous_set_table_name("outbox.migrations");
+    let connection = connection.direct()?;
     connection.execute("create schema if not exists outbox").await?;
     // Building an index over a long log may take longer than one of our ordinary statements.
     connection.execute("set statement_timeout = 0").await?;
@@ -54,7 +55,7 @@ pub async fn migrate(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn system_identifier(connection: &mut PgConnection) -> Result<i64, sqlx::Error> {
+pub async fn system_identifier(connection: &mut Session) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar("select system_identifier from pg_control_system()").fetch_one(connection).await
 }
 
@@ -90,7 +91,7 @@ pub enum OutboxError {
 pub async fn open(
     source: &SourceSettings,
     application_name: &str,
-) -> Result<(Database, PgConnection), OutboxError> {
+) -> Result<(Database, Session), OutboxError> {
     let database = Database::source(source, application_name).map_err(OutboxError::Unreachable)?;
     let mut connection = reach(&database).await?;
     require(&mut connection, &source.table).await?;
@@ -101,7 +102,7 @@ pub async fn open(
 ///
 /// # Errors
 /// When it cannot be reached.
-pub async fn reach(source: &Database) -> Result<PgConnection, OutboxError> {
+pub async fn reach(source: &Database) -> Result<Session, OutboxError> {
     source.connect().await.map_err(OutboxError::Unreachable)
 }
 
@@ -109,7 +110,7 @@ pub async fn reach(source: &Database) -> Result<PgConnection, OutboxError> {
 ///
 /// # Errors
 /// When it is not, or the server is away.
-pub async fn require(connection: &mut PgConnection, table: &TableName) -> Result<(), OutboxError> {
+pub async fn require(connection: &mut Session, table: &TableName) -> Result<(), OutboxError> {
     let present: bool = sqlx::query_scalar("select to_regclass('outbox.forwarders') is not null")
         .fetch_one(&mut *connection)
         .await?;

@@ -1,9 +1,8 @@
 //! A round, cut into bounded pages in one order: late transactions by id, then the tail. All late ids lie below the
 //! tail's, so a single [`Position`] says how far a round has come.
 
+use crate::session::Session;
 use std::collections::VecDeque;
-
-use sqlx::PgConnection;
 
 use super::{
     entries::{self, Entry, LateTransaction},
@@ -37,7 +36,7 @@ impl Pages {
     ///
     /// # Errors
     /// When the server is away. The round then goes on from its stored position, with these pages forgotten.
-    pub async fn next(&mut self, connection: &mut PgConnection) -> Result<Vec<Entry>, sqlx::Error> {
+    pub async fn next(&mut self, connection: &mut Session) -> Result<Vec<Entry>, sqlx::Error> {
         if self.tail_done {
             return Ok(Vec::new());
         }

@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::rounds::STREAM_READER;
-use crate::identifier::ForwarderId;
+use crate::{identifier::ForwarderId, session::Session};
 
 /// What the log knows of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +38,7 @@ pub struct Published {
 /// # Errors
 /// When the server is away.
 pub async fn of_messages(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     created: OffsetDateTime,
     messages: &[Published],
@@ -91,7 +90,7 @@ pub async fn of_messages(
 /// # Errors
 /// When the server is away.
 pub async fn of_entries(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     entries: &[(Uuid, u64)],
 ) -> Result<HashMap<Uuid, Past>, sqlx::Error> {

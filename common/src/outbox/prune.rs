@@ -1,8 +1,8 @@
 //! Removing entries that every forwarder is past. Only from the head of the log, in batches, never by age alone.
 
+use crate::session::Session;
 use std::time::Duration;
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
@@ -32,7 +32,7 @@ pub struct Horizon {
 /// # Errors
 /// When the server is away.
 pub async fn horizon(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     floor: Option<StreamPosition>,
     retention: Duration,
 ) -> Result<Option<Horizon>, sqlx::Error> {
@@ -81,7 +81,7 @@ pub struct Pruned {
 /// # Errors
 /// When the server is away.
 pub async fn batch(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     horizon: &Horizon,
     after: Option<Position>,
 ) -> Result<Pruned, sqlx::Error> {

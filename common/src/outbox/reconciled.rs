@@ -2,7 +2,7 @@
 //! statement.
 
 use serde::Serialize;
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     database,
     identifier::{ForwarderId, TableName},
+    session::Session,
 };
 
 /// The newest snapshot that a forwarder is certainly past: everything visible in it has been settled by its durable at
@@ -22,7 +23,7 @@ use crate::{
 /// # Errors
 /// When the server is away.
 pub async fn settled(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     generation: i32,
     floor: Option<StreamPosition>,
@@ -49,7 +50,7 @@ pub async fn settled(
 /// # Errors
 /// When the server is away.
 pub async fn on_their_way(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     settled: Option<&Snapshot>,
     events: &[Uuid],
@@ -76,7 +77,7 @@ pub async fn on_their_way(
 /// # Errors
 /// When the server is away.
 pub async fn failed(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     events: &[Uuid],
 ) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
@@ -95,7 +96,7 @@ pub async fn failed(
 /// # Errors
 /// When the server is away.
 pub async fn existing(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     table: &TableName,
     events: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
@@ -117,7 +118,7 @@ pub struct Standing {
 /// # Errors
 /// When the server is away.
 pub async fn position(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     system_identifier: i64,
 ) -> Result<Standing, sqlx::Error> {
@@ -153,7 +154,7 @@ fn snapshot(text: &str) -> Result<Snapshot, sqlx::Error> {
 /// # Errors
 /// When the server is away.
 pub async fn move_on(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     forwarder: &ForwarderId,
     standing: &Standing,
     system_identifier: i64,
@@ -200,7 +201,7 @@ pub struct Compared {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn progress(connection: &mut PgConnection) -> Result<Vec<Compared>, sqlx::Error> {
+pub async fn progress(connection: &mut Session) -> Result<Vec<Compared>, sqlx::Error> {
     sqlx::query_as(
         "select forwarder, checked, missing,
                 to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as at

@@ -6,7 +6,6 @@ use std::{
 };
 
 use metrics::{counter, gauge};
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,6 +21,7 @@ use crate::{
     database::Database,
     failpoint,
     health::{Progress, Resumed},
+    session::Session,
     telemetry::names,
 };
 
@@ -44,7 +44,7 @@ pub trait Sink: Send {
     /// whether what was acknowledged is still there; waits while the sink is away.
     fn begin(
         &mut self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         head: &Round,
     ) -> impl Future<Output = Result<Standing, SinkError>> + Send;
 
@@ -244,7 +244,7 @@ impl<S: Sink> Relay<S> {
     /// Reads round after round until shut down.
     async fn lead(
         &mut self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         shutdown: &CancellationToken,
         leading: impl FnOnce() + Send,
     ) -> Result<(), RelayError> {
@@ -327,7 +327,7 @@ impl<S: Sink> Relay<S> {
     /// Reads one round to its end, the next page while the current one is in flight.
     async fn read(
         &mut self,
-        connection: &mut PgConnection,
+        connection: &mut Session,
         round: &Round,
         mark: &mut Option<Mark>,
         shutdown: &CancellationToken,
@@ -375,7 +375,7 @@ fn pause(quiet: Duration, options: &RelayOptions) -> Duration {
 }
 
 /// Another relay is ahead: what is in memory means nothing any more.
-async fn fenced(connection: &mut PgConnection, reader: &str, identifier: i64) -> Result<Round, sqlx::Error> {
+async fn fenced(connection: &mut Session, reader: &str, identifier: i64) -> Result<Round, sqlx::Error> {
     counter!(names::RELAY_FENCED, "reader" => reader.to_owned()).increment(1);
     tracing::info!(reader, "another relay took the round first");
     rounds::head(connection, reader, identifier).await
@@ -383,7 +383,7 @@ async fn fenced(connection: &mut PgConnection, reader: &str, identifier: i64) ->
 
 /// Stores how far a long round has come. What was acknowledged since only makes the mark of `s` later, never wrong.
 async fn save(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     stored: &Round,
     after: Position,
     mark: Option<Mark>,

@@ -4,16 +4,15 @@
 use std::time::Duration;
 
 use metrics::gauge;
-use sqlx::PgConnection;
 
 use super::rounds::StreamPosition;
-use crate::{settings::SourceSettings, telemetry::names};
+use crate::{session::Session, settings::SourceSettings, telemetry::names};
 
 /// The generation of a reader's last row, 0 before its first. Read it before the floors that go to [`settle`].
 ///
 /// # Errors
 /// When the server is away.
-pub async fn generation(connection: &mut PgConnection, reader: &str) -> Result<i32, sqlx::Error> {
+pub async fn generation(connection: &mut Session, reader: &str) -> Result<i32, sqlx::Error> {
     let generation: Option<i32> =
         sqlx::query_scalar("select generation from outbox.rounds where reader = $1 order by n desc limit 1")
             .bind(reader)
@@ -31,7 +30,7 @@ pub async fn generation(connection: &mut PgConnection, reader: &str) -> Result<i
 /// # Errors
 /// When the server is away.
 pub async fn settle(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     generation: i32,
     floor: StreamPosition,
@@ -66,10 +65,7 @@ pub async fn settle(
 ///
 /// # Errors
 /// When the server is away, or the table has no column `inserted_at`.
-pub async fn undelivered_older_than(
-    connection: &mut PgConnection,
-    age: Duration,
-) -> Result<i64, sqlx::Error> {
+pub async fn undelivered_older_than(connection: &mut Session, age: Duration) -> Result<i64, sqlx::Error> {
     let older: Option<i64> = sqlx::query_scalar(
         "select older from outbox.undelivered_rows(clock_timestamp() - $1 * interval '1 second')",
     )
@@ -95,7 +91,7 @@ impl Watch {
 
     /// Sets the gauge, and warns when it is above 0. A failure is logged and nothing else: it must not stand in the way of
     /// the rest of the upkeep.
-    pub async fn look(&self, connection: &mut PgConnection) {
+    pub async fn look(&self, connection: &mut Session) {
         let Some(retention) = self.retention else {
             return;
         };

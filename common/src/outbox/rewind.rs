@@ -1,13 +1,14 @@
 //! Going back: to the beginning of the log after the broker lost data, and into another cluster after a restore.
 
-use sqlx::{Connection as _, PgConnection};
-
 use super::{
     rounds::{self, Opened, Round, StreamPosition},
     snapshot::Snapshot,
     system_identifier,
 };
-use crate::acts::{self, Act};
+use crate::{
+    acts::{self, Act},
+    session::Session,
+};
 
 /// Goes back to the beginning of the log, under a new generation: message ids differ, so that the duplicate window lets
 /// everything through. What has been pruned had been settled by every forwarder; the rest is delivered again, without
@@ -19,7 +20,7 @@ use crate::acts::{self, Act};
 /// # Errors
 /// When the server is away.
 pub async fn rewind(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     head: &Round,
     kept: StreamPosition,
 ) -> Result<Opened, sqlx::Error> {
@@ -56,7 +57,7 @@ fn beginning(head: &Round, system_identifier: i64) -> Round {
     }
 }
 
-async fn forget_before(connection: &mut PgConnection, first: &Round) -> Result<(), sqlx::Error> {
+async fn forget_before(connection: &mut Session, first: &Round) -> Result<(), sqlx::Error> {
     sqlx::query("delete from outbox.rounds where reader = $1 and n < $2")
         .bind(&first.reader)
         .bind(first.n)
@@ -110,7 +111,7 @@ pub enum RebaseError {
 ///
 /// # Errors
 /// When there is nothing to do, or it would be wrong.
-pub async fn rebase(connection: &mut PgConnection, how: Move, actor: &str) -> Result<Rebased, RebaseError> {
+pub async fn rebase(connection: &mut Session, how: Move, actor: &str) -> Result<Rebased, RebaseError> {
     let identifier = system_identifier(connection).await?;
     let mut transaction = connection.begin().await?;
     sqlx::query("lock table outbox.rounds in share row exclusive mode").execute(&mut *transaction).await?;
@@ -147,7 +148,7 @@ pub async fn rebase(connection: &mut PgConnection, how: Move, actor: &str) -> Re
     Ok(Rebased { readers: foreign.len(), entries })
 }
 
-async fn next_xid(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+async fn next_xid(connection: &mut Session) -> Result<u64, sqlx::Error> {
     let text: String = sqlx::query_scalar("select pg_snapshot_xmax(pg_current_snapshot())::text")
         .fetch_one(connection)
         .await?;
@@ -156,7 +157,7 @@ async fn next_xid(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
 
 /// Entries that came along with ids of the old cluster would look uncommitted here until this cluster had counted that
 /// far, which may be years. They are written anew, in their order, under this transaction's id.
-async fn rewrite_future(connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+async fn rewrite_future(connection: &mut Session) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "with future as (
              delete from outbox.entries where xid >= pg_snapshot_xmax(pg_current_snapshot())

@@ -1,8 +1,9 @@
 //! `outbox.rounds`: where each reader stands. One documented function per statement.
 
+use crate::session::Session;
 use std::time::Duration;
 
-use sqlx::{PgConnection, Row, postgres::PgRow};
+use sqlx::{Row, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -87,7 +88,7 @@ const COLUMNS: &str = "reader, n, s::text, t::text, after_xid::text, after_seq, 
 /// # Errors
 /// When the server is away.
 pub async fn head(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     system_identifier: i64,
 ) -> Result<Round, sqlx::Error> {
@@ -115,7 +116,7 @@ pub async fn head(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn heads(connection: &mut PgConnection) -> Result<Vec<Round>, sqlx::Error> {
+pub async fn heads(connection: &mut Session) -> Result<Vec<Round>, sqlx::Error> {
     sqlx::query(sqlx::AssertSqlSafe(format!(
         "select distinct on (reader) {COLUMNS} from outbox.rounds order by reader, n desc"
     )))
@@ -135,7 +136,7 @@ pub async fn heads(connection: &mut PgConnection) -> Result<Vec<Round>, sqlx::Er
 /// # Errors
 /// When the server is away.
 pub async fn open(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     finished: &Round,
     mark: Option<Mark>,
     refresh: bool,
@@ -180,7 +181,7 @@ pub async fn open(
 }
 
 /// Whether this row is still the reader's, with these snapshots.
-async fn exists(connection: &mut PgConnection, round: &Round) -> Result<bool, sqlx::Error> {
+async fn exists(connection: &mut Session, round: &Round) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "select exists (select from outbox.rounds where reader = $1 and n = $2 and s::text = $3 and t::text = $4)",
     )
@@ -197,11 +198,7 @@ async fn exists(connection: &mut PgConnection, round: &Round) -> Result<bool, sq
 ///
 /// # Errors
 /// When the server is away.
-pub async fn append(
-    connection: &mut PgConnection,
-    after: &Round,
-    next: &Round,
-) -> Result<Opened, sqlx::Error> {
+pub async fn append(connection: &mut Session, after: &Round, next: &Round) -> Result<Opened, sqlx::Error> {
     let written = sqlx::query(
         "insert into outbox.rounds
              (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq,
@@ -237,7 +234,7 @@ pub async fn append(
 /// # Errors
 /// When the server is away.
 pub async fn acknowledged_before(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     stream_created: OffsetDateTime,
     age: Duration,
@@ -261,7 +258,7 @@ pub async fn acknowledged_before(
 /// # Errors
 /// When the server is away.
 pub async fn thin(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reader: &str,
     keep: Duration,
     limit: i64,
@@ -291,10 +288,7 @@ pub async fn thin(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn kept_from(
-    connection: &mut PgConnection,
-    stream_created: OffsetDateTime,
-) -> Result<u64, sqlx::Error> {
+pub async fn kept_from(connection: &mut Session, stream_created: OffsetDateTime) -> Result<u64, sqlx::Error> {
     let kept: Option<i64> = sqlx::query_scalar("select kept_from from outbox.streams where created = $1")
         .bind(stream_created)
         .fetch_optional(connection)
@@ -308,7 +302,7 @@ pub async fn kept_from(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn keep_from(connection: &mut PgConnection, kept: StreamPosition) -> Result<(), sqlx::Error> {
+pub async fn keep_from(connection: &mut Session, kept: StreamPosition) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into outbox.streams as s (created, kept_from) values ($1, $2)
          on conflict (created) do update set kept_from = greatest(s.kept_from, excluded.kept_from)",

@@ -4,14 +4,13 @@
 use std::time::Duration;
 
 use metrics::{counter, gauge};
-use sqlx::PgConnection;
 
 use super::{
     capture::{self, Capture},
     prune,
     rounds::{self, StreamPosition},
 };
-use crate::{database::Database, health::Progress, telemetry::names};
+use crate::{database::Database, health::Progress, session::Session, telemetry::names};
 
 /// Marks outlive whatever looks for a mark of some age by this, so that one just older is always found.
 const MARK_MARGIN: Duration = Duration::from_secs(3_600);
@@ -27,7 +26,7 @@ const THIN_ROWS: i64 = 10_000;
 /// # Errors
 /// When the database is away.
 pub async fn prune(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     floor: Option<StreamPosition>,
     retention: Duration,
 ) -> Result<u64, sqlx::Error> {
@@ -54,7 +53,7 @@ pub async fn prune(
 ///
 /// # Errors
 /// When the database is away.
-pub async fn thin(connection: &mut PgConnection, reader: &str, age: Duration) -> Result<(), sqlx::Error> {
+pub async fn thin(connection: &mut Session, reader: &str, age: Duration) -> Result<(), sqlx::Error> {
     while rounds::thin(connection, reader, age + MARK_MARGIN, THIN_ROWS).await? == THIN_ROWS.cast_unsigned() {
     }
     Ok(())

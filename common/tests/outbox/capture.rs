@@ -1,13 +1,16 @@
 //! Which inserts are captured, how, and on which tables.
 
-use common::outbox::{self, capture};
+use common::{
+    outbox::{self, capture},
+    session::Session,
+};
 use sandbox::fixture::{audit_events, empty_database, source_database};
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 use uuid::Uuid;
 
 use crate::reader::{committed, read_all, sorted};
 
-async fn exact(connection: &mut PgConnection) -> anyhow::Result<usize> {
+async fn exact(connection: &mut Session) -> anyhow::Result<usize> {
     let read = read_all(connection, 100).await?;
     assert_eq!(sorted(read.clone()), committed(connection).await?);
     Ok(read.len())
@@ -16,8 +19,9 @@ async fn exact(connection: &mut PgConnection) -> anyhow::Result<usize> {
 #[tokio::test]
 async fn copy_multi_row_inserts_and_raw_sql_are_captured() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let mut copy = connection
+        .direct()?
         .copy_in_raw("copy audit_events (id, occurred_at, action, outcome, inserted_at) from stdin")
         .await?;
     for _ in 0..250 {
@@ -49,7 +53,7 @@ async fn copy_multi_row_inserts_and_raw_sql_are_captured() -> anyhow::Result<()>
 #[tokio::test]
 async fn a_hostile_search_path_cannot_redirect_capture() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     connection
         .execute(
             "create schema hostile;
@@ -75,7 +79,7 @@ async fn a_hostile_search_path_cannot_redirect_capture() -> anyhow::Result<()> {
 #[tokio::test]
 async fn rows_that_replication_applies_are_captured() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.superuser().await?;
+    let mut connection = Session::from(database.superuser().await?);
     // What an apply worker runs under; ordinary triggers are silent in it.
     connection.execute("set session_replication_role = replica").await?;
     crate::reader::insert(&mut connection, 3).await?;
@@ -86,7 +90,7 @@ async fn rows_that_replication_applies_are_captured() -> anyhow::Result<()> {
 #[tokio::test]
 async fn partitions_present_and_future_are_captured() -> anyhow::Result<()> {
     let database = empty_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     connection
         .execute(
             "create table audit_events (id uuid not null, occurred_at timestamptz not null, action text,
@@ -127,7 +131,7 @@ async fn partitions_present_and_future_are_captured() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_table_in_a_quoted_schema_without_organization_columns_is_captured() -> anyhow::Result<()> {
     let database = empty_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     connection
         .execute(
             r#"create schema "Auth Data";
@@ -148,7 +152,7 @@ async fn a_table_in_a_quoted_schema_without_organization_columns_is_captured() -
 #[tokio::test]
 async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow::Result<()> {
     let database = empty_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     outbox::migrate(&mut connection).await?;
     connection
         .execute(
@@ -198,7 +202,7 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
 #[tokio::test]
 async fn the_application_needs_no_rights_on_the_outbox_and_gets_none() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.superuser().await?;
+    let mut connection = Session::from(database.superuser().await?);
     let role = format!("app_{}", Uuid::new_v4().simple());
     connection
         .execute(sqlx::AssertSqlSafe(format!(
@@ -223,7 +227,7 @@ async fn the_application_needs_no_rights_on_the_outbox_and_gets_none() -> anyhow
 #[tokio::test]
 async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     for time in [
         "infinity",
         "-infinity",
@@ -269,7 +273,7 @@ async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> a
 #[tokio::test]
 async fn after_detach_nothing_is_captured_and_what_was_is_still_read() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let captured = crate::reader::insert(&mut connection, 2).await?;
     capture::detach(&mut connection).await?;
     capture::detach(&mut connection).await?;
@@ -283,14 +287,14 @@ async fn after_detach_nothing_is_captured_and_what_was_is_still_read() -> anyhow
 #[tokio::test]
 async fn attach_gives_way_to_a_busy_table_and_tries_again() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     capture::detach(&mut connection).await?;
-    let mut application = database.connect().await?;
+    let mut application = database.session().await?;
     application.execute("begin; lock table audit_events in row exclusive mode").await?;
     let attach = tokio::spawn({
         let database = database.clone();
         async move {
-            capture::attach(&mut database.connect().await?, &audit_events())
+            capture::attach(&mut database.session().await?, &audit_events())
                 .await
                 .map_err(anyhow::Error::from)
         }
@@ -321,7 +325,7 @@ async fn attach_gives_way_to_a_busy_table_and_tries_again() -> anyhow::Result<()
 #[tokio::test]
 async fn migrating_twice_changes_nothing() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     crate::reader::insert(&mut connection, 1).await?;
     outbox::migrate(&mut connection).await?;
     assert_eq!(exact(&mut connection).await?, 1);

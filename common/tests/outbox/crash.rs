@@ -3,14 +3,14 @@
 use sandbox::{Options, Sandbox, audit, fixture::audit_events, postgres::Stop};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
-use common::outbox;
+use common::{outbox, session::Session};
 
 use crate::reader::{committed, insert, read, read_all, sorted};
 
 async fn prepared_source(sandbox: &Sandbox) -> anyhow::Result<String> {
     let url = sandbox.postgres.create_database("source", None).await?;
-    let mut connection = PgConnection::connect(&url).await?;
-    audit::install(&mut connection, "public").await?;
+    let mut connection = Session::from(PgConnection::connect(&url).await?);
+    audit::install(connection.direct()?, "public").await?;
     outbox::migrate(&mut connection).await?;
     outbox::capture::attach(&mut connection, &audit_events()).await?;
     Ok(url)
@@ -24,7 +24,7 @@ async fn reused_transaction_ids_after_a_crash_lose_nothing() -> anyhow::Result<(
     let url = prepared_source(&sandbox).await?;
     let mut read_before = Vec::new();
     for attempt in 0..5 {
-        let mut connection = PgConnection::connect(&url).await?;
+        let mut connection = Session::from(PgConnection::connect(&url).await?);
         insert(&mut connection, 3).await?;
         read_before.extend(read_all(&mut connection, 10).await?);
         // Aborted transactions use up ids without flushing anything.
@@ -38,10 +38,10 @@ async fn reused_transaction_ids_after_a_crash_lose_nothing() -> anyhow::Result<(
         drop(connection);
         sandbox.postgres.stop(if attempt % 2 == 0 { Stop::Immediate } else { Stop::Kill })?;
         sandbox.postgres.restart()?;
-        let mut connection = PgConnection::connect(&url).await?;
+        let mut connection = Session::from(PgConnection::connect(&url).await?);
         insert(&mut connection, 5).await?;
     }
-    let mut connection = PgConnection::connect(&url).await?;
+    let mut connection = Session::from(PgConnection::connect(&url).await?);
     read_before.extend(read_all(&mut connection, 10).await?);
     let mut distinct = sorted(read_before);
     distinct.dedup();
@@ -53,7 +53,7 @@ async fn reused_transaction_ids_after_a_crash_lose_nothing() -> anyhow::Result<(
 async fn a_transaction_prepared_before_a_crash_and_committed_after_it_is_read() -> anyhow::Result<()> {
     let mut sandbox = Sandbox::start(&Options::default())?;
     let url = prepared_source(&sandbox).await?;
-    let mut connection = PgConnection::connect(&url).await?;
+    let mut connection = Session::from(PgConnection::connect(&url).await?);
     connection.execute("begin").await?;
     let held = insert(&mut connection, 4).await?;
     connection.execute("prepare transaction 'held'").await?;
@@ -62,7 +62,7 @@ async fn a_transaction_prepared_before_a_crash_and_committed_after_it_is_read() 
     drop(connection);
     sandbox.postgres.stop(Stop::Kill)?;
     sandbox.postgres.restart()?;
-    let mut connection = PgConnection::connect(&url).await?;
+    let mut connection = Session::from(PgConnection::connect(&url).await?);
     assert!(read_all(&mut connection, 10).await?.is_empty());
     connection.execute("commit prepared 'held'").await?;
     assert_eq!(sorted(read_all(&mut connection, 10).await?), sorted(held));

@@ -1,16 +1,16 @@
 //! Transaction ids of different lengths: as text, 1000 sorts before 999.
 
-use common::outbox;
+use common::{outbox, session::Session};
 use sandbox::{
     fixture::{self, TestDatabase},
     home::Home,
     postgres::Postgres,
 };
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 
 use crate::reader::{insert, read, read_all};
 
-async fn next_xid(connection: &mut PgConnection) -> anyhow::Result<u64> {
+async fn next_xid(connection: &mut Session) -> anyhow::Result<u64> {
     let xid =
         sqlx::query_scalar::<_, String>("select pg_current_xact_id()::text").fetch_one(connection).await?;
     Ok(xid.parse()?)
@@ -21,8 +21,8 @@ async fn ids_of_different_lengths_are_read_in_their_order_and_completely() -> an
     let home = Home::create()?;
     let server = Postgres::start(&home, false)?;
     let database: TestDatabase = fixture::source_database_on(&server, "source").await?;
-    let mut writer = database.connect().await?;
-    let mut reader = database.connect().await?;
+    let mut writer = database.session().await?;
+    let mut reader = database.session().await?;
     // Nobody else is in this cluster: it counts to just below the next power of ten.
     let now = next_xid(&mut writer).await?;
     let goal = 10_u64.pow(now.ilog10() + 1) - 8;
@@ -32,7 +32,7 @@ async fn ids_of_different_lengths_are_read_in_their_order_and_completely() -> an
     // Late ones on both sides of it: ids are given out now, and commits come after the first round.
     let mut late = Vec::new();
     for _ in 0..12 {
-        let mut connection = database.connect().await?;
+        let mut connection = database.session().await?;
         connection.execute("begin").await?;
         late.push((insert(&mut connection, 2).await?, connection));
     }

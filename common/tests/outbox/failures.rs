@@ -5,6 +5,7 @@ use std::time::Duration;
 use common::{
     failures::{self, Failure, Outcome, Reason},
     identifier::ForwarderId,
+    session::Session,
 };
 use sandbox::fixture::{self, shared, source_database};
 use sqlx::{Connection as _, Executor as _, PgConnection};
@@ -21,13 +22,13 @@ fn failure(id: Uuid, error: &str) -> Failure {
     }
 }
 
-async fn errors(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+async fn errors(connection: &mut Session) -> anyhow::Result<Vec<String>> {
     Ok(sqlx::query_scalar("select error from outbox.failures order by ref").fetch_all(connection).await?)
 }
 
 #[tokio::test]
 async fn the_same_failure_twice_in_one_batch_is_written_once() -> anyhow::Result<()> {
-    let mut connection = source_database().await?.connect().await?;
+    let mut connection = source_database().await?.session().await?;
     let (forwarder, id): (ForwarderId, _) = ("timeline".parse()?, Uuid::new_v4());
     let twice = [failure(id, "first"), failure(id, "second")];
     failures::record(&mut connection, &forwarder, &twice).await?;
@@ -40,10 +41,10 @@ async fn an_error_that_the_databases_encoding_cannot_hold_is_written_all_the_sam
     let name = format!("latin_{}", Uuid::new_v4().simple());
     let create =
         format!("create database {name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0");
-    let mut connection = PgConnection::connect(&shared().postgres.url("postgres")).await?;
+    let mut connection = Session::from(PgConnection::connect(&shared().postgres.url("postgres")).await?);
     connection.execute(sqlx::AssertSqlSafe(create)).await?;
     let database = fixture::TestDatabase { url: shared().postgres.url(&name) };
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     common::outbox::migrate(&mut connection).await?;
     let forwarder: ForwarderId = "timeline".parse()?;
     let mixed = [failure(Uuid::new_v4(), "caf\u{e9} \u{4e2d}\u{6587} \0 refused")];
@@ -54,7 +55,7 @@ async fn an_error_that_the_databases_encoding_cannot_hold_is_written_all_the_sam
 
 #[tokio::test]
 async fn a_retry_that_is_long_overdue_enters_the_log_again_and_keeps_its_attempts() -> anyhow::Result<()> {
-    let mut connection = source_database().await?.connect().await?;
+    let mut connection = source_database().await?.session().await?;
     for (minutes, attempts) in [(90, 3), (10, 1)] {
         sqlx::query(
             "insert into outbox.failures (forwarder, ref, audit_event_id, state, attempts, next_attempt_at)

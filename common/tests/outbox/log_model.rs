@@ -1,10 +1,11 @@
 //! Random histories of several connections against a reader that crashes at random pages.
 
+use common::session::Session;
 use std::collections::BTreeSet;
 
 use proptest::{collection::vec, prelude::*, test_runner::TestRunner};
 use sandbox::fixture::source_database;
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 use uuid::Uuid;
 
 use crate::reader::{committed, insert, read, read_all};
@@ -57,9 +58,9 @@ async fn play(history: &[Step]) -> anyhow::Result<()> {
     let database = source_database().await?;
     let mut writers = Vec::new();
     for _ in 0..CONNECTIONS {
-        writers.push((database.connect().await?, false));
+        writers.push((database.session().await?, false));
     }
-    let mut observer = database.connect().await?;
+    let mut observer = database.session().await?;
     let mut prepared: Vec<String> = Vec::new();
     let mut handed_over: Vec<Uuid> = Vec::new();
     for step in history {
@@ -91,7 +92,7 @@ async fn play(history: &[Step]) -> anyhow::Result<()> {
             }
             Step::Read { page_rows, pages_max } => {
                 // A connection of its own: a crash leaves nothing in memory.
-                let mut reader = database.connect().await?;
+                let mut reader = database.session().await?;
                 handed_over.extend(read(&mut reader, page_rows, pages_max).await?);
             }
         }
@@ -113,21 +114,21 @@ async fn play(history: &[Step]) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn begin(writer: &mut (PgConnection, bool)) -> anyhow::Result<()> {
+async fn begin(writer: &mut (Session, bool)) -> anyhow::Result<()> {
     if !std::mem::replace(&mut writer.1, true) {
         writer.0.execute("begin").await?;
     }
     Ok(())
 }
 
-async fn end(writer: &mut (PgConnection, bool), statement: &str) -> anyhow::Result<()> {
+async fn end(writer: &mut (Session, bool), statement: &str) -> anyhow::Result<()> {
     if std::mem::take(&mut writer.1) {
         writer.0.execute(sqlx::AssertSqlSafe(statement)).await?;
     }
     Ok(())
 }
 
-async fn decide(observer: &mut PgConnection, name: &str, commits: bool) -> anyhow::Result<()> {
+async fn decide(observer: &mut Session, name: &str, commits: bool) -> anyhow::Result<()> {
     let verb = if commits { "commit" } else { "rollback" };
     observer.execute(sqlx::AssertSqlSafe(format!("{verb} prepared '{name}'"))).await?;
     Ok(())

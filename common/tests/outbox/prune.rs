@@ -2,25 +2,28 @@
 
 use std::time::Duration;
 
-use common::outbox::{
-    prune,
-    rounds::{self, Mark, Opened, StreamPosition},
-    system_identifier,
+use common::{
+    outbox::{
+        prune,
+        rounds::{self, Mark, Opened, StreamPosition},
+        system_identifier,
+    },
+    session::Session,
 };
 use sandbox::fixture::source_database;
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 use time::macros::datetime;
 
 use crate::reader::{READER, insert, read_all};
 
-async fn entries(connection: &mut PgConnection) -> anyhow::Result<i64> {
+async fn entries(connection: &mut Session) -> anyhow::Result<i64> {
     Ok(sqlx::query_scalar("select count(*) from outbox.entries").fetch_one(connection).await?)
 }
 
 #[tokio::test]
 async fn only_what_has_been_read_and_is_old_enough_is_pruned() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     insert(&mut connection, 10).await?;
     read_all(&mut connection, 3).await?;
     insert(&mut connection, 5).await?;
@@ -40,7 +43,7 @@ async fn only_what_has_been_read_and_is_old_enough_is_pruned() -> anyhow::Result
 #[tokio::test]
 async fn a_reader_that_lags_holds_the_log() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let identifier = system_identifier(&mut connection).await?;
     rounds::head(&mut connection, "slow", identifier).await?;
     insert(&mut connection, 10).await?;
@@ -55,7 +58,7 @@ async fn a_reader_that_lags_holds_the_log() -> anyhow::Result<()> {
 #[tokio::test]
 async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let identifier = system_identifier(&mut connection).await?;
     let at = |sequence| StreamPosition { created: datetime!(2026-01-01 00:00 UTC), sequence };
     let head = rounds::head(&mut connection, READER, identifier).await?;
@@ -81,7 +84,7 @@ async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow:
 #[tokio::test]
 async fn rounds_behind_the_head_are_thinned_to_one_a_minute() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     connection
         .execute(
             "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, at)
@@ -106,10 +109,10 @@ async fn rounds_behind_the_head_are_thinned_to_one_a_minute() -> anyhow::Result<
 #[tokio::test]
 async fn a_transaction_held_open_keeps_its_own_entries_and_no_others() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut holder = database.connect().await?;
+    let mut holder = database.session().await?;
     holder.execute("begin").await?;
     insert(&mut holder, 2).await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     insert(&mut connection, 5).await?;
     assert_eq!(read_all(&mut connection, 10).await?.len(), 5);
     holder.execute("commit").await?;

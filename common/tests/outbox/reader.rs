@@ -1,11 +1,14 @@
 //! A reader for tests, stepped by hand: the same calls that the relay makes, in the same order.
 
-use common::outbox::{
-    pages::Pages,
-    rounds::{self, Opened, Round},
-    system_identifier,
+use common::{
+    outbox::{
+        pages::Pages,
+        rounds::{self, Opened, Round},
+        system_identifier,
+    },
+    session::Session,
 };
-use sqlx::{PgConnection, Row as _};
+use sqlx::Row as _;
 use uuid::Uuid;
 
 pub(crate) const READER: &str = "test";
@@ -13,7 +16,7 @@ pub(crate) const READER: &str = "test";
 /// Everything unread, in bounded pages; stops after `pages_max` pages, as a crash would. Answers the ids in the order
 /// in which they were handed over.
 pub(crate) async fn read(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     page_rows: usize,
     pages_max: usize,
 ) -> anyhow::Result<Vec<Uuid>> {
@@ -57,12 +60,12 @@ pub(crate) async fn read(
 }
 
 /// Everything unread, without a crash.
-pub(crate) async fn read_all(connection: &mut PgConnection, page_rows: usize) -> anyhow::Result<Vec<Uuid>> {
+pub(crate) async fn read_all(connection: &mut Session, page_rows: usize) -> anyhow::Result<Vec<Uuid>> {
     read(connection, page_rows, usize::MAX).await
 }
 
 /// Inserts `count` audit rows with one statement.
-pub(crate) async fn insert(connection: &mut PgConnection, count: i32) -> anyhow::Result<Vec<Uuid>> {
+pub(crate) async fn insert(connection: &mut Session, count: i32) -> anyhow::Result<Vec<Uuid>> {
     let rows = sqlx::query(
         "insert into audit_events (id, occurred_at, action, outcome, inserted_at)
          select gen_random_uuid(), now() at time zone 'UTC', 'test.row', 'success', now() at time zone 'UTC'
@@ -75,7 +78,7 @@ pub(crate) async fn insert(connection: &mut PgConnection, count: i32) -> anyhow:
 }
 
 /// Ids of all committed audit rows, sorted.
-pub(crate) async fn committed(connection: &mut PgConnection) -> anyhow::Result<Vec<Uuid>> {
+pub(crate) async fn committed(connection: &mut Session) -> anyhow::Result<Vec<Uuid>> {
     Ok(sqlx::query_scalar("select id from audit_events order by id").fetch_all(connection).await?)
 }
 

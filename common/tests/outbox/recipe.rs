@@ -1,7 +1,8 @@
 //! What `docs/retention.md` tells people to run, as it stands there.
 
+use common::session::Session;
 use sandbox::fixture::source_database;
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 use uuid::Uuid;
 
 use crate::{
@@ -21,7 +22,7 @@ fn recipe() -> [String; 3] {
     blocks.try_into().expect("three blocks")
 }
 
-async fn denied(connection: &mut PgConnection, statement: &str) {
+async fn denied(connection: &mut Session, statement: &str) {
     let error = connection.execute(sqlx::AssertSqlSafe(statement.to_owned())).await.expect_err(statement);
     assert_eq!(error.as_database_error().unwrap().code().as_deref(), Some("42501"), "{statement}");
 }
@@ -32,7 +33,7 @@ async fn the_documented_recipe_deletes_what_is_old_and_delivered_with_no_other_r
     // The role that the recipe names; one test creates it, since roles belong to the whole server.
     let role = "audit_cleanup";
     let database = source_database().await?;
-    let mut connection = database.superuser().await?;
+    let mut connection = Session::from(database.superuser().await?);
     let delivered = [row(&mut connection, 120).await?, row(&mut connection, 91).await?];
     row(&mut connection, 30).await?;
     read_all(&mut connection, 10).await?;
@@ -83,14 +84,14 @@ async fn the_documented_recipe_deletes_what_is_old_and_delivered_with_no_other_r
 async fn a_library_asked_after_the_question_in_one_transaction_deletes_nothing_that_came_in_between()
 -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 100).await?;
     read_all(&mut connection, 10).await?;
     let [_, _, question] = recipe();
     connection.execute("begin; set transaction isolation level repeatable read").await?;
     let may: bool = sqlx::query_scalar(sqlx::AssertSqlSafe(question)).fetch_one(&mut connection).await?;
     assert!(may);
-    let imported = row(&mut database.connect().await?, 110).await?;
+    let imported = row(&mut database.session().await?, 110).await?;
     let library =
         "delete from audit_events where inserted_at < (now() - interval '90 days') at time zone 'UTC'";
     assert_eq!(connection.execute(library).await?.rows_affected(), 1);

@@ -12,13 +12,14 @@ use common::{
         relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, Standing},
         rounds::{Mark, Round},
     },
+    session::Session,
 };
 use sandbox::{
     fixture::{TestDatabase, audit_events, source_database},
     load::{Load, Tally},
     wait,
 };
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -56,7 +57,7 @@ impl Memory {
 }
 
 impl Sink for Memory {
-    async fn begin(&mut self, _: &mut PgConnection, _: &Round) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, _: &mut Session, _: &Round) -> Result<Standing, SinkError> {
         Ok(Standing::Intact)
     }
 
@@ -165,7 +166,7 @@ async fn of_two_relays_one_leads_and_the_other_takes_over() -> anyhow::Result<()
     let database = source_database().await?;
     let (first_memory, second_memory) = (Memory::default(), Memory::default());
     let first = start(&database, first_memory.clone(), 10);
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let ids = insert(&mut connection, 25).await?;
     first_memory.await_all(&ids).await?;
     let second = start(&database, second_memory.clone(), 10);
@@ -185,14 +186,14 @@ async fn two_leaders_at_once_are_wasteful_and_harmless() -> anyhow::Result<()> {
     let database = source_database().await?;
     let memory = Memory::default();
     let first = start(&database, memory.clone(), 5);
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let ids = insert(&mut connection, 5).await?;
     memory.await_all(&ids).await?;
     // Rob the first one of its lease without its noticing, again and again.
     let thief = tokio::spawn({
         let database = database.clone();
         async move {
-            let mut connection = database.connect().await?;
+            let mut connection = database.session().await?;
             loop {
                 connection.execute("delete from outbox.leases").await?;
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -219,11 +220,7 @@ async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::R
     #[derive(Clone)]
     struct Stopping(Memory, CancellationToken);
     impl Sink for Stopping {
-        async fn begin(
-            &mut self,
-            connection: &mut PgConnection,
-            head: &Round,
-        ) -> Result<Standing, SinkError> {
+        async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<Standing, SinkError> {
             self.0.begin(connection, head).await
         }
 
@@ -233,7 +230,7 @@ async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::R
         }
     }
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let ids = insert(&mut connection, 40).await?;
     let memory = Memory::default();
     while memory.ids().len() < ids.len() {
@@ -249,7 +246,7 @@ async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::R
 #[tokio::test(flavor = "multi_thread")]
 async fn bulk_of_a_hundred_thousand_rows_comes_through_in_pages() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let ids = insert(&mut connection, 100_000).await?;
     let memory = Memory::default();
     let relay = start(&database, memory.clone(), 1_000);
@@ -269,7 +266,7 @@ async fn reading_a_million_late_rows_stays_linear() -> anyhow::Result<()> {
     #[derive(Clone)]
     struct Stopwatch(Arc<Mutex<Vec<(usize, Instant)>>>);
     impl Sink for Stopwatch {
-        async fn begin(&mut self, _: &mut PgConnection, _: &Round) -> Result<Standing, SinkError> {
+        async fn begin(&mut self, _: &mut Session, _: &Round) -> Result<Standing, SinkError> {
             Ok(Standing::Intact)
         }
 
@@ -282,8 +279,8 @@ async fn reading_a_million_late_rows_stays_linear() -> anyhow::Result<()> {
     }
     const ROWS: usize = 1_000_000;
     let database = source_database().await?;
-    let mut first = database.connect().await?;
-    let mut second = database.connect().await?;
+    let mut first = database.session().await?;
+    let mut second = database.session().await?;
     for connection in [&mut first, &mut second] {
         connection.execute("begin").await?;
         // Straight into the log: what is measured is reading it.
@@ -292,7 +289,7 @@ async fn reading_a_million_late_rows_stays_linear() -> anyhow::Result<()> {
             .await?;
     }
     // Both transactions run while a round is taken, so that both are late in the next.
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     insert(&mut connection, 1).await?;
     read_all(&mut connection, 10).await?;
     first.execute("commit").await?;
@@ -325,10 +322,10 @@ async fn a_transaction_held_open_delays_only_its_own_rows() -> anyhow::Result<()
     let database = source_database().await?;
     let memory = Memory::default();
     let relay = start(&database, memory.clone(), 100);
-    let mut holder = database.connect().await?;
+    let mut holder = database.session().await?;
     holder.execute("begin").await?;
     let held = insert(&mut holder, 3).await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     for _ in 0..20 {
         let others = insert(&mut connection, 5).await?;
         memory.await_all(&others).await?;

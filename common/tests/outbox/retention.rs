@@ -1,16 +1,19 @@
 //! How far the application may delete its own rows.
 
-use common::outbox::{
-    self, capture,
-    retention::{generation, settle, undelivered_older_than},
-    rounds::{self, Mark, Opened, Round, StreamPosition},
-    system_identifier,
+use common::{
+    outbox::{
+        self, capture,
+        retention::{generation, settle, undelivered_older_than},
+        rounds::{self, Mark, Opened, Round, StreamPosition},
+        system_identifier,
+    },
+    session::Session,
 };
 use sandbox::{
     audit::{self, AuditRow},
     fixture::{audit_events, empty_database, source_database},
 };
-use sqlx::{Executor as _, PgConnection};
+use sqlx::Executor as _;
 use time::{Duration, OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
@@ -19,7 +22,7 @@ use crate::reader::{READER, read_all};
 const DAY: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// One committed row that was inserted so many days ago.
-pub(crate) async fn row(connection: &mut PgConnection, days: i32) -> anyhow::Result<Uuid> {
+pub(crate) async fn row(connection: &mut Session, days: i32) -> anyhow::Result<Uuid> {
     Ok(sqlx::query_scalar(
         "insert into audit_events (id, occurred_at, action, outcome, inserted_at)
          select gen_random_uuid(), now(), 'test.row', 'success',
@@ -32,7 +35,7 @@ pub(crate) async fn row(connection: &mut PgConnection, days: i32) -> anyhow::Res
 }
 
 /// How many whole days ago everything had been delivered; `None` when nothing is known to be.
-async fn safe_days(connection: &mut PgConnection) -> anyhow::Result<Option<i64>> {
+async fn safe_days(connection: &mut Session) -> anyhow::Result<Option<i64>> {
     let days: Option<f64> = sqlx::query_scalar(
         "select case when isfinite(s) then floor(extract(epoch from now() - s) / 86400)::float8 end
          from outbox.safe_before() s",
@@ -44,7 +47,7 @@ async fn safe_days(connection: &mut PgConnection) -> anyhow::Result<Option<i64>>
 }
 
 /// Deletes as the recipe does; answers how many rows went.
-async fn clean_up(connection: &mut PgConnection, days: i32) -> anyhow::Result<u64> {
+async fn clean_up(connection: &mut Session, days: i32) -> anyhow::Result<u64> {
     let done = sqlx::query(
         "delete from audit_events
          where inserted_at < least(now() - $1 * interval '1 day', (select outbox.safe_before())) at time zone 'UTC'",
@@ -60,7 +63,7 @@ fn at(sequence: u64) -> StreamPosition {
 }
 
 /// Reads a round, as a publisher whose broker acknowledged everything up to `sequence`.
-async fn publish(connection: &mut PgConnection, sequence: u64) -> anyhow::Result<()> {
+async fn publish(connection: &mut Session, sequence: u64) -> anyhow::Result<()> {
     let identifier = system_identifier(connection).await?;
     let head = rounds::head(connection, READER, identifier).await?;
     let Opened::Round(round) = rounds::open(connection, &head, head.mark, false).await? else {
@@ -74,7 +77,7 @@ async fn publish(connection: &mut PgConnection, sequence: u64) -> anyhow::Result
     Ok(())
 }
 
-async fn letter(connection: &mut PgConnection, event: Uuid, state: &str) -> anyhow::Result<()> {
+async fn letter(connection: &mut Session, event: Uuid, state: &str) -> anyhow::Result<()> {
     sqlx::query(
         "insert into outbox.failures (forwarder, ref, audit_event_id, state, reason, next_attempt_at)
          values ('timeline', $1::text, $1, $2, 'schema_mismatch', case when $2 = 'retrying' then now() end)
@@ -91,7 +94,7 @@ async fn letter(connection: &mut PgConnection, event: Uuid, state: &str) -> anyh
 #[tokio::test]
 async fn while_nothing_is_known_to_be_delivered_nothing_is_deleted() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     assert_eq!(safe_days(&mut connection).await?, None, "no reader, no row");
     row(&mut connection, 100).await?;
     assert_eq!(safe_days(&mut connection).await?, None, "no reader");
@@ -112,7 +115,7 @@ async fn while_nothing_is_known_to_be_delivered_nothing_is_deleted() -> anyhow::
 #[tokio::test]
 async fn retention_never_reaches_what_is_not_delivered() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 120).await?;
     row(&mut connection, 100).await?;
     assert_eq!(read_all(&mut connection, 10).await?.len(), 2);
@@ -133,7 +136,7 @@ async fn retention_never_reaches_what_is_not_delivered() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_slower_reader_holds_what_a_faster_one_has_delivered() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let identifier = system_identifier(&mut connection).await?;
     row(&mut connection, 100).await?;
     read_all(&mut connection, 10).await?;
@@ -147,7 +150,7 @@ async fn a_slower_reader_holds_what_a_faster_one_has_delivered() -> anyhow::Resu
 #[tokio::test]
 async fn what_the_broker_holds_counts_once_every_durable_has_settled_it() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 120).await?;
     publish(&mut connection, 1).await?;
     row(&mut connection, 100).await?;
@@ -166,7 +169,7 @@ async fn what_the_broker_holds_counts_once_every_durable_has_settled_it() -> any
 #[tokio::test]
 async fn a_settled_mark_outlives_the_row_it_came_from() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 120).await?;
     publish(&mut connection, 1).await?;
     let generation = generation(&mut connection, READER).await?;
@@ -182,7 +185,7 @@ async fn a_settled_mark_outlives_the_row_it_came_from() -> anyhow::Result<()> {
 #[tokio::test]
 async fn after_a_rewind_what_was_settled_before_it_says_nothing() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 120).await?;
     publish(&mut connection, 1).await?;
     let before = generation(&mut connection, READER).await?;
@@ -207,15 +210,15 @@ async fn after_a_rewind_what_was_settled_before_it_says_nothing() -> anyhow::Res
 #[tokio::test]
 async fn transactions_in_progress_hold_it_at_their_beginning() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 100).await?;
     read_all(&mut connection, 10).await?;
-    let mut reading = database.connect().await?;
+    let mut reading = database.session().await?;
     reading.execute("begin; select from audit_events").await?;
     let began = times(&mut reading, "now()").await?;
     // Until it ends it may still write a row with the time of its beginning.
     assert_eq!(bound(&mut connection).await?, began);
-    let mut writing = database.connect().await?;
+    let mut writing = database.session().await?;
     writing.execute("begin").await?;
     row(&mut writing, 110).await?;
     let began = times(&mut writing, "now()").await?;
@@ -230,11 +233,11 @@ async fn transactions_in_progress_hold_it_at_their_beginning() -> anyhow::Result
 }
 
 /// Up to where it would be safe but for the allowance for clocks.
-async fn bound(connection: &mut PgConnection) -> anyhow::Result<OffsetDateTime> {
+async fn bound(connection: &mut Session) -> anyhow::Result<OffsetDateTime> {
     times(connection, "outbox.safe_before() + interval '10 minutes'").await
 }
 
-async fn times(connection: &mut PgConnection, expression: &str) -> anyhow::Result<OffsetDateTime> {
+async fn times(connection: &mut Session, expression: &str) -> anyhow::Result<OffsetDateTime> {
     let statement = format!("select {expression}");
     Ok(sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await?)
 }
@@ -242,7 +245,7 @@ async fn times(connection: &mut PgConnection, expression: &str) -> anyhow::Resul
 #[tokio::test]
 async fn a_prepared_transaction_holds_it_before_its_preparation() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     row(&mut connection, 100).await?;
     read_all(&mut connection, 10).await?;
     let name = Uuid::new_v4().simple().to_string();
@@ -260,7 +263,7 @@ async fn a_prepared_transaction_holds_it_before_its_preparation() -> anyhow::Res
 #[tokio::test]
 async fn failures_that_will_be_tried_again_hold_and_dead_ones_do_not() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     let failed = row(&mut connection, 100).await?;
     read_all(&mut connection, 10).await?;
     for (state, safe) in [("retrying", 100), ("queued", 100), ("dead", 0), ("discarded", 0)] {
@@ -279,7 +282,7 @@ async fn failures_that_will_be_tried_again_hold_and_dead_ones_do_not() -> anyhow
 async fn both_types_of_inserted_at_are_read_in_any_time_zone_and_any_schema() -> anyhow::Result<()> {
     for (kind, literal) in [("timestamp", "2020-05-01 12:00:00"), ("timestamptz", "2020-05-01 12:00:00+00")] {
         let database = empty_database().await?;
-        let mut connection = database.connect().await?;
+        let mut connection = database.session().await?;
         connection
             .execute(sqlx::AssertSqlSafe(format!(
                 r#"set time zone 'Asia/Tokyo';
@@ -307,7 +310,7 @@ async fn both_types_of_inserted_at_are_read_in_any_time_zone_and_any_schema() ->
 async fn a_policy_that_hides_rows_from_their_owner_too_stops_a_clean_up_instead_of_letting_it_go_on()
 -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.connect().await?;
+    let mut connection = database.session().await?;
     read_all(&mut connection, 10).await?;
     connection
         .execute(
@@ -316,7 +319,7 @@ async fn a_policy_that_hides_rows_from_their_owner_too_stops_a_clean_up_instead_
              create policy written on audit_events for insert with check (true)",
         )
         .await?;
-    audit::insert(&mut connection, &audit_events(), &[AuditRow::sample("test.hidden")]).await?;
+    audit::insert(connection.direct()?, &audit_events(), &[AuditRow::sample("test.hidden")]).await?;
     let waiting = "select older from outbox.undelivered_rows('infinity')";
     assert_eq!(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&mut connection).await?, 1);
     connection.execute("alter table audit_events force row level security").await?;
@@ -332,7 +335,7 @@ async fn a_policy_that_hides_rows_from_their_owner_too_stops_a_clean_up_instead_
 #[tokio::test]
 async fn an_owner_that_cannot_see_other_roles_transactions_is_told_the_remedy() -> anyhow::Result<()> {
     let database = source_database().await?;
-    let mut connection = database.superuser().await?;
+    let mut connection = Session::from(database.superuser().await?);
     read_all(&mut connection, 10).await?;
     let owner = format!("owner_{}", Uuid::new_v4().simple());
     connection
@@ -343,7 +346,7 @@ async fn an_owner_that_cannot_see_other_roles_transactions_is_told_the_remedy() 
              alter function outbox.safe_before() owner to {owner}"
         )))
         .await?;
-    let mut application = database.connect().await?;
+    let mut application = database.session().await?;
     application.execute("begin").await?;
     let error = connection.execute("select outbox.safe_before()").await.expect_err("it cannot know");
     assert!(error.to_string().contains("cannot see when the transactions of other roles began"), "{error}");

@@ -26,7 +26,8 @@ pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
 
 async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> anyhow::Result<InTimeline> {
     let timeline = Timeline::of(forwarder, settings)?;
-    let mut connection = timeline.database().connect().await.context("cannot connect to the timeline")?;
+    let mut connection =
+        timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
     let stored = stored::find(&mut connection, timeline.table(), &[id]).await?.pop();
     let mut columns = Vec::new();
     let state = match &stored {

@@ -11,9 +11,9 @@ use common::{
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
     pace::pace,
+    session::Session,
     settings::{Settings, Unusable},
 };
-use sqlx::{Connection as _, PgConnection};
 
 use super::FilterArgs;
 use crate::APPLICATION;
@@ -64,7 +64,7 @@ pub struct Discard {
 
 pub(super) async fn redrive(
     settings: &Settings,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     asked: Redrive,
 ) -> anyhow::Result<()> {
     let state = if asked.discarded { "discarded" } else { "dead" };
@@ -112,7 +112,7 @@ pub(super) async fn redrive(
 
 pub(super) async fn discard(
     settings: &Settings,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     asked: Discard,
 ) -> anyhow::Result<()> {
     let filter = asked.filter.filter(vec!["dead".to_owned(), "queued".to_owned()]);

@@ -12,9 +12,9 @@ use common::{
     identifier::ForwarderId,
     moment::moment,
     outbox,
+    session::Session,
     settings::Settings,
 };
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use crate::APPLICATION;
@@ -125,7 +125,7 @@ pub async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Resul
 
 async fn show(
     settings: &Settings,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     reference: String,
     forwarder: Option<ForwarderId>,
     unmask: bool,

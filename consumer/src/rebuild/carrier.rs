@@ -34,7 +34,7 @@ impl<'a> Carrier<'a> {
         let Rebuilding { settings, subject, shadow, table, .. } = rebuilding;
         let columns = subject.timeline.columns();
         Ok(Self {
-            timeline: subject.timeline.database().connect().await?,
+            timeline: subject.timeline.database().connect_directly().await?,
             source: Source::connect(&subject.database, &settings.source.table, columns).await?,
             shadow,
             table,

@@ -18,6 +18,7 @@ use common::{
     event::AuditEvent,
     identifier::ForwarderId,
     outbox::{lease::Lease, reconciled},
+    session::Session,
     settings::Settings,
 };
 use futures::TryStreamExt as _;
@@ -107,7 +108,7 @@ pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
 async fn work(
     settings: &Settings,
     subject: &Subject,
-    source: &mut PgConnection,
+    source: &mut Session,
     asked: &Rebuild,
 ) -> anyhow::Result<()> {
     let mut rebuilding = Rebuilding::begin(settings, subject, asked.adopt).await?;
@@ -146,7 +147,7 @@ async fn work(
 }
 
 async fn done(
-    source: &mut PgConnection,
+    source: &mut Session,
     subject: &Subject,
     kind: &str,
     asked: &Rebuild,
@@ -181,14 +182,14 @@ struct Rebuilding<'a> {
 impl<'a> Rebuilding<'a> {
     async fn begin(settings: &'a Settings, subject: &'a Subject, adopt: bool) -> anyhow::Result<Self> {
         let timeline =
-            subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
+            subject.timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
         let shadow = Shadow::of(subject.timeline.schema());
         let adoption = subject.adoption(adopt).await?;
         Ok(Self { settings, subject, table: shadow.table(), shadow, timeline, adoption })
     }
 
     /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
-    async fn fill(&mut self, source: &mut PgConnection) -> anyhow::Result<u64> {
+    async fn fill(&mut self, source: &mut Session) -> anyhow::Result<u64> {
         let keeps_time = self.subject.timeline.keeps_time();
         if !keeps_time {
             // The times of delivery are nowhere else: all rows are copied first, and then written over but for these.
@@ -231,7 +232,7 @@ impl<'a> Rebuilding<'a> {
     /// Events as actions, without those that are letters: they have their own way.
     async fn actions(
         &mut self,
-        source: &mut PgConnection,
+        source: &mut Session,
         events: &[AuditEvent],
     ) -> anyhow::Result<Vec<AuditAction>> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
@@ -262,7 +263,7 @@ impl<'a> Rebuilding<'a> {
     }
 
     /// Source and new table must be equal, but for what was carried over and what is on its way.
-    async fn verify(&mut self, source: &mut PgConnection) -> anyhow::Result<()> {
+    async fn verify(&mut self, source: &mut Session) -> anyhow::Result<()> {
         let bar = Bar::new("verifying", reconcile::rows(source, self.settings).await?);
         let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings, self.adoption) };
         let mut tally = Tally::new(Cut::Whole, 20);
@@ -306,7 +307,7 @@ impl<'a> Rebuilding<'a> {
             }
             Ok(())
         };
-        let mut connection = self.subject.timeline.database().connect().await?;
+        let mut connection = self.subject.timeline.database().connect_directly().await?;
         self.shadow.swap(&mut connection, from, &mut last).await?;
         Ok(())
     }

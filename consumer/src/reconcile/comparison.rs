@@ -8,6 +8,7 @@ use common::{
     event::AuditEvent,
     identifier::{ForwarderId, TableName},
     outbox::reconciled,
+    session::Session,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _};
@@ -108,7 +109,7 @@ pub(crate) async fn compare(
     let theirs = if sides.timeline.keeps_time() { window } else { Window::default() };
     let mut pairs = std::pin::pin!(merge(
         walk(&mut events, &comparison.reading, window),
-        stored::projected(&mut actions, sides.actions, theirs).map_err(anyhow::Error::from).boxed(),
+        stored::projected(actions.direct()?, sides.actions, theirs).map_err(anyhow::Error::from).boxed(),
     ));
     let mut passed = 0;
     while let Some(pair) = pairs.try_next().await? {
@@ -126,7 +127,7 @@ pub(crate) async fn compare(
 
 /// All audit rows of a window, by ascending id.
 pub(crate) fn walk<'c>(
-    connection: &'c mut PgConnection,
+    connection: &'c mut Session,
     reading: &Reading,
     window: Window,
 ) -> BoxStream<'c, anyhow::Result<SourceRow>> {
@@ -151,7 +152,7 @@ pub(crate) fn walk<'c>(
 struct Comparison<'a> {
     sides: &'a Sides<'a>,
     reading: Reading,
-    source: PgConnection,
+    source: Session,
     timeline: PgConnection,
     tally: &'a mut Tally,
     /// Events without an action, so far.
@@ -168,7 +169,7 @@ impl<'a> Comparison<'a> {
     async fn new(sides: &'a Sides<'a>, tally: &'a mut Tally) -> anyhow::Result<Self> {
         let mut source = sides.source.connect().await?;
         let reading = Reading::of(&mut source, sides.audit, sides.timeline.columns()).await?;
-        let timeline = sides.timeline.database().connect().await?;
+        let timeline = sides.timeline.database().connect_directly().await?;
         let (unseen, strays, differing, taken) = Default::default();
         Ok(Self { sides, reading, source, timeline, tally, unseen, strays, differing, taken })
     }
@@ -319,7 +320,7 @@ fn comparable(action: StoredAction, timed: bool) -> StoredAction {
 /// # Errors
 /// When the server is away.
 pub(crate) async fn oldest_event(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     audit: &TableName,
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
@@ -333,7 +334,7 @@ pub(crate) async fn oldest_event(
 /// # Errors
 /// When the server is away.
 pub(crate) async fn first_event(
-    connection: &mut PgConnection,
+    connection: &mut Session,
     audit: &TableName,
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
@@ -344,7 +345,7 @@ pub(crate) async fn first_event(
     Ok(first)
 }
 
-async fn oldest(connection: &mut PgConnection, reading: &Reading) -> anyhow::Result<Option<OffsetDateTime>> {
+async fn oldest(connection: &mut Session, reading: &Reading) -> anyhow::Result<Option<OffsetDateTime>> {
     let mut look = database::long_look(connection).await?;
     let oldest =
         sqlx::query_scalar(AssertSqlSafe(reading.oldest.as_str())).fetch_optional(&mut *look).await?;

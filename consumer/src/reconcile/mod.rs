@@ -21,9 +21,9 @@ use common::{
     identifier::ForwarderId,
     moment::{moment, written},
     outbox,
+    session::Session,
     settings::{ForwarderSettings, Settings, Unusable},
 };
-use sqlx::PgConnection;
 use threadline::{Adoption, stored::Window};
 use time::{Duration, OffsetDateTime};
 
@@ -117,7 +117,7 @@ impl Subject {
     ///
     /// # Errors
     /// When it is away or has none.
-    pub(crate) async fn source(&self, settings: &Settings) -> anyhow::Result<PgConnection> {
+    pub(crate) async fn source(&self, settings: &Settings) -> anyhow::Result<Session> {
         let mut connection = outbox::reach(&self.database).await?;
         outbox::require(&mut connection, &settings.source.table).await?;
         Ok(connection)
@@ -145,7 +145,7 @@ impl Subject {
             return Ok(Adoption::All);
         }
         let mut timeline =
-            self.timeline.database().connect().await.context("cannot connect to the timeline")?;
+            self.timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
         Ok(Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.id.as_str()).await?)
     }
 }
@@ -244,7 +244,7 @@ fn words(forwarder: &ForwarderId, window: Window) -> String {
 }
 
 /// How many rows there are to walk past, as the server's statistics have it: counting would take as long as comparing.
-pub(crate) async fn rows(connection: &mut PgConnection, settings: &Settings) -> anyhow::Result<u64> {
+pub(crate) async fn rows(connection: &mut Session, settings: &Settings) -> anyhow::Result<u64> {
     let estimate: i64 = sqlx::query_scalar(
         "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
          from pg_partition_tree($1::text::regclass) t join pg_class c on c.oid = t.relid

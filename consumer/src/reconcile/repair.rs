@@ -7,8 +7,9 @@ use common::{
     console::Bar,
     identifier::{ForwarderId, TableName},
     outbox::backfill,
+    session::Session,
 };
-use sqlx::{Connection as _, PgConnection};
+use sqlx::PgConnection;
 use threadline::{AuditAction, StoredAction, action::overwrite_batch, stored};
 use uuid::Uuid;
 
@@ -19,7 +20,7 @@ pub(crate) struct Repairs<'a> {
     bar: &'a Bar,
     sides: &'a Sides<'a>,
     backlog: Backlog,
-    source: PgConnection,
+    source: Session,
     timeline: PgConnection,
     act: i64,
     /// Why actions without an event are to be removed; they stay without a reason.
@@ -41,7 +42,7 @@ impl<'a> Repairs<'a> {
         remove_extra: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut source = sides.source.connect().await?;
-        let timeline = sides.timeline.database().connect().await?;
+        let timeline = sides.timeline.database().connect_directly().await?;
         let actor = acts::operator();
         let act = Act { actor: &actor, kind: "repair", filter: words, count: 0, reason: remove_extra };
         let act = acts::record(&mut source, &act).await?;
@@ -84,7 +85,7 @@ impl Handler for Repairs<'_> {
 
 /// Enters events for one forwarder into the log, in one transaction; answers how many there were.
 pub(super) async fn enter(
-    source: &mut PgConnection,
+    source: &mut Session,
     audit: &TableName,
     forwarder: &ForwarderId,
     events: &[Uuid],

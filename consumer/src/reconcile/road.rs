@@ -10,9 +10,9 @@ use common::{
         rounds::{STREAM_READER, StreamPosition},
         snapshot::Snapshot,
     },
+    session::Session,
     settings::{ForwarderSettings, Settings},
 };
-use sqlx::PgConnection;
 
 use crate::{APPLICATION, roads::Road as Chosen};
 
@@ -61,7 +61,7 @@ impl Road {
     ///
     /// # Errors
     /// When a server is away.
-    pub(crate) async fn settled(&self, connection: &mut PgConnection) -> anyhow::Result<Option<Snapshot>> {
+    pub(crate) async fn settled(&self, connection: &mut Session) -> anyhow::Result<Option<Snapshot>> {
         // Asked first: a rewind between the two questions gives sequences another meaning.
         let generation = retention::generation(connection, &self.reader).await?;
         let floor = match &self.stream {

@@ -7,9 +7,9 @@ use common::{
     broker::SourceIdentity,
     console::{self, Bar},
     moment::written,
+    session::Session,
     settings::{Settings, Unusable},
 };
-use sqlx::PgConnection;
 use threadline::{
     Receipt,
     receipt::{self, SigningKey},
@@ -30,7 +30,7 @@ use super::{
 pub(super) async fn run(
     settings: &Settings,
     subject: &Subject,
-    connection: &mut PgConnection,
+    connection: &mut Session,
     asked: &Reconcile,
 ) -> anyhow::Result<()> {
     let forwarder = &subject.forwarder.id;
@@ -51,7 +51,7 @@ pub(super) async fn run(
     let mut timeline =
         subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
     let schema = subject.timeline.schema();
-    let chain = receipt::chain(&mut timeline, schema, forwarder.as_str())
+    let chain = receipt::chain(timeline.direct()?, schema, forwarder.as_str())
         .await
         .context("cannot read audit_receipts: run `threadline install`")?;
     let last = chain.last();
@@ -121,7 +121,7 @@ pub(super) async fn run(
     };
     let now = common::failures::letters::now(&mut timeline).await?;
     let receipt = Receipt::seal(window, last, now, key.as_ref());
-    receipt::append(&mut timeline, schema, &receipt).await.context("cannot append the receipt")?;
+    receipt::append(timeline.direct()?, schema, &receipt).await.context("cannot append the receipt")?;
     console::answer(&if asked.json {
         serde_json::to_string_pretty(&receipt)? + "\n"
     } else {
@@ -151,7 +151,7 @@ pub(crate) fn text(receipt: &Receipt) -> String {
 }
 
 /// The last full minute before which every event is in the timeline or a letter, and no transaction may add one.
-async fn settled_until(connection: &mut PgConnection) -> anyhow::Result<OffsetDateTime> {
+async fn settled_until(connection: &mut Session) -> anyhow::Result<OffsetDateTime> {
     let settled: Option<OffsetDateTime> =
         sqlx::query_scalar("select date_trunc('minute', nullif(outbox.safe_before(), '-infinity'))")
             .fetch_one(connection)
@@ -166,7 +166,7 @@ async fn settled_until(connection: &mut PgConnection) -> anyhow::Result<OffsetDa
 async fn beginning(
     subject: &Subject,
     settings: &Settings,
-    connection: &mut PgConnection,
+    connection: &mut Session,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
     let first = comparison::first_event(connection, &settings.source.table, &subject.timeline).await?;
     Ok(first.and_then(|first| first.replace_second(0).and_then(|it| it.replace_nanosecond(0)).ok()))

@@ -19,6 +19,7 @@ use common::{
         rounds::Round,
         system_identifier,
     },
+    session::Session,
     settings::ReconcileSettings,
     telemetry::names,
 };
@@ -151,7 +152,7 @@ impl Standing {
             mark: None,
         };
         let mut pages = Pages::new(step, PAGE_ROWS);
-        let mut timeline = self.timeline.database().connect().await?;
+        let mut timeline = self.timeline.database().connect_directly().await?;
         let adoption = Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.as_str()).await?;
         let mut found = Found::default();
         loop {
@@ -202,7 +203,7 @@ impl Standing {
     /// whose audit row is gone can never arrive.
     async fn missing(
         &self,
-        source: &mut PgConnection,
+        source: &mut Session,
         timeline: &mut PgConnection,
         adoption: Adoption,
         events: &[Uuid],

@@ -21,12 +21,12 @@ use common::{
     moment::Moment,
     outbox::{self, reconciled},
     pace::pace,
+    session::Session,
     settings::{Settings, Unusable},
     shutdown,
     telemetry::traces::Tracer,
 };
 use serde::Serialize;
-use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -231,7 +231,7 @@ async fn play(
 
 /// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
 async fn existing<'d>(
-    source: &mut PgConnection,
+    source: &mut Session,
     destination: &Destination,
     deliveries: &'d [Delivery],
     outcome: &mut Outcome,

@@ -116,7 +116,7 @@ impl Running {
             max_bytes: 1 << 24,
             ..BrokerSettings::default()
         };
-        let identity = SourceIdentity::read(&mut database.connect().await?, &audit_events()).await?;
+        let identity = SourceIdentity::read(&mut database.session().await?, &audit_events()).await?;
         let client = broker::connect(&settings, "test").await?;
         let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings, &identity).await?;
         let id: common::identifier::ForwarderId = "scripted".parse()?;

@@ -31,7 +31,7 @@ pub(super) async fn look(timeline: &Timeline) -> Looked {
     let mut made = vec![(CONNECTION_UNENCRYPTED, timeline.unencrypted.clone())];
     let seen = async {
         let Timeline { database, schema, .. } = timeline;
-        let mut connection = database.connect().await?;
+        let mut connection = database.connect_directly().await?;
         let target = database.within(target(&mut connection, schema)).await?;
         Ok::<_, sqlx::Error>((target, database.within(fitness(&mut connection, schema)).await?))
     };
@@ -53,7 +53,7 @@ pub(super) async fn look(timeline: &Timeline) -> Looked {
 pub(super) async fn blame(timeline: &Timeline, error: &sqlx::Error) -> ForwardError {
     let Timeline { database, table, .. } = timeline;
     let empty = async {
-        let mut connection = database.connect().await?;
+        let mut connection = database.connect_directly().await?;
         database.within(action::insert_new(&mut connection, table, &[])).await
     };
     if empty.await.is_ok() { failed(error) } else { unavailable(error) }

@@ -169,7 +169,8 @@ impl Configured for Timeline {
 
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         async {
-            let mut connection = self.database.connect().await.map_err(|error| unavailable(&error))?;
+            let mut connection =
+                self.database.connect_directly().await.map_err(|error| unavailable(&error))?;
             look::target(&mut connection, &self.schema).await.map_err(|error| unavailable(&error)).map(Some)
         }
         .boxed()
@@ -210,7 +211,7 @@ impl Forwarder for Worker {
             let present = async {
                 let mut connection = match self.connection.take() {
                     Some(connection) => connection,
-                    None => self.timeline.database.connect().await?,
+                    None => self.timeline.database.connect_directly().await?,
                 };
                 let present = action::present(&mut connection, &self.timeline.table, events).await?;
                 self.connection = Some(connection);
@@ -239,7 +240,7 @@ impl Worker {
         // would otherwise answer the next statement with the rest of this one.
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.timeline.database.connect().await.map_err(|error| unavailable(&error))?,
+            None => self.timeline.database.connect_directly().await.map_err(|error| unavailable(&error))?,
         };
         let held = self.held(&mut connection, events).await.map_err(|error| unavailable(&error))?;
         actions.retain(|action| !held.contains(&action.id));
