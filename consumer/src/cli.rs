@@ -46,7 +46,8 @@ struct Cli {
 enum Command {
     /// Forwards until it is told to stop (SIGINT, SIGTERM).
     Run,
-    /// Shows how far each forwarder has come, and its failures.
+    /// Shows how far each forwarder has come, and its failures. Exit status 1 when a server that is needed could not be asked; the
+    /// rest is shown.
     Status {
         /// Prints a JSON object instead of a table.
         #[arg(long)]

@@ -2,14 +2,16 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
-use async_nats::jetstream;
 use common::{
-    broker, console,
+    broker::{self, Overview, StreamOverview},
+    console,
     failures::letters::{self, Filter, Group},
     outbox::{
-        self, backlog, handover,
+        self,
+        backlog::Standing,
+        handover,
         reconciled::{self, Compared},
+        rounds::STREAM_READER,
     },
     settings::Settings,
 };
@@ -21,36 +23,13 @@ use crate::APPLICATION;
 struct Status {
     /// `None` without a broker.
     #[serde(flatten)]
-    stream: Option<StreamStatus>,
-    /// Why the broker says nothing, if one is configured.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    broker: Option<String>,
+    stream: Option<StreamOverview>,
+    broker: Overview,
     /// Forwarders that read the log themselves.
-    readers: Vec<Reader>,
+    readers: Vec<Standing>,
     failures: Vec<Group>,
     /// What the standing comparisons have found.
     compared: Vec<Compared>,
-}
-
-#[derive(Debug, Serialize)]
-struct StreamStatus {
-    stream: String,
-    last_sequence: u64,
-    forwarders: Vec<Forwarder>,
-}
-
-#[derive(Debug, Serialize)]
-struct Reader {
-    reader: String,
-    /// Entries that it has not handed over; at most [`COUNT_MAX`] are counted.
-    unread: i64,
-}
-
-#[derive(Debug, Serialize)]
-struct Forwarder {
-    durable: String,
-    settled_up_to: u64,
-    pending: u64,
 }
 
 /// Counting stops here: a long log must not make a status command slow.
@@ -59,68 +38,26 @@ const COUNT_MAX: i64 = 10_000;
 /// Prints the status.
 ///
 /// # Errors
-/// When a server is away.
+/// When the source is away; and, after everything else has been printed, when the broker is needed and cannot be asked.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
-    let (stream, broker) = match (&settings.broker.url, stream(settings).await) {
-        (None, _) => (None, None),
-        (Some(_), Ok(stream)) => (Some(stream), None),
-        // What the database knows is worth showing all the same.
-        (Some(_), Err(error)) => (None, Some(format!("{error:#}"))),
-    };
-    let mut readers = Vec::new();
-    for forwarder in &settings.forwarder {
-        let reader = handover::reader(&forwarder.id);
-        if handover::exists(&mut connection, &reader).await? {
-            let unread = backlog::unread(&mut connection, std::slice::from_ref(&reader), COUNT_MAX).await?;
-            readers.push(Reader { reader, unread });
-        }
-    }
+    let mut readers = handover::standings(&mut connection, settings, COUNT_MAX).await?;
+    // The publisher's own is the publisher's to show.
+    readers.retain(|reader| reader.reader != STREAM_READER);
     let failures = letters::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
     let compared = reconciled::progress(&mut connection).await?;
+    let (broker, stream) = broker::overview(settings, APPLICATION).await;
     let status = Status { stream, broker, readers, failures, compared };
     console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
-    Ok(())
-}
-
-async fn stream(settings: &Settings) -> anyhow::Result<StreamStatus> {
-    let client = broker::connect(&settings.broker, APPLICATION).await?;
-    let stream = jetstream::new(client)
-        .get_stream(&settings.broker.stream)
-        .await
-        .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;
-    let forwarders = broker::floors(&stream)
-        .await?
-        .into_iter()
-        .map(|floor| Forwarder {
-            durable: floor.durable,
-            settled_up_to: floor.sequence,
-            pending: floor.pending,
-        })
-        .collect();
-    Ok(StreamStatus {
-        stream: settings.broker.stream.clone(),
-        last_sequence: stream.cached_info().state.last_sequence,
-        forwarders,
-    })
+    Ok(status.broker.answered()?)
 }
 
 fn table(status: &Status) -> String {
-    let mut text = match (&status.stream, &status.broker) {
-        (Some(StreamStatus { stream, last_sequence, .. }), _) => {
-            format!("stream    {stream}, last sequence {last_sequence}\n")
-        }
-        (None, Some(error)) => format!("broker    {error}\n"),
-        (None, None) => "broker    none is configured\n".to_owned(),
-    };
-    for Forwarder { durable, settled_up_to, pending } in
-        status.stream.iter().flat_map(|stream| &stream.forwarders)
-    {
-        let _ = writeln!(text, "consumer  {durable}: settled up to {settled_up_to}, {pending} pending");
-    }
-    for Reader { reader, unread } in &status.readers {
+    let mut text = status.broker.text(status.stream.as_ref());
+    for Standing { reader, unread, leader, .. } in &status.readers {
         let more = if *unread == COUNT_MAX { "+" } else { "" };
-        let _ = writeln!(text, "log       {reader}: {unread}{more} unread");
+        let leader = leader.as_deref().unwrap_or("nobody");
+        let _ = writeln!(text, "log       {reader}: {unread}{more} unread, read by {leader}");
     }
     for Group { forwarder, state, reason, count, .. } in &status.failures {
         let reason = reason.as_deref().unwrap_or("no reason yet");

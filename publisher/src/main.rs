@@ -54,7 +54,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows where capture, log, leader, stream and forwarders stand.
+    /// Shows where capture, log, leader, stream and forwarders stand. Exit status 1 when a server that is needed could not be
+    /// asked; the rest is shown.
     Status {
         /// Prints a JSON object instead of a table.
         #[arg(long)]

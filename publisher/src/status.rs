@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 
-use async_nats::jetstream;
 use common::{
-    broker, console,
+    broker::{self, Overview, StreamOverview},
+    console,
     outbox::{
         self,
+        backlog::Standing,
         capture::{self, Capture},
-        rounds::STREAM_READER,
+        handover,
     },
     session::Session,
     settings::Settings,
@@ -24,45 +25,42 @@ const COUNT_MAX: i64 = 10_000;
 struct Status {
     capture: String,
     log: Log,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    broker: Option<Broker>,
+    readers: Vec<Standing>,
+    broker: Broker,
 }
 
-#[derive(Debug, Serialize, sqlx::FromRow)]
+#[derive(Debug, Serialize)]
 struct Log {
-    /// Entries that no finished round covers; at most [`COUNT_MAX`] are counted.
+    /// Entries that some reader has not handed over; at most [`COUNT_MAX`] are counted.
     unread: i64,
+    /// Of the reader of the stream, or of the only other one.
     round: Option<i64>,
     generation: Option<i32>,
     /// Age of the last stored position.
     round_age_seconds: Option<f64>,
     leader: Option<String>,
+    #[serde(flatten)]
+    held: Held,
+}
+
+#[derive(Debug, Serialize, sqlx::FromRow)]
+struct Held {
     bytes: i64,
     failures: i64,
 }
 
 #[derive(Debug, Serialize)]
 struct Broker {
-    stream: String,
-    messages: u64,
-    bytes: u64,
-    max_bytes: i64,
-    first_sequence: u64,
-    last_sequence: u64,
-    forwarders: Vec<Forwarder>,
-}
-
-#[derive(Debug, Serialize)]
-struct Forwarder {
-    durable: String,
-    settled_up_to: u64,
-    pending: u64,
+    #[serde(flatten)]
+    overview: Overview,
+    #[serde(flatten)]
+    stream: Option<StreamOverview>,
 }
 
 /// Prints the status.
 ///
 /// # Errors
-/// When a configured server is away.
+/// When the source is away; and, after everything else has been printed, when the broker is needed and cannot be asked.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let capture = match capture::state(&mut connection).await? {
@@ -70,87 +68,48 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
         Capture::Never => "never attached".to_owned(),
         Capture::Broken { table, uncovered } => format!("broken on {uncovered} table(s) of {table}"),
     };
-    let status = Status { capture, log: log(&mut connection).await?, broker: broker(settings).await? };
+    let readers = handover::standings(&mut connection, settings, COUNT_MAX).await?;
+    let held = held(&mut connection).await?;
+    let (overview, stream) = broker::overview(settings, APPLICATION).await;
+    let first = readers.first();
+    let log = Log {
+        unread: readers.iter().map(|reader| reader.unread).max().unwrap_or_default(),
+        round: first.and_then(|reader| reader.round),
+        generation: first.and_then(|reader| reader.generation),
+        round_age_seconds: first.and_then(|reader| reader.round_age_seconds),
+        leader: first.and_then(|reader| reader.leader.clone()),
+        held,
+    };
+    let status = Status { capture, log, readers, broker: Broker { overview, stream } };
     console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
-    Ok(())
+    Ok(status.broker.overview.answered()?)
 }
 
-async fn log(connection: &mut Session) -> Result<Log, sqlx::Error> {
+async fn held(connection: &mut Session) -> Result<Held, sqlx::Error> {
     sqlx::query_as(
-        "select (select count(*) from (
-                     select from outbox.entries e
-                     where h.n is null or not pg_visible_in_snapshot(e.xid, h.s) limit $2) unread) as unread,
-                h.n as round, h.generation,
-                extract(epoch from clock_timestamp() - h.at)::float8 as round_age_seconds,
-                (select holder from outbox.leases where name = $1 and expires_at > clock_timestamp()) as leader,
-                pg_total_relation_size('outbox.entries') as bytes,
-                (select count(*) from outbox.failures where state in ('retrying', 'dead')) as failures
-         from (select 1) one
-         left join lateral (select * from outbox.rounds where reader = $1 order by n desc limit 1) h on true",
+        "select pg_total_relation_size('outbox.entries') as bytes,
+                (select count(*) from outbox.failures where state in ('retrying', 'dead')) as failures",
     )
-    .bind(STREAM_READER)
-    .bind(COUNT_MAX)
     .fetch_one(connection)
     .await
 }
 
-async fn broker(settings: &Settings) -> anyhow::Result<Option<Broker>> {
-    if settings.broker.url.is_none() {
-        return Ok(None);
-    }
-    let client = broker::connect(&settings.broker, APPLICATION).await?;
-    let Ok(stream) = jetstream::new(client).get_stream(&settings.broker.stream).await else {
-        return Ok(None);
-    };
-    let info = stream.cached_info();
-    let forwarders = broker::floors(&stream).await?;
-    Ok(Some(Broker {
-        stream: info.config.name.clone(),
-        messages: info.state.messages,
-        bytes: info.state.bytes,
-        max_bytes: info.config.max_bytes,
-        first_sequence: info.state.first_sequence,
-        last_sequence: info.state.last_sequence,
-        forwarders: forwarders
-            .into_iter()
-            .map(|floor| Forwarder {
-                durable: floor.durable,
-                settled_up_to: floor.sequence,
-                pending: floor.pending,
-            })
-            .collect(),
-    }))
-}
-
 fn table(status: &Status) -> String {
-    let Status { capture, log, broker } = status;
+    let Status { capture, log, readers, broker } = status;
     let more = if log.unread == COUNT_MAX { "+" } else { "" };
     let mut text = format!(
-        "capture   {capture}\nlog       {}{more} unread, {} KiB, {} failure(s)\nleader    {}\n",
+        "capture   {capture}\nlog       {}{more} unread, {} KiB, {} failure(s)\n",
         log.unread,
-        log.bytes / 1_024,
-        log.failures,
-        log.leader.as_deref().unwrap_or("nobody"),
+        log.held.bytes / 1_024,
+        log.held.failures,
     );
-    if let (Some(round), Some(age)) = (log.round, log.round_age_seconds) {
-        let _ = writeln!(text, "position  round {round}, stored {age:.1} s ago");
+    for reader in readers {
+        let Standing { reader, unread, round, round_age_seconds, leader, .. } = reader;
+        let of = if readers.len() > 1 { format!("{reader}: {unread} unread, ") } else { String::new() };
+        let _ = writeln!(text, "leader    {of}{}", leader.as_deref().unwrap_or("nobody"));
+        if let (Some(round), Some(age)) = (round, round_age_seconds) {
+            let _ = writeln!(text, "position  round {round}, stored {age:.1} s ago");
+        }
     }
-    let Some(broker) = broker else {
-        return text + "broker    no stream, or no broker configured\n";
-    };
-    let _ = writeln!(
-        text,
-        "stream    {}: {} messages ({} to {}), {} of {} KiB",
-        broker.stream,
-        broker.messages,
-        broker.first_sequence,
-        broker.last_sequence,
-        broker.bytes / 1_024,
-        broker.max_bytes / 1_024
-    );
-    for forwarder in &broker.forwarders {
-        let Forwarder { durable, settled_up_to, pending } = forwarder;
-        let _ = writeln!(text, "consumer  {durable}: settled up to {settled_up_to}, {pending} pending");
-    }
-    text
+    text + &broker.overview.text(broker.stream.as_ref())
 }

@@ -32,5 +32,6 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod status;
 mod switching;
 mod traces;

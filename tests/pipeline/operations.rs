@@ -109,32 +109,6 @@ async fn two_forwarders_into_one_place_are_refused() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn status_shows_where_everything_stands() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    let _publisher = pipeline.publisher()?;
-    let _consumer = pipeline.consumer()?;
-    let row = AuditRow::sample("test.row");
-    pipeline.commit(std::slice::from_ref(&row)).await?;
-    pipeline.arrive(&[row.id]).await?;
-    let status = wait::until_some("the position to be closed", DEADLINE, async || {
-        let (done, said) = pipeline.command("publisher", &["status", "--json"])?;
-        anyhow::ensure!(done, "{said}");
-        let status: Value = serde_json::from_str(&said)?;
-        let settled = status["broker"]["forwarders"][0]["settled_up_to"] == 1;
-        Ok((status["log"]["unread"] == 0 && settled).then_some(status))
-    })
-    .await?;
-    assert_eq!(status["capture"], "attached");
-    assert_eq!(status["broker"]["messages"], 1);
-    assert!(status["log"]["leader"].is_string());
-    let (done, said) = pipeline.command("publisher", &["status"])?;
-    assert!(done && said.contains("capture   attached"), "{said}");
-    let (done, said) = pipeline.command("consumer", &["status"])?;
-    assert!(done && said.contains("forward-timeline: settled up to 1, 0 pending"), "{said}");
-    Ok(())
-}
-
-#[tokio::test]
 async fn prune_removes_what_has_arrived_and_nothing_else() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let mut publisher = pipeline.publisher()?;

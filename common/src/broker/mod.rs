@@ -8,12 +8,14 @@ mod connection;
 pub mod doctor;
 mod durable;
 mod echo;
+mod overview;
 mod stream;
 
 pub use crate::moment::microseconds;
 pub use backlog::{Backlog, BacklogError};
 pub use connection::{Connection, connected};
 pub use durable::{Floor, durable_name, ensure_durable, floors, remove_durable, reset_durables_ahead};
+pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
 pub use stream::{SourceIdentity, adopt_stream, ensure_stream, find_stream, is_not_found, smaller};
 
 use std::time::Duration;

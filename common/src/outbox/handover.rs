@@ -1,6 +1,7 @@
 //! Who reads the log, and changing a forwarder's road between the stream and the log. One documented function per statement.
 
 use super::{
+    backlog::{self, Standing},
     rounds::{STREAM_READER, StreamPosition},
     system_identifier,
 };
@@ -128,4 +129,27 @@ pub async fn drop_reader(connection: &mut Session, reader: &str) -> Result<u64, 
 pub async fn forget_settled(connection: &mut Session, reader: &str) -> Result<(), sqlx::Error> {
     sqlx::query("delete from outbox.settled where reader = $1").bind(reader).execute(connection).await?;
     Ok(())
+}
+
+/// The readers that a status shows: of the stream if any forwarder goes through it, and of each forwarder that reads the log
+/// itself, or has and may not be drained yet.
+///
+/// # Errors
+/// When the server is away.
+pub async fn standings(
+    connection: &mut Session,
+    settings: &Settings,
+    limit: i64,
+) -> Result<Vec<Standing>, sqlx::Error> {
+    let through_stream = settings.forwarder.iter().any(|forwarder| !forwarder.reads_log(&settings.broker));
+    let of_forwarders = settings.forwarder.iter().map(|forwarder| (reader(&forwarder.id), forwarder));
+    let wanted: Vec<(String, bool)> = std::iter::once((STREAM_READER.to_owned(), through_stream))
+        .chain(of_forwarders.map(|(name, forwarder)| (name, forwarder.reads_log(&settings.broker))))
+        .collect();
+    let names: Vec<String> = wanted.iter().map(|(name, _)| name.clone()).collect();
+    let mut standings = backlog::standings(connection, &names, limit).await?;
+    standings.retain(|standing| {
+        standing.round.is_some() || wanted.iter().any(|(name, used)| *used && *name == standing.reader)
+    });
+    Ok(standings)
 }

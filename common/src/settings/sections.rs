@@ -356,6 +356,16 @@ impl fmt::Debug for ForwarderSettings {
 }
 
 impl ForwarderSettings {
+    /// Whether it reads the log itself, or goes through the broker's stream.
+    #[must_use]
+    pub fn reads_log(&self, broker: &BrokerSettings) -> bool {
+        match self.dispatch {
+            Dispatch::Sync => true,
+            Dispatch::Auto => broker.url.is_none(),
+            Dispatch::Async => false,
+        }
+    }
+
     /// What is configured when nothing is: everything into the timeline.
     #[must_use]
     pub fn timeline() -> Self {

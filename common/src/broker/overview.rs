@@ -1,0 +1,166 @@
+//! What a status command shows of the broker: the stream and how far each durable is, or why there is nothing to show.
+
+use std::fmt::Write as _;
+
+use async_nats::jetstream;
+use serde::Serialize;
+
+use super::{BrokerError, connect, find_stream, floors};
+use crate::settings::{BrokerSettings, Settings};
+
+/// The stream.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StreamOverview {
+    /// Its name.
+    pub stream: String,
+    /// How many messages it holds.
+    pub messages: u64,
+    /// How many bytes these are.
+    pub bytes: u64,
+    /// How many it may hold.
+    pub max_bytes: i64,
+    /// The first message that it holds.
+    pub first_sequence: u64,
+    /// The last one.
+    pub last_sequence: u64,
+    /// The durables of forwarders.
+    pub forwarders: Vec<DurableOverview>,
+}
+
+/// One durable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DurableOverview {
+    /// Its name.
+    pub durable: String,
+    /// Everything up to this sequence is settled.
+    pub settled_up_to: u64,
+    /// Not settled, delivered or not.
+    pub pending: u64,
+}
+
+/// How the broker stands to this pipeline.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BrokerState {
+    /// There is none.
+    None,
+    /// It has the stream.
+    Ok,
+    /// It has no stream yet.
+    NoStream,
+    /// It cannot be asked.
+    Trouble,
+}
+
+/// The broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Overview {
+    state: BrokerState,
+    /// Whether any forwarder goes through it.
+    needed: bool,
+    /// Why it cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
+    #[serde(skip)]
+    name: String,
+}
+
+/// A server that is needed has not answered; what is known without it has been printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the broker could not be asked: the rest is shown above, and why")]
+pub struct Unanswered;
+
+/// Asks the broker of the settings.
+pub async fn overview(settings: &Settings, application_name: &str) -> (Overview, Option<StreamOverview>) {
+    let BrokerSettings { url, stream, .. } = &settings.broker;
+    let needed = settings.forwarder.iter().any(|forwarder| !forwarder.reads_log(&settings.broker));
+    let found = |state, trouble| Overview { state, needed, trouble, name: stream.clone() };
+    if url.is_none() {
+        return (found(BrokerState::None, None), None);
+    }
+    match look(&settings.broker, application_name).await {
+        Ok(Some(stream)) => (found(BrokerState::Ok, None), Some(stream)),
+        Ok(None) => (found(BrokerState::NoStream, None), None),
+        Err(error) => (found(BrokerState::Trouble, Some(error.to_string())), None),
+    }
+}
+
+async fn look(
+    settings: &BrokerSettings,
+    application_name: &str,
+) -> Result<Option<StreamOverview>, BrokerError> {
+    let client = connect(settings, application_name).await?;
+    let Some(stream) = find_stream(&jetstream::new(client), settings).await? else {
+        return Ok(None);
+    };
+    let forwarders = floors(&stream)
+        .await?
+        .into_iter()
+        .map(|floor| DurableOverview {
+            durable: floor.durable,
+            settled_up_to: floor.sequence,
+            pending: floor.pending,
+        })
+        .collect();
+    let info = stream.cached_info();
+    Ok(Some(StreamOverview {
+        stream: info.config.name.clone(),
+        messages: info.state.messages,
+        bytes: info.state.bytes,
+        max_bytes: info.config.max_bytes,
+        first_sequence: info.state.first_sequence,
+        last_sequence: info.state.last_sequence,
+        forwarders,
+    }))
+}
+
+impl Overview {
+    /// Whether the broker has said what there was to say, or nobody needs it.
+    ///
+    /// # Errors
+    /// When it has not, and somebody does: the exit status of both status commands.
+    pub fn answered(&self) -> Result<(), Unanswered> {
+        if self.needed && matches!(self.state, BrokerState::Trouble | BrokerState::None) {
+            return Err(Unanswered);
+        }
+        Ok(())
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn text(&self, stream: Option<&StreamOverview>) -> String {
+        let mut text = String::new();
+        match (self.state, stream) {
+            (BrokerState::Ok, Some(stream)) => {
+                let StreamOverview {
+                    stream, messages, bytes, max_bytes, first_sequence, last_sequence, ..
+                } = stream;
+                let _ = writeln!(
+                    text,
+                    "stream    {stream}: {messages} messages ({first_sequence} to {last_sequence}), {} of {} KiB",
+                    bytes / 1_024,
+                    max_bytes / 1_024
+                );
+            }
+            (BrokerState::NoStream, _) => {
+                let _ =
+                    writeln!(text, "stream    {} is not there yet: `publisher run` creates it", self.name);
+            }
+            (BrokerState::None, _) if self.needed => {
+                text.push_str("broker    none is configured, and a forwarder has dispatch \"async\": set broker.url or NATS_URL\n");
+            }
+            (BrokerState::None, _) => text.push_str("broker    none is configured, and none is needed\n"),
+            (BrokerState::Ok | BrokerState::Trouble, _) => {
+                let why = self.trouble.as_deref().unwrap_or_default();
+                let unneeded = if self.needed { "" } else { "no forwarder goes through it; " };
+                let _ = writeln!(text, "broker    {unneeded}{why}");
+            }
+        }
+        for DurableOverview { durable, settled_up_to, pending } in
+            stream.iter().flat_map(|stream| &stream.forwarders)
+        {
+            let _ = writeln!(text, "consumer  {durable}: settled up to {settled_up_to}, {pending} pending");
+        }
+        text
+    }
+}
