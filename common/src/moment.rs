@@ -28,6 +28,23 @@ pub fn microseconds(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
 }
 
+/// SQL for a `timestamptz` that the driver can hold: `infinity` and the year 10000 are legal in PostgreSQL and would make it
+/// panic. NULL stays NULL, of which `least` and `greatest` alone would make the bounds.
+#[must_use]
+pub fn clamped(time: &str) -> String {
+    format!(
+        "case when {time} is not null then least(greatest({time}, '0001-01-01 00:00:00+00'::timestamptz), \
+         '9999-12-31 23:59:59.999999+00'::timestamptz) end"
+    )
+}
+
+/// SQL for what `outbox.capture()` makes of a time of the audit table: through epoch seconds, so that `timestamp` is UTC
+/// whatever the session's time zone, and bounded, so that rounding does not leave what PostgreSQL can hold.
+#[must_use]
+pub fn as_captured(time: &str) -> String {
+    format!("case when {time} is not null then to_timestamp(least(extract(epoch from {time}), 9.2e12)) end")
+}
+
 /// A moment, and how somebody put it: `2h` means another one each time, and yet the same work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Moment {

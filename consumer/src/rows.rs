@@ -5,6 +5,7 @@ use std::panic::{UnwindSafe, catch_unwind};
 use common::{
     event::{AuditEvent, TEXTS},
     identifier::TableName,
+    moment::clamped,
     outbox::columns::{self, Columns},
     session::Session,
 };
@@ -21,11 +22,9 @@ const TEXTS_FROM: usize = TIMES_FROM + 2;
 /// The first place behind what it reads.
 pub(crate) const REST_AT: usize = TEXTS_FROM + TEXTS.len();
 
-/// Around a time, which is clamped to what the driver can hold: `infinity` and the year 10000 are legal in PostgreSQL and
-/// would make it panic.
-const CLAMPED_FROM: &str = "least(greatest(";
-const CLAMPED_TO: &str =
-    ", '0001-01-01 00:00:00+00'::timestamptz), '9999-12-31 23:59:59.999999+00'::timestamptz)";
+/// The types that times are read from.
+const TIMES: [&str; 3] = ["timestamp without time zone", ZONED, "date"];
+const ZONED: &str = "timestamp with time zone";
 
 /// How the rows of one table are read.
 #[derive(Debug, Clone)]
@@ -61,14 +60,13 @@ impl Reading {
             // An older installation may lack some.
             if wanted.contains(&name) { columns::text(&columns, "e", name) } else { "null::text".to_owned() }
         });
-        // `timestamp` is UTC by convention.
+        for (name, kinds) in [("id", &["uuid"][..]), ("occurred_at", &TIMES)] {
+            if !columns.get(name).is_some_and(|kind| kinds.contains(&kind.as_str())) {
+                return Err(unreadable(table, name, kinds, columns.get(name)));
+            }
+        }
         let times = ["occurred_at", "inserted_at"].map(|name| {
-            let utc = match columns.get(name).map(String::as_str) {
-                None => return "null::timestamptz".to_owned(),
-                Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
-                Some(_) => format!("e.{name}"),
-            };
-            format!("{CLAMPED_FROM}{utc}{CLAMPED_TO}")
+            utc(&columns, name).map_or_else(|| "null::timestamptz".to_owned(), |utc| clamped(&utc))
         });
         let time = format!("coalesce({})", times.join(", "));
         let table_quoted = table.quoted();
@@ -84,15 +82,29 @@ impl Reading {
 
 /// In the order of the column itself, which has an index where there is a clean-up.
 fn oldest(columns: &Columns, table: &TableName) -> String {
-    let name = if columns.contains_key("inserted_at") { "inserted_at" } else { "occurred_at" };
-    let utc = match columns.get(name).map(String::as_str) {
-        Some("timestamp without time zone") => format!("e.{name} at time zone 'UTC'"),
-        _ => format!("e.{name}"),
-    };
-    format!(
-        "select {CLAMPED_FROM}{utc}{CLAMPED_TO} from {} e where e.{name} is not null order by e.{name} limit 1",
-        table.quoted()
-    )
+    let name = if utc(columns, "inserted_at").is_some() { "inserted_at" } else { "occurred_at" };
+    let at = clamped(&utc(columns, name).unwrap_or_default());
+    let table = table.quoted();
+    format!("select {at} from {table} e where e.{name} is not null order by e.{name} limit 1")
+}
+
+/// A column as `timestamptz`; `None` when it is not there, or no time: then it counts as not there.
+fn utc(columns: &Columns, name: &str) -> Option<String> {
+    let column = columns.get(name)?;
+    let kind = TIMES.iter().find(|kind| *kind == column)?;
+    // What has no zone is UTC by convention.
+    Some(if *kind == ZONED { format!("e.{name}") } else { format!("e.{name}::timestamp at time zone 'UTC'") })
+}
+
+/// To read on without a column that `attach` insists on would deliver actions that are wrong.
+fn unreadable(table: &TableName, name: &str, kinds: &[&str], found: Option<&String>) -> sqlx::Error {
+    let found = found.map_or_else(|| "has none".to_owned(), |kind| format!("has one of type {kind}"));
+    let message = format!(
+        "{table} needs a column \"{name}\" of type {}, and {found}: give it back its name and type; `publisher doctor` \
+         says more",
+        kinds.join(" or ")
+    );
+    sqlx::Error::Configuration(message.into())
 }
 
 /// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on

@@ -58,7 +58,9 @@ end
 $$;
 
 grant usage on schema outbox, public to audit_publisher, audit_consumer, audit_operator;
-grant select on outbox.source to audit_publisher, audit_consumer, audit_operator;
+grant select on outbox.source, outbox.missed to audit_publisher, audit_consumer, audit_operator;
+grant execute on function outbox.attached_table(), outbox.base_type(oid), outbox.faults(oid)
+    to audit_publisher, audit_consumer, audit_operator;
 
 -- audit_publisher: `publisher run` and `publisher prune`.
 
@@ -150,6 +152,8 @@ grant select,
       insert (filter, forwarder, total, since, until),
       update (after_id, passed, entered, total, finished_at)
     on outbox.backfills to audit_decider;
+-- What capture missed is claimed by a complete backfill, and removed when it has ended.
+grant update (backfill), delete on outbox.missed to audit_decider;
 grant execute on function outbox.safe_before() to audit_decider;
 grant pg_read_all_stats to audit_decider;
 

@@ -66,6 +66,14 @@ impl Backfill {
         Filter { since: at(&self.since), until: at(&self.until), action: self.action.clone() }
     }
 
+    /// What capture has missed is made good by a walk past all rows that begins now.
+    async fn claim(&self, connection: &mut Session, work: &backfill::Backfill) -> Result<(), sqlx::Error> {
+        if self.filter() == Filter::default() && self.forwarder.is_none() && work.after_id.is_none() {
+            backfill::claim_missed(connection, work).await?;
+        }
+        Ok(())
+    }
+
     /// What was asked for; the same words go on with the same work.
     fn words(&self) -> String {
         let mut words = String::from("all rows");
@@ -143,6 +151,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         let total = backfill::count(&mut connection, table, &filter).await?;
         backfill::begin(&mut connection, &words, &filter, asked.forwarder.as_ref(), total).await?
     };
+    asked.claim(&mut connection, &work).await?;
     let actor = acts::operator();
     let act = Act { actor: &actor, kind: "backfill", filter: &words, count: 0, reason: None };
     let act = acts::record(&mut connection, &act).await?;
@@ -180,6 +189,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         work.entered += entered.cast_signed();
         bar.advance(passed.unsigned_abs());
     }
+    backfill::clear_missed(&mut connection, table, &work).await?;
     backfill::finish(&mut connection, work.id).await?;
     bar.finish();
     let backfill::Backfill { total: matched, passed, entered, .. } = work;

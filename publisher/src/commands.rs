@@ -9,7 +9,7 @@ use common::{
     database::Database,
     event::NEEDED_BY_THREADLINE,
     outbox::{
-        self, capture, columns, forwarders, handover, lease,
+        self, OutboxError, capture, columns, forwarders, handover, lease,
         rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
         upkeep,
@@ -31,6 +31,9 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
     outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
     capture::attach(&mut connection, table).await.with_context(|| format!("cannot attach {table}"))?;
+    for (what, remedy) in capture::warnings(&mut connection, table).await? {
+        tracing::warn!(%table, remedy, "{what}");
+    }
     // The log needs no more than it has insisted on. What other forwarders need, their binary knows.
     let columns = columns::of(&mut connection, table).await.context("cannot look at its columns")?;
     if settings.forwarder.iter().any(|one| one.kind == "threadline") {
@@ -52,9 +55,19 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
 /// # Errors
 /// When the table is too busy.
 pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
-    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
-    capture::detach(&mut connection).await.context("cannot detach")?;
-    console::answer("capture is off; what has been captured is still relayed\n");
+    let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
+    // Whatever the settings call the table: it is the outbox's that is let go.
+    let required = outbox::require(&mut connection, &settings.source.table).await;
+    if let Err(error @ (OutboxError::Missing | OutboxError::Database(_))) = required {
+        return Err(error.into());
+    }
+    let tables = capture::detach(&mut connection).await.context("cannot detach; nothing has changed")?;
+    let of = if tables.is_empty() {
+        "was off already".to_owned()
+    } else {
+        format!("of {} is off", tables.join(", "))
+    };
+    console::answer(&format!("capture {of}; what has been captured is still relayed\n"));
     Ok(())
 }
 

@@ -66,7 +66,10 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let capture = match capture::state(&mut connection).await? {
         Capture::Attached => "attached".to_owned(),
         Capture::Never => "never attached".to_owned(),
-        Capture::Broken { table, uncovered } => format!("broken on {uncovered} table(s) of {table}"),
+        Capture::Broken { table, causes } => {
+            let causes: Vec<_> = causes.iter().map(|cause| cause.what(&table)).collect();
+            format!("broken: {}", causes.join("; "))
+        }
     };
     let readers = handover::standings(&mut connection, settings, COUNT_MAX).await?;
     let held = held(&mut connection).await?;

@@ -32,6 +32,7 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod source_table;
 mod status;
 mod switching;
 mod traces;

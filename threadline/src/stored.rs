@@ -121,6 +121,10 @@ impl StoredAction {
     }
 }
 
+/// `infinity` and the year 10000 are legal in PostgreSQL and make a driver panic: clamped there. It is never NULL.
+const TIME: &str =
+    "least(greatest(a.inserted_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')";
+
 /// From one time to before another; absent ends are open.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Window {
@@ -130,10 +134,8 @@ pub struct Window {
     pub until: Option<OffsetDateTime>,
 }
 
-// `infinity` and the year 10000 are legal in PostgreSQL and make a driver panic: clamped there.
 const COLUMNS: &str = "a.id, a.name, a.actor_ref::text, a.status, a.verb, a.category, a.reason, a.comment, \
-    a.correlation_id, a.request_id, a.job_id, \
-    least(greatest(a.inserted_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')";
+    a.correlation_id, a.request_id, a.job_id";
 
 /// The actions of a window that the pipeline has projected, by ascending id: those whose correlation id is their own id. A
 /// host records its own ones otherwise.
@@ -143,7 +145,7 @@ pub fn projected<'c>(
     window: Window,
 ) -> impl Stream<Item = Result<StoredAction, sqlx::Error>> + use<'c> {
     let statement = format!(
-        "select {COLUMNS} from {table} a
+        "select {COLUMNS}, {TIME} from {table} a
          where a.correlation_id = a.id::text
            and ($1::timestamptz is null or a.inserted_at >= $1) and ($2::timestamptz is null or a.inserted_at < $2)
          order by a.id"
@@ -165,7 +167,7 @@ pub async fn find(
     table: &ActionTable,
     ids: &[Uuid],
 ) -> Result<Vec<StoredAction>, sqlx::Error> {
-    sqlx::query(AssertSqlSafe(format!("select {COLUMNS} from {table} a where a.id = any ($1)")))
+    sqlx::query(AssertSqlSafe(format!("select {COLUMNS}, {TIME} from {table} a where a.id = any ($1)")))
         .bind(ids)
         .try_map(|row| decode(&row))
         .fetch_all(connection)
@@ -194,7 +196,7 @@ pub async fn oldest(
     table: &ActionTable,
 ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
     let statement = format!(
-        "select greatest(a.inserted_at, '0001-01-01 00:00:00+00') from {table} a
+        "select {TIME} from {table} a
          where a.correlation_id = a.id::text order by a.inserted_at limit 1"
     );
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_optional(connection).await

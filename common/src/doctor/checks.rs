@@ -140,7 +140,9 @@ checks! {
         OUTBOX_OTHER_TABLE = Error "outbox-other-table" [Both Always]
             "The outbox captures the table of the settings.";
         CAPTURE_OFF = Error "capture-off" [Both Asked]
-            "The capture trigger is enabled on the table and all its partitions.";
+            "Every row that is inserted is captured, and none has gone by since the last backfill.";
+        SOURCE_UNFIT = Warning "source-unfit" [Both Always]
+            "The table keeps each row once and on its disk, in columns that can be read.";
         ROWS_HIDDEN = Error "rows-hidden" [Consumer Asked]
             "No policy hides audit rows from this role.";
         FORWARDER_COLUMN_MISSING = Error "forwarder-column-missing" [Consumer Always]

@@ -99,29 +99,32 @@ pub(super) fn grants(missing: Vec<(String, String, String)>) -> Vec<Trouble> {
 
 /// Whether a missing grant keeps us from looking at the outbox.
 pub(super) fn hides_the_outbox((privileges, object, _): &(String, String, String)) -> bool {
-    object.contains("outbox") && (privileges == "usage" || privileges.contains("select"))
+    object.contains("outbox")
+        && (privileges == "usage"
+            || privileges.contains("select")
+            || privileges == "execute" && !object.contains("undelivered"))
 }
 
 /// What `outbox::require` says, but for servers that are away.
 pub(super) fn outbox(error: &OutboxError) -> Trouble {
     let remedy = match error {
-        OutboxError::OtherTable { attached, .. } => format!("set source.table = \"{attached}\""),
+        OutboxError::OtherTable { attached, .. } => {
+            format!("set source.table = \"{attached}\"; if it was renamed, run `publisher rebase` too")
+        }
+        OutboxError::ReplacedTable { .. } => "run `publisher attach` and `publisher backfill`".to_owned(),
         _ => "run `publisher attach`".to_owned(),
     };
     Trouble::new(error.to_string(), remedy)
 }
 
 /// A trigger that is not there.
-pub(super) fn capture(state: &Capture) -> Option<Trouble> {
-    let what = match state {
-        Capture::Attached => return None,
-        Capture::Never => "nothing is captured: no table is attached".to_owned(),
-        Capture::Broken { table, uncovered } => format!(
-            "the capture trigger is missing or not enabled always on {uncovered} table(s) of {table}: what is inserted \
-             there is not captured"
-        ),
-    };
-    Some(Trouble::new(what, "run `publisher attach`"))
+pub(super) fn capture(state: &Capture) -> Vec<Trouble> {
+    state.faults().into_iter().map(|(what, remedy)| Trouble::new(what, remedy)).collect()
+}
+
+/// A table that does not promise what others do.
+pub(super) fn source(table: &TableName, found: Vec<(String, String)>) -> Vec<Trouble> {
+    found.into_iter().map(|(what, remedy)| Trouble::new(format!("{table}: {what}"), remedy)).collect()
 }
 
 /// A policy in our way.
@@ -311,6 +314,10 @@ pub(super) fn needs(side: Side, retention: bool) -> Vec<(&'static str, &'static 
     let tables: &[(&str, &[&str])] = match side {
         Side::Publisher => &[
             ("source", &["select"]),
+            ("attached_table", &["execute"]),
+            ("base_type", &["execute"]),
+            ("faults", &["execute"]),
+            ("missed", &["select"]),
             ("entries", &["select", "insert", "delete"]),
             ("rounds", &["select", "insert", "delete"]),
             ("leases", &["select", "insert", "update", "delete"]),
@@ -321,6 +328,10 @@ pub(super) fn needs(side: Side, retention: bool) -> Vec<(&'static str, &'static 
         ],
         Side::Consumer => &[
             ("source", &["select"]),
+            ("attached_table", &["execute"]),
+            ("base_type", &["execute"]),
+            ("faults", &["execute"]),
+            ("missed", &["select"]),
             ("entries", &["select", "insert", "delete"]),
             ("rounds", &["select", "insert", "delete"]),
             ("leases", &["select", "insert", "update", "delete"]),

@@ -11,7 +11,7 @@ use super::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
         INSERTED_AT_INDEX_MISSING, OUTBOX_MISSING, OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED,
         REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SESSION_UNSAFE, SESSION_UNSUITED, SOURCE_STANDBY,
-        SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
+        SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
     facts, judge,
@@ -77,6 +77,8 @@ pub async fn examine(
             let state = database.within(capture::state(connection)).await;
             report.look(CAPTURE_OFF, state.map(|state| judge::capture(&state)));
         }
+        let warnings = database.within(capture::warnings(connection, &settings.source.table)).await;
+        report.look(SOURCE_UNFIT, warnings.map(|found| judge::source(&settings.source.table, found)));
     }
     tables(report, settings, side, database, connection).await;
     let running = database.within(facts::transactions(connection, TRANSACTION_MAX)).await;
@@ -147,7 +149,11 @@ async fn outbox(
             report.look(OUTBOX_MISSING, Err::<Option<Trouble>, _>(error));
         }
         Err(error @ OutboxError::Missing) => report.enter(OUTBOX_MISSING, [judge::outbox(error)]),
-        Err(error @ OutboxError::OtherTable { .. }) => {
+        Err(
+            error @ (OutboxError::OtherTable { .. }
+            | OutboxError::ReplacedTable { .. }
+            | OutboxError::GoneTable { .. }),
+        ) => {
             report.enter(OUTBOX_OTHER_TABLE, [judge::outbox(error)]);
         }
     }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     identifier::{ForwarderId, TableName},
+    moment::as_captured,
     outbox::columns::{self, Columns},
     session::Session,
 };
@@ -202,7 +203,7 @@ pub async fn redrive(
     let columns = columns::of(connection, table).await?;
     let statement = format!(
         "with chosen as (
-             select f.forwarder, f.ref, f.audit_event_id, to_timestamp(least(extract(epoch from e.occurred_at), 9.2e12)) as at
+             select f.forwarder, f.ref, f.audit_event_id, {} as at
              from outbox.failures f join {} e on e.id = f.audit_event_id
              where {} and f.forwarder = any ($9)
              order by f.first_failed_at, f.ref limit $8 for update of f),
@@ -216,6 +217,7 @@ pub async fn redrive(
              select q.audit_event_id, q.at, q.forwarder from queued q
              returning 1)
          select count(*) from entered",
+        as_captured("e.occurred_at"),
         table.quoted(),
         condition(table, &columns, filter)?
     );

@@ -12,6 +12,7 @@ use super::columns;
 use crate::{
     database,
     identifier::{ForwarderId, TableName},
+    moment::as_captured,
     session::Session,
 };
 
@@ -159,8 +160,9 @@ pub async fn enter(
 ) -> Result<u64, sqlx::Error> {
     let statement = format!(
         "insert into outbox.entries (audit_event_id, occurred_at, forwarder)
-         select a.id, to_timestamp(least(extract(epoch from a.occurred_at), 9.2e12)), $2
+         select a.id, {}, $2
          from {} a where a.id = any ($1) order by a.occurred_at, a.id",
+        as_captured("a.occurred_at"),
         table.quoted()
     );
     let done = sqlx::query(AssertSqlSafe(statement))
@@ -195,6 +197,36 @@ pub async fn advance(
     .execute(connection)
     .await?;
     Ok(done.rows_affected() == 1)
+}
+
+/// Marks the rows that capture missed as those that this work makes good: whatever is visible now has committed before
+/// its walk.
+///
+/// # Errors
+/// When the server is away.
+pub async fn claim_missed(connection: &mut Session, work: &Backfill) -> Result<(), sqlx::Error> {
+    sqlx::query("update outbox.missed set backfill = $1").bind(work.id).execute(connection).await?;
+    Ok(())
+}
+
+/// Removes what this work has made good; nothing while there are rows that no backfill can enter.
+///
+/// # Errors
+/// When the server is away.
+pub async fn clear_missed(
+    connection: &mut Session,
+    table: &TableName,
+    work: &Backfill,
+) -> Result<(), sqlx::Error> {
+    let statement = format!(
+        "delete from outbox.missed where backfill = $1 and not exists (select from {} a where a.id is null)",
+        table.quoted()
+    );
+    let done = sqlx::query(AssertSqlSafe(statement)).bind(work.id).execute(connection).await?;
+    if done.rows_affected() > 0 {
+        tracing::info!(rows = done.rows_affected(), "rows that capture had missed are in the log now");
+    }
+    Ok(())
 }
 
 /// Marks work as finished, or as given up.

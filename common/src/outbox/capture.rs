@@ -10,6 +10,9 @@ const LOCK_ATTEMPTS: u32 = 10;
 /// `lock_not_available`.
 const LOCK_TIMEOUT: &str = "55P03";
 
+/// Most rows of `outbox.missed` that are counted.
+const MISSED_MAX: i64 = 10_000;
+
 /// What the source table's capture looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Capture {
@@ -17,13 +20,118 @@ pub enum Capture {
     Attached,
     /// `outbox.attach` has not been called in this database, or the log was detached and is empty.
     Never,
-    /// It was attached, and something removed or disabled the trigger on so many tables (partitions count).
+    /// It was attached, and is not what it should be.
     Broken {
-        /// The attached table.
+        /// The attached table, as it is called now.
         table: String,
-        /// Tables without an enabled trigger.
-        uncovered: i64,
+        /// All that is wrong, the worst first.
+        causes: Vec<Cause>,
     },
+}
+
+/// What is wrong with capture; only a person can mend it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The table was dropped.
+    Gone,
+    /// Another table has taken the name under which it was attached.
+    Replaced {
+        /// That name.
+        name: String,
+    },
+    /// It was renamed or moved.
+    Renamed {
+        /// Its name when it was attached.
+        from: String,
+    },
+    /// Something removed or disabled the trigger on so many tables; partitions count.
+    Uncovered(i64),
+    /// A column is not what it was.
+    Unfit {
+        /// In the words of `outbox.attach`.
+        what: String,
+        /// What mends it.
+        remedy: String,
+    },
+    /// Rows went by while the columns did not fit, and have not been entered since.
+    Missed {
+        /// How many, counted up to a limit.
+        rows: i64,
+        /// When the first did, RFC 3339.
+        since: String,
+        /// Why, of the last.
+        why: String,
+    },
+}
+
+impl Cause {
+    /// What is so, in a sentence about the `table`.
+    #[must_use]
+    pub fn what(&self, table: &str) -> String {
+        match self {
+            Self::Gone => format!("the captured table {table} is gone"),
+            Self::Replaced { name } => format!(
+                "another table is called {name} now: what is inserted there is not captured, and the captured one is \
+                 called {table}"
+            ),
+            Self::Renamed { from } => format!(
+                "the captured table {from} is called {table} now: its rows are captured, and nobody finds them under \
+                 the old name"
+            ),
+            Self::Uncovered(tables) => format!(
+                "the capture trigger is missing or not enabled always on {tables} table(s) of {table}: what is inserted \
+                 there is not captured"
+            ),
+            Self::Unfit { what, .. } => format!("{table} does not fit any more: {what}"),
+            Self::Missed { rows, since, why } => {
+                let more = if *rows == MISSED_MAX { " or more" } else { "" };
+                format!("{rows}{more} row(s) of {table} have not been captured, the first at {since}: {why}")
+            }
+        }
+    }
+
+    /// What mends it.
+    #[must_use]
+    pub fn remedy(&self, table: &str) -> String {
+        match self {
+            Self::Gone => "set source.table to the table that takes its place, and run `publisher attach`".to_owned(),
+            Self::Replaced { .. } => "run `publisher attach`, which captures the new one from then on, and `publisher \
+                                      backfill` for what was inserted before (docs/operations.md, \"Another table in \
+                                      its place\")"
+                .to_owned(),
+            Self::Renamed { .. } => format!(
+                "set source.table = \"{table}\", run `publisher attach` and `publisher rebase`, and restart"
+            ),
+            Self::Uncovered(_) => "run `publisher attach`".to_owned(),
+            Self::Unfit { remedy, .. } => remedy.clone(),
+            Self::Missed { .. } => "mend the columns, and run `publisher backfill`".to_owned(),
+        }
+    }
+}
+
+impl Capture {
+    /// How many rows went by and have not been entered since, counted up to a limit.
+    #[must_use]
+    pub fn missed(&self) -> i64 {
+        let Self::Broken { causes, .. } = self else { return 0 };
+        let rows = |cause: &Cause| if let Cause::Missed { rows, .. } = cause { Some(*rows) } else { None };
+        causes.iter().find_map(rows).unwrap_or(0)
+    }
+
+    /// Everything that is wrong, each with what mends it.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(String, String)> {
+        match self {
+            Self::Attached => Vec::new(),
+            Self::Never => {
+                let what = "nothing is captured: no table is attached";
+                vec![(what.to_owned(), "run `publisher attach`".to_owned())]
+            }
+            Self::Broken { table, causes } => {
+                causes.iter().map(|cause| (cause.what(table), cause.remedy(table))).collect()
+            }
+        }
+    }
 }
 
 /// Starts capture on `table`.
@@ -34,12 +142,37 @@ pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), s
     with_lock_retries(connection, "select outbox.attach($1::text::regclass)", Some(table.quoted())).await
 }
 
-/// Stops capture; what is in the log is still delivered.
+/// Stops capture wherever it is, whatever the table is called now; what is in the log is still delivered. Answers on which
+/// tables there was a trigger.
 ///
 /// # Errors
-/// When the table is busy for the whole time.
-pub async fn detach(connection: &mut Session) -> Result<(), sqlx::Error> {
-    with_lock_retries(connection, "select outbox.detach()", None).await
+/// When the table is busy for the whole time, or belongs to somebody else; then nothing has changed.
+pub async fn detach(connection: &mut Session) -> Result<Vec<String>, sqlx::Error> {
+    let tables = sqlx::query_scalar(
+        "select format('%s.%s', n.nspname, c.relname)
+         from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
+         where t.tgfoid = to_regprocedure('outbox.capture()') and t.tgparentid = 0",
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    with_lock_retries(connection, "select outbox.detach()", None).await?;
+    Ok(tables)
+}
+
+/// What of the table is not as one might think, and does not keep it from being captured: what, and what mends it.
+///
+/// # Errors
+/// When the server is away.
+pub async fn warnings(
+    connection: &mut Session,
+    table: &TableName,
+) -> Result<Vec<(String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select f.what, f.remedy from outbox.faults(to_regclass($1)) f where f.severity <> 'broken'",
+    )
+    .bind(table.quoted())
+    .fetch_all(connection)
+    .await
 }
 
 /// Waiting longer for the lock would queue the application's own statements behind us: give way and try again.
@@ -72,29 +205,69 @@ fn is_lock_timeout(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == LOCK_TIMEOUT)
 }
 
-/// Whether the trigger is present and enabled on the attached table and each of its partitions.
+/// Whether the trigger is present and enabled on the attached table and each of its partitions, the columns fit, and
+/// nothing was missed.
 ///
 /// # Errors
 /// When the server is away.
 pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
-    let row: Option<(String, i64)> = sqlx::query_as(
-        "select format('%I.%I', s.table_schema, s.table_name),
-                (select count(*)
-                 from (select to_regclass(format('%I.%I', s.table_schema, s.table_name)) as oid) root
-                 left join lateral (
-                     -- An ordinary table is not in its own partition tree.
-                     select relid from pg_partition_tree(root.oid) union select root.oid) leaf on true
+    let row: Option<(Option<String>, String, bool, i64)> = sqlx::query_as(
+        "select (select format('%s.%s', n.nspname, c.relname)
+                 from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid),
+                format('%s.%s', s.table_schema, s.table_name),
+                coalesce(to_regclass(format('%I.%I', s.table_schema, s.table_name)) <> a.oid, false),
+                -- An ordinary table is not in its own partition tree.
+                (select count(*) from (select relid from pg_partition_tree(a.oid) union select a.oid) leaf
                  -- Always: an ordinary trigger, as `enable trigger all` leaves it, misses what replication applies.
                  where not exists (select from pg_trigger t
-                                   where t.tgrelid = leaf.relid and t.tgname = 'outbox_capture'
+                                   where t.tgrelid = leaf.relid and t.tgfoid = to_regprocedure('outbox.capture()')
                                      and t.tgenabled = 'A'))
-         from outbox.source s",
+         from outbox.source s cross join lateral (select outbox.attached_table() as oid offset 0) a",
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
-    Ok(match row {
-        None => Capture::Never,
-        Some((_, 0)) => Capture::Attached,
-        Some((table, uncovered)) => Capture::Broken { table, uncovered },
-    })
+    let Some((now, then, replaced, uncovered)) = row else {
+        return Ok(Capture::Never);
+    };
+    let mut causes = Vec::new();
+    match &now {
+        None => causes.push(Cause::Gone),
+        Some(_) if replaced => causes.push(Cause::Replaced { name: then.clone() }),
+        Some(now) if *now != then => causes.push(Cause::Renamed { from: then.clone() }),
+        Some(_) => {}
+    }
+    if now.is_some() && uncovered > 0 {
+        causes.push(Cause::Uncovered(uncovered));
+    }
+    causes.extend(unfit(&mut *connection).await?);
+    causes.extend(missed(connection).await?);
+    let table = now.unwrap_or(then);
+    Ok(if causes.is_empty() { Capture::Attached } else { Capture::Broken { table, causes } })
+}
+
+/// What of the attached table keeps its rows from being captured or read.
+async fn unfit(connection: &mut Session) -> Result<Vec<Cause>, sqlx::Error> {
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "select f.what, f.remedy from outbox.faults(outbox.attached_table()) f where f.severity = 'broken'",
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().map(|(what, remedy)| Cause::Unfit { what, remedy }).collect())
+}
+
+/// What has not been captured, if anything.
+async fn missed(connection: &mut Session) -> Result<Option<Cause>, sqlx::Error> {
+    let (rows, since, why): (i64, Option<String>, Option<String>) = sqlx::query_as(
+        r#"select count(*), to_char(min(m.at) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+                  (array_agg(m.cause order by m.at desc))[1]
+           from (select at, cause from outbox.missed limit $1) m"#,
+    )
+    .bind(MISSED_MAX)
+    .fetch_one(connection)
+    .await?;
+    Ok((rows > 0).then(|| Cause::Missed {
+        rows,
+        since: since.unwrap_or_default(),
+        why: why.unwrap_or_default(),
+    }))
 }

@@ -10,7 +10,7 @@ use crate::{
     session::Session,
 };
 
-/// Column names with their types.
+/// Column names with their types, those under domains.
 pub type Columns = HashMap<String, String>;
 
 /// The columns of the table.
@@ -18,8 +18,8 @@ pub type Columns = HashMap<String, String>;
 /// # Errors
 /// When the server is away or the table is missing.
 pub async fn of(connection: &mut Session, table: &TableName) -> Result<Columns, sqlx::Error> {
-    let statement = "select attname::text, atttypid::regtype::text from pg_attribute
-                     where attrelid = $1::text::regclass and attnum > 0 and not attisdropped";
+    let statement = "select a.attname::text, outbox.base_type(a.atttypid)::regtype::text from pg_attribute a
+                     where a.attrelid = $1::text::regclass and a.attnum > 0 and not a.attisdropped";
     let columns: Vec<(String, String)> =
         sqlx::query_as(AssertSqlSafe(statement)).bind(table.quoted()).fetch_all(connection).await?;
     Ok(columns.into_iter().collect())

@@ -8,7 +8,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, ma
 use uuid::Uuid;
 
 use super::{rounds::Position, snapshot::Snapshot};
-use crate::{reference::Target, session::Session};
+use crate::{moment::clamped, reference::Target, session::Session};
 
 /// One captured audit row.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,9 +57,10 @@ pub struct LateTransaction {
     pub entries: usize,
 }
 
-// Read by place. `infinity` and the year 10000 are legal in PostgreSQL and make a driver panic: clamped there.
-const ENTRY: &str = "e.xid::text, e.seq, e.audit_event_id, e.forwarder,
-    least(greatest(e.occurred_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')";
+/// Read by place.
+fn entry() -> String {
+    format!("e.xid::text, e.seq, e.audit_event_id, e.forwarder, {}", clamped("e.occurred_at"))
+}
 
 /// RFC 3339 with microseconds.
 const TIME: &[BorrowedFormatItem<'_>] =
@@ -110,9 +111,10 @@ pub async fn of_transactions(
 ) -> Result<Vec<Entry>, sqlx::Error> {
     let xids: Vec<String> = xids.iter().map(u64::to_string).collect();
     sqlx::query(sqlx::AssertSqlSafe(format!(
-        "select {ENTRY} from outbox.entries e
+        "select {} from outbox.entries e
          where e.xid = any ($1::text[]::xid8[]) and (e.xid, e.seq) > ($2::text::xid8, $3)
-         order by e.xid, e.seq"
+         order by e.xid, e.seq",
+        entry()
     )))
     .bind(xids)
     .bind(after.xid.to_string())
@@ -132,9 +134,10 @@ pub async fn of_transaction(
     page_rows: usize,
 ) -> Result<Vec<Entry>, sqlx::Error> {
     sqlx::query(sqlx::AssertSqlSafe(format!(
-        "select {ENTRY} from outbox.entries e
+        "select {} from outbox.entries e
          where e.xid = $1::text::xid8 and e.seq > $2
-         order by e.xid, e.seq limit $3"
+         order by e.xid, e.seq limit $3",
+        entry()
     )))
     .bind(after.xid.to_string())
     .bind(after.seq)
@@ -157,11 +160,12 @@ pub async fn tail(
     page_rows: usize,
 ) -> Result<Vec<Entry>, sqlx::Error> {
     sqlx::query(sqlx::AssertSqlSafe(format!(
-        "select {ENTRY} from outbox.entries e
+        "select {} from outbox.entries e
          where (e.xid, e.seq) > ($2::text::xid8, $3)
            and e.xid < pg_snapshot_xmax($1::text::pg_snapshot)
            and pg_visible_in_snapshot(e.xid, (select $1::text::pg_snapshot))
-         order by e.xid, e.seq limit $4"
+         order by e.xid, e.seq limit $4",
+        entry()
     )))
     .bind(t.as_str())
     .bind(after.xid.to_string())

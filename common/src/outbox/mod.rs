@@ -70,12 +70,36 @@ pub enum OutboxError {
     Missing,
     /// Every reference would lead to a row that is not there.
     #[error(
-        "source.table is {configured}, but the outbox captures {attached}: set source.table to what was attached"
+        "source.table is {configured}, but the outbox captures {attached}: set source.table to what was \
+         attached, under the name that it has now"
     )]
     OtherTable {
         /// In the settings.
         configured: TableName,
-        /// In the database.
+        /// In the database, as it is called now.
+        attached: String,
+    },
+    /// It has the name under which another one was attached.
+    #[error(
+        "source.table is {configured}, which is another table than the one that was attached under that name and is \
+         called {attached} now: run `publisher attach` to capture the new one, and `publisher backfill` for what it \
+         held before"
+    )]
+    ReplacedTable {
+        /// In the settings.
+        configured: TableName,
+        /// What is still captured.
+        attached: String,
+    },
+    /// It was dropped.
+    #[error(
+        "source.table is {configured}, but the outbox captured {attached}, which is gone: run `publisher attach` to \
+         capture {configured}"
+    )]
+    GoneTable {
+        /// In the settings.
+        configured: TableName,
+        /// What was captured.
         attached: String,
     },
     /// The server is away.
@@ -111,20 +135,31 @@ pub async fn reach(source: &Database) -> Result<Session, OutboxError> {
 /// # Errors
 /// When it is not, or the server is away.
 pub async fn require(connection: &mut Session, table: &TableName) -> Result<(), OutboxError> {
-    let present: bool = sqlx::query_scalar("select to_regclass('outbox.forwarders') is not null")
+    let present: bool = sqlx::query_scalar("select to_regclass('outbox.missed') is not null")
         .fetch_one(&mut *connection)
         .await?;
     if !present {
         return Err(OutboxError::Missing);
     }
-    let attached: Option<(String, String)> =
-        sqlx::query_as("select table_schema, table_name from outbox.source")
-            .fetch_optional(connection)
-            .await?;
+    // By oid, so that a table that was renamed is the same, and another one under its name is not.
+    let attached: Option<(bool, bool, bool, String)> = sqlx::query_as(
+        "select coalesce(a.oid = to_regclass($1), false), s.named and to_regclass($1) is not null, a.oid is not null,
+                coalesce((select format('%s.%s', n.nspname, c.relname)
+                          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid), s.name)
+         from (select format('%s.%s', table_schema, table_name) as name,
+                      (table_schema, table_name) = ($2, $3) as named from outbox.source) s
+         cross join lateral (select outbox.attached_table() as oid offset 0) a",
+    )
+    .bind(table.quoted())
+    .bind(table.schema())
+    .bind(table.table())
+    .fetch_optional(connection)
+    .await?;
+    let configured = table.clone();
     match attached {
-        Some((schema, name)) if (schema.as_str(), name.as_str()) != (table.schema(), table.table()) => {
-            Err(OutboxError::OtherTable { configured: table.clone(), attached: format!("{schema}.{name}") })
-        }
-        _ => Ok(()),
+        None | Some((true, ..)) => Ok(()),
+        Some((_, _, false, attached)) => Err(OutboxError::GoneTable { configured, attached }),
+        Some((_, true, true, attached)) => Err(OutboxError::ReplacedTable { configured, attached }),
+        Some((_, false, true, attached)) => Err(OutboxError::OtherTable { configured, attached }),
     }
 }

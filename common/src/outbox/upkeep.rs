@@ -73,16 +73,12 @@ pub async fn watch_capture(database: Database, progress: Progress, every: Durati
 }
 
 fn report(state: &Capture, progress: &Progress) {
-    let fault = match state {
-        Capture::Attached => None,
-        Capture::Never => Some("capture is not attached: run `publisher attach`".to_owned()),
-        Capture::Broken { table, uncovered } => Some(format!(
-            "the capture trigger is missing or disabled on {uncovered} table(s) of {table}: run `publisher attach`"
-        )),
-    };
-    gauge!(names::CAPTURE_ATTACHED).set(if fault.is_some() { 0.0 } else { 1.0 });
-    if let Some(fault) = &fault {
-        tracing::error!("{fault}");
+    let faults = state.faults();
+    gauge!(names::CAPTURE_ATTACHED).set(if faults.is_empty() { 1.0 } else { 0.0 });
+    #[expect(clippy::cast_precision_loss, reason = "a gauge")]
+    gauge!(names::CAPTURE_MISSED).set(state.missed() as f64);
+    for (what, remedy) in &faults {
+        tracing::error!(remedy, "{what}");
     }
-    progress.fault(fault);
+    progress.fault(faults.into_iter().next().map(|(what, remedy)| format!("{what}: {remedy}")));
 }

@@ -120,7 +120,8 @@ async fn partitions_present_and_future_are_captured() -> anyhow::Result<()> {
     assert_eq!(exact(&mut connection).await?, 3);
     assert_eq!(capture::state(&mut connection).await?, capture::Capture::Attached);
     connection.execute("alter table p2027 disable trigger outbox_capture").await?;
-    let broken = capture::Capture::Broken { table: "public.audit_events".into(), uncovered: 1 };
+    let causes = vec![capture::Cause::Uncovered(1)];
+    let broken = capture::Capture::Broken { table: "public.audit_events".into(), causes };
     assert_eq!(capture::state(&mut connection).await?, broken);
     // Ordinary again, as `enable trigger all` leaves it: it would miss what replication applies.
     connection.execute("alter table p2027 enable trigger outbox_capture").await?;
@@ -188,7 +189,7 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
             "wrong_id: cannot attach wrong_id: it needs a column \"id\" of type uuid, not null",
             "null_id: cannot attach null_id: it needs a column \"id\" of type uuid, not null",
             "no_time: cannot attach no_time: it needs a column \"occurred_at\" of type timestamp or timestamptz",
-            "a_view: cannot attach a_view: it is not a table",
+            "a_view: cannot attach a_view: it is a view",
             "parent: cannot attach parent: it takes part in table inheritance",
             "child: cannot attach child: it takes part in table inheritance",
             "part: cannot attach part: it is a partition",

@@ -76,6 +76,7 @@ async fn as_role(pipeline: &mut Pipeline, grants: &str) -> anyhow::Result<String
 
 const ALL_GRANTS: &str = "grant usage on schema outbox to ROLE;
      grant select, insert, update, delete on all tables in schema outbox to ROLE;
+     grant execute on function outbox.attached_table(), outbox.base_type(oid), outbox.faults(oid) to ROLE;
      grant select on audit_events to ROLE";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -21,7 +21,8 @@ async fn what_is_wrong_with_a_role_and_its_sessions_is_found() -> anyhow::Result
          alter role ROLE set row_security = off;
          alter role ROLE set synchronous_commit = off;
          grant usage on schema outbox to ROLE;
-         grant select on all tables in schema outbox to ROLE",
+         grant select on all tables in schema outbox to ROLE;
+         grant execute on function outbox.attached_table(), outbox.base_type(oid), outbox.faults(oid) to ROLE",
     )
     .await?;
     // Somebody else, whose transactions this role may not see.
@@ -128,6 +129,10 @@ async fn what_is_wrong_with_the_outbox_and_its_table_is_found() -> anyhow::Resul
     .await?;
     let answer = doctor(&pipeline, "publisher", &[])?;
     answer.has("capture-off", &["on 1 table(s) of public.audit_events", "publisher attach"]);
+    answer.has(
+        "source-unfit",
+        &["no unique index", "create unique index concurrently on public.audit_events (id)"],
+    );
     answer.has("autovacuum-off", &["alter table outbox.entries reset (autovacuum_enabled)"]);
     answer.has("reader-unused", &["forward-gone", "publisher drop-reader forward-gone --reason"]);
     assert_eq!(answer.names().iter().filter(|name| **name == "reader-unused").count(), 1);
