@@ -17,9 +17,11 @@ demo: demo-servers ## Runs the whole pipeline on private servers and ends with a
 	@$(CARGO) build --quiet --release --bins
 	@./scripts/demo
 
-test: servers ## Passes all tests, on private servers that they start, kill and restart.
+test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, the newest.
 	$(CARGO) build --bins $(FAULTY)
 	$(CARGO) test $(FAULTY)
+	THROUGH_POOLER=1 $(CARGO) test $(FAULTY) --test pipeline
+	./scripts/test-newest $(CARGO) test $(FAULTY) --test outbox --test store --test lane --test pipeline
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --bins $(FAULTY)

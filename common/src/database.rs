@@ -106,6 +106,7 @@ impl Database {
         tokio::time::timeout(self.patience, answer)
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
+            .map_err(PoolerRefusal::or)
     }
 
     /// Opens one session, for a worker to hold for its life.
@@ -114,10 +115,10 @@ impl Database {
     /// When the server cannot be reached within [`CONNECT_TIMEOUT`] or refuses.
     pub async fn connect(&self) -> Result<Session, sqlx::Error> {
         let connection = self.open().await?;
-        Ok(match &self.in_each {
-            None => connection.into(),
-            Some(settings) => Session::pooled(connection, settings),
-        })
+        let Some(settings) = &self.in_each else { return Ok(connection.into()) };
+        let timed = knows_transaction_timeout(&connection).then_some(("transaction_timeout", "0"));
+        let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
+        Ok(Session::pooled(connection, settings.chain(timed)))
     }
 
     /// Opens a connection of one's own, for what knows nothing of a [`Session`].
@@ -133,9 +134,63 @@ impl Database {
     }
 
     async fn open(&self) -> Result<PgConnection, sqlx::Error> {
-        tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options))
+        let opened = async {
+            let mut connection = PgConnection::connect_with(&self.options).await?;
+            if self.in_each.is_none() && knows_transaction_timeout(&connection) {
+                connection.execute("set transaction_timeout = 0").await?;
+            }
+            Ok(connection)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, opened)
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-            .map_err(|error| Place::of(&self.options, error))
+            .map_err(|error| PoolerRefusal::or(Place::of(&self.options, error)))
     }
 }
+
+/// From PostgreSQL 17 on a role may bring along a limit for whole transactions, and a long look is one. Older servers refuse
+/// a connection that speaks of it.
+fn knows_transaction_timeout(connection: &PgConnection) -> bool {
+    connection.server_version_num().is_some_and(|version| version >= 170_000)
+}
+
+/// What a pooler in between does not let through, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{said}: {remedy}")]
+pub struct PoolerRefusal {
+    /// In its own words.
+    pub said: String,
+    /// The remedy.
+    pub remedy: &'static str,
+}
+
+impl PoolerRefusal {
+    /// Whether an error is one: a start of a session that brings settings along, a named statement on another connection of
+    /// the server than the one that knows it, a transaction.
+    #[must_use]
+    pub fn of(error: &sqlx::Error) -> Option<Self> {
+        let error = error.as_database_error()?;
+        let (code, said) = (error.code()?, error.message());
+        let remedy = match code.as_ref() {
+            "08P01" if said.contains("startup parameter") => IN_BETWEEN,
+            "08P01" if said.contains("statement pooling") => {
+                "a pooler in between has pool_mode = statement, which allows no transactions: set it to transaction or session"
+            }
+            "26000" | "42P05" => IN_BETWEEN,
+            _ => return None,
+        };
+        Some(Self { said: error.to_string(), remedy })
+    }
+
+    /// The same error, with its remedy if it is one.
+    fn or(error: sqlx::Error) -> sqlx::Error {
+        match Self::of(&error) {
+            Some(refusal) => sqlx::Error::Configuration(refusal.into()),
+            None => error,
+        }
+    }
+}
+
+const IN_BETWEEN: &str = "a transaction-mode pooler is in between: for the source set source.pooler = true; the timeline, \
+                          `publisher attach` and `threadline install` need the server itself (docs/configuration.md, behind a \
+                          pooler)";

@@ -46,7 +46,10 @@ impl From<PgConnection> for Session {
 
 impl Session {
     /// Behind a transaction-mode pooler, with these settings in each transaction.
-    pub(crate) fn pooled(connection: PgConnection, settings: &[(&str, String)]) -> Self {
+    pub(crate) fn pooled<'s>(
+        connection: PgConnection,
+        settings: impl IntoIterator<Item = (&'s str, &'s str)>,
+    ) -> Self {
         let mut begin = "begin isolation level read committed".to_owned();
         for (name, value) in settings {
             let _ = write!(begin, "; set local {name} = '{value}'");

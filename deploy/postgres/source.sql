@@ -30,16 +30,6 @@ begin
         if not exists (select from pg_roles where rolname = role) then
             execute format('create role %I login', role);
         end if;
-        -- What a session of the pipeline sets for itself, and cannot behind a transaction-mode pooler: see "Behind a
-        -- pooler" in docs/configuration.md.
-        execute format('alter role %I set default_transaction_isolation = %L', role, 'read committed');
-        execute format('alter role %I set row_security = off', role);
-        execute format('alter role %I set enable_seqscan = off', role);
-        execute format('alter role %I set jit = off', role);
-        execute format('alter role %I set synchronous_commit = on', role);
-        execute format('alter role %I set statement_timeout = %L', role, '30s');
-        execute format('alter role %I set lock_timeout = %L', role, '5s');
-        execute format('alter role %I set idle_in_transaction_session_timeout = %L', role, '60s');
     end loop;
 end
 $$;

@@ -15,6 +15,7 @@ pub mod golden;
 pub mod home;
 pub mod load;
 pub mod nats;
+pub mod pgbouncer;
 pub mod postgres;
 pub mod process;
 pub mod proxy;

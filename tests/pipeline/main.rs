@@ -23,6 +23,7 @@ mod misuse;
 mod operations;
 mod outages;
 mod poison;
+mod pooler;
 mod projection;
 mod rebuild;
 mod receipts;

@@ -1,7 +1,5 @@
 //! The rights of `deploy/`: that they are enough every other test shows, which runs under them; here, that they are least.
 
-use std::collections::BTreeMap;
-
 use anyhow::Context as _;
 use async_nats::{Client, ConnectOptions};
 use common::outbox;
@@ -187,36 +185,6 @@ async fn the_projector_writes_actions_and_can_neither_change_nor_remove_one() ->
         "create table more (id int)",
     ];
     refuses(&pipeline.timeline.url, "audit_projector", &statements).await
-}
-
-/// Behind a transaction-mode pooler a session sets nothing: the role has to bring it along.
-#[tokio::test]
-async fn the_roles_bring_the_settings_along_that_sessions_cannot_set_behind_a_pooler() -> anyhow::Result<()> {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/configuration.md");
-    let text = std::fs::read_to_string(path)?;
-    let documented: BTreeMap<&str, &str> = text
-        .lines()
-        .filter_map(|line| line.strip_prefix("alter role audit set ")?.strip_suffix(';')?.split_once(" = "))
-        .map(|(name, value)| (name, value.trim_matches('\'')))
-        .collect();
-    assert_eq!(documented.len(), 8, "{documented:?}");
-    let pipeline = Pipeline::new().await?;
-    let mut owner = pipeline.source.connect().await?;
-    for role in ["audit_publisher", "audit_consumer", "audit_operator", "audit_decider"] {
-        let mut plain = PgConnection::connect(&as_role(&pipeline.source.url, role)).await?;
-        for (name, value) in &documented {
-            // As the server would write it: a minute is `1min`.
-            let wanted: String = sqlx::query_scalar("select set_config($1, $2, false)")
-                .bind(*name)
-                .bind(*value)
-                .fetch_one(&mut owner)
-                .await?;
-            let found: String =
-                sqlx::query_scalar("select current_setting($1)").bind(*name).fetch_one(&mut plain).await?;
-            assert_eq!(found, wanted, "{role}: {name}");
-        }
-    }
-    Ok(())
 }
 
 /// A client that hands on whatever the server has to say to it.

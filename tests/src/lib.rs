@@ -2,6 +2,7 @@
 
 pub mod faults;
 mod observe;
+pub mod pooler;
 mod roles;
 
 use std::{
@@ -21,6 +22,7 @@ use sandbox::{
     home::Home,
     load::{Load, Tally, Written},
     nats::Nats,
+    pgbouncer::PgBouncer,
     postgres::Postgres,
     process::{self, Process},
     rights, wait,
@@ -65,6 +67,8 @@ pub struct Pipeline {
     pub name: String,
     /// Who the services are to the source, where a test is about another role than those of `deploy/`.
     pub source_role: Option<String>,
+    /// Where a test is about one, a pooler on the services' way to the source.
+    pub pooler: Option<PgBouncer>,
     config: PathBuf,
 }
 
@@ -94,6 +98,7 @@ impl Pipeline {
             own_postgres: None,
             name,
             source_role: None,
+            pooler: None,
             config,
         })
     }
@@ -113,6 +118,7 @@ impl Pipeline {
             own_postgres: None,
             name: other.name.clone(),
             source_role: other.source_role.clone(),
+            pooler: None,
             config,
         })
     }
@@ -211,7 +217,7 @@ impl Pipeline {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("{binary}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let arguments: Vec<&str> = ["run"].iter().chain(more).copied().collect();
-        let environment = self.environment(Who::of(binary, &arguments));
+        let environment = self.led(binary, &arguments)?;
         Process::start_with(&sandbox().home, &name, wrapper, binary, &arguments, &borrowed(&environment))
     }
 
@@ -221,7 +227,7 @@ impl Pipeline {
     /// When it has not been built.
     pub fn spawn(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let name = format!("{binary}-{}", Uuid::new_v4().simple());
-        let environment = self.environment(Who::of(binary, arguments));
+        let environment = self.led(binary, arguments)?;
         Process::start(&sandbox().home, &name, binary, arguments, &borrowed(&environment))
     }
 
@@ -243,9 +249,15 @@ impl Pipeline {
     /// # Errors
     /// When it has not been built.
     pub fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
-        let environment = self.environment(Who::of(binary, arguments));
+        let environment = self.led(binary, arguments)?;
         let (status, text) = process::run(binary, arguments, &borrowed(&environment), sandbox().home.path())?;
         Ok((status.success(), text))
+    }
+
+    /// Of a command line, with its way to the source.
+    fn led(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let environment = self.environment(Who::of(binary, arguments));
+        pooler::lead(self.pooler.as_ref(), binary, arguments, &environment)
     }
 
     fn environment(&self, who: Who) -> [(&'static str, String); 4] {

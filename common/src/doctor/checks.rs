@@ -129,10 +129,6 @@ checks! {
             "The source is a primary server.";
         CLOCK_OFFSET = Warning "clock-offset" [Both Always]
             "The clocks of this machine and of the source agree to two seconds.";
-        SESSION_UNSAFE = Error "session-unsafe" [Both Always]
-            "Sessions are read committed, see all rows or an error, and commit to the disk.";
-        SESSION_UNSUITED = Warning "session-unsuited" [Both Always]
-            "Sessions have time-outs, and plans that suit the pipeline's statements.";
         GRANT_MISSING = Error "grant-missing" [Both Always]
             "This role may do what this service does.";
         OUTBOX_MISSING = Error "outbox-missing" [Both Always]

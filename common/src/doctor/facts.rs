@@ -12,19 +12,6 @@ pub(super) async fn server(connection: &mut Session) -> Result<(bool, OffsetDate
     sqlx::query_as("select pg_is_in_recovery(), clock_timestamp()").fetch_one(connection).await
 }
 
-/// What these settings are in our own session: name, value, and our role.
-pub(super) async fn session(
-    connection: &mut Session,
-    names: &[&str],
-) -> Result<Vec<(String, String, String)>, sqlx::Error> {
-    sqlx::query_as(
-        "select n.name, current_setting(n.name), format('%I', current_user) from unnest($1::text[]) n (name)",
-    )
-    .bind(names)
-    .fetch_all(connection)
-    .await
-}
-
 /// Of these relations, each with a privilege that is needed on it, those that our role lacks. In the words of `grant`: the
 /// privileges, the object, our role. What does not exist is not lacking; somebody else looks for that.
 pub(super) async fn missing_grants(

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use super::{Side, Trouble, facts::Running};
 use crate::{
+    database::PoolerRefusal,
     identifier::TableName,
     outbox::{
         OutboxError,
@@ -18,43 +19,6 @@ use crate::{
 /// Nothing is decided by this machine's clock: leases and waits are measured by the database's. What suffers beyond this are
 /// times in logs, lags in metrics, `--since`, and receivers of a webhook that check the time of its signature.
 const CLOCK_OFFSET_MAX: time::Duration = time::Duration::seconds(2);
-
-/// A setting of a session: its name, which values fit, what a role is given instead of another, and whether another could do
-/// harm.
-type Setting = (&'static str, fn(&str) -> bool, &'static str, bool);
-
-/// What the sessions of the pipeline have.
-const SESSION: [Setting; 8] = [
-    ("default_transaction_isolation", |value| value == "read committed", "'read committed'", true),
-    ("row_security", |value| value == "off", "off", true),
-    ("synchronous_commit", |value| value != "off", "on", true),
-    ("enable_seqscan", |value| value == "off", "off", false),
-    ("jit", |value| value == "off", "off", false),
-    ("statement_timeout", |value| value != "0", "'30s'", false),
-    ("lock_timeout", |value| value != "0", "'5s'", false),
-    ("idle_in_transaction_session_timeout", |value| value != "0", "'60s'", false),
-];
-
-/// The settings to ask a session for.
-pub(super) fn session_names() -> [&'static str; SESSION.len()] {
-    SESSION.map(|(name, ..)| name)
-}
-
-/// Settings of the session that could do harm, or those that could not.
-pub(super) fn session(found: &[(String, String, String)], harmful: bool) -> Vec<Trouble> {
-    let differs = |(name, fits, wanted, harm): &Setting| {
-        let (_, value, role) = found.iter().find(|(found, ..)| found == name)?;
-        (*harm == harmful && !fits(value.as_str())).then(|| {
-            Trouble::new(
-                format!("{name} is {value:?} in the sessions of the role {role}"),
-                format!(
-                    "run: alter role {role} set {name} = {wanted} (docs/configuration.md, behind a pooler)"
-                ),
-            )
-        })
-    };
-    SESSION.iter().filter_map(differs).collect()
-}
 
 /// A server that cannot be written to.
 pub(super) fn standby(is_standby: bool) -> Option<Trouble> {
@@ -303,6 +267,11 @@ fn create_index(table: &TableName, column: &str) -> String {
 /// A database that does not let us in.
 #[must_use]
 pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Trouble {
+    if let sqlx::Error::Configuration(cause) = error
+        && let Some(PoolerRefusal { said, remedy }) = cause.downcast_ref()
+    {
+        return Trouble::new(format!("cannot connect to {what}: {said}"), *remedy);
+    }
     Trouble::new(
         format!("cannot connect to {what}: {error}"),
         format!("set {keys} to where the server runs, start it, and see that it lets this role in"),
@@ -374,26 +343,6 @@ mod tests {
         assert!(ahead.what.contains("90.0 s ahead of the source's"), "{ahead:?}");
         let behind = clock(now, now + seconds(90), now).expect("off");
         assert!(behind.what.contains("90.0 s behind the source's"), "{behind:?}");
-    }
-
-    #[test]
-    fn what_a_role_brings_along_is_told_apart_by_what_it_could_do() {
-        let found = |name: &str, value: &str| [(name.to_owned(), value.to_owned(), "audit".to_owned())];
-        for (name, bad, good, harmful) in [
-            ("default_transaction_isolation", "serializable", "read committed", true),
-            ("row_security", "on", "off", true),
-            ("synchronous_commit", "off", "local", true),
-            ("enable_seqscan", "on", "off", false),
-            ("jit", "on", "off", false),
-            ("statement_timeout", "0", "30s", false),
-            ("lock_timeout", "0", "5s", false),
-            ("idle_in_transaction_session_timeout", "0", "1min", false),
-        ] {
-            assert_eq!(session(&found(name, bad), harmful).len(), 1, "{name}");
-            assert!(session(&found(name, bad), !harmful).is_empty(), "{name}");
-            assert!(session(&found(name, good), harmful).is_empty(), "{name}");
-            assert!(session_names().contains(&name));
-        }
     }
 
     #[test]

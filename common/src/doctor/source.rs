@@ -10,8 +10,8 @@ use super::{
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
         INSERTED_AT_INDEX_MISSING, OUTBOX_MISSING, OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED,
-        REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SESSION_UNSAFE, SESSION_UNSUITED, SOURCE_STANDBY,
-        SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
+        REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE,
+        TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
     facts, judge,
@@ -23,6 +23,9 @@ use crate::{
     session::Session,
     settings::Settings,
 };
+
+/// What says where it is.
+const KEYS: &str = "source.url or SOURCE_DATABASE_URL";
 
 /// A transaction that takes longer has been forgotten.
 const TRANSACTION_MAX: Duration = Duration::from_secs(3_600);
@@ -47,8 +50,7 @@ pub async fn visit(
     let (database, mut connection) = match connected.await {
         Ok(connected) => connected,
         Err(error) => {
-            let keys = "source.url or SOURCE_DATABASE_URL";
-            report.enter(SOURCE_UNREACHABLE, [unreachable("the source database", keys, &error)]);
+            report.enter(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, &error)]);
             return None;
         }
     };
@@ -94,19 +96,18 @@ pub async fn examine(
     }
 }
 
-/// The server, and what our sessions on it are like.
+/// The server.
 async fn server(report: &mut Report, database: &Database, connection: &mut Session) {
     let before = OffsetDateTime::now_utc();
     let server = database.within(facts::server(connection)).await;
     let after = OffsetDateTime::now_utc();
+    if let Err(error @ sqlx::Error::Configuration(_)) = &server {
+        // Let in, and the first statement is refused: by a pooler that the settings do not know of.
+        report.enter(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, error)]);
+    }
     report.look(SOURCE_STANDBY, server.as_ref().map(|(standby, _)| judge::standby(*standby)));
     if let Ok((_, now)) = server {
         report.enter(CLOCK_OFFSET, judge::clock(before, now, after));
-    }
-    let session = database.within(facts::session(connection, &judge::session_names())).await;
-    report.look(SESSION_UNSAFE, session.as_ref().map(|session| judge::session(session, true)));
-    if let Ok(session) = session {
-        report.enter(SESSION_UNSUITED, judge::session(&session, false));
     }
     let autovacuum = database.within(facts::autovacuum(connection)).await;
     report.look(AUTOVACUUM_OFF, autovacuum.map(|(works, tables)| judge::autovacuum(works, &tables)));

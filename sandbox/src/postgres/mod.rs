@@ -218,7 +218,7 @@ impl Private {
     }
 
     fn accepts_connections(&self) -> bool {
-        Command::new(self.bin.join("pg_isready"))
+        Command::new(client(&self.bin, "pg_isready"))
             .args(["-q", "-h", "127.0.0.1", "-d", "postgres", "-p", &self.port.to_string()])
             .status()
             .is_ok_and(|status| status.success())
@@ -298,10 +298,29 @@ fn configuration(port: u16, durable: bool) -> String {
 
 /// `PG_BIN_DIR`, the newest version below Debian's `/usr/lib/postgresql`, or wherever `initdb` is on the path.
 fn find_binaries() -> anyhow::Result<PathBuf> {
-    let is_fit =
-        |bin: &Path| ["initdb", "postgres", "pg_isready"].iter().all(|name| bin.join(name).is_file());
-    let mut candidates: Vec<PathBuf> =
-        std::env::var_os("PG_BIN_DIR").map(PathBuf::from).into_iter().collect();
+    let is_fit = |bin: &Path| ["initdb", "postgres"].iter().all(|name| bin.join(name).is_file());
+    if let Some(bin) = std::env::var_os("PG_BIN_DIR").map(PathBuf::from) {
+        // Not another version in its place: a test would say of this one what it saw of that.
+        ensure!(
+            is_fit(&bin),
+            "PG_BIN_DIR names {}, where there is no initdb and postgres: set it to the folder of a PostgreSQL's programs, or \
+             unset it",
+            bin.display()
+        );
+        return Ok(bin);
+    }
+    match installed().into_iter().find(|bin| is_fit(bin)) {
+        Some(bin) => Ok(bin),
+        None => bail!(
+            "PostgreSQL's server binaries (initdb, postgres) were not found. Install them with \
+             `apt-get install postgresql`, set PG_BIN_DIR, or set SOURCE_DATABASE_URL to a running server"
+        ),
+    }
+}
+
+/// Debian's folders, the newest version first, and the path.
+fn installed() -> Vec<PathBuf> {
+    let mut candidates = Vec::new();
     if let Ok(versions) = fs::read_dir("/usr/lib/postgresql") {
         let mut versions: Vec<_> = versions.flatten().map(|entry| entry.path()).collect();
         versions.sort_by_key(|path| {
@@ -312,11 +331,14 @@ fn find_binaries() -> anyhow::Result<PathBuf> {
         candidates.extend(versions.into_iter().map(|path| path.join("bin")));
     }
     candidates.extend(std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()));
-    match candidates.into_iter().find(|bin| is_fit(bin)) {
-        Some(bin) => Ok(bin),
-        None => bail!(
-            "PostgreSQL's server binaries (initdb, postgres, pg_isready) were not found. Install them with \
-             `apt-get install postgresql`, set PG_BIN_DIR, or set SOURCE_DATABASE_URL to a running server"
-        ),
+    candidates
+}
+
+/// A client that need not be of the server's version, which may have come without clients.
+fn client(bin: &Path, name: &str) -> PathBuf {
+    let beside = bin.join(name);
+    if beside.is_file() {
+        return beside;
     }
+    installed().into_iter().map(|bin| bin.join(name)).find(|program| program.is_file()).unwrap_or(beside)
 }

@@ -49,7 +49,7 @@ impl Postgres {
 
 impl Private {
     fn psql(&self, target: &str) -> Command {
-        let mut psql = Command::new(self.bin.join("psql"));
+        let mut psql = Command::new(super::client(&self.bin, "psql"));
         psql.args(["--quiet", "--no-psqlrc", "--dbname", target]);
         psql
     }

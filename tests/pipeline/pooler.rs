@@ -1,0 +1,160 @@
+//! A transaction-mode pooler on the services' way to the source.
+
+use anyhow::Context as _;
+use end_to_end::{Pipeline, samples, sandbox};
+use sandbox::{pgbouncer::PgBouncer, rights::as_role};
+use sqlx::{Connection as _, Executor as _, PgConnection};
+
+/// A pipeline through a pooler of its own, with more lines of its configuration.
+async fn pipeline(more: &str) -> anyhow::Result<Pipeline> {
+    let mut pipeline = Pipeline::new().await?;
+    pipeline.pooler = Some(PgBouncer::start(&sandbox().home, &pipeline.source.url, more)?);
+    Ok(pipeline)
+}
+
+/// The pooler's address for a role.
+fn led(pipeline: &Pipeline, role: &str) -> anyhow::Result<String> {
+    let pooler = pipeline.pooler.as_ref().context("a pooler")?;
+    pooler.lead(&as_role(&pipeline.source.url, role)).context("before this server")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_arrive_beside_other_clients_of_the_pool_and_after_its_connections_were_cut()
+-> anyhow::Result<()> {
+    let pipeline = pipeline("").await?;
+    let _publishers = [pipeline.publisher()?, pipeline.publisher()?];
+    let _consumer = pipeline.consumer()?;
+    // Clients of the same pools take turns with the services on their connections, and leave their settings behind.
+    let mut others = Vec::new();
+    for role in ["audit_publisher", "audit_consumer"] {
+        for _ in 0..3 {
+            let mut other = PgConnection::connect_with(&unassuming(&led(&pipeline, role)?)?).await?;
+            others.push(tokio::spawn(async move {
+                while other
+                    .execute(
+                        "set enable_seqscan = on; set row_security = on; \
+                         set default_transaction_isolation = serializable; select pg_sleep(0.01)",
+                    )
+                    .await
+                    .is_ok()
+                {}
+            }));
+        }
+    }
+    for _ in 0..5 {
+        let (rows, ids) = samples(500);
+        pipeline.commit(&rows).await?;
+        pipeline.arrive(&ids).await?;
+        let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity
+                   where datname = current_database() and usename like 'audit\\_%'";
+        let gone: i64 = sqlx::query_scalar(cut).fetch_one(&mut pipeline.source.superuser().await?).await?;
+        assert!(gone > 0, "the pooler has connections");
+    }
+    others.iter().for_each(tokio::task::JoinHandle::abort);
+    assert!(pipeline.verdict().await?.holds());
+    assert_eq!(pipeline.failures().await?, Vec::<serde_json::Value>::new());
+    Ok(())
+}
+
+/// What a client asks for that must work through any pooler.
+fn unassuming(url: &str) -> anyhow::Result<sqlx::postgres::PgConnectOptions> {
+    Ok(url.parse::<sqlx::postgres::PgConnectOptions>()?.extra_float_digits(None))
+}
+
+/// On the one connection of the server that the pool has, which others use in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_of_a_session_is_left_on_the_servers_connection() -> anyhow::Result<()> {
+    let pipeline = pipeline("default_pool_size = 1\nserver_idle_timeout = 600\n").await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(100);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    for role in ["audit_publisher", "audit_consumer"] {
+        let mut look = PgConnection::connect_with(&unassuming(&led(&pipeline, role)?)?).await?;
+        // Not prepared, or it would count itself.
+        let left = "select count(*) from pg_prepared_statements
+                    union all select count(*) from pg_settings where source = 'session'
+                        and name not in ('application_name', 'client_encoding', 'DateStyle', 'TimeZone',
+                                         'standard_conforming_strings')
+                    union all select count(*) from pg_locks where pid = pg_backend_pid() and locktype = 'advisory'
+                    union all select count(*) from pg_cursors where is_holdable
+                    union all select count(*) from pg_listening_channels()";
+        let rows = look.fetch_all(left).await?;
+        let counts: Vec<i64> = rows.iter().map(|row| sqlx::Row::get(row, 0)).collect();
+        assert_eq!(counts, [0; 5], "{role}");
+    }
+    Ok(())
+}
+
+/// The setting alone, without a pooler: no statement stays behind in the server.
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_setting_and_no_pooler_rows_arrive_too() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("[source]\npooler = true").await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(100);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pooler_refuses_is_named_with_its_remedy() -> anyhow::Result<()> {
+    let unset = ["--set", "source.pooler=false"];
+    // What opens a session is refused.
+    let strict = pipeline("").await?;
+    // What opens one is passed over, and the next client finds the last one's statements.
+    let lax = pipeline(
+        "ignore_startup_parameters = extra_float_digits,options\ndefault_pool_size = 1\nserver_idle_timeout = 600\n",
+    )
+    .await?;
+    lax.command("publisher", &["doctor", "--set", "source.pooler=false"])?;
+    for pipeline in [&strict, &lax] {
+        for binary in ["publisher", "consumer"] {
+            let arguments = [&["doctor"][..], &unset].concat();
+            let (done, said) = pipeline.command(binary, &arguments)?;
+            assert!(!done && said.contains("set source.pooler = true"), "{binary}: {said}");
+        }
+    }
+    let statements = pipeline("pool_mode = statement\n").await?;
+    let (done, said) = statements.command("publisher", &["doctor"])?;
+    assert!(!done && said.contains("pool_mode = statement"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_needs_a_connection_of_its_own_says_so() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_settings("[source]\npooler = true").await?;
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    assert!(!done && said.contains("AUDIT__SOURCE__POOLER=false"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_command_works_through_a_pooler() -> anyhow::Result<()> {
+    let pipeline = pipeline("").await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(50);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    let event = ids[0].to_string();
+    for (binary, arguments) in [
+        ("publisher", &["status"][..]),
+        ("consumer", &["status"]),
+        ("publisher", &["doctor"]),
+        ("consumer", &["doctor"]),
+        ("publisher", &["prune"]),
+        ("publisher", &["backfill", "--dry-run"]),
+        ("consumer", &["reconcile"]),
+        ("consumer", &["failures", "list"]),
+        ("consumer", &["explain", &event]),
+        ("consumer", &["rebuild"]),
+        ("publisher", &["detach"]),
+    ] {
+        let (done, said) = pipeline.command(binary, arguments)?;
+        assert!(done, "{binary} {arguments:?}: {said}");
+    }
+    Ok(())
+}
