@@ -36,5 +36,6 @@ mod retention;
 mod rights;
 mod source_table;
 mod status;
+mod swallowed;
 mod switching;
 mod traces;

@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, ActorRef, Adoption, StorageSchema};
+use crate::{ActionTable, ActorRef, Adoption, StorageSchema, stored};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,6 +151,8 @@ pub struct Inserted {
     pub present: Vec<Uuid>,
     /// Ids under which something else is stored.
     pub conflicting: Vec<Uuid>,
+    /// Ids that the database took and did not keep: a trigger that returns NULL, a rule.
+    pub swallowed: Vec<Uuid>,
 }
 
 /// Inserts many actions under ids of the caller's choice, with one statement; harmless when repeated.
@@ -166,8 +168,16 @@ pub async fn insert_batch(
     actions: &[AuditAction],
 ) -> Result<Inserted, sqlx::Error> {
     let statement = format!("{} on conflict do nothing returning id", insert(table));
-    let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(&mut *connection).await?;
-    let written = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?;
+    let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(&mut *connection).await;
+    let written = match rows {
+        Ok(rows) => rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?,
+        // A rule of the host's own allows neither clause.
+        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(FEATURE_NOT_SUPPORTED) => {
+            insert_absent(connection, table, actions).await?;
+            Vec::new()
+        }
+        Err(error) => return Err(error),
+    };
     if written.len() == actions.len() {
         return Ok(Inserted { written, ..Inserted::default() });
     }
@@ -175,8 +185,8 @@ pub async fn insert_batch(
 }
 
 /// The same for actions of which none is expected to be there: an eighth cheaper for the server, which need not look
-/// before it writes. Answers whether it was so; if not nothing of the batch was written. Not within a transaction,
-/// which that would end.
+/// before it writes. `None` when one was there: then nothing of the batch was written. Not within a transaction, which that
+/// would end.
 ///
 /// # Errors
 /// What the database says otherwise.
@@ -184,18 +194,51 @@ pub async fn insert_new(
     connection: &mut PgConnection,
     table: &ActionTable,
     actions: &[AuditAction],
-) -> Result<bool, sqlx::Error> {
+) -> Result<Option<Inserted>, sqlx::Error> {
     let statement = insert(table);
-    match bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await {
-        Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(false),
+    match bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(&mut *connection).await {
+        Ok(done) if done.rows_affected() >= actions.len() as u64 => {
+            let written = actions.iter().map(|action| action.id).collect();
+            Ok(Some(Inserted { written, ..Inserted::default() }))
+        }
+        // Fewer, and nothing was in the way.
+        Ok(_) => kept(connection, table, actions).await.map(Some),
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
+/// Tells what was kept of actions that were taken, when the database counts fewer: a trigger may have put the rest elsewhere
+/// in the same table.
+///
+/// # Errors
+/// When the server is away.
+pub async fn kept(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    actions: &[AuditAction],
+) -> Result<Inserted, sqlx::Error> {
+    let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
+    let kept: HashSet<Uuid> = stored::present(connection, table, &ids).await?.into_iter().collect();
+    let (written, swallowed) = ids.into_iter().partition(|id| kept.contains(id));
+    Ok(Inserted { written, swallowed, ..Inserted::default() })
+}
+
+/// The insert for a table with rules: what is absent, without a word of what was written.
+async fn insert_absent(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    actions: &[AuditAction],
+) -> Result<(), sqlx::Error> {
+    let absent = format!("where not exists (select from {table} t where t.id = n.id) order by n.id");
+    let statement = insert(table).replace("order by n.id", &absent);
+    bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?;
+    Ok(())
+}
+
 /// Writes many actions over whatever is stored under their ids, with one statement: a repair, or a mapping that has
 /// changed. With `times` their times as well; where those are of the delivery, what is stored is the only one there is.
-/// Answers how many rows there were to write.
+/// Answers how many rows were written.
 ///
 /// # Errors
 /// What the database says; then nothing of the batch was written.
@@ -244,6 +287,9 @@ fn insert(table: &ActionTable) -> String {
     )
 }
 
+/// What PostgreSQL calls it when rules get in the way of `on conflict` and `returning`.
+const FEATURE_NOT_SUPPORTED: &str = "0A000";
+
 type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
 fn bind<'q>(statement: Statement<'q>, actions: &'q [AuditAction]) -> Statement<'q> {
@@ -290,12 +336,18 @@ async fn explain_unwritten(
         if free.is_empty() { HashSet::new() } else { Adoption::All.held(connection, table, &free).await? };
     let mut inserted = Inserted { written, ..Inserted::default() };
     for action in unwritten {
-        // A constraint of the host's own may have refused a row whose id is free: that is a conflict too, unless the event is
-        // there already.
         match stored.get(&action.id) {
             Some(correlation) if *correlation == action.correlation_id => inserted.present.push(action.id),
+            Some(_) => inserted.conflicting.push(action.id),
             None if held.contains(&action.id) => inserted.present.push(action.id),
-            _ => inserted.conflicting.push(action.id),
+            // Its id is free: a constraint of the host's own refuses it, which is a conflict too, or nothing does.
+            None => match insert_new(connection, table, std::slice::from_ref(action)).await? {
+                None => inserted.conflicting.push(action.id),
+                Some(one) => {
+                    inserted.written.extend(one.written);
+                    inserted.swallowed.extend(one.swallowed);
+                }
+            },
         }
     }
     Ok(inserted)

@@ -27,6 +27,12 @@ pub enum Reason {
     IdConflict,
     /// All attempts failed.
     AttemptsExhausted,
+    /// The source cannot hand its audit row over.
+    AuditEventUnreadable,
+    /// Its audit row is larger than one may be.
+    AuditEventTooLarge,
+    /// The target took it and did not keep it.
+    NotWritten,
 }
 
 impl Reason {
@@ -40,6 +46,9 @@ impl Reason {
             Self::MalformedReference => "malformed_reference",
             Self::IdConflict => "id_conflict",
             Self::AttemptsExhausted => "attempts_exhausted",
+            Self::AuditEventUnreadable => "audit_event_unreadable",
+            Self::AuditEventTooLarge => "audit_event_too_large",
+            Self::NotWritten => "not_written",
         }
     }
 }

@@ -7,6 +7,7 @@
 pub(crate) mod comparison;
 mod merge;
 mod repair;
+mod repaired;
 pub(crate) mod road;
 pub(crate) mod seal;
 pub(crate) mod standing;

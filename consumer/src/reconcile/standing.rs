@@ -9,6 +9,7 @@ use std::{collections::HashSet, time::Duration};
 use common::{
     broker::Backlog,
     database::Database,
+    failures::Reason,
     health::Progress,
     identifier::{ForwarderId, TableName},
     outbox::{
@@ -29,7 +30,11 @@ use threadline::{Adoption, stored};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{repair, road::Road};
+use super::{
+    repair,
+    repaired::{self, REPAIRS, Repaired},
+    road::Road,
+};
 use crate::forwarders::Timeline;
 
 /// Entries looked up with one statement.
@@ -58,19 +63,22 @@ pub(crate) struct Standing {
 struct Found {
     checked: u64,
     missing: u64,
+    /// Of these, those that have been delivered again and again without effect.
+    vain: u64,
 }
 
 impl Standing {
     /// Compares at its interval until `shutdown`. A round that fails is logged and comes again.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let lease = Lease::new(format!("reconcile-{}", self.forwarder), LEASE);
+        let mut repaired = Repaired::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep(self.settings.every) => {}
             }
             let round = async {
-                match tokio::time::timeout(ROUND_MAX, self.round(&lease)).await {
+                match tokio::time::timeout(ROUND_MAX, self.round(&lease, &mut repaired)).await {
                     Ok(result) => result,
                     Err(_) => Err(anyhow::anyhow!("it took longer than {ROUND_MAX:?}")),
                 }
@@ -108,22 +116,34 @@ impl Standing {
         };
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         gauge!(names::RECONCILE_MISSING, "forwarder" => label).set(left as f64);
-        if found.missing > 0 {
+        if found.missing > found.vain {
             tracing::error!(
                 forwarder = %self.forwarder,
-                events = found.missing,
+                events = found.missing - found.vain,
                 repaired = self.settings.repair,
                 "settled, and neither in the timeline nor among the failures: the broker lost their messages, or somebody \
                  removed the actions"
             );
         }
-        self.progress.fault((left > 0).then(|| {
+        let vain = (found.vain > 0).then(|| {
+            format!(
+                "{} event(s) have been delivered {REPAIRS} times more and are still not in the timeline: a trigger, a rule \
+                 or somebody's job there changes or removes them. They are dead letters now ({})",
+                found.vain,
+                Reason::NotWritten
+            )
+        });
+        if let Some(error) = &vain {
+            tracing::error!(forwarder = %self.forwarder, error, "the timeline does not keep what it acknowledges");
+        }
+        self.progress.fault(vain.or_else(|| (left > 0).then(|| {
             format!("{left} settled event(s) are not in the timeline: `consumer reconcile --repair` delivers them again")
-        }));
+        })));
     }
 
     /// `None` when another process does it.
-    async fn round(&self, lease: &Lease) -> anyhow::Result<Option<Found>> {
+    async fn round(&self, lease: &Lease, repaired: &mut Repaired) -> anyhow::Result<Option<Found>> {
+        repaired.begin();
         let mut connection = self.database.connect().await?;
         if self.database.within(lease.acquire(&mut connection)).await?.is_none() {
             return Ok(None);
@@ -160,13 +180,20 @@ impl Standing {
             let Some(last) = page.last().map(|entry| entry.position) else { break };
             let ours = self.ours(&page);
             let missing = self.missing(&mut connection, &mut timeline, adoption, &ours).await?;
-            if self.settings.repair && !missing.is_empty() {
-                self.backlog.give_way(&mut connection).await?;
-                repair::enter(&mut connection, &self.audit, &self.forwarder, &missing).await?;
+            let mut here =
+                Found { checked: ours.len() as u64, missing: missing.len() as u64, ..Found::default() };
+            if self.settings.repair {
+                let (again, vain) = repaired.split(&ours, &missing);
+                if !again.is_empty() {
+                    self.backlog.give_way(&mut connection).await?;
+                    repair::enter(&mut connection, &self.audit, &self.forwarder, &again).await?;
+                }
+                repaired::give_up(&mut connection, &self.forwarder, &vain).await?;
+                here.vain = vain.len() as u64;
             }
-            let here = Found { checked: ours.len() as u64, missing: missing.len() as u64 };
             found.checked += here.checked;
             found.missing += here.missing;
+            found.vain += here.vain;
             // What is missing and was not repaired is looked for again.
             if self.settings.repair || found.missing == 0 {
                 let reached = Reached { s: before.s.clone(), begun: Some((t.clone(), last)) };

@@ -318,11 +318,12 @@ async fn write_once(
     expect_new: bool,
 ) -> Result<Inserted, sqlx::Error> {
     if *overwrite {
-        action::overwrite_batch(connection, table, actions, mapping.keeps_time()).await?;
-        return Ok(Inserted::default());
+        let written = action::overwrite_batch(connection, table, actions, mapping.keeps_time()).await?;
+        let fewer = written < actions.len() as u64;
+        return if fewer { action::kept(connection, table, actions).await } else { Ok(Inserted::default()) };
     }
-    if expect_new && action::insert_new(connection, table, actions).await? {
-        return Ok(Inserted::default());
+    if expect_new && let Some(inserted) = action::insert_new(connection, table, actions).await? {
+        return Ok(inserted);
     }
     action::insert_batch(connection, table, actions).await
 }
@@ -333,6 +334,14 @@ fn judge(id: Uuid, inserted: &Inserted) -> Verdict {
         return Verdict::Cancel(
             Reason::IdConflict,
             "the timeline holds another action under this id".to_owned(),
+        );
+    }
+    if inserted.swallowed.contains(&id) {
+        return Verdict::Cancel(
+            Reason::NotWritten,
+            "the timeline took the action and did not keep it: look for a trigger that returns NULL, or a rule, on \
+             audit_actions"
+                .to_owned(),
         );
     }
     if inserted.present.contains(&id) { Verdict::Present } else { Verdict::Delivered }
