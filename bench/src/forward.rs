@@ -24,6 +24,9 @@ use uuid::Uuid;
 /// Longest statement. Long enough for a server that is busy with everything else of the comparison.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// As much as a row may take.
+const BATCH_BYTES: usize = 16 << 20;
+
 /// From one source to one timeline; makes a [`Forward`] for every worker.
 #[derive(Clone)]
 pub(crate) struct Route {
@@ -62,7 +65,7 @@ impl Route {
 
     /// A forward for one worker.
     pub(crate) async fn connect(&self) -> anyhow::Result<Forward> {
-        let source = Source::connect(&self.source, &self.table, self.timeline.columns())
+        let source = Source::connect(&self.source, &self.table, self.timeline.clone(), BATCH_BYTES)
             .await
             .context("the source database of a peer: is the server up, and are its tables there?")?;
         Ok(Forward { source, timeline: self.timeline.worker(), id: self.id.clone() })

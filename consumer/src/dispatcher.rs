@@ -12,7 +12,7 @@ use common::{
     database::Database,
     event::AuditEvent,
     failpoint,
-    failures::{self, Earlier},
+    failures::{self, Earlier, Reason},
     health::Progress,
     identifier::{ForwarderId, TableName},
     outbox::forwarders,
@@ -32,7 +32,7 @@ use crate::{
     guard::{Guarded, Judged, Pulse, Unavailable},
     patience::{Held, Patience},
     settle::Policy,
-    source::{Loaded, Slice, Source},
+    source::{Loaded, Slice, Source, Unreadable},
 };
 
 /// How long a dispatcher that is given up may take to clean up behind itself.
@@ -73,9 +73,12 @@ impl Destination {
         &self,
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Unavailable> {
-        let answer = self.database.within(answer).await;
-        answer.map_err(|error| Unavailable::new(format!("the source database: {error}")))
+        self.database.within(answer).await.map_err(|error| away(&error))
     }
+}
+
+fn away(error: &sqlx::Error) -> Unavailable {
+    Unavailable::new(format!("the source database: {error}"))
 }
 
 /// One worker's hands: a session with the source and a forwarder of its own.
@@ -195,8 +198,9 @@ impl Dispatcher {
         let mut source = if let Some(source) = self.source.take() {
             source
         } else {
-            let Destination { database, table, configured, .. } = &*destination;
-            destination.within(Source::connect(database, table, configured.columns())).await?
+            let Destination { database, table, configured, settings, .. } = &*destination;
+            let source = Source::connect(database, table, configured.clone(), settings.batch_bytes).await;
+            source.map_err(|error| away(&error))?
         };
         if let Some(event) = self.begun {
             destination.within(failures::end(source.connection(), &addressee.id, event)).await?;
@@ -227,17 +231,19 @@ impl Dispatcher {
         done: &mut Done,
     ) -> Result<Book, Held> {
         let destination = self.destination.clone();
-        let Destination { addressee, settings, .. } = &*destination;
+        let Destination { addressee, settings, breaker, .. } = &*destination;
         let mut book = Book::default();
         let mut open: Vec<Uuid> = events.keys().copied().collect();
         let mut gone = Vec::new();
         while !open.is_empty() {
-            let Slice { loaded, mut absent } =
-                destination.within(source.load(&addressee.id, &open, settings.batch_bytes)).await?;
+            let slice = source.load(&addressee.id, &open, settings.batch_bytes).await;
+            let Slice { loaded, mut absent } = slice.map_err(|error| away(&error))?;
             let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).chain(absent.iter().copied()).collect();
             open.retain(|id| !seen.contains(id));
             gone.append(&mut absent);
             self.forward_chunk(source, loaded, events, done, &mut book).await?;
+            // One by one, rows that cannot be read take long.
+            breaker.check(&book.deaths())?;
         }
         if !gone.is_empty() {
             absent::judge(&destination, source, &mut self.forwarder, &gone, items, &mut book).await?;
@@ -266,7 +272,9 @@ impl Dispatcher {
                 // Unless it died because its row was gone: here it is.
                 (_, Some(Earlier { dead: true, gone: false, .. })) => book.keep_letter(id),
                 (_, Some(Earlier { wait, .. })) if !wait.is_zero() => book.wait(id, wait),
-                (Err(error), earlier) => book.refuse(id, Verdict::Retry(error), earlier, policy),
+                (Err(error), earlier) => {
+                    book.refuse(id, unreadable(&error, earlier, policy), earlier, policy);
+                }
                 (Ok(event), earlier) if suspects.get(&id) == Some(&true) => alone.push((event, earlier)),
                 (Ok(event), earlier) => {
                     together.0.push(event);
@@ -315,6 +323,17 @@ impl Dispatcher {
             book.judge(&event, &judged, earlier, *policy);
         }
         Ok(())
+    }
+}
+
+/// What becomes of an event whose row cannot be read.
+fn unreadable(error: &Unreadable, earlier: Option<Earlier>, policy: Policy) -> Verdict {
+    let words = error.to_string();
+    let is_last = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1) >= policy.attempts;
+    match error {
+        Unreadable::TooLarge { .. } => Verdict::Cancel(Reason::AuditEventTooLarge, words),
+        Unreadable::Costly(_) if !is_last => Verdict::Retry(words),
+        Unreadable::Costly(_) | Unreadable::Broken(_) => Verdict::Cancel(Reason::AuditEventUnreadable, words),
     }
 }
 

@@ -101,6 +101,12 @@ pub trait Configured: Send + Sync {
         &[]
     }
 
+    /// Of the column `metadata`, the keys of its top level under which it looks for strings; `None` for the whole document. A
+    /// few bytes on disk may be a gigabyte as text: what is not looked at is not asked for.
+    fn metadata_keys(&self) -> Option<&[&str]> {
+        None
+    }
+
     /// Names the place it writes to, if writing there from two forwarders would be a mistake.
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         Box::pin(async { Ok(None) })

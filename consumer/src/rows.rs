@@ -1,10 +1,13 @@
 //! How audit rows are read, whatever the table has: which columns, in which order, and what makes of them an event.
+//!
+//! A few bytes on disk may be a gigabyte as text. So only what is looked at is asked for, and the server sends of a row that
+//! is too large nothing but how large it is.
 
 use std::panic::{UnwindSafe, catch_unwind};
 
 use common::{
     event::{AuditEvent, TEXTS},
-    identifier::TableName,
+    identifier::{TableName, quote},
     moment::clamped,
     outbox::columns::{self, Columns},
     session::Session,
@@ -13,14 +16,47 @@ use serde_json::value::RawValue;
 use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
+use crate::forwarder::Configured;
+
 /// Where [`Reading::select`] puts the times, behind the id.
 const TIMES_FROM: usize = 1;
 
 /// Where it puts the [texts](TEXTS).
 const TEXTS_FROM: usize = TIMES_FROM + 2;
 
+/// Where it puts how many bytes the texts take.
+const SIZE_AT: usize = TEXTS_FROM + TEXTS.len();
+
 /// The first place behind what it reads.
-pub(crate) const REST_AT: usize = TEXTS_FROM + TEXTS.len();
+pub(crate) const REST_AT: usize = SIZE_AT + 1;
+
+/// Most bytes that the texts of one row may take; more when a batch may take more.
+const ROW_BYTES: usize = 16 << 20;
+
+/// Up to so many bytes a `json` document is looked through here: the server refuses some that are none the worse for it.
+const DOCUMENT_BYTES: usize = 1 << 20;
+
+/// Why there is no event of a row.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// The server cannot hand it over, or the driver cannot take it.
+    #[error("the audit row cannot be read: {0}")]
+    Broken(String),
+    /// It took too much of the server, which may be the server's fault.
+    #[error("the audit row cannot be read: {0}")]
+    Costly(String),
+    /// Its columns would take too much memory.
+    #[error(
+        "the columns of the audit row that its forwarder looks at take {bytes} bytes as text, more than a row may \
+         ({limit}: 16 MiB, or consumer.batch_bytes where that is more)"
+    )]
+    TooLarge {
+        /// So many.
+        bytes: i64,
+        /// Allowed.
+        limit: usize,
+    },
+}
 
 /// The types that times are read from.
 const TIMES: [&str; 3] = ["timestamp without time zone", ZONED, "date"];
@@ -29,9 +65,15 @@ const ZONED: &str = "timestamp with time zone";
 /// How the rows of one table are read.
 #[derive(Debug, Clone)]
 pub(crate) struct Reading {
-    /// `id`, the two times, and the texts, of a row `e`: columns stand in one order whatever the table has and the
-    /// forwarder wants.
+    /// `id`, the two times, the texts and their size, of a row `e` with its [texts](Self::texts): columns stand in one order
+    /// whatever the table has and the forwarder wants.
     pub(crate) select: String,
+    /// The texts of a row `e`, made once for each: joined to whatever `e` is.
+    pub(crate) texts: String,
+    /// The columns of `e` that this takes.
+    pub(crate) columns: String,
+    /// Most bytes that the texts may take.
+    limit: usize,
     /// When it happened, as an action's time: with it windows are cut.
     #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
     pub(crate) time: String,
@@ -46,19 +88,30 @@ pub(crate) struct Reading {
 }
 
 impl Reading {
-    /// Looks at the table's columns; of the texts only `wanted` ones are read.
+    /// Looks at the table's columns; of the texts only those that a forwarder looks at are read. A row may take as much as
+    /// a batch of `batch_bytes`, or [`ROW_BYTES`].
     ///
     /// # Errors
     /// When the server is away or the table is missing.
     pub(crate) async fn of(
         connection: &mut Session,
         table: &TableName,
-        wanted: &[&str],
+        wanted: &dyn Configured,
+        batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let columns = columns::of(connection, table).await?;
+        let limit = batch_bytes.max(ROW_BYTES);
+        // An older installation may lack some.
+        let read: Vec<&str> = TEXTS
+            .into_iter()
+            .filter(|name| columns.contains_key(*name) && wanted.columns().contains(name))
+            .collect();
         let texts = TEXTS.map(|name| {
-            // An older installation may lack some.
-            if wanted.contains(&name) { columns::text(&columns, "e", name) } else { "null::text".to_owned() }
+            if read.contains(&name) {
+                format!("case when x.size <= {limit} then x.{} end", quote(name))
+            } else {
+                "null::text".to_owned()
+            }
         });
         for (name, kinds) in [("id", &["uuid"][..]), ("occurred_at", &TIMES)] {
             if !columns.get(name).is_some_and(|kind| kinds.contains(&kind.as_str())) {
@@ -71,12 +124,70 @@ impl Reading {
         let time = format!("coalesce({})", times.join(", "));
         let table_quoted = table.quoted();
         Ok(Self {
-            select: format!("e.id, {}, {}", times.join(", "), texts.join(", ")),
+            select: format!("e.id, {}, {}, x.size", times.join(", "), texts.join(", ")),
+            texts: text(&columns, &read, wanted.metadata_keys()),
+            columns: ["id", "occurred_at", "inserted_at"]
+                .into_iter()
+                .filter(|name| columns.contains_key(*name))
+                .chain(read.iter().copied())
+                .map(quote)
+                .collect::<Vec<_>>()
+                .join(", "),
+            limit,
             oldest: oldest(&columns, table),
             first: format!("select min({time}) from {table_quoted} e"),
             time,
             table: table_quoted,
         })
+    }
+}
+
+/// The columns `read` of a row `e` as text, with their size, as a join `x`. Each text is made once: `offset 0` keeps the
+/// server from putting what makes it wherever it is used.
+fn text(columns: &Columns, read: &[&str], keys: Option<&[&str]>) -> String {
+    if read.is_empty() {
+        return "cross join (select 0::int8 as size) x".to_owned();
+    }
+    let texts: Vec<String> = read
+        .iter()
+        .map(|name| {
+            let made = match (*name, keys) {
+                ("metadata", Some(keys)) => metadata(&columns[*name], keys),
+                _ => format!("e.{}::text", quote(name)),
+            };
+            format!("{made} as {}", quote(name))
+        })
+        .collect();
+    let size: Vec<String> =
+        read.iter().map(|name| format!("coalesce(octet_length(t.{}), 0)::int8", quote(name))).collect();
+    format!(
+        "cross join lateral (select t.*, {} as size from (select {} offset 0) t offset 0) x",
+        size.join(" + "),
+        texts.join(", ")
+    )
+}
+
+/// As much of the metadata as there is under `keys`: strings, at the top level of an object.
+fn metadata(kind: &str, keys: &[&str]) -> String {
+    let literal = |key: &&str| format!("'{}'", key.replace('\'', "''"));
+    let parts = |of: &str| {
+        let part = |key: &&str| {
+            let key = literal(key);
+            format!("{key}, case {of}_typeof(e.metadata -> {key}) when 'string' then e.metadata -> {key} end")
+        };
+        format!("{of}_build_object({})::text", keys.iter().map(part).collect::<Vec<_>>().join(", "))
+    };
+    match kind {
+        "jsonb" => {
+            let any = keys.iter().map(literal).collect::<Vec<_>>().join(", ");
+            format!("case when e.metadata ?| array[{any}]::text[] then {} end", parts("jsonb"))
+        }
+        // As large as it is stored: it does not grow.
+        "json" => format!(
+            "case when octet_length(e.metadata::text) <= {DOCUMENT_BYTES} then e.metadata::text else {} end",
+            parts("json")
+        ),
+        _ => "e.metadata::text".to_owned(),
     }
 }
 
@@ -109,18 +220,42 @@ fn unreadable(table: &TableName, name: &str, kinds: &[&str], found: Option<&Stri
 
 /// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on
 /// values that they do not expect.
-pub(crate) fn contained(
+fn contained(
     read: impl FnOnce() -> Result<AuditEvent, sqlx::Error> + UnwindSafe,
-) -> Result<AuditEvent, String> {
+) -> Result<AuditEvent, Unreadable> {
     match catch_unwind(read) {
         Ok(Ok(event)) => Ok(event),
-        Ok(Err(error)) => Err(format!("the audit row cannot be read: {error}")),
-        Err(_) => Err("the audit row cannot be read: the driver panicked".to_owned()),
+        Ok(Err(error)) => Err(Unreadable::Broken(error.to_string())),
+        Err(_) => Err(Unreadable::Broken("the driver panicked".to_owned())),
     }
 }
 
-/// The event of a row that was read by [`Reading::select`].
-pub(crate) fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
+impl Reading {
+    /// The event of a row that was read by [`Reading::select`].
+    ///
+    /// # Errors
+    /// When the answer is another one.
+    pub(crate) fn event(&self, row: &PgRow, id: Uuid) -> Result<Result<AuditEvent, Unreadable>, sqlx::Error> {
+        let (bytes, limit) = (row.try_get(SIZE_AT)?, self.limit);
+        let is_sent = self.fits(bytes);
+        Ok(if is_sent { contained(|| event(row, id)) } else { Err(Unreadable::TooLarge { bytes, limit }) })
+    }
+
+    /// How many bytes of a row's texts were sent.
+    ///
+    /// # Errors
+    /// When the answer is another one.
+    pub(crate) fn sent(&self, row: &PgRow) -> Result<usize, sqlx::Error> {
+        let bytes: i64 = row.try_get(SIZE_AT)?;
+        Ok(if self.fits(bytes) { usize::try_from(bytes).unwrap_or_default() } else { 0 })
+    }
+
+    fn fits(&self, bytes: i64) -> bool {
+        usize::try_from(bytes).is_ok_and(|bytes| bytes <= self.limit)
+    }
+}
+
+fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
     let mut places = TEXTS_FROM..;
     let mut text = || row.try_get::<Option<String>, _>(places.next().unwrap_or_default());
     Ok(AuditEvent {
@@ -149,8 +284,8 @@ mod tests {
     #[test]
     fn a_row_that_makes_the_driver_panic_is_a_fault_of_that_row() {
         let error = contained(|| panic!("year 10000")).expect_err("contained");
-        assert!(error.contains("the driver panicked"), "{error}");
+        assert!(error.to_string().contains("the driver panicked"), "{error}");
         let error = contained(|| Err(sqlx::Error::RowNotFound)).expect_err("contained");
-        assert!(error.starts_with("the audit row cannot be read"), "{error}");
+        assert!(error.to_string().starts_with("the audit row cannot be read"), "{error}");
     }
 }

@@ -1,11 +1,12 @@
 //! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use common::{
     database::Database,
     event::AuditEvent,
     failures::{self, Earlier},
+    fault::{Fault, classify},
     identifier::{ForwarderId, TableName},
     session::Session,
 };
@@ -13,15 +14,24 @@ use futures::TryStreamExt as _;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::rows::{self, Reading};
+pub use crate::rows::Unreadable;
+use crate::{
+    forwarder::Configured,
+    rows::{self, Reading},
+};
 
 /// Where the statement says whether anything has ever failed, the same in all rows.
 const FAILURES_AT: usize = rows::REST_AT;
 
 /// A session with the source database. Made anew after an error, so that a changed table is seen.
-#[derive(Debug)]
 pub struct Source {
     connection: Session,
+    database: Database,
+    table: TableName,
+    /// Whose columns are read.
+    wanted: Arc<dyn Configured>,
+    batch_bytes: usize,
+    reading: Reading,
     statement: String,
     /// How many rows the next statement asks for.
     rows: usize,
@@ -45,29 +55,72 @@ pub struct Loaded {
     /// Its id.
     pub id: Uuid,
     /// The row, or why it cannot be read.
-    pub event: Result<AuditEvent, String>,
+    pub event: Result<AuditEvent, Unreadable>,
     /// `None` when it never failed for this forwarder.
     pub earlier: Option<Earlier>,
 }
 
+/// What an error of a reload says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Blame {
+    /// The server, the connection, the table: nothing about any row.
+    Server,
+    /// Perhaps a row.
+    Row,
+    /// Perhaps a row that takes too long, or too much memory; or a server that is short of them.
+    Cost,
+}
+
+impl Blame {
+    pub(crate) fn of(error: &sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        match (classify(error), code.as_deref()) {
+            // Statement time-out, out of memory.
+            (_, Some("57014" | "53200")) => Self::Cost,
+            (Fault::Event | Fault::Statement | Fault::Table, _) => Self::Row,
+            (Fault::Conflict | Fault::Unavailable, _) => Self::Server,
+        }
+    }
+}
+
+/// Into so many parts rows are split of which some cost too much: each costs a time-out.
+const PARTS_OF_COST: usize = 16;
+
 impl Source {
-    /// Connects and looks at the table's columns; of the texts only `wanted` ones are read.
+    /// Connects and looks at the table's columns; of the texts only those are read that `wanted` looks at, and no row whose
+    /// texts take more than `batch_bytes` and than a row may.
     ///
     /// # Errors
     /// When the server is away or the table is missing.
     pub async fn connect(
         database: &Database,
         table: &TableName,
-        wanted: &[&str],
+        wanted: Arc<dyn Configured>,
+        batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
-        let Reading { select, table, .. } = Reading::of(&mut connection, table, wanted).await?;
+        let reading = database.within(Reading::of(&mut connection, table, &*wanted, batch_bytes)).await?;
+        let Reading { select, texts, table: quoted, .. } = &reading;
         let statement = format!(
             "select {select}, (select exists (select from outbox.failures f where f.forwarder = $2))
-             from {table} e
+             from {quoted} e {texts}
              where e.id = any ($1)"
         );
-        Ok(Self { statement, connection, rows: ROWS_MAX })
+        let (database, table) = (database.clone(), table.clone());
+        Ok(Self { connection, database, table, wanted, batch_bytes, reading, statement, rows: ROWS_MAX })
+    }
+
+    /// Another session: what the server had planned and remembered with the one before is gone with it.
+    async fn renew(&mut self) -> Result<(), sqlx::Error> {
+        let rows = self.rows;
+        *self = Self::connect(&self.database, &self.table, self.wanted.clone(), self.batch_bytes).await?;
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// How many rows the next statement asks for at most.
+    pub(crate) fn next_rows(&self) -> usize {
+        self.rows
     }
 
     /// The connection, for statements about failures.
@@ -75,40 +128,109 @@ impl Source {
         &mut self.connection
     }
 
-    /// Reloads the first of these rows, as many as `bytes_max` allows. The answer of the server is always read to its end:
-    /// what is left of one on the connection would hold up the next statement.
+    /// Reloads the first of these rows, as many as `bytes_max` allows. Of rows among which one makes the statement fail
+    /// fewer are asked for, until it stands alone: then that is what is known of it.
     ///
     /// # Errors
-    /// When the server is away.
+    /// When the server is away, or the statement fails without any row.
     pub async fn load(
         &mut self,
         forwarder: &ForwarderId,
         ids: &[Uuid],
         bytes_max: usize,
     ) -> Result<Slice, sqlx::Error> {
-        let asked = &ids[..ids.len().min(self.rows)];
+        let mut is_known = false;
+        loop {
+            let asked = &ids[..ids.len().min(self.rows)];
+            let error = match self.take(forwarder, asked, bytes_max).await {
+                Ok(slice) => return Ok(slice),
+                Err(error) => error,
+            };
+            let blame = Blame::of(&error);
+            if blame == Blame::Server || asked.is_empty() {
+                return Err(error);
+            }
+            self.renew().await?;
+            if self.take(forwarder, &[], bytes_max).await.is_err() {
+                return Err(error);
+            }
+            match (asked, blame) {
+                // Twice, because some errors pass.
+                ([_], _) if !is_known => is_known = true,
+                ([id], _) => return self.alone(forwarder, *id, blame, &error).await,
+                (_, Blame::Cost) => self.rows = (asked.len() / PARTS_OF_COST).max(1),
+                _ => (self.rows, is_known) = (asked.len() / 2, true),
+            }
+        }
+    }
+
+    /// A row that fails alone, with its past.
+    async fn alone(
+        &mut self,
+        forwarder: &ForwarderId,
+        id: Uuid,
+        blame: Blame,
+        error: &sqlx::Error,
+    ) -> Result<Slice, sqlx::Error> {
+        let asked = [id];
+        let earlier = failures::earlier(&mut self.connection, forwarder, &asked);
+        let earlier = self.database.within(earlier).await?.get(&id).copied();
+        let error = error.to_string();
+        let event =
+            Err(if blame == Blame::Cost { Unreadable::Costly(error) } else { Unreadable::Broken(error) });
+        Ok(Slice { loaded: vec![Loaded { id, event, earlier }], absent: Vec::new() })
+    }
+
+    /// Loads what is asked for, within the time that an answer may take.
+    async fn take(
+        &mut self,
+        forwarder: &ForwarderId,
+        asked: &[Uuid],
+        bytes_max: usize,
+    ) -> Result<Slice, sqlx::Error> {
+        let database = self.database.clone();
+        database.within(self.read(forwarder, asked, bytes_max)).await
+    }
+
+    /// The answer of the server is read to its end: what is left of one on the connection would hold up the next statement.
+    /// Where that would be a second batch, the connection goes instead.
+    async fn read(
+        &mut self,
+        forwarder: &ForwarderId,
+        asked: &[Uuid],
+        bytes_max: usize,
+    ) -> Result<Slice, sqlx::Error> {
         let mut rows = sqlx::query(sqlx::AssertSqlSafe(self.statement.as_str()))
             .bind(asked)
             .bind(forwarder.as_str())
             .fetch(&mut self.connection);
         let mut loaded: Vec<Loaded> = Vec::new();
         let mut absent: HashSet<Uuid> = asked.iter().copied().collect();
-        let mut weight = 0;
-        let mut left = false;
+        let (mut weight, mut left): (usize, Option<usize>) = (0, None);
         let mut failures = false;
+        let mut is_cut = false;
         while let Some(row) = rows.try_next().await? {
-            absent.remove(&row.try_get(0)?);
+            let id = row.try_get(0)?;
+            absent.remove(&id);
             if weight >= bytes_max {
-                left = true;
+                let more = left.get_or_insert(0);
+                *more = more.saturating_add(self.reading.sent(&row)?);
+                is_cut = *more > bytes_max;
+                if is_cut {
+                    break;
+                }
                 continue;
             }
             failures = row.try_get(FAILURES_AT)?;
-            let id = row.try_get(0)?;
-            let event = rows::contained(|| rows::event(&row, id));
+            let event = self.reading.event(&row, id)?;
             weight += event.as_ref().map_or(0, AuditEvent::weight);
             loaded.push(Loaded { id, event, earlier: None });
         }
         drop(rows);
+        if is_cut {
+            absent.clear();
+            self.renew().await?;
+        }
         // Not joined: as a rule there are none, and a plan that was made for none would visit all for each row.
         if failures {
             let known = failures::earlier(&mut self.connection, forwarder, asked).await?;
@@ -117,7 +239,8 @@ impl Source {
             }
         }
         // Rows are about as large as their neighbours: so many as were taken, or twice as many if there was room.
-        self.rows = if left { loaded.len() } else { self.rows.saturating_mul(2) }.clamp(1, ROWS_MAX);
+        self.rows =
+            if left.is_some() { loaded.len() } else { self.rows.saturating_mul(2) }.clamp(1, ROWS_MAX);
         Ok(Slice { loaded, absent: absent.into_iter().collect() })
     }
 

@@ -39,3 +39,4 @@ mod status;
 mod swallowed;
 mod switching;
 mod traces;
+mod unreadable;

@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, FromRow, postgres::PgArguments, query::QueryAs};
 use time::OffsetDateTime;
 
 use crate::{
-    identifier::{ForwarderId, TableName},
+    fault::{Fault, classify},
+    identifier::{ForwarderId, TableName, quote},
     moment::as_captured,
     outbox::columns::{self, Columns},
     session::Session,
@@ -112,18 +113,28 @@ pub async fn list(
         format!("to_char(f.{column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as {column}")
     };
     let columns = columns::of(connection, table).await?;
-    let statement = format!(
-        "select f.forwarder, f.ref, {} as action, f.state, f.reason, f.error, f.attempts, {}, {}, {}, f.note
+    let condition = condition(table, &columns, filter)?;
+    let statement = |action: &str| {
+        format!(
+        "select f.forwarder, f.ref, {action} as action, f.state, f.reason, f.error, f.attempts, {}, {}, {}, f.note
          from outbox.failures f left join {} e on e.id = f.audit_event_id
          where {} order by f.last_failed_at desc, f.forwarder, f.ref limit $8",
-        columns::text(&columns, "e", "action"),
         time("first_failed_at"),
         time("last_failed_at"),
         time("next_attempt_at"),
         table.quoted(),
-        condition(table, &columns, filter)?
-    );
-    filtered(statement, filter).bind(limit).fetch_all(connection).await
+        condition
+    )
+    };
+    let action = format!("left({}, 1000)", columns::text(&columns, "e", "action"));
+    let listed = filtered(statement(&action), filter).bind(limit).fetch_all(&mut *connection);
+    match listed.await {
+        // One row whose action cannot be read hides no other.
+        Err(error) if is_of_row(&error) => {
+            filtered(statement("null::text"), filter).bind(limit).fetch_all(connection).await
+        }
+        listed => listed,
+    }
 }
 
 /// The database's own time, which failures are stamped with.
@@ -169,7 +180,11 @@ pub struct Group {
     pub gone: i64,
 }
 
-/// The audit row behind a failure, all columns; `None` when it is gone.
+/// Most bytes that one column of an audit row is shown with.
+const SHOWN_BYTES: usize = 64 << 10;
+
+/// The audit row behind a failure, all columns that may be read; `None` when it is gone. Of a column that is too large to be
+/// looked at, or that the server cannot hand over, only that is said.
 ///
 /// # Errors
 /// When the server is away.
@@ -181,8 +196,63 @@ pub async fn audit_row(
     let Ok(id) = reference.parse::<uuid::Uuid>() else {
         return Ok(None);
     };
-    let statement = format!("select to_jsonb(e) from {} e where e.id = $1", table.quoted());
-    sqlx::query_scalar(AssertSqlSafe(statement)).bind(id).fetch_optional(connection).await
+    let columns = columns::readable(connection, table).await?;
+    let shown: Vec<String> = columns
+        .iter()
+        .map(|name| {
+            let name = quote(name);
+            format!(
+                "case when octet_length(x.{name}) > {SHOWN_BYTES}
+                      then to_jsonb('(' || octet_length(x.{name}) || ' bytes as text, not shown)')
+                      else to_jsonb(e.{name}) end as {name}"
+            )
+        })
+        .collect();
+    let row = row_of(connection, table, id, &columns, &shown).await;
+    match row {
+        Err(error) if is_of_row(&error) => {}
+        row => return row,
+    }
+    // One of them cannot be handed over.
+    let mut whole = serde_json::Map::new();
+    for (name, shown) in columns.iter().zip(shown) {
+        let value = match row_of(connection, table, id, std::slice::from_ref(name), &[shown]).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(mut one)) => one.get_mut(name).map(serde_json::Value::take).unwrap_or_default(),
+            Err(error) if is_of_row(&error) => format!("(cannot be read: {error})").into(),
+            Err(error) => return Err(error),
+        };
+        whole.insert(name.clone(), value);
+    }
+    Ok(Some(whole.into()))
+}
+
+fn is_of_row(error: &sqlx::Error) -> bool {
+    matches!(error, sqlx::Error::Decode(_)) || matches!(classify(error), Fault::Event | Fault::Statement)
+}
+
+/// Some columns of an audit row as an object, each text made once.
+async fn row_of(
+    connection: &mut Session,
+    table: &TableName,
+    id: uuid::Uuid,
+    columns: &[String],
+    shown: &[String],
+) -> Result<Option<serde_json::Value>, sqlx::Error> {
+    let texts: Vec<String> = columns.iter().map(|name| format!("e.{0}::text as {0}", quote(name))).collect();
+    let statement = format!(
+        "select to_jsonb(r)::text from {} e cross join lateral (select {} offset 0) x
+             cross join lateral (select {}) r
+         where e.id = $1",
+        table.quoted(),
+        texts.join(", "),
+        shown.join(", ")
+    );
+    let text: Option<String> =
+        sqlx::query_scalar(AssertSqlSafe(statement)).bind(id).fetch_optional(connection).await?;
+    // Numbers of any size are legal there.
+    text.map(|text| serde_json::from_str(&text).map_err(|error| sqlx::Error::Decode(error.into())))
+        .transpose()
 }
 
 /// Enters up to `limit` of those that match into the log again, each addressed to its forwarder, and counts their

@@ -25,6 +25,18 @@ pub async fn of(connection: &mut Session, table: &TableName) -> Result<Columns, 
     Ok(columns.into_iter().collect())
 }
 
+/// The columns that the connection's role may read, in their order.
+///
+/// # Errors
+/// When the server is away or the table is missing.
+pub async fn readable(session: &mut Session, table: &TableName) -> Result<Vec<String>, sqlx::Error> {
+    let statement = "select attname::text from pg_attribute
+                     where attrelid = $1::text::regclass and attnum > 0 and not attisdropped
+                       and has_column_privilege(attrelid, attnum, 'select')
+                     order by attnum";
+    sqlx::query_scalar(AssertSqlSafe(statement)).bind(table.quoted()).fetch_all(session).await
+}
+
 /// SQL for a column of the row `row` as text: NULL where the table does not have it.
 #[must_use]
 pub fn text(columns: &Columns, row: &str, name: &str) -> String {

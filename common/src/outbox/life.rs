@@ -5,8 +5,12 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
 use uuid::Uuid;
 
-use super::rounds::STREAM_READER;
-use crate::{identifier::TableName, session::Session};
+use super::{columns, rounds::STREAM_READER};
+use crate::{
+    fault::{Fault, classify},
+    identifier::TableName,
+    session::Session,
+};
 
 /// Everything there is.
 #[derive(Debug, Clone, Serialize)]
@@ -160,12 +164,32 @@ pub async fn of(connection: &mut Session, table: &TableName, event: Uuid) -> Res
 }
 
 async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Option<Row>, sqlx::Error> {
-    let statement = format!(
-        "select r ->> 'action' as action, r ->> 'occurred_at' as occurred_at, r ->> 'inserted_at' as inserted_at
-         from (select to_jsonb(e) as r from {} e where e.id = $1) one",
-        table.quoted()
-    );
-    sqlx::query_as(AssertSqlSafe(statement)).bind(event).fetch_optional(connection).await
+    let has = columns::readable(connection, table).await?;
+    // Not the whole row: what is not looked at may be a gigabyte as text.
+    let parts = ["action", "occurred_at", "inserted_at"].map(|name| {
+        let is_there = has.iter().any(|column| column == name);
+        let value = if is_there {
+            format!("left(to_jsonb(e.{name}) #>> '{{}}', 1000)")
+        } else {
+            "null::text".to_owned()
+        };
+        format!("{value} as {name}")
+    });
+    let statement = format!("select {} from {} e where e.id = $1", parts.join(", "), table.quoted());
+    let mut attempt = connection.begin().await?;
+    match sqlx::query_as(AssertSqlSafe(statement)).bind(event).fetch_optional(&mut *attempt).await {
+        Ok(row) => {
+            attempt.commit().await?;
+            Ok(row)
+        }
+        // It is there, and cannot be read.
+        Err(error) if matches!(classify(&error), Fault::Event | Fault::Statement) => {
+            attempt.rollback().await?;
+            let action = Some(format!("(the row cannot be read: {error})"));
+            Ok(Some(Row { action, occurred_at: None, inserted_at: None }))
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// How far each reader is with the entries of a transaction. Its messages lie above the mark of the last row whose round did

@@ -1,5 +1,7 @@
 //! The event in a timeline: whether it is there, as it should be, and sealed.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 use common::settings::{ForwarderSettings, Settings};
 use sqlx::PgConnection;
@@ -7,7 +9,7 @@ use threadline::{Adoption, StoredAction, receipt, stored};
 use uuid::Uuid;
 
 use super::{ABSENT, ADOPTED, ELSEWHERE, InTimeline};
-use crate::{forwarder::Configured as _, forwarders::Timeline, source::Source};
+use crate::{forwarders::Timeline, source::Source};
 
 /// The event in every timeline that is configured.
 pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
@@ -33,8 +35,9 @@ async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> a
     let state = match &stored {
         None => elsewhere(&timeline, forwarder, &mut connection, id).await?,
         Some(stored) => match expected(settings, forwarder, &timeline, id).await? {
-            None => "there, and its audit row is gone",
-            Some((expected, timed)) => {
+            AuditRow::Gone => "there, and its audit row is gone",
+            AuditRow::Unreadable => "there, and nothing can be made of its audit row as it is",
+            AuditRow::Row(expected, timed) => {
                 columns = expected.differences(stored);
                 if !timed {
                     columns.retain(|column| *column != "inserted_at");
@@ -72,19 +75,34 @@ async fn elsewhere(
     Ok(ABSENT)
 }
 
-/// What should be there, and whether its time is the event's.
+/// What the source says.
+enum AuditRow {
+    Gone,
+    /// It cannot be read, or has become something that is no action.
+    Unreadable,
+    /// What should be there, and whether its time is the event's.
+    Row(Box<StoredAction>, bool),
+}
+
 async fn expected(
     settings: &Settings,
     forwarder: &ForwarderSettings,
     timeline: &Timeline,
     id: Uuid,
-) -> anyhow::Result<Option<(StoredAction, bool)>> {
+) -> anyhow::Result<AuditRow> {
     let database = common::database::Database::source(&settings.source, "audit-consumer-explain")?;
-    let mut source = Source::connect(&database, &settings.source.table, timeline.columns()).await?;
-    let slice = source.load(&forwarder.id, &[id], settings.consumer.batch_bytes).await?;
-    let event = slice.loaded.into_iter().next().and_then(|loaded| loaded.event.ok());
-    Ok(event.and_then(|event| {
-        let timed = timeline.keeps_time() && event.occurred_at.or(event.inserted_at).is_some();
-        Some((StoredAction::expected(&timeline.action(&event).ok()?), timed))
-    }))
+    let (wanted, batch_bytes) = (Arc::new(timeline.clone()), settings.consumer.batch_bytes);
+    let mut source = Source::connect(&database, &settings.source.table, wanted, batch_bytes).await?;
+    let slice = source.load(&forwarder.id, &[id], batch_bytes).await?;
+    Ok(match slice.loaded.into_iter().next().map(|loaded| loaded.event) {
+        None => AuditRow::Gone,
+        Some(Err(_)) => AuditRow::Unreadable,
+        Some(Ok(event)) => match timeline.action(&event) {
+            Err(_) => AuditRow::Unreadable,
+            Ok(action) => {
+                let timed = timeline.keeps_time() && event.occurred_at.or(event.inserted_at).is_some();
+                AuditRow::Row(Box::new(StoredAction::expected(&action)), timed)
+            }
+        },
+    })
 }

@@ -1,13 +1,13 @@
 //! What changes in the first table while the second one is made, carried over.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use sqlx::{Connection as _, PgConnection};
 use threadline::{ActionTable, AuditAction, StoredAction, action::overwrite_batch, shadow::Shadow, stored};
 use uuid::Uuid;
 
 use super::{CHUNK, Rebuilding};
-use crate::{forwarder::Configured as _, reconcile::Subject, source::Source};
+use crate::{reconcile::Subject, source::Source};
 
 /// What becomes of a change of the first table in the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,10 +32,16 @@ pub(super) struct Carrier<'a> {
 impl<'a> Carrier<'a> {
     pub(super) async fn connect(rebuilding: &'a Rebuilding<'_>, carry: Carry) -> anyhow::Result<Self> {
         let Rebuilding { settings, subject, shadow, table, .. } = rebuilding;
-        let columns = subject.timeline.columns();
+        let wanted = Arc::new(subject.timeline.clone());
         Ok(Self {
             timeline: subject.timeline.database().connect_directly().await?,
-            source: Source::connect(&subject.database, &settings.source.table, columns).await?,
+            source: Source::connect(
+                &subject.database,
+                &settings.source.table,
+                wanted,
+                settings.consumer.batch_bytes,
+            )
+            .await?,
             shadow,
             table,
             subject,

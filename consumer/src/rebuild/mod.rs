@@ -14,7 +14,6 @@ use clap::Args;
 use common::{
     acts::{self, Act},
     console::{self, Bar},
-    database,
     event::AuditEvent,
     identifier::ForwarderId,
     outbox::{lease::Lease, reconciled},
@@ -32,14 +31,10 @@ use threadline::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{
-    forwarder::Configured as _,
-    reconcile::{
-        self, Subject,
-        comparison::{Sides, compare, walk},
-        tally::{Cut, Finding, Tally},
-    },
-    rows::Reading,
+use crate::reconcile::{
+    self, Subject,
+    comparison::{Sides, compare},
+    tally::{Cut, Finding, Tally},
 };
 use carrier::{Carrier, Carry};
 use check::Check;
@@ -195,20 +190,18 @@ impl<'a> Rebuilding<'a> {
             // The times of delivery are nowhere else: all rows are copied first, and then written over but for these.
             self.shadow.carry_over(&mut self.timeline).await?;
         }
-        let audit = &self.settings.source.table;
-        let reading = Reading::of(source, audit, self.subject.timeline.columns()).await?;
         let bar = Bar::new("rebuilding", reconcile::rows(source, self.settings).await?);
-        let mut reader = self.subject.database.connect().await?;
-        let mut look = database::long_look(&mut reader).await?;
-        let mut events = walk(&mut look, &reading, Window::default());
+        let mut events = self.subject.sides(self.settings, self.adoption).walk().rows(Window::default());
         let mut chunk = Vec::with_capacity(CHUNK);
-        let mut written = 0;
+        let (mut weight, mut written) = (0, 0);
         loop {
             let next = events.try_next().await?;
             let ended = next.is_none();
             // Rows that cannot be read are letters, or will be.
-            chunk.extend(next.and_then(|row| row.event.ok()));
-            if chunk.len() < CHUNK && !ended {
+            let event = next.and_then(|row| row.event.ok());
+            weight += event.as_ref().map_or(0, AuditEvent::weight);
+            chunk.extend(event);
+            if chunk.len() < CHUNK && weight < self.settings.consumer.batch_bytes && !ended {
                 continue;
             }
             let actions = self.actions(source, &chunk).await?;
@@ -219,6 +212,7 @@ impl<'a> Rebuilding<'a> {
             };
             bar.advance(chunk.len() as u64);
             chunk.clear();
+            weight = 0;
             if ended {
                 break;
             }

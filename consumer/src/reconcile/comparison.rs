@@ -5,13 +5,12 @@ use std::collections::{HashMap, HashSet};
 
 use common::{
     database::{self, Database},
-    event::AuditEvent,
     identifier::{ForwarderId, TableName},
     outbox::reconciled,
     session::Session,
 };
-use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use futures::{StreamExt as _, TryStreamExt as _};
+use sqlx::{AssertSqlSafe, PgConnection};
 use threadline::{
     ActionTable, Adoption, AuditAction, StoredAction,
     stored::{self, Window},
@@ -23,12 +22,9 @@ use super::{
     merge::{Keyed, Pair, merge},
     road::Road,
     tally::{Finding, Tally},
+    walk::{SourceRow, Walk},
 };
-use crate::{
-    forwarder::Configured as _,
-    forwarders::Timeline,
-    rows::{self, Reading},
-};
+use crate::{forwarders::Timeline, rows::Reading};
 
 /// How many suspects are looked up at a time.
 const SUSPECTS: usize = 1_000;
@@ -51,6 +47,18 @@ pub(crate) struct Sides<'a> {
     pub(crate) adoption: Adoption,
 }
 
+impl Sides<'_> {
+    /// The audit rows.
+    pub(crate) fn walk(&self) -> Walk {
+        Walk {
+            source: self.source.clone(),
+            audit: self.audit.clone(),
+            timeline: self.timeline.clone(),
+            forwarder: self.forwarder.clone(),
+        }
+    }
+}
+
 /// What is done about findings, a batch at a time.
 pub(crate) trait Handler {
     /// Events that should be in the timeline and are not.
@@ -61,19 +69,6 @@ pub(crate) trait Handler {
     async fn extra(&mut self, actions: &[StoredAction]) -> anyhow::Result<()>;
     /// So many rows of either side have been walked past.
     fn passed(&mut self, rows: u64);
-}
-
-/// An audit row, or that it cannot be read.
-pub(crate) struct SourceRow {
-    id: Uuid,
-    /// The row.
-    pub(crate) event: Result<AuditEvent, String>,
-}
-
-impl Keyed for SourceRow {
-    fn key(&self) -> Uuid {
-        self.id
-    }
 }
 
 impl Keyed for StoredAction {
@@ -101,14 +96,12 @@ pub(crate) async fn compare(
     handler: &mut impl Handler,
 ) -> anyhow::Result<()> {
     let mut comparison = Comparison::new(sides, tally).await?;
-    let (mut source, mut timeline) =
-        (sides.source.connect().await?, sides.timeline.database().connect().await?);
-    let mut events = database::long_look(&mut source).await?;
+    let mut timeline = sides.timeline.database().connect().await?;
     let mut actions = database::long_look(&mut timeline).await?;
     // Where an action's time is that of its delivery, the window says nothing about it.
     let theirs = if sides.timeline.keeps_time() { window } else { Window::default() };
     let mut pairs = std::pin::pin!(merge(
-        walk(&mut events, &comparison.reading, window),
+        sides.walk().rows(window),
         stored::projected(actions.direct()?, sides.actions, theirs).map_err(anyhow::Error::from).boxed(),
     ));
     let mut passed = 0;
@@ -123,30 +116,6 @@ pub(crate) async fn compare(
     comparison.resolve(1, handler).await?;
     handler.passed(passed);
     Ok(())
-}
-
-/// All audit rows of a window, by ascending id.
-pub(crate) fn walk<'c>(
-    connection: &'c mut Session,
-    reading: &Reading,
-    window: Window,
-) -> BoxStream<'c, anyhow::Result<SourceRow>> {
-    let Reading { select, time, table, .. } = reading;
-    let statement = format!(
-        "select {select} from {table} e
-         where ($1::timestamptz is null or {time} >= $1) and ($2::timestamptz is null or {time} < $2)
-         order by e.id"
-    );
-    sqlx::query(AssertSqlSafe(statement))
-        .bind(window.since)
-        .bind(window.until)
-        .fetch(connection)
-        .map(|row| {
-            let row = row?;
-            let id: Uuid = row.try_get(0)?;
-            Ok(SourceRow { id, event: rows::contained(|| rows::event(&row, id)) })
-        })
-        .boxed()
 }
 
 struct Comparison<'a> {
@@ -168,7 +137,8 @@ struct Comparison<'a> {
 impl<'a> Comparison<'a> {
     async fn new(sides: &'a Sides<'a>, tally: &'a mut Tally) -> anyhow::Result<Self> {
         let mut source = sides.source.connect().await?;
-        let reading = Reading::of(&mut source, sides.audit, sides.timeline.columns()).await?;
+        let reading =
+            Reading::of(&mut source, sides.audit, sides.timeline, sides.timeline.batch_bytes()).await?;
         let timeline = sides.timeline.database().connect_directly().await?;
         let (unseen, strays, differing, taken) = Default::default();
         Ok(Self { sides, reading, source, timeline, tally, unseen, strays, differing, taken })
@@ -190,12 +160,18 @@ impl<'a> Comparison<'a> {
     }
 
     fn judge(&mut self, row: &SourceRow, stored: StoredAction) {
+        let ours = stored.correlation_id() == Some(row.id.to_string().as_str());
+        if let (Err(error), true) = (&row.event, ours) {
+            // It was delivered; what it should be now nobody can tell.
+            tracing::warn!(event = %row.id, %error, "an action cannot be compared with its event");
+            self.tally.both(&stored, &stored);
+            return;
+        }
         let Some(expected) = self.expect(row) else {
             // It could not be delivered now; whatever is there has not come from this row as it is.
             self.tally.stray(&stored, Finding::Extra);
             return;
         };
-        let ours = stored.correlation_id() == Some(row.id.to_string().as_str());
         if self.tally.both(&expected.stored, &comparable(stored, expected.timed)) == Finding::Differing {
             // Under another correlation id it may be a host's own: it is never written over. Delivered again, the event
             // ends as a dead letter that says so.
@@ -324,7 +300,7 @@ pub(crate) async fn oldest_event(
     audit: &TableName,
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
-    let reading = Reading::of(connection, audit, timeline.columns()).await?;
+    let reading = Reading::of(connection, audit, timeline, timeline.batch_bytes()).await?;
     oldest(connection, &reading).await
 }
 
@@ -338,7 +314,7 @@ pub(crate) async fn first_event(
     audit: &TableName,
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
-    let reading = Reading::of(connection, audit, timeline.columns()).await?;
+    let reading = Reading::of(connection, audit, timeline, timeline.batch_bytes()).await?;
     let mut look = database::long_look(connection).await?;
     let first = sqlx::query_scalar(AssertSqlSafe(reading.first.as_str())).fetch_one(&mut *look).await?;
     look.rollback().await?;

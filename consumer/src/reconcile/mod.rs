@@ -12,6 +12,7 @@ pub(crate) mod road;
 pub(crate) mod seal;
 pub(crate) mod standing;
 pub(crate) mod tally;
+pub(crate) mod walk;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};

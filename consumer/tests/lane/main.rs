@@ -2,6 +2,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod unreadable;
+
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
@@ -107,7 +109,14 @@ impl Running {
     }
 
     async fn with_settings(forwarder: &Scripted, consumer: ConsumerSettings) -> anyhow::Result<Self> {
-        let database = source_database().await?;
+        Self::on(source_database().await?, forwarder, consumer).await
+    }
+
+    async fn on(
+        database: TestDatabase,
+        forwarder: &Scripted,
+        consumer: ConsumerSettings,
+    ) -> anyhow::Result<Self> {
         let name = format!("LANE_{}", Uuid::new_v4().simple());
         let settings = BrokerSettings {
             url: Some(ConnectionUrl::new(shared().nats.url())),
@@ -146,6 +155,15 @@ impl Running {
         Ok(Self { database, stream, subject: settings.subject, health, shutdown, worker })
     }
 
+    /// Publishes the reference of a row.
+    async fn publish(&self, event: Uuid) -> anyhow::Result<()> {
+        let reference = Reference { forwarder: Target::Every, audit_event_id: event, occurred_at: None };
+        let client = async_nats::connect(shared().nats.url()).await?;
+        let context = jetstream::new(client);
+        context.publish(self.subject.clone(), serde_json::to_vec(&reference)?.into()).await?.await?;
+        Ok(())
+    }
+
     /// Commits a row and publishes its reference.
     async fn send(&self, action: &str) -> anyhow::Result<Uuid> {
         self.send_row(AuditRow::sample(action)).await
@@ -154,10 +172,7 @@ impl Running {
     async fn send_row(&self, row: AuditRow) -> anyhow::Result<Uuid> {
         audit::insert(&mut self.database.connect().await?, &audit_events(), std::slice::from_ref(&row))
             .await?;
-        let reference = Reference { forwarder: Target::Every, audit_event_id: row.id, occurred_at: None };
-        let client = async_nats::connect(shared().nats.url()).await?;
-        let context = jetstream::new(client);
-        context.publish(self.subject.clone(), serde_json::to_vec(&reference)?.into()).await?.await?;
+        self.publish(row.id).await?;
         Ok(row.id)
     }
 

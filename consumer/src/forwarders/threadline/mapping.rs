@@ -11,6 +11,9 @@ use crate::forwarder::Verdict;
 /// What the rules look at.
 pub(super) const COLUMNS: [&str; 5] = ["action", "outcome", "actor_id", "actor_type", "metadata"];
 
+/// What they look for in the metadata.
+pub(super) const METADATA_KEYS: [&str; 2] = ["reason", "request_id"];
+
 /// Which rules apply.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -70,8 +73,8 @@ impl Mapping {
         Ok(AuditAction {
             verb,
             category: Some(category),
-            reason: event.metadata_string("reason"),
-            request_id: event.metadata_string("request_id"),
+            reason: event.metadata_string(METADATA_KEYS[0]),
+            request_id: event.metadata_string(METADATA_KEYS[1]),
             // When it happened, not when it was delivered: time-lines and rebuilds stay true.
             inserted_at: event.occurred_at.or(event.inserted_at).unwrap_or(plain.inserted_at),
             ..plain

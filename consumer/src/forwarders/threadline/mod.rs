@@ -68,6 +68,8 @@ pub struct Timeline {
     mapping: Mapping,
     /// Whether what is there is written over.
     overwrite: bool,
+    /// Most bytes of a batch of events.
+    batch_bytes: usize,
     /// What there is to say of the way there.
     unencrypted: Option<Trouble>,
 }
@@ -101,8 +103,8 @@ impl Timeline {
             .map_err(|error| refuse(format!("url: {error}")))?;
         let table = schema.actions();
         let unencrypted = common::doctor::settings::unencrypted("its URL", &url);
-        let forwarder = forwarder.id.clone();
-        Ok(Self { forwarder, database, schema, table, mapping, overwrite: false, unencrypted })
+        let (forwarder, batch_bytes) = (forwarder.id.clone(), settings.consumer.batch_bytes);
+        Ok(Self { forwarder, database, schema, table, mapping, overwrite: false, batch_bytes, unencrypted })
     }
 
     /// The same, writing over what is there: a mapping that has changed reaches rows that have arrived.
@@ -121,6 +123,12 @@ impl Timeline {
     #[must_use]
     pub fn schema(&self) -> &StorageSchema {
         &self.schema
+    }
+
+    /// Most bytes of a batch of events.
+    #[must_use]
+    pub fn batch_bytes(&self) -> usize {
+        self.batch_bytes
     }
 
     /// The table of actions.
@@ -165,6 +173,10 @@ impl Configured for Timeline {
 
     fn needed(&self) -> &[&str] {
         &NEEDED_BY_THREADLINE
+    }
+
+    fn metadata_keys(&self) -> Option<&[&str]> {
+        Some(&mapping::METADATA_KEYS)
     }
 
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {

@@ -1,0 +1,161 @@
+//! Audit rows that the source cannot hand over, or not as a whole.
+
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{audit::AuditRow, wait};
+use serde_json::Value;
+use sqlx::Executor as _;
+use uuid::Uuid;
+
+/// More than a gigabyte as text, and a few thousand bytes on disk.
+const GIGABYTE: &str = "update audit_events
+    set metadata = metadata || (select jsonb_build_object('n', jsonb_agg('1e131071'::jsonb))
+                                from generate_series(1, 9000))
+    where action = 'test.vast'";
+
+/// A type of the host's own, whose cast to text fails for some values.
+const FAILING_CAST: &str = "
+    create type label as (name text);
+    create function say(label) returns text language plpgsql immutable as $$
+    begin
+        if $1.name = 'broken' then raise exception 'no words for it'; end if;
+        return $1.name;
+    end $$;
+    create cast (label as text) with function say(label);
+    alter table audit_events alter actor_type drop default;
+    alter table audit_events alter actor_type type label using row(actor_type)::label;
+    update audit_events set actor_type = row('broken')::label where action = 'test.broken'";
+
+async fn letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
+    wait::until_some(&format!("{count} dead letters"), DEADLINE, async || {
+        let failures = pipeline.failures().await?;
+        let dead = failures.iter().filter(|failure| failure["state"] == "dead").count();
+        Ok((dead >= count).then_some(failures))
+    })
+    .await
+}
+
+fn of_action(rows: &[AuditRow], action: &str) -> Vec<Uuid> {
+    rows.iter().filter(|row| row.action == action).map(|row| row.id).collect()
+}
+
+/// What the timeline needs of such a row is two strings.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_whose_metadata_is_more_than_a_gigabyte_as_text_arrive_and_can_be_looked_at()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (mut rows, _) = samples(200);
+    let metadata = serde_json::json!({ "reason": "as it was", "request_id": 7 });
+    rows.extend((0..2).map(|_| AuditRow { metadata: metadata.clone(), ..AuditRow::sample("test.vast") }));
+    pipeline.commit(&rows).await?;
+    pipeline.source.connect().await?.execute(GIGABYTE).await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    pipeline.arrive(&ids).await?;
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    let action = end_to_end::action(&mut pipeline.timeline.connect().await?, ids[200]).await?;
+    assert_eq!((&action["reason"], &action["request_id"]), (&"as it was".into(), &Value::Null));
+    pipeline.settled("timeline").await?;
+    let (is_equal, said) = pipeline.ask("consumer", &["reconcile"])?;
+    assert!(is_equal, "{said}");
+    let (_, said) = pipeline.ask("consumer", &["explain", &ids[200].to_string()])?;
+    assert_eq!(said["verdict"], "it has arrived");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_cannot_be_read_are_dead_letters_by_themselves_and_every_tool_copes_with_them()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (mut rows, ids) = samples(200);
+    rows.extend((0..4).map(|_| AuditRow::sample("test.broken")));
+    rows.sort_by_key(|row| row.id);
+    pipeline.commit(&rows).await?;
+    sqlx::raw_sql(FAILING_CAST).execute(&mut pipeline.source.connect().await?).await?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    pipeline.arrive(&ids).await?;
+    let failures = letters(&pipeline, 4).await?;
+    let broken = of_action(&rows, "test.broken");
+    assert_eq!(failures.len(), 4, "{failures:?}");
+    for failure in &failures {
+        assert_eq!((&failure["reason"], &failure["attempts"]), (&"audit_event_unreadable".into(), &1.into()));
+        assert!(failure["error"].as_str().unwrap_or_default().contains("no words for it"), "{failure}");
+        let id = failure["ref"].as_str().unwrap_or_default();
+        assert!(broken.iter().any(|broken| broken.to_string() == id) && consumer.log().contains(id));
+    }
+
+    let id = broken[0].to_string();
+    let (_, said) = pipeline.ask("consumer", &["failures", "list"])?;
+    assert_eq!(said.as_array().map(Vec::len), Some(4), "{said}");
+    let (is_shown, said) = pipeline.ask("consumer", &["failures", "show", &id, "--unmask"])?;
+    assert!(is_shown, "{said}");
+    assert_eq!(said["audit_row"]["action"], "test.broken");
+    assert!(
+        said["audit_row"]["actor_type"].as_str().unwrap_or_default().contains("cannot be read"),
+        "{said}"
+    );
+    let (is_explained, said) = pipeline.ask("consumer", &["explain", &id])?;
+    assert!(is_explained && said["verdict"].as_str().unwrap_or_default().contains("audit_event_unreadable"));
+
+    // One that has become unreadable since it was delivered is no difference, and no repair makes another of it.
+    let late = "update audit_events set actor_type = row('broken')::label where id = $1";
+    sqlx::query(late).bind(ids[0]).execute(&mut pipeline.source.connect().await?).await?;
+    pipeline.settled("timeline").await?;
+    let (_, said) = pipeline.ask("consumer", &["reconcile"])?;
+    assert_eq!(
+        (&said["matched"], &said["missing"], &said["extra"]),
+        (&200.into(), &0.into(), &0.into()),
+        "{said}"
+    );
+    let (is_rebuilt, said) = pipeline.command("consumer", &["rebuild"])?;
+    assert!(is_rebuilt, "{said}");
+    assert_eq!(pipeline.projected().await?, 200);
+    Ok(())
+}
+
+/// Whatever type the column has: a string at the top level of an object, and nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_timeline_takes_of_the_metadata_is_the_same_for_every_type_of_column() -> anyhow::Result<()>
+{
+    let common = [
+        (r#"{"reason": "as it was", "n": 1e400}"#, Some("as it was")),
+        (r#"{"n": "reason"}"#, None),
+        (r#"{"reason": 7}"#, None),
+        (r#"{"reason": null}"#, None),
+        (r#"{"a": {"reason": "deep"}}"#, None),
+        (r#"["reason"]"#, None),
+        (r#""reason""#, None),
+        ("{}", None),
+    ];
+    let nul = (r#"{"reason": "beside a NUL", "n": "\u0000"}"#, Some("beside a NUL"));
+    for (kind, more) in
+        [("jsonb", None), ("json", Some(nul)), ("text", Some(nul)), ("text", Some(("no reason", None)))]
+    {
+        let pipeline = Pipeline::new().await?;
+        let mut owner = pipeline.source.connect().await?;
+        let retype =
+            format!("alter table audit_events alter metadata drop default, alter metadata type {kind}");
+        owner.execute(sqlx::AssertSqlSafe(retype)).await?;
+        let mut expected = Vec::new();
+        for (metadata, reason) in common.into_iter().chain(more) {
+            let row = format!(
+                "insert into audit_events (id, occurred_at, inserted_at, action, outcome, actor_type, metadata)
+                 values (gen_random_uuid(), now(), now(), 'test.row', 'success', 'user', $1::text::{kind})
+                 returning id"
+            );
+            let id: Uuid =
+                sqlx::query_scalar(sqlx::AssertSqlSafe(row)).bind(metadata).fetch_one(&mut owner).await?;
+            expected.push((id, metadata, reason));
+        }
+        let _publisher = pipeline.publisher()?;
+        let _consumer = pipeline.consumer()?;
+        pipeline.arrive(&expected.iter().map(|(id, ..)| *id).collect::<Vec<_>>()).await?;
+        let mut timeline = pipeline.timeline.connect().await?;
+        for (id, metadata, reason) in expected {
+            let action = end_to_end::action(&mut timeline, id).await?;
+            assert_eq!(action["reason"].as_str(), reason, "{kind}: {metadata}");
+        }
+    }
+    Ok(())
+}
