@@ -34,6 +34,7 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod source_rows;
 mod source_table;
 mod status;
 mod swallowed;

@@ -319,3 +319,68 @@ async fn account(connection: &mut Session, seen: &mut [i64; 3], step: &Step) -> 
 async fn tag(connection: &mut Session) -> anyhow::Result<i64> {
     number(connection, "select coalesce(max(tag), 0) from audit_events").await
 }
+
+#[tokio::test]
+async fn what_a_trigger_does_not_see_or_a_crash_does_not_keep_is_refused_by_name() -> anyhow::Result<()> {
+    let database = empty_database().await?;
+    let mut connection = Session::from(database.superuser().await?);
+    outbox::migrate(&mut connection).await?;
+    connection
+        .execute(
+            "create foreign data wrapper elsewhere; create server elsewhere foreign data wrapper elsewhere;
+             create foreign table far (id uuid not null, occurred_at timestamptz) server elsewhere;
+             create temporary table short (id uuid primary key, occurred_at timestamptz);
+             create unlogged table unkept (id uuid primary key, occurred_at timestamptz);
+             create materialized view copied as select gen_random_uuid() as id, now() as occurred_at;
+             create table twice (id uuid not null, occurred_at timestamptz);
+             create table partly (id uuid not null, occurred_at timestamptz);
+             create unique index on partly (id) where occurred_at is not null;
+             create table both_columns (id uuid not null, occurred_at timestamptz, unique (id, occurred_at));
+             create table parent (id uuid not null, occurred_at timestamptz, unique (id, occurred_at))
+                 partition by range (occurred_at);
+             create unlogged table unkept_part partition of parent default",
+        )
+        .await?;
+    let mut refused = vec![
+        ("far", "it is a foreign table"),
+        ("pg_temp.short", "it is a temporary table"),
+        ("unkept", "unkept is unlogged"),
+        ("copied", "it is a materialized view"),
+        ("twice", "no unique index"),
+        ("partly", "no unique index"),
+        ("both_columns", "no unique index"),
+        ("parent", "unkept_part is unlogged"),
+    ];
+    let version: i32 = sqlx::query_scalar("select current_setting('server_version_num')::int")
+        .fetch_one(&mut connection)
+        .await?;
+    if version >= 180_000 {
+        connection
+            .execute(
+                "create table virtual_id (key uuid primary key, id uuid generated always as (key) virtual not null,
+                                          occurred_at timestamptz);
+                 create table virtual_time (id uuid primary key, at timestamptz,
+                                            occurred_at timestamptz generated always as (at) virtual)",
+            )
+            .await?;
+        refused.extend([
+            ("virtual_id", "its column \"id\" is computed whenever it is read"),
+            ("virtual_time", "its column \"occurred_at\" is computed whenever it is read"),
+        ]);
+    }
+    for (table, why) in refused {
+        let error = capture::attach(&mut connection, &table.parse()?).await.expect_err(table);
+        let said = error.as_database_error().unwrap().message().to_owned();
+        assert!(said.contains(why), "{table}: {said}");
+    }
+    // What was attached, and is so only since, goes on.
+    connection.execute("create table kept (id uuid primary key, occurred_at timestamptz)").await?;
+    capture::attach(&mut connection, &"kept".parse()?).await?;
+    connection.execute("alter table kept drop constraint kept_pkey, alter id drop not null; alter table kept set unlogged").await?;
+    capture::attach(&mut connection, &"kept".parse()?).await?;
+    assert_eq!(capture::state(&mut connection).await?, Capture::Attached);
+    let warned = capture::warnings(&mut connection, &"kept".parse()?).await?;
+    let warned: Vec<&str> = warned.iter().map(|(what, _)| what.as_str()).collect();
+    assert_eq!(warned.len(), 3, "{warned:?}");
+    Ok(())
+}
