@@ -2,9 +2,10 @@
 
 use std::{fmt, str::FromStr, time::Duration};
 
-use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
 
-/// Reads a time such as `2026-01-31T08:00:00Z`, or one so long ago, such as `2h`.
+/// Reads a time such as `2026-01-31T08:00:00Z`, a date such as `2026-01-31` for its first moment in UTC, or so long ago, such
+/// as `2h`.
 ///
 /// # Errors
 /// When it is neither; the message says what is expected.
@@ -12,8 +13,14 @@ pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(microseconds(time));
     }
+    if let Ok(date) = Date::parse(text, format_description!("[year]-[month]-[day]")) {
+        return Ok(date.midnight().assume_utc());
+    }
     let ago: Duration = humantime::parse_duration(text).map_err(|_| {
-        format!("{text:?} is neither a time such as 2026-01-31T08:00:00Z nor a duration such as 2h")
+        format!(
+            "{text:?} is neither a time with its zone such as 2026-01-31T08:00:00Z, nor a date such as 2026-01-31 (in UTC), nor \
+             a duration such as 2h"
+        )
     })?;
     ago.try_into()
         .ok()
@@ -82,8 +89,14 @@ mod tests {
         assert_eq!(moment("2026-01-31T08:00:00Z"), Ok(time::macros::datetime!(2026-01-31 08:00 UTC)));
         let ago = OffsetDateTime::now_utc() - moment("2h").expect("a duration");
         assert!((ago - time::Duration::hours(2)).abs() < time::Duration::minutes(1), "{ago}");
-        let error = moment("yesterday").expect_err("neither");
-        assert!(error.contains("such as 2h"), "{error}");
+        assert_eq!(moment("2026-01-31"), Ok(time::macros::datetime!(2026-01-31 00:00 UTC)));
+        assert_eq!(moment("2024-02-29"), Ok(time::macros::datetime!(2024-02-29 00:00 UTC)));
+        for neither in
+            ["yesterday", "2026-02-30", "2026-1-31", "31.01.2026", "2026-01-31T08:00:00", "2026-01-31 ", ""]
+        {
+            let error = moment(neither).expect_err(neither);
+            assert!(error.contains("such as 2h") && error.contains("with its zone"), "{error}");
+        }
         assert_eq!(written(time::macros::datetime!(2026-01-31 10:00 +2)), "2026-01-31T08:00:00Z");
     }
 }

@@ -32,3 +32,24 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     });
     Ok(token)
 }
+
+/// The end of a command's long work that somebody has stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted: {0}")]
+pub struct Interrupted(pub &'static str);
+
+/// Does the long work of a command, unless SIGINT or SIGTERM comes first. Then the work is dropped where it stands, with its
+/// connections and transactions, and `left` says what is left of it.
+///
+/// # Errors
+/// The work's own; or that it was interrupted.
+pub async fn unless_interrupted<T, E: From<Interrupted> + From<std::io::Error>>(
+    left: &'static str,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
+    let interrupted = on_signal()?;
+    tokio::select! {
+        done = work => done,
+        () = interrupted.cancelled() => Err(Interrupted(left).into()),
+    }
+}

@@ -7,6 +7,7 @@ use common::{
     boot, console,
     identifier::ForwarderId,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
+    shutdown,
 };
 
 use crate::{
@@ -83,6 +84,9 @@ enum Command {
         /// The forwarder's id.
         #[arg(value_name = "FORWARDER")]
         forwarder: ForwarderId,
+        /// Although it has references that were not settled: they are lost to this forwarder.
+        #[arg(long)]
+        lose_work: bool,
         /// Why it is out of use. It is kept.
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
@@ -120,17 +124,27 @@ async fn dispatch(
         Command::Status { json } => status::show(&settings, json).await,
         Command::Replay(asked) => Box::pin(replay::run(settings, registry, missing, asked)).await,
         #[cfg(feature = "threadline")]
-        Command::Reconcile(asked) => Box::pin(reconcile::run(&settings, asked)).await,
+        Command::Reconcile(asked) => {
+            let left =
+                "what has been mended stays mended, and no receipt was written; the same command begins anew";
+            shutdown::unless_interrupted(left, Box::pin(reconcile::run(&settings, asked))).await
+        }
         #[cfg(feature = "threadline")]
         Command::Rebuild(asked) => Box::pin(rebuild::run(&settings, asked)).await,
         #[cfg(feature = "threadline")]
-        Command::Receipts(command) => Box::pin(receipts::run(&settings, command)).await,
+        Command::Receipts(command) => {
+            let left = "nothing has changed; the same command begins anew";
+            shutdown::unless_interrupted(left, Box::pin(receipts::run(&settings, command))).await
+        }
         Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
         Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, missing, json)).await,
-        Command::DropDurable { forwarder, reason } => {
-            Box::pin(durables::drop(&settings, &forwarder, &reason)).await
+        Command::DropDurable { forwarder, lose_work, reason } => {
+            Box::pin(durables::drop(&settings, &forwarder, lose_work, &reason)).await
         }
-        Command::Failures(command) => failures::run(&settings, command).await,
+        Command::Failures(command) => {
+            let left = "what has entered the log, or was discarded, stays so; the same command goes on with the rest";
+            shutdown::unless_interrupted(left, Box::pin(failures::run(&settings, command))).await
+        }
         Command::Config(command) => {
             if command == ConfigCommand::Check {
                 run::check(&settings, registry, missing).await?;

@@ -115,7 +115,7 @@ async fn sweep(destination: Arc<Destination>, progress: Progress, leading: Cance
     while !leading.is_cancelled() {
         let items = due(&destination, &mut connection).await.unwrap_or_else(|error| {
             connection = None;
-            tracing::debug!(%error, "could not look for events that are due");
+            tracing::debug!(error = errors::line(&error), "could not look for events that are due");
             Vec::new()
         });
         if items.is_empty() {
@@ -164,7 +164,9 @@ async fn keep_house(
             () = leading.cancelled() => return,
             tidied = tokio::time::timeout(upkeep::ROUND_MAX, round) => match tidied {
                 Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "maintenance did not finish; it comes again"),
+                Ok(Err(error)) => {
+                    tracing::warn!(error = errors::line(&error), "maintenance did not finish; it comes again");
+                }
                 Err(_) => tracing::warn!("maintenance took too long; it comes again"),
             }
         }

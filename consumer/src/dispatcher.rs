@@ -78,7 +78,7 @@ impl Destination {
 }
 
 fn away(error: &sqlx::Error) -> Unavailable {
-    Unavailable::new(format!("the source database: {error}"))
+    Unavailable::new(format!("the source database: {}", errors::database(error)))
 }
 
 /// One worker's hands: a session with the source and a forwarder of its own.

@@ -16,7 +16,12 @@ use crate::APPLICATION;
 ///
 /// # Errors
 /// When somebody may still pull from it, there is no such durable, or a server is away; nothing is half done.
-pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow::Result<()> {
+pub async fn drop(
+    settings: &Settings,
+    id: &ForwarderId,
+    lose_work: bool,
+    reason: &str,
+) -> anyhow::Result<()> {
     ensure!(
         !settings.forwarder.iter().any(|forwarder| forwarder.id == *id),
         Unusable(format!(
@@ -36,9 +41,14 @@ pub async fn drop(settings: &Settings, id: &ForwarderId, reason: &str) -> anyhow
     );
     let info = stream.consumer_info(&durable).await.with_context(|| format!("cannot look at {durable}"))?;
     ensure!(info.num_waiting == 0, "some process pulls from {durable} now: stop it first");
-    let mut transaction = connection.begin().await?;
     let filter = format!("durable {durable} of stream {}", settings.broker.stream);
     let count = info.num_pending + info.num_ack_pending as u64;
+    ensure!(
+        lose_work || count == 0,
+        "{count} reference(s) wait for forwarder {id}: write its [[forwarder]] into the settings again, so that they are \
+         delivered; or, if they are not to be, repeat this with --lose-work"
+    );
+    let mut transaction = connection.begin().await?;
     let act =
         Act { actor: &acts::operator(), kind: "drop_durable", filter: &filter, count, reason: Some(reason) };
     acts::record(&mut transaction, &act).await?;

@@ -225,7 +225,7 @@ fn contained(
 ) -> Result<AuditEvent, Unreadable> {
     match catch_unwind(read) {
         Ok(Ok(event)) => Ok(event),
-        Ok(Err(error)) => Err(Unreadable::Broken(error.to_string())),
+        Ok(Err(error)) => Err(Unreadable::Broken(errors::database(&error))),
         Err(_) => Err(Unreadable::Broken("the driver panicked".to_owned())),
     }
 }

@@ -13,11 +13,11 @@ use common::{
     doctor::{Occasion, Report, Side, columns, settings as settings_doctor, source},
     health::{self, Health},
     identifier::ForwarderId,
-    outbox::{self, upkeep},
+    outbox::{self, handover, upkeep},
     session::Session,
     settings::{ForwarderSettings, Settings},
     shutdown,
-    telemetry::{self, traces::Tracer},
+    telemetry::{self, names, traces::Tracer},
 };
 use time::OffsetDateTime;
 use tokio::task::JoinSet;
@@ -75,6 +75,7 @@ pub async fn run(settings: Settings, registry: &Registry, missing: MissingKinds)
     }
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
+    begin_counters(&forwarders, &roads);
     let tracer = Tracer::of(&settings.traces, "audit-consumer");
     let health = Health::default();
 
@@ -120,6 +121,19 @@ pub async fn run(settings: Settings, registry: &Registry, missing: MissingKinds)
     ended?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn begin_counters(forwarders: &Forwarders, roads: &[Road]) {
+    let ids: Vec<&str> = forwarders.iter().map(|(forwarder, _)| forwarder.id.as_str()).collect();
+    let labels = [("forwarder", &*ids), ("verdict", &names::VERDICTS), ("kind", &names::KINDS)];
+    names::begin(&["audit_forward_", "audit_reconcile_"], &labels);
+    let by_themselves = forwarders.iter().zip(roads).filter(|(_, road)| **road == Road::Log);
+    let readers: Vec<String> =
+        by_themselves.map(|((forwarder, _), _)| handover::reader(&forwarder.id)).collect();
+    let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
+    if !readers.is_empty() {
+        names::begin(&["audit_relay_", "audit_outbox_"], &[("reader", &*readers)]);
+    }
 }
 
 /// What a [`doctor`] finds on the way to the servers keeps from starting, if it is an error.

@@ -30,7 +30,7 @@ const CHUNK: u32 = 1_000;
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub struct Backfill {
-    /// Rows that happened at or after this time: RFC 3339, or so long ago, such as `90days`.
+    /// Rows that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `90days`.
     #[arg(long, value_name = "TIME")]
     since: Option<Moment>,
     /// Rows that happened before this time.

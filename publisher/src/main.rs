@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     boot, console,
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
+    shutdown,
 };
 use publisher::{
     backfill::{self, Backfill},
@@ -98,7 +99,10 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Run => Box::pin(run::run(settings)).await,
         Command::Attach => commands::attach(&settings).await,
         Command::Detach => commands::detach(&settings).await,
-        Command::Backfill(asked) => Box::pin(backfill::run(&settings, &asked)).await,
+        Command::Backfill(asked) => {
+            let left = "what has been entered stays entered; the same command goes on behind it";
+            shutdown::unless_interrupted(left, Box::pin(backfill::run(&settings, &asked))).await
+        }
         Command::Prune { json } => commands::prune(&settings, json).await,
         Command::Rebase { upgraded, json } => commands::rebase(&settings, upgraded, json).await,
         Command::Status { json } => status::show(&settings, json).await,

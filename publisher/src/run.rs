@@ -15,7 +15,7 @@ use common::{
     },
     settings::Settings,
     shutdown,
-    telemetry::{self, traces::Tracer},
+    telemetry::{self, names, traces::Tracer},
 };
 
 use crate::{
@@ -44,6 +44,10 @@ pub async fn run(settings: Settings) -> anyhow::Result<()> {
     check(&settings).await?;
     let shutdown = shutdown::on_signal()?;
     let metrics = telemetry::init_metrics()?;
+    names::begin(
+        &["audit_relay_", "audit_publish_", "audit_outbox_", "audit_stream_"],
+        &[("reader", &[STREAM_READER])],
+    );
     let tracer = Tracer::of(&settings.traces, "audit-publisher");
     let database = Database::source(&settings.source, APPLICATION)?;
     let mut connection = outbox::reach(&database).await?;

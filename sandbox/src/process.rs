@@ -151,6 +151,15 @@ impl Process {
         self.wait(deadline)
     }
 
+    /// As somebody at its terminal would, and waits.
+    ///
+    /// # Errors
+    /// When it has not stopped after `deadline`.
+    pub fn interrupt(&mut self, deadline: Duration) -> anyhow::Result<ExitStatus> {
+        self.signal(Signal::SIGINT)?;
+        self.wait(deadline)
+    }
+
     /// Whether it has ended, without waiting.
     ///
     /// # Errors

@@ -59,6 +59,46 @@ async fn both_services_answer_health_readiness_and_metrics() -> anyhow::Result<(
 }
 
 #[tokio::test]
+async fn counters_are_there_at_zero_before_anything_happens_and_an_orderly_end_warns_of_nothing()
+-> anyhow::Result<()> {
+    let (publisher_port, consumer_port) = (free_port()?, free_port()?);
+    let pipeline = Pipeline::new().await?;
+    let listen = |of: &str, port: u16| format!("{of}.listen=127.0.0.1:{port}");
+    let mut publisher = pipeline.publisher_with(&["--set", &listen("publisher", publisher_port)])?;
+    let mut consumer = pipeline.consumer_with(&["--set", &listen("consumer", consumer_port)])?;
+    for port in [publisher_port, consumer_port] {
+        wait::until("it to be ready", DEADLINE, || {
+            get(port, "/readyz").is_some_and(|(status, _)| status == 200)
+        })?;
+    }
+    let metrics = |port| get(port, "/metrics").unwrap_or_default().1;
+    let (relayed, forwards) = (metrics(publisher_port), metrics(consumer_port));
+    for series in [
+        "audit_publish_duplicates_total 0",
+        "audit_publish_unknown_total 0",
+        "audit_outbox_pruned_total 0",
+        "audit_relay_fenced_total{reader=\"jetstream\"} 0",
+    ] {
+        assert!(relayed.contains(series), "{series}: {relayed}");
+    }
+    for series in [
+        "audit_forward_events_total{forwarder=\"timeline\",verdict=\"dead\"} 0",
+        "audit_forward_events_total{forwarder=\"timeline\",verdict=\"discarded\"} 0",
+        "audit_forward_errors_total{forwarder=\"timeline\",kind=\"crash\"} 0",
+        "audit_forward_already_delivered_total{forwarder=\"timeline\"} 0",
+        "audit_forward_unknown_outcomes_total 0",
+        "audit_reconcile_repaired_total{forwarder=\"timeline\"} 0",
+    ] {
+        assert!(forwards.contains(series), "{series}: {forwards}");
+    }
+    for process in [&mut consumer, &mut publisher] {
+        assert!(process.terminate(DEADLINE)?.success());
+        assert!(!process.log().contains("\"WARN\"") && !process.log().contains("ERROR"), "{}", process.log());
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_publisher_without_an_outbox_says_what_to_do() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = sandbox::fixture::empty_database().await?;

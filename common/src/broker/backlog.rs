@@ -28,7 +28,7 @@ pub enum BacklogError {
     #[error(transparent)]
     Broker(#[from] BrokerError),
     /// The source database is away.
-    #[error("the source database: {0}")]
+    #[error("the source database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

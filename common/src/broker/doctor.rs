@@ -23,7 +23,7 @@ use crate::{
         },
     },
     identifier::ForwarderId,
-    settings::{BrokerSettings, Settings},
+    settings::{BrokerSettings, ForwarderSettings, Settings},
 };
 
 /// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
@@ -106,7 +106,7 @@ pub async fn examine(report: &mut Report, settings: &Settings, side: Side, clien
     let durables: Result<Vec<consumer::Info>, _> = stream.consumers().try_collect().await;
     match durables {
         Ok(durables) => self::durables(report, settings, side, &durables),
-        Err(error) => report.look(DURABLE_UNUSED, Err::<Option<Trouble>, _>(error)),
+        Err(error) => report.look(DURABLE_UNUSED, Err::<Option<Trouble>, _>(error.to_string())),
     }
 }
 
@@ -280,7 +280,7 @@ fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[consu
                 info.name,
                 info.num_pending + info.num_ack_pending as u64
             ),
-            format!("if no consumer has it in its settings any more, run `consumer drop-durable {id} --reason …`"),
+            unused_remedy(&id, info.num_pending + info.num_ack_pending as u64),
         )
     }));
     if side == Side::Publisher {
@@ -304,6 +304,22 @@ fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[consu
     if !report.is_at_boot() {
         report.enter(DURABLE_DIFFERS, differing);
     }
+}
+
+/// Work is not to be lost to a file in which a forwarder was forgotten, above all the one that is there when none is written.
+fn unused_remedy(id: &ForwarderId, waiting: u64) -> String {
+    let ours = ForwarderSettings::timeline();
+    let kind = if *id == ours.id { ours.kind } else { "…".to_owned() };
+    if waiting == 0 {
+        return format!(
+            "if no consumer has it in its settings any more, run `consumer drop-durable {id} --reason …`"
+        );
+    }
+    format!(
+        "to keep it, write it into the settings of a consumer beside the others: [[forwarder]] id = \"{id}\" kind = \"{kind}\" (the \
+         forwarder timeline is there by itself only while no [[forwarder]] is written); what waits is then delivered. If it is \
+         not to be, see `consumer drop-durable --help`"
+    )
 }
 
 fn differs(name: &str, wanted: &pull::Config, found: &consumer::Config) -> Option<Trouble> {

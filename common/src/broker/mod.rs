@@ -159,6 +159,8 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
         })
         .event_callback(async |event| match event {
             Event::Connected => tracing::debug!("connected to the broker"),
+            // What we do ourselves at the end.
+            Event::Draining | Event::Closed => tracing::debug!("closing the connection to the broker"),
             Event::Disconnected => tracing::warn!("lost the connection to the broker; reconnecting"),
             // Expected on every attempt of an outage; the disconnect has been logged.
             Event::ClientError(error) => tracing::debug!(%error, "broker client"),

@@ -78,7 +78,7 @@ pub(super) fn outbox(error: &OutboxError) -> Trouble {
         OutboxError::ReplacedTable { .. } => "run `publisher attach` and `publisher backfill`".to_owned(),
         _ => "run `publisher attach`".to_owned(),
     };
-    Trouble::new(error.to_string(), remedy)
+    Trouble::new(errors::line(error), remedy)
 }
 
 /// A trigger that is not there.
@@ -273,7 +273,7 @@ pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Trouble {
         return Trouble::new(format!("cannot connect to {what}: {said}"), *remedy);
     }
     Trouble::new(
-        format!("cannot connect to {what}: {error}"),
+        format!("cannot connect to {what}: {}", errors::database(error)),
         format!("set {keys} to where the server runs, start it, and see that it lets this role in"),
     )
 }

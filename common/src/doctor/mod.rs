@@ -22,7 +22,7 @@ use serde::Serialize;
 
 pub use checks::Check;
 
-use crate::console;
+use crate::{console, outbox::OutboxError};
 
 /// What a finding means for the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -129,7 +129,7 @@ impl Report {
     }
 
     /// The same of a check that may not have come to an end. That is a finding too, and the others go on.
-    pub fn look<E: fmt::Display>(
+    pub fn look<E: Said>(
         &mut self,
         check: &'static Check,
         looked: Result<impl IntoIterator<Item = Trouble>, E>,
@@ -137,6 +137,7 @@ impl Report {
         match looked {
             Ok(found) => self.enter(check, found),
             Err(error) => {
+                let error = error.said();
                 let what = format!("the check {} could not be made: {error}", check.name);
                 let remedy = "mend what the server says, and run this again";
                 self.enter(checks::CHECK_FAILED, [Trouble::new(what, remedy)]);
@@ -193,13 +194,43 @@ impl Report {
     }
 }
 
+/// Why a check did not come to an end.
+pub trait Said {
+    /// In words, as [`errors`] has them.
+    fn said(&self) -> String;
+}
+
+impl Said for sqlx::Error {
+    fn said(&self) -> String {
+        errors::database(self)
+    }
+}
+
+impl Said for OutboxError {
+    fn said(&self) -> String {
+        errors::line(self)
+    }
+}
+
+impl<T: Said> Said for &T {
+    fn said(&self) -> String {
+        (*self).said()
+    }
+}
+
+impl Said for String {
+    fn said(&self) -> String {
+        self.clone()
+    }
+}
+
 fn of(severity: Severity) -> impl Fn(&&Finding) -> bool {
     move |finding| finding.severity == severity
 }
 
 /// Why a service does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("refused to start; the command `doctor` shows everything{}", listed(.0))]
+#[error("refused to start; `{} doctor` shows everything{}", crate::boot::program(), listed(.0))]
 pub struct Refused(Vec<Finding>);
 
 impl Refused {

@@ -50,7 +50,7 @@ mod tests {
         report.enter(checks::SOURCE_STANDBY, [Trouble::new("the server is a\nstandby", "use the primary")]);
         report.enter(checks::LOG_RETENTION_SHORT, None);
         report.enter(checks::LOG_RETENTION_SHORT, None);
-        report.look(checks::CLOCK_OFFSET, Err::<Option<Trouble>, _>("no answer"));
+        report.look(checks::CLOCK_OFFSET, Err::<Option<Trouble>, _>("no answer".to_owned()));
         report
     }
 

@@ -98,7 +98,8 @@ impl Lease {
                     return;
                 }
                 Ok(Err(error)) => {
-                    tracing::warn!(lease = %self.name, %error, "could not renew the lease; trying again");
+                    let error = errors::database(&error);
+                    tracing::warn!(lease = %self.name, error, "could not renew the lease; trying again");
                     connection = None;
                     tokio::time::sleep(Duration::from_millis(100).min(rest)).await;
                 }
@@ -111,7 +112,8 @@ impl Lease {
         if let Some(mut connection) = connection
             && let Err(error) = self.release(&mut connection).await
         {
-            tracing::warn!(lease = %self.name, %error, "could not give the lease back; it ends by itself");
+            let error = errors::database(&error);
+            tracing::warn!(lease = %self.name, error, "could not give the lease back; it ends by itself");
         }
     }
 

@@ -103,7 +103,7 @@ pub enum OutboxError {
         attached: String,
     },
     /// The server is away.
-    #[error("the source database: {0}")]
+    #[error("the source database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -85,7 +85,7 @@ pub enum SinkError {
     #[error("stopped in the middle of a page")]
     Stopped,
     /// The database was away while the sink looked at it.
-    #[error("the source database: {0}")]
+    #[error("the source database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -111,7 +111,7 @@ pub enum RelayError {
     #[error(transparent)]
     Sink(#[from] SinkError),
     /// The database was away; the caller connects again.
-    #[error("the source database: {0}")]
+    #[error("the source database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -171,8 +171,9 @@ impl<S: Sink> Relay<S> {
                         probe.reset();
                     }
                     let delay = probe.next_delay();
+                    let error = errors::database(&error);
                     self.progress.waiting(format!("source database: {error}"));
-                    tracing::warn!(%error, retry_in_ms = delay.as_millis(), "the source database is away");
+                    tracing::warn!(error, retry_in_ms = delay.as_millis(), "the source database is away");
                     tokio::select! {
                         () = shutdown.cancelled() => {}
                         () = tokio::time::sleep(delay) => {}

@@ -107,7 +107,8 @@ impl Watch {
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "could not count the undelivered rows that are about to be deleted");
+                let error = errors::database(&error);
+                tracing::warn!(error, "could not count the undelivered rows that are about to be deleted");
             }
         }
     }

@@ -102,7 +102,7 @@ pub enum RebaseError {
         stored: u64,
     },
     /// The server is away, or refuses.
-    #[error("the source database: {0}")]
+    #[error("the source database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -66,7 +66,9 @@ pub async fn watch_capture(database: Database, progress: Progress, every: Durati
         match database.within(looked).await {
             Ok(state) => report(&state, &progress),
             // The relay says so too, and louder.
-            Err(error) => tracing::debug!(%error, "could not look at the capture trigger"),
+            Err(error) => {
+                tracing::debug!(error = errors::line(&error), "could not look at the capture trigger");
+            }
         }
         tokio::time::sleep(every).await;
     }

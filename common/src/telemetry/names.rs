@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use metrics::{describe_counter, describe_gauge, describe_histogram};
+use metrics::{Label, counter, describe_counter, describe_gauge, describe_histogram};
 
 /// What kind of metric a name is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,36 @@ pub(super) fn describe() {
             Kind::Counter => describe_counter!(metric.name, metric.help),
             Kind::Gauge => describe_gauge!(metric.name, metric.help),
             Kind::Histogram => describe_histogram!(metric.name, metric.help),
+        }
+    }
+}
+
+/// What becomes of an event, in the label `verdict`.
+pub const VERDICTS: [&str; 4] = ["delivered", "retry", "dead", "discarded"];
+/// How an attempt fails, in the label `kind`.
+pub const KINDS: [&str; 4] = ["error", "panic", "timeout", "crash"];
+
+/// Shows the counters whose names begin like this at zero, for all values of their labels that are known: what looks at an
+/// increase sees the first.
+pub fn begin(prefixes: &[&str], known: &[(&str, &[&str])]) {
+    let counters = ALL.iter().filter(|metric| metric.kind == Kind::Counter);
+    for metric in counters.filter(|metric| prefixes.iter().any(|prefix| metric.name.starts_with(prefix))) {
+        let labels: Vec<&'static str> = metric.labels.split(',').filter(|label| !label.is_empty()).collect();
+        let values = |label: &str| known.iter().find(|(name, _)| *name == label).map(|(_, values)| *values);
+        let mut combinations = vec![Vec::new()];
+        for label in labels {
+            let values = values(label).unwrap_or_default();
+            combinations = combinations
+                .iter()
+                .flat_map(|before: &Vec<Label>| {
+                    values.iter().map(|value| {
+                        before.iter().cloned().chain([Label::new(label, (*value).to_owned())]).collect()
+                    })
+                })
+                .collect();
+        }
+        for labels in combinations {
+            counter!(metric.name, labels).increment(0);
         }
     }
 }

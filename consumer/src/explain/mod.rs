@@ -61,7 +61,7 @@ pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
     let failures = letters::list(&mut connection, table, &filter, 100).await?;
     let stream = match stream::of(settings, &life, asked.id).await {
         Ok(stream) => stream,
-        Err(error) => InStream { unknown: Some(format!("{error:#}")), ..InStream::default() },
+        Err(error) => InStream { unknown: Some(errors::line(error.as_ref())), ..InStream::default() },
     };
     #[cfg(feature = "threadline")]
     let timelines = timeline::all(settings, asked.id).await;

@@ -18,7 +18,7 @@ pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
         let looked = look(settings, forwarder, id).await;
         found.push(looked.unwrap_or_else(|error| InTimeline {
             forwarder: forwarder.id.to_string(),
-            state: format!("unknown: {error:#}"),
+            state: format!("unknown: {}", errors::line(error.as_ref())),
             columns: Vec::new(),
             receipt: None,
         }));

@@ -10,6 +10,7 @@ use common::{
     console,
     failures::letters::{self, Filter, Group},
     identifier::ForwarderId,
+    moment::written,
     pace::pace,
     session::Session,
     settings::{Settings, Unusable},
@@ -157,8 +158,8 @@ fn describe(filter: &Filter) -> String {
     add("forwarder", forwarder.as_ref().map(ToString::to_string));
     add("reason", reason.clone());
     add("action", action.clone());
-    add("since", since.map(|time| time.to_string()));
-    add("until", until.map(|time| time.to_string()));
+    add("since", since.map(written));
+    add("until", until.map(written));
     add("id", reference.clone());
     text
 }

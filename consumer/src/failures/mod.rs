@@ -74,7 +74,7 @@ pub struct FilterArgs {
     /// Those of an action; `auth.*` for all that begin like this.
     #[arg(long)]
     action: Option<String>,
-    /// Failed last at or after this time: RFC 3339, or so long ago, such as `2h`.
+    /// Failed last at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<OffsetDateTime>,
     /// Failed last before this time.

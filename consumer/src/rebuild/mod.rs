@@ -19,6 +19,7 @@ use common::{
     outbox::{lease::Lease, reconciled},
     session::Session,
     settings::Settings,
+    shutdown::{self, Interrupted},
 };
 use futures::TryStreamExt as _;
 use sqlx::PgConnection;
@@ -89,10 +90,15 @@ pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
     let Some(until) = lease.acquire(&mut source).await? else {
         bail!("another process is at a rebuild of forwarder {}", subject.forwarder.id);
     };
+    let interrupted = shutdown::on_signal()?;
     let done = CancellationToken::new();
     let mut keep = std::pin::pin!(lease.keep(&subject.database, until, &done));
     let result = tokio::select! {
         result = work(settings, &subject, &mut source, &asked) => result,
+        // Not before the lease is given back: whoever goes on need not wait for its end.
+        () = interrupted.cancelled() => Err(Interrupted(
+            "what has been written to the new table stays, and readers see what they saw; the same command goes on",
+        ).into()),
         () = &mut keep => bail!("the lease was lost: another process may be at a rebuild. Nothing was put in place"),
     };
     done.cancel();
@@ -310,6 +316,6 @@ impl<'a> Rebuilding<'a> {
 fn unfit(error: anyhow::Error) -> ShadowError {
     match error.downcast::<sqlx::Error>() {
         Ok(error) => ShadowError::Database(error),
-        Err(error) => ShadowError::Unfit(format!("{error:#}")),
+        Err(error) => ShadowError::Unfit(errors::line(error.as_ref())),
     }
 }

@@ -44,7 +44,7 @@ pub struct Reconcile {
     /// Which forwarder of kind threadline; may be left out when there is one.
     #[arg(long)]
     forwarder: Option<ForwarderId>,
-    /// Events that happened at or after this time: RFC 3339, or so long ago, such as `2h`.
+    /// Events that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
     #[arg(long, value_name = "TIME", value_parser = moment)]
     since: Option<OffsetDateTime>,
     /// Events that happened before this time.

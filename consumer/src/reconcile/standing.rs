@@ -90,7 +90,7 @@ impl Standing {
         }
         let released = async { lease.release(&mut self.database.connect().await?).await };
         if let Err(error) = self.database.within(released).await {
-            tracing::debug!(%error, "could not give the lease back; it ends by itself");
+            tracing::debug!(error = errors::line(&error), "could not give the lease back; it ends by itself");
         }
     }
 
@@ -100,8 +100,9 @@ impl Standing {
             // Somebody else's to do.
             Ok(None) => Found::default(),
             Err(error) => {
-                self.progress.waiting(format!("the comparison: {error:#}"));
-                tracing::warn!(forwarder = %self.forwarder, error = format!("{error:#}"), "could not compare; it comes again");
+                let error = errors::line(error.as_ref());
+                self.progress.waiting(format!("the comparison: {error}"));
+                tracing::warn!(forwarder = %self.forwarder, error, "could not compare; it comes again");
                 return;
             }
         };

@@ -78,7 +78,7 @@ struct Begin {
     /// At this sequence.
     #[arg(long = "from-sequence", value_name = "N")]
     sequence: Option<u64>,
-    /// At the first message that the broker stored at or after this time: RFC 3339, or so long ago, such as `2h`.
+    /// At the first message that the broker stored at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
     #[arg(long = "from-time", value_name = "TIME")]
     time: Option<Moment>,
 }

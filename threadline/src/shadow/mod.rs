@@ -43,7 +43,7 @@ pub enum ShadowError {
     #[error("audit_actions was too busy for a swap: {0}. Nothing has changed; try again when it is quieter")]
     Busy(String),
     /// The server is away, or refuses.
-    #[error("timeline database: {0}")]
+    #[error("timeline database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 
@@ -114,7 +114,7 @@ impl Shadow {
         loop {
             match self.create_once(connection).await {
                 Err(error) if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,
-                Err(error) if is_busy(&error) => return Err(ShadowError::Busy(error.to_string())),
+                Err(error) if is_busy(&error) => return Err(ShadowError::Busy(errors::database(&error))),
                 result => return Ok(result?),
             }
             tokio::time::sleep(PAUSE).await;
@@ -366,7 +366,7 @@ impl Shadow {
             match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await {
                 Ok(_) => return Ok(transaction.commit().await?),
                 Err(error) if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,
-                Err(error) if is_busy(&error) => return Err(ShadowError::Busy(error.to_string())),
+                Err(error) if is_busy(&error) => return Err(ShadowError::Busy(errors::database(&error))),
                 Err(error) => return Err(error.into()),
             }
             transaction.rollback().await?;

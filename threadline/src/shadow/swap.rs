@@ -38,7 +38,7 @@ impl Shadow {
             match error {
                 ShadowError::Database(error) if is_busy(&error) && attempt < ATTEMPTS => {}
                 ShadowError::Database(error) if is_busy(&error) => {
-                    return Err(ShadowError::Busy(error.to_string()));
+                    return Err(ShadowError::Busy(errors::database(&error)));
                 }
                 ShadowError::Busy(_) if attempt < ATTEMPTS => {}
                 error => return Err(error),
@@ -53,7 +53,7 @@ impl Shadow {
             if let Err(error) = validate(connection, &reference).await {
                 let Reference { table, name, .. } = reference;
                 tracing::warn!(
-                    %error,
+                    error = errors::line(&error),
                     "could not check the foreign key: alter table {table} validate constraint {name}"
                 );
             }

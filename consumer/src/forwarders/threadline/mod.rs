@@ -100,7 +100,7 @@ impl Timeline {
         // The server gives up first: its time-out says that it is slow, the lane's would blame the events.
         let patience = settings.consumer.forward_timeout.mul_f64(0.8);
         let database = Database::new(&url, "audit-consumer-timeline", patience, false)
-            .map_err(|error| refuse(format!("url: {error}")))?;
+            .map_err(|error| refuse(format!("url: {}", errors::database(&error))))?;
         let table = schema.actions();
         let unencrypted = common::doctor::settings::unencrypted("its URL", &url);
         let (forwarder, batch_bytes) = (forwarder.id.clone(), settings.consumer.batch_bytes);
@@ -313,7 +313,7 @@ async fn write(
             Ok(inserted) => return Ok(inserted),
             Err(error) => match classify(&error) {
                 Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
-                Fault::Event => return Err(ForwardError::Rejected(error.to_string())),
+                Fault::Event => return Err(ForwardError::Rejected(errors::database(&error))),
                 Fault::Statement => return Err(failed(&error)),
                 Fault::Table => return Err(look::blame(timeline, &error).await),
                 Fault::Conflict | Fault::Unavailable => return Err(unavailable(&error)),
@@ -360,9 +360,9 @@ fn judge(id: Uuid, inserted: &Inserted) -> Verdict {
 }
 
 fn failed(error: &sqlx::Error) -> ForwardError {
-    ForwardError::Failed(format!("timeline database: {error}"))
+    ForwardError::Failed(format!("timeline database: {}", errors::database(error)))
 }
 
 fn unavailable(error: &sqlx::Error) -> ForwardError {
-    ForwardError::unavailable(format!("timeline database: {error}"))
+    ForwardError::unavailable(format!("timeline database: {}", errors::database(error)))
 }

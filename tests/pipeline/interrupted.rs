@@ -1,0 +1,91 @@
+//! Commands that somebody interrupts: they say so, leave nothing locked, and the next one goes on.
+
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{process::Process, wait};
+use sqlx::{Connection as _, Executor as _};
+
+/// Waits until a session of the pipeline's waits for a lock that the test holds.
+async fn blocked(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let mut connection = pipeline.source.connect().await?;
+    wait::until_some("the command to meet the lock", DEADLINE, async || {
+        let waiting: bool = sqlx::query_scalar(
+            "select exists (select from pg_stat_activity where datname = current_database()
+                            and wait_event_type = 'Lock' and application_name like 'audit-%')",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        Ok(waiting.then_some(()))
+    })
+    .await
+}
+
+fn interrupted(mut process: Process, by: &str, left: &str) -> anyhow::Result<()> {
+    let status = if by == "SIGINT" { process.interrupt(DEADLINE)? } else { process.terminate(DEADLINE)? };
+    let said = process.log();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("interrupted: ") && said.contains(left), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_interrupted_says_what_is_left_and_the_next_one_goes_on_at_once()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (rows, ids) = samples(20);
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    drop(consumer);
+
+    for (binary, arguments, table, by, left) in [
+        ("consumer", &["rebuild"][..], "audit_events", "SIGINT", "the same command goes on"),
+        ("consumer", &["rebuild"], "audit_events", "SIGTERM", "readers see what they saw"),
+        (
+            "consumer",
+            &["reconcile", "--repair"],
+            "audit_events",
+            "SIGINT",
+            "what has been mended stays mended",
+        ),
+        (
+            "consumer",
+            &["failures", "redrive", "--all"],
+            "outbox.failures",
+            "SIGTERM",
+            "goes on with the rest",
+        ),
+        ("consumer", &["failures", "list"], "outbox.failures", "SIGINT", "goes on with the rest"),
+        ("publisher", &["backfill"], "audit_events", "SIGTERM", "what has been entered stays entered"),
+    ] {
+        let mut locker = pipeline.source.connect().await?;
+        let mut lock = locker.begin().await?;
+        lock.execute(sqlx::AssertSqlSafe(format!("lock table {table} in access exclusive mode"))).await?;
+        let process = pipeline.spawn(binary, arguments)?;
+        blocked(&pipeline).await?;
+        interrupted(process, by, left)?;
+        lock.rollback().await?;
+        let leases: i64 =
+            sqlx::query_scalar("select count(*) from outbox.leases where name like 'rebuild-%'")
+                .fetch_one(&mut pipeline.source.connect().await?)
+                .await?;
+        assert_eq!(leases, 0, "{binary} {arguments:?} gave its lease back");
+    }
+    let (done, said) = pipeline.command("consumer", &["rebuild"])?;
+    assert!(done && said.contains("the new table is in place"), "{said}");
+
+    // In the middle of its work: what is done stays done.
+    let process = pipeline.spawn("publisher", &["backfill", "--rate", "1"])?;
+    wait::until_some("some rows", DEADLINE, async || {
+        let passed: Option<i64> =
+            sqlx::query_scalar("select max(passed) from outbox.backfills where finished_at is null")
+                .fetch_one(&mut pipeline.source.connect().await?)
+                .await?;
+        Ok((passed > Some(0)).then_some(()))
+    })
+    .await?;
+    interrupted(process, "SIGINT", "the same command goes on behind it")?;
+    let (done, answer) = pipeline.ask("publisher", &["backfill"])?;
+    assert!(done && answer["passed"] == 20, "{answer}");
+    Ok(())
+}
