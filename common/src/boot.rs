@@ -52,7 +52,10 @@ where
         Ok(runtime) => runtime,
         Err(error) => return failed(&error, human),
     };
-    match runtime.block_on(main(settings, provenance)) {
+    let ended = runtime.block_on(main(settings, provenance));
+    // A name that nobody resolves is looked up on a thread that would be waited for.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failed(&*error, human),
     }

@@ -1,11 +1,12 @@
 //! Connections to PostgreSQL, set up once and the same everywhere.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use errors::Place;
 use sqlx::{Connection, Executor as _, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
+    forgotten::Backend,
     session::{self, Session, Transaction},
     settings::{ConnectionUrl, SourceSettings},
 };
@@ -32,6 +33,8 @@ pub struct Database {
     /// Behind a pooler: what each transaction sets for itself.
     in_each: Option<Vec<(&'static str, String)>>,
     patience: Duration,
+    /// Who serves the one connection of a handle that is [`own`](Database::own).
+    backend: Option<Arc<Backend>>,
 }
 
 /// What our statements rely on, whatever the role or the database say.
@@ -79,7 +82,8 @@ impl Database {
             // A serializable default makes our reads abort the application's transactions.
             (options.options([("default_transaction_isolation", "read committed")]).options(settings), None)
         };
-        Ok(Self { options, in_each, patience: statement_timeout + statement_timeout / 10 })
+        let patience = statement_timeout + statement_timeout / 10;
+        Ok(Self { options, in_each, patience, backend: None })
     }
 
     /// The source database of the settings.
@@ -94,6 +98,15 @@ impl Database {
         Self::new(url, application_name, settings.statement_timeout, settings.pooler)
     }
 
+    /// A handle for somebody who holds one connection at a time: while an answer is waited for on it,
+    /// [`within`](Database::within) notices within seconds that a network has forgotten it. Not behind a pooler, where nobody
+    /// knows who serves whom.
+    #[must_use]
+    pub fn own(&self) -> Self {
+        let backend = self.in_each.is_none().then(Arc::default);
+        Self { backend, ..self.clone() }
+    }
+
     /// Waits for an answer of the server, but not for ever: on a connection that a network has forgotten nothing ever
     /// comes, not even the server's own time-out. Let the connection go after an error.
     ///
@@ -103,8 +116,19 @@ impl Database {
         &self,
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
-        tokio::time::timeout(self.patience, answer)
-            .await
+        let answer = tokio::time::timeout(self.patience, answer);
+        let answer = match &self.backend {
+            None => answer.await,
+            Some(backend) => tokio::select! {
+                biased;
+                answer = answer => answer,
+                () = backend.forgotten(&self.options) => {
+                    let forgotten = "the network has forgotten the connection: the server has nothing in work on it";
+                    Ok(Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, forgotten))))
+                }
+            },
+        };
+        answer
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
             .map_err(PoolerRefusal::or)
     }
@@ -138,6 +162,9 @@ impl Database {
             let mut connection = PgConnection::connect_with(&self.options).await?;
             if self.in_each.is_none() && knows_transaction_timeout(&connection) {
                 connection.execute("set transaction_timeout = 0").await?;
+            }
+            if let Some(backend) = &self.backend {
+                backend.note(&mut connection).await?;
             }
             Ok(connection)
         };

@@ -17,6 +17,7 @@ pub mod event;
 pub mod failpoint;
 pub mod failures;
 pub mod fault;
+mod forgotten;
 pub mod health;
 pub mod identifier;
 pub mod moment;

@@ -1,5 +1,7 @@
 //! Graceful shutdown: the first signal asks, the second kills.
 
+use std::time::Duration;
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -51,5 +53,34 @@ pub async fn unless_interrupted<T, E: From<Interrupted> + From<std::io::Error>>(
     tokio::select! {
         done = work => done,
         () = interrupted.cancelled() => Err(Interrupted(left).into()),
+    }
+}
+
+/// How long an orderly end may take, whatever a server does: ten seconds, with what the process itself needs.
+const LIMIT: Duration = Duration::from_millis(9_500);
+
+/// How much of it the page or batch in work has; the rest is for giving back what it did not come to.
+const GRACE: Duration = Duration::from_secs(6);
+
+/// Ends when what is in work at a shutdown has had its time.
+pub async fn grace(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(GRACE).await;
+}
+
+/// Runs a service, which ends by itself after `shutdown`, but no longer than its limit: `None` when a server that hangs kept it
+/// from that. Everything that was in hand comes again.
+pub async fn bounded<T>(shutdown: &CancellationToken, service: impl Future<Output = T>) -> Option<T> {
+    let limit = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(LIMIT).await;
+    };
+    tokio::select! {
+        biased;
+        ended = service => Some(ended),
+        () = limit => {
+            tracing::warn!("a server does not answer: stopped without giving everything back; what was in hand comes again");
+            None
+        }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -14,19 +14,19 @@ use tokio::time::Instant;
 const WINDOW: Duration = Duration::from_secs(60);
 
 /// Counts the dead letters of one forwarder in this process.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Breaker {
     /// Dead letters of one reason within [`WINDOW`]; 0 switches the breaker off.
     limit: usize,
     /// When each was written, by reason; never more than `limit`.
-    seen: Mutex<HashMap<Reason, VecDeque<Instant>>>,
+    seen: Arc<Mutex<HashMap<Reason, VecDeque<Instant>>>>,
 }
 
 impl Breaker {
     /// Lets `limit` dead letters of one reason pass in a minute; 0 lets all pass.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self { limit, seen: Mutex::default() }
+        Self { limit, seen: Arc::default() }
     }
 
     /// Looks at the dead letters that a batch is about to leave. What is no reference at all is not among them: it says

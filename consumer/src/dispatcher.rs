@@ -36,9 +36,10 @@ use crate::{
 };
 
 /// How long a dispatcher that is given up may take to clean up behind itself.
-const RELEASE_MAX: Duration = Duration::from_secs(2);
+const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 /// One forwarder with all that is needed to deliver to it; its workers share it.
+#[derive(Clone)]
 pub struct Destination {
     /// Who this is among the forwarders.
     pub addressee: Addressee,
@@ -111,6 +112,10 @@ impl Dispatcher {
     /// Connects when first used.
     #[must_use]
     pub fn new(destination: Arc<Destination>) -> Self {
+        // One connection at a time: a network that forgets it is noticed.
+        let mut destination = Arc::unwrap_or_clone(destination);
+        destination.database = destination.database.own();
+        let destination = Arc::new(destination);
         let limit = destination.settings.forward_timeout;
         let forwarder = Guarded::new(
             destination.addressee.id.clone(),

@@ -11,7 +11,10 @@ use std::{
 use async_nats::{
     Client,
     connection::State,
-    jetstream::{self, AckKind, Context, stream::Stream},
+    jetstream::{
+        self, AckKind, Context,
+        stream::{RawMessageErrorKind, Stream},
+    },
 };
 use common::{
     broker::{self, microseconds},
@@ -20,6 +23,7 @@ use common::{
     identifier::ForwarderId,
     outbox::rounds::StreamPosition,
     settings::ConsumerSettings,
+    shutdown::grace,
     telemetry::names,
 };
 use metrics::{counter, gauge, histogram};
@@ -51,8 +55,8 @@ const FOREIGN_POLL: Duration = Duration::from_millis(200);
 /// file, a fraction of a millisecond later.
 const RESTARTED_MAX: Duration = Duration::from_millis(10);
 
-/// How long a shutdown waits for the batch in work.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
+/// How long a look at the broker may take when the process is to stop.
+const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// What the workers of one forwarder share.
 pub struct Lane {
@@ -99,6 +103,16 @@ impl Lane {
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
+    async fn unless_lost<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let connection = broker::Connection::of(&self.client);
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = connection.lost() => Err("the connection was lost".to_owned()),
+        }
+    }
+
     /// The forwarder's durable, made anew where it was seen last if it is gone.
     async fn durable(&self) -> Result<Durable, broker::BrokerError> {
         let floor = self.seen().map(|(floor, _)| floor);
@@ -117,11 +131,17 @@ impl Lane {
         }
         let pull = match &mut *turn {
             Some(pull) => pull,
-            none => none.insert(self.open().await?),
+            none => tokio::select! {
+                opened = self.unless_lost(self.open()) => none.insert(opened?),
+                () = shutdown.cancelled() => return Ok(None),
+            },
         };
         let pulled = async {
             if self.seen().is_none_or(|(_, at)| at.elapsed() > LOOK_EVERY) {
-                self.look(pull.durable()).await?;
+                tokio::select! {
+                    looked = self.unless_lost(self.look(pull.durable())) => looked?,
+                    () = shutdown.cancelled() => {}
+                }
             }
             pull.next(self.settings().linger, shutdown).await.map_err(|error| error.to_string())
         };
@@ -145,6 +165,30 @@ impl Lane {
         let of_it = |pull: &Pull| pull.durable().cached_info().created == gone.cached_info().created;
         if turn.as_ref().is_some_and(of_it) {
             *turn = None;
+        }
+    }
+
+    /// Whether the durable that these messages came from is still there, and the stream behind it. One that was made anew, or
+    /// restored from an older backup, knows their sequences as other messages, perhaps in somebody else's hand, which must not
+    /// be settled from here. Times of creation survive a restore; but where the last of the messages stands as it did, those
+    /// before it do, too.
+    async fn is_the_same(&self, durable: &Durable, deliveries: &[Delivery]) -> bool {
+        let look = async { durable.get_info().await.map_err(|error| error.to_string()) };
+        let info = self.unless_lost(look).await;
+        let created = durable.cached_info().created;
+        if !info.is_ok_and(|info| (info.created - created).unsigned_abs() < RESTARTED_MAX) {
+            return false;
+        }
+        let Some(last) = deliveries.iter().max_by_key(|delivery| delivery.sequence) else {
+            return true;
+        };
+        match self.stream.get_raw_message(last.sequence).await {
+            Ok(found) => Some(found.time) == last.published && found.payload == last.message.payload,
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => false,
+            Err(error) => {
+                tracing::debug!(%error, "cannot look at the last message of a batch");
+                true
+            }
         }
     }
 
@@ -211,7 +255,7 @@ impl Worker {
                 Ok(pulled) => {
                     patience.over(&self.progress);
                     if let Some(pulled) = pulled {
-                        self.work(pulled, &shutdown).await;
+                        Box::pin(self.work(pulled, &shutdown)).await;
                     }
                     self.progress.idle();
                 }
@@ -259,7 +303,18 @@ impl Worker {
         }
         // Given back: another process may have them at once.
         let plan: Plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
-        if since.elapsed() > SURELY_THE_SAME && !is_the_same(&durable).await {
+        let same = async {
+            since.elapsed() <= SURELY_THE_SAME || self.lane.is_the_same(&durable, &deliveries).await
+        };
+        let hurried = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(LAST_LOOK_MAX).await;
+        };
+        let same = tokio::select! {
+            same = same => same,
+            () = hurried => false,
+        };
+        if !same {
             tracing::warn!(forwarder = %self.lane.id(), "the durable is another one now: this batch comes again");
             self.lane.forget(&durable).await;
             return;
@@ -289,13 +344,6 @@ impl Worker {
     }
 }
 
-/// Whether the durable that these messages came from is still there. One that was made anew knows their sequences as other
-/// messages, perhaps in somebody else's hand, which must not be settled from here.
-async fn is_the_same(durable: &Durable) -> bool {
-    let info = durable.get_info().await;
-    info.is_ok_and(|info| (info.created - durable.cached_info().created).unsigned_abs() < RESTARTED_MAX)
-}
-
 async fn settle(deliveries: &[Delivery], plan: Plan) {
     for (delivery, kind) in deliveries.iter().zip(plan) {
         // Not confirmed: a lost one means a redelivery, which has no effect.
@@ -315,10 +363,4 @@ async fn renew(lane: &Lane, deliveries: &[Delivery], every: Duration) {
         }
         lane.renew().await;
     }
-}
-
-/// Ends some time after `shutdown` was asked for.
-async fn grace(shutdown: &CancellationToken) {
-    shutdown.cancelled().await;
-    tokio::time::sleep(SHUTDOWN_GRACE).await;
 }

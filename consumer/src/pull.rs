@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub type Durable = Consumer<consumer::pull::Config>;
 
 /// How long one request waits for messages. Without any it ends, and the next one shows that the durable is still
-/// there.
-const EXPIRES: Duration = Duration::from_secs(3);
+/// there. What comes for a request on a connection that the network has forgotten is lost until `ack_wait` is over: so not long.
+const EXPIRES: Duration = Duration::from_secs(1);
 
 /// The server says when a request has expired. One that stays silent for this much longer is away.
 const SILENCE: Duration = Duration::from_secs(2);

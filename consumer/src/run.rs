@@ -74,6 +74,16 @@ pub async fn run(settings: Settings, registry: &Registry, missing: MissingKinds)
         road.announce(forwarder);
     }
     let shutdown = shutdown::on_signal()?;
+    let serving = Box::pin(serve(settings, forwarders, roads, shutdown.clone()));
+    shutdown::bounded(&shutdown, serving).await.unwrap_or(Ok(()))
+}
+
+async fn serve(
+    settings: Settings,
+    forwarders: Forwarders,
+    roads: Vec<Road>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics()?;
     begin_counters(&forwarders, &roads);
     let tracer = Tracer::of(&settings.traces, "audit-consumer");
@@ -340,7 +350,7 @@ pub(crate) fn destinations(
 
 /// Acknowledgements are sent without waiting; the last ones must leave before the process does.
 async fn flush(client: &Client) {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
     if !matches!(tokio::time::timeout(PATIENCE, client.flush()).await, Ok(Ok(()))) {
         tracing::warn!("the last acknowledgements may be lost; their events come again without effect");
     }

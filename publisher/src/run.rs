@@ -17,6 +17,7 @@ use common::{
     shutdown,
     telemetry::{self, names, traces::Tracer},
 };
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     doctor::{self, Ready},
@@ -43,6 +44,11 @@ pub async fn check(settings: &Settings) -> anyhow::Result<()> {
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     check(&settings).await?;
     let shutdown = shutdown::on_signal()?;
+    let serving = Box::pin(serve(settings, shutdown.clone()));
+    shutdown::bounded(&shutdown, serving).await.unwrap_or(Ok(()))
+}
+
+async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics()?;
     names::begin(
         &["audit_relay_", "audit_publish_", "audit_outbox_", "audit_stream_"],

@@ -16,6 +16,7 @@ mod failures;
 mod faults;
 mod forwarders;
 mod guarantees;
+mod hanging;
 mod interrupted;
 mod letters;
 mod loss;

@@ -228,12 +228,11 @@ async fn the_users_of_the_broker_may_do_what_their_work_needs_and_no_more() -> a
     let (purge, take) =
         (format!("$JS.API.STREAM.PURGE.{stream}"), format!("$JS.API.CONSUMER.MSG.NEXT.{durable}"));
     let remove = format!("$JS.API.STREAM.MSG.DELETE.{stream}");
-    let read = format!("$JS.API.STREAM.MSG.GET.{stream}");
     let settle = format!("$JS.ACK.{durable}.1.1.1.1.0");
     let other = "somebody.else".to_owned();
     for (user, refused) in [
         ("publisher", vec![&delete, &update, &take, &settle, &other]),
-        ("consumer", vec![&reference, &delete, &update, &purge, &remove, &read, &other]),
+        ("consumer", vec![&reference, &delete, &update, &purge, &remove, &other]),
         ("operator", vec![&reference, &take, &settle, &other]),
     ] {
         let (client, mut told) = connect(&pipeline, user).await?;

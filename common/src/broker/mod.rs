@@ -25,8 +25,8 @@ use connection_url::Server;
 
 use crate::settings::BrokerSettings;
 
-/// A silent cut is noticed after two of these; the client's own default takes three minutes.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A connection that the network forgot is noticed after three of these; the client's own default takes three minutes.
+const PING_INTERVAL: Duration = Duration::from_millis(800);
 
 /// Longest pause between attempts to reconnect. The client's own doubles to 4 s and stays there.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);

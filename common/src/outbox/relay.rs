@@ -22,6 +22,7 @@ use crate::{
     failpoint,
     health::{Progress, Resumed},
     session::Session,
+    shutdown,
     telemetry::names,
 };
 
@@ -33,9 +34,6 @@ const REFRESH_AFTER: Duration = Duration::from_secs(2);
 
 /// How much of a long round a sink may be handed again after a crash where that costs it little.
 pub const PROGRESS_ROWS: usize = 50_000;
-
-/// How long a shutdown waits for the page in flight when the sink is away.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(10);
 
 /// Where pages go.
 pub trait Sink: Send {
@@ -157,6 +155,8 @@ impl<S: Sink> Relay<S> {
         shutdown: CancellationToken,
         mut leading: impl FnMut(CancellationToken) + Send,
     ) -> Result<(), RelayError> {
+        // One connection at a time: a network that forgets it is noticed.
+        self.database = self.database.own();
         let lease = Lease::new(&self.options.reader, self.options.lease);
         let mut probe = Probe::default();
         while !shutdown.is_cancelled() {
@@ -192,7 +192,11 @@ impl<S: Sink> Relay<S> {
         shutdown: &CancellationToken,
         leading: &mut (impl FnMut(CancellationToken) + Send),
     ) -> Result<(), RelayError> {
-        let mut connection = self.database.connect().await?;
+        // Nothing is in hand yet.
+        let mut connection = tokio::select! {
+            connection = self.database.connect() => connection?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
         let mut standing_by = false;
         let until = loop {
             if let Some(until) = self.database.within(lease.acquire(&mut connection)).await? {
@@ -215,7 +219,7 @@ impl<S: Sink> Relay<S> {
         gauge!(names::RELAY_LEADER, "reader" => reader.clone()).set(1.0);
         let led = CancellationToken::new();
         let ended = led.clone().drop_guard();
-        let database = self.database.clone();
+        let database = self.database.own();
         let mut keep = std::pin::pin!(lease.keep(&database, until, &led));
         let result = tokio::select! {
             result = self.lead(&mut connection, shutdown, || leading(led.clone())) => Some(result),
@@ -260,7 +264,11 @@ impl<S: Sink> Relay<S> {
                 actual: identifier,
             });
         }
-        if let Standing::Lost { kept } = self.sink.begin(connection, &head).await? {
+        let standing = tokio::select! {
+            standing = self.sink.begin(connection, &head) => standing?,
+            () = shutdown.cancelled() => return Ok(()),
+        };
+        if let Standing::Lost { kept } = standing {
             let Opened::Round(beginning) = database.within(rewind(connection, &head, kept)).await? else {
                 // Another relay is at it; what it stored is read on the next turn.
                 return Err(SinkError::Lost.into());
@@ -341,14 +349,15 @@ impl<S: Sink> Relay<S> {
         let mut page = database.within(pages.next(connection)).await?;
         let mut unsaved = 0;
         while let Some(last) = page.last().map(|entry| entry.position) {
-            let delivery = within_grace(self.sink.deliver(&page, round.generation), shutdown);
-            let (delivered, next) = tokio::join!(delivery, database.within(pages.next(connection)));
-            let Some(position) = delivered.transpose()? else {
+            let delivery = self.sink.deliver(&page, round.generation);
+            let both = async { tokio::join!(delivery, database.within(pages.next(connection))) };
+            // Whichever server is away: neither is waited for any longer.
+            let Some((delivered, next)) = within_grace(both, shutdown).await else {
                 tracing::warn!("the page in flight was given up at shutdown; it will be sent again");
                 return Ok(Read::Interrupted);
             };
             failpoint::reach("relay.page_acknowledged");
-            *mark = later(*mark, position);
+            *mark = later(*mark, delivered?);
             counter!(names::RELAY_ENTRIES, "reader" => round.reader.clone()).increment(page.len() as u64);
             unsaved += page.len();
             page = next?;
@@ -403,17 +412,11 @@ enum Read {
     Fenced,
 }
 
-/// Finishes the page in flight at shutdown, but not for ever: `None` when the sink did not answer in time.
-async fn within_grace<T>(
-    delivery: impl Future<Output = Result<T, SinkError>>,
-    shutdown: &CancellationToken,
-) -> Option<Result<T, SinkError>> {
+/// Finishes the page in flight at shutdown, but not for ever: `None` when somebody did not answer in time.
+async fn within_grace<T>(work: impl Future<Output = T>, shutdown: &CancellationToken) -> Option<T> {
     tokio::select! {
-        result = delivery => Some(result),
-        () = async {
-            shutdown.cancelled().await;
-            tokio::time::sleep(SHUTDOWN_GRACE).await;
-        } => None,
+        done = work => Some(done),
+        () = shutdown::grace(shutdown) => None,
     }
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod restored;
 mod unreadable;
 
 use std::{
@@ -91,6 +92,7 @@ impl Forwarder for Scripted {
 }
 
 struct Running {
+    url: String,
     database: TestDatabase,
     stream: Stream,
     subject: String,
@@ -117,9 +119,18 @@ impl Running {
         forwarder: &Scripted,
         consumer: ConsumerSettings,
     ) -> anyhow::Result<Self> {
+        Self::between(database, shared().nats.url(), forwarder, consumer).await
+    }
+
+    async fn between(
+        database: TestDatabase,
+        url: &str,
+        forwarder: &Scripted,
+        consumer: ConsumerSettings,
+    ) -> anyhow::Result<Self> {
         let name = format!("LANE_{}", Uuid::new_v4().simple());
         let settings = BrokerSettings {
-            url: Some(ConnectionUrl::new(shared().nats.url())),
+            url: Some(ConnectionUrl::new(url)),
             stream: name.clone(),
             subject: format!("{name}.events"),
             max_bytes: 1 << 24,
@@ -152,13 +163,21 @@ impl Running {
         let shutdown = CancellationToken::new();
         let worker = Worker::new(Arc::new(lane), health.component("worker", DEADLINE));
         let worker = tokio::spawn(worker.run(shutdown.clone()));
-        Ok(Self { database, stream, subject: settings.subject, health, shutdown, worker })
+        Ok(Self {
+            url: url.to_owned(),
+            database,
+            stream,
+            subject: settings.subject,
+            health,
+            shutdown,
+            worker,
+        })
     }
 
     /// Publishes the reference of a row.
     async fn publish(&self, event: Uuid) -> anyhow::Result<()> {
         let reference = Reference { forwarder: Target::Every, audit_event_id: event, occurred_at: None };
-        let client = async_nats::connect(shared().nats.url()).await?;
+        let client = async_nats::connect(&self.url).await?;
         let context = jetstream::new(client);
         context.publish(self.subject.clone(), serde_json::to_vec(&reference)?.into()).await?.await?;
         Ok(())
@@ -344,45 +363,6 @@ async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> 
 
 /// The broker knows a delivered message by its sequence alone. A batch that was held while stream and durable were made anew
 /// must not settle what has its sequences now, in somebody else's hand.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_batch_held_while_the_stream_was_made_anew_settles_nothing_of_the_new_one() -> anyhow::Result<()> {
-    static BACK: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
-    let forwarder = Scripted::new(|_, _| {
-        if BACK.load(std::sync::atomic::Ordering::Relaxed) {
-            Ok(Verdict::Delivered)
-        } else {
-            Err(ForwardError::unavailable("connection refused"))
-        }
-    });
-    let lane = Running::with_ack_wait(&forwarder, DEADLINE).await?;
-    let held = lane.send("test.held").await?;
-    wait::until("the batch to be held", DEADLINE, || forwarder.times(held).len() >= 3)?;
-    let context = jetstream::new(async_nats::connect(shared().nats.url()).await?);
-    let config = lane.stream.cached_info().config.clone();
-    context.delete_stream(&config.name).await?;
-    let stream = context.create_stream(config).await?;
-    let durable: jetstream::consumer::PullConsumer = stream
-        .create_consumer(jetstream::consumer::pull::Config {
-            durable_name: Some("forward-scripted".into()),
-            ack_wait: DEADLINE,
-            ..jetstream::consumer::pull::Config::default()
-        })
-        .await?;
-    // Another event under the same sequence, in the hand of another worker.
-    lane.send("test.other").await?;
-    let mut messages = durable.batch().max_messages(1).expires(DEADLINE).messages().await?;
-    let other =
-        futures::StreamExt::next(&mut messages).await.unwrap().map_err(|error| anyhow::anyhow!(error))?;
-    assert_eq!(other.info().map_err(|error| anyhow::anyhow!(error))?.stream_sequence, 1);
-    BACK.store(true, std::sync::atomic::Ordering::Relaxed);
-    // It has gone on once it takes the next message, and by then it would have settled the held one.
-    let after = lane.send("test.after").await?;
-    wait::until("the lane to go on", DEADLINE, || !forwarder.times(after).is_empty())?;
-    let info = durable.get_info().await?;
-    assert_eq!(info.ack_floor.stream_sequence, 0, "the other worker's message is still open: {info:?}");
-    lane.stop().await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_larger_than_a_batch_may_be_are_taken_in_slices_and_each_once() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, _| Ok(Verdict::Delivered));

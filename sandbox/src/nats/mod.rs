@@ -4,6 +4,8 @@ mod cluster;
 mod messages;
 mod server;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 use nix::sys::signal::Signal;
@@ -136,11 +138,39 @@ impl Nats {
         saved.put_back(self.stopped()?.store())
     }
 
+    /// Copies everything that the stopped server has stored: a backup of its files. Answers where it is.
+    ///
+    /// # Errors
+    /// When it is not ours, runs, or the files cannot be copied.
+    pub fn save_store(&self) -> anyhow::Result<PathBuf> {
+        let store = self.stopped()?.store();
+        let backup = store.with_extension("backup");
+        copy(store, &backup)?;
+        Ok(backup)
+    }
+
+    /// Puts a backup in place of everything that the stopped server has stored.
+    ///
+    /// # Errors
+    /// When it is not ours, runs, or the files cannot be copied.
+    pub fn restore_store(&self, backup: &Path) -> anyhow::Result<()> {
+        let store = self.stopped()?.store();
+        std::fs::remove_dir_all(store)?;
+        copy(backup, store)
+    }
+
     fn stopped(&self) -> anyhow::Result<&Server> {
         let server = self.private.as_ref().context("not a server of this sandbox")?;
         ensure!(!server.is_started(), "stop the server first");
         Ok(server)
     }
+}
+
+/// A folder with its owners and times.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let status = std::process::Command::new("cp").args(["-a", "--"]).args([from, to]).status()?;
+    ensure!(status.success(), "cannot copy {} to {}", from.display(), to.display());
+    Ok(())
 }
 
 /// Deletes a stream. nats-server 2.9 may fail to tidy up its disk behind one that it has removed, above all when somebody makes

@@ -164,7 +164,8 @@ impl Kind for Threadline {
 
 impl Configured for Timeline {
     fn worker(&self) -> Box<dyn Forwarder> {
-        Box::new(Worker { timeline: self.clone(), connection: None, careful: 0, adoption: None })
+        let timeline = Self { database: self.database.own(), ..self.clone() };
+        Box::new(Worker { timeline, connection: None, careful: 0, adoption: None })
     }
 
     fn columns(&self) -> &[&str] {

@@ -1,0 +1,75 @@
+//! Noticing that a network has forgotten a connection to PostgreSQL: nothing comes on it any more, no error either, and waiting
+//! for the server's own time-out would take as long as that is. Another connection tells whether anybody is at work there.
+
+use std::{
+    sync::atomic::{AtomicI32, Ordering},
+    time::Duration,
+};
+
+use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
+use tokio::time::{sleep, timeout};
+
+/// How long an answer may be waited for before somebody looks.
+const SILENCE: Duration = Duration::from_millis(1_500);
+
+/// How often it is looked again.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a look may take.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
+/// The server's side of one connection, whoever holds it now.
+#[derive(Debug, Default)]
+pub(crate) struct Backend(AtomicI32);
+
+impl Backend {
+    /// Notes which process of the server serves this connection.
+    pub(crate) async fn note(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?;
+        self.0.store(pid, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Ends once the server has certainly nothing in work for this connection, although an answer is waited for; never while it
+    /// works, waits for a lock, or cannot be asked.
+    pub(crate) async fn forgotten(&self, options: &PgConnectOptions) {
+        sleep(SILENCE).await;
+        // Hardly ever come to: not part of every answer's future.
+        Box::pin(self.look(options)).await;
+    }
+
+    async fn look(&self, options: &PgConnectOptions) {
+        let mut other = None;
+        loop {
+            match timeout(LOOK_MAX, self.is_idle(options, &mut other)).await {
+                Ok(Ok(true)) => return,
+                Ok(Ok(false)) => {}
+                Ok(Err(_)) | Err(_) => other = None,
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    async fn is_idle(
+        &self,
+        options: &PgConnectOptions,
+        other: &mut Option<PgConnection>,
+    ) -> Result<bool, sqlx::Error> {
+        let mut connection = match other.take() {
+            Some(connection) => connection,
+            None => PgConnection::connect_with(options).await?,
+        };
+        // One whose state is not told, or has just changed, may be at work.
+        let is_idle = sqlx::query_scalar(
+            "select not exists (
+                 select from pg_stat_activity
+                 where pid = $1 and (state is null or state not like 'idle%'
+                                     or state_change > clock_timestamp() - interval '1 second'))",
+        )
+        .bind(self.0.load(Ordering::SeqCst))
+        .fetch_one(&mut connection)
+        .await?;
+        *other = Some(connection);
+        Ok(is_idle)
+    }
+}
