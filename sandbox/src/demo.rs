@@ -21,6 +21,7 @@ use crate::{
     fixture, golden,
     load::{Load, Tally},
     process::{self, Process},
+    tour::Tour,
     verdict::Verdict,
     wait,
 };
@@ -60,7 +61,7 @@ pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
         () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
     if result.is_ok() && demo.keep {
-        say(&stage.how_to_connect());
+        say(&stage.tour()?);
         stop.cancelled().await;
     }
     let struck = stage.strike().await;
@@ -131,15 +132,19 @@ impl Stage {
         Ok(())
     }
 
-    fn how_to_connect(&self) -> String {
-        format!(
-            "everything keeps running until Ctrl-C:\n  cd {}\n  export SOURCE_DATABASE_URL={}\n  \
-             export THREADLINE_DATABASE_URL={}\n  export NATS_URL={}\nlogs and audit.toml are in that folder",
-            self.sandbox.home.path().display(),
-            self.source,
-            self.timeline,
-            self.sandbox.nats.url()
-        )
+    fn tour(&self) -> anyhow::Result<String> {
+        let ours = std::env::current_exe()?;
+        let binaries = ours.parent().into_iter().chain(self.sandbox.postgres.binaries());
+        let event = golden::rows().first().context("the golden fixture has rows")?.id;
+        let tour = Tour {
+            folder: self.sandbox.home.path(),
+            binaries: binaries.collect(),
+            environment: &self.environment(),
+            event,
+            // The first is the publisher.
+            consumers: self.processes.iter().skip(1).map(Process::id).collect(),
+        };
+        Ok(tour.text())
     }
 
     /// Stops the processes gracefully, and removes what was made on given servers.

@@ -20,6 +20,7 @@ pub mod postgres;
 pub mod process;
 pub mod proxy;
 pub mod rights;
+mod tour;
 pub mod verdict;
 pub mod wait;
 pub mod workload;

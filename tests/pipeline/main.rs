@@ -7,6 +7,7 @@ mod backfill;
 mod clocks;
 mod columns;
 mod copies;
+mod demo;
 mod deploy;
 mod dispatch;
 mod doctor;

@@ -155,6 +155,12 @@ impl Postgres {
         started.with_context(|| format!("its log says:\n{}", private.log()))
     }
 
+    /// The folder of its programs, psql among them; `None` when the server is not ours.
+    #[must_use]
+    pub fn binaries(&self) -> Option<&Path> {
+        self.private.as_ref().map(|private| private.bin.as_path())
+    }
+
     /// The URL of a database of this server.
     #[must_use]
     pub fn url(&self, database: &str) -> String {

@@ -1,0 +1,36 @@
+//! The demo, as somebody plays with it.
+
+use std::process::Command;
+
+use end_to_end::{DEADLINE, sandbox};
+use sandbox::{process::Process, wait};
+use sqlx::{Connection as _, PgConnection};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_tour_that_a_demo_left_running_ends_in_can_be_followed() -> anyhow::Result<()> {
+    let arguments = ["demo", "--transactions", "100", "--rate", "100", "--keep"];
+    let mut demo = Process::start(&sandbox().home, "demo", "sandbox", &arguments, &[])?;
+    let begin = "# Everything keeps running until Ctrl-C here.";
+    wait::until("the tour", DEADLINE, || {
+        demo.log().split_once(begin).is_some_and(|(_, tour)| tour.contains("consumer reconcile\n"))
+    })?;
+    let log = demo.log();
+    let (_, tour) = log.split_once(begin).unwrap();
+    // What is started in it ends with it; everything else it does as it is printed.
+    let script = format!("set -eu\n#{tour}\nkill $!\n");
+    let outcome = Command::new("sh").args(["-c", &script]).output()?;
+    let said = [outcome.stdout, outcome.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(outcome.status.success(), "{said:?}\n{script}");
+    let [said, _] = said;
+    for part in
+        ["capture ", "settled up to", "it has arrived", "audit row   demo.tour", "INSERT 0 1", ": equal"]
+    {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    let url = tour.lines().find_map(|line| line.strip_prefix("export THREADLINE_DATABASE_URL='")).unwrap();
+    let mut timeline = PgConnection::connect(url.trim_end_matches('\'')).await?;
+    let arrived = "select count(*) from audit_actions where name = 'demo.tour'";
+    assert!(sqlx::query_scalar::<_, i64>(arrived).fetch_one(&mut timeline).await? >= 1);
+    assert!(demo.terminate(DEADLINE)?.success(), "{}", demo.log());
+    Ok(())
+}
