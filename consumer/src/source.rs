@@ -175,7 +175,7 @@ impl Source {
         let asked = [id];
         let earlier = failures::earlier(&mut self.connection, forwarder, &asked);
         let earlier = self.database.within(earlier).await?.get(&id).copied();
-        let error = error.to_string();
+        let error = errors::database(error);
         let event =
             Err(if blame == Blame::Cost { Unreadable::Costly(error) } else { Unreadable::Broken(error) });
         Ok(Slice { loaded: vec![Loaded { id, event, earlier }], absent: Vec::new() })
