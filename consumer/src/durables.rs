@@ -1,7 +1,6 @@
 //! `consumer drop-durable`: letting go of a forwarder's place in the stream.
 
 use anyhow::{Context as _, ensure};
-use async_nats::jetstream;
 use common::{
     acts::{self, Act},
     broker, console,
@@ -31,7 +30,7 @@ pub async fn drop(
     );
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let client = broker::connect(&settings.broker, APPLICATION).await?;
-    let stream = broker::find_stream(&jetstream::new(client), &settings.broker)
+    let stream = broker::find_stream(&broker::context(&client, &settings.broker), &settings.broker)
         .await?
         .with_context(|| format!("there is no stream {}", settings.broker.stream))?;
     let durable = broker::durable_name(id);

@@ -12,12 +12,12 @@ use async_nats::{
     Client,
     connection::State,
     jetstream::{
-        self, AckKind, Context,
+        AckKind, Context,
         stream::{RawMessageErrorKind, Stream},
     },
 };
 use common::{
-    broker::{self, microseconds},
+    broker::{self, BrokerError, microseconds},
     failpoint,
     health::Progress,
     identifier::ForwarderId,
@@ -37,6 +37,7 @@ use crate::{
     guard::Unavailable,
     patience::Patience,
     pull::{Durable, Pull, Pulled},
+    stall::Stall,
 };
 
 /// Held messages renew their deadline at least this often.
@@ -74,20 +75,23 @@ pub struct Lane {
     seen: Mutex<Option<(StreamPosition, Instant)>>,
     /// Whether the stream has shown to be another source's: then nothing of it is settled, by no worker.
     foreign: AtomicBool,
+    /// Whether the durable is what it should be, and delivers.
+    stall: Stall,
 }
 
 impl Lane {
-    /// A lane from `stream` to `destination`.
+    /// A lane from `stream`, which is of `context`, to `destination`.
     #[must_use]
-    pub fn new(destination: Arc<Destination>, client: Client, stream: Stream) -> Self {
+    pub fn new(destination: Arc<Destination>, client: Client, context: Context, stream: Stream) -> Self {
         Self {
             destination,
-            context: jetstream::new(client.clone()),
+            context,
             client,
             stream,
             turn: tokio::sync::Mutex::default(),
             seen: Mutex::default(),
             foreign: AtomicBool::new(false),
+            stall: Stall::default(),
         }
     }
 
@@ -114,9 +118,9 @@ impl Lane {
     }
 
     /// The forwarder's durable, made anew where it was seen last if it is gone.
-    async fn durable(&self) -> Result<Durable, broker::BrokerError> {
+    async fn durable(&self) -> Result<Durable, BrokerError> {
         let floor = self.seen().map(|(floor, _)| floor);
-        broker::ensure_durable(&self.stream, self.id(), self.settings(), floor).await
+        broker::ensure_durable(&self.context, &self.stream, self.id(), self.settings(), floor).await
     }
 
     /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
@@ -139,7 +143,7 @@ impl Lane {
         let pulled = async {
             if self.seen().is_none_or(|(_, at)| at.elapsed() > LOOK_EVERY) {
                 tokio::select! {
-                    looked = self.unless_lost(self.look(pull.durable())) => looked?,
+                    looked = self.unless_lost(self.look()) => looked?,
                     () = shutdown.cancelled() => {}
                 }
             }
@@ -153,10 +157,20 @@ impl Lane {
     }
 
     async fn open(&self) -> Result<Pull, String> {
-        let durable = self.durable().await.map_err(|error| error.to_string())?;
+        let durable = self.durable().await.map_err(|error| self.told(&error))?;
         Pull::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
             .await
             .map_err(|error| error.to_string())
+    }
+
+    /// An error in words. What somebody has set differently makes unready at once: waiting does not mend it, and what is held here
+    /// is not skipped there.
+    fn told(&self, error: &BrokerError) -> String {
+        let words = error.to_string();
+        if error.is_unfit() {
+            self.stall.unfit(&words);
+        }
+        words
     }
 
     /// Lets go of a durable that is not there any more, and of what was pulled from it: nothing of it may be settled.
@@ -210,18 +224,21 @@ impl Lane {
     }
 
     /// Asks the broker how far this forwarder has come.
-    async fn look(&self, durable: &Durable) -> Result<(), String> {
-        let info = durable.get_info().await.map_err(|error| error.to_string())?;
+    async fn look(&self) -> Result<(), String> {
+        let stream = &self.stream.cached_info().config.name;
+        let standing = broker::look_at_durable(&self.context, stream, self.id(), self.settings()).await;
+        let standing = standing.map_err(|error| self.told(&error))?;
+        let now = Instant::now();
+        self.stall.look(&standing, self.settings(), now);
         let floor = StreamPosition {
             created: microseconds(self.stream.cached_info().created),
-            sequence: info.ack_floor.stream_sequence,
+            sequence: standing.floor,
         };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, Instant::now()));
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
-        for (name, count) in [
-            (names::FORWARD_PENDING, info.num_pending),
-            (names::FORWARD_UNSETTLED, info.num_ack_pending as u64),
-        ] {
+        for (name, count) in
+            [(names::FORWARD_PENDING, standing.pending), (names::FORWARD_UNSETTLED, standing.unsettled)]
+        {
             gauge!(name, "forwarder" => self.id().to_string()).set(count as f64);
         }
         Ok(())
@@ -254,12 +271,14 @@ impl Worker {
             match self.lane.pull(&shutdown).await {
                 Ok(pulled) => {
                     patience.over(&self.progress);
+                    self.progress.fault(self.lane.stall.fault());
                     if let Some(pulled) = pulled {
                         Box::pin(self.work(pulled, &shutdown)).await;
                     }
                     self.progress.idle();
                 }
                 Err(error) => {
+                    self.progress.fault(self.lane.stall.fault());
                     let held = Unavailable::new(format!("the broker: {error}")).into();
                     patience.wait(&held, &self.progress, &shutdown).await;
                 }

@@ -43,4 +43,5 @@ mod rows;
 pub mod run;
 pub mod settle;
 pub mod source;
+mod stall;
 pub mod status;

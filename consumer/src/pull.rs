@@ -12,7 +12,7 @@ use async_nats::{
         consumer::{Consumer, pull::BatchConfig},
     },
 };
-use common::broker::Connection;
+use common::broker::{Connection, PULL_EXPIRES};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -22,7 +22,7 @@ pub type Durable = Consumer<consumer::pull::Config>;
 
 /// How long one request waits for messages. Without any it ends, and the next one shows that the durable is still
 /// there. What comes for a request on a connection that the network has forgotten is lost until `ack_wait` is over: so not long.
-const EXPIRES: Duration = Duration::from_secs(1);
+const EXPIRES: Duration = PULL_EXPIRES;
 
 /// The server says when a request has expired. One that stays silent for this much longer is away.
 const SILENCE: Duration = Duration::from_secs(2);

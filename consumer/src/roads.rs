@@ -1,7 +1,7 @@
 //! Dispatch: through the stream or straight from the log, decided once at boot; and the change from one to the other.
 
 use anyhow::bail;
-use async_nats::jetstream::stream::Stream;
+use async_nats::jetstream::{Context, stream::Stream};
 use common::{
     acts::{self, Act},
     broker::{self, Floor, microseconds},
@@ -82,18 +82,19 @@ pub async fn register(
 /// When it is not drained, with the remedy; or a server is away.
 pub async fn onto_stream(
     connection: &mut Session,
+    context: &Context,
     stream: &Stream,
     id: &ForwarderId,
     settings: &ConsumerSettings,
 ) -> anyhow::Result<()> {
     let reader = handover::reader(id);
     if !handover::exists(connection, &reader).await? {
-        broker::ensure_durable(stream, id, settings, None).await?;
+        broker::ensure_durable(context, stream, id, settings, None).await?;
         return Ok(());
     }
     // First the durable, then the look: from here on the stream keeps for this forwarder whatever it is given.
     let passed = handover::passed(connection, &reader, STREAM_READER).await?;
-    broker::ensure_durable(stream, id, settings, passed).await?;
+    broker::ensure_durable(context, stream, id, settings, passed).await?;
     let waiting = failures::retrying(connection, id, i64::MAX).await?;
     if waiting > 0 || handover::is_behind(connection, &reader, STREAM_READER).await? {
         bail!(

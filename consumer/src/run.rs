@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use async_nats::{
-    Client,
-    jetstream::{self, stream::Stream},
-};
+use async_nats::{Client, jetstream::stream::Stream};
 use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
@@ -108,8 +105,9 @@ async fn serve(
         match (road, &broker) {
             (Road::Stream, Some((client, stream))) => {
                 // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
-                roads::onto_stream(&mut connection, stream, id, &starter.settings.consumer).await?;
-                starter.stream(&Arc::new(Lane::new(destination, client.clone(), stream.clone())));
+                let context = broker::context(client, &starter.settings.broker);
+                roads::onto_stream(&mut connection, &context, stream, id, &starter.settings.consumer).await?;
+                starter.stream(&Arc::new(Lane::new(destination, client.clone(), context, stream.clone())));
             }
             (_, broker) => {
                 roads::onto_log(&mut connection, broker.as_ref().map(|(_, stream)| stream), id).await?;
@@ -192,7 +190,7 @@ async fn connect_broker(
             return Err(error.into());
         }
     };
-    let context = jetstream::new(client.clone());
+    let context = broker::context(&client, &settings.broker);
     if needed {
         if report.has_errors() {
             // Nothing is created by a service that does not start.
@@ -267,7 +265,7 @@ impl Starter {
             road: match broker {
                 Some((client, _)) => reconcile::road::Road::stream(
                     &id,
-                    jetstream::new(client.clone()),
+                    broker::context(client, &self.settings.broker),
                     &self.settings.broker.stream,
                 ),
                 None => reconcile::road::Road::log(&id),

@@ -1,7 +1,6 @@
 //! The short commands: attach, detach, prune, rebase, drop-reader.
 
 use anyhow::{Context as _, ensure};
-use async_nats::jetstream;
 use common::{
     acts::{self, Act},
     broker::{self, SourceIdentity},
@@ -111,7 +110,8 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
         Some(client) => {
             let identity = SourceIdentity::read(&mut connection, table).await?;
             let identity = identity.named(settings.source.name.as_deref());
-            broker::adopt_stream(&jetstream::new(client), &settings.broker, &identity).await?
+            broker::adopt_stream(&broker::context(&client, &settings.broker), &settings.broker, &identity)
+                .await?
         }
         None => None,
     };
@@ -176,7 +176,7 @@ async fn floor(settings: &Settings) -> anyhow::Result<Option<StreamPosition>> {
         return Ok(None);
     }
     let client = broker::connect(&settings.broker, APPLICATION).await?;
-    let stream = jetstream::new(client)
+    let stream = broker::context(&client, &settings.broker)
         .get_stream(&settings.broker.stream)
         .await
         .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;

@@ -4,7 +4,7 @@
 use anyhow::Context as _;
 use async_nats::{
     Client,
-    jetstream::{self, Context as JetStream, stream::Stream},
+    jetstream::{Context as JetStream, stream::Stream},
 };
 use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
@@ -59,7 +59,7 @@ pub(crate) async fn at_boot(
             return Err(error.into());
         }
     };
-    let context = jetstream::new(client.clone());
+    let context = broker::context(&client, &settings.broker);
     if report.has_errors() {
         // Nothing is created by a service that does not start.
         broker_doctor::look(&mut report, settings, Side::Publisher, &client, Some(&identity)).await;

@@ -143,6 +143,13 @@ impl Maintenance {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
             return Ok(StreamSeen::Other);
         }
+        if let Err(error) = broker::check_stream(&self.context, &self.broker, None).await {
+            if error.is_unfit() {
+                tracing::error!("{error}");
+                return Ok(StreamSeen::Other);
+            }
+            return Err(error.into());
+        }
         self.measure(&info, seen);
         let generation = retention::generation(connection, STREAM_READER).await?;
         let floor = lowest(&broker::floors(&self.stream).await?, info.created);
@@ -235,7 +242,8 @@ impl Maintenance {
 /// What became of the stream since this process began to lead.
 enum StreamSeen {
     Same,
-    /// Gone, made anew, purged, or cut short: what it held must be published again.
+    /// Gone, made anew, purged, or cut short: what it held must be published again. Or somebody has set it differently: whoever
+    /// begins again waits until that is mended.
     Other,
 }
 

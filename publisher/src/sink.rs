@@ -1,7 +1,7 @@
 //! JetStream as a relay's sink: pipelined publishes, every acknowledgement checked.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex, PoisonError,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -59,6 +59,8 @@ pub struct JetStreamSink {
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
     kept_from: Arc<AtomicU64>,
     tracer: Tracer,
+    /// What the broker said last about a publish that it did not take.
+    words: Mutex<String>,
 }
 
 /// What one publish came to. A time-out is not a failure: the broker may have stored it.
@@ -94,8 +96,12 @@ impl JetStreamSink {
         let context = ContextBuilder::new()
             .timeout(publisher.ack_timeout)
             // Bounded by `window` below; permits must not be the narrower bound.
-            .max_ack_inflight(publisher.window * 2)
-            .build(client.clone());
+            .max_ack_inflight(publisher.window * 2);
+        let context = match (&broker.jetstream_domain, &broker.api_prefix) {
+            (Some(domain), _) => context.domain(domain).build(client.clone()),
+            (None, Some(prefix)) => context.api_prefix(prefix).build(client.clone()),
+            (None, None) => context.build(client.clone()),
+        };
         Self {
             client,
             context,
@@ -110,6 +116,7 @@ impl JetStreamSink {
             sequences: Sequences::default(),
             kept_from,
             tracer: Tracer::default(),
+            words: Mutex::default(),
         }
     }
 
@@ -213,6 +220,7 @@ impl JetStreamSink {
             Err(error) => {
                 tracing::debug!(%error, "a publish has an unknown outcome");
                 self.progress.waiting(format!("broker: {error}"));
+                *self.words.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
                 Outcome::Unknown
             }
         }
@@ -298,13 +306,18 @@ impl Sink for JetStreamSink {
             self.connected().await;
             match broker::ensure_stream(&self.context, &self.broker, &self.source).await {
                 Ok(stream) => break stream,
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_passing() || error.is_unfit() => {
+                    // Somebody has to change it: ready would be a lie from the first moment on.
+                    self.progress.fault(error.is_unfit().then(|| error.to_string()));
                     self.progress.waiting(format!("broker: {error}"));
-                    tokio::time::sleep(probe.next_delay()).await;
+                    let delay = probe.next_delay();
+                    tracing::warn!(retry_in_ms = delay.as_millis(), "nothing is published: {error}");
+                    tokio::time::sleep(delay).await;
                 }
                 Err(error) => return Err(SinkError::Refused(error.to_string())),
             }
         };
+        self.progress.fault(None);
         self.created = microseconds(self.stream.cached_info().created);
         let kept_from = rounds::kept_from(connection, self.created).await?;
         self.kept_from.store(kept_from, Ordering::SeqCst);
@@ -380,8 +393,10 @@ impl Sink for JetStreamSink {
             sent_once = false;
             counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);
             let delay = probe.next_delay();
+            let words = std::mem::take(&mut *self.words.lock().unwrap_or_else(PoisonError::into_inner));
             tracing::warn!(
                 unknown = unknown.len(),
+                broker = if words.is_empty() { "no answer" } else { &words },
                 retry_in_ms = delay.as_millis(),
                 "publishes without a certain acknowledgement are sent again under the same ids"
             );

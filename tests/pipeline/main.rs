@@ -4,6 +4,8 @@
 
 mod after_loss;
 mod backfill;
+mod broker_access;
+mod broker_settings;
 mod clocks;
 mod columns;
 mod copies;

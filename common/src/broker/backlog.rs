@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::{self, stream::Stream};
+use async_nats::jetstream::stream::Stream;
 
-use super::{BrokerError, connect, durable_name, floors, is_not_found};
+use super::{BrokerError, connect, context, durable_name, floors, is_not_found};
 use crate::{
     identifier::ForwarderId,
     outbox::{backlog, handover, rounds::STREAM_READER},
@@ -54,7 +54,7 @@ impl Backlog {
         let mut stream = None;
         if settings.url.is_some() {
             let client = connect(settings, name).await?;
-            stream = match jetstream::new(client).get_stream(&settings.stream).await {
+            stream = match context(&client, settings).get_stream(&settings.stream).await {
                 Ok(stream) => Some(stream),
                 Err(error) if is_not_found(&error.kind()) => None,
                 Err(error) => return Err(BrokerError::call("stream info", &error)),

@@ -3,27 +3,30 @@
 use async_nats::{
     Client,
     jetstream::{
-        self, Context,
-        consumer::{self, pull},
+        Context,
         context::GetStreamByNameErrorKind,
         stream::{Info, Stream},
     },
 };
-use futures::TryStreamExt as _;
 use humantime::format_duration;
 
-use super::{BrokerError, SourceIdentity, connect, durable, stream};
+use super::{
+    BrokerError, SourceIdentity, connect, durable, limits,
+    stored::{self, Stored},
+    stream,
+};
 use crate::{
     doctor::{
         Check, Report, Side, Trouble,
         checks::{
-            BROKER_TOO_OLD, BROKER_TRIMS_SLOWLY, BROKER_UNREACHABLE, DURABLE_DIFFERS, DURABLE_UNFIT,
-            DURABLE_UNUSED, JETSTREAM_DISABLED, STREAM_FOREIGN, STREAM_MISSING, STREAM_NEARLY_FULL,
-            STREAM_SINGLE_COPY, STREAM_SMALLER, STREAM_UNFIT, STREAM_UNTRIMMABLE, SUBJECT_TAKEN,
+            BROKER_REFUSES, BROKER_TOO_OLD, BROKER_TRIMS_SLOWLY, BROKER_UNREACHABLE, DURABLE_DIFFERS,
+            DURABLE_PAUSED, DURABLE_UNFIT, DURABLE_UNUSED, DURABLE_UNUSUAL, JETSTREAM_DISABLED,
+            STREAM_FOREIGN, STREAM_MISSING, STREAM_NEARLY_FULL, STREAM_SINGLE_COPY, STREAM_SMALLER,
+            STREAM_UNFIT, STREAM_UNTRIMMABLE, STREAM_UNUSUAL, SUBJECT_TAKEN,
         },
     },
     identifier::ForwarderId,
-    settings::{BrokerSettings, ForwarderSettings, Settings},
+    settings::{BrokerSettings, ConsumerSettings, ForwarderSettings, Settings},
 };
 
 /// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
@@ -60,7 +63,7 @@ pub async fn look(
     client: &Client,
     source: Option<&SourceIdentity>,
 ) {
-    let context = jetstream::new(client.clone());
+    let context = super::context(client, &settings.broker);
     match stream::find_stream(&context, &settings.broker).await {
         Err(error) => {
             version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
@@ -68,12 +71,11 @@ pub async fn look(
         }
         Ok(Some(stream)) => {
             report.enter(STREAM_MISSING, None);
-            let fits = stream::check_stream(&settings.broker, &stream.cached_info().config, source);
             if source.is_some() {
                 report.enter(STREAM_FOREIGN, None);
             }
             report.enter(STREAM_UNFIT, None);
-            if let Err(error) = fits {
+            if let Err(error) = stream::check_stream(&context, &settings.broker, source).await {
                 refuse(report, &error);
             }
             examine(report, settings, side, client, &stream).await;
@@ -85,8 +87,28 @@ pub async fn look(
                 return;
             }
             let BrokerSettings { stream, subject, .. } = &settings.broker;
-            let creates = format!("`publisher run` creates it on {subject}; nothing else is to be done");
+            let account = limits::account(&context).await;
+            let refused = account.as_ref().map(|account| limits::foreseen(client, &settings.broker, account));
+            let creates = match (&account, refused.as_deref()) {
+                (Some(account), Some([])) if account.storage_max().is_some() => {
+                    format!("`publisher run` creates it on {subject}; nothing else is to be done")
+                }
+                (Some(_), Some([])) => format!(
+                    "`publisher run` creates it on {subject}, if the server has {} bytes for it, which it does not tell",
+                    settings.broker.max_bytes
+                ),
+                (Some(_), Some(_)) => "mend what broker-refuses says first".to_owned(),
+                _ => format!(
+                    "`publisher run` creates it on {subject}; this user may not ask for the limits of its account"
+                ),
+            };
             report.enter(STREAM_MISSING, [Trouble::new(format!("there is no stream {stream}"), creates)]);
+            if let Some(refused) = refused {
+                report.enter(
+                    BROKER_REFUSES,
+                    refused.into_iter().map(|(what, remedy)| Trouble::new(what, remedy)),
+                );
+            }
             report.look(SUBJECT_TAKEN, taken(&context, &settings.broker).await);
             let copies = single_copy(client, settings.broker.replicas, stream);
             report.enter(STREAM_SINGLE_COPY, copies);
@@ -103,8 +125,20 @@ pub async fn examine(report: &mut Report, settings: &Settings, side: Side, clien
     report.enter(STREAM_SMALLER, smaller(settings, info));
     report.enter(STREAM_NEARLY_FULL, nearly_full(info));
     report.enter(STREAM_UNTRIMMABLE, untrimmable(info));
-    let durables: Result<Vec<consumer::Info>, _> = stream.consumers().try_collect().await;
-    match durables {
+    let context = super::context(client, &settings.broker);
+    let name = &info.config.name;
+    // What is unfit has been told of before.
+    let unusual = stream::check_stream(&context, &settings.broker, None).await.ok().flatten();
+    report.enter(
+        STREAM_UNUSUAL,
+        unusual.unwrap_or_default().into_iter().map(|told| {
+            Trouble::new(
+                format!("the stream {name}: {told}"),
+                format!("run `nats stream edit {name}` if nobody needs it"),
+            )
+        }),
+    );
+    match stored::durables(&context, name).await {
         Ok(durables) => self::durables(report, settings, side, &durables),
         Err(error) => report.look(DURABLE_UNUSED, Err::<Option<Trouble>, _>(error.to_string())),
     }
@@ -133,11 +167,11 @@ fn finding(error: &BrokerError) -> (&'static Check, Trouble) {
             BROKER_UNREACHABLE,
             Trouble::new(error.to_string(), "set broker.url or NATS_URL to where the server runs"),
         ),
-        BrokerError::Credentials(error) => (
+        BrokerError::File { key, path, error } => (
             BROKER_UNREACHABLE,
             Trouble::new(
-                format!("broker.credentials_file cannot be read: {error}"),
-                "set broker.credentials_file to a file that this user may read",
+                format!("{key} cannot be used: {path}: {error}"),
+                format!("set {key} to such a file that this user may read"),
             ),
         ),
         BrokerError::NoJetStream(error) => (
@@ -151,8 +185,16 @@ fn finding(error: &BrokerError) -> (&'static Check, Trouble) {
             BROKER_UNREACHABLE,
             Trouble::new(
                 format!("the broker does not answer as it should: JetStream {call}: {error}"),
-                "see what the server's own log says",
+                "see what the server's own log says; who may not ask is not answered either (deploy/nats)",
             ),
+        ),
+        // One name for it, whoever finds it.
+        BrokerError::Refused { code: 10_065, words, remedy, .. } => {
+            (SUBJECT_TAKEN, Trouble::new(words, remedy))
+        }
+        BrokerError::Refused { call, words, remedy, .. } => (
+            BROKER_REFUSES,
+            Trouble::new(format!("the broker answers, and refuses to {call}: {words}"), remedy.clone()),
         ),
         BrokerError::Unfit { what, differences, remedy } => {
             let check = if what.starts_with("stream ") { STREAM_UNFIT } else { DURABLE_UNFIT };
@@ -266,41 +308,44 @@ fn untrimmable(info: &Info) -> Option<Trouble> {
 }
 
 /// Durables that bear the name of a forwarder; other people's consumers are their own affair.
-fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[consumer::Info]) {
-    let id = |info: &consumer::Info| info.name.strip_prefix(durable::PREFIX)?.parse::<ForwarderId>().ok();
-    let ours: Vec<(ForwarderId, &consumer::Info)> =
-        found.iter().filter_map(|info| Some((id(info)?, info))).collect();
+fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[Stored]) {
+    let id = |found: &Stored| found.name().strip_prefix(durable::PREFIX)?.parse::<ForwarderId>().ok();
+    let ours: Vec<(ForwarderId, &Stored)> =
+        found.iter().filter_map(|found| Some((id(found)?, found))).collect();
     let (used, unused): (Vec<_>, Vec<_>) =
         ours.into_iter().partition(|(id, _)| settings.forwarder.iter().any(|forwarder| forwarder.id == *id));
-    report.enter(DURABLE_UNUSED, unused.into_iter().map(|(id, info)| {
+    report.enter(DURABLE_UNUSED, unused.into_iter().map(|(id, found)| {
         Trouble::new(
             format!(
                 "the durable {} belongs to a forwarder that is not configured ({} references wait for it): it holds back \
                  the trimming of the stream, the pruning of the log and outbox.safe_before() for ever",
-                info.name,
-                info.num_pending + info.num_ack_pending as u64
+                found.name(),
+                found.number("num_pending") + found.number("num_ack_pending")
             ),
-            unused_remedy(&id, info.num_pending + info.num_ack_pending as u64),
+            unused_remedy(&id, found.number("num_pending") + found.number("num_ack_pending")),
         )
     }));
+    report.enter(DURABLE_PAUSED, used.iter().filter_map(|(_, found)| paused(found)));
     if side == Side::Publisher {
         return;
     }
     report.enter(DURABLE_UNFIT, None);
     let mut differing = Vec::new();
-    for (id, info) in used {
-        let wanted = durable::wanted(&id, &settings.consumer);
-        differing.extend(differs(&info.name, &wanted, &info.config));
+    let mut unusual = Vec::new();
+    for (_, found) in used {
+        let name = found.name();
         // What the next start of a consumer sets is no fault.
-        let adjusted = consumer::Config {
-            ack_wait: wanted.ack_wait,
-            max_ack_pending: wanted.max_ack_pending,
-            ..info.config.clone()
-        };
-        if let Err(error) = durable::compare(&info.name, &wanted, &adjusted) {
-            refuse(report, &error);
+        differing.extend(differs(name, &settings.consumer, found));
+        match durable::compare(name, &settings.consumer, settings.broker.replicas, found) {
+            Ok(told) => unusual.extend(told.into_iter().map(|told| {
+                let stream = &settings.broker.stream;
+                let remedy = format!("run `nats consumer edit {stream} {name}` if nobody needs it");
+                Trouble::new(format!("the durable {name}: {told}"), remedy)
+            })),
+            Err(error) => refuse(report, &error),
         }
     }
+    report.enter(DURABLE_UNUSUAL, unusual);
     if !report.is_at_boot() {
         report.enter(DURABLE_DIFFERS, differing);
     }
@@ -322,16 +367,27 @@ fn unused_remedy(id: &ForwarderId, waiting: u64) -> String {
     )
 }
 
-fn differs(name: &str, wanted: &pull::Config, found: &consumer::Config) -> Option<Trouble> {
-    let same = wanted.ack_wait == found.ack_wait && wanted.max_ack_pending == found.max_ack_pending;
-    (!same).then(|| {
+fn paused(found: &Stored) -> Option<Trouble> {
+    let until = found.paused_until()?;
+    Some(Trouble::new(
+        format!(
+            "the durable {} is paused until {until}: nothing is delivered to its forwarder before ({} references wait)",
+            found.name(),
+            found.number("num_pending")
+        ),
+        "run `nats consumer resume` once what it was paused for is over",
+    ))
+}
+
+fn differs(name: &str, settings: &ConsumerSettings, found: &Stored) -> Option<Trouble> {
+    (!durable::has_limits_of(found, settings)).then(|| {
         Trouble::new(
             format!(
                 "the durable {name} has ack_wait {} and max_ack_pending {}, the settings {} and {}",
-                format_duration(found.ack_wait),
-                found.max_ack_pending,
-                format_duration(wanted.ack_wait),
-                wanted.max_ack_pending
+                format_duration(found.duration("ack_wait")),
+                found.config.get("max_ack_pending").unwrap_or(&0.into()),
+                format_duration(settings.ack_wait),
+                settings.max_ack_pending
             ),
             "start every consumer with the same settings: the last one that starts decides",
         )

@@ -1,13 +1,20 @@
 //! One durable pull consumer per forwarder; every process shares it.
 
 use async_nats::jetstream::{
-    consumer::{AckPolicy, Config, Consumer, DeliverPolicy, FromConsumer as _, Info, pull},
-    stream::Stream,
+    Context,
+    consumer::{AckPolicy, Consumer, DeliverPolicy, FromConsumer as _, Info, pull},
+    stream::{ConsumerErrorKind, Stream},
 };
 use futures::TryStreamExt;
+use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{BrokerError, echo::Echo, microseconds};
+use super::{
+    BrokerError, microseconds,
+    rules::judge,
+    stored::{self, Stored},
+    tables,
+};
 use crate::{identifier::ForwarderId, outbox::rounds::StreamPosition, settings::ConsumerSettings};
 
 pub(super) const PREFIX: &str = "forward-";
@@ -26,6 +33,7 @@ pub fn durable_name(id: &ForwarderId) -> String {
 /// # Errors
 /// When it exists and is not fit, or the broker is away.
 pub async fn ensure_durable(
+    context: &Context,
     stream: &Stream,
     id: &ForwarderId,
     settings: &ConsumerSettings,
@@ -33,26 +41,26 @@ pub async fn ensure_durable(
 ) -> Result<Consumer<pull::Config>, BrokerError> {
     let name = durable_name(id);
     let mut wanted = wanted(id, settings);
-    let existing: Result<Consumer<pull::Config>, _> = stream.get_consumer(&name).await;
-    let consumer = match existing {
-        Ok(consumer)
-            if consumer.cached_info().config.ack_wait == wanted.ack_wait
-                && consumer.cached_info().config.max_ack_pending == wanted.max_ack_pending =>
-        {
-            consumer
+    let stream_name = &stream.cached_info().config.name;
+    if let Some(found) = stored::durable(context, stream_name, &name).await? {
+        // Before anything is changed: creating under the same name would take back what somebody else has set.
+        compare(&name, settings, 1, &found)?;
+        if !has_limits_of(&found, settings) {
+            let begins = found.config.get("opt_start_seq").and_then(Value::as_u64);
+            wanted.deliver_policy = begins.map_or(DeliverPolicy::All, |start_sequence| {
+                DeliverPolicy::ByStartSequence { start_sequence }
+            });
+            // Updates, on every server since 2.9.
+            create(stream, &wanted).await?;
         }
-        // Creating under the same name updates, on every server since 2.9.
-        Ok(consumer) => {
-            wanted.deliver_policy = consumer.cached_info().config.deliver_policy;
-            create(stream, &wanted).await?
-        }
-        Err(_) => {
-            wanted.deliver_policy = begin_after(stream, floor).await?;
-            create(stream, &wanted).await?
-        }
-    };
-    compare(&name, &wanted, &consumer.cached_info().config)?;
-    Ok(consumer)
+    } else {
+        wanted.deliver_policy = begin_after(stream, floor).await?;
+        create(stream, &wanted).await?;
+    }
+    let stored = stored::durable(context, stream_name, &name).await?;
+    let stored = stored.ok_or_else(|| BrokerError::call("consumer info", &"the durable is gone again"))?;
+    compare(&name, settings, 1, &stored)?;
+    stream.get_consumer(&name).await.map_err(|error| BrokerError::call("consumer info", &error))
 }
 
 /// What the durable of a forwarder should be like.
@@ -69,28 +77,73 @@ pub(super) fn wanted(id: &ForwarderId, settings: &ConsumerSettings) -> pull::Con
     }
 }
 
-/// Compares a durable with what it should be like.
-pub(super) fn compare(name: &str, wanted: &pull::Config, found: &Config) -> Result<(), BrokerError> {
-    let begins = matches!(found.deliver_policy, DeliverPolicy::All | DeliverPolicy::ByStartSequence { .. });
-    Echo::default()
-        .equal("deliver_policy from the start or from a sequence", &true, &begins)
-        .equal("deliver_subject", &None, &found.deliver_subject)
-        .equal("ack_policy", &wanted.ack_policy, &found.ack_policy)
-        .equal("ack_wait", &wanted.ack_wait, &found.ack_wait)
-        .equal("max_deliver", &wanted.max_deliver, &found.max_deliver)
-        .equal("filter_subject", &wanted.filter_subject, &found.filter_subject)
-        .equal("backoff", &wanted.backoff, &found.backoff)
-        .equal("headers_only", &wanted.headers_only, &found.headers_only)
-        .at_least("max_ack_pending", &wanted.max_ack_pending, &found.max_ack_pending)
-        .verdict(
-            &format!("consumer {name}"),
-            "Remove what set it differently; `nats consumer rm` and a restart make it anew from the stream's start, \
-             which repeats deliveries without effect",
-        )
+/// Whether it has the limits that every start sets.
+pub(super) fn has_limits_of(found: &Stored, settings: &ConsumerSettings) -> bool {
+    let pending = found.config.get("max_ack_pending").and_then(Value::as_i64);
+    found.duration("ack_wait") == settings.ack_wait && pending == Some(settings.max_ack_pending)
+}
+
+/// Compares a durable with what it should be like, but for the limits that every start sets. Answers what of it is unusual and
+/// makes nothing wrong.
+pub(super) fn compare(
+    name: &str,
+    settings: &ConsumerSettings,
+    replicas: usize,
+    found: &Stored,
+) -> Result<Vec<String>, BrokerError> {
+    let judgement = judge(&tables::durable(settings, replicas), &found.config);
+    judgement.verdict(
+        &format!("consumer {name}"),
+        "Remove what set it differently; `nats consumer rm` and a restart of the consumers make it anew from the stream's start, \
+         which repeats deliveries without effect",
+    )?;
+    Ok(judgement.unusual)
+}
+
+/// Where a durable stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Everything at or below this stream sequence is settled.
+    pub floor: u64,
+    /// How many deliveries there have been, redeliveries included.
+    pub delivered: u64,
+    /// References not yet delivered.
+    pub pending: u64,
+    /// References delivered and not settled.
+    pub unsettled: u64,
+    /// Until when an administrator lets it rest.
+    pub paused_until: Option<String>,
+}
+
+/// Looks at the durable of a forwarder, and whether it is still what it should be.
+///
+/// # Errors
+/// When somebody has changed it, when it is gone, or the broker is away.
+pub async fn look_at_durable(
+    context: &Context,
+    stream: &str,
+    id: &ForwarderId,
+    settings: &ConsumerSettings,
+) -> Result<Standing, BrokerError> {
+    let name = durable_name(id);
+    let found = stored::durable(context, stream, &name).await?;
+    let found =
+        found.ok_or_else(|| BrokerError::call("consumer info", &format!("there is no durable {name}")))?;
+    compare(&name, settings, 1, &found)?;
+    Ok(Standing {
+        floor: found.number("ack_floor.stream_seq"),
+        delivered: found.number("delivered.consumer_seq"),
+        pending: found.number("num_pending"),
+        unsettled: found.number("num_ack_pending"),
+        paused_until: found.paused_until(),
+    })
 }
 
 async fn create(stream: &Stream, config: &pull::Config) -> Result<Consumer<pull::Config>, BrokerError> {
-    stream.create_consumer(config.clone()).await.map_err(|error| BrokerError::call("create consumer", &error))
+    stream.create_consumer(config.clone()).await.map_err(|error| match error.kind() {
+        ConsumerErrorKind::JetStream(refusal) => BrokerError::refused("create consumer", &refusal),
+        _ => BrokerError::call("create consumer", &error),
+    })
 }
 
 async fn begin_after(stream: &Stream, floor: Option<StreamPosition>) -> Result<DeliverPolicy, BrokerError> {

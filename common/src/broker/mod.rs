@@ -3,24 +3,34 @@
 //! Servers up to 2.10 ignore configuration fields they do not know instead of refusing them, so every set-up call is
 //! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
 
+mod access;
 mod backlog;
 mod connection;
 pub mod doctor;
 mod durable;
-mod echo;
+mod limits;
 mod overview;
+mod rules;
+mod stored;
 mod stream;
+mod tables;
 
 pub use crate::moment::microseconds;
 pub use backlog::{Backlog, BacklogError};
 pub use connection::{Connection, connected};
-pub use durable::{Floor, durable_name, ensure_durable, floors, remove_durable, reset_durables_ahead};
+pub use durable::{
+    Floor, Standing, durable_name, ensure_durable, floors, look_at_durable, remove_durable,
+    reset_durables_ahead,
+};
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
-pub use stream::{SourceIdentity, adopt_stream, ensure_stream, find_stream, is_not_found, smaller};
+pub use stream::{
+    SourceIdentity, adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller,
+};
+pub use tables::PULL_EXPIRES;
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions, Event, ServerAddr};
+use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use connection_url::Server;
 
 use crate::settings::BrokerSettings;
@@ -53,9 +63,16 @@ pub enum BrokerError {
         "broker.url ({0}) cannot be parsed: expected nats://host:4222, or several of these separated by commas"
     )]
     Url(String),
-    /// The `.creds` file cannot be read.
-    #[error("cannot read broker.credentials_file: {0}")]
-    Credentials(std::io::Error),
+    /// A file of the settings cannot be used.
+    #[error("{key}: {path}: {error}")]
+    File {
+        /// The setting.
+        key: &'static str,
+        /// As it is set.
+        path: String,
+        /// Why; never what stands in it.
+        error: String,
+    },
     /// It answers, but not for JetStream: because it is switched off, or not ready yet.
     #[error(
         "the NATS server has no JetStream for this client: {0}. Start it with JetStream (nats-server -js), and enable it \
@@ -69,6 +86,18 @@ pub enum BrokerError {
         call: &'static str,
         /// The server's answer.
         error: String,
+    },
+    /// The broker answers, and does not do what it is asked to.
+    #[error("the broker refuses ({call}): {words}. Remedy: {remedy}")]
+    Refused {
+        /// What was asked.
+        call: &'static str,
+        /// Of JetStream's API.
+        code: u64,
+        /// The server's own words.
+        words: String,
+        /// The setting or the limit that it is about.
+        remedy: String,
     },
     /// Stream or durable exist, and are not what the pipeline needs.
     #[error("{what} does not fit: {differences}. {remedy}")]
@@ -100,13 +129,25 @@ impl BrokerError {
     /// Whether settings are at fault, which neither waiting nor a restart mends.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
-        matches!(self, Self::NotConfigured | Self::Url(_) | Self::Credentials(_))
+        matches!(self, Self::NotConfigured | Self::Url(_) | Self::File { .. })
     }
 
     /// Whether waiting may mend it.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::NoJetStream(_) | Self::Call { .. })
+        matches!(self, Self::Connect { .. } | Self::NoJetStream(_) | Self::Call { .. } | Self::Refused { .. })
+    }
+
+    /// Stream or durable are there, and somebody has to change them.
+    #[must_use]
+    pub fn is_unfit(&self) -> bool {
+        matches!(self, Self::Unfit { .. })
+    }
+
+    /// With the remedy that goes with the code.
+    pub(crate) fn refused(call: &'static str, error: &jetstream::Error) -> Self {
+        let (code, words) = (error.error_code().0, error.to_string());
+        Self::Refused { call, code, remedy: limits::remedy(code, &words).to_owned(), words }
     }
 
     pub(crate) fn call(call: &'static str, error: &impl std::fmt::Display) -> Self {
@@ -124,6 +165,16 @@ fn authenticated(servers: &[Server]) -> ConnectOptions {
     }
 }
 
+/// JetStream, in the domain or behind the prefix of the settings.
+#[must_use]
+pub fn context(client: &Client, settings: &BrokerSettings) -> jetstream::Context {
+    match (&settings.jetstream_domain, &settings.api_prefix) {
+        (Some(domain), _) => jetstream::with_domain(client.clone(), domain),
+        (None, Some(prefix)) => jetstream::with_prefix(client.clone(), prefix),
+        (None, None) => jetstream::new(client.clone()),
+    }
+}
+
 /// Checks what can be checked of the settings without a server.
 ///
 /// # Errors
@@ -135,10 +186,7 @@ pub async fn check(settings: &BrokerSettings) -> Result<(), BrokerError> {
 async fn prepared(settings: &BrokerSettings) -> Result<(Vec<ServerAddr>, ConnectOptions), BrokerError> {
     let url = settings.url.as_ref().ok_or(BrokerError::NotConfigured)?;
     let servers = url.nats().map_err(|error| BrokerError::Url(error.to_string()))?;
-    let mut options = authenticated(&servers);
-    if let Some(path) = &settings.credentials_file {
-        options = options.credentials_file(path).await.map_err(BrokerError::Credentials)?;
-    }
+    let options = access::granted(authenticated(&servers), settings).await?;
     let addresses = servers.iter().map(|server| server.address.parse());
     let addresses = addresses.collect::<Result<_, _>>();
     Ok((addresses.map_err(|_| BrokerError::Url("it cannot be used".to_owned()))?, options))
@@ -166,8 +214,13 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
             Event::ClientError(error) => tracing::debug!(%error, "broker client"),
             event => tracing::warn!(%event, "broker"),
         });
-    options.connect(servers).await.map_err(|error| BrokerError::Connect {
-        url: settings.url.as_ref().map(ToString::to_string).unwrap_or_default(),
-        error: errors::line(&error),
+    options.connect(servers).await.map_err(|error| {
+        let error = errors::line(&error);
+        // What rustls says of an answer that is not TLS.
+        let plain = error.contains("InvalidContentType");
+        BrokerError::Connect {
+            url: settings.url.as_ref().map(ToString::to_string).unwrap_or_default(),
+            error: if plain { format!("{error}: the server does not speak TLS at this port") } else { error },
+        }
     })
 }

@@ -2,10 +2,9 @@
 
 use std::fmt::Write as _;
 
-use async_nats::jetstream;
 use serde::Serialize;
 
-use super::{BrokerError, connect, find_stream, floors};
+use super::{BrokerError, connect, context, find_stream, floors};
 use crate::settings::{BrokerSettings, Settings};
 
 /// The stream.
@@ -90,7 +89,7 @@ async fn look(
     application_name: &str,
 ) -> Result<Option<StreamOverview>, BrokerError> {
     let client = connect(settings, application_name).await?;
-    let Some(stream) = find_stream(&jetstream::new(client), settings).await? else {
+    let Some(stream) = find_stream(&context(&client, settings), settings).await? else {
         return Ok(None);
     };
     let forwarders = floors(&stream)

@@ -4,11 +4,16 @@ use std::fmt;
 
 use async_nats::jetstream::{
     Context, ErrorCode,
-    context::{GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind},
+    context::{CreateStreamErrorKind, GetStreamError, GetStreamErrorKind, RequestError, RequestErrorKind},
     stream::{Config, DiscardPolicy, RetentionPolicy, StorageType, Stream},
 };
+use serde_json::{Map, Value};
 
-use super::{BrokerError, echo::Echo};
+use super::{
+    BrokerError, limits,
+    rules::{UNKNOWN, judge},
+    stored, tables,
+};
 use crate::{identifier::TableName, session::Session, settings::BrokerSettings};
 
 /// Opens the description; the identity of the source follows.
@@ -62,14 +67,22 @@ pub async fn ensure_stream(
         stream
     } else {
         let description = Some(format!("{DESCRIPTION}{source}"));
-        let stream = context
-            .create_stream(Config { description, ..wanted(settings) })
-            .await
-            .map_err(|error| BrokerError::call("create stream", &error))?;
+        let created = context.create_stream(Config { description, ..wanted(settings) }).await;
+        let stream = match created {
+            Ok(stream) => stream,
+            Err(error) => {
+                return Err(match error.kind() {
+                    CreateStreamErrorKind::JetStream(refusal) => {
+                        limits::explained(context, settings, "create stream", &refusal).await
+                    }
+                    _ => BrokerError::call("create stream", &error),
+                });
+            }
+        };
         tracing::info!(stream = %settings.stream, subject = %settings.subject, "created the stream");
         stream
     };
-    compare(&wanted(settings), &stream.cached_info().config, Some(source))?;
+    check_stream(context, settings, Some(source)).await?;
     Ok(stream)
 }
 
@@ -85,7 +98,10 @@ pub async fn find_stream(
         Ok(stream) => Ok(Some(stream)),
         Err(error) if is_not_found(&error.kind()) => Ok(None),
         Err(error) if is_disabled(&error) => Err(BrokerError::NoJetStream(error.to_string())),
-        Err(error) => Err(BrokerError::call("stream info", &error)),
+        Err(error) => Err(match error.kind() {
+            GetStreamErrorKind::JetStream(refusal) => BrokerError::refused("stream info", &refusal),
+            _ => BrokerError::call("stream info", &error),
+        }),
     }
 }
 
@@ -105,16 +121,20 @@ fn wanted(settings: &BrokerSettings) -> Config {
     }
 }
 
-/// Compares a stream with the settings, and with the source that it should be of, where that is known.
+/// Compares a stream with the settings, field by field, and with the source that it should be of, where that is known. Answers
+/// what of it is unusual and makes nothing wrong; `None` when there is no stream.
 ///
 /// # Errors
-/// When it is not fit, or belongs to another source.
-pub(super) fn check_stream(
+/// When it is not fit, or belongs to another source, or the broker is away.
+pub async fn check_stream(
+    context: &Context,
     settings: &BrokerSettings,
-    found: &Config,
     source: Option<&SourceIdentity>,
-) -> Result<(), BrokerError> {
-    compare(&wanted(settings), found, source)
+) -> Result<Option<Vec<String>>, BrokerError> {
+    match stored::stream(context, &settings.stream).await? {
+        Some(found) => compare(settings, &found.config, source).map(Some),
+        None => Ok(None),
+    }
 }
 
 /// Makes an existing stream of another source this one's: the source was restored elsewhere and goes on here. Answers
@@ -137,7 +157,10 @@ pub async fn adopt_stream(
     }
     let theirs = found.description.clone().unwrap_or_default();
     let config = Config { description, ..found.clone() };
-    context.update_stream(config).await.map_err(|error| BrokerError::call("update stream", &error))?;
+    context.update_stream(config).await.map_err(|error| match error.kind() {
+        CreateStreamErrorKind::JetStream(refusal) => BrokerError::refused("update stream", &refusal),
+        _ => BrokerError::call("update stream", &error),
+    })?;
     Ok(Some(theirs.strip_prefix(DESCRIPTION).unwrap_or(&theirs).to_owned()))
 }
 
@@ -160,48 +183,41 @@ fn is_disabled(error: &GetStreamError) -> bool {
     }
 }
 
-fn compare(wanted: &Config, found: &Config, source: Option<&SourceIdentity>) -> Result<(), BrokerError> {
-    let theirs = found.description.as_deref().and_then(|text| text.strip_prefix(DESCRIPTION));
+fn compare(
+    settings: &BrokerSettings,
+    found: &Map<String, Value>,
+    source: Option<&SourceIdentity>,
+) -> Result<Vec<String>, BrokerError> {
+    let description = found.get("description").and_then(Value::as_str);
+    let theirs = description.and_then(|text| text.strip_prefix(DESCRIPTION));
     if let (Some(theirs), Some(source)) = (theirs, source)
         && theirs != source.0
     {
         return Err(BrokerError::ForeignStream {
-            stream: found.name.clone(),
+            stream: settings.stream.clone(),
             theirs: theirs.to_owned(),
             ours: source.to_string(),
         });
     }
-    Echo::default()
-        .equal("subjects", &wanted.subjects, &found.subjects)
-        .equal("storage", &wanted.storage, &found.storage)
-        .equal("retention", &wanted.retention, &found.retention)
-        .equal("discard", &wanted.discard, &found.discard)
-        .equal("max_age", &wanted.max_age, &found.max_age)
-        // A limit for each subject drops what is old whatever the policy: there is one subject.
-        .equal("max_msgs_per_subject without limit", &true, &(found.max_messages_per_subject <= 0))
-        .equal("max_msgs without limit", &true, &(found.max_messages <= 0))
-        .equal("no_ack", &wanted.no_ack, &found.no_ack)
-        .equal("sealed", &wanted.sealed, &found.sealed)
-        .verdict(
-            &format!("stream {}", found.name),
-            "Change the stream with `nats stream edit`, or the [broker] settings to match it",
-        )
+    let judgement = judge(&tables::stream(settings), found);
+    judgement.verdict(
+        &format!("stream {}", settings.stream),
+        "Change the stream with `nats stream edit`, or the [broker] settings to match it; what cannot be edited goes with `nats \
+         stream rm`, and `publisher run` makes the stream anew and fills it again",
+    )?;
+    Ok(judgement.unusual)
 }
 
 /// What of a stream is smaller than the settings say. It costs something (room, repeated work, a copy) and makes nothing
 /// wrong, so nobody stops for it: a start in vain would help nobody.
 #[must_use]
 pub fn smaller(settings: &BrokerSettings, found: &Config) -> Option<String> {
-    smaller_than(&wanted(settings), found)
-}
-
-fn smaller_than(wanted: &Config, found: &Config) -> Option<String> {
-    let unlimited = found.max_bytes <= 0;
-    Echo::default()
-        .at_least("max_bytes", &wanted.max_bytes, &if unlimited { i64::MAX } else { found.max_bytes })
-        .at_least("duplicate_window", &wanted.duplicate_window, &found.duplicate_window)
-        .at_least("num_replicas", &wanted.num_replicas, &found.num_replicas)
-        .differences()
+    let Ok(Value::Object(found)) = serde_json::to_value(found) else {
+        return None;
+    };
+    let told = judge(&tables::sizes(settings), &found).unusual;
+    let sizes = told.into_iter().filter(|told| !told.ends_with(UNKNOWN)).collect::<Vec<_>>();
+    (!sizes.is_empty()).then(|| sizes.join("; "))
 }
 
 #[cfg(test)]
@@ -210,24 +226,28 @@ mod tests {
 
     use super::*;
 
-    fn fit() -> Config {
-        Config {
-            name: "S".into(),
-            description: Some(format!("{DESCRIPTION}1/app/public.audit_events")),
-            subjects: vec!["s".into()],
-            discard: DiscardPolicy::New,
+    fn settings() -> BrokerSettings {
+        BrokerSettings {
+            stream: "S".into(),
+            subject: "s".into(),
             max_bytes: 1_000,
-            duplicate_window: Duration::from_secs(120),
-            num_replicas: 1,
-            ..Config::default()
+            ..BrokerSettings::default()
         }
+    }
+
+    fn fit() -> Config {
+        let description = Some(format!("{DESCRIPTION}1/app/public.audit_events"));
+        Config { description, num_replicas: 1, ..wanted(&settings()) }
     }
 
     fn verdict(change: impl FnOnce(&mut Config)) -> String {
         let mut found = fit();
         change(&mut found);
         let source = SourceIdentity("1/app/public.audit_events".into());
-        compare(&fit(), &found, Some(&source)).map_or_else(|error| error.to_string(), |()| "fits".into())
+        let Value::Object(found) = serde_json::to_value(found).expect("JSON") else {
+            panic!("a configuration is an object");
+        };
+        compare(&settings(), &found, Some(&source)).map_or_else(|error| error.to_string(), |_| "fits".into())
     }
 
     #[test]
@@ -236,7 +256,7 @@ mod tests {
             assert_eq!(verdict(change), "fits");
             let mut found = fit();
             change(&mut found);
-            smaller_than(&fit(), &found)
+            smaller(&settings(), &found)
         };
         for larger in [
             |_: &mut Config| {},
@@ -248,7 +268,7 @@ mod tests {
         }
         for (field, change) in [
             ("max_bytes is 999", (|found| found.max_bytes = 999) as fn(&mut Config)),
-            ("duplicate_window", |found| found.duplicate_window = Duration::from_secs(60)),
+            ("duplicate_window is 1m, must be", |found| found.duplicate_window = Duration::from_secs(60)),
             ("num_replicas", |found| found.num_replicas = 0),
         ] {
             let told = smaller(change).expect("it is smaller");

@@ -173,6 +173,8 @@ checks! {
             "The broker is NATS 2.9 or later.";
         BROKER_TRIMS_SLOWLY = Hint "broker-trims-slowly" [Publisher Asked]
             "The stream is trimmed with one request.";
+        BROKER_REFUSES = Error "broker-refuses" [Both Always]
+            "The broker has room for what these settings ask for, and allows it.";
         JETSTREAM_DISABLED = Error "jetstream-disabled" [Both Always]
             "JetStream is enabled, and open to this account.";
         STREAM_MISSING = Hint "stream-missing" [Both Asked]
@@ -191,10 +193,16 @@ checks! {
             "The stream is not filled above four fifths.";
         STREAM_UNTRIMMABLE = Warning "stream-untrimmable" [Both Always]
             "The stream may be trimmed.";
+        STREAM_UNUSUAL = Warning "stream-unusual" [Both Always]
+            "Nothing is set on the stream that costs something or is not known.";
         DURABLE_UNFIT = Error "durable-unfit" [Consumer Always]
             "The durables of configured forwarders deliver everything until it is acknowledged.";
         DURABLE_DIFFERS = Hint "durable-differs" [Consumer Asked]
             "The durables of configured forwarders have the limits of these settings.";
+        DURABLE_UNUSUAL = Warning "durable-unusual" [Consumer Always]
+            "Nothing is set on the durables of configured forwarders that costs something or is not known.";
+        DURABLE_PAUSED = Warning "durable-paused" [Both Always]
+            "No durable of a configured forwarder is paused.";
         DURABLE_UNUSED = Warning "durable-unused" [Both Always]
             "Every durable of a forwarder belongs to one that is configured.";
     }

@@ -28,7 +28,7 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
     let Settings { source, broker, publisher, .. } = settings;
     let connections = [
         ("source.url", source.url.as_ref()),
-        ("broker.url", broker.url.as_ref()),
+        ("broker.url", broker.url.as_ref().filter(|_| !broker.insists_on_tls())),
         ("traces.url", settings.traces.url.as_ref()),
     ];
     report.enter(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
@@ -104,7 +104,7 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
     let Settings { source, broker, consumer, forwarder, .. } = settings;
     let on_stream =
         broker.url.is_some() && forwarder.iter().any(|forwarder| forwarder.dispatch != Dispatch::Sync);
-    let broker_url = broker.url.as_ref().filter(|_| on_stream);
+    let broker_url = broker.url.as_ref().filter(|_| on_stream && !broker.insists_on_tls());
     let connections = [
         ("source.url", source.url.as_ref()),
         ("broker.url", broker_url),

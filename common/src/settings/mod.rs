@@ -3,6 +3,7 @@
 //! Every key has a default here, a row in `docs/configuration.md` (held to this module by a test) and a range in
 //! `validate`. Unknown keys are refused. Errors name the key path and the source it came from.
 
+mod broker;
 mod cli;
 mod duration;
 mod layers;
@@ -11,14 +12,14 @@ mod sections;
 mod unusable;
 mod validate;
 
+pub use broker::BrokerSettings;
 pub use cli::{ConfigCommand, Refusal, SettingsArgs};
 pub use connection_url::ConnectionUrl;
 pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
 pub use sections::{
-    BackoffSettings, BrokerSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat,
-    LogSettings, PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings,
-    UnknownEvents,
+    BackoffSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat, LogSettings,
+    PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings, UnknownEvents,
 };
 pub use unusable::{ConfigureError, Unusable};
 
@@ -101,6 +102,12 @@ mod tests {
             "threadline.url",
             "broker.url",
             "broker.credentials_file",
+            "broker.nkey_seed_file",
+            "broker.tls_ca_file",
+            "broker.tls_cert_file",
+            "broker.tls_key_file",
+            "broker.jetstream_domain",
+            "broker.api_prefix",
             "consumer.reconcile.receipt_key_file",
             "traces.url",
         ] {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use connection_url::ConnectionUrl;
 
-use super::duration;
+use super::{broker::BrokerSettings, duration};
 use crate::{
     backoff::Backoff,
     identifier::{ForwarderId, TableName},
@@ -65,44 +65,6 @@ pub struct ThreadlineSettings {
 impl Default for ThreadlineSettings {
     fn default() -> Self {
         Self { url: None, schema: "public".to_owned() }
-    }
-}
-
-/// `[broker]`: NATS JetStream.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct BrokerSettings {
-    /// One server or several, separated by commas. Also `NATS_URL`. Without it dispatch `auto` means `sync`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub url: Option<ConnectionUrl>,
-    /// A `.creds` file with JWT and key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub credentials_file: Option<String>,
-    /// The stream; created when missing, compared when present.
-    pub stream: String,
-    /// The subject that references are published to.
-    pub subject: String,
-    /// Copies of the stream in a NATS cluster.
-    pub replicas: usize,
-    /// Size limit of the stream. A full stream refuses, which is back-pressure, not loss: 1 GiB is about 3 million
-    /// references.
-    pub max_bytes: i64,
-    /// How long the broker remembers message ids, at about 195 bytes each. An optimisation, never the guarantee.
-    #[serde(with = "duration")]
-    pub duplicate_window: Duration,
-}
-
-impl Default for BrokerSettings {
-    fn default() -> Self {
-        Self {
-            url: None,
-            credentials_file: None,
-            stream: "SIGRA_AUDIT".to_owned(),
-            subject: "sigra.audit.events".to_owned(),
-            replicas: 1,
-            max_bytes: 1 << 30,
-            duplicate_window: Duration::from_secs(120),
-        }
     }
 }
 

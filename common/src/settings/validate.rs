@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ConnectionUrl, Settings};
+use super::{BrokerSettings, ConnectionUrl, Settings};
 use crate::telemetry;
 
 type Refusal = (String, String);
@@ -17,9 +17,6 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         if let Some(Err(error)) = url.as_ref().map(ConnectionUrl::postgres) {
             return refuse(key, error.to_string());
         }
-    }
-    if let Some(Err(error)) = broker.url.as_ref().map(ConnectionUrl::nats) {
-        return refuse("broker.url", error.to_string());
     }
 
     within("source.statement_timeout", source.statement_timeout, second, 3_600 * second)?;
@@ -43,11 +40,7 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
             format!("{schema:?} is not 1 to 63 letters, digits and underscores, not starting with a digit");
         return refuse("threadline.schema", message);
     }
-    name("broker.stream", &broker.stream, ['.', '*', '>', ' '])?;
-    name("broker.subject", &broker.subject, ['*', '>', ' ', '\t'])?;
-    number("broker.replicas", broker.replicas, 1, 5)?;
-    number("broker.max_bytes", broker.max_bytes, 1 << 20, i64::MAX)?;
-    within("broker.duplicate_window", broker.duplicate_window, second, day)?;
+    of_broker(broker)?;
 
     number("publisher.page_rows", publisher.page_rows, 1, 10_000)?;
     number("publisher.window", publisher.window, 1, 4_000)?;
@@ -99,6 +92,42 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+fn of_broker(broker: &BrokerSettings) -> Result<(), Refusal> {
+    let second = Duration::from_secs(1);
+    if let Some(Err(error)) = broker.url.as_ref().map(ConnectionUrl::nats) {
+        return refuse("broker.url", error.to_string());
+    }
+    if broker.credentials_file.is_some() && broker.nkey_seed_file.is_some() {
+        return refuse(
+            "broker.nkey_seed_file",
+            "not together with broker.credentials_file, which holds a key too",
+        );
+    }
+    if broker.tls_cert_file.is_some() != broker.tls_key_file.is_some() {
+        return refuse("broker.tls_cert_file", "a certificate and its key (broker.tls_key_file) go together");
+    }
+    if let Some(domain) = &broker.jetstream_domain {
+        name("broker.jetstream_domain", domain, ['.', '*', '>', ' '])?;
+        if broker.api_prefix.is_some() {
+            return refuse(
+                "broker.api_prefix",
+                "not together with broker.jetstream_domain, which is a prefix too",
+            );
+        }
+    }
+    if let Some(prefix) = &broker.api_prefix {
+        name("broker.api_prefix", prefix, ['*', '>', ' ', '\t'])?;
+        if prefix.split('.').any(str::is_empty) {
+            return refuse("broker.api_prefix", "is the part before .STREAM.INFO, such as JS.audit.API");
+        }
+    }
+    name("broker.stream", &broker.stream, ['.', '*', '>', ' '])?;
+    name("broker.subject", &broker.subject, ['*', '>', ' ', '\t'])?;
+    number("broker.replicas", broker.replicas, 1, 5)?;
+    number("broker.max_bytes", broker.max_bytes, 1 << 20, i64::MAX)?;
+    within("broker.duplicate_window", broker.duplicate_window, second, 86_400 * second)
 }
 
 /// Nothing in it is a secret, and nothing would be ignored.

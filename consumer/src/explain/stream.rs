@@ -1,10 +1,7 @@
 //! The event's messages, while they are in the stream.
 
 use anyhow::Context as _;
-use async_nats::jetstream::{
-    self,
-    stream::{RawMessageErrorKind, Stream},
-};
+use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use common::{broker, moment::written, outbox::life::Life, settings::Settings};
 use futures::StreamExt as _;
 use serde::Serialize;
@@ -47,7 +44,7 @@ pub(super) async fn of(settings: &Settings, life: &Life, id: Uuid) -> anyhow::Re
         return Ok(InStream { unknown: Some("no broker is configured".to_owned()), ..InStream::default() });
     }
     let client = broker::connect(&settings.broker, "audit-consumer-explain").await?;
-    let stream = jetstream::new(client)
+    let stream = broker::context(&client, &settings.broker)
         .get_stream(&settings.broker.stream)
         .await
         .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;

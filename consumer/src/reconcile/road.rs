@@ -1,7 +1,7 @@
 //! How far a forwarder has certainly come: what lies behind must have arrived, what lies ahead is on its way.
 
 use anyhow::Context as _;
-use async_nats::jetstream::{self, Context as JetStream};
+use async_nats::jetstream::Context as JetStream;
 use common::{
     broker::{self, microseconds},
     identifier::ForwarderId,
@@ -41,7 +41,11 @@ impl Road {
             Some(Chosen::Log) => Ok(Self::log(&forwarder.id)),
             None | Some(Chosen::Stream) => {
                 let client = broker::connect(&settings.broker, APPLICATION).await?;
-                Ok(Self::stream(&forwarder.id, jetstream::new(client), &settings.broker.stream))
+                Ok(Self::stream(
+                    &forwarder.id,
+                    broker::context(&client, &settings.broker),
+                    &settings.broker.stream,
+                ))
             }
         }
     }

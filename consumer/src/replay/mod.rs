@@ -9,7 +9,7 @@ mod plan;
 use std::{collections::HashSet, sync::Arc};
 
 use anyhow::ensure;
-use async_nats::jetstream::{self, AckKind, stream::Stream};
+use async_nats::jetstream::{AckKind, stream::Stream};
 use clap::Args;
 use common::{
     acts::{self, Act},
@@ -119,7 +119,9 @@ pub async fn run(
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
     let identity = identity.named(settings.source.name.as_deref());
     let client = broker::connect(&settings.broker, "audit-consumer-replay").await?;
-    let stream = broker::ensure_stream(&jetstream::new(client), &settings.broker, &identity).await?;
+    let stream =
+        broker::ensure_stream(&broker::context(&client, &settings.broker), &settings.broker, &identity)
+            .await?;
     let destination = destination(&settings, forwarders, &asked, &database, &stream)?;
     let last = stream.cached_info().state.last_sequence;
     let until = asked.until_sequence.unwrap_or(last).min(last);

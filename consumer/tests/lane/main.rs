@@ -138,7 +138,8 @@ impl Running {
         };
         let identity = SourceIdentity::read(&mut database.session().await?, &audit_events()).await?;
         let client = broker::connect(&settings, "test").await?;
-        let stream = broker::ensure_stream(&jetstream::new(client.clone()), &settings, &identity).await?;
+        let context = jetstream::new(client.clone());
+        let stream = broker::ensure_stream(&context, &settings, &identity).await?;
         let id: common::identifier::ForwarderId = "scripted".parse()?;
         let second = Duration::from_secs(1);
         let destination = Destination {
@@ -158,7 +159,7 @@ impl Running {
             tracer: Tracer::default(),
             suspects: Suspects::default(),
         };
-        let lane = Lane::new(Arc::new(destination), client, stream.clone());
+        let lane = Lane::new(Arc::new(destination), client, context, stream.clone());
         let health = Health::default();
         let shutdown = CancellationToken::new();
         let worker = Worker::new(Arc::new(lane), health.component("worker", DEADLINE));

@@ -61,11 +61,11 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
         stream.create_consumer(durable(name, policy)).await?;
     }
     let answer = doctor(&pipeline, "consumer", &[])?;
-    answer.has("stream-unfit", &["max_msgs_per_subject without limit is false", "nats stream edit"]);
+    answer.has("stream-unfit", &["max_msgs_per_subject is 1000, must be without limit", "nats stream edit"]);
     answer.has("stream-untrimmable", &["deny_delete true"]);
     answer.has(
         "durable-unfit",
-        &["consumer forward-timeline does not fit: ack_policy is All, must be Explicit"],
+        &["consumer forward-timeline does not fit: ack_policy is \"all\", must be \"explicit\""],
     );
     answer.has("durable-differs", &["the settings 2s and 20000"]);
     answer.has("durable-unused", &["forward-gone", "consumer drop-durable gone --reason"]);

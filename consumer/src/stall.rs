@@ -1,0 +1,125 @@
+//! Noticing that the broker has references for a forwarder and delivers none, whatever the cause.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use common::{broker::Standing, settings::ConsumerSettings};
+use tokio::time::Instant;
+
+/// Looks that lie further apart than this say nothing about the time between them: the workers were busy.
+const APART_MAX: Duration = Duration::from_secs(15);
+
+/// What one lane has seen of its durable.
+#[derive(Debug, Default)]
+pub(crate) struct Stall(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    last: Option<Look>,
+    /// What somebody has to do something about.
+    fault: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    at: Instant,
+    delivered: u64,
+    /// Since when nothing was delivered.
+    still_since: Instant,
+}
+
+impl Stall {
+    /// What keeps the lane from being ready, if anything does.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
+    }
+
+    /// The durable is not what it should be.
+    pub(crate) fn unfit(&self, why: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).fault = Some(why.to_owned());
+    }
+
+    /// The durable is what it should be, and stands here.
+    pub(crate) fn look(&self, standing: &Standing, settings: &ConsumerSettings, now: Instant) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let still_since = seen
+            .last
+            .filter(|last| last.delivered == standing.delivered && now - last.at <= APART_MAX)
+            .filter(|_| standing.pending > 0)
+            .map_or(now, |last| last.still_since);
+        seen.last = Some(Look { at: now, delivered: standing.delivered, still_since });
+        let stalled = now - still_since > settings.unready_after;
+        let fault = stalled.then(|| words(standing, settings, now - still_since));
+        if let (Some(fault), None) = (&fault, &seen.fault) {
+            tracing::warn!("{fault}");
+        }
+        seen.fault = fault;
+    }
+}
+
+fn words(standing: &Standing, settings: &ConsumerSettings, still: Duration) -> String {
+    let Standing { pending, unsettled, paused_until, .. } = standing;
+    let cause = if let Some(until) = paused_until {
+        format!("the durable is paused until {until} (`nats consumer resume` ends that)")
+    } else if i64::try_from(*unsettled).unwrap_or(i64::MAX) >= settings.max_ack_pending {
+        format!(
+            "{unsettled} are delivered and not settled, which is consumer.max_ack_pending: see the other processes"
+        )
+    } else {
+        "nothing is known of the cause: see the log of the NATS server, and `consumer doctor`".to_owned()
+    };
+    format!(
+        "{pending} reference(s) wait in the stream, and the broker has delivered none for {} s: {cause}",
+        still.as_secs()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn standing(delivered: u64, pending: u64) -> Standing {
+        Standing { floor: 0, delivered, pending, unsettled: 0, paused_until: None }
+    }
+
+    /// Looks every five seconds; answers after how many there is a fault.
+    fn looks(
+        settings: &ConsumerSettings,
+        standings: impl Iterator<Item = Standing>,
+        every: Duration,
+    ) -> Option<usize> {
+        let stall = Stall::default();
+        let mut now = Instant::now();
+        standings.take(40).position(|standing| {
+            stall.look(&standing, settings, now);
+            now += every;
+            stall.fault().is_some()
+        })
+    }
+
+    #[test]
+    fn what_waits_and_is_not_delivered_for_a_while_is_a_fault_and_nothing_else_is() {
+        let settings = ConsumerSettings { unready_after: 60 * SECOND, ..ConsumerSettings::default() };
+        let every = 5 * SECOND;
+        let still = || std::iter::repeat(standing(7, 3));
+        assert_eq!(looks(&settings, still(), every), Some(13), "a minute and a look");
+        assert_eq!(looks(&settings, std::iter::repeat(standing(7, 0)), every), None, "nothing waits");
+        let moving = (0..).map(|delivered| standing(delivered / 10, 3));
+        assert_eq!(looks(&settings, moving, every), None, "something is delivered now and then");
+        assert_eq!(looks(&settings, still(), 16 * SECOND), None, "nobody looked for too long");
+    }
+
+    #[test]
+    fn the_cause_is_named_where_it_is_known() {
+        let settings = ConsumerSettings::default();
+        let said = |standing: Standing| words(&standing, &settings, 61 * SECOND);
+        let paused = Standing { paused_until: Some("2099-01-01T00:00:00Z".into()), ..standing(7, 3) };
+        assert!(said(paused).contains("paused until 2099-01-01T00:00:00Z"));
+        assert!(said(Standing { unsettled: 20_000, ..standing(7, 3) }).contains("consumer.max_ack_pending"));
+        assert!(said(standing(7, 3)).starts_with("3 reference(s) wait in the stream"));
+    }
+}
