@@ -22,20 +22,13 @@ pub const MISUSED: u8 = 2;
 /// What becomes of a binary's work.
 pub type Ended = Result<(), Box<dyn Error + Send + Sync>>;
 
-/// Loads the settings, sets up TLS and logs, and runs `main` on a runtime of its own. A service's refusal to start looks like
-/// its logs; a command's is for whoever called it, unless `log.format` is `json`.
-pub fn run<F>(
-    arguments: &SettingsArgs,
-    is_service: bool,
-    main: impl FnOnce(Settings, Provenance) -> F,
-) -> ExitCode
+/// Loads the settings, sets up TLS and logs, and runs `main` on a runtime of its own. What it ends with is text for whoever
+/// started it, with the remedy on a line of its own, unless `log.format` is `json`.
+pub fn run<F>(arguments: &SettingsArgs, main: impl FnOnce(Settings, Provenance) -> F) -> ExitCode
 where
     F: Future<Output = Ended>,
 {
-    let human = |format: Option<LogFormat>| match format.unwrap_or(LogFormat::Auto) {
-        LogFormat::Auto if !is_service => true,
-        format => telemetry::is_human(format),
-    };
+    let human = |format: Option<LogFormat>| format != Some(LogFormat::Json);
     let (settings, provenance) = match arguments.load() {
         Ok(loaded) => loaded,
         Err(refusal) => return failed(&refusal.error, human(refusal.format)),

@@ -103,9 +103,8 @@ enum Command {
 #[must_use]
 pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
-    let is_service = matches!(cli.command, Command::Run);
     let missing = if cli.allow_missing_kinds { MissingKinds::Skipped } else { MissingKinds::Refused };
-    boot::run(&cli.settings, is_service, |settings, provenance| async {
+    boot::run(&cli.settings, |settings, provenance| async {
         let ended = dispatch(registry, missing, cli.command, settings, provenance).await;
         // Otherwise its type is lost, and with it the exit status.
         ended.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)

@@ -86,8 +86,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let is_service = matches!(cli.command, Command::Run);
-    boot::run(&cli.settings, is_service, |settings, provenance| async {
+    boot::run(&cli.settings, |settings, provenance| async {
         let ended = dispatch(cli.command, settings, provenance).await;
         // Otherwise its type is lost, and with it the exit status.
         ended.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)

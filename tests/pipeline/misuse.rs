@@ -244,7 +244,8 @@ async fn a_kind_of_another_binary_is_skipped_where_that_is_said() -> anyhow::Res
 }
 
 #[tokio::test]
-async fn a_refusal_is_one_line_of_json_where_the_logs_are() -> anyhow::Result<()> {
+async fn a_refusal_is_one_line_of_json_where_that_is_asked_for_and_text_with_its_remedy_otherwise()
+-> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let other = "[[forwarder]]\nid = \"a\"\nkind = \"threadline\"\n[[forwarder]]\nid = \"b\"\nkind = \"threadline\"\n";
     for (file, arguments, status) in [
@@ -252,8 +253,6 @@ async fn a_refusal_is_one_line_of_json_where_the_logs_are() -> anyhow::Result<()
         ("[log]\nformat = \"json\"\n[consumer]\nwrokers = 1", &["run"], 2),
         (&format!("{other}[log]\nformat = \"json\""), &["run"], 2),
         (&format!("{other}[log]\nformat = \"json\""), &["reconcile"], 2),
-        // A service's standard error is nobody's terminal here.
-        ("[[forwarder]]\nid = \"a\"\nkind = \"nope\"", &["run"], 2),
     ] {
         std::fs::write(pipeline.path("mistake.toml"), file)?;
         let output = output("consumer", arguments, &pipeline, &[]);
@@ -266,5 +265,10 @@ async fn a_refusal_is_one_line_of_json_where_the_logs_are() -> anyhow::Result<()
         assert_eq!((&last["level"], &last["exit_status"]), (&"ERROR".into(), &status.into()), "{last}");
         assert!(last["message"].is_string() && last["timestamp"].is_string(), "{last}");
     }
+    std::fs::write(pipeline.path("mistake.toml"), "[[forwarder]]\nid = \"a\"\nkind = \"nope\"")?;
+    let output = output("consumer", &["run"], &pipeline, &[]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.lines().any(|line| line.starts_with("error: ")), "{said}");
     Ok(())
 }

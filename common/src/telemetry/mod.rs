@@ -40,7 +40,7 @@ pub(crate) fn filter(settings: &LogSettings) -> Result<EnvFilter, ParseError> {
 }
 
 /// Whether log lines are for people.
-pub(crate) fn is_human(format: LogFormat) -> bool {
+fn is_human(format: LogFormat) -> bool {
     match format {
         LogFormat::Auto => std::io::stderr().is_terminal(),
         LogFormat::Human => true,
