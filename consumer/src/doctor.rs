@@ -105,7 +105,10 @@ pub(crate) async fn targets(report: &mut Report, forwarders: &Forwarders) {
     let mut taken: HashMap<String, ForwarderId> = HashMap::new();
     report.enter(TARGETS_SHARED, None);
     for (ForwarderSettings { id, .. }, configured) in forwarders {
-        let Looked { target, made } = configured.look().await;
+        let Looked { target, mut made } = configured.look().await;
+        if target.is_some() && !report.is_at_boot() {
+            made.extend(configured.look_closely().await);
+        }
         for (check, found) in made {
             report.enter(
                 check,

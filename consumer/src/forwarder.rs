@@ -126,6 +126,11 @@ pub trait Configured: Send + Sync {
             Looked { target, made: vec![(TARGET_UNREACHABLE, found)] }
         })
     }
+
+    /// A look that takes longer, when a doctor is asked for.
+    fn look_closely(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
+        Box::pin(std::future::ready(None))
+    }
 }
 
 /// What a look at a target has shown.

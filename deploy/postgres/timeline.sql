@@ -28,6 +28,8 @@ grant insert (id, name, actor_ref, status, verb, category, reason, comment, corr
     on public.audit_actions to audit_projector;
 -- And which actions of somebody else it is to take for events.
 grant select on public.audit_adoptions to audit_projector;
+-- And of which version the tables are.
+grant select on public.threadline_migrations to audit_projector, audit_reconciler;
 
 
 -- audit_reconciler: `consumer reconcile`, with `--repair` and `--seal`, `receipts`, `explain`, and `replay`, with

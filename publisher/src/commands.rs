@@ -28,7 +28,7 @@ pub(crate) const APPLICATION: &str = "audit-publisher-command";
 pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     let table = &settings.source.table;
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
-    outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
+    let anew = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
     capture::attach(&mut connection, table).await.with_context(|| format!("cannot attach {table}"))?;
     for (what, remedy) in capture::warnings(&mut connection, table).await? {
         tracing::warn!(%table, remedy, "{what}");
@@ -45,8 +45,33 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
             );
         }
     }
+    if !anew.is_empty() {
+        let forgotten: Vec<&str> =
+            std::iter::once("").chain(anew.iter().filter_map(|name| forgotten(name))).collect();
+        console::answer(&format!(
+            "made anew what somebody had dropped from the schema outbox: {}{}. Grants on it are to be made again \
+             (deploy/postgres/source.sql)\n",
+            anew.join(", "),
+            forgotten.join("; ")
+        ));
+    }
     console::answer(&format!("every row inserted into {table} from now on is captured\n"));
     Ok(())
+}
+
+/// What is gone with a table, and what to do about it.
+fn forgotten(table: &str) -> Option<&'static str> {
+    match table {
+        "entries" => Some(
+            "what was captured and not delivered is not in the log any more: `publisher backfill` enters it",
+        ),
+        "failures" => Some("its letters are forgotten: `consumer reconcile` finds their events"),
+        "rounds" => {
+            Some("readers begin again with what the log holds: what had arrived has no second effect")
+        }
+        "acts" => Some("who did what is forgotten"),
+        _ => None,
+    }
 }
 
 /// Stops capture.

@@ -4,8 +4,13 @@ use sqlx::PgConnection;
 
 use crate::StorageSchema;
 
+/// The tables of the store.
+pub(crate) const TABLES: [&str; 5] =
+    ["audit_transactions", "audit_changes", "audit_actions", "audit_receipts", "audit_adoptions"];
+
 /// What the database says of `audit_actions`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "answers of one statement")]
 pub struct Fitness {
     /// The server is a standby.
     pub is_standby: bool,
@@ -17,6 +22,28 @@ pub struct Fitness {
     pub has_key: bool,
     /// The connection's role, quoted where it has to be.
     pub role: String,
+    /// Sessions of the role cannot write.
+    pub is_read_only: bool,
+    /// A policy of the table applies to the role.
+    pub is_policed: bool,
+    /// How the database stores text.
+    pub encoding: String,
+    /// Tables of the store that are not there.
+    pub missing_tables: Vec<String>,
+}
+
+/// A column that actions cannot be written to as it is.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct UnfitColumn {
+    /// Its name.
+    pub name: String,
+    /// What is wrong: `missing`, `type`, `generated`, `not null`, or `unknown` for a column of the host's own that must have a
+    /// value and has none by default.
+    pub fault: String,
+    /// The type that it should have.
+    pub wanted: String,
+    /// The type that it has.
+    pub found: String,
 }
 
 /// Looks at the tables in `schema`, without a lock on them.
@@ -36,12 +63,83 @@ pub async fn fitness(connection: &mut PgConnection, schema: &StorageSchema) -> R
                           and (select array_agg(a.attname::text order by a.attname) from pg_attribute a
                                where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts)
                               in ('{id}'::text[], '{id,inserted_at}'::text[])) as has_key,
-                format('%I', current_user) as role
+                format('%I', current_user) as role,
+                current_setting('transaction_read_only')::boolean as is_read_only,
+                coalesce(row_security_active(c.oid), false) as is_policed,
+                current_setting('server_encoding') as encoding,
+                array(select w.name from unnest($2::text[]) w (name)
+                      where not exists (select from pg_class t where t.relnamespace = n.oid and t.relname = w.name))
+                    as missing_tables
          from (select 1) one
          left join pg_namespace n on n.nspname = $1
          left join pg_class c on c.relnamespace = n.oid and c.relname = 'audit_actions' and c.relkind in ('r', 'p')",
     )
     .bind(schema.as_str())
+    .bind(TABLES)
     .fetch_one(connection)
     .await
+}
+
+/// Columns of `audit_actions` that are not what a batch is written to. Domains count as what they are over.
+///
+/// # Errors
+/// When the server is away.
+pub async fn unfit_columns(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+) -> Result<Vec<UnfitColumn>, sqlx::Error> {
+    sqlx::query_as(
+        "with wanted (name, types, is_optional) as (
+             select 'id', '{uuid}'::text[], false
+             union all select 'actor_ref', '{jsonb,json}', false
+             union all select 'inserted_at', '{timestamptz}', false
+             union all select n, '{text,varchar,citext}', false from unnest('{name,status}'::text[]) n
+             union all select n, '{text,varchar,citext}', true
+                       from unnest('{verb,category,reason,comment,correlation_id,request_id,job_id}'::text[]) n),
+         found as (
+             select a.attname::text as name, a.atttypid, b.typname::text as base, a.attnotnull,
+                    a.attgenerated <> '' or a.attidentity = 'a' as is_generated,
+                    a.atthasdef or a.attidentity <> '' as has_default
+             from pg_class c
+             join pg_namespace n on n.oid = c.relnamespace
+             join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+             join pg_type t on t.oid = a.atttypid
+             join pg_type b on b.oid = case when t.typtype = 'd' then t.typbasetype else t.oid end
+             where n.nspname = $1 and c.relname = 'audit_actions')
+         select coalesce(w.name, f.name) as name,
+                case when f.name is null then 'missing'
+                     when w.name is null then 'unknown'
+                     when f.base <> all (w.types) then 'type'
+                     when f.is_generated then 'generated'
+                     else 'not null' end as fault,
+                coalesce(w.types[1], '') as wanted,
+                coalesce(f.atttypid::regtype::text, '') as found
+         from wanted w full join found f on f.name = w.name
+         where f.name is null
+            or w.name is null and f.attnotnull and not f.has_default and not f.is_generated
+            or f.base <> all (w.types) or w.name is not null and f.is_generated
+            or w.is_optional and f.attnotnull
+         order by 1",
+    )
+    .bind(schema.as_str())
+    .fetch_all(connection)
+    .await
+}
+
+/// Events that are there twice: under their own id, and in an action of the same name that somebody else wrote under their
+/// correlation id. Visits all actions of others.
+///
+/// # Errors
+/// When the server is away.
+pub async fn doubled(connection: &mut PgConnection, schema: &StorageSchema) -> Result<i64, sqlx::Error> {
+    let actions = schema.table("audit_actions");
+    let statement = format!(
+        "select count(*)
+         from (select a.name, case when a.correlation_id ~ '^[0-9a-f]{{8}}(-[0-9a-f]{{4}}){{3}}-[0-9a-f]{{12}}$'
+                                   then a.correlation_id::uuid end as event
+               from {actions} a where a.correlation_id <> a.id::text) theirs
+         join {actions} ours on ours.id = theirs.event and ours.name = theirs.name
+                            and ours.correlation_id = ours.id::text"
+    );
+    sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).fetch_one(connection).await
 }

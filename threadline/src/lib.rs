@@ -20,7 +20,7 @@ pub use action::{AuditAction, NewAction, RecordError, Status, record_action};
 pub use actor::{ActorError, ActorRef, ActorType};
 pub use adoption::Adoption;
 pub use digest::Digest;
-pub use fitness::{Fitness, fitness};
+pub use fitness::{Fitness, UnfitColumn, fitness};
 pub use install::install;
 pub use receipt::Receipt;
 pub use schema::{ActionTable, SchemaError, StorageSchema};

@@ -97,11 +97,20 @@ fn work(options: &PgConnectOptions, schema: &StorageSchema) -> anyhow::Result<St
             .await
             .map_err(|error| Place::of(options, error))
             .context("cannot connect to the timeline database (threadline.url)")?;
-        install(&mut connection, schema)
+        let anew = install(&mut connection, schema)
             .await
             .with_context(|| format!("cannot install into schema {schema}"))?;
         connection.close().await?;
-        Ok(format!("Threadline's tables are in schema {schema}\n"))
+        let dropped = if anew.is_empty() {
+            String::new()
+        } else {
+            format!(
+                "made anew, and empty, what somebody had dropped: {}. Grants on it are to be made again; \
+                 `consumer reconcile --repair` delivers actions again, receipts begin a new chain\n",
+                anew.join(", ")
+            )
+        };
+        Ok(format!("{dropped}Threadline's tables are in schema {schema}\n"))
     })
 }
 

@@ -129,10 +129,18 @@ checks! {
             "The source is a primary server.";
         CLOCK_OFFSET = Warning "clock-offset" [Both Always]
             "The clocks of this machine and of the source agree to two seconds.";
+        SOURCE_ENCODING = Warning "source-encoding" [Both Always]
+            "The source database knows what its text means.";
+        SOURCE_READ_ONLY = Error "source-read-only" [Both Always]
+            "Sessions at the source may write.";
         GRANT_MISSING = Error "grant-missing" [Both Always]
             "This role may do what this service does.";
         OUTBOX_MISSING = Error "outbox-missing" [Both Always]
             "The schema outbox is there, and of this version.";
+        OUTBOX_NEWER = Error "outbox-newer" [Both Always]
+            "The schema outbox is of no newer version than this binary.";
+        OUTBOX_INCOMPLETE = Error "outbox-incomplete" [Both Always]
+            "Nothing of the schema outbox has been dropped.";
         OUTBOX_OTHER_TABLE = Error "outbox-other-table" [Both Always]
             "The outbox captures the table of the settings.";
         CAPTURE_OFF = Error "capture-off" [Both Asked]
@@ -227,6 +235,20 @@ checks! {
             "Threadline's tables are there.";
         TIMELINE_GRANT_MISSING = Error "timeline-grant-missing" [Consumer Always]
             "This role may write actions and look at them.";
+        TIMELINE_READ_ONLY = Error "timeline-read-only" [Consumer Always]
+            "Sessions at the timeline may write.";
+        TIMELINE_NEWER = Error "timeline-newer" [Consumer Always]
+            "Threadline's tables are of no newer version than this binary.";
+        TIMELINE_INCOMPLETE = Warning "timeline-incomplete" [Consumer Always]
+            "None of Threadline's other tables is missing.";
+        TIMELINE_COLUMN_UNFIT = Error "timeline-column-unfit" [Consumer Always]
+            "The table of actions has the columns that an action is written to, of types that take it.";
+        TIMELINE_ROWS_HIDDEN = Error "timeline-rows-hidden" [Consumer Always]
+            "No policy hides or refuses actions of this role.";
+        TIMELINE_ENCODING = Warning "timeline-encoding" [Consumer Always]
+            "The timeline's database stores any text, as UTF-8.";
+        TIMELINE_DOUBLED = Warning "timeline-doubled" [Consumer Asked]
+            "No event is in the timeline under two ids.";
         TIMELINE_KEY_MISSING = Error "timeline-key-missing" [Consumer Always]
             "A unique index keeps the timeline from holding an event twice.";
     }

@@ -7,9 +7,16 @@ use time::OffsetDateTime;
 
 use crate::{identifier::TableName, session::Session};
 
-/// Whether it is a standby, and its time.
-pub(super) async fn server(connection: &mut Session) -> Result<(bool, OffsetDateTime), sqlx::Error> {
-    sqlx::query_as("select pg_is_in_recovery(), clock_timestamp()").fetch_one(connection).await
+/// Whether it is a standby, its time, how its database stores text, and whether a session of ours can only read.
+pub(super) async fn server(
+    connection: &mut Session,
+) -> Result<(bool, OffsetDateTime, String, bool), sqlx::Error> {
+    sqlx::query_as(
+        "select pg_is_in_recovery(), clock_timestamp(), current_setting('server_encoding'),
+                current_setting('transaction_read_only')::boolean",
+    )
+    .fetch_one(connection)
+    .await
 }
 
 /// Of these relations, each with a privilege that is needed on it, those that our role lacks. In the words of `grant`: the

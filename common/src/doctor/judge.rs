@@ -30,6 +30,27 @@ pub(super) fn standby(is_standby: bool) -> Option<Trouble> {
     })
 }
 
+/// Sessions that cannot write, on a server that could.
+pub(super) fn read_only(is_read_only: bool) -> Option<Trouble> {
+    is_read_only.then(|| {
+        Trouble::new(
+            "transactions at the source are read-only: no position can be stored",
+            "take default_transaction_read_only from the role, the database or the server",
+        )
+    })
+}
+
+/// A database that does not know what its bytes mean.
+pub(super) fn encoding(name: &str) -> Option<Trouble> {
+    (name == "SQL_ASCII").then(|| {
+        Trouble::new(
+            "the source database stores text as SQL_ASCII, which checks nothing: a row with bytes that are no UTF-8 cannot be \
+             read, and ends as a dead letter",
+            "move it into a database that was created with encoding 'UTF8'",
+        )
+    })
+}
+
 /// The server's time, asked for between two looks at our own clock.
 pub(super) fn clock(
     before: OffsetDateTime,
@@ -76,6 +97,7 @@ pub(super) fn outbox(error: &OutboxError) -> Trouble {
             format!("set source.table = \"{attached}\"; if it was renamed, run `publisher rebase` too")
         }
         OutboxError::ReplacedTable { .. } => "run `publisher attach` and `publisher backfill`".to_owned(),
+        OutboxError::Newer { .. } => "use a binary of that version".to_owned(),
         _ => "run `publisher attach`".to_owned(),
     };
     Trouble::new(errors::line(error), remedy)

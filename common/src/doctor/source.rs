@@ -9,9 +9,10 @@ use super::{
     Report, Side, Trouble,
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
-        INSERTED_AT_INDEX_MISSING, OUTBOX_MISSING, OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED,
-        REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE,
-        TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
+        INSERTED_AT_INDEX_MISSING, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER, OUTBOX_OTHER_TABLE,
+        READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SOURCE_ENCODING,
+        SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD,
+        TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
     facts, judge,
@@ -105,8 +106,10 @@ async fn server(report: &mut Report, database: &Database, connection: &mut Sessi
         // Let in, and the first statement is refused: by a pooler that the settings do not know of.
         report.enter(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, error)]);
     }
-    report.look(SOURCE_STANDBY, server.as_ref().map(|(standby, _)| judge::standby(*standby)));
-    if let Ok((_, now)) = server {
+    report.look(SOURCE_STANDBY, server.as_ref().map(|(standby, ..)| judge::standby(*standby)));
+    if let Ok((is_standby, now, encoding, is_read_only)) = server {
+        report.enter(SOURCE_ENCODING, judge::encoding(&encoding));
+        report.enter(SOURCE_READ_ONLY, judge::read_only(is_read_only && !is_standby));
         report.enter(CLOCK_OFFSET, judge::clock(before, now, after));
     }
     let autovacuum = database.within(facts::autovacuum(connection)).await;
@@ -144,12 +147,16 @@ async fn outbox(
     match &required {
         Ok(()) => {
             report.enter(OUTBOX_MISSING, None);
+            report.enter(OUTBOX_NEWER, None);
+            report.enter(OUTBOX_INCOMPLETE, None);
             report.enter(OUTBOX_OTHER_TABLE, None);
         }
         Err(OutboxError::Unreachable(error) | OutboxError::Database(error)) => {
             report.look(OUTBOX_MISSING, Err::<Option<Trouble>, _>(error));
         }
         Err(error @ OutboxError::Missing) => report.enter(OUTBOX_MISSING, [judge::outbox(error)]),
+        Err(error @ OutboxError::Incomplete(_)) => report.enter(OUTBOX_INCOMPLETE, [judge::outbox(error)]),
+        Err(error @ OutboxError::Newer { .. }) => report.enter(OUTBOX_NEWER, [judge::outbox(error)]),
         Err(
             error @ (OutboxError::OtherTable { .. }
             | OutboxError::ReplacedTable { .. }

@@ -19,6 +19,7 @@ pub mod forwarders;
 pub mod handover;
 pub mod lease;
 pub mod life;
+pub mod objects;
 pub mod pages;
 pub mod past;
 pub mod prune;
@@ -30,25 +31,34 @@ pub mod rounds;
 pub mod snapshot;
 pub mod upkeep;
 
-use sqlx::{Connection, Executor, migrate::Migrator};
+use sqlx::{Connection, Executor};
 
 use crate::{database::Database, identifier::TableName, session::Session, settings::SourceSettings};
 
-/// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start.
+/// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start. Looks at what is there, whatever the
+/// table of migrations says: answers what somebody had dropped, and is there again, empty.
 ///
 /// # Errors
-/// When the server is away or refuses, or behind a pooler; nothing is half done, each step is a transaction.
-pub async fn migrate(connection: &mut Session) -> Result<(), sqlx::Error> {
-    static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/outbox");
-    let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
-    migrations.dangerous_set_table_name("outbox.migrations");
-    let connection = connection.direct()?;
+/// When the server is away or refuses, or behind a pooler, or a newer version has been here; nothing is half done, each step is
+/// a transaction.
+pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> {
+    if let Some(applied) = objects::applied(session).await? {
+        objects::compare(&applied).map_err(|error| sqlx::Error::Configuration(Box::new(error)))?;
+    }
+    let connection = session.direct()?;
     connection.execute("create schema if not exists outbox").await?;
     // Building an index over a long log may take longer than one of our ordinary statements.
     connection.execute("set statement_timeout = 0").await?;
-    migrations.run(&mut *connection).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+    let run = objects::migrator().run(&mut *connection).await;
+    run.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+    let missing = objects::missing(session).await?;
+    if !missing.is_empty() {
+        objects::make_anew(session, &missing).await?;
+    }
+    let connection = session.direct()?;
     connection.execute("reset statement_timeout").await?;
-    connection.ping().await
+    connection.ping().await?;
+    Ok(missing)
 }
 
 /// The cluster that the connection leads to. Transaction ids mean nothing in another one.
@@ -68,6 +78,19 @@ pub enum OutboxError {
     /// The schema is missing.
     #[error("this database has no outbox yet, or an older one: run `publisher attach` first")]
     Missing,
+    /// Some of it is not there, although it was made.
+    #[error("of the schema outbox {} is missing, which somebody has dropped: run `publisher attach`, which makes it anew", .0.join(", "))]
+    Incomplete(Vec<String>),
+    /// A newer version has been here.
+    #[error(
+        "the schema outbox is of a newer version: migration {found}, and this binary knows {known}: use a binary of that version"
+    )]
+    Newer {
+        /// In the database.
+        found: i64,
+        /// In this binary.
+        known: i64,
+    },
     /// Every reference would lead to a row that is not there.
     #[error(
         "source.table is {configured}, but the outbox captures {attached}: set source.table to what was \
@@ -135,11 +158,13 @@ pub async fn reach(source: &Database) -> Result<Session, OutboxError> {
 /// # Errors
 /// When it is not, or the server is away.
 pub async fn require(connection: &mut Session, table: &TableName) -> Result<(), OutboxError> {
-    let present: bool = sqlx::query_scalar("select to_regclass('outbox.missed') is not null")
-        .fetch_one(&mut *connection)
-        .await?;
-    if !present {
-        return Err(OutboxError::Missing);
+    let applied = objects::applied(connection).await?;
+    let is_migrated = applied.as_deref().map(objects::compare).transpose()?;
+    let missing = objects::missing(connection).await?;
+    match (is_migrated, missing.is_empty()) {
+        (Some(false), _) | (None, false) => return Err(OutboxError::Missing),
+        (Some(true), false) => return Err(OutboxError::Incomplete(missing)),
+        (Some(true) | None, true) => {}
     }
     // By oid, so that a table that was renamed is the same, and another one under its name is not.
     let attached: Option<(bool, bool, bool, String)> = sqlx::query_as(

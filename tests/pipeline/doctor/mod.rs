@@ -1,7 +1,9 @@
 //! What the doctors find, on servers that are really like that, and what a start makes of it.
 
 mod broker;
+mod dropped;
 mod source;
+mod timeline;
 
 use common::doctor::checks;
 use end_to_end::{DEADLINE, Pipeline, samples};
@@ -255,7 +257,13 @@ async fn what_is_wrong_with_forwarders_and_their_targets_is_found() -> anyhow::R
 /// Rules between settings have a table of their own, and what a binary was built with is decided before any test runs.
 #[test]
 fn every_finding_about_a_server_is_provoked_by_a_test() {
-    let tests = [include_str!("mod.rs"), include_str!("source.rs"), include_str!("broker.rs")];
+    let tests = [
+        include_str!("mod.rs"),
+        include_str!("source.rs"),
+        include_str!("broker.rs"),
+        include_str!("dropped.rs"),
+        include_str!("timeline.rs"),
+    ];
     let tests: String = tests.concat().split_whitespace().collect();
     let unprovoked: Vec<&str> = checks::ALL
         .iter()

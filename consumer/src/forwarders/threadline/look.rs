@@ -1,15 +1,23 @@
 //! A look at the timeline, without writing to it.
 
-use common::doctor::{
-    Trouble,
-    checks::{
-        CONNECTION_UNENCRYPTED, TIMELINE_GRANT_MISSING, TIMELINE_KEY_MISSING, TIMELINE_MISSING,
-        TIMELINE_STANDBY, TIMELINE_UNREACHABLE,
+use common::{
+    doctor::{
+        Check, Trouble,
+        checks::{
+            CONNECTION_UNENCRYPTED, TIMELINE_COLUMN_UNFIT, TIMELINE_DOUBLED, TIMELINE_ENCODING,
+            TIMELINE_GRANT_MISSING, TIMELINE_INCOMPLETE, TIMELINE_KEY_MISSING, TIMELINE_MISSING,
+            TIMELINE_NEWER, TIMELINE_READ_ONLY, TIMELINE_ROWS_HIDDEN, TIMELINE_STANDBY, TIMELINE_UNREACHABLE,
+        },
+        source::unreachable,
     },
-    source::unreachable,
+    identifier::quote,
 };
 use sqlx::PgConnection;
-use threadline::{Fitness, StorageSchema, action, fitness};
+use threadline::{
+    Fitness, StorageSchema, UnfitColumn, action, fitness,
+    fitness::{doubled, unfit_columns},
+    install,
+};
 
 use super::{Timeline, failed, unavailable};
 use crate::forwarder::{ForwardError, Looked};
@@ -33,9 +41,16 @@ pub(super) async fn look(timeline: &Timeline) -> Looked {
         let Timeline { database, schema, .. } = timeline;
         let mut connection = database.connect_directly().await?;
         let target = database.within(target(&mut connection, schema)).await?;
-        Ok::<_, sqlx::Error>((target, database.within(fitness(&mut connection, schema)).await?))
+        let fitness = database.within(fitness(&mut connection, schema)).await?;
+        let columns = if fitness.is_installed {
+            database.within(unfit_columns(&mut connection, schema)).await?
+        } else {
+            Vec::new()
+        };
+        let newer = database.within(install::newer(&mut connection, schema)).await?;
+        Ok::<_, sqlx::Error>((target, fitness, columns, newer))
     };
-    let (target, fitness) = match seen.await {
+    let (target, fitness, columns, newer) = match seen.await {
         Ok(seen) => seen,
         Err(error) => {
             let keys = "threadline.url, THREADLINE_DATABASE_URL or the forwarder's url";
@@ -45,7 +60,72 @@ pub(super) async fn look(timeline: &Timeline) -> Looked {
     };
     made.push((TIMELINE_UNREACHABLE, None));
     made.extend(judge(&timeline.schema, &fitness));
+    if fitness.is_installed {
+        made.push((TIMELINE_NEWER, newer.map(|version| too_new(&timeline.schema, version))));
+        made.push((TIMELINE_COLUMN_UNFIT, None));
+        made.extend(
+            columns.iter().map(|column| (TIMELINE_COLUMN_UNFIT, Some(unfit(&timeline.schema, column)))),
+        );
+    }
     Looked { target: Some(target), made }
+}
+
+/// What only a command looks for, because it visits many actions; nothing where that cannot be looked for.
+pub(super) async fn look_closely(timeline: &Timeline) -> Option<(&'static Check, Option<Trouble>)> {
+    let Timeline { database, schema, .. } = timeline;
+    let seen = async { doubled(&mut database.connect_directly().await?, schema).await };
+    let count = database.within(seen).await.ok()?;
+    let table = schema.table("audit_actions");
+    let trouble = (count > 0).then(|| {
+        Trouble::new(
+            format!(
+                "{count} event(s) are in {table} twice: under their own id, and under one of somebody else, such as Sigra's own \
+                 forwarder, which has the event's id as its correlation id"
+            ),
+            format!(
+                "let no other forwarder write there, and remove its actions (docs/switching.md): delete from {table} theirs \
+                 using {table} ours where theirs.correlation_id = ours.id::text and ours.correlation_id = ours.id::text and \
+                 theirs.id <> ours.id and theirs.name = ours.name"
+            ),
+        )
+    });
+    Some((TIMELINE_DOUBLED, trouble))
+}
+
+fn too_new(schema: &StorageSchema, version: i64) -> Trouble {
+    Trouble::new(
+        format!(
+            "Threadline's tables in schema {schema} are of a newer version: migration {version}, and this binary knows {}",
+            install::newest()
+        ),
+        "use a binary of that version",
+    )
+}
+
+fn unfit(schema: &StorageSchema, column: &UnfitColumn) -> Trouble {
+    let UnfitColumn { name, fault, wanted, found } = column;
+    let (table, quoted) = (schema.table("audit_actions"), quote(name));
+    let alter = format!("run as its owner: alter table {table}");
+    let (what, remedy) = match fault.as_str() {
+        "missing" => (format!("has no column {name}"), format!("{alter} add column {quoted} {wanted}")),
+        "type" => (
+            format!("has a column {name} of type {found}, which must be {wanted}"),
+            format!("{alter} alter column {quoted} type {wanted} using {quoted}::text::{wanted}"),
+        ),
+        "generated" => (
+            format!("generates its column {name}, which an action brings along"),
+            format!("{alter} alter column {quoted} drop expression, or drop identity"),
+        ),
+        "not null" => (
+            format!("lets its column {name} not be null, and not every event has one"),
+            format!("{alter} alter column {quoted} drop not null"),
+        ),
+        _ => (
+            format!("has a column {name} of the host's own that must not be null and has no default"),
+            format!("{alter} alter column {quoted} set default …, or drop not null"),
+        ),
+    };
+    Trouble::new(format!("{table} {what}"), remedy)
 }
 
 /// Of an error about a table, a column or a grant: whether the timeline's are what is wrong, or something that a host's
@@ -59,11 +139,9 @@ pub(super) async fn blame(timeline: &Timeline, error: &sqlx::Error) -> ForwardEr
     if empty.await.is_ok() { failed(error) } else { unavailable(error) }
 }
 
-fn judge(
-    schema: &StorageSchema,
-    fitness: &Fitness,
-) -> Vec<(&'static common::doctor::Check, Option<Trouble>)> {
-    let Fitness { is_standby, is_installed, missing_grants, has_key, role } = fitness;
+fn judge(schema: &StorageSchema, fitness: &Fitness) -> Vec<(&'static Check, Option<Trouble>)> {
+    let Fitness { is_standby, is_installed, missing_grants, has_key, role, is_read_only, is_policed, .. } =
+        fitness;
     let standby = is_standby.then(|| {
         Trouble::new(
             "the timeline is on a standby, where nothing can be written",
@@ -76,10 +154,51 @@ fn judge(
             format!("run `threadline install --schema {schema}`"),
         )
     });
-    let mut made = vec![(TIMELINE_STANDBY, standby), (TIMELINE_MISSING, missing)];
+    let read_only = (*is_read_only && !is_standby).then(|| {
+        Trouble::new(
+            format!("transactions of the role {role} at the timeline are read-only: no action can be written"),
+            format!(
+                "run: alter role {role} set default_transaction_read_only = off; or take the setting from the database or \
+                 the server"
+            ),
+        )
+    });
+    let encoding = (fitness.encoding != "UTF8").then(|| {
+        Trouble::new(
+            format!(
+                "the timeline's database stores text as {}: what that cannot hold ends as a dead letter, and SQL_ASCII \
+                 checks nothing",
+                fitness.encoding
+            ),
+            "move it into a database that was created with encoding 'UTF8'",
+        )
+    });
+    let mut made = vec![
+        (TIMELINE_STANDBY, standby),
+        (TIMELINE_READ_ONLY, read_only),
+        (TIMELINE_ENCODING, encoding),
+        (TIMELINE_MISSING, missing),
+    ];
     if !is_installed {
         return made;
     }
+    let dropped = (!fitness.missing_tables.is_empty()).then(|| {
+        Trouble::new(
+            format!("schema {schema} has no {}", fitness.missing_tables.join(", ")),
+            format!("run `threadline install --schema {schema}`, which makes anew what was dropped"),
+        )
+    });
+    made.push((TIMELINE_INCOMPLETE, dropped));
+    let policed = is_policed.then(|| {
+        Trouble::new(
+            format!(
+                "row-level security of {schema}.audit_actions applies to the role {role}, so that no action can be written \
+                 or seen"
+            ),
+            format!("run: alter role {role} bypassrls"),
+        )
+    });
+    made.push((TIMELINE_ROWS_HIDDEN, policed));
     made.push((TIMELINE_GRANT_MISSING, None));
     for privilege in missing_grants {
         let object =

@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     database::Database,
-    doctor::Trouble,
+    doctor::{Check, Trouble},
     event::{AuditEvent, NEEDED_BY_THREADLINE},
     failures::Reason,
     fault::{Fault, classify},
@@ -191,6 +191,10 @@ impl Configured for Timeline {
 
     fn look(&self) -> BoxFuture<'_, Looked> {
         look::look(self).boxed()
+    }
+
+    fn look_closely(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
+        look::look_closely(self).boxed()
     }
 }
 

@@ -1,0 +1,114 @@
+//! Schemas that are not what their tables of migrations say.
+
+use end_to_end::{Pipeline, samples};
+use sandbox::fixture::TestDatabase;
+
+use super::{doctor, sql};
+
+/// Columns, indexes, constraints and functions of the schema, as text.
+async fn catalog(database: &TestDatabase) -> anyhow::Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        "select format('%s.%s %s %s %s', c.relname, a.attname, a.atttypid::regtype, a.attnotnull, a.attidentity)
+         from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+         where c.relnamespace = 'outbox'::regnamespace
+         union all select indexdef from pg_indexes where schemaname = 'outbox'
+         union all select pg_get_constraintdef(oid) from pg_constraint where connamespace = 'outbox'::regnamespace
+         union all select format('%s %s', pg_get_functiondef(oid), has_function_privilege('public', oid, 'execute'))
+                   from pg_proc where pronamespace = 'outbox'::regnamespace
+         order by 1",
+    )
+    .fetch_all(&mut database.connect().await?)
+    .await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_dropped_from_the_outbox_is_found_and_attach_makes_the_same_again() -> anyhow::Result<()>
+{
+    let pipeline = Pipeline::new().await?;
+    let before = catalog(&pipeline.source).await?;
+    let all: Vec<String> = sqlx::query_scalar(
+        "select format('%s outbox.%I', case relkind when 'v' then 'view' else 'table' end, relname) from pg_class
+         where relnamespace = 'outbox'::regnamespace and relkind in ('r', 'v') and relname <> 'migrations'
+         union all select format('function outbox.%I', proname) from pg_proc
+         where pronamespace = 'outbox'::regnamespace",
+    )
+    .fetch_all(&mut pipeline.source.connect().await?)
+    .await?;
+    assert!(all.len() > 15, "{all:?}");
+    for what in all {
+        sql(&pipeline.source, &format!("drop {what} cascade")).await?;
+        let name = what.rsplit('.').next().unwrap().to_owned();
+        for (binary, arguments) in [("publisher", ["doctor", "--json"]), ("publisher", ["status", "--json"])]
+        {
+            let (done, said) = pipeline.command(binary, &arguments)?;
+            assert!(!done && said.contains(&name) && said.contains("publisher attach"), "{what}: {said}");
+        }
+        doctor(&pipeline, "consumer", &[])?.has("outbox-incomplete", &[&name]);
+        let (done, said) = pipeline.command("publisher", &["attach"])?;
+        assert!(
+            done && said.contains("made anew what somebody had dropped") && said.contains(&name),
+            "{what}: {said}"
+        );
+        assert_eq!(catalog(&pipeline.source).await?, before, "{what}");
+    }
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    assert!(done && !said.contains("made anew"), "{said}");
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    let entries: i64 =
+        sqlx::query_scalar("select count(*) from outbox.entries where audit_event_id = any ($1)")
+            .bind(ids)
+            .fetch_one(&mut pipeline.source.connect().await?)
+            .await?;
+    assert_eq!(entries, 3, "it captures");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_of_the_timeline_that_were_dropped_are_made_anew() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    for table in ["audit_receipts", "audit_adoptions", "audit_changes", "audit_actions", "audit_transactions"]
+    {
+        sql(&pipeline.timeline, &format!("drop table {table} cascade")).await?;
+        let answer = doctor(&pipeline, "consumer", &[])?;
+        if table == "audit_actions" {
+            answer.has("timeline-missing", &[table, "threadline install"]);
+        } else {
+            answer.has("timeline-incomplete", &[table, "threadline install"]);
+        }
+        let (done, said) = pipeline.command("threadline", &["install"])?;
+        assert!(done && said.contains("made anew") && said.contains(table), "{said}");
+        doctor(&pipeline, "consumer", &[])?.misses(&["timeline-missing", "timeline-incomplete"]);
+    }
+    let (done, said) = pipeline.command("threadline", &["install"])?;
+    assert!(done && !said.contains("made anew"), "{said}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_newer_version_has_migrated_is_refused_by_name() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let newer = "(version, description, installed_on, success, checksum, execution_time)
+                 values (99, 'of tomorrow', now(), true, '', 0)";
+    sql(&pipeline.source, &format!("insert into outbox.migrations {newer}")).await?;
+    for (binary, arguments) in [
+        ("publisher", &["attach"][..]),
+        ("publisher", &["run"]),
+        ("publisher", &["status"]),
+        ("consumer", &["status"]),
+    ] {
+        let (done, said) = pipeline.command(binary, arguments)?;
+        assert!(!done && said.contains("of a newer version: migration 99"), "{binary} {arguments:?}: {said}");
+    }
+    for binary in ["publisher", "consumer"] {
+        doctor(&pipeline, binary, &[])?.has("outbox-newer", &["migration 99"]);
+    }
+    sql(&pipeline.source, "delete from outbox.migrations where version = 99").await?;
+    sql(&pipeline.timeline, &format!("insert into threadline_migrations {newer}")).await?;
+    let (done, said) = pipeline.command("threadline", &["install"])?;
+    assert!(!done && said.contains("of a newer version (migration 99"), "{said}");
+    doctor(&pipeline, "consumer", &[])?.has("timeline-newer", &["migration 99"]);
+    let (done, said) = pipeline.command("consumer", &["run"])?;
+    assert!(!done && said.contains("timeline-newer: "), "{said}");
+    Ok(())
+}

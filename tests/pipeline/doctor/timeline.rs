@@ -1,0 +1,152 @@
+//! What is wrong with the timeline's own table.
+
+use end_to_end::{Pipeline, samples};
+use sqlx::{AssertSqlSafe, Executor as _};
+use uuid::Uuid;
+
+use super::{doctor, sql};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_the_timelines_table_is_found_and_refuses_a_start() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let database: String = sqlx::query_scalar("select quote_ident(current_database())")
+        .fetch_one(&mut pipeline.timeline.connect().await?)
+        .await?;
+    for (spoil, mend, name, words) in [
+        (
+            "alter table audit_actions drop column job_id".to_owned(),
+            "alter table audit_actions add column job_id text".to_owned(),
+            "timeline-column-unfit",
+            "has no column job_id",
+        ),
+        (
+            "alter table audit_actions alter column verb type bytea using null".to_owned(),
+            "alter table audit_actions alter column verb type text using null".to_owned(),
+            "timeline-column-unfit",
+            "has a column verb of type bytea, which must be text",
+        ),
+        (
+            "alter table audit_actions alter column inserted_at type timestamp".to_owned(),
+            "alter table audit_actions alter column inserted_at type timestamptz".to_owned(),
+            "timeline-column-unfit",
+            "which must be timestamptz",
+        ),
+        (
+            "alter table audit_actions alter column reason set not null".to_owned(),
+            "alter table audit_actions alter column reason drop not null".to_owned(),
+            "timeline-column-unfit",
+            "drop not null",
+        ),
+        (
+            "alter table audit_actions add column tenant text not null".to_owned(),
+            "alter table audit_actions drop column tenant".to_owned(),
+            "timeline-column-unfit",
+            "column tenant of the host's own",
+        ),
+        (
+            format!("alter database {database} set default_transaction_read_only = on"),
+            format!(
+                "begin read write; alter database {database} reset default_transaction_read_only; commit"
+            ),
+            "timeline-read-only",
+            "set default_transaction_read_only = off",
+        ),
+        (
+            "alter table audit_actions enable row level security".to_owned(),
+            "alter table audit_actions disable row level security".to_owned(),
+            "timeline-rows-hidden",
+            "bypassrls",
+        ),
+    ] {
+        sql(&pipeline.timeline, &spoil).await?;
+        // As the role that writes, not as the owner.
+        let (done, said) = pipeline.command("consumer", &["run"])?;
+        assert!(!done && said.contains(&format!("{name}: ")) && said.contains(words), "{spoil}: {said}");
+        let answer = doctor(&pipeline, "consumer", &[])?;
+        match name {
+            "timeline-column-unfit" => answer.has("timeline-column-unfit", &[words]),
+            "timeline-read-only" => answer.has("timeline-read-only", &[words]),
+            // The owner is above policies.
+            _ => assert!(said.contains("row-level security of public.audit_actions applies"), "{said}"),
+        }
+        sql(&pipeline.timeline, &mend).await?;
+    }
+    sql(&pipeline.timeline, "alter table audit_actions enable row level security; alter table audit_actions force row level security").await?;
+    doctor(&pipeline, "consumer", &[])?.has("timeline-rows-hidden", &["bypassrls"]);
+    sql(&pipeline.timeline, "alter table audit_actions disable row level security").await?;
+    doctor(&pipeline, "consumer", &[])?.misses(&[
+        "timeline-column-unfit",
+        "timeline-read-only",
+        "timeline-rows-hidden",
+    ]);
+    // Domains and other text types take the same.
+    sql(
+        &pipeline.timeline,
+        "create domain short as text; alter table audit_actions alter column verb type short",
+    )
+    .await?;
+    sql(&pipeline.timeline, "alter table audit_actions alter column name type varchar(300)").await?;
+    doctor(&pipeline, "consumer", &[])?.misses(&["timeline-column-unfit"]);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_under_two_ids_are_found_with_what_removes_them() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let theirs = |name: &str, event: Uuid| {
+        format!(
+            "insert into audit_actions (name, actor_ref, status, correlation_id)
+             values ('{name}', '{{\"type\":\"anonymous\"}}', 'ok', '{event}')"
+        )
+    };
+    // A host's own action beside an event, and one with a correlation id of another kind, are no doubles.
+    for own in
+        [theirs("host.own", ids[2]), theirs("test.row", ids[2]).replace(&ids[2].to_string(), "request-7")]
+    {
+        sql(&pipeline.timeline, &own).await?;
+    }
+    doctor(&pipeline, "consumer", &[])?.misses(&["timeline-doubled"]);
+    for id in &ids[..2] {
+        sql(&pipeline.timeline, &theirs("test.row", *id)).await?;
+    }
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("timeline-doubled", &["2 event(s)", "docs/switching.md"]);
+    let remedy =
+        answer.json["findings"].as_array().unwrap().iter().find(|one| one["name"] == "timeline-doubled");
+    let remedy = remedy.unwrap()["remedy"].as_str().unwrap();
+    sql(&pipeline.timeline, &remedy[remedy.find("delete").unwrap()..]).await?;
+    doctor(&pipeline, "consumer", &[])?.misses(&["timeline-doubled"]);
+    assert_eq!(pipeline.projected().await?, 5);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_can_only_be_read_is_found() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let read_only = "do $$ begin execute format('alter database %I set default_transaction_read_only = on', current_database()); end $$";
+    sql(&pipeline.source, read_only).await?;
+    for binary in ["publisher", "consumer"] {
+        doctor(&pipeline, binary, &[])?.has("source-read-only", &["take default_transaction_read_only"]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn databases_that_do_not_know_what_their_text_means_are_found() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let name = format!("ascii_{}", Uuid::new_v4().simple());
+    let create = format!("create database {name} encoding 'SQL_ASCII' locale 'C' template template0");
+    pipeline.source.superuser().await?.execute(AssertSqlSafe(create)).await?;
+    pipeline.timeline.url = format!("{}/{name}", pipeline.source.url.rsplit_once('/').unwrap().0);
+    pipeline.source.url = pipeline.timeline.url.clone();
+    for binary in ["publisher", "consumer"] {
+        doctor(&pipeline, binary, &[])?.has("source-encoding", &["SQL_ASCII", "encoding 'UTF8'"]);
+    }
+    doctor(&pipeline, "consumer", &[])?.has("timeline-encoding", &["stores text as SQL_ASCII"]);
+    Ok(())
+}
