@@ -301,7 +301,10 @@ async fn what_is_addressed_to_a_forwarder_that_somebody_has_or_had_is_left_alone
     other.settled("new").await?;
     assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
     consumer.terminate(DEADLINE)?;
-    let (done, said) = other.command("consumer", &["drop-durable", "old", "--reason", "out of use"])?;
+    let drop_durable = ["drop-durable", "old", "--reason", "out of use"];
+    let (done, said) = other.command("consumer", &drop_durable)?;
+    assert!(!done && said.contains("120 reference(s) wait for forwarder old"), "{said}");
+    let (done, said) = other.command("consumer", &[&drop_durable[..], &["--lose-work"]].concat())?;
     assert!(done, "{said}");
     sqlx::query(addressed).bind(&ids[..2]).bind("old").execute(&mut source).await?;
     // One that nobody ever had.

@@ -108,9 +108,11 @@ async fn what_a_pooler_refuses_is_named_with_its_remedy() -> anyhow::Result<()> 
         "ignore_startup_parameters = extra_float_digits,options\ndefault_pool_size = 1\nserver_idle_timeout = 600\n",
     )
     .await?;
-    lax.command("publisher", &["doctor", "--set", "source.pooler=false"])?;
-    for pipeline in [&strict, &lax] {
-        for binary in ["publisher", "consumer"] {
+    for (binary, role) in [("publisher", "audit_publisher"), ("consumer", "audit_consumer")] {
+        let mut last = PgConnection::connect_with(&unassuming(&led(&lax, role)?)?).await?;
+        last.execute("prepare sqlx_s_1 as select 1; prepare sqlx_s_2 as select 1").await?;
+        last.close().await?;
+        for pipeline in [&strict, &lax] {
             let arguments = [&["doctor"][..], &unset].concat();
             let (done, said) = pipeline.command(binary, &arguments)?;
             assert!(!done && said.contains("set source.pooler = true"), "{binary}: {said}");
