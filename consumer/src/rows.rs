@@ -71,6 +71,7 @@ pub(crate) struct Reading {
     /// The texts of a row `e`, made once for each: joined to whatever `e` is.
     pub(crate) texts: String,
     /// The columns of `e` that this takes.
+    #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
     pub(crate) columns: String,
     /// Most bytes that the texts may take.
     limit: usize,

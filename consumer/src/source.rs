@@ -119,6 +119,7 @@ impl Source {
     }
 
     /// How many rows the next statement asks for at most.
+    #[cfg(feature = "threadline")]
     pub(crate) fn next_rows(&self) -> usize {
         self.rows
     }

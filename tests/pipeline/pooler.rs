@@ -108,8 +108,10 @@ async fn what_a_pooler_refuses_is_named_with_its_remedy() -> anyhow::Result<()> 
         "ignore_startup_parameters = extra_float_digits,options\ndefault_pool_size = 1\nserver_idle_timeout = 600\n",
     )
     .await?;
-    for (binary, role) in [("publisher", "audit_publisher"), ("consumer", "audit_consumer")] {
-        let mut last = PgConnection::connect_with(&unassuming(&led(&lax, role)?)?).await?;
+    // A doctor is asked as the owner.
+    let owner = lax.pooler.as_ref().and_then(|pooler| pooler.lead(&lax.source.url)).context("a way")?;
+    for binary in ["publisher", "consumer"] {
+        let mut last = PgConnection::connect_with(&unassuming(&owner)?).await?;
         last.execute("prepare sqlx_s_1 as select 1; prepare sqlx_s_2 as select 1").await?;
         last.close().await?;
         for pipeline in [&strict, &lax] {
