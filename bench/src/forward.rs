@@ -15,7 +15,7 @@ use common::{
     settings::{ConnectionUrl, Layers},
 };
 use consumer::{
-    forwarder::{Configured, Forwarder, Registry, Verdict},
+    forwarder::{Configured, Forwarder, MissingKinds, Registry, Verdict},
     source::{Loaded, Source},
 };
 use tokio::sync::Semaphore;
@@ -55,7 +55,7 @@ impl Route {
             .build()
             .context("the settings of the peers' forwarder: is the timeline's URL one of PostgreSQL?")?;
         let (forwarder, timeline) = Registry::with_built_in()
-            .configure(&settings)?
+            .configure(&settings, MissingKinds::Refused)?
             .pop()
             .context("no forwarder of kind threadline: build the consumer with that feature")?;
         let source = Database::new(&ConnectionUrl::new(source_url), "bench-peer", PATIENCE, false)

@@ -16,7 +16,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use common::{console, shutdown};
+use common::{boot, console, shutdown};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::report(error.as_ref());
+            console::report(error.as_ref(), true, boot::FAILED);
             ExitCode::FAILURE
         }
     }
