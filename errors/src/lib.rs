@@ -40,7 +40,7 @@ fn beneath<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'sta
     if error.is::<sqlx::Error>() { None } else { error.source() }
 }
 
-/// What a database says, or why it says nothing. See [`of_server`] for what is left out.
+/// What a database says, or why it says nothing. See `of_server` for what is left out.
 #[must_use]
 pub fn database(error: &sqlx::Error) -> String {
     match error {
