@@ -112,7 +112,7 @@ async fn what_a_pooler_refuses_is_named_with_its_remedy() -> anyhow::Result<()> 
     let owner = lax.pooler.as_ref().and_then(|pooler| pooler.lead(&lax.source.url)).context("a way")?;
     for binary in ["publisher", "consumer"] {
         let mut last = PgConnection::connect_with(&unassuming(&owner)?).await?;
-        last.execute("prepare sqlx_s_1 as select 1; prepare sqlx_s_2 as select 1").await?;
+        last.execute("deallocate all; prepare sqlx_s_1 as select 1; prepare sqlx_s_2 as select 1").await?;
         last.close().await?;
         for pipeline in [&strict, &lax] {
             let arguments = [&["doctor"][..], &unset].concat();
