@@ -200,7 +200,7 @@ impl<'c> Executor<'c> for &'c mut Session {
         if self.begin.is_none() {
             return self.connection.fetch_many(query);
         }
-        if self.is_in_transaction() {
+        if !self.stands_bare() {
             return self.connection.fetch_many(Unnamed(query));
         }
         let (sender, mut receiver) = mpsc::channel(ROWS_AHEAD);

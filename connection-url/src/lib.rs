@@ -5,6 +5,7 @@
 
 mod mask;
 mod nats;
+mod parameters;
 mod parts;
 mod postgres;
 

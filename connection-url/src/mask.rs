@@ -2,35 +2,9 @@
 
 use percent_encoding::percent_decode_str;
 
-use crate::{parts, parts::Parts};
+use crate::{parameters, parts, parts::Parts};
 
 const HIDDEN: &str = "***";
-
-/// Parameters that are no secrets. Of all others the value is hidden; and a name that is not known may be a part of a secret
-/// too.
-const SHOWN: [&str; 20] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "application_name",
-    "statement-cache-capacity",
-    "connect_timeout",
-    "target_session_attrs",
-    "keepalives",
-    "client_encoding",
-];
-const NAMED: [&str; 3] = ["password", "sslpassword", "options"];
 
 /// Every address of the list without its secrets.
 pub(crate) fn mask(text: &str) -> String {
@@ -63,11 +37,10 @@ fn address(text: &str) -> String {
 fn parameter(pair: &str) -> String {
     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
     let decoded = percent_decode_str(name).decode_utf8_lossy();
-    if SHOWN.contains(&&*decoded) {
-        format!("{name}={value}")
-    } else if NAMED.contains(&&*decoded) {
-        format!("{name}={HIDDEN}")
-    } else {
-        HIDDEN.to_owned()
+    match parameters::find(&decoded) {
+        Some(known) if known.shown => format!("{name}={value}"),
+        Some(_) => format!("{name}={HIDDEN}"),
+        // It may be a part of a secret too.
+        None => HIDDEN.to_owned(),
     }
 }

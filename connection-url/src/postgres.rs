@@ -7,46 +7,11 @@ use percent_encoding::percent_decode_str;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
-use crate::{UrlError, parts::Parts};
-
-/// What the driver understands.
-const SUPPORTED: [&str; 18] = [
-    "sslmode",
-    "ssl-mode",
-    "sslrootcert",
-    "ssl-root-cert",
-    "ssl-ca",
-    "sslcert",
-    "ssl-cert",
-    "sslkey",
-    "ssl-key",
-    "host",
-    "hostaddr",
-    "port",
-    "dbname",
-    "user",
-    "password",
-    "application_name",
-    "options",
-    "statement-cache-capacity",
-];
-
-/// What libpq understands, and what here is so whatever it says, or of no effect. An empty list of values means any.
-const IGNORED: [(&str, &[&str]); 12] = [
-    ("connect_timeout", &[]),
-    ("keepalives", &[]),
-    ("keepalives_idle", &[]),
-    ("keepalives_interval", &[]),
-    ("keepalives_count", &[]),
-    ("tcp_user_timeout", &[]),
-    ("fallback_application_name", &[]),
-    ("client_encoding", &["auto", "utf8", "UTF8", "utf-8", "UTF-8"]),
-    ("gssencmode", &["disable", "prefer"]),
-    ("channel_binding", &["disable", "prefer"]),
-    ("load_balance_hosts", &["disable"]),
-    // A standby is refused by the doctor.
-    ("target_session_attrs", &["any", "read-write", "primary"]),
-];
+use crate::{
+    UrlError,
+    parameters::{self, Use},
+    parts::Parts,
+};
 
 const SEVERAL_HOSTS: &str = "it names several hosts, which is not supported: name one, or put a pooler, a virtual address or a \
                              name of the current primary before them";
@@ -127,24 +92,24 @@ fn parameters(url: &Url, unclear: bool) -> Result<Vec<(String, String)>, UrlErro
     let unclear = unclear || url.query_pairs().any(|(key, _)| key.contains("password"));
     for (key, value) in url.query_pairs() {
         let (key, value) = (key.into_owned(), value.into_owned());
-        if let Some((_, values)) = IGNORED.iter().find(|(ignored, _)| *ignored == key) {
-            if !values.is_empty() && !values.contains(&&*value) {
+        let session = key.starts_with("options[") && key.ends_with(']');
+        match parameters::find(&key).map(|known| known.usage) {
+            Some(Use::Driver) => {}
+            Some(Use::Ignored(values)) if values.is_empty() || values.contains(&&*value) => continue,
+            Some(Use::Ignored(_)) => {
                 return Err(UrlError::new(format!("the parameter {key} is not supported with this value")));
             }
-            continue;
-        }
-        let session = key.starts_with("options[") && key.ends_with(']');
-        if key == "sslpassword" {
-            return Err(UrlError::new(
-                "sslpassword is not supported: keep the key of sslkey without a password",
-            ));
-        }
-        if !session && !SUPPORTED.contains(&&*key) {
-            let name = key.chars().all(|c| c.is_ascii_alphabetic() || c == '_') && !unclear;
-            let name = if name { format!(" {key}") } else { String::new() };
-            return Err(UrlError::new(format!(
-                "it has a parameter{name} that is not supported (docs/configuration.md lists those that are): leave it out"
-            )));
+            Some(Use::Refused(remedy)) => {
+                return Err(UrlError::new(format!("the parameter {key} is not supported: {remedy}")));
+            }
+            None if session => {}
+            None => {
+                let name = key.chars().all(|c| c.is_ascii_alphabetic() || c == '_') && !unclear;
+                let name = if name { format!(" {key}") } else { String::new() };
+                return Err(UrlError::new(format!(
+                    "it has a parameter{name} that is not supported (docs/configuration.md lists those that are): leave it out"
+                )));
+            }
         }
         if matches!(&*key, "host" | "hostaddr" | "port") && value.contains(',') {
             return Err(UrlError::new(SEVERAL_HOSTS));

@@ -286,11 +286,12 @@ impl Worker {
         let Timeline { forwarder, schema, table, overwrite, .. } = &self.timeline;
         let adoption = match self.adoption {
             Some((adoption, at)) if at.elapsed() < ADOPTION_KEPT => adoption,
-            _ => Adoption::of(connection, schema, forwarder.as_str()).await?,
+            _ => {
+                let adoption = Adoption::of(connection, schema, forwarder.as_str()).await?;
+                self.adoption = Some((adoption, Instant::now()));
+                adoption
+            }
         };
-        if self.adoption.is_none_or(|(_, at)| at.elapsed() >= ADOPTION_KEPT) {
-            self.adoption = Some((adoption, Instant::now()));
-        }
         let ids: Vec<Uuid> = match adoption {
             Adoption::Before(until) => {
                 let from_before = |event: &&AuditEvent| {
