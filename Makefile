@@ -5,6 +5,10 @@ CARGO ?= cargo
 .DEFAULT_GOAL := help
 .PHONY: help demo test faults bench soak check fix demo-servers servers clean
 
+# A run of the tests that has not ended after so many seconds is ended: what hangs is a failure with a name.
+TEST_LIMIT ?= 1500
+LIMITED = timeout --foreground --kill-after=30 $(TEST_LIMIT)
+
 # Named places where the tests let a process die, which nothing that is shipped is built with; and traces.
 FAULTY := --features common/failpoints,common/traces
 
@@ -19,9 +23,10 @@ demo: demo-servers ## Runs the whole pipeline on private servers and ends with a
 
 test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, the newest.
 	$(CARGO) build --bins $(FAULTY)
-	$(CARGO) test $(FAULTY)
-	THROUGH_POOLER=1 $(CARGO) test $(FAULTY) --test pipeline
-	./scripts/test-newest $(CARGO) test $(FAULTY) --test outbox --test store --test lane --test pipeline
+	$(CARGO) test $(FAULTY) --no-run
+	$(LIMITED) $(CARGO) test $(FAULTY)
+	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
+	$(LIMITED) ./scripts/test-newest $(CARGO) test $(FAULTY) --test outbox --test store --test lane --test pipeline
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --bins $(FAULTY)

@@ -17,6 +17,7 @@ use url::Url;
 
 use crate::{
     home::{Home, free_port},
+    process::reap,
     wait,
 };
 
@@ -95,7 +96,7 @@ impl PgBouncer {
 impl Drop for PgBouncer {
     fn drop(&mut self) {
         let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGKILL);
-        let _ = self.process.wait();
+        let _ = reap(&mut self.process);
         let _ = fs::remove_file(&self.pid_file);
     }
 }

@@ -2,8 +2,9 @@
 
 use std::{
     fs,
+    io::Read,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus},
+    process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
 };
 
@@ -17,6 +18,12 @@ use crate::{home::Home, wait};
 
 /// How long a wrapper may take to start the binary, or to end after it.
 const WRAPPER_DEADLINE: Duration = Duration::from_secs(30);
+
+/// How long a command may run that is expected to end by itself.
+const COMMAND_DEADLINE: Duration = Duration::from_secs(180);
+
+/// How long a process may take to end after it was told to.
+const END_DEADLINE: Duration = Duration::from_secs(60);
 
 /// A running binary. Dropped, it is killed.
 #[derive(Debug)]
@@ -80,7 +87,7 @@ impl Process {
             .env_remove("AUDIT_CONFIG")
             .envs(environment.iter().copied())
             .current_dir(home.path())
-            .stdin(std::process::Stdio::null())
+            .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
@@ -129,7 +136,7 @@ impl Process {
     /// When it has ended already.
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGKILL)?;
-        self.child.wait()?;
+        reap(&mut self.child)?;
         self.forget();
         Ok(())
     }
@@ -208,7 +215,7 @@ impl Drop for Process {
             let ended = || !matches!(self.child.try_wait(), Ok(None));
             let _ = wait::until("the wrapper to end as well", WRAPPER_DEADLINE, ended);
             let _ = self.child.kill();
-            let _ = self.child.wait();
+            let _ = reap(&mut self.child);
         }
         self.forget();
     }
@@ -248,17 +255,71 @@ pub fn run(
     environment: &[(&str, &str)],
     folder: &Path,
 ) -> anyhow::Result<(ExitStatus, String)> {
-    let output = Command::new(locate(binary)?)
-        .args(arguments)
-        .env_remove("AUDIT_CONFIG")
-        .envs(environment.iter().copied())
-        .current_dir(folder)
-        .output()?;
+    let mut command = Command::new(locate(binary)?);
+    command.args(arguments).env_remove("AUDIT_CONFIG").envs(environment.iter().copied()).current_dir(folder);
+    let output = complete(&mut command)?;
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     if !output.status.success() {
         text += &String::from_utf8_lossy(&output.stderr);
     }
     Ok((output.status, text))
+}
+
+/// Runs a command to its end, without input. One that does not end by itself is killed.
+///
+/// # Errors
+/// When it cannot be started, or has not ended in time: with everything that it printed.
+pub fn complete(command: &mut Command) -> anyhow::Result<Output> {
+    complete_within(command, COMMAND_DEADLINE)
+}
+
+fn complete_within(command: &mut Command, deadline: Duration) -> anyhow::Result<Output> {
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start {}", command.get_program().display()))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    std::thread::scope(|scope| {
+        let [stdout, stderr] = [scope.spawn(|| read(stdout)), scope.spawn(|| read(stderr))];
+        let mut status = None;
+        let ended = wait::until("a command to end", deadline, || {
+            status = child.try_wait().ok().flatten();
+            status.is_some()
+        });
+        if ended.is_err() {
+            child.kill()?;
+            reap(&mut child)?;
+        }
+        let [stdout, stderr] = [stdout, stderr].map(|output| output.join().unwrap_or_default());
+        let printed = || [&*stdout, &*stderr].map(String::from_utf8_lossy).join("\n");
+        ended.with_context(|| format!("{command:?} printed:\n{}", printed()))?;
+        Ok(Output { status: status.context("it has ended")?, stdout, stderr })
+    })
+}
+
+fn read(output: Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(mut output) = output {
+        let _ = output.read_to_end(&mut bytes);
+    }
+    bytes
+}
+
+/// Collects a process that was told to end. One that does not is killed, which is an error.
+pub(crate) fn reap(child: &mut Child) -> anyhow::Result<ExitStatus> {
+    let mut status = None;
+    let ended = wait::until("a process to end that was told to", END_DEADLINE, || {
+        status = child.try_wait().ok().flatten();
+        status.is_some()
+    });
+    if let Err(error) = ended {
+        child.kill()?;
+        child.wait()?;
+        return Err(error);
+    }
+    status.context("it has ended")
 }
 
 /// Where a binary of this workspace is. Test binaries live in `deps`, one level below the others.
@@ -273,4 +334,17 @@ pub fn locate(binary: &str) -> anyhow::Result<PathBuf> {
     let program = folder.join(binary);
     ensure!(program.is_file(), "{} has not been built: run `cargo build --bins`", program.display());
     Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_does_not_end_is_killed_and_what_it_printed_is_told() {
+        let mut endless = Command::new("sh");
+        endless.args(["-c", "echo begun; exec sleep 1000"]);
+        let error = complete_within(&mut endless, Duration::from_millis(300)).expect_err("it sleeps");
+        assert!(format!("{error:#}").contains("begun"), "{error:#}");
+    }
 }

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+
 /// How often a condition is looked at.
 const INTERVAL: Duration = Duration::from_millis(10);
 
@@ -21,18 +23,21 @@ pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool
 /// Looks at an asynchronous `condition` until it answers something.
 ///
 /// # Errors
-/// After `deadline`, naming `what`; and whatever the condition itself fails with.
+/// After `deadline`, naming `what`, also when the condition itself does not answer; and whatever it fails with.
 pub async fn until_some<T>(
     what: &str,
     deadline: Duration,
     mut condition: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
-    let start = Instant::now();
-    loop {
-        if let Some(answer) = condition().await? {
-            return Ok(answer);
+    let in_vain = || format!("waited {deadline:?} in vain for {what}");
+    let answered = async {
+        loop {
+            if let Some(answer) = condition().await? {
+                return Ok(answer);
+            }
+            tokio::time::sleep(INTERVAL).await;
         }
-        anyhow::ensure!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
-        tokio::time::sleep(INTERVAL).await;
-    }
+    };
+    // Whoever is asked may never answer.
+    tokio::time::timeout(deadline, answered).await.with_context(in_vain)?
 }

@@ -3,7 +3,10 @@
 use std::process::Command;
 
 use end_to_end::{DEADLINE, sandbox};
-use sandbox::{process::Process, wait};
+use sandbox::{
+    process::{self, Process},
+    wait,
+};
 use sqlx::{Connection as _, PgConnection};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -18,7 +21,7 @@ async fn the_tour_that_a_demo_left_running_ends_in_can_be_followed() -> anyhow::
     let (_, tour) = log.split_once(begin).unwrap();
     // What is started in it ends with it; everything else it does as it is printed.
     let script = format!("set -eu\n#{tour}\nkill $!\n");
-    let outcome = Command::new("sh").args(["-c", &script]).output()?;
+    let outcome = process::complete(Command::new("sh").args(["-c", &script]))?;
     let said = [outcome.stdout, outcome.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(outcome.status.success(), "{said:?}\n{script}");
     let [said, _] = said;

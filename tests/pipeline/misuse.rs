@@ -1,7 +1,7 @@
 //! Settings and arguments that cannot be used: every binary ends with a status that no supervisor answers with a restart, and
 //! `config check` says beforehand what `run` would say.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use end_to_end::{DEADLINE, Pipeline, sandbox};
 use sandbox::{home::free_port, process, wait};
@@ -132,9 +132,8 @@ fn output(binary: &str, arguments: &[&str], pipeline: &Pipeline, variables: &[(&
         .env("NATS_URL", &pipeline.nats_url)
         .env("AUDIT_CONFIG", pipeline.path("mistake.toml"))
         .envs(variables.iter().copied())
-        .current_dir(sandbox().home.path())
-        .stdin(Stdio::null());
-    command.output().unwrap()
+        .current_dir(sandbox().home.path());
+    process::complete(&mut command).unwrap()
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::Configuration;
-use crate::{home::Home, wait};
+use crate::{home::Home, process::reap, wait};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -110,7 +110,7 @@ impl Server {
     pub(super) fn end(&mut self, signal: Signal) -> anyhow::Result<()> {
         if let Some(mut server) = self.process.take() {
             kill(Pid::from_raw(server.id().cast_signed()), signal)?;
-            server.wait()?;
+            reap(&mut server)?;
             // Its id may be somebody else's from now on: the watchdog must not find it.
             let _ = fs::remove_file(&self.pid_file);
         }

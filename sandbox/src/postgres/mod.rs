@@ -24,7 +24,7 @@ pub use clock::Clock;
 
 use crate::{
     home::{Home, free_port},
-    process::{children_of, runs},
+    process::{children_of, reap, runs},
     wait,
 };
 
@@ -247,14 +247,14 @@ impl Private {
                 }
                 kill(pid, Signal::SIGKILL)?;
                 self.killed = true;
-                server.wait()?;
+                reap(&mut server)?;
                 // The next start refuses while one of them still holds the shared memory.
                 wait::until("PostgreSQL's processes to be gone", START_DEADLINE, || {
                     !children.iter().any(|child| runs(*child))
                 })?;
             }
         }
-        server.wait()?;
+        reap(&mut server)?;
         // The next start refuses while this file names a process, and ids are reused.
         let _ = fs::remove_file(self.data.join("postmaster.pid"));
         Ok(())

@@ -8,6 +8,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 
 use super::{Postgres, Private};
+use crate::process::{self, reap};
 
 impl Postgres {
     /// Runs a file with psql; answers its exit status and what it printed.
@@ -17,7 +18,7 @@ impl Postgres {
     pub fn psql(&self, url: &str, file: &Path) -> anyhow::Result<(Option<i32>, String)> {
         let private =
             self.private.as_ref().context("only a server of this sandbox has a psql of its version")?;
-        let output = private.psql(url).arg("--file").arg(file).output().context("cannot start psql")?;
+        let output = process::complete(private.psql(url).arg("--file").arg(file))?;
         let said = [output.stdout, output.stderr].concat();
         Ok((output.status.code(), String::from_utf8_lossy(&said).into_owned()))
     }
@@ -61,5 +62,5 @@ fn pipe(mut from: Command, mut to: Command) -> anyhow::Result<bool> {
     let mut writer = from.stdout(Stdio::piped()).spawn().with_context(|| start(&from))?;
     let output = writer.stdout.take().context("it has an output")?;
     let read = to.stdin(output).stdout(Stdio::null()).status().with_context(|| start(&to))?;
-    Ok(writer.wait()?.success() && read.success())
+    Ok(reap(&mut writer)?.success() && read.success())
 }
