@@ -15,7 +15,7 @@ use common::{
     settings::{ConnectionUrl, Layers},
 };
 use consumer::{
-    forwarder::{Configured, Forwarder, MissingKinds, Registry, Verdict},
+    forwarder::{Forwarder, ForwarderFactory, MissingKinds, Registry, Verdict},
     source::{Loaded, Source},
 };
 use tokio::sync::Semaphore;
@@ -33,7 +33,7 @@ pub(crate) struct Route {
     source: Database,
     table: TableName,
     id: ForwarderId,
-    timeline: Arc<dyn Configured>,
+    timeline: Arc<dyn ForwarderFactory>,
 }
 
 /// One worker's forward, with connections of its own.
@@ -68,7 +68,7 @@ impl Route {
         let source = Source::connect(&self.source, &self.table, self.timeline.clone(), BATCH_BYTES)
             .await
             .context("the source database of a peer: is the server up, and are its tables there?")?;
-        Ok(Forward { source, timeline: self.timeline.worker(), id: self.id.clone() })
+        Ok(Forward { source, timeline: self.timeline.build(), id: self.id.clone() })
     }
 }
 
@@ -85,7 +85,7 @@ impl Forward {
         let events = slice.loaded.into_iter().map(event).collect::<anyhow::Result<Vec<_>>>()?;
         for verdict in self.timeline.forward(&events).await? {
             ensure!(
-                matches!(verdict, Verdict::Delivered | Verdict::Present),
+                matches!(verdict, Verdict::Delivered | Verdict::AlreadyDelivered),
                 "the timeline did not take an audit row of the workload: {verdict:?}"
             );
         }

@@ -18,7 +18,9 @@ use common::{
 };
 use consumer::{
     cli,
-    forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Registry, Verdict},
+    forwarder::{
+        self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Registry, Verdict,
+    },
 };
 use futures::future::BoxFuture;
 use serde::Deserialize;
@@ -42,12 +44,12 @@ struct Options {
     path: PathBuf,
 }
 
-impl Kind for JsonLines {
+impl ForwarderKind for JsonLines {
     fn configure(
         &self,
         forwarder: &ForwarderSettings,
         _: &Settings,
-    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+    ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
         let options: Options = forwarder::options(forwarder)?;
         if !options.path.is_absolute() {
             return Err(ConfigureError::new(forwarder, "path: must be absolute"));
@@ -61,8 +63,8 @@ struct Archive {
     path: PathBuf,
 }
 
-impl Configured for Archive {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Archive {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(Writer { path: self.path.clone(), file: None })
     }
 
@@ -96,7 +98,8 @@ impl Forwarder for Writer {
                     }
                     // It will never work for this event: a dead letter at once.
                     None => {
-                        verdicts.push(Verdict::Cancel(Reason::SchemaMismatch, "it has no action".to_owned()));
+                        verdicts
+                            .push(Verdict::DeadLetter(Reason::SchemaMismatch, "it has no action".to_owned()));
                     }
                 }
             }

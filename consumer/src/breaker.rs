@@ -1,5 +1,5 @@
-//! Stops a lane that turns one event after the other into a dead letter: then the target has changed, or the settings
-//! are wrong, and not the events.
+//! A circuit breaker on the rate of dead letters: a forwarder that turns one event after the other into a dead letter is
+//! held, because then the target has changed, or the settings are wrong, and not the events.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,14 +15,14 @@ const WINDOW: Duration = Duration::from_secs(60);
 
 /// Counts the dead letters of one forwarder in this process.
 #[derive(Debug, Clone)]
-pub struct Breaker {
+pub struct DeadLetterBreaker {
     /// Dead letters of one reason within [`WINDOW`]; 0 switches the breaker off.
     limit: usize,
     /// When each was written, by reason; never more than `limit`.
     seen: Arc<Mutex<HashMap<Reason, VecDeque<Instant>>>>,
 }
 
-impl Breaker {
+impl DeadLetterBreaker {
     /// Lets `limit` dead letters of one reason pass in a minute; 0 lets all pass.
     #[must_use]
     pub fn new(limit: usize) -> Self {
@@ -34,7 +34,7 @@ impl Breaker {
     ///
     /// # Errors
     /// When one reason has become too frequent; then nothing may be settled.
-    pub fn check(&self, reasons: &[Reason]) -> Result<(), Tripped> {
+    pub fn check(&self, reasons: &[Reason]) -> Result<(), BreakerOpen> {
         if self.limit == 0 || reasons.is_empty() {
             return Ok(());
         }
@@ -53,14 +53,14 @@ impl Breaker {
                 times.pop_front();
             }
             if times.len() + count > self.limit {
-                return Err(Tripped { reason, count: times.len() + count, limit: self.limit });
+                return Err(BreakerOpen { reason, count: times.len() + count, limit: self.limit });
             }
         }
         Ok(())
     }
 
     /// Counts the dead letters that a batch has left.
-    pub fn count(&self, reasons: &[Reason]) {
+    pub fn record(&self, reasons: &[Reason]) {
         if self.limit == 0 {
             return;
         }
@@ -84,7 +84,7 @@ impl Breaker {
      because that is a fault of the target or of the settings rather than of the events. Mend it, and delivery goes \
      on by itself; if they are right to end like this, raise consumer.breaker, or set it to 0"
 )]
-pub struct Tripped {
+pub struct BreakerOpen {
     /// Which reason.
     pub reason: Reason,
     /// How many.
@@ -101,10 +101,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_few_pass_in_a_minute_and_more_do_not() {
-        let breaker = Breaker::new(50);
+        let breaker = DeadLetterBreaker::new(50);
         assert_eq!(breaker.check(&[GONE; 50]), Ok(()));
         assert_eq!(breaker.check(&[GONE; 50]), Ok(()), "a look is no count");
-        breaker.count(&[GONE; 50]);
+        breaker.record(&[GONE; 50]);
         let tripped = breaker.check(&[GONE]).expect_err("one too many");
         assert_eq!((tripped.reason, tripped.count), (GONE, 51));
         assert_eq!(breaker.check(&[Reason::IdConflict; 50]), Ok(()), "each reason counts on its own");
@@ -114,13 +114,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_batch_that_is_too_much_by_itself_is_held_however_long_it_waits() {
-        let breaker = Breaker::new(50);
+        let breaker = DeadLetterBreaker::new(50);
         for _ in 0..3 {
             assert!(breaker.check(&[GONE; 51]).is_err());
             tokio::time::advance(WINDOW * 2).await;
         }
         assert_eq!(breaker.check(&[Reason::MalformedReference; 5_000]), Ok(()), "no fault of the target");
         assert!(breaker.check(&[Reason::UnknownForwarder; 51]).is_err(), "settings are wrong somewhere");
-        assert_eq!(Breaker::new(0).check(&[GONE; 5_000]), Ok(()), "switched off");
+        assert_eq!(DeadLetterBreaker::new(0).check(&[GONE; 5_000]), Ok(()), "switched off");
     }
 }

@@ -61,7 +61,7 @@ enum Command {
     /// not equal.
     #[cfg(feature = "threadline")]
     Reconcile(Reconcile),
-    /// Builds the projection of one forwarder anew from its source, beside live traffic, and puts it in place at once: how a
+    /// Builds the projection of one forwarder again from its source, beside live traffic, and puts it in place at once: how a
     /// changed mapping reaches old rows.
     #[cfg(feature = "threadline")]
     Rebuild(Rebuild),

@@ -17,14 +17,14 @@ const EXCERPT_BYTES: usize = 256;
 /// From this delivery of one message on it is forwarded alone, in case it is what kills its process.
 const SUSPECT_FROM: i64 = 3;
 
-/// What a delivered message asks of a lane.
+/// What a delivered message asks a forwarder to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Request {
+pub enum Instruction {
     /// Forward this event.
     Forward(Uuid),
     /// It is another forwarder's: acknowledge.
     Skip,
-    /// Addressed to a forwarder that nobody has configured, and ours to say so.
+    /// Addressed to a forwarder that is not configured, and ours to report.
     Unknown(ForwarderId, Uuid),
     /// Not a reference.
     Malformed {
@@ -55,9 +55,9 @@ pub enum Origin {
 
 /// One thing to be done, from a message or from the log.
 #[derive(Debug)]
-pub struct Item {
+pub struct WorkItem {
     /// What.
-    pub request: Request,
+    pub instruction: Instruction,
     /// From where.
     pub origin: Origin,
     /// Whether it has been begun before without an end: then it is forwarded alone, and its start is committed first.
@@ -66,57 +66,57 @@ pub struct Item {
     pub span: Option<Span>,
 }
 
-impl Item {
+impl WorkItem {
     /// What an entry of the log asks; `suspect` when it may have been handed over before.
     #[must_use]
-    pub fn of_log(request: Request, origin: Origin, suspect: bool, tracer: &Tracer) -> Self {
-        let span = match request {
-            Request::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, || None),
+    pub fn from_log(instruction: Instruction, origin: Origin, suspect: bool, tracer: &Tracer) -> Self {
+        let span = match instruction {
+            Instruction::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, || None),
             _ => None,
         };
-        Self { request, origin, suspect, span }
+        Self { instruction, origin, suspect, span }
     }
 }
 
-/// Who we are among the configured forwarders.
+/// Which messages are for this forwarder, and which for others.
 #[derive(Debug, Clone)]
-pub struct Addressee {
-    /// This lane's forwarder.
+pub struct Route {
+    /// This forwarder.
     pub id: ForwarderId,
     /// All that are configured, running here or not.
     pub all: Vec<ForwarderId>,
-    /// Whether this one speaks for ids that nobody has configured: the first that runs.
-    pub speaks: bool,
+    /// Whether this one reports ids that are not configured: the first that runs.
+    pub reports_unknown: bool,
     /// When the stream was created; sequences mean nothing without it.
     pub stream_created: OffsetDateTime,
 }
 
-impl Addressee {
+impl Route {
     /// Reads a message body.
     #[must_use]
-    pub fn request(&self, payload: &[u8], sequence: u64) -> Request {
+    pub fn instruction(&self, payload: &[u8], sequence: u64) -> Instruction {
         let reference: Reference = match serde_json::from_slice(payload) {
             Ok(reference) => reference,
             Err(error) => {
                 let created = microseconds(self.stream_created).format(&Rfc3339).unwrap_or_default();
-                return Request::Malformed {
+                return Instruction::Malformed {
                     reference: format!("stream:{created}:{sequence}"),
                     error: error.to_string(),
                     excerpt: payload[..payload.len().min(EXCERPT_BYTES)].to_vec(),
                 };
             }
         };
-        self.ours(reference.forwarder, reference.audit_event_id)
+        self.classify(reference.forwarder, reference.audit_event_id)
     }
 
-    /// What an event that is addressed to `target` asks of this lane.
+    /// What an event that is addressed to `target` asks of this forwarder.
     #[must_use]
-    pub fn ours(&self, target: Target, event: Uuid) -> Request {
+    pub fn classify(&self, target: Target, event: Uuid) -> Instruction {
         match target {
-            Target::Every => Request::Forward(event),
-            Target::Only(only) if only == self.id => Request::Forward(event),
-            Target::Only(only) if !self.speaks || self.all.contains(&only) => Request::Skip,
-            Target::Only(only) => Request::Unknown(only, event),
+            Target::Every => Instruction::Forward(event),
+            Target::Only(only) if only == self.id => Instruction::Forward(event),
+            Target::Only(only) if !self.reports_unknown || self.all.contains(&only) => Instruction::Skip,
+            Target::Only(only) => Instruction::Unknown(only, event),
         }
     }
 }
@@ -127,7 +127,7 @@ pub struct Delivery {
     /// To settle it.
     pub message: Message,
     /// What it asks.
-    pub request: Request,
+    pub instruction: Instruction,
     /// How often the broker has delivered it. Says nothing about attempts.
     pub delivered: i64,
     /// Where it stands in the stream.
@@ -139,26 +139,31 @@ pub struct Delivery {
 impl Delivery {
     /// Reads a message.
     #[must_use]
-    pub fn new(message: Message, addressee: &Addressee) -> Self {
+    pub fn new(message: Message, route: &Route) -> Self {
         let (sequence, delivered, published) = message
             .info()
             .map_or((0, 1, None), |info| (info.stream_sequence, info.delivered, Some(info.published)));
-        let request = addressee.request(&message.payload, sequence);
-        Self { message, request, delivered, sequence, published }
+        let instruction = route.instruction(&message.payload, sequence);
+        Self { message, instruction, delivered, sequence, published }
     }
 
     /// What is to be done for it.
     #[must_use]
-    pub fn item(&self, tracer: &Tracer) -> Item {
-        let span = match self.request {
-            Request::Forward(event) => {
+    pub fn item(&self, tracer: &Tracer) -> WorkItem {
+        let span = match self.instruction {
+            Instruction::Forward(event) => {
                 tracer.begin(Kind::Consumer, &self.message.subject, event, || self.traceparent())
             }
             _ => None,
         };
         let span = span.map(|span| span.with(self.attributes()));
         let origin = Origin::Stream { sequence: self.sequence, published: self.published };
-        Item { request: self.request.clone(), origin, suspect: self.delivered >= SUSPECT_FROM, span }
+        WorkItem {
+            instruction: self.instruction.clone(),
+            origin,
+            suspect: self.delivered >= SUSPECT_FROM,
+            span,
+        }
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -189,33 +194,37 @@ mod tests {
 
     const EVENT: &str = "d0e158f8-97ac-4a0c-af51-c1c235e11a66";
 
-    fn request(id: &str, forwarder: &str) -> Request {
+    fn instruction(id: &str, forwarder: &str) -> Instruction {
         let all = ["first", "second"].map(|id| id.parse().expect("an id")).to_vec();
-        let addressee = Addressee {
+        let route = Route {
             id: id.parse().expect("an id"),
             all,
-            speaks: id == "first",
+            reports_unknown: id == "first",
             stream_created: datetime!(2026-01-02 03:04:05.678901234 UTC),
         };
         let body = format!(r#"{{"forwarder":"{forwarder}","audit_event_id":"{EVENT}","occurred_at":null}}"#);
-        addressee.request(body.as_bytes(), 7)
+        route.instruction(body.as_bytes(), 7)
     }
 
     #[test]
     fn every_message_is_somebodys() {
         let event = EVENT.parse().expect("a UUID");
-        assert_eq!(request("first", "*"), Request::Forward(event));
-        assert_eq!(request("first", "first"), Request::Forward(event));
-        assert_eq!(request("first", "second"), Request::Skip);
-        assert_eq!(request("second", "second"), Request::Forward(event));
+        assert_eq!(instruction("first", "*"), Instruction::Forward(event));
+        assert_eq!(instruction("first", "first"), Instruction::Forward(event));
+        assert_eq!(instruction("first", "second"), Instruction::Skip);
+        assert_eq!(instruction("second", "second"), Instruction::Forward(event));
         // Only one of them speaks for an unknown id, or there would be as many failure rows as forwarders.
-        assert_eq!(request("first", "third"), Request::Unknown("third".parse().expect("an id"), event));
-        assert_eq!(request("second", "third"), Request::Skip);
+        assert_eq!(
+            instruction("first", "third"),
+            Instruction::Unknown("third".parse().expect("an id"), event)
+        );
+        assert_eq!(instruction("second", "third"), Instruction::Skip);
     }
 
     #[test]
     fn what_cannot_be_read_is_named_by_its_place_in_the_stream() {
-        let Request::Malformed { reference, excerpt, .. } = request("first", "no forwarder id") else {
+        let Instruction::Malformed { reference, excerpt, .. } = instruction("first", "no forwarder id")
+        else {
             panic!("a blank in an id");
         };
         assert_eq!(reference, "stream:2026-01-02T03:04:05.678901Z:7");

@@ -23,28 +23,28 @@ use common::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    delivery::{Item, Origin, Request},
-    dispatcher::{Destination, Dispatched, Dispatcher},
+    delivery::{Instruction, Origin, WorkItem},
+    dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
 };
 
 /// How often failed events are looked through for those that are due.
-const SWEEP_EVERY: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Forwards from the log to one destination until `shutdown`, leading or standing by.
 ///
 /// # Errors
 /// Only what waiting cannot mend.
 pub async fn run(
-    destination: Arc<Destination>,
+    runtime: Arc<ForwarderRuntime>,
     publisher: PublisherSettings,
     source: SourceSettings,
     progress: Progress,
-    sweeping: Progress,
+    retrying: Progress,
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
-    let page_rows = destination.settings.batch_rows;
+    let page_rows = runtime.settings.batch_rows;
     let options = RelayOptions {
-        reader: handover::reader(&destination.addressee.id),
+        reader: handover::reader(&runtime.route.id),
         page_rows,
         poll_min: publisher.poll_min,
         poll_max: publisher.poll_max,
@@ -53,23 +53,23 @@ pub async fn run(
         progress_rows: page_rows,
     };
     let sink = ForwardSink {
-        dispatcher: Dispatcher::new(destination.clone()),
-        destination: destination.clone(),
+        dispatcher: Dispatcher::new(runtime.clone()),
+        runtime: runtime.clone(),
         progress: progress.clone(),
         shutdown: shutdown.clone(),
         repeated: false,
     };
-    let relay = Relay::new(destination.database.clone(), options, sink, progress);
+    let relay = Relay::new(runtime.database.clone(), options, sink, progress);
     let running = relay.run(shutdown, move |leading| {
-        tokio::spawn(sweep(destination.clone(), sweeping.clone(), leading.clone()));
-        tokio::spawn(keep_house(destination.clone(), publisher.clone(), source.clone(), leading));
+        tokio::spawn(retry_loop(runtime.clone(), retrying.clone(), leading.clone()));
+        tokio::spawn(maintenance_loop(runtime.clone(), publisher.clone(), source.clone(), leading));
     });
     Box::pin(running).await
 }
 
 /// A forwarder as a relay's sink.
 struct ForwardSink {
-    destination: Arc<Destination>,
+    runtime: Arc<ForwarderRuntime>,
     dispatcher: Dispatcher,
     progress: Progress,
     shutdown: CancellationToken,
@@ -78,12 +78,12 @@ struct ForwardSink {
 }
 
 impl ForwardSink {
-    fn item(&self, entry: &Entry) -> Option<Item> {
+    fn item(&self, entry: &Entry) -> Option<WorkItem> {
         let (event, target) = entry.addressed()?;
-        let request = self.destination.addressee.ours(target, event);
-        let wanted = request != Request::Skip;
+        let instruction = self.runtime.route.classify(target, event);
+        let wanted = instruction != Instruction::Skip;
         let origin = Origin::Log(entry.position);
-        wanted.then(|| Item::of_log(request, origin, self.repeated, &self.destination.tracer))
+        wanted.then(|| WorkItem::from_log(instruction, origin, self.repeated, &self.runtime.tracer))
     }
 }
 
@@ -94,7 +94,7 @@ impl Sink for ForwardSink {
     }
 
     async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
-        let items: Vec<Item> = page.iter().filter_map(|entry| self.item(entry)).collect();
+        let items: Vec<WorkItem> = page.iter().filter_map(|entry| self.item(entry)).collect();
         self.repeated = false;
         let dispatched = self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await;
         if matches!(dispatched, Dispatched::Settle(_)) {
@@ -107,13 +107,13 @@ impl Sink for ForwardSink {
 }
 
 /// Tries again what failed before and is due, while this process leads.
-async fn sweep(destination: Arc<Destination>, progress: Progress, leading: CancellationToken) {
+async fn retry_loop(runtime: Arc<ForwarderRuntime>, progress: Progress, leading: CancellationToken) {
     // Should this task end by a panic, the leadership ends with it, and both begin again.
     let _ends_with_it = leading.clone().drop_guard();
-    let mut dispatcher = Dispatcher::new(destination.clone());
+    let mut dispatcher = Dispatcher::new(runtime.clone());
     let mut connection = None;
     while !leading.is_cancelled() {
-        let items = due(&destination, &mut connection).await.unwrap_or_else(|error| {
+        let items = due(&runtime, &mut connection).await.unwrap_or_else(|error| {
             connection = None;
             tracing::debug!(error = errors::line(&error), "could not look for events that are due");
             Vec::new()
@@ -122,7 +122,7 @@ async fn sweep(destination: Arc<Destination>, progress: Progress, leading: Cance
             progress.idle();
             tokio::select! {
                 () = leading.cancelled() => {}
-                () = tokio::time::sleep(SWEEP_EVERY) => {}
+                () = tokio::time::sleep(RETRY_INTERVAL) => {}
             }
             continue;
         }
@@ -135,34 +135,36 @@ async fn sweep(destination: Arc<Destination>, progress: Progress, leading: Cance
     }
 }
 
-async fn due(destination: &Destination, connection: &mut Option<Session>) -> Result<Vec<Item>, sqlx::Error> {
+async fn due(
+    runtime: &ForwarderRuntime,
+    connection: &mut Option<Session>,
+) -> Result<Vec<WorkItem>, sqlx::Error> {
     if connection.is_none() {
-        *connection = Some(destination.database.connect().await?);
+        *connection = Some(runtime.database.connect().await?);
     }
     let connection = connection.as_mut().expect("connected above");
-    let limit = i64::try_from(destination.settings.batch_rows).unwrap_or(i64::MAX);
-    let due =
-        destination.database.within(failures::due(connection, &destination.addressee.id, limit)).await?;
+    let limit = i64::try_from(runtime.settings.batch_rows).unwrap_or(i64::MAX);
+    let due = runtime.database.within(failures::due(connection, &runtime.route.id, limit)).await?;
     let item =
-        |(id, suspect)| Item::of_log(Request::Forward(id), Origin::Retry, suspect, &destination.tracer);
+        |(id, suspect)| WorkItem::from_log(Instruction::Forward(id), Origin::Retry, suspect, &runtime.tracer);
     Ok(due.into_iter().map(item).collect())
 }
 
 /// Where no publisher runs, nobody else prunes. Where one does, the horizon keeps what its stream still needs.
-async fn keep_house(
-    destination: Arc<Destination>,
+async fn maintenance_loop(
+    runtime: Arc<ForwarderRuntime>,
     publisher: PublisherSettings,
     source: SourceSettings,
     leading: CancellationToken,
 ) {
     let _ends_with_it = leading.clone().drop_guard();
-    let reader = handover::reader(&destination.addressee.id);
+    let reader = handover::reader(&runtime.route.id);
     let watch = Watch::new(&source);
     loop {
-        let round = tidy(&destination.database, &reader, publisher.retention, &watch);
+        let round = maintain_once(&runtime.database, &reader, publisher.retention, &watch);
         tokio::select! {
             () = leading.cancelled() => return,
-            tidied = tokio::time::timeout(upkeep::ROUND_MAX, round) => match tidied {
+            maintained = tokio::time::timeout(upkeep::ROUND_MAX, round) => match maintained {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(error = errors::line(&error), "maintenance did not finish; it comes again");
@@ -177,7 +179,7 @@ async fn keep_house(
     }
 }
 
-async fn tidy(
+async fn maintain_once(
     database: &Database,
     reader: &str,
     retention: Duration,

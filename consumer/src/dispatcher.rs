@@ -24,15 +24,15 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    absent::{self, Foreign},
-    book::Book,
-    breaker::Breaker,
-    delivery::{Addressee, Item, Request},
-    forwarder::{Configured, Verdict},
-    guard::{Guarded, Judged, Pulse, Unavailable},
-    patience::{Held, Patience},
-    settle::Policy,
-    source::{Loaded, Slice, Source, Unreadable},
+    batch_outcome::BatchOutcome,
+    breaker::DeadLetterBreaker,
+    delivery::{Instruction, Route, WorkItem},
+    disposition::RetryPolicy,
+    forwarder::{ForwarderFactory, Verdict},
+    isolation::{Attempt, IsolatedForwarder, TargetLiveness, Unavailable},
+    missing_rows::{self, ForeignMessage},
+    outage::{HoldReason, OutageBackoff},
+    source::{LoadedRow, Slice, Source, Unreadable},
 };
 
 /// How long a dispatcher that is given up may take to clean up behind itself.
@@ -40,11 +40,11 @@ const RELEASE_MAX: Duration = Duration::from_secs(1);
 
 /// One forwarder with all that is needed to deliver to it; its workers share it.
 #[derive(Clone)]
-pub struct Destination {
-    /// Who this is among the forwarders.
-    pub addressee: Addressee,
+pub struct ForwarderRuntime {
+    /// Which messages are for it.
+    pub route: Route,
     /// The forwarder.
-    pub configured: Arc<dyn Configured>,
+    pub configured: Arc<dyn ForwarderFactory>,
     /// Where rows are reloaded from.
     pub database: Database,
     /// The audit table.
@@ -52,78 +52,75 @@ pub struct Destination {
     /// Batches, limits, waits.
     pub settings: ConsumerSettings,
     /// Attempts and their waits.
-    pub policy: Policy,
+    pub policy: RetryPolicy,
     /// Dead letters a minute.
-    pub breaker: Breaker,
+    pub breaker: DeadLetterBreaker,
     /// Whether the target answers at all.
-    pub pulse: Pulse,
+    pub liveness: TargetLiveness,
     /// Where deliveries are traced.
     pub tracer: Tracer,
     /// Shared by all forwarders of the process.
-    pub suspects: Suspects,
+    pub poison_turn: PoisonTurn,
 }
 
 /// The turn of suspects: in a whole process one at a time is forwarded. Otherwise a death would be charged to whatever
 /// other forwarders and workers had just begun, besides the event that caused it.
 #[derive(Debug, Clone, Default)]
-pub struct Suspects(Arc<Mutex<()>>);
+pub struct PoisonTurn(Arc<Mutex<()>>);
 
-impl Destination {
+impl ForwarderRuntime {
     /// Waits for the source database, within its limit.
     pub(crate) async fn within<T>(
         &self,
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Unavailable> {
-        self.database.within(answer).await.map_err(|error| away(&error))
+        self.database.within(answer).await.map_err(|error| source_unavailable(&error))
     }
 }
 
-fn away(error: &sqlx::Error) -> Unavailable {
+fn source_unavailable(error: &sqlx::Error) -> Unavailable {
     Unavailable::new(format!("the source database: {}", errors::database(error)))
 }
 
-/// One worker's hands: a session with the source and a forwarder of its own.
+/// What one worker delivers with: a session with the source and a forwarder of its own.
 pub struct Dispatcher {
-    destination: Arc<Destination>,
+    runtime: Arc<ForwarderRuntime>,
     source: Option<Source>,
-    forwarder: Guarded,
+    forwarder: IsolatedForwarder,
     /// The event whose start is on record and whose end is not.
-    begun: Option<Uuid>,
+    unfinished_start: Option<Uuid>,
 }
 
 /// What of a batch is in the target, while the rest is held: not to be sent there again at every probe.
-type Done = HashMap<Uuid, Judged>;
-
-/// What to tell the broker about each item, in order.
-pub type Plan = Vec<AckKind>;
+type AlreadyDelivered = HashMap<Uuid, Attempt>;
 
 /// How the dispatch of a batch ended.
 #[derive(Debug)]
 pub enum Dispatched {
-    /// Settle it like this.
-    Settle(Plan),
+    /// Settle it like this: what to tell the broker about each item, in order.
+    Settle(Vec<AckKind>),
     /// Given up at shutdown: nothing may be settled.
     Stopped,
     /// Something in it is another source's: nothing may be settled, and it is not to be kept from whoever it belongs to.
-    Foreign(Foreign),
+    Foreign(ForeignMessage),
 }
 
 impl Dispatcher {
     /// Connects when first used.
     #[must_use]
-    pub fn new(destination: Arc<Destination>) -> Self {
+    pub fn new(runtime: Arc<ForwarderRuntime>) -> Self {
         // One connection at a time: a network that forgets it is noticed.
-        let mut destination = Arc::unwrap_or_clone(destination);
-        destination.database = destination.database.own();
-        let destination = Arc::new(destination);
-        let limit = destination.settings.forward_timeout;
-        let forwarder = Guarded::new(
-            destination.addressee.id.clone(),
-            destination.configured.clone(),
+        let mut runtime = Arc::unwrap_or_clone(runtime);
+        runtime.database = runtime.database.own();
+        let runtime = Arc::new(runtime);
+        let limit = runtime.settings.forward_timeout;
+        let forwarder = IsolatedForwarder::new(
+            runtime.route.id.clone(),
+            runtime.configured.clone(),
             limit,
-            destination.pulse.clone(),
+            runtime.liveness.clone(),
         );
-        Self { destination, source: None, forwarder, begun: None }
+        Self { runtime, source: None, forwarder, unfinished_start: None }
     }
 
     /// Tries until every server that is needed answers.
@@ -131,27 +128,27 @@ impl Dispatcher {
     /// Dropping the future is allowed: what was written is written again without effect.
     pub async fn dispatch(
         &mut self,
-        items: &[Item],
+        items: &[WorkItem],
         progress: &Progress,
         shutdown: &CancellationToken,
     ) -> Dispatched {
-        let mut patience = Patience::default();
-        let mut done = Done::new();
-        self.forwarder.begin();
+        let mut backoff = OutageBackoff::default();
+        let mut already_delivered = AlreadyDelivered::new();
+        self.forwarder.begin_batch();
         loop {
-            match self.attempt(items, &mut done).await {
-                Ok(plan) => {
-                    patience.over(progress);
-                    return Dispatched::Settle(plan);
+            match self.attempt(items, &mut already_delivered).await {
+                Ok(acks) => {
+                    backoff.recovered(progress);
+                    return Dispatched::Settle(acks);
                 }
-                Err(Held::Foreign(foreign)) => return Dispatched::Foreign(foreign),
-                Err(held) => {
+                Err(HoldReason::Foreign(foreign)) => return Dispatched::Foreign(foreign),
+                Err(reason) => {
                     // The connection may be what is wrong, and the table may have changed meanwhile.
                     self.source = None;
                     if shutdown.is_cancelled() {
                         return Dispatched::Stopped;
                     }
-                    patience.wait(&held, progress, shutdown).await;
+                    backoff.wait(&reason, progress, shutdown).await;
                 }
             }
         }
@@ -159,17 +156,22 @@ impl Dispatcher {
 
     /// Waits, unready, until what was another source's is not so any more: its row has come to light. What it asks for is
     /// done then, and its message comes again.
-    pub async fn hold(&mut self, foreign: &Foreign, progress: &Progress, shutdown: &CancellationToken) {
-        let mut patience = Patience::default();
+    pub async fn hold_foreign(
+        &mut self,
+        foreign: &ForeignMessage,
+        progress: &Progress,
+        shutdown: &CancellationToken,
+    ) {
+        let mut backoff = OutageBackoff::default();
         let item = [foreign.item()];
-        let mut held = Held::Foreign(foreign.clone());
+        let mut reason = HoldReason::Foreign(foreign.clone());
         while !shutdown.is_cancelled() {
-            patience.wait(&held, progress, shutdown).await;
-            match self.attempt(&item, &mut Done::new()).await {
-                Ok(_) => return patience.over(progress),
+            backoff.wait(&reason, progress, shutdown).await;
+            match self.attempt(&item, &mut AlreadyDelivered::new()).await {
+                Ok(_) => return backoff.recovered(progress),
                 Err(again) => {
                     self.source = None;
-                    held = again;
+                    reason = again;
                 }
             }
         }
@@ -179,106 +181,111 @@ impl Dispatcher {
     /// effort, and not for long.
     pub async fn release(&mut self) {
         self.source = None;
-        let Some(event) = self.begun else { return };
-        let destination = self.destination.clone();
+        let Some(event) = self.unfinished_start else { return };
+        let runtime = self.runtime.clone();
         let ended = tokio::time::timeout(RELEASE_MAX, async {
-            let mut connection = destination.database.connect().await?;
-            failures::end(&mut connection, &destination.addressee.id, event).await
+            let mut connection = runtime.database.connect().await?;
+            failures::end(&mut connection, &runtime.route.id, event).await
         });
         if let Ok(Ok(())) = ended.await {
-            self.begun = None;
+            self.unfinished_start = None;
         }
     }
 
     /// One pass over the batch. Failures are committed before anything is settled.
-    async fn attempt(&mut self, items: &[Item], done: &mut Done) -> Result<Plan, Held> {
-        let destination = self.destination.clone();
-        let Destination { addressee, breaker, .. } = &*destination;
+    async fn attempt(
+        &mut self,
+        items: &[WorkItem],
+        already_delivered: &mut AlreadyDelivered,
+    ) -> Result<Vec<AckKind>, HoldReason> {
+        let runtime = self.runtime.clone();
+        let ForwarderRuntime { route, breaker, .. } = &*runtime;
         let mut events: HashMap<Uuid, bool> = HashMap::new();
         for item in items {
-            if let Request::Forward(id) = item.request {
+            if let Instruction::Forward(id) = item.instruction {
                 *events.entry(id).or_default() |= item.suspect;
             }
         }
         let mut source = if let Some(source) = self.source.take() {
             source
         } else {
-            let Destination { database, table, configured, settings, .. } = &*destination;
+            let ForwarderRuntime { database, table, configured, settings, .. } = &*runtime;
             let source = Source::connect(database, table, configured.clone(), settings.batch_bytes).await;
-            source.map_err(|error| away(&error))?
+            source.map_err(|error| source_unavailable(&error))?
         };
-        if let Some(event) = self.begun {
-            destination.within(failures::end(source.connection(), &addressee.id, event)).await?;
-            self.begun = None;
+        if let Some(event) = self.unfinished_start {
+            runtime.within(failures::end(source.connection(), &route.id, event)).await?;
+            self.unfinished_start = None;
         }
-        let begun = Instant::now();
-        let mut book = self.forward(&mut source, items, &events, done).await?;
-        book.others(others(&destination, &mut source, items).await?);
-        let plan = items.iter().map(|item| book.enter(&item.request)).collect();
-        breaker.check(&book.deaths())?;
-        refuse_too_many(&destination, &mut source, &book).await?;
+        let started = Instant::now();
+        let mut outcome = self.forward(&mut source, items, &events, already_delivered).await?;
+        outcome.set_known_elsewhere(known_elsewhere(&runtime, &mut source, items).await?);
+        let acks = items.iter().map(|item| outcome.disposition(&item.instruction)).collect();
+        breaker.check(&outcome.dead_letters())?;
+        refuse_too_many(&runtime, &mut source, &outcome).await?;
         failpoint::reach("dispatch.forwarded");
-        destination.within(book.write(source.connection(), &addressee.id)).await?;
+        runtime.within(outcome.commit(source.connection(), &route.id)).await?;
         failpoint::reach("dispatch.recorded");
-        breaker.count(&book.deaths());
+        breaker.record(&outcome.dead_letters());
         self.source = Some(source);
-        book.tell(&addressee.id, begun.elapsed());
-        book.trace(&addressee.id, items);
-        Ok(plan)
+        outcome.emit(&route.id, started.elapsed());
+        outcome.end_spans(&route.id, items);
+        Ok(acks)
     }
 
-    /// Reloads and forwards, in chunks of bounded size; answers what became of each event.
+    /// Reloads and forwards, in chunks of bounded size; returns what became of each event.
     async fn forward(
         &mut self,
         source: &mut Source,
-        items: &[Item],
+        items: &[WorkItem],
         events: &HashMap<Uuid, bool>,
-        done: &mut Done,
-    ) -> Result<Book, Held> {
-        let destination = self.destination.clone();
-        let Destination { addressee, settings, breaker, .. } = &*destination;
-        let mut book = Book::default();
+        already_delivered: &mut AlreadyDelivered,
+    ) -> Result<BatchOutcome, HoldReason> {
+        let runtime = self.runtime.clone();
+        let ForwarderRuntime { route, settings, breaker, .. } = &*runtime;
+        let mut outcome = BatchOutcome::default();
         let mut open: Vec<Uuid> = events.keys().copied().collect();
-        let mut gone = Vec::new();
+        let mut missing = Vec::new();
         while !open.is_empty() {
-            let slice = source.load(&addressee.id, &open, settings.batch_bytes).await;
-            let Slice { loaded, mut absent } = slice.map_err(|error| away(&error))?;
+            let slice = source.load(&route.id, &open, settings.batch_bytes).await;
+            let Slice { loaded, mut absent } = slice.map_err(|error| source_unavailable(&error))?;
             let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).chain(absent.iter().copied()).collect();
             open.retain(|id| !seen.contains(id));
-            gone.append(&mut absent);
-            self.forward_chunk(source, loaded, events, done, &mut book).await?;
+            missing.append(&mut absent);
+            self.forward_chunk(source, loaded, events, already_delivered, &mut outcome).await?;
             // One by one, rows that cannot be read take long.
-            breaker.check(&book.deaths())?;
+            breaker.check(&outcome.dead_letters())?;
         }
-        if !gone.is_empty() {
-            absent::judge(&destination, source, &mut self.forwarder, &gone, items, &mut book).await?;
+        if !missing.is_empty() {
+            missing_rows::resolve(&runtime, source, &mut self.forwarder, &missing, items, &mut outcome)
+                .await?;
         }
-        Ok(book)
+        Ok(outcome)
     }
 
     /// First those that nothing speaks against, together; then each suspect alone.
     async fn forward_chunk(
         &mut self,
         source: &mut Source,
-        loaded: Vec<Loaded>,
+        loaded: Vec<LoadedRow>,
         suspects: &HashMap<Uuid, bool>,
-        done: &mut Done,
-        book: &mut Book,
+        already_delivered: &mut AlreadyDelivered,
+        outcome: &mut BatchOutcome,
     ) -> Result<(), Unavailable> {
-        let policy = self.destination.policy;
+        let policy = self.runtime.policy;
         let mut together: (Vec<AuditEvent>, Vec<Option<Earlier>>) = Default::default();
         let mut alone = Vec::new();
-        for Loaded { id, event, earlier } in loaded {
+        for LoadedRow { id, event, earlier } in loaded {
             match (event, earlier) {
-                (Ok(event), earlier) if done.contains_key(&id) => {
-                    book.judge(&event, &done[&id], earlier, policy);
+                (Ok(event), earlier) if already_delivered.contains_key(&id) => {
+                    outcome.record_attempt(&event, &already_delivered[&id], earlier, policy);
                 }
-                (_, Some(Earlier { discarded: true, .. })) => book.leave(id),
+                (_, Some(Earlier { discarded: true, .. })) => outcome.record_discarded(id),
                 // Unless it died because its row was gone: here it is.
-                (_, Some(Earlier { dead: true, gone: false, .. })) => book.keep_letter(id),
-                (_, Some(Earlier { wait, .. })) if !wait.is_zero() => book.wait(id, wait),
+                (_, Some(Earlier { dead: true, gone: false, .. })) => outcome.keep_dead_letter(id),
+                (_, Some(Earlier { wait, .. })) if !wait.is_zero() => outcome.defer(id, wait),
                 (Err(error), earlier) => {
-                    book.refuse(id, unreadable(&error, earlier, policy), earlier, policy);
+                    outcome.record_unforwarded(id, unreadable(&error, earlier, policy), earlier, policy);
                 }
                 (Ok(event), earlier) if suspects.get(&id) == Some(&true) => alone.push((event, earlier)),
                 (Ok(event), earlier) => {
@@ -289,12 +296,12 @@ impl Dispatcher {
         }
         let (events, earlier) = together;
         let verdicts = self.forwarder.forward(&events).await?;
-        for ((event, earlier), judged) in events.iter().zip(earlier).zip(&verdicts) {
-            remember(done, event.id, judged);
-            book.judge(event, judged, earlier, policy);
+        for ((event, earlier), attempt) in events.iter().zip(earlier).zip(&verdicts) {
+            remember_delivered(already_delivered, event.id, attempt);
+            outcome.record_attempt(event, attempt, earlier, policy);
         }
         for (event, earlier) in alone {
-            self.forward_alone(source, event, earlier, done, book).await?;
+            self.forward_alone(source, event, earlier, already_delivered, outcome).await?;
         }
         Ok(())
     }
@@ -306,57 +313,58 @@ impl Dispatcher {
         source: &mut Source,
         event: AuditEvent,
         earlier: Option<Earlier>,
-        done: &mut Done,
-        book: &mut Book,
+        already_delivered: &mut AlreadyDelivered,
+        outcome: &mut BatchOutcome,
     ) -> Result<(), Unavailable> {
-        let destination = self.destination.clone();
-        let Destination { addressee, policy, suspects, .. } = &*destination;
-        let _turn = suspects.0.lock().await;
-        self.begun = Some(event.id);
-        let started =
-            destination.within(failures::start(source.connection(), &addressee.id, event.id)).await?;
-        if started > policy.attempts {
-            self.begun = None;
-            book.bury(&event, started - 1);
+        let runtime = self.runtime.clone();
+        let ForwarderRuntime { route, policy, poison_turn, .. } = &*runtime;
+        let _turn = poison_turn.0.lock().await;
+        self.unfinished_start = Some(event.id);
+        let started = runtime.within(failures::start(source.connection(), &route.id, event.id)).await?;
+        if started > policy.max_attempts {
+            self.unfinished_start = None;
+            outcome.dead_letter_crashed(&event, started - 1);
             return Ok(());
         }
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
-        destination.within(failures::end(source.connection(), &addressee.id, event.id)).await?;
-        self.begun = None;
-        for judged in verdicts? {
-            remember(done, event.id, &judged);
-            book.judge(&event, &judged, earlier, *policy);
+        runtime.within(failures::end(source.connection(), &route.id, event.id)).await?;
+        self.unfinished_start = None;
+        for attempt in verdicts? {
+            remember_delivered(already_delivered, event.id, &attempt);
+            outcome.record_attempt(&event, &attempt, earlier, *policy);
         }
         Ok(())
     }
 }
 
 /// What becomes of an event whose row cannot be read.
-fn unreadable(error: &Unreadable, earlier: Option<Earlier>, policy: Policy) -> Verdict {
+fn unreadable(error: &Unreadable, earlier: Option<Earlier>, policy: RetryPolicy) -> Verdict {
     let words = error.to_string();
-    let is_last = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1) >= policy.attempts;
+    let is_last = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1) >= policy.max_attempts;
     match error {
-        Unreadable::TooLarge { .. } => Verdict::Cancel(Reason::AuditEventTooLarge, words),
+        Unreadable::TooLarge { .. } => Verdict::DeadLetter(Reason::AuditEventTooLarge, words),
         Unreadable::Costly(_) if !is_last => Verdict::Retry(words),
-        Unreadable::Costly(_) | Unreadable::Broken(_) => Verdict::Cancel(Reason::AuditEventUnreadable, words),
+        Unreadable::Costly(_) | Unreadable::Broken(_) => {
+            Verdict::DeadLetter(Reason::AuditEventUnreadable, words)
+        }
     }
 }
 
-fn remember(done: &mut Done, event: Uuid, judged: &Judged) {
-    if matches!(judged.verdict, Verdict::Delivered | Verdict::Present) {
-        done.insert(event, judged.clone());
+fn remember_delivered(already_delivered: &mut AlreadyDelivered, event: Uuid, attempt: &Attempt) {
+    if matches!(attempt.verdict, Verdict::Delivered | Verdict::AlreadyDelivered) {
+        already_delivered.insert(event, attempt.clone());
     }
 }
 
-/// Those forwarders, of the ones that messages are addressed to and nobody here has, that somebody else has or had.
-async fn others(
-    destination: &Destination,
+/// Those forwarders, of the ones that messages are addressed to and this process does not have, that another one has or had.
+async fn known_elsewhere(
+    runtime: &ForwarderRuntime,
     source: &mut Source,
-    items: &[Item],
+    items: &[WorkItem],
 ) -> Result<HashSet<String>, Unavailable> {
     let mut unknown: Vec<ForwarderId> = Vec::new();
     for item in items {
-        if let Request::Unknown(forwarder, _) = &item.request
+        if let Instruction::Unknown(forwarder, _) = &item.instruction
             && !unknown.contains(forwarder)
         {
             unknown.push(forwarder.clone());
@@ -365,24 +373,24 @@ async fn others(
     if unknown.is_empty() {
         return Ok(HashSet::new());
     }
-    let known = destination.within(forwarders::known(source.connection(), &unknown)).await?;
+    let known = runtime.within(forwarders::known(source.connection(), &unknown)).await?;
     Ok(known.into_iter().collect())
 }
 
 /// When too many events wait for another attempt, the target is what fails. Delayed messages count as pending at
 /// the broker, too, and would stop all delivery.
 async fn refuse_too_many(
-    destination: &Destination,
+    runtime: &ForwarderRuntime,
     source: &mut Source,
-    book: &Book,
+    outcome: &BatchOutcome,
 ) -> Result<(), Unavailable> {
-    let more = i64::try_from(book.new_retries()).unwrap_or(i64::MAX);
+    let more = i64::try_from(outcome.new_retries()).unwrap_or(i64::MAX);
     if more == 0 {
         return Ok(());
     }
-    let Destination { addressee, settings, .. } = destination;
+    let ForwarderRuntime { route, settings, .. } = runtime;
     let most = (settings.max_ack_pending / 4).max(1);
-    let waiting = destination.within(failures::retrying(source.connection(), &addressee.id, most)).await?;
+    let waiting = runtime.within(failures::retrying(source.connection(), &route.id, most)).await?;
     if waiting + more > most {
         return Err(Unavailable::new(format!(
             "the target: {} events wait for another attempt, more than a quarter of consumer.max_ack_pending",

@@ -19,8 +19,8 @@ use common::{
 };
 
 use crate::{
-    forwarder::{self, Forwarders, Looked, MissingKinds, Registry},
-    roads::Road,
+    dispatch_mode::DispatchMode,
+    forwarder::{self, Forwarders, MissingKinds, Preflight, Registry},
 };
 
 const NAME: &str = "audit-consumer-doctor";
@@ -62,7 +62,7 @@ fn configure(
     for forwarder in &settings.forwarder {
         let ForwarderSettings { id, kind, .. } = forwarder;
         if !registry.has(kind) {
-            if forwarder::comes_along(kind) || missing == MissingKinds::Skipped {
+            if forwarder::is_bundled(kind) || missing == MissingKinds::Skipped {
                 let what =
                     format!("forwarder {id}: this binary has no forwarder of kind {kind:?}, and skips it");
                 let remedy = "build it with the cargo feature of that name, or register the kind";
@@ -74,7 +74,7 @@ fn configure(
             }
             continue;
         }
-        if Road::choose(forwarder, &settings.broker).is_none() {
+        if DispatchMode::choose(forwarder, &settings.broker).is_none() {
             let what = format!("forwarder {id}: dispatch \"async\" needs a broker, and none is configured");
             let remedy = "set broker.url or NATS_URL, or use dispatch \"auto\" or \"sync\"";
             report.enter(DISPATCH_WITHOUT_BROKER, [Trouble::new(what, remedy)]);
@@ -95,7 +95,11 @@ fn configure(
 pub(crate) fn wanted(forwarders: &Forwarders) -> Vec<Wanted<'_>> {
     let mut wanted = Vec::new();
     for (ForwarderSettings { id: forwarder, .. }, configured) in forwarders {
-        wanted.push(Wanted { forwarder, columns: configured.columns(), needed: configured.needed() });
+        wanted.push(Wanted {
+            forwarder,
+            columns: configured.columns(),
+            needed: configured.required_columns(),
+        });
     }
     wanted
 }
@@ -105,11 +109,11 @@ pub(crate) async fn targets(report: &mut Report, forwarders: &Forwarders) {
     let mut taken: HashMap<String, ForwarderId> = HashMap::new();
     report.enter(TARGETS_SHARED, None);
     for (ForwarderSettings { id, .. }, configured) in forwarders {
-        let Looked { target, mut made } = configured.look().await;
+        let Preflight { target, mut checks } = configured.preflight().await;
         if target.is_some() && !report.is_at_boot() {
-            made.extend(configured.look_closely().await);
+            checks.extend(configured.preflight_thorough().await);
         }
-        for (check, found) in made {
+        for (check, found) in checks {
             report.enter(
                 check,
                 found.map(|Trouble { what, remedy }| Trouble {
@@ -136,14 +140,14 @@ mod tests {
 
     use super::*;
     use crate::{
-        forwarder::{Configured, ForwardError, Forwarder},
+        forwarder::{ForwardError, Forwarder, ForwarderFactory},
         forwarders::Noop,
     };
 
     struct Away;
 
-    impl Configured for Away {
-        fn worker(&self) -> Box<dyn Forwarder> {
+    impl ForwarderFactory for Away {
+        fn build(&self) -> Box<dyn Forwarder> {
             Box::new(Noop)
         }
 

@@ -21,11 +21,11 @@ pub enum Verdict {
     /// It is in the target now.
     Delivered,
     /// It was there before: a redelivery without effect.
-    Present,
+    AlreadyDelivered,
     /// A fault of this event that may pass: tried again after a wait, up to the configured attempts.
     Retry(String),
     /// It can never be delivered: a dead letter.
-    Cancel(Reason, String),
+    DeadLetter(Reason, String),
 }
 
 /// Why a batch came back without verdicts.
@@ -65,7 +65,7 @@ impl ForwardError {
 /// writing it once. The event's id is the key to that. A future that is dropped (time-out, shutdown) must leave the
 /// forwarder usable; after a panic it is replaced by a new one.
 pub trait Forwarder: Send {
-    /// Writes a batch; answers one verdict per event, in order.
+    /// Writes a batch; returns one verdict per event, in order.
     ///
     /// # Errors
     /// When there is no verdict on single events. Then nothing may be assumed about what was written.
@@ -75,20 +75,23 @@ pub trait Forwarder: Send {
     ) -> BoxFuture<'a, Result<Vec<Verdict>, ForwardError>>;
 
     /// Those of these events that the target has. Asked for events whose audit row is gone: what arrived before is no loss.
-    /// A target that cannot say answers none.
+    /// A target that cannot say returns none.
     ///
     /// # Errors
     /// When the target is away.
-    fn present<'a>(&'a mut self, events: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Uuid>, ForwardError>> {
+    fn find_delivered<'a>(
+        &'a mut self,
+        events: &'a [Uuid],
+    ) -> BoxFuture<'a, Result<Vec<Uuid>, ForwardError>> {
         let _ = events;
         Box::pin(async { Ok(Vec::new()) })
     }
 }
 
 /// A forwarder whose options have been checked.
-pub trait Configured: Send + Sync {
+pub trait ForwarderFactory: Send + Sync {
     /// A forwarder for one worker. Connects when first used, not here.
-    fn worker(&self) -> Box<dyn Forwarder>;
+    fn build(&self) -> Box<dyn Forwarder>;
 
     /// The columns of audit rows that it looks at, of [`TEXTS`]; the others are not read and stay `None`. Times and id
     /// are always there.
@@ -97,7 +100,7 @@ pub trait Configured: Send + Sync {
     }
 
     /// Those of its [columns](Self::columns) without which it can deliver nothing: a table that lacks one is refused at boot.
-    fn needed(&self) -> &[&str] {
+    fn required_columns(&self) -> &[&str] {
         &[]
     }
 
@@ -112,9 +115,9 @@ pub trait Configured: Send + Sync {
         Box::pin(async { Ok(None) })
     }
 
-    /// Looks at the target, without any effect there: at boot, and when a doctor is asked for. An error keeps the consumer
+    /// Checks the target, without any effect there: at boot, and when a doctor is asked for. An error keeps the consumer
     /// from starting.
-    fn look(&self) -> BoxFuture<'_, Looked> {
+    fn preflight(&self) -> BoxFuture<'_, Preflight> {
         Box::pin(async move {
             let (target, found) = match self.target().await {
                 Ok(target) => (target, None),
@@ -123,27 +126,27 @@ pub trait Configured: Send + Sync {
                     (None, Some(Trouble::new(error.to_string(), remedy)))
                 }
             };
-            Looked { target, made: vec![(TARGET_UNREACHABLE, found)] }
+            Preflight { target, checks: vec![(TARGET_UNREACHABLE, found)] }
         })
     }
 
-    /// A look that takes longer, when a doctor is asked for.
-    fn look_closely(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
+    /// A check that takes longer, when a doctor is asked for.
+    fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
         Box::pin(std::future::ready(None))
     }
 }
 
-/// What a look at a target has shown.
+/// What the checks of a target have found.
 #[derive(Debug, Default)]
-pub struct Looked {
-    /// Its [name](Configured::target), if it has one.
+pub struct Preflight {
+    /// Its [name](ForwarderFactory::target), if it has one.
     pub target: Option<String>,
     /// The checks that were made, with what they found.
-    pub made: Vec<(&'static Check, Option<Trouble>)>,
+    pub checks: Vec<(&'static Check, Option<Trouble>)>,
 }
 
 /// Makes forwarders out of settings.
-pub trait Kind: Send + Sync {
+pub trait ForwarderKind: Send + Sync {
     /// Checks the options of one `[[forwarder]]`.
     ///
     /// # Errors
@@ -152,7 +155,7 @@ pub trait Kind: Send + Sync {
         &self,
         forwarder: &ForwarderSettings,
         settings: &Settings,
-    ) -> Result<Arc<dyn Configured>, ConfigureError>;
+    ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError>;
 }
 
 /// Reads the options of a kind; unknown ones are refused if the type says `deny_unknown_fields`.
@@ -167,12 +170,12 @@ pub fn options<T: DeserializeOwned>(forwarder: &ForwarderSettings) -> Result<T, 
 }
 
 /// The forwarders of the settings, ready to start.
-pub type Forwarders = Vec<(ForwarderSettings, Arc<dyn Configured>)>;
+pub type Forwarders = Vec<(ForwarderSettings, Arc<dyn ForwarderFactory>)>;
 
 /// The kinds by name.
 #[derive(Default)]
 pub struct Registry {
-    kinds: BTreeMap<String, Box<dyn Kind>>,
+    kinds: BTreeMap<String, Box<dyn ForwarderKind>>,
 }
 
 impl Registry {
@@ -189,7 +192,7 @@ impl Registry {
     }
 
     /// Adds a kind of the host's own, or replaces one.
-    pub fn register(&mut self, name: &str, kind: impl Kind + 'static) {
+    pub fn register(&mut self, name: &str, kind: impl ForwarderKind + 'static) {
         self.kinds.insert(name.to_owned(), Box::new(kind));
     }
 
@@ -215,7 +218,7 @@ impl Registry {
                 configured.push((forwarder.clone(), kind.configure(forwarder, settings)?));
                 continue;
             }
-            if missing == MissingKinds::Refused && !comes_along(&forwarder.kind) {
+            if missing == MissingKinds::Refused && !is_bundled(&forwarder.kind) {
                 return Err(ConfigureError::new(forwarder, self.unknown(&forwarder.kind)));
             }
             tracing::warn!(
@@ -230,7 +233,7 @@ impl Registry {
 
     /// What there is to say of a kind that there is not.
     pub(crate) fn unknown(&self, kind: &str) -> String {
-        let mut known: Vec<&str> = self.kinds.keys().map(String::as_str).chain(COME_ALONG).collect();
+        let mut known: Vec<&str> = self.kinds.keys().map(String::as_str).chain(BUNDLED).collect();
         known.sort_unstable();
         known.dedup();
         format!(
@@ -242,11 +245,11 @@ impl Registry {
 }
 
 /// The kinds that come along, built in or not.
-const COME_ALONG: [&str; 3] = ["noop", "threadline", "webhook"];
+const BUNDLED: [&str; 3] = ["noop", "threadline", "webhook"];
 
 /// Whether this is a kind that other binaries of ours may have.
-pub(crate) fn comes_along(kind: &str) -> bool {
-    COME_ALONG.contains(&kind)
+pub(crate) fn is_bundled(kind: &str) -> bool {
+    BUNDLED.contains(&kind)
 }
 
 /// What becomes of a forwarder whose kind nobody has heard of.

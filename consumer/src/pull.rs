@@ -34,7 +34,7 @@ const CLOSE_MAX: Duration = Duration::from_secs(1);
 
 /// A batch in hand.
 #[derive(Debug)]
-pub struct Pulled {
+pub struct PulledBatch {
     /// In the order of their delivery; empty when there was none for a while, or at shutdown.
     pub messages: Vec<Message>,
     /// None of them was delivered before this.
@@ -43,9 +43,9 @@ pub struct Pulled {
     pub durable: Durable,
 }
 
-/// One subscription that all workers of a lane share, one at a time.
+/// Prefetches from one subscription that all workers of a forwarder share, one at a time.
 #[derive(Debug)]
-pub struct Pull {
+pub struct Prefetcher {
     durable: Durable,
     context: Context,
     subscriber: Subscriber,
@@ -66,7 +66,7 @@ pub struct Pull {
     broken: Option<String>,
 }
 
-impl Pull {
+impl Prefetcher {
     /// Subscribes; batches are of up to `rows`.
     ///
     /// # Errors
@@ -111,24 +111,24 @@ impl Pull {
         &mut self,
         linger: Duration,
         shutdown: &CancellationToken,
-    ) -> Result<Pulled, async_nats::Error> {
+    ) -> Result<PulledBatch, async_nats::Error> {
         self.collect();
         if self.waiting.is_empty() {
-            self.ask().await?;
+            self.request().await?;
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => {}
-                first = self.first() => first?,
+                first = self.wait_for_first() => first?,
             }
             self.collect();
         }
         while self.waiting.len() < self.rows && self.more_are_coming() {
-            if self.ask().await.is_err() {
+            if self.request().await.is_err() {
                 // What is in hand is in hand; the next one is told.
                 break;
             }
             match timeout(linger, self.subscriber.next()).await {
-                Ok(Some(message)) => self.take(message),
+                Ok(Some(message)) => self.accept(message),
                 _ => break,
             }
             self.collect();
@@ -136,11 +136,11 @@ impl Pull {
         let rest = self.waiting.split_off(self.waiting.len().min(self.rows));
         let messages = std::mem::replace(&mut self.waiting, rest);
         if !shutdown.is_cancelled()
-            && let Err(error) = self.ask().await
+            && let Err(error) = self.request().await
         {
             self.broken = Some(error.to_string());
         }
-        Ok(Pulled { messages, since: self.oldest, durable: self.durable.clone() })
+        Ok(PulledBatch { messages, since: self.oldest, durable: self.durable.clone() })
     }
 
     /// Each message says how many are behind it. One behind which there is none is not kept waiting for company.
@@ -162,7 +162,7 @@ impl Pull {
         let drained = async {
             self.subscriber.drain().await.ok();
             while let Some(message) = self.subscriber.next().await {
-                self.take(message);
+                self.accept(message);
             }
             for message in &self.waiting {
                 let _ = message.ack_with(AckKind::Nak(None)).await;
@@ -172,7 +172,7 @@ impl Pull {
     }
 
     /// Opens the next request when the last one is over, or was lost with its connection.
-    async fn ask(&mut self) -> Result<(), async_nats::Error> {
+    async fn request(&mut self) -> Result<(), async_nats::Error> {
         if let Some(broken) = &self.broken {
             return Err(broken.clone().into());
         }
@@ -193,7 +193,7 @@ impl Pull {
     }
 
     /// Waits for a message, for the end of the request, or for that of its connection.
-    async fn first(&mut self) -> Result<(), async_nats::Error> {
+    async fn wait_for_first(&mut self) -> Result<(), async_nats::Error> {
         while self.waiting.is_empty() && self.requested > 0 {
             self.empty_at = Instant::now();
             let silence = (self.requested_at + EXPIRES + SILENCE).saturating_duration_since(self.empty_at);
@@ -203,7 +203,7 @@ impl Pull {
                 () = self.connection.lost() => return Err(LOST.into()),
             };
             match next {
-                Ok(Some(message)) => self.take(message),
+                Ok(Some(message)) => self.accept(message),
                 Ok(None) => return Err("the subscription has ended".into()),
                 Err(_) => return Err("the broker does not answer".into()),
             }
@@ -217,13 +217,13 @@ impl Pull {
     /// Takes what is there without waiting.
     fn collect(&mut self) {
         while let Some(Some(message)) = self.subscriber.next().now_or_never() {
-            self.take(message);
+            self.accept(message);
         }
         self.empty_at = Instant::now();
     }
 
     /// A message, or a word of the server about the request.
-    fn take(&mut self, message: async_nats::Message) {
+    fn accept(&mut self, message: async_nats::Message) {
         match message.status.unwrap_or(StatusCode::OK) {
             StatusCode::OK => {
                 if self.waiting.is_empty() {

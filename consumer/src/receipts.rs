@@ -15,16 +15,16 @@ use common::{
 use serde::Serialize;
 use threadline::{
     Receipt,
-    receipt::{self, broken},
+    receipt::{self, verify_chain},
     stored::{self, Outside, Window},
 };
 use time::OffsetDateTime;
 
 use crate::reconcile::{
-    Subject, comparison,
-    comparison::{LookOnly, compare},
+    Projection, comparison,
+    comparison::{ReportOnly, compare},
+    comparison_report::{Bucket, Bucketing, ComparisonReport, Finding},
     seal,
-    tally::{Cut, Finding, Part, Tally},
 };
 
 /// The subcommands.
@@ -64,8 +64,8 @@ pub enum ReceiptsCommand {
 pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Result<()> {
     match command {
         ReceiptsCommand::List { forwarder, json } => {
-            let subject = Subject::choose(settings, forwarder.as_ref()).await?;
-            let chain = chain(&subject).await?;
+            let projection = Projection::resolve(settings, forwarder.as_ref()).await?;
+            let chain = chain(&projection).await?;
             console::answer(&if json {
                 serde_json::to_string_pretty(&chain)? + "\n"
             } else {
@@ -74,16 +74,16 @@ pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Resul
             Ok(())
         }
         ReceiptsCommand::Verify { forwarder, key, kept, json } => {
-            let subject = Subject::choose(settings, forwarder.as_ref()).await?;
-            verify(settings, &subject, &key, kept.as_deref(), json).await
+            let projection = Projection::resolve(settings, forwarder.as_ref()).await?;
+            verify(settings, &projection, &key, kept.as_deref(), json).await
         }
     }
 }
 
-async fn chain(subject: &Subject) -> anyhow::Result<Vec<Receipt>> {
+async fn chain(projection: &Projection) -> anyhow::Result<Vec<Receipt>> {
     let mut timeline =
-        subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
-    receipt::chain(timeline.direct()?, subject.timeline.schema(), subject.forwarder.id.as_str())
+        projection.timeline.database().connect().await.context("cannot connect to the timeline")?;
+    receipt::chain(timeline.direct()?, projection.timeline.schema(), projection.forwarder.id.as_str())
         .await
         .context("cannot read audit_receipts: run `threadline install`")
 }
@@ -113,7 +113,7 @@ impl State {
         matches!(self, Self::TimelineChanged | Self::Changed)
     }
 
-    fn words(self) -> &'static str {
+    fn describe(self) -> &'static str {
         match self {
             Self::Intact => "intact",
             Self::Superseded => "sealed again later",
@@ -153,22 +153,22 @@ struct Verification {
 
 async fn verify(
     settings: &Settings,
-    subject: &Subject,
+    projection: &Projection,
     key: &[String],
     kept: Option<&str>,
     json: bool,
 ) -> anyhow::Result<()> {
-    let mut connection = subject.source(settings).await?;
-    let chain = chain(subject).await?;
-    let faults = broken(&chain, key, kept);
+    let mut connection = projection.source(settings).await?;
+    let chain = chain(projection).await?;
+    let faults = verify_chain(&chain, key, kept);
     let (windows, outside) = if chain.is_empty() {
         Default::default()
     } else {
-        look(settings, subject, &mut connection, &chain).await?
+        check_receipts(settings, projection, &mut connection, &chain).await?
     };
     let holds = faults.is_empty() && windows.iter().all(|window| !window.state.is_fault());
     let verification = Verification {
-        forwarder: subject.forwarder.id.to_string(),
+        forwarder: projection.forwarder.id.to_string(),
         holds,
         faults,
         windows,
@@ -180,14 +180,14 @@ async fn verify(
     } else {
         verification.text()
     });
-    ensure!(holds, "the receipts of forwarder {} do not verify", subject.forwarder.id);
+    ensure!(holds, "the receipts of forwarder {} do not verify", projection.forwarder.id);
     Ok(())
 }
 
 /// One walk over all windows.
-async fn look(
+async fn check_receipts(
     settings: &Settings,
-    subject: &Subject,
+    projection: &Projection,
     connection: &mut Session,
     chain: &[Receipt],
 ) -> anyhow::Result<(Vec<Verified>, Outside)> {
@@ -200,47 +200,53 @@ async fn look(
         since: windows.first().map(|first| first.0),
         until: windows.iter().map(|window| window.1).max(),
     };
-    let cut = Cut::At(windows.clone());
-    let mut tally = Tally::new(cut, 0);
-    let bar = Bar::new("summing up", crate::reconcile::rows(connection, settings).await?);
-    let adoption = subject.adoption(false).await?;
-    compare(&subject.sides(settings, adoption), window, &mut tally, &mut LookOnly(&bar)).await?;
+    let bucketing = Bucketing::At(windows.clone());
+    let mut findings = ComparisonReport::new(bucketing, 0);
+    let bar = Bar::new("summing up", crate::reconcile::estimated_rows(connection, settings).await?);
+    let adoption = projection.adoption(false).await?;
+    compare(&projection.comparison_input(settings, adoption), window, &mut findings, &mut ReportOnly(&bar))
+        .await?;
     bar.finish();
-    let source_from = comparison::oldest_event(connection, &settings.source.table, &subject.timeline).await?;
-    let mut timeline = subject.timeline.database().connect().await?;
-    let timeline_from = stored::oldest(timeline.direct()?, subject.timeline.table()).await?;
+    let source_from =
+        comparison::oldest_event(connection, &settings.source.table, &projection.timeline).await?;
+    let mut timeline = projection.timeline.database().connect().await?;
+    let timeline_from = stored::oldest(timeline.direct()?, projection.timeline.table()).await?;
     let mut all = database::long_look(&mut timeline).await?;
-    let outside = stored::outside(all.direct()?, subject.timeline.table(), &windows).await?;
+    let outside = stored::outside(all.direct()?, projection.timeline.table(), &windows).await?;
     all.rollback().await?;
-    let judged = chain.iter().enumerate().map(|(place, receipt)| {
+    let checked = chain.iter().enumerate().map(|(place, receipt)| {
         let window = (receipt.since, receipt.until);
-        let part = windows.binary_search(&window).map(|index| tally.part(index)).unwrap_or_default();
+        let bucket = windows.binary_search(&window).map(|index| findings.bucket(index)).unwrap_or_default();
         let again = chain[place + 1..].iter().any(|later| (later.since, later.until) == window);
-        let state = if again { State::Superseded } else { judge(receipt, &part, source_from, timeline_from) };
-        verified(receipt, &part, state)
+        let state = if again {
+            State::Superseded
+        } else {
+            receipt_state(receipt, &bucket, source_from, timeline_from)
+        };
+        verified(receipt, &bucket, state)
     });
-    Ok((judged.collect(), outside))
+    Ok((checked.collect(), outside))
 }
 
 /// Retention removes what is oldest: a window that has lost actions, while older ones are still there, has not met it.
-fn judge(
+fn receipt_state(
     receipt: &Receipt,
-    part: &Part,
+    bucket: &Bucket,
     source_from: Option<OffsetDateTime>,
     timeline_from: Option<OffsetDateTime>,
 ) -> State {
     let sealed = receipt.actions.unsigned_abs();
     let first = receipt.first_at.unwrap_or(receipt.since);
-    if part.timeline.to_string() == receipt.digest {
+    if bucket.timeline.to_string() == receipt.digest {
         State::Intact
     } else if sealed > 0 && timeline_from.is_none_or(|from| from >= receipt.until) {
         State::Purged
     } else if sealed > 0 && timeline_from.is_some_and(|from| from > first) {
         State::PartlyPurged
-    } else if part.source.to_string() == receipt.digest {
+    } else if bucket.source.to_string() == receipt.digest {
         State::TimelineChanged
-    } else if part.is_equal()
-        && part.timeline.rows() > sealed
+    } else if bucket.is_equal()
+        && bucket.timeline.rows() > sealed
         && source_from.is_some_and(|from| from <= first)
     {
         State::Grown
@@ -249,15 +255,15 @@ fn judge(
     }
 }
 
-fn verified(receipt: &Receipt, part: &Part, state: State) -> Verified {
-    let count = |finding| part.count(finding);
+fn verified(receipt: &Receipt, bucket: &Bucket, state: State) -> Verified {
+    let count = |finding| bucket.count(finding);
     Verified {
         n: receipt.n,
         since: written(receipt.since),
         until: written(receipt.until),
         state,
         sealed: receipt.actions,
-        found: part.timeline.rows(),
+        found: bucket.timeline.rows(),
         missing: count(Finding::Missing),
         extra: count(Finding::Extra),
         differing: count(Finding::Differing),
@@ -269,7 +275,7 @@ impl Verification {
         let mut text = String::new();
         for window in &self.windows {
             let Verified { n, since, until, state, sealed, found, .. } = window;
-            let _ = write!(text, "receipt {n}: {since} to {until}: {}", state.words());
+            let _ = write!(text, "receipt {n}: {since} to {until}: {}", state.describe());
             if !matches!(state, State::Intact | State::Superseded) {
                 let _ = write!(text, " ({sealed} sealed, {found} found");
                 for (count, name) in

@@ -21,21 +21,21 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    breaker::Breaker,
-    delivery::Addressee,
+    breaker::DeadLetterBreaker,
+    delivery::Route,
     direct,
-    dispatcher::{Destination, Suspects},
+    dispatch_mode::{self, DispatchMode},
+    dispatcher::{ForwarderRuntime, PoisonTurn},
+    disposition::RetryPolicy,
     doctor,
     forwarder::{Forwarders, MissingKinds, Registry},
-    guard::Pulse,
-    lane::{Lane, Worker},
-    roads::{self, Road},
-    settle::Policy,
+    isolation::TargetLiveness,
+    stream_worker::{StreamSubscription, StreamWorker},
 };
 #[cfg(feature = "threadline")]
 use crate::{
     forwarders::Timeline,
-    reconcile::{self, standing::Standing},
+    reconcile::{self, continuous::ContinuousReconciler},
 };
 #[cfg(feature = "threadline")]
 use common::broker::Backlog;
@@ -50,15 +50,15 @@ pub async fn check(
     settings: &Settings,
     registry: &Registry,
     missing: MissingKinds,
-) -> anyhow::Result<(Forwarders, Vec<Road>)> {
+) -> anyhow::Result<(Forwarders, Vec<DispatchMode>)> {
     Database::source(&settings.source, APPLICATION)?;
     let forwarders = registry.configure(settings, missing)?;
-    let roads = forwarders.iter().map(|(forwarder, _)| Road::of(forwarder, &settings.broker));
-    let roads: Vec<Road> = roads.collect::<Result<_, _>>()?;
-    if roads.contains(&Road::Stream) {
+    let modes = forwarders.iter().map(|(forwarder, _)| DispatchMode::of(forwarder, &settings.broker));
+    let modes: Vec<DispatchMode> = modes.collect::<Result<_, _>>()?;
+    if modes.contains(&DispatchMode::JetStream) {
         broker::check(&settings.broker).await?;
     }
-    Ok((forwarders, roads))
+    Ok((forwarders, modes))
 }
 
 /// Forwards until SIGINT or SIGTERM. A host's own binary calls this with kinds of its own in the registry.
@@ -66,62 +66,83 @@ pub async fn check(
 /// # Errors
 /// When settings cannot be used, or a server is away at boot or does not fit.
 pub async fn run(settings: Settings, registry: &Registry, missing: MissingKinds) -> anyhow::Result<()> {
-    let (forwarders, roads) = check(&settings, registry, missing).await?;
-    for ((forwarder, _), road) in forwarders.iter().zip(&roads) {
-        road.announce(forwarder);
+    let (forwarders, modes) = check(&settings, registry, missing).await?;
+    for ((forwarder, _), mode) in forwarders.iter().zip(&modes) {
+        mode.log_choice(forwarder);
     }
     let shutdown = shutdown::on_signal()?;
-    let serving = Box::pin(serve(settings, forwarders, roads, shutdown.clone()));
+    let serving = Box::pin(serve(settings, forwarders, modes, shutdown.clone()));
     shutdown::bounded(&shutdown, serving).await.unwrap_or(Ok(()))
 }
 
 async fn serve(
     settings: Settings,
     forwarders: Forwarders,
-    roads: Vec<Road>,
+    modes: Vec<DispatchMode>,
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let metrics = telemetry::init_metrics()?;
-    begin_counters(&forwarders, &roads);
+    begin_counters(&forwarders, &modes);
     let tracer = Tracer::of(&settings.traces, "audit-consumer");
     let health = Health::default();
 
     let database = Database::source(&settings.source, APPLICATION)?;
     let mut connection = outbox::reach(&database).await?;
-    let boot = examine(&settings, &forwarders, &roads, &database, &mut connection);
+    let boot = preflight(&settings, &forwarders, &modes, &database, &mut connection);
     let broker = Box::pin(boot).await?;
     health::serve(settings.consumer.listen, health.clone(), metrics, shutdown.clone()).await.context(
         "cannot listen on consumer.listen; another process may: --set consumer.listen=127.0.0.1:0",
     )?;
 
     let created = broker.as_ref().map(|(_, stream)| stream.cached_info().created);
-    let destinations = destinations(&settings, &forwarders, &database, created, &tracer)?;
+    let runtimes = build_runtimes(&settings, &forwarders, &database, created, &tracer)?;
     let running: Vec<ForwarderId> = forwarders.iter().map(|(forwarder, _)| forwarder.id.clone()).collect();
-    roads::register(&mut connection, broker.as_ref().map(|(_, stream)| stream), &running).await?;
-    let mut starter = Starter { settings, health, shutdown, tasks: JoinSet::new() };
-    for ((destination, road), (forwarder, _)) in destinations.into_iter().zip(&roads).zip(&forwarders) {
-        let id = &destination.addressee.id;
-        starter.standing(forwarder, &database, broker.as_ref().filter(|_| *road == Road::Stream))?;
-        match (road, &broker) {
-            (Road::Stream, Some((client, stream))) => {
+    dispatch_mode::register(&mut connection, broker.as_ref().map(|(_, stream)| stream), &running).await?;
+    let mut supervisor = Supervisor { settings, health, shutdown, tasks: JoinSet::new() };
+    for ((runtime, mode), (forwarder, _)) in runtimes.into_iter().zip(&modes).zip(&forwarders) {
+        let id = &runtime.route.id;
+        supervisor.start_reconciler(
+            forwarder,
+            &database,
+            broker.as_ref().filter(|_| *mode == DispatchMode::JetStream),
+        )?;
+        match (mode, &broker) {
+            (DispatchMode::JetStream, Some((client, stream))) => {
                 // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
-                let context = broker::context(client, &starter.settings.broker);
-                roads::onto_stream(&mut connection, &context, stream, id, &starter.settings.consumer).await?;
-                starter.stream(&Arc::new(Lane::new(destination, client.clone(), context, stream.clone())));
+                let context = broker::context(client, &supervisor.settings.broker);
+                dispatch_mode::switch_to_jetstream(
+                    &mut connection,
+                    &context,
+                    stream,
+                    id,
+                    &supervisor.settings.consumer,
+                )
+                .await?;
+                supervisor.start_stream(&Arc::new(StreamSubscription::new(
+                    runtime,
+                    client.clone(),
+                    context,
+                    stream.clone(),
+                )));
             }
             (_, broker) => {
-                roads::onto_log(&mut connection, broker.as_ref().map(|(_, stream)| stream), id).await?;
-                starter.log(destination);
+                dispatch_mode::switch_to_direct(
+                    &mut connection,
+                    broker.as_ref().map(|(_, stream)| stream),
+                    id,
+                )
+                .await?;
+                supervisor.start_direct(runtime);
             }
         }
     }
-    if !roads.contains(&Road::Stream) && !roads.is_empty() {
-        let captured = starter.health.component("capture", starter.settings.consumer.unready_after);
-        let every = starter.settings.publisher.maintenance;
+    if !modes.contains(&DispatchMode::JetStream) && !modes.is_empty() {
+        let captured = supervisor.health.component("capture", supervisor.settings.consumer.unready_after);
+        let every = supervisor.settings.publisher.maintenance;
         tokio::spawn(upkeep::watch_capture(database, captured, every));
     }
     drop(connection);
-    let ended = starter.wait().await;
+    let ended = supervisor.wait().await;
     if let Some((client, _)) = broker {
         flush(&client).await;
     }
@@ -131,11 +152,11 @@ async fn serve(
     Ok(())
 }
 
-fn begin_counters(forwarders: &Forwarders, roads: &[Road]) {
+fn begin_counters(forwarders: &Forwarders, modes: &[DispatchMode]) {
     let ids: Vec<&str> = forwarders.iter().map(|(forwarder, _)| forwarder.id.as_str()).collect();
     let labels = [("forwarder", &*ids), ("verdict", &names::VERDICTS), ("kind", &names::KINDS)];
     names::begin(&["audit_forward_", "audit_reconcile_"], &labels);
-    let by_themselves = forwarders.iter().zip(roads).filter(|(_, road)| **road == Road::Log);
+    let by_themselves = forwarders.iter().zip(modes).filter(|(_, mode)| **mode == DispatchMode::Direct);
     let readers: Vec<String> =
         by_themselves.map(|((forwarder, _), _)| handover::reader(&forwarder.id)).collect();
     let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
@@ -145,10 +166,10 @@ fn begin_counters(forwarders: &Forwarders, roads: &[Road]) {
 }
 
 /// What a [`doctor`] finds on the way to the servers keeps from starting, if it is an error.
-async fn examine(
+async fn preflight(
     settings: &Settings,
     forwarders: &Forwarders,
-    roads: &[Road],
+    modes: &[DispatchMode],
     database: &Database,
     connection: &mut Session,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
@@ -161,7 +182,7 @@ async fn examine(
     let identity = SourceIdentity::read(connection, &settings.source.table);
     let identity = database.within(identity).await.context("the source database")?;
     let identity = identity.named(settings.source.name.as_deref());
-    let broker = connect_broker(&mut report, settings, roads, &identity).await?;
+    let broker = connect_broker(&mut report, settings, modes, &identity).await?;
     report.start()?;
     Ok(broker)
 }
@@ -171,11 +192,11 @@ async fn examine(
 async fn connect_broker(
     report: &mut Report,
     settings: &Settings,
-    roads: &[Road],
+    modes: &[DispatchMode],
     identity: &SourceIdentity,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
-    let needed = roads.contains(&Road::Stream);
-    if settings.broker.url.is_none() || roads.is_empty() {
+    let needed = modes.contains(&DispatchMode::JetStream);
+    if settings.broker.url.is_none() || modes.is_empty() {
         return Ok(None);
     }
     let client = match broker::connect(&settings.broker, "audit-consumer").await {
@@ -212,22 +233,22 @@ async fn connect_broker(
 }
 
 /// Starts what forwards, and waits for its end.
-struct Starter {
+struct Supervisor {
     settings: Settings,
     health: Health,
     shutdown: CancellationToken,
     tasks: JoinSet<anyhow::Result<()>>,
 }
 
-impl Starter {
-    fn stream(&mut self, lane: &Arc<Lane>) {
-        let id = &lane.destination.addressee.id;
+impl Supervisor {
+    fn start_stream(&mut self, subscription: &Arc<StreamSubscription>) {
+        let id = &subscription.runtime.route.id;
         let consumer = &self.settings.consumer;
         tracing::info!(forwarder = %id, workers = consumer.workers, "forwarding from the stream");
         for number in 1..=consumer.workers {
             let name = format!("forwarder {id} worker {number}");
             let progress = self.health.component(name, consumer.unready_after);
-            let worker = Worker::new(lane.clone(), progress).run(self.shutdown.clone());
+            let worker = StreamWorker::new(subscription.clone(), progress).run(self.shutdown.clone());
             self.tasks.spawn(async move {
                 Box::pin(worker).await;
                 Ok(())
@@ -235,21 +256,21 @@ impl Starter {
         }
     }
 
-    fn log(&mut self, destination: Arc<Destination>) {
-        let id = &destination.addressee.id;
+    fn start_direct(&mut self, runtime: Arc<ForwarderRuntime>) {
+        let id = &runtime.route.id;
         let limit = self.settings.consumer.unready_after;
         tracing::info!(forwarder = %id, "forwarding from the log");
         let relay = self.health.component(format!("forwarder {id}"), limit);
-        let sweep = self.health.component(format!("forwarder {id} retries"), limit);
+        let retries = self.health.component(format!("forwarder {id} retries"), limit);
         let publisher = self.settings.publisher.clone();
         let source = self.settings.source.clone();
-        let running = direct::run(destination, publisher, source, relay, sweep, self.shutdown.clone());
+        let running = direct::run(runtime, publisher, source, relay, retries, self.shutdown.clone());
         self.tasks.spawn(async move { Ok(Box::pin(running).await?) });
     }
 
-    /// The standing comparison of a forwarder into a timeline.
+    /// Starts the continuous reconciliation of a forwarder into a timeline.
     #[cfg(feature = "threadline")]
-    fn standing(
+    fn start_reconciler(
         &mut self,
         forwarder: &ForwarderSettings,
         database: &Database,
@@ -260,15 +281,15 @@ impl Starter {
             return Ok(());
         }
         let id = forwarder.id.clone();
-        let standing = Standing {
+        let reconciler = ContinuousReconciler {
             backlog: Backlog::on(broker.map(|(_, stream)| stream.clone()), &id),
-            road: match broker {
-                Some((client, _)) => reconcile::road::Road::stream(
+            watermark: match broker {
+                Some((client, _)) => reconcile::watermark::SettledWatermark::jetstream(
                     &id,
                     broker::context(client, &self.settings.broker),
                     &self.settings.broker.stream,
                 ),
-                None => reconcile::road::Road::log(&id),
+                None => reconcile::watermark::SettledWatermark::direct(&id),
             },
             timeline: Timeline::of(forwarder, &self.settings)?,
             audit: self.settings.source.table.clone(),
@@ -279,7 +300,7 @@ impl Starter {
         };
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
-            Box::pin(standing.run(shutdown)).await;
+            Box::pin(reconciler.run(shutdown)).await;
             Ok(())
         });
         Ok(())
@@ -287,7 +308,7 @@ impl Starter {
 
     #[cfg(not(feature = "threadline"))]
     #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "there is nothing to compare with")]
-    fn standing(
+    fn start_reconciler(
         &mut self,
         _: &ForwarderSettings,
         _: &Database,
@@ -302,7 +323,7 @@ impl Starter {
             self.shutdown.cancelled().await;
         }
         while let Some(ended) = self.tasks.join_next().await {
-            // One ends only at shutdown; a panic outside of the guarded forwarder is a bug that must be seen.
+            // One ends only at shutdown; a panic outside of the isolated forwarder is a bug that must be seen.
             ended.context("a worker ended by a panic")??;
         }
         Ok(())
@@ -310,37 +331,37 @@ impl Starter {
 }
 
 /// The forwarders with all that is needed to deliver to them.
-pub(crate) fn destinations(
+pub(crate) fn build_runtimes(
     settings: &Settings,
     forwarders: &Forwarders,
     database: &Database,
     stream_created: Option<OffsetDateTime>,
     tracer: &Tracer,
-) -> anyhow::Result<Vec<Arc<Destination>>> {
+) -> anyhow::Result<Vec<Arc<ForwarderRuntime>>> {
     let all: Vec<ForwarderId> = settings.forwarder.iter().map(|forwarder| forwarder.id.clone()).collect();
-    let speaker = forwarders.first().map(|(forwarder, _)| forwarder.id.clone());
+    let reporter = forwarders.first().map(|(forwarder, _)| forwarder.id.clone());
     let backoff = settings.consumer.backoff.backoff().context("consumer.backoff.profile")?;
-    let suspects = Suspects::default();
-    let destination = |id: &ForwarderId| Addressee {
+    let poison_turn = PoisonTurn::default();
+    let route = |id: &ForwarderId| Route {
         id: id.clone(),
         all: all.clone(),
-        speaks: speaker.as_ref() == Some(id),
+        reports_unknown: reporter.as_ref() == Some(id),
         stream_created: stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
     };
     Ok(forwarders
         .iter()
         .map(|(forwarder, configured)| {
-            Arc::new(Destination {
-                addressee: destination(&forwarder.id),
+            Arc::new(ForwarderRuntime {
+                route: route(&forwarder.id),
                 configured: configured.clone(),
                 database: database.clone(),
                 table: settings.source.table.clone(),
                 settings: settings.consumer.clone(),
-                policy: Policy { attempts: settings.consumer.attempts, backoff },
-                breaker: Breaker::new(settings.consumer.breaker),
-                pulse: Pulse::default(),
+                policy: RetryPolicy { max_attempts: settings.consumer.attempts, backoff },
+                breaker: DeadLetterBreaker::new(settings.consumer.breaker),
+                liveness: TargetLiveness::default(),
                 tracer: tracer.clone(),
-                suspects: suspects.clone(),
+                poison_turn: poison_turn.clone(),
             })
         })
         .collect())
@@ -348,8 +369,8 @@ pub(crate) fn destinations(
 
 /// Acknowledgements are sent without waiting; the last ones must leave before the process does.
 async fn flush(client: &Client) {
-    const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
-    if !matches!(tokio::time::timeout(PATIENCE, client.flush()).await, Ok(Ok(()))) {
+    const FLUSH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
+    if !matches!(tokio::time::timeout(FLUSH_MAX, client.flush()).await, Ok(Ok(()))) {
         tracing::warn!("the last acknowledgements may be lost; their events come again without effect");
     }
 }

@@ -14,24 +14,24 @@ use futures::TryStreamExt as _;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-pub use crate::rows::Unreadable;
+pub use crate::audit_row::Unreadable;
 use crate::{
-    forwarder::Configured,
-    rows::{self, Reading},
+    audit_row::{self, RowQuery},
+    forwarder::ForwarderFactory,
 };
 
 /// Where the statement says whether anything has ever failed, the same in all rows.
-const FAILURES_AT: usize = rows::REST_AT;
+const FAILURES_AT: usize = audit_row::REST_AT;
 
-/// A session with the source database. Made anew after an error, so that a changed table is seen.
+/// A session with the source database. Reopened after an error, so that a changed table is seen.
 pub struct Source {
     connection: Session,
     database: Database,
     table: TableName,
     /// Whose columns are read.
-    wanted: Arc<dyn Configured>,
+    wanted: Arc<dyn ForwarderFactory>,
     batch_bytes: usize,
-    reading: Reading,
+    row_query: RowQuery,
     statement: String,
     /// How many rows the next statement asks for.
     rows: usize,
@@ -44,14 +44,14 @@ const ROWS_MAX: usize = 10_000;
 #[derive(Debug)]
 pub struct Slice {
     /// Rows, with what is known of their failures.
-    pub loaded: Vec<Loaded>,
+    pub loaded: Vec<LoadedRow>,
     /// Ids without a row.
     pub absent: Vec<Uuid>,
 }
 
 /// One row with its past.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedRow {
     /// Its id.
     pub id: Uuid,
     /// The row, or why it cannot be read.
@@ -62,7 +62,7 @@ pub struct Loaded {
 
 /// What an error of a reload says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Blame {
+pub(crate) enum ErrorScope {
     /// The server, the connection, the table: nothing about any row.
     Server,
     /// Perhaps a row.
@@ -71,7 +71,7 @@ pub(crate) enum Blame {
     Cost,
 }
 
-impl Blame {
+impl ErrorScope {
     pub(crate) fn of(error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         match (classify(error), code.as_deref()) {
@@ -95,23 +95,23 @@ impl Source {
     pub async fn connect(
         database: &Database,
         table: &TableName,
-        wanted: Arc<dyn Configured>,
+        wanted: Arc<dyn ForwarderFactory>,
         batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
-        let reading = database.within(Reading::of(&mut connection, table, &*wanted, batch_bytes)).await?;
-        let Reading { select, texts, table: quoted, .. } = &reading;
+        let row_query = database.within(RowQuery::of(&mut connection, table, &*wanted, batch_bytes)).await?;
+        let RowQuery { select, texts, table: quoted, .. } = &row_query;
         let statement = format!(
             "select {select}, (select exists (select from outbox.failures f where f.forwarder = $2))
              from {quoted} e {texts}
              where e.id = any ($1)"
         );
         let (database, table) = (database.clone(), table.clone());
-        Ok(Self { connection, database, table, wanted, batch_bytes, reading, statement, rows: ROWS_MAX })
+        Ok(Self { connection, database, table, wanted, batch_bytes, row_query, statement, rows: ROWS_MAX })
     }
 
     /// Another session: what the server had planned and remembered with the one before is gone with it.
-    async fn renew(&mut self) -> Result<(), sqlx::Error> {
+    async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
         let rows = self.rows;
         *self = Self::connect(&self.database, &self.table, self.wanted.clone(), self.batch_bytes).await?;
         self.rows = rows;
@@ -140,50 +140,53 @@ impl Source {
         ids: &[Uuid],
         bytes_max: usize,
     ) -> Result<Slice, sqlx::Error> {
-        let mut is_known = false;
+        let mut is_repeated = false;
         loop {
             let asked = &ids[..ids.len().min(self.rows)];
-            let error = match self.take(forwarder, asked, bytes_max).await {
+            let error = match self.load_once(forwarder, asked, bytes_max).await {
                 Ok(slice) => return Ok(slice),
                 Err(error) => error,
             };
-            let blame = Blame::of(&error);
-            if blame == Blame::Server || asked.is_empty() {
+            let error_scope = ErrorScope::of(&error);
+            if error_scope == ErrorScope::Server || asked.is_empty() {
                 return Err(error);
             }
-            self.renew().await?;
-            if self.take(forwarder, &[], bytes_max).await.is_err() {
+            self.reconnect().await?;
+            if self.load_once(forwarder, &[], bytes_max).await.is_err() {
                 return Err(error);
             }
-            match (asked, blame) {
+            match (asked, error_scope) {
                 // Twice, because some errors pass.
-                ([_], _) if !is_known => is_known = true,
-                ([id], _) => return self.alone(forwarder, *id, blame, &error).await,
-                (_, Blame::Cost) => self.rows = (asked.len() / PARTS_OF_COST).max(1),
-                _ => (self.rows, is_known) = (asked.len() / 2, true),
+                ([_], _) if !is_repeated => is_repeated = true,
+                ([id], _) => return self.load_failing(forwarder, *id, error_scope, &error).await,
+                (_, ErrorScope::Cost) => self.rows = (asked.len() / PARTS_OF_COST).max(1),
+                _ => (self.rows, is_repeated) = (asked.len() / 2, true),
             }
         }
     }
 
     /// A row that fails alone, with its past.
-    async fn alone(
+    async fn load_failing(
         &mut self,
         forwarder: &ForwarderId,
         id: Uuid,
-        blame: Blame,
+        error_scope: ErrorScope,
         error: &sqlx::Error,
     ) -> Result<Slice, sqlx::Error> {
         let asked = [id];
         let earlier = failures::earlier(&mut self.connection, forwarder, &asked);
         let earlier = self.database.within(earlier).await?.get(&id).copied();
         let error = errors::database(error);
-        let event =
-            Err(if blame == Blame::Cost { Unreadable::Costly(error) } else { Unreadable::Broken(error) });
-        Ok(Slice { loaded: vec![Loaded { id, event, earlier }], absent: Vec::new() })
+        let event = Err(if error_scope == ErrorScope::Cost {
+            Unreadable::Costly(error)
+        } else {
+            Unreadable::Broken(error)
+        });
+        Ok(Slice { loaded: vec![LoadedRow { id, event, earlier }], absent: Vec::new() })
     }
 
     /// Loads what is asked for, within the time that an answer may take.
-    async fn take(
+    async fn load_once(
         &mut self,
         forwarder: &ForwarderId,
         asked: &[Uuid],
@@ -205,7 +208,7 @@ impl Source {
             .bind(asked)
             .bind(forwarder.as_str())
             .fetch(&mut self.connection);
-        let mut loaded: Vec<Loaded> = Vec::new();
+        let mut loaded: Vec<LoadedRow> = Vec::new();
         let mut absent: HashSet<Uuid> = asked.iter().copied().collect();
         let (mut weight, mut left): (usize, Option<usize>) = (0, None);
         let mut failures = false;
@@ -215,7 +218,7 @@ impl Source {
             absent.remove(&id);
             if weight >= bytes_max {
                 let more = left.get_or_insert(0);
-                *more = more.saturating_add(self.reading.sent(&row)?);
+                *more = more.saturating_add(self.row_query.sent(&row)?);
                 is_cut = *more > bytes_max;
                 if is_cut {
                     break;
@@ -223,14 +226,14 @@ impl Source {
                 continue;
             }
             failures = row.try_get(FAILURES_AT)?;
-            let event = self.reading.event(&row, id)?;
+            let event = self.row_query.event(&row, id)?;
             weight += event.as_ref().map_or(0, AuditEvent::weight);
-            loaded.push(Loaded { id, event, earlier: None });
+            loaded.push(LoadedRow { id, event, earlier: None });
         }
         drop(rows);
         if is_cut {
             absent.clear();
-            self.renew().await?;
+            self.reconnect().await?;
         }
         // Not joined: as a rule there are none, and a plan that was made for none would visit all for each row.
         if failures {

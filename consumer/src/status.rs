@@ -28,7 +28,7 @@ struct Status {
     /// Forwarders that read the log themselves.
     readers: Vec<Standing>,
     failures: Vec<Group>,
-    /// What the standing comparisons have found.
+    /// What the continuous reconciliations have found.
     compared: Vec<Compared>,
 }
 

@@ -17,7 +17,7 @@ use uuid::Uuid;
 const KIND: &str = "threadline";
 
 /// The timeline of one forwarder.
-pub(crate) struct Adopted {
+pub(crate) struct Adoptions {
     /// In whose place the events were delivered.
     pub(crate) forwarder: ForwarderId,
     connection: PgConnection,
@@ -26,7 +26,7 @@ pub(crate) struct Adopted {
     until: OffsetDateTime,
 }
 
-impl Adopted {
+impl Adoptions {
     /// Looks at the timeline of the forwarder that is asked for, or of the only one that has one.
     ///
     /// # Errors
@@ -51,7 +51,7 @@ impl Adopted {
     ///
     /// # Errors
     /// When the server is away, or the timeline has no table for it.
-    pub(crate) async fn remember(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn record(&mut self) -> anyhow::Result<()> {
         let statement = format!(
             "insert into {}.audit_adoptions (forwarder, until) values ($1, $2) on conflict do nothing",
             self.schema
@@ -69,19 +69,19 @@ impl Adopted {
     ///
     /// # Errors
     /// When the server is away.
-    pub(crate) async fn held(&mut self, events: &[Uuid]) -> anyhow::Result<HashSet<Uuid>> {
+    pub(crate) async fn find(&mut self, events: &[Uuid]) -> anyhow::Result<HashSet<Uuid>> {
         let statement = format!(
             "select distinct e.id from unnest($1::uuid[]) e (id)
              join {}.audit_actions a on a.correlation_id = e.id::text and a.id <> e.id and a.inserted_at < $2",
             self.schema
         );
-        let held: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
+        let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
             .bind(events)
             .bind(self.until)
             .fetch_all(&mut self.connection)
             .await
             .context("cannot look into the timeline's audit_actions")?;
-        Ok(held.into_iter().collect())
+        Ok(found.into_iter().collect())
     }
 }
 

@@ -21,7 +21,7 @@ use common::{
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::adopted::Adopted;
+use crate::adopted::Adoptions;
 
 /// Rows walked past with one transaction.
 const CHUNK: u32 = 1_000;
@@ -49,7 +49,7 @@ pub struct Backfill {
     /// Most rows a second. Without it as many as leave live events in front.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// Begins anew where the same backfill was cut off before, instead of going on with it.
+    /// Starts over where the same backfill was cut off before, instead of continuing it.
     #[arg(long)]
     restart: bool,
     /// Only says how many rows would be entered.
@@ -75,11 +75,11 @@ impl Backfill {
     }
 
     /// What was asked for; the same words go on with the same work.
-    fn words(&self) -> String {
-        let mut words = String::from("all rows");
+    fn text(&self) -> String {
+        let mut text = String::from("all rows");
         let mut add = |name: &str, value: Option<String>| {
             if let Some(value) = value {
-                let _ = write!(words, ", {name} {value}");
+                let _ = write!(text, ", {name} {value}");
             }
         };
         add("since", self.since.as_ref().map(ToString::to_string));
@@ -87,7 +87,7 @@ impl Backfill {
         add("action", self.action.clone());
         add("forwarder", self.forwarder.as_ref().map(ToString::to_string));
         add("without", self.adopt.then(|| "what Sigra's forwarder has delivered".to_owned()));
-        words
+        text
     }
 }
 
@@ -99,15 +99,15 @@ impl Backfill {
 pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, "audit-publisher-backfill").await?;
     let table = &settings.source.table;
-    let (mut filter, words) = (asked.filter(), asked.words());
-    let earlier = backfill::unfinished(&mut connection, &words).await?;
+    let (mut filter, text) = (asked.filter(), asked.text());
+    let earlier = backfill::unfinished(&mut connection, &text).await?;
     let (given_up, unfinished) = if asked.restart { (earlier, None) } else { (None, earlier) };
     if let Some(work) = &unfinished {
         // What `2h` and the like meant then.
         (filter.since, filter.until) = (work.since, work.until);
     }
     let mut adopted =
-        if asked.adopt { Some(Adopted::connect(settings, asked.forwarder.as_ref()).await?) } else { None };
+        if asked.adopt { Some(Adoptions::connect(settings, asked.forwarder.as_ref()).await?) } else { None };
     if asked.dry_run {
         let done = unfinished.as_ref().map_or(0, |work| work.passed);
         let counted = if let Some(adopted) = &mut adopted {
@@ -115,11 +115,11 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
             count(&mut connection, table, &filter, after, adopted).await?
         } else {
             let total = backfill::count(&mut connection, table, &filter).await?;
-            Counted { matched: total - done.min(total), adopted: 0 }
+            DryRun { matched: total - done.min(total), adopted: 0 }
         };
-        let Counted { matched, adopted } = counted;
+        let DryRun { matched, adopted } = counted;
         let entered = matched - adopted;
-        say(asked.json, &Said { filter: &words, matched, passed: done, adopted, entered, dry_run: true });
+        print(asked.json, &Report { filter: &text, matched, passed: done, adopted, entered, dry_run: true });
         return Ok(());
     }
     let forwarders: Vec<ForwarderId> = match &asked.forwarder {
@@ -132,7 +132,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     }
     let backlog = Backlog::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
     if let Some(adopted) = &mut adopted {
-        adopted.remember().await?;
+        adopted.record().await?;
     }
     // An event that one timeline holds is news to the other forwarders.
     let others: Vec<ForwarderId> = forwarders
@@ -140,7 +140,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         .filter(|id| adopted.as_ref().is_some_and(|one| one.forwarder != **id))
         .cloned()
         .collect();
-    let mut held_before = 0;
+    let mut found_total = 0;
     let mut work = if let Some(work) = unfinished {
         tracing::info!(passed = work.passed, of = work.total, "going on where the same backfill was cut off");
         work
@@ -149,11 +149,11 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
             backfill::finish(&mut connection, earlier.id).await?;
         }
         let total = backfill::count(&mut connection, table, &filter).await?;
-        backfill::begin(&mut connection, &words, &filter, asked.forwarder.as_ref(), total).await?
+        backfill::begin(&mut connection, &text, &filter, asked.forwarder.as_ref(), total).await?
     };
     asked.claim(&mut connection, &work).await?;
     let actor = acts::operator();
-    let act = Act { actor: &actor, kind: "backfill", filter: &words, count: 0, reason: None };
+    let act = Act { actor: &actor, kind: "backfill", filter: &text, count: 0, reason: None };
     let act = acts::record(&mut connection, &act).await?;
     let bar = console::Bar::new("entering", work.total.unsigned_abs());
     bar.advance(work.passed.unsigned_abs());
@@ -168,16 +168,16 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         let Some(&(last, _)) = page.last() else { break };
         let page: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
         let passed = i64::try_from(page.len()).unwrap_or(i64::MAX);
-        let held = match &mut adopted {
-            Some(adopted) => adopted.held(&page).await?,
+        let found = match &mut adopted {
+            Some(adopted) => adopted.find(&page).await?,
             None => HashSet::new(),
         };
-        let (held, page): (Vec<Uuid>, Vec<Uuid>) = page.into_iter().partition(|id| held.contains(id));
-        held_before += i64::try_from(held.len())?;
+        let (found, page): (Vec<Uuid>, Vec<Uuid>) = page.into_iter().partition(|id| found.contains(id));
+        found_total += i64::try_from(found.len())?;
         let mut transaction = connection.begin().await?;
         let entered = backfill::enter(&mut transaction, table, &page, asked.forwarder.as_ref()).await?;
         for other in &others {
-            backfill::enter(&mut transaction, table, &held, Some(other)).await?;
+            backfill::enter(&mut transaction, table, &found, Some(other)).await?;
         }
         if !backfill::advance(&mut transaction, &work, last, passed, entered.cast_signed()).await? {
             bail!("another process works at the same backfill; nothing is lost, let it finish");
@@ -193,14 +193,14 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     backfill::finish(&mut connection, work.id).await?;
     bar.finish();
     let backfill::Backfill { total: matched, passed, entered, .. } = work;
-    let said = Said { filter: &words, matched, passed, adopted: held_before, entered, dry_run: false };
-    say(asked.json, &said);
+    let report = Report { filter: &text, matched, passed, adopted: found_total, entered, dry_run: false };
+    print(asked.json, &report);
     Ok(())
 }
 
 /// What a dry run found.
 #[derive(Debug, Default)]
-struct Counted {
+struct DryRun {
     matched: i64,
     adopted: i64,
 }
@@ -211,14 +211,14 @@ async fn count(
     table: &TableName,
     filter: &Filter,
     mut after: Option<Uuid>,
-    adopted: &mut Adopted,
-) -> anyhow::Result<Counted> {
-    let mut counted = Counted::default();
+    adopted: &mut Adoptions,
+) -> anyhow::Result<DryRun> {
+    let mut counted = DryRun::default();
     loop {
         let page = backfill::page(connection, table, filter, after, CHUNK.into()).await?;
         let Some(&(last, _)) = page.last() else { return Ok(counted) };
         let wanted: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
-        counted.adopted += i64::try_from(adopted.held(&wanted).await?.len())?;
+        counted.adopted += i64::try_from(adopted.find(&wanted).await?.len())?;
         counted.matched += i64::try_from(wanted.len())?;
         after = Some(last);
     }
@@ -226,7 +226,7 @@ async fn count(
 
 /// What there is to say at the end.
 #[derive(Debug, Serialize)]
-struct Said<'a> {
+struct Report<'a> {
     filter: &'a str,
     matched: i64,
     passed: i64,
@@ -237,18 +237,18 @@ struct Said<'a> {
     dry_run: bool,
 }
 
-fn say(json: bool, said: &Said<'_>) {
-    let Said { filter, passed, adopted, entered, dry_run, .. } = said;
-    let held = if *adopted > 0 {
+fn print(json: bool, report: &Report<'_>) {
+    let Report { filter, passed, adopted, entered, dry_run, .. } = report;
+    let found = if *adopted > 0 {
         format!("; {adopted} that the timeline holds under other ids count as delivered")
     } else {
         String::new()
     };
     console::answer(&if json {
-        format!("{}\n", serde_json::json!(said))
+        format!("{}\n", serde_json::json!(report))
     } else if *dry_run {
-        format!("{entered} rows would be entered ({filter}), {passed} have been before{held}\n")
+        format!("{entered} rows would be entered ({filter}), {passed} have been before{found}\n")
     } else {
-        format!("{entered} rows entered the log ({filter}); what had arrived is left as it is{held}\n")
+        format!("{entered} rows entered the log ({filter}); what had arrived is left as it is{found}\n")
     });
 }

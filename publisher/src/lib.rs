@@ -10,6 +10,6 @@ pub mod commands;
 pub mod doctor;
 pub mod maintenance;
 pub mod run;
-mod sequences;
+mod sequence_gaps;
 pub mod sink;
 pub mod status;

@@ -94,15 +94,15 @@ impl Maintenance {
                 let mut connection = self.database.connect().await?;
                 // Before anything needs the broker: while that is away the backlog grows.
                 watch.look(&mut connection).await;
-                self.round(&mut connection, &mut seen).await
+                self.run_once(&mut connection, &mut seen).await
             };
             let round =
                 async { tokio::time::timeout(upkeep::ROUND_MAX, round).await.context("it took too long")? };
             tokio::select! {
                 () = leading.cancelled() => return,
                 result = round => match result {
-                    Ok(StreamSeen::Same) => {}
-                    Ok(StreamSeen::Other) => {
+                    Ok(StreamCheck::Same) => {}
+                    Ok(StreamCheck::Other) => {
                         tracing::error!("the stream is not what it was: beginning again");
                         leading.cancel();
                     }
@@ -114,7 +114,7 @@ impl Maintenance {
         }
     }
 
-    async fn round(&self, connection: &mut Session, seen: &mut Seen) -> anyhow::Result<StreamSeen> {
+    async fn run_once(&self, connection: &mut Session, seen: &mut Seen) -> anyhow::Result<StreamCheck> {
         // Asked first: what is acknowledged meanwhile must not look like a loss.
         let acknowledged = match seen.created {
             Some(created) => {
@@ -125,11 +125,11 @@ impl Maintenance {
         };
         let info = match self.context.get_stream(&self.stream.cached_info().config.name).await {
             Ok(stream) => stream.cached_info().clone(),
-            Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamSeen::Other),
+            Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamCheck::Other),
             Err(error) => return Err(error.into()),
         };
         if *seen.created.get_or_insert(info.created) != info.created {
-            return Ok(StreamSeen::Other);
+            return Ok(StreamCheck::Other);
         }
         if acknowledged > Some(info.state.last_sequence) {
             tracing::error!(
@@ -137,16 +137,16 @@ impl Maintenance {
                 ?acknowledged,
                 "the stream lost its end"
             );
-            return Ok(StreamSeen::Other);
+            return Ok(StreamCheck::Other);
         }
         if info.state.first_sequence > rounds::kept_from(connection, microseconds(info.created)).await? {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
-            return Ok(StreamSeen::Other);
+            return Ok(StreamCheck::Other);
         }
         if let Err(error) = broker::check_stream(&self.context, &self.broker, None).await {
             if error.is_unfit() {
                 tracing::error!("{error}");
-                return Ok(StreamSeen::Other);
+                return Ok(StreamCheck::Other);
             }
             return Err(error.into());
         }
@@ -167,7 +167,7 @@ impl Maintenance {
         upkeep::thin(connection, STREAM_READER, self.settings.retention.max(self.settings.replay_window))
             .await?;
         self.trim(connection, floor).await?;
-        Ok(StreamSeen::Same)
+        Ok(StreamCheck::Same)
     }
 
     /// Somebody may have made it smaller under us. Publishing goes on: less room is back-pressure, and no loss.
@@ -240,9 +240,9 @@ impl Maintenance {
 }
 
 /// What became of the stream since this process began to lead.
-enum StreamSeen {
+enum StreamCheck {
     Same,
-    /// Gone, made anew, purged, or cut short: what it held must be published again. Or somebody has set it differently: whoever
+    /// Gone, recreated, purged, or cut short: what it held must be published again. Or somebody has set it differently: whoever
     /// begins again waits until that is mended.
     Other,
 }

@@ -37,7 +37,7 @@ use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
 use time::OffsetDateTime;
 
-use crate::sequences::Sequences;
+use crate::sequence_gaps::SequenceGapDetector;
 
 /// Publishes pages of references.
 #[derive(Debug)]
@@ -55,7 +55,7 @@ pub struct JetStreamSink {
     /// A later one was not above it: the stream has lost its end.
     lost: bool,
     /// Whether somebody else publishes beside this leader.
-    sequences: Sequences,
+    sequences: SequenceGapDetector,
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
     kept_from: Arc<AtomicU64>,
     tracer: Tracer,
@@ -65,7 +65,7 @@ pub struct JetStreamSink {
 
 /// What one publish came to. A time-out is not a failure: the broker may have stored it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
+enum PublishOutcome {
     Stored(u64),
     /// Stored by an earlier publish of the same id, at this sequence.
     Duplicate(u64),
@@ -113,7 +113,7 @@ impl JetStreamSink {
             progress,
             highest: 0,
             lost: false,
-            sequences: Sequences::default(),
+            sequences: SequenceGapDetector::default(),
             kept_from,
             tracer: Tracer::default(),
             words: Mutex::default(),
@@ -128,7 +128,7 @@ impl JetStreamSink {
 
     /// Publishes once and answers per entry, in order. What was sent on a connection that is lost since is in doubt at once:
     /// nobody acknowledges it any more, and its time-out need not be sat out.
-    async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<Outcome> {
+    async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<PublishOutcome> {
         let connection = broker::Connection::of(&self.client);
         let mut outcomes = Vec::with_capacity(entries.len());
         tokio::select! {
@@ -136,18 +136,18 @@ impl JetStreamSink {
             () = self.publish_all(entries, generation, &mut outcomes) => {}
             () = connection.lost() => {}
         }
-        outcomes.resize(entries.len(), Outcome::Unknown);
+        outcomes.resize(entries.len(), PublishOutcome::Unknown);
         outcomes
     }
 
     /// The broker has work while the rest of the page is still being written; after the first doubt nothing more is sent.
-    async fn publish_all(&self, entries: &[&Entry], generation: i32, outcomes: &mut Vec<Outcome>) {
+    async fn publish_all(&self, entries: &[&Entry], generation: i32, outcomes: &mut Vec<PublishOutcome>) {
         let mut in_flight = FuturesOrdered::new();
         for entry in entries {
             if in_flight.len() >= self.window {
                 outcomes.extend(in_flight.next().await);
             }
-            if outcomes.last() == Some(&Outcome::Unknown) {
+            if outcomes.last() == Some(&PublishOutcome::Unknown) {
                 break;
             }
             let sent = self.send(self.message(entry, generation)).await;
@@ -160,7 +160,7 @@ impl JetStreamSink {
     }
 
     /// Sends, and answers with the wait for what comes of it.
-    async fn send(&self, outgoing: Option<Outgoing>) -> impl Future<Output = Outcome> {
+    async fn send(&self, outgoing: Option<Outgoing>) -> impl Future<Output = PublishOutcome> {
         let sent = match outgoing {
             Some(Outgoing { message, id, span }) => {
                 let sent = self.context.send_publish(self.broker.subject.clone(), message).await;
@@ -171,11 +171,11 @@ impl JetStreamSink {
         failpoint::reach("publish.message_sent");
         async move {
             let Some((sent, id, span)) = sent else {
-                return Outcome::Unnamed;
+                return PublishOutcome::Unnamed;
             };
             let outcome = match sent {
-                Ok(acknowledgement) => self.judge(acknowledgement.await),
-                Err(error) => self.judge(Err(error)),
+                Ok(acknowledgement) => self.classify_ack(acknowledgement.await),
+                Err(error) => self.classify_ack(Err(error)),
             };
             if let Some(span) = span {
                 end(&span, id, outcome);
@@ -207,21 +207,21 @@ impl JetStreamSink {
         Some(Outgoing { message, id: message_id, span })
     }
 
-    fn judge(&self, acknowledged: Result<PublishAck, PublishError>) -> Outcome {
+    fn classify_ack(&self, acknowledged: Result<PublishAck, PublishError>) -> PublishOutcome {
         match acknowledged {
             Ok(ack) if ack.stream != self.stream.cached_info().config.name => {
                 tracing::error!(stream = %ack.stream, "another stream acknowledged our subject");
-                Outcome::Unknown
+                PublishOutcome::Unknown
             }
             // Sequence 0: the first publish of this id is still on its way to the disk.
-            Ok(ack) if ack.sequence == 0 => Outcome::Unknown,
-            Ok(ack) if ack.duplicate => Outcome::Duplicate(ack.sequence),
-            Ok(ack) => Outcome::Stored(ack.sequence),
+            Ok(ack) if ack.sequence == 0 => PublishOutcome::Unknown,
+            Ok(ack) if ack.duplicate => PublishOutcome::Duplicate(ack.sequence),
+            Ok(ack) => PublishOutcome::Stored(ack.sequence),
             Err(error) => {
                 tracing::debug!(%error, "a publish has an unknown outcome");
                 self.progress.waiting(format!("broker: {error}"));
                 *self.words.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
-                Outcome::Unknown
+                PublishOutcome::Unknown
             }
         }
     }
@@ -250,7 +250,7 @@ impl JetStreamSink {
 
     /// Whether the stream still holds what it acknowledged last. One that lost its end and has grown again holds
     /// something else there.
-    async fn holds(&self, mark: Mark) -> bool {
+    async fn still_holds(&self, mark: Mark) -> bool {
         let State { first_sequence, last_sequence, .. } = self.stream.cached_info().state;
         let sequence = mark.position.sequence;
         if mark.position.created != self.created || sequence > last_sequence {
@@ -277,7 +277,7 @@ impl JetStreamSink {
     }
 
     /// Everybody answers; say so if somebody had not.
-    fn recovered(&self) {
+    fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
             let away_ms = away.as_millis();
             tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
@@ -289,10 +289,12 @@ impl JetStreamSink {
     }
 }
 
-fn end(span: &Span, id: MessageId, outcome: Outcome) {
+fn end(span: &Span, id: MessageId, outcome: PublishOutcome) {
     let (status, sequence) = match outcome {
-        Outcome::Stored(sequence) | Outcome::Duplicate(sequence) => (Status::Unset, Some(sequence)),
-        Outcome::Unknown | Outcome::Unnamed => (Status::Error("unknown"), None),
+        PublishOutcome::Stored(sequence) | PublishOutcome::Duplicate(sequence) => {
+            (Status::Unset, Some(sequence))
+        }
+        PublishOutcome::Unknown | PublishOutcome::Unnamed => (Status::Error("unknown"), None),
     };
     let mut attributes = vec![("messaging.message.id", id.to_string().into())];
     attributes.extend(sequence.map(|sequence| ("audit.stream_sequence", sequence.into())));
@@ -325,9 +327,9 @@ impl Sink for JetStreamSink {
             || self.stream.cached_info().state.first_sequence > kept_from
             || match head.mark {
                 None => false,
-                Some(mark) => !self.holds(mark).await,
+                Some(mark) => !self.still_holds(mark).await,
             };
-        self.sequences = Sequences::default();
+        self.sequences = SequenceGapDetector::default();
         self.highest = head.mark.filter(|_| !lost).map_or(0, |mark| mark.position.sequence);
         if !lost {
             return Ok(Standing::Intact);
@@ -354,24 +356,27 @@ impl Sink for JetStreamSink {
         loop {
             self.connected().await;
             let outcomes = self.publish(&open, generation).await;
-            let repeated = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate(_))).count();
+            let repeated =
+                outcomes.iter().filter(|outcome| matches!(outcome, PublishOutcome::Duplicate(_))).count();
             let first = if repeated > 0 { self.first_sequence().await } else { None };
             // Gone, but by our own trimming: every forwarder had settled it.
             let kept_from = self.kept_from.load(Ordering::SeqCst);
             let holds = |sequence| first.is_some_and(|first| sequence >= first) || sequence < kept_from;
             let mut unknown = Vec::new();
             for (entry, outcome) in open.into_iter().zip(outcomes) {
-                if let Outcome::Stored(sequence) | Outcome::Duplicate(sequence) = outcome {
+                if let PublishOutcome::Stored(sequence) | PublishOutcome::Duplicate(sequence) = outcome {
                     given.push(sequence);
                 }
                 match outcome {
-                    Outcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
-                    Outcome::Stored(sequence) => highest = highest.max((sequence, entry.audit_event_id)),
-                    Outcome::Unnamed => {}
-                    Outcome::Duplicate(sequence) if holds(sequence) => {
+                    PublishOutcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
+                    PublishOutcome::Stored(sequence) => {
                         highest = highest.max((sequence, entry.audit_event_id));
                     }
-                    Outcome::Duplicate(_) | Outcome::Unknown => unknown.push(entry),
+                    PublishOutcome::Unnamed => {}
+                    PublishOutcome::Duplicate(sequence) if holds(sequence) => {
+                        highest = highest.max((sequence, entry.audit_event_id));
+                    }
+                    PublishOutcome::Duplicate(_) | PublishOutcome::Unknown => unknown.push(entry),
                 }
             }
             counter!(names::PUBLISH_DUPLICATES).increment(repeated as u64);
@@ -383,7 +388,7 @@ impl Sink for JetStreamSink {
                 return Err(SinkError::Lost);
             }
             if unknown.is_empty() {
-                self.recovered();
+                self.report_recovered();
                 let events: Vec<_> = page.iter().map(|entry| entry.audit_event_id).collect();
                 self.sequences.page(&self.stream, acknowledged_before, given, sent_once, &events).await;
                 self.highest = highest.0;

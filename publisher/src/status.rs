@@ -40,11 +40,11 @@ struct Log {
     round_age_seconds: Option<f64>,
     leader: Option<String>,
     #[serde(flatten)]
-    held: Held,
+    held: Retained,
 }
 
 #[derive(Debug, Serialize, sqlx::FromRow)]
-struct Held {
+struct Retained {
     bytes: i64,
     failures: i64,
 }
@@ -72,7 +72,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
         }
     };
     let readers = handover::standings(&mut connection, settings, COUNT_MAX).await?;
-    let held = held(&mut connection).await?;
+    let retained = retained(&mut connection).await?;
     let (overview, stream) = broker::overview(settings, APPLICATION).await;
     let first = readers.first();
     let log = Log {
@@ -81,14 +81,14 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
         generation: first.and_then(|reader| reader.generation),
         round_age_seconds: first.and_then(|reader| reader.round_age_seconds),
         leader: first.and_then(|reader| reader.leader.clone()),
-        held,
+        held: retained,
     };
     let status = Status { capture, log, readers, broker: Broker { overview, stream } };
     console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
     Ok(status.broker.overview.answered()?)
 }
 
-async fn held(connection: &mut Session) -> Result<Held, sqlx::Error> {
+async fn retained(connection: &mut Session) -> Result<Retained, sqlx::Error> {
     sqlx::query_as(
         "select pg_total_relation_size('outbox.entries') as bytes,
                 (select count(*) from outbox.failures where state in ('retrying', 'dead')) as failures",

@@ -238,7 +238,7 @@ async fn insert_absent(
 
 /// Writes many actions over whatever is stored under their ids, with one statement: a repair, or a mapping that has
 /// changed. With `times` their times as well; where those are of the delivery, what is stored is the only one there is.
-/// Answers how many rows were written.
+/// Returns how many rows were written.
 ///
 /// # Errors
 /// What the database says; then nothing of the batch was written.
@@ -333,7 +333,7 @@ async fn explain_unwritten(
     let free: Vec<Uuid> =
         unwritten.iter().map(|action| action.id).filter(|id| !stored.contains_key(id)).collect();
     let held =
-        if free.is_empty() { HashSet::new() } else { Adoption::All.held(connection, table, &free).await? };
+        if free.is_empty() { HashSet::new() } else { Adoption::All.find(connection, table, &free).await? };
     let mut inserted = Inserted { written, ..Inserted::default() };
     for action in unwritten {
         match stored.get(&action.id) {

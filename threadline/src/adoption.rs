@@ -70,7 +70,7 @@ impl Adoption {
     ///
     /// # Errors
     /// When the server is away.
-    pub async fn held(
+    pub async fn find(
         self,
         connection: &mut PgConnection,
         table: &ActionTable,
@@ -86,11 +86,11 @@ impl Adoption {
             "select distinct e.id from unnest($1::uuid[]) e (id)
              join {table} a on a.correlation_id = e.id::text and a.id <> e.id {condition}"
         );
-        let held: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
+        let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
             .bind(events)
             .bind(until)
             .fetch_all(connection)
             .await?;
-        Ok(held.into_iter().collect())
+        Ok(found.into_iter().collect())
     }
 }

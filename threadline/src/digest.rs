@@ -25,7 +25,7 @@ impl Default for Digest {
 
 impl Digest {
     /// Adds a row, in its canonical form.
-    pub fn add(&mut self, row: &Stretched) {
+    pub fn add(&mut self, row: &RowHash) {
         for (lane, number) in self.lanes.iter_mut().zip(row.0.iter()) {
             *lane = lane.wrapping_add(*number);
         }
@@ -58,9 +58,9 @@ impl fmt::Debug for Digest {
 }
 
 /// A row, ready to be added to one sum or several.
-pub struct Stretched(Box<[u16; LANES]>);
+pub struct RowHash(Box<[u16; LANES]>);
 
-impl Stretched {
+impl RowHash {
     /// Of a row's canonical form.
     #[must_use]
     pub fn new(row: &[u8]) -> Self {
@@ -81,7 +81,7 @@ mod tests {
     fn digest<'a>(rows: impl IntoIterator<Item = &'a str>) -> String {
         let mut digest = Digest::default();
         for row in rows {
-            digest.add(&Stretched::new(row.as_bytes()));
+            digest.add(&RowHash::new(row.as_bytes()));
         }
         digest.to_string()
     }

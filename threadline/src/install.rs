@@ -2,7 +2,7 @@
 
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, migrate::Migrator};
 
-use crate::{StorageSchema, fitness::TABLES};
+use crate::{StorageSchema, schema_status::TABLES};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/threadline");
 
@@ -38,7 +38,7 @@ pub async fn install(
     result
 }
 
-/// Makes tables anew that migrations have made and somebody has dropped.
+/// Makes tables again that migrations have made and somebody has dropped.
 async fn complete(connection: &mut PgConnection, schema: &StorageSchema) -> Result<Vec<String>, sqlx::Error> {
     let missing: Vec<String> = sqlx::query_scalar(
         "select w.name from unnest($2::text[]) w (name)

@@ -2,7 +2,7 @@
 //!
 //! A receipt is evidence against changes that come later: whoever alters, removes or slips in an action of a sealed window
 //! changes its digest; whoever alters a receipt breaks the chain; whoever re-writes the chain needs the key, or must hope
-//! that nobody kept the hash of an earlier end of it ([`broken`] takes one to look for).
+//! that nobody kept the hash of an earlier end of it ([`verify_chain`] takes one to look for).
 
 use std::{fmt::Write as _, path::Path};
 
@@ -170,7 +170,7 @@ impl Receipt {
 /// What is wrong with a chain, in words; nothing when it holds. `pinned` are the only keys that may have signed, if there are
 /// any, `kept` the hash of a receipt that must be in it. A window may be sealed again, but not overlap another.
 #[must_use]
-pub fn broken(chain: &[Receipt], pinned: &[String], kept: Option<&str>) -> Vec<String> {
+pub fn verify_chain(chain: &[Receipt], pinned: &[String], kept: Option<&str>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut previous = BEGINNING;
     let mut windows: Vec<(OffsetDateTime, OffsetDateTime)> = Vec::new();
@@ -308,9 +308,9 @@ mod tests {
     #[test]
     fn a_chain_that_nobody_touched_holds() {
         let key = key();
-        assert_eq!(broken(&chain(None), &[], None), Vec::<String>::new());
+        assert_eq!(verify_chain(&chain(None), &[], None), Vec::<String>::new());
         let signed = chain(Some(&key));
-        assert_eq!(broken(&signed, &[key.public()], Some(&signed[1].hash)), Vec::<String>::new());
+        assert_eq!(verify_chain(&signed, &[key.public()], Some(&signed[1].hash)), Vec::<String>::new());
     }
 
     #[test]
@@ -321,7 +321,7 @@ mod tests {
             let mut chain = chain(Some(&ours));
             let kept = chain[2].hash.clone();
             change(&mut chain);
-            broken(&chain, std::slice::from_ref(&public), Some(&kept)).join("; ")
+            verify_chain(&chain, std::slice::from_ref(&public), Some(&kept)).join("; ")
         };
         for (fault, found) in [
             ("its hash is not", faults(&|chain| chain[1].actions += 1)),

@@ -233,7 +233,7 @@ pub async fn outside(
     sqlx::query_as(AssertSqlSafe(statement)).bind(since).bind(until).fetch_one(connection).await
 }
 
-/// Removes actions; answers how many there were.
+/// Removes actions; returns how many there were.
 ///
 /// # Errors
 /// When the server is away.

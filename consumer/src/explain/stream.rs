@@ -8,7 +8,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 /// How many messages are looked through for those of the event.
-const LOOK_THROUGH: u64 = 50_000;
+const SCAN_MAX: u64 = 50_000;
 
 /// How many are asked for at a time.
 const WINDOW: usize = 64;
@@ -55,13 +55,13 @@ pub(super) async fn of(settings: &Settings, life: &Life, id: Uuid) -> anyhow::Re
         .collect();
     let mut messages = Vec::new();
     for (from, until) in life.stream_ranges() {
-        look_through(&stream, id, from, until, &mut messages).await?;
+        scan_stream(&stream, id, from, until, &mut messages).await?;
     }
     messages.dedup_by_key(|message: &mut Message| message.sequence);
     Ok(InStream { unknown: None, messages, durables })
 }
 
-async fn look_through(
+async fn scan_stream(
     stream: &Stream,
     id: Uuid,
     from: u64,
@@ -70,7 +70,7 @@ async fn look_through(
 ) -> anyhow::Result<()> {
     let state = &stream.cached_info().state;
     let from = from.max(state.first_sequence);
-    let until = until.unwrap_or(state.last_sequence).min(from + LOOK_THROUGH);
+    let until = until.unwrap_or(state.last_sequence).min(from + SCAN_MAX);
     if from > until || state.messages == 0 {
         return Ok(());
     }

@@ -15,8 +15,8 @@ use crate::{forwarders::Timeline, source::Source};
 pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
     let mut found = Vec::new();
     for forwarder in settings.forwarder.iter().filter(|one| one.kind == "threadline") {
-        let looked = look(settings, forwarder, id).await;
-        found.push(looked.unwrap_or_else(|error| InTimeline {
+        let inspected = inspect(settings, forwarder, id).await;
+        found.push(inspected.unwrap_or_else(|error| InTimeline {
             forwarder: forwarder.id.to_string(),
             state: format!("unknown: {}", errors::line(error.as_ref())),
             columns: Vec::new(),
@@ -26,7 +26,7 @@ pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
     found
 }
 
-async fn look(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> anyhow::Result<InTimeline> {
+async fn inspect(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> anyhow::Result<InTimeline> {
     let timeline = Timeline::of(forwarder, settings)?;
     let mut connection =
         timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
@@ -68,7 +68,7 @@ async fn elsewhere(
 ) -> anyhow::Result<&'static str> {
     let adoption = Adoption::of(connection, timeline.schema(), forwarder.id.as_str()).await?;
     for (adoption, state) in [(adoption, ADOPTED), (Adoption::All, ELSEWHERE)] {
-        if adoption.held(connection, timeline.table(), &[id]).await?.contains(&id) {
+        if adoption.find(connection, timeline.table(), &[id]).await?.contains(&id) {
             return Ok(state);
         }
     }

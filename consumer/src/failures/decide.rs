@@ -31,7 +31,7 @@ pub struct Redrive {
     #[arg(long)]
     discarded: bool,
     #[command(flatten)]
-    how: How,
+    flags: CommonFlags,
     /// Events a second.
     #[arg(long, default_value_t = 500, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     rate: u32,
@@ -39,7 +39,7 @@ pub struct Redrive {
 
 /// What both have in common.
 #[derive(Debug, Clone, Copy, Args)]
-struct How {
+struct CommonFlags {
     /// Everything that is dead; needed when no filter is given.
     #[arg(long)]
     all: bool,
@@ -60,7 +60,7 @@ pub struct Discard {
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]
-    how: How,
+    flags: CommonFlags,
 }
 
 pub(super) async fn redrive(
@@ -70,22 +70,22 @@ pub(super) async fn redrive(
 ) -> anyhow::Result<()> {
     let state = if asked.discarded { "discarded" } else { "dead" };
     let mut filter = asked.filter.filter(vec![state.to_owned()]);
-    refuse_everything(&filter, asked.how.all)?;
-    let words = describe(&filter);
+    refuse_everything(&filter, asked.flags.all)?;
+    let description = describe(&filter);
     // What dies again meanwhile is not taken up a second time.
     let now = letters::now(connection).await?;
     filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
     let table = &settings.source.table;
     let groups = letters::summary(connection, table, &filter).await?;
-    if asked.how.dry_run {
-        say("would be delivered again", &groups, None, asked.how.json);
+    if asked.flags.dry_run {
+        print_result("would be delivered again", &groups, None, asked.flags.json);
         return Ok(());
     }
     let total: i64 = groups.iter().map(|group| group.count).sum();
     let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
     let backlog = Backlog::of(&settings.broker, &ids, APPLICATION).await?;
     let actor = acts::operator();
-    let act = Act { actor: &actor, kind: "redrive", filter: &words, count: 0, reason: None };
+    let act = Act { actor: &actor, kind: "redrive", filter: &description, count: 0, reason: None };
     let act = acts::record(connection, &act).await?;
     let configured: Vec<String> = settings.forwarder.iter().map(|one| one.id.to_string()).collect();
     let bar = console::Bar::new("re-driving", total.unsigned_abs());
@@ -107,7 +107,12 @@ pub(super) async fn redrive(
         bar.advance(chunk);
     }
     bar.finish();
-    say("entered the log again, addressed to their forwarder", &groups, Some(entered), asked.how.json);
+    print_result(
+        "entered the log again, addressed to their forwarder",
+        &groups,
+        Some(entered),
+        asked.flags.json,
+    );
     Ok(())
 }
 
@@ -117,20 +122,21 @@ pub(super) async fn discard(
     asked: Discard,
 ) -> anyhow::Result<()> {
     let filter = asked.filter.filter(vec!["dead".to_owned(), "queued".to_owned()]);
-    refuse_everything(&filter, asked.how.all)?;
+    refuse_everything(&filter, asked.flags.all)?;
     let table = &settings.source.table;
     let groups = letters::summary(connection, table, &filter).await?;
-    if asked.how.dry_run {
-        say("would be discarded", &groups, None, asked.how.json);
+    if asked.flags.dry_run {
+        print_result("would be discarded", &groups, None, asked.flags.json);
         return Ok(());
     }
     let mut transaction = connection.begin().await?;
     let count = letters::discard(&mut transaction, table, &filter, &asked.reason).await?;
-    let (actor, words) = (acts::operator(), describe(&filter));
-    let act = Act { actor: &actor, kind: "discard", filter: &words, count, reason: Some(&asked.reason) };
+    let (actor, description) = (acts::operator(), describe(&filter));
+    let act =
+        Act { actor: &actor, kind: "discard", filter: &description, count, reason: Some(&asked.reason) };
     acts::record(&mut transaction, &act).await?;
     transaction.commit().await?;
-    say("discarded; they stay in outbox.failures", &groups, Some(count), asked.how.json);
+    print_result("discarded; they stay in outbox.failures", &groups, Some(count), asked.flags.json);
     Ok(())
 }
 
@@ -164,7 +170,7 @@ fn describe(filter: &Filter) -> String {
     text
 }
 
-fn say(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
+fn print_result(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
     let total: i64 = groups.iter().map(|group| group.count).sum();
     if json {
         let answer = serde_json::json!({ "matched": total, "done": done.unwrap_or(0), "dry_run": done.is_none(),

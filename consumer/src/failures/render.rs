@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// Columns of an audit row that say what happened, and when, and not to whom. Whatever else a host has put into its table
 /// may be about a person.
-const IMPERSONAL: [&str; 8] =
+const UNMASKED_FIELDS: [&str; 8] =
     ["id", "occurred_at", "inserted_at", "action", "outcome", "actor_type", "target_type", "organization_id"];
 
 /// How much of an error a line of the table shows.
@@ -66,7 +66,7 @@ pub(super) fn details(letters: &[Letter], row: Option<&Value>) -> anyhow::Result
 /// Hides whatever may tell about a person. NULL stays NULL: that there is nothing is no secret.
 pub(super) fn mask(row: &mut Value) {
     for (column, value) in row.as_object_mut().into_iter().flatten() {
-        if !IMPERSONAL.contains(&column.as_str()) && !value.is_null() {
+        if !UNMASKED_FIELDS.contains(&column.as_str()) && !value.is_null() {
             *value = "***".into();
         }
     }

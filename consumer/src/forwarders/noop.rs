@@ -9,7 +9,9 @@ use common::{
 use futures::future::BoxFuture;
 use serde::Deserialize;
 
-use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Verdict};
+use crate::forwarder::{
+    self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Verdict,
+};
 
 /// The kind `noop`.
 #[derive(Debug, Clone, Copy)]
@@ -20,19 +22,19 @@ pub struct Noop;
 #[serde(deny_unknown_fields)]
 struct Options {}
 
-impl Kind for Noop {
+impl ForwarderKind for Noop {
     fn configure(
         &self,
         forwarder: &ForwarderSettings,
         _: &Settings,
-    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+    ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
         forwarder::options::<Options>(forwarder)?;
         Ok(Arc::new(Self))
     }
 }
 
-impl Configured for Noop {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Noop {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(Self)
     }
 

@@ -19,7 +19,7 @@ pub(super) struct Check<'a, 'b> {
 impl Handler for Check<'_, '_> {
     async fn missing(&mut self, events: &[Uuid]) -> anyhow::Result<()> {
         self.rebuilding.catch_up_to_now().await?;
-        let mut timeline = self.rebuilding.subject.timeline.database().connect_directly().await?;
+        let mut timeline = self.rebuilding.projection.timeline.database().connect_directly().await?;
         let there: HashSet<Uuid> =
             stored::present(&mut timeline, &self.rebuilding.table, events).await?.into_iter().collect();
         self.faults.extend(events.iter().filter(|id| !there.contains(*id)));
@@ -28,10 +28,10 @@ impl Handler for Check<'_, '_> {
 
     async fn differing(&mut self, actions: &[AuditAction]) -> anyhow::Result<()> {
         self.rebuilding.catch_up_to_now().await?;
-        let mut timeline = self.rebuilding.subject.timeline.database().connect_directly().await?;
+        let mut timeline = self.rebuilding.projection.timeline.database().connect_directly().await?;
         let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
         let there = stored::find(&mut timeline, &self.rebuilding.table, &ids).await?;
-        let keeps_time = self.rebuilding.subject.timeline.keeps_time();
+        let keeps_time = self.rebuilding.projection.timeline.keeps_time();
         for action in actions {
             let (mut expected, id) = (StoredAction::expected(action), action.id);
             let found = there.iter().find(|stored| stored.id == id).cloned();
@@ -49,9 +49,9 @@ impl Handler for Check<'_, '_> {
     /// Carried over from the first table, unless that has not got them either.
     async fn extra(&mut self, actions: &[StoredAction]) -> anyhow::Result<()> {
         self.rebuilding.catch_up_to_now().await?;
-        let mut timeline = self.rebuilding.subject.timeline.database().connect_directly().await?;
+        let mut timeline = self.rebuilding.projection.timeline.database().connect_directly().await?;
         let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
-        let live = self.rebuilding.subject.timeline.table();
+        let live = self.rebuilding.projection.timeline.table();
         let carried: HashSet<Uuid> = stored::present(&mut timeline, live, &ids).await?.into_iter().collect();
         let gone: Vec<Uuid> = ids.into_iter().filter(|id| !carried.contains(id)).collect();
         let still = stored::present(&mut timeline, &self.rebuilding.table, &gone).await?;

@@ -1,10 +1,10 @@
-//! `consumer rebuild`: the projection of one forwarder anew from its source, beside live traffic, and put in place at once.
+//! `consumer rebuild`: builds the projection of one forwarder again from its source, beside live traffic, and put in place at once.
 //!
 //! A [shadow](threadline::shadow) table is filled from all audit rows with today's mapping, kept in step with what arrives
 //! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
 //! are carried over as they are. The table that was there stays, in step, until somebody is sure.
 
-mod carrier;
+mod change_replayer;
 mod check;
 
 use std::{collections::HashSet, time::Duration};
@@ -33,11 +33,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::reconcile::{
-    self, Subject,
-    comparison::{Sides, compare},
-    tally::{Cut, Finding, Tally},
+    self, Projection,
+    comparison::{ComparisonInput, compare},
+    comparison_report::{Bucketing, ComparisonReport, Finding},
 };
-use carrier::{Carrier, Carry};
+use change_replayer::{CatchUpMode, ChangeReplayer};
 use check::Check;
 
 /// Rows written, or changes carried over, with one statement.
@@ -50,7 +50,7 @@ const LEASE: Duration = Duration::from_secs(60);
 const LAST_CHANGES: i64 = 200;
 
 /// How often actions of the host that differ are looked at behind the changes of the time in between.
-const LOOKS: u32 = 5;
+const VERIFICATIONS: u32 = 5;
 
 /// What is to be done.
 #[derive(Debug, Clone, Args)]
@@ -83,18 +83,18 @@ pub struct Rebuild {
 /// When a server is away, the new table does not verify, or the timeline is too busy for the swap. What readers see has not
 /// changed then.
 pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
-    let subject = Subject::choose(settings, asked.forwarder.as_ref()).await?;
-    let mut source = subject.source(settings).await?;
+    let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
+    let mut source = projection.source(settings).await?;
     // One at a time, and whoever is killed leaves it in a minute.
-    let lease = Lease::new(format!("rebuild-{}", subject.forwarder.id), LEASE);
+    let lease = Lease::new(format!("rebuild-{}", projection.forwarder.id), LEASE);
     let Some(until) = lease.acquire(&mut source).await? else {
-        bail!("another process is at a rebuild of forwarder {}", subject.forwarder.id);
+        bail!("another process is at a rebuild of forwarder {}", projection.forwarder.id);
     };
     let interrupted = shutdown::on_signal()?;
     let done = CancellationToken::new();
-    let mut keep = std::pin::pin!(lease.keep(&subject.database, until, &done));
+    let mut keep = std::pin::pin!(lease.keep(&projection.database, until, &done));
     let result = tokio::select! {
-        result = work(settings, &subject, &mut source, &asked) => result,
+        result = work(settings, &projection, &mut source, &asked) => result,
         // Not before the lease is given back: whoever goes on need not wait for its end.
         () = interrupted.cancelled() => Err(Interrupted(
             "what has been written to the new table stays, and readers see what they saw; the same command goes on",
@@ -108,24 +108,24 @@ pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
 
 async fn work(
     settings: &Settings,
-    subject: &Subject,
+    projection: &Projection,
     source: &mut Session,
     asked: &Rebuild,
 ) -> anyhow::Result<()> {
-    let mut rebuilding = Rebuilding::begin(settings, subject, asked.adopt).await?;
+    let mut rebuilding = Rebuilding::begin(settings, projection, asked.adopt).await?;
     let state = rebuilding.shadow.state(&mut rebuilding.timeline).await?;
     if asked.finish {
         ensure!(state != State::None, "there is no other table to remove");
         rebuilding.shadow.remove(&mut rebuilding.timeline).await?;
-        return done(source, subject, "rebuild_finish", asked, "the other table is removed", 0).await;
+        return done(source, projection, "rebuild_finish", asked, "the other table is removed", 0).await;
     }
     if asked.back {
         ensure!(
             state == State::Kept,
             "there is no table to go back to: none has been swapped, or --finish removed it"
         );
-        rebuilding.swap(Carry::Copy, State::Kept).await?;
-        return done(source, subject, "rebuild_back", asked, "the table from before is back in place", 0)
+        rebuilding.swap(CatchUpMode::Copy, State::Kept).await?;
+        return done(source, projection, "rebuild_back", asked, "the table from before is back in place", 0)
             .await;
     }
     match state {
@@ -136,31 +136,31 @@ async fn work(
         State::Filling => tracing::info!("going on with the rebuild that was begun"),
     }
     let written = rebuilding.fill(source).await?;
-    rebuilding.catch_up(Carry::Map, LAST_CHANGES).await?;
+    rebuilding.catch_up(CatchUpMode::Map, LAST_CHANGES).await?;
     rebuilding.verify(source).await?;
     if asked.no_swap {
-        return done(source, subject, "rebuild", asked, "the new table is filled and verified", written)
+        return done(source, projection, "rebuild", asked, "the new table is filled and verified", written)
             .await;
     }
-    rebuilding.swap(Carry::Map, State::Filling).await?;
+    rebuilding.swap(CatchUpMode::Map, State::Filling).await?;
     let said = "the new table is in place; --back puts the old one back, --finish removes it";
-    done(source, subject, "rebuild", asked, said, written).await
+    done(source, projection, "rebuild", asked, said, written).await
 }
 
 async fn done(
     source: &mut Session,
-    subject: &Subject,
+    projection: &Projection,
     kind: &str,
     asked: &Rebuild,
     said: &str,
     count: u64,
 ) -> anyhow::Result<()> {
-    let (actor, filter) = (acts::operator(), format!("forwarder {}", subject.forwarder.id));
+    let (actor, filter) = (acts::operator(), format!("forwarder {}", projection.forwarder.id));
     acts::record(source, &Act { actor: &actor, kind, filter: &filter, count, reason: None }).await?;
     console::answer(&if asked.json {
         format!(
             "{}\n",
-            serde_json::json!({ "forwarder": subject.forwarder.id, "done": kind, "actions": count })
+            serde_json::json!({ "forwarder": projection.forwarder.id, "done": kind, "actions": count })
         )
     } else if count > 0 {
         format!("{count} actions written; {said}\n")
@@ -172,7 +172,7 @@ async fn done(
 
 struct Rebuilding<'a> {
     settings: &'a Settings,
-    subject: &'a Subject,
+    projection: &'a Projection,
     shadow: Shadow,
     table: ActionTable,
     timeline: PgConnection,
@@ -181,23 +181,31 @@ struct Rebuilding<'a> {
 }
 
 impl<'a> Rebuilding<'a> {
-    async fn begin(settings: &'a Settings, subject: &'a Subject, adopt: bool) -> anyhow::Result<Self> {
-        let timeline =
-            subject.timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
-        let shadow = Shadow::of(subject.timeline.schema());
-        let adoption = subject.adoption(adopt).await?;
-        Ok(Self { settings, subject, table: shadow.table(), shadow, timeline, adoption })
+    async fn begin(settings: &'a Settings, projection: &'a Projection, adopt: bool) -> anyhow::Result<Self> {
+        let timeline = projection
+            .timeline
+            .database()
+            .connect_directly()
+            .await
+            .context("cannot connect to the timeline")?;
+        let shadow = Shadow::of(projection.timeline.schema());
+        let adoption = projection.adoption(adopt).await?;
+        Ok(Self { settings, projection, table: shadow.table(), shadow, timeline, adoption })
     }
 
     /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
     async fn fill(&mut self, source: &mut Session) -> anyhow::Result<u64> {
-        let keeps_time = self.subject.timeline.keeps_time();
+        let keeps_time = self.projection.timeline.keeps_time();
         if !keeps_time {
-            // The times of delivery are nowhere else: all rows are copied first, and then written over but for these.
+            // The times of delivery are nowhere else: all rows are copied first, and then written over except these.
             self.shadow.carry_over(&mut self.timeline).await?;
         }
-        let bar = Bar::new("rebuilding", reconcile::rows(source, self.settings).await?);
-        let mut events = self.subject.sides(self.settings, self.adoption).walk().rows(Window::default());
+        let bar = Bar::new("rebuilding", reconcile::estimated_rows(source, self.settings).await?);
+        let mut events = self
+            .projection
+            .comparison_input(self.settings, self.adoption)
+            .source_scan()
+            .rows(Window::default());
         let mut chunk = Vec::with_capacity(CHUNK);
         let (mut weight, mut written) = (0, 0);
         loop {
@@ -236,39 +244,43 @@ impl<'a> Rebuilding<'a> {
         events: &[AuditEvent],
     ) -> anyhow::Result<Vec<AuditAction>> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
-        let failed = reconciled::failed(source, &self.subject.forwarder.id, &ids).await?;
+        let failed = reconciled::failed(source, &self.projection.forwarder.id, &ids).await?;
         let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
-        left_out.extend(self.adoption.held(&mut self.timeline, self.subject.timeline.table(), &ids).await?);
+        left_out
+            .extend(self.adoption.find(&mut self.timeline, self.projection.timeline.table(), &ids).await?);
         let others = events.iter().filter(|event| !left_out.contains(&event.id));
-        Ok(others.filter_map(|event| self.subject.timeline.action(event).ok()).collect())
+        Ok(others.filter_map(|event| self.projection.timeline.action(event).ok()).collect())
     }
 
     /// Carries over what has changed, until no more than `few` changes wait.
-    async fn catch_up(&self, carry: Carry, few: i64) -> anyhow::Result<()> {
-        let mut carrier = Carrier::connect(self, carry).await?;
-        while self.shadow.waits(&mut carrier.timeline, few).await? {
-            carrier.carry().await?;
+    async fn catch_up(&self, mode: CatchUpMode, few: i64) -> anyhow::Result<()> {
+        let mut replayer = ChangeReplayer::connect(self, mode).await?;
+        while self.shadow.waits(&mut replayer.timeline, few).await? {
+            replayer.apply_chunk().await?;
         }
         Ok(())
     }
 
     /// Carries over what has changed up to now; what comes meanwhile is for later.
     async fn catch_up_to_now(&self) -> anyhow::Result<()> {
-        let mut carrier = Carrier::connect(self, Carry::Map).await?;
-        let last = self.shadow.last_change(&mut carrier.timeline).await?;
-        while self.shadow.waits_up_to(&mut carrier.timeline, last).await? {
-            carrier.carry().await?;
+        let mut replayer = ChangeReplayer::connect(self, CatchUpMode::Map).await?;
+        let last = self.shadow.last_change(&mut replayer.timeline).await?;
+        while self.shadow.waits_up_to(&mut replayer.timeline, last).await? {
+            replayer.apply_chunk().await?;
         }
         Ok(())
     }
 
-    /// Source and new table must be equal, but for what was carried over and what is on its way.
+    /// Source and new table must be equal, except what was carried over and what is on its way.
     async fn verify(&mut self, source: &mut Session) -> anyhow::Result<()> {
-        let bar = Bar::new("verifying", reconcile::rows(source, self.settings).await?);
-        let sides = Sides { actions: &self.table, ..self.subject.sides(self.settings, self.adoption) };
-        let mut tally = Tally::new(Cut::Whole, 20);
+        let bar = Bar::new("verifying", reconcile::estimated_rows(source, self.settings).await?);
+        let input = ComparisonInput {
+            actions: &self.table,
+            ..self.projection.comparison_input(self.settings, self.adoption)
+        };
+        let mut findings = ComparisonReport::new(Bucketing::Whole, 20);
         let mut check = Check { rebuilding: self, bar: &bar, faults: Vec::new() };
-        compare(&sides, Window::default(), &mut tally, &mut check).await?;
+        compare(&input, Window::default(), &mut findings, &mut check).await?;
         let faults = check.faults;
         bar.finish();
         ensure!(
@@ -280,7 +292,7 @@ impl<'a> Rebuilding<'a> {
         );
         // What was carried over must be the same. Changes may be on their way: what differs is looked at again behind them.
         let mut foreign = self.shadow.foreign_differences(&mut self.timeline, None).await?;
-        for _ in 0..LOOKS {
+        for _ in 0..VERIFICATIONS {
             if foreign.is_empty() {
                 break;
             }
@@ -293,27 +305,27 @@ impl<'a> Rebuilding<'a> {
             foreign.len(),
             foreign[0]
         );
-        let pending = tally.count(Finding::Pending);
-        tracing::info!(matched = tally.count(Finding::Matched), pending, "verified the new table");
+        let pending = findings.count(Finding::Pending);
+        tracing::info!(matched = findings.count(Finding::Matched), pending, "verified the new table");
         Ok(())
     }
 
-    async fn swap(&mut self, carry: Carry, from: State) -> anyhow::Result<()> {
-        self.catch_up(carry, LAST_CHANGES).await?;
-        let mut carrier = Carrier::connect(self, carry).await?;
+    async fn swap(&mut self, mode: CatchUpMode, from: State) -> anyhow::Result<()> {
+        self.catch_up(mode, LAST_CHANGES).await?;
+        let mut replayer = ChangeReplayer::connect(self, mode).await?;
         let mut last = async || {
-            while self.shadow.waits(&mut carrier.timeline, 0).await? {
-                carrier.carry().await.map_err(unfit)?;
+            while self.shadow.waits(&mut replayer.timeline, 0).await? {
+                replayer.apply_chunk().await.map_err(rejected)?;
             }
             Ok(())
         };
-        let mut connection = self.subject.timeline.database().connect_directly().await?;
+        let mut connection = self.projection.timeline.database().connect_directly().await?;
         self.shadow.swap(&mut connection, from, &mut last).await?;
         Ok(())
     }
 }
 
-fn unfit(error: anyhow::Error) -> ShadowError {
+fn rejected(error: anyhow::Error) -> ShadowError {
     match error.downcast::<sqlx::Error>() {
         Ok(error) => ShadowError::Database(error),
         Err(error) => ShadowError::Unfit(errors::line(error.as_ref())),

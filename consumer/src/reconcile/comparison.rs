@@ -19,18 +19,18 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
+    comparison_report::{ComparisonReport, Finding},
     merge::{Keyed, Pair, merge},
-    road::Road,
-    tally::{Finding, Tally},
-    walk::{SourceRow, Walk},
+    source_scan::{SourceRow, SourceScan},
+    watermark::SettledWatermark,
 };
-use crate::{forwarders::Timeline, rows::Reading};
+use crate::{audit_row::RowQuery, forwarders::Timeline};
 
 /// How many suspects are looked up at a time.
-const SUSPECTS: usize = 1_000;
+const LOOKUP_ROWS: usize = 1_000;
 
 /// What is compared with what.
-pub(crate) struct Sides<'a> {
+pub(crate) struct ComparisonInput<'a> {
     /// The application's database.
     pub(crate) source: &'a Database,
     /// Its audit table.
@@ -42,15 +42,15 @@ pub(crate) struct Sides<'a> {
     /// Who fills it.
     pub(crate) forwarder: &'a ForwarderId,
     /// How far that one has come.
-    pub(crate) road: &'a Road,
+    pub(crate) watermark: &'a SettledWatermark,
     /// Which events count as there that another forwarder has brought in under ids of its own.
     pub(crate) adoption: Adoption,
 }
 
-impl Sides<'_> {
+impl ComparisonInput<'_> {
     /// The audit rows.
-    pub(crate) fn walk(&self) -> Walk {
-        Walk {
+    pub(crate) fn source_scan(&self) -> SourceScan {
+        SourceScan {
             source: self.source.clone(),
             audit: self.audit.clone(),
             timeline: self.timeline.clone(),
@@ -90,28 +90,30 @@ struct Expected {
 /// # Errors
 /// When a server is away.
 pub(crate) async fn compare(
-    sides: &Sides<'_>,
+    input: &ComparisonInput<'_>,
     window: Window,
-    tally: &mut Tally,
+    findings: &mut ComparisonReport,
     handler: &mut impl Handler,
 ) -> anyhow::Result<()> {
-    let mut comparison = Comparison::new(sides, tally).await?;
-    let mut timeline = sides.timeline.database().connect().await?;
+    let mut comparison = Comparison::new(input, findings).await?;
+    let mut timeline = input.timeline.database().connect().await?;
     let mut actions = database::long_look(&mut timeline).await?;
     // Where an action's time is that of its delivery, the window says nothing about it.
-    let theirs = if sides.timeline.keeps_time() { window } else { Window::default() };
+    let timeline_window = if input.timeline.keeps_time() { window } else { Window::default() };
     let mut pairs = std::pin::pin!(merge(
-        sides.walk().rows(window),
-        stored::projected(actions.direct()?, sides.actions, theirs).map_err(anyhow::Error::from).boxed(),
+        input.source_scan().rows(window),
+        stored::projected(actions.direct()?, input.actions, timeline_window)
+            .map_err(anyhow::Error::from)
+            .boxed(),
     ));
     let mut passed = 0;
     while let Some(pair) = pairs.try_next().await? {
-        comparison.take(pair);
+        comparison.accept(pair);
         passed += 1;
-        if passed == SUSPECTS as u64 {
+        if passed == LOOKUP_ROWS as u64 {
             handler.passed(std::mem::take(&mut passed));
         }
-        comparison.resolve(SUSPECTS, handler).await?;
+        comparison.resolve(LOOKUP_ROWS, handler).await?;
     }
     comparison.resolve(1, handler).await?;
     handler.passed(passed);
@@ -119,97 +121,107 @@ pub(crate) async fn compare(
 }
 
 struct Comparison<'a> {
-    sides: &'a Sides<'a>,
-    reading: Reading,
+    input: &'a ComparisonInput<'a>,
+    row_query: RowQuery,
     source: Session,
     timeline: PgConnection,
-    tally: &'a mut Tally,
+    findings: &'a mut ComparisonReport,
     /// Events without an action, so far.
-    unseen: Vec<SourceRow>,
+    source_only: Vec<SourceRow>,
     /// Actions without an event, so far.
-    strays: Vec<StoredAction>,
+    timeline_only: Vec<StoredAction>,
     /// Actions that are not what they should be.
     differing: Vec<AuditAction>,
     /// Events whose id somebody else's action has.
-    taken: Vec<Uuid>,
+    id_conflicts: Vec<Uuid>,
 }
 
 impl<'a> Comparison<'a> {
-    async fn new(sides: &'a Sides<'a>, tally: &'a mut Tally) -> anyhow::Result<Self> {
-        let mut source = sides.source.connect().await?;
-        let reading =
-            Reading::of(&mut source, sides.audit, sides.timeline, sides.timeline.batch_bytes()).await?;
-        let timeline = sides.timeline.database().connect_directly().await?;
-        let (unseen, strays, differing, taken) = Default::default();
-        Ok(Self { sides, reading, source, timeline, tally, unseen, strays, differing, taken })
+    async fn new(input: &'a ComparisonInput<'a>, findings: &'a mut ComparisonReport) -> anyhow::Result<Self> {
+        let mut source = input.source.connect().await?;
+        let row_query =
+            RowQuery::of(&mut source, input.audit, input.timeline, input.timeline.batch_bytes()).await?;
+        let timeline = input.timeline.database().connect_directly().await?;
+        let (source_only, timeline_only, differing, id_conflicts) = Default::default();
+        Ok(Self {
+            input,
+            row_query,
+            source,
+            timeline,
+            findings,
+            source_only,
+            timeline_only,
+            differing,
+            id_conflicts,
+        })
     }
 
-    fn take(&mut self, pair: Pair<SourceRow, StoredAction>) {
+    fn accept(&mut self, pair: Pair<SourceRow, StoredAction>) {
         match pair {
-            Pair::Both(row, stored) => self.judge(&row, stored),
-            Pair::Left(row) => self.unseen.push(row),
-            Pair::Right(stored) => self.strays.push(stored),
+            Pair::Both(row, stored) => self.compare_row(&row, stored),
+            Pair::Left(row) => self.source_only.push(row),
+            Pair::Right(stored) => self.timeline_only.push(stored),
         }
     }
 
     fn expect(&self, row: &SourceRow) -> Option<Expected> {
         let event = row.event.as_ref().ok()?;
-        let action = self.sides.timeline.action(event).ok()?;
-        let timed = self.sides.timeline.keeps_time() && event.occurred_at.or(event.inserted_at).is_some();
+        let action = self.input.timeline.action(event).ok()?;
+        let timed = self.input.timeline.keeps_time() && event.occurred_at.or(event.inserted_at).is_some();
         Some(Expected { stored: comparable(StoredAction::expected(&action), timed), action, timed })
     }
 
-    fn judge(&mut self, row: &SourceRow, stored: StoredAction) {
+    fn compare_row(&mut self, row: &SourceRow, stored: StoredAction) {
         let ours = stored.correlation_id() == Some(row.id.to_string().as_str());
         if let (Err(error), true) = (&row.event, ours) {
             // It was delivered; what it should be now nobody can tell.
             tracing::warn!(event = %row.id, %error, "an action cannot be compared with its event");
-            self.tally.both(&stored, &stored);
+            self.findings.both(&stored, &stored);
             return;
         }
         let Some(expected) = self.expect(row) else {
             // It could not be delivered now; whatever is there has not come from this row as it is.
-            self.tally.stray(&stored, Finding::Extra);
+            self.findings.timeline_only(&stored, Finding::Extra);
             return;
         };
-        if self.tally.both(&expected.stored, &comparable(stored, expected.timed)) == Finding::Differing {
+        if self.findings.both(&expected.stored, &comparable(stored, expected.timed)) == Finding::Differing {
             // Under another correlation id it may be a host's own: it is never written over. Delivered again, the event
             // ends as a dead letter that says so.
-            if ours { self.differing.push(expected.action) } else { self.taken.push(row.id) }
+            if ours { self.differing.push(expected.action) } else { self.id_conflicts.push(row.id) }
         }
     }
 
     /// Looks up suspects on the other side, once there are so many.
     async fn resolve(&mut self, many: usize, handler: &mut impl Handler) -> anyhow::Result<()> {
-        if self.unseen.len() >= many {
-            let unseen = std::mem::take(&mut self.unseen);
-            self.resolve_unseen(unseen, handler).await?;
+        if self.source_only.len() >= many {
+            let source_only = std::mem::take(&mut self.source_only);
+            self.resolve_source_only(source_only, handler).await?;
         }
-        if self.strays.len() >= many {
-            let strays = std::mem::take(&mut self.strays);
-            self.resolve_strays(strays, handler).await?;
+        if self.timeline_only.len() >= many {
+            let timeline_only = std::mem::take(&mut self.timeline_only);
+            self.resolve_timeline_only(timeline_only, handler).await?;
         }
         if self.differing.len() >= many {
             let differing = std::mem::take(&mut self.differing);
             handler.differing(&differing).await?;
         }
-        if self.taken.len() >= many {
-            let taken = std::mem::take(&mut self.taken);
-            handler.missing(&taken).await?;
+        if self.id_conflicts.len() >= many {
+            let id_conflicts = std::mem::take(&mut self.id_conflicts);
+            handler.missing(&id_conflicts).await?;
         }
         Ok(())
     }
 
     /// First what is on its way, then what failed, then what has arrived, then what is gone: an event only ever moves from
     /// one of these to a later one, so one that is in none was in none.
-    async fn resolve_unseen(
+    async fn resolve_source_only(
         &mut self,
-        unseen: Vec<SourceRow>,
+        source_only: Vec<SourceRow>,
         handler: &mut impl Handler,
     ) -> anyhow::Result<()> {
-        let Sides { audit, forwarder, road, actions, .. } = self.sides;
-        let ids: Vec<Uuid> = unseen.iter().map(|row| row.id).collect();
-        let settled = road.settled(&mut self.source).await?;
+        let ComparisonInput { audit, forwarder, watermark, actions, .. } = self.input;
+        let ids: Vec<Uuid> = source_only.iter().map(|row| row.id).collect();
+        let settled = watermark.settled(&mut self.source).await?;
         let pending: HashSet<Uuid> =
             reconciled::on_their_way(&mut self.source, forwarder, settled.as_ref(), &ids)
                 .await?
@@ -224,14 +236,14 @@ impl<'a> Comparison<'a> {
             .collect();
         let existing: HashSet<Uuid> =
             reconciled::existing(&mut self.source, audit, &ids).await?.into_iter().collect();
-        let adopted = self.sides.adoption.held(&mut self.timeline, actions, &ids).await?;
+        let adopted = self.input.adoption.find(&mut self.timeline, actions, &ids).await?;
         let mut missing = Vec::new();
-        for row in unseen {
+        for row in source_only {
             let letter = matches!(failed.get(&row.id).map(String::as_str), Some("dead" | "discarded"));
             let ours = |stored: &&StoredAction| stored.correlation_id() == Some(row.id.to_string().as_str());
             // Somebody else's action under the id of a letter is why it is one.
             if let Some(stored) = arrived.get(&row.id).filter(|stored| !letter || ours(stored)) {
-                self.judge(&row, stored.clone());
+                self.compare_row(&row, stored.clone());
                 continue;
             }
             let finding = match failed.get(&row.id).map(String::as_str) {
@@ -240,7 +252,7 @@ impl<'a> Comparison<'a> {
                 Some(_) => Finding::Pending,
                 None if pending.contains(&row.id) => Finding::Pending,
                 None if !existing.contains(&row.id) => continue,
-                None if adopted.contains(&row.id) => Finding::Adopted,
+                None if adopted.contains(&row.id) => Finding::DeliveredElsewhere,
                 None => Finding::Missing,
             };
             if finding == Finding::Missing {
@@ -248,38 +260,43 @@ impl<'a> Comparison<'a> {
             }
             let expected = self.expect(&row).map(|expected| expected.stored);
             let at = row.event.as_ref().ok().and_then(|event| event.occurred_at.or(event.inserted_at));
-            self.tally.absent(row.id, at.unwrap_or(OffsetDateTime::UNIX_EPOCH), expected.as_ref(), finding);
+            self.findings.source_only(
+                row.id,
+                at.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+                expected.as_ref(),
+                finding,
+            );
         }
         // Delivered, they might be there twice; that is for somebody to decide.
-        let elsewhere = Adoption::All.held(&mut self.timeline, actions, &missing).await?;
+        let elsewhere = Adoption::All.find(&mut self.timeline, actions, &missing).await?;
         missing.retain(|id| !elsewhere.contains(id));
-        self.tally.elsewhere += elsewhere.len() as u64;
+        self.findings.elsewhere += elsewhere.len() as u64;
         if missing.is_empty() { Ok(()) } else { handler.missing(&missing).await }
     }
 
     /// An action whose event exists belongs to another window, or came while we were walking.
-    async fn resolve_strays(
+    async fn resolve_timeline_only(
         &mut self,
-        strays: Vec<StoredAction>,
+        timeline_only: Vec<StoredAction>,
         handler: &mut impl Handler,
     ) -> anyhow::Result<()> {
-        let ids: Vec<Uuid> = strays.iter().map(|stray| stray.id).collect();
+        let ids: Vec<Uuid> = timeline_only.iter().map(|action| action.id).collect();
         let existing: HashSet<Uuid> =
-            reconciled::existing(&mut self.source, self.sides.audit, &ids).await?.into_iter().collect();
-        let strays: Vec<StoredAction> =
-            strays.into_iter().filter(|stray| !existing.contains(&stray.id)).collect();
-        if strays.is_empty() {
+            reconciled::existing(&mut self.source, self.input.audit, &ids).await?.into_iter().collect();
+        let timeline_only: Vec<StoredAction> =
+            timeline_only.into_iter().filter(|action| !existing.contains(&action.id)).collect();
+        if timeline_only.is_empty() {
             return Ok(());
         }
         // After the look-up: a clean-up may be going on. Actions before the oldest event have outlived theirs.
-        let oldest = oldest(&mut self.source, &self.reading).await?;
+        let oldest = oldest(&mut self.source, &self.row_query).await?;
         let mut extra = Vec::new();
-        for stray in strays {
-            if oldest.is_none_or(|oldest| stray.inserted_at < oldest) {
-                self.tally.stray(&stray, Finding::Outlived);
+        for action in timeline_only {
+            if oldest.is_none_or(|oldest| action.inserted_at < oldest) {
+                self.findings.timeline_only(&action, Finding::SourceExpired);
             } else {
-                self.tally.stray(&stray, Finding::Extra);
-                extra.push(stray);
+                self.findings.timeline_only(&action, Finding::Extra);
+                extra.push(action);
             }
         }
         if extra.is_empty() { Ok(()) } else { handler.extra(&extra).await }
@@ -300,8 +317,8 @@ pub(crate) async fn oldest_event(
     audit: &TableName,
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
-    let reading = Reading::of(connection, audit, timeline, timeline.batch_bytes()).await?;
-    oldest(connection, &reading).await
+    let row_query = RowQuery::of(connection, audit, timeline, timeline.batch_bytes()).await?;
+    oldest(connection, &row_query).await
 }
 
 /// When the event that happened first did, which is where a timeline begins; `None` for an empty table. An event may be
@@ -314,25 +331,25 @@ pub(crate) async fn first_event(
     audit: &TableName,
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
-    let reading = Reading::of(connection, audit, timeline, timeline.batch_bytes()).await?;
+    let row_query = RowQuery::of(connection, audit, timeline, timeline.batch_bytes()).await?;
     let mut look = database::long_look(connection).await?;
-    let first = sqlx::query_scalar(AssertSqlSafe(reading.first.as_str())).fetch_one(&mut *look).await?;
+    let first = sqlx::query_scalar(AssertSqlSafe(row_query.first.as_str())).fetch_one(&mut *look).await?;
     look.rollback().await?;
     Ok(first)
 }
 
-async fn oldest(connection: &mut Session, reading: &Reading) -> anyhow::Result<Option<OffsetDateTime>> {
+async fn oldest(connection: &mut Session, row_query: &RowQuery) -> anyhow::Result<Option<OffsetDateTime>> {
     let mut look = database::long_look(connection).await?;
     let oldest =
-        sqlx::query_scalar(AssertSqlSafe(reading.oldest.as_str())).fetch_optional(&mut *look).await?;
+        sqlx::query_scalar(AssertSqlSafe(row_query.oldest.as_str())).fetch_optional(&mut *look).await?;
     look.rollback().await?;
     Ok(oldest)
 }
 
 /// Nothing is done about anything.
-pub(crate) struct LookOnly<'a>(pub(crate) &'a common::console::Bar);
+pub(crate) struct ReportOnly<'a>(pub(crate) &'a common::console::Bar);
 
-impl Handler for LookOnly<'_> {
+impl Handler for ReportOnly<'_> {
     async fn missing(&mut self, _: &[Uuid]) -> anyhow::Result<()> {
         Ok(())
     }

@@ -1,18 +1,18 @@
 //! `consumer reconcile`: the timeline compared with its source, row by row.
 //!
-//! `comparison` walks both sides, `merge` keeps them in step, `road` knows what may still be on its way, `tally`
+//! `comparison` walks both sides, `merge` keeps them in step, `watermark` knows what may still be on its way, `findings`
 //! counts and sums up, `repair` mends, `seal` keeps a receipt. `standing` is the small form that runs all the time
 //! inside of `consumer run`.
 
 pub(crate) mod comparison;
+pub(crate) mod comparison_report;
+pub(crate) mod continuous;
 mod merge;
 mod repair;
-mod repaired;
-pub(crate) mod road;
+mod repair_attempts;
 pub(crate) mod seal;
-pub(crate) mod standing;
-pub(crate) mod tally;
-pub(crate) mod walk;
+pub(crate) mod source_scan;
+pub(crate) mod watermark;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -30,10 +30,10 @@ use threadline::{Adoption, stored::Window};
 use time::{Duration, OffsetDateTime};
 
 use self::{
-    comparison::{LookOnly, Sides, compare},
-    repair::Repairs,
-    road::Road,
-    tally::{Cut, Finding, Tally},
+    comparison::{ComparisonInput, ReportOnly, compare},
+    comparison_report::{Bucketing, ComparisonReport, Finding},
+    repair::RepairHandler,
+    watermark::SettledWatermark,
 };
 use crate::{APPLICATION, forwarders::Timeline};
 
@@ -95,24 +95,24 @@ impl By {
 }
 
 /// A forwarder into a timeline, with everything to look at it.
-pub(crate) struct Subject {
+pub(crate) struct Projection {
     pub(crate) forwarder: ForwarderSettings,
     pub(crate) timeline: Timeline,
     pub(crate) database: Database,
-    pub(crate) road: Road,
+    pub(crate) watermark: SettledWatermark,
 }
 
-impl Subject {
+impl Projection {
     /// The one that is asked for, or the only one.
     ///
     /// # Errors
     /// When there is none, or it is not clear which; or the broker is needed and away.
-    pub(crate) async fn choose(settings: &Settings, asked: Option<&ForwarderId>) -> anyhow::Result<Self> {
-        let forwarder = only(settings, asked)?.clone();
+    pub(crate) async fn resolve(settings: &Settings, asked: Option<&ForwarderId>) -> anyhow::Result<Self> {
+        let forwarder = threadline_forwarder(settings, asked)?.clone();
         let timeline = Timeline::of(&forwarder, settings)?;
         let database = Database::source(&settings.source, APPLICATION)?;
-        let road = Road::of(&forwarder, settings).await?;
-        Ok(Self { forwarder, timeline, database, road })
+        let watermark = SettledWatermark::of(&forwarder, settings).await?;
+        Ok(Self { forwarder, timeline, database, watermark })
     }
 
     /// A connection to the source, which has an outbox.
@@ -126,14 +126,18 @@ impl Subject {
     }
 
     /// What is compared.
-    pub(crate) fn sides<'a>(&'a self, settings: &'a Settings, adoption: Adoption) -> Sides<'a> {
-        Sides {
+    pub(crate) fn comparison_input<'a>(
+        &'a self,
+        settings: &'a Settings,
+        adoption: Adoption,
+    ) -> ComparisonInput<'a> {
+        ComparisonInput {
             source: &self.database,
             audit: &settings.source.table,
             timeline: &self.timeline,
             actions: self.timeline.table(),
             forwarder: &self.forwarder.id,
-            road: &self.road,
+            watermark: &self.watermark,
             adoption,
         }
     }
@@ -156,7 +160,7 @@ impl Subject {
 ///
 /// # Errors
 /// When there is none, or it is not clear which.
-pub(crate) fn only<'a>(
+pub(crate) fn threadline_forwarder<'a>(
     settings: &'a Settings,
     asked: Option<&ForwarderId>,
 ) -> anyhow::Result<&'a ForwarderSettings> {
@@ -188,18 +192,18 @@ pub(crate) fn only<'a>(
 /// # Errors
 /// When a server is away; and when both sides are not equal and were not made so.
 pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
-    let subject = Subject::choose(settings, asked.forwarder.as_ref()).await?;
-    let mut connection = subject.source(settings).await?;
+    let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
+    let mut connection = projection.source(settings).await?;
     if asked.seal {
-        return seal::run(settings, &subject, &mut connection, &asked).await;
+        return seal::run(settings, &projection, &mut connection, &asked).await;
     }
     let window = Window { since: asked.since, until: asked.until };
-    let cut = asked.by.map_or(Cut::Whole, |by| Cut::Every(by.length()));
-    let mut tally = Tally::new(cut, asked.limit);
-    let sides = subject.sides(settings, subject.adoption(asked.adopt).await?);
-    let bar = Bar::new("comparing", rows(&mut connection, settings).await?);
+    let bucketing = asked.by.map_or(Bucketing::Whole, |by| Bucketing::Every(by.length()));
+    let mut findings = ComparisonReport::new(bucketing, asked.limit);
+    let input = projection.comparison_input(settings, projection.adoption(asked.adopt).await?);
+    let bar = Bar::new("comparing", estimated_rows(&mut connection, settings).await?);
     ensure!(
-        asked.remove_extra.is_none() || subject.timeline.keeps_time(),
+        asked.remove_extra.is_none() || projection.timeline.keeps_time(),
         Unusable(
             "with profile \"compat\" nobody can tell an action without an event from one whose event was deleted long ago: \
              nothing is removed"
@@ -207,29 +211,30 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
         )
     );
     let repaired = if asked.repair {
-        let words = words(&subject.forwarder.id, window);
-        let ids = std::slice::from_ref(&subject.forwarder.id);
+        let description = describe_window(&projection.forwarder.id, window);
+        let ids = std::slice::from_ref(&projection.forwarder.id);
         let backlog = Backlog::of(&settings.broker, ids, APPLICATION).await?;
         let remove = asked.remove_extra.as_deref();
-        let mut repairs = Repairs::begin(&bar, &sides, backlog, &words, remove).await?;
-        compare(&sides, window, &mut tally, &mut repairs).await?;
+        let mut repairs = RepairHandler::begin(&bar, &input, backlog, &description, remove).await?;
+        compare(&input, window, &mut findings, &mut repairs).await?;
         Some(repairs.count)
     } else {
-        compare(&sides, window, &mut tally, &mut LookOnly(&bar)).await?;
+        compare(&input, window, &mut findings, &mut ReportOnly(&bar)).await?;
         None
     };
     bar.finish();
-    let report = tally.report(&subject.forwarder.id, window, repaired);
+    let report = findings.printed(&projection.forwarder.id, window, repaired);
     console::answer(&if asked.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() });
-    let faults =
-        tally.count(Finding::Missing) + tally.count(Finding::Extra) + tally.count(Finding::Differing);
+    let faults = findings.count(Finding::Missing)
+        + findings.count(Finding::Extra)
+        + findings.count(Finding::Differing);
     let left = faults - repaired.unwrap_or(0).min(faults);
     ensure!(
-        tally.elsewhere == 0,
+        findings.elsewhere == 0,
         "source and timeline are not equal: {left} row(s) differ. {} of them are in the timeline under ids of somebody else, and \
          --repair leaves these alone: if Sigra's own forwarder wrote them, `publisher backfill --adopt` remembers that they \
          are there (docs/switching.md); if not, `publisher backfill` delivers them under their own ids as well",
-        tally.elsewhere
+        findings.elsewhere
     );
     ensure!(
         left == 0,
@@ -239,14 +244,14 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn words(forwarder: &ForwarderId, window: Window) -> String {
+fn describe_window(forwarder: &ForwarderId, window: Window) -> String {
     let since = window.since.map_or_else(|| "the beginning".to_owned(), written);
     let until = window.until.map_or_else(|| "now".to_owned(), written);
     format!("forwarder {forwarder}, from {since} to {until}")
 }
 
 /// How many rows there are to walk past, as the server's statistics have it: counting would take as long as comparing.
-pub(crate) async fn rows(connection: &mut Session, settings: &Settings) -> anyhow::Result<u64> {
+pub(crate) async fn estimated_rows(connection: &mut Session, settings: &Settings) -> anyhow::Result<u64> {
     let estimate: i64 = sqlx::query_scalar(
         "select coalesce(sum(greatest(c.reltuples, 0)), 0)::bigint
          from pg_partition_tree($1::text::regclass) t join pg_class c on c.oid = t.relid

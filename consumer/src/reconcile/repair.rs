@@ -13,12 +13,12 @@ use sqlx::PgConnection;
 use threadline::{AuditAction, StoredAction, action::overwrite_batch, stored};
 use uuid::Uuid;
 
-use super::comparison::{Handler, Sides};
+use super::comparison::{ComparisonInput, Handler};
 
 /// Repairs as the comparison goes on.
-pub(crate) struct Repairs<'a> {
+pub(crate) struct RepairHandler<'a> {
     bar: &'a Bar,
-    sides: &'a Sides<'a>,
+    input: &'a ComparisonInput<'a>,
     backlog: Backlog,
     source: Session,
     timeline: PgConnection,
@@ -29,44 +29,45 @@ pub(crate) struct Repairs<'a> {
     pub(crate) count: u64,
 }
 
-impl<'a> Repairs<'a> {
+impl<'a> RepairHandler<'a> {
     /// Connects, and records that repairs begin.
     ///
     /// # Errors
     /// When a server is away.
     pub(crate) async fn begin(
         bar: &'a Bar,
-        sides: &'a Sides<'a>,
+        input: &'a ComparisonInput<'a>,
         backlog: Backlog,
         words: &str,
         remove_extra: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let mut source = sides.source.connect().await?;
-        let timeline = sides.timeline.database().connect_directly().await?;
+        let mut source = input.source.connect().await?;
+        let timeline = input.timeline.database().connect_directly().await?;
         let actor = acts::operator();
         let act = Act { actor: &actor, kind: "repair", filter: words, count: 0, reason: remove_extra };
         let act = acts::record(&mut source, &act).await?;
         let remove_extra = remove_extra.is_some();
-        Ok(Self { bar, sides, backlog, source, timeline, act, remove_extra, count: 0 })
+        Ok(Self { bar, input, backlog, source, timeline, act, remove_extra, count: 0 })
     }
 
-    async fn note(&mut self, count: u64) -> anyhow::Result<()> {
+    async fn record_progress(&mut self, count: u64) -> anyhow::Result<()> {
         self.count += count;
         Ok(acts::extend(&mut self.source, self.act, count).await?)
     }
 }
 
-impl Handler for Repairs<'_> {
+impl Handler for RepairHandler<'_> {
     async fn missing(&mut self, events: &[Uuid]) -> anyhow::Result<()> {
         self.backlog.give_way(&mut self.source).await?;
-        let entered = enter(&mut self.source, self.sides.audit, self.sides.forwarder, events).await?;
-        self.note(entered).await
+        let entered =
+            append_entries(&mut self.source, self.input.audit, self.input.forwarder, events).await?;
+        self.record_progress(entered).await
     }
 
     async fn differing(&mut self, actions: &[AuditAction]) -> anyhow::Result<()> {
-        let times = self.sides.timeline.keeps_time();
-        let written = overwrite_batch(&mut self.timeline, self.sides.actions, actions, times).await?;
-        self.note(written).await
+        let times = self.input.timeline.keeps_time();
+        let written = overwrite_batch(&mut self.timeline, self.input.actions, actions, times).await?;
+        self.record_progress(written).await
     }
 
     async fn extra(&mut self, actions: &[StoredAction]) -> anyhow::Result<()> {
@@ -74,8 +75,8 @@ impl Handler for Repairs<'_> {
             return Ok(());
         }
         let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
-        let removed = stored::remove(&mut self.timeline, self.sides.actions, &ids).await?;
-        self.note(removed).await
+        let removed = stored::remove(&mut self.timeline, self.input.actions, &ids).await?;
+        self.record_progress(removed).await
     }
 
     fn passed(&mut self, rows: u64) {
@@ -83,8 +84,8 @@ impl Handler for Repairs<'_> {
     }
 }
 
-/// Enters events for one forwarder into the log, in one transaction; answers how many there were.
-pub(super) async fn enter(
+/// Enters events for one forwarder into the log, in one transaction; returns how many there were.
+pub(super) async fn append_entries(
     source: &mut Session,
     audit: &TableName,
     forwarder: &ForwarderId,

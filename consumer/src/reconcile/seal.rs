@@ -18,9 +18,9 @@ use threadline::{
 use time::OffsetDateTime;
 
 use super::{
-    Reconcile, Subject, comparison,
-    comparison::{LookOnly, compare},
-    tally::{Cut, Finding, Tally},
+    Projection, Reconcile, comparison,
+    comparison::{ReportOnly, compare},
+    comparison_report::{Bucketing, ComparisonReport, Finding},
 };
 
 /// Compares the window and appends its receipt.
@@ -29,13 +29,13 @@ use super::{
 /// When both sides are not equal, something is on its way, the window is not over, or a server is away.
 pub(super) async fn run(
     settings: &Settings,
-    subject: &Subject,
+    projection: &Projection,
     connection: &mut Session,
     asked: &Reconcile,
 ) -> anyhow::Result<()> {
-    let forwarder = &subject.forwarder.id;
+    let forwarder = &projection.forwarder.id;
     ensure!(
-        subject.timeline.keeps_time(),
+        projection.timeline.keeps_time(),
         Unusable(format!(
             "forwarder {forwarder}: with profile \"compat\" actions have the time of their delivery, so a window of events \
              is not one of the timeline: receipts need profile \"correct\""
@@ -49,8 +49,8 @@ pub(super) async fn run(
         None => None,
     };
     let mut timeline =
-        subject.timeline.database().connect().await.context("cannot connect to the timeline")?;
-    let schema = subject.timeline.schema();
+        projection.timeline.database().connect().await.context("cannot connect to the timeline")?;
+    let schema = projection.timeline.schema();
     let chain = receipt::chain(timeline.direct()?, schema, forwarder.as_str())
         .await
         .context("cannot read audit_receipts: run `threadline install`")?;
@@ -70,7 +70,7 @@ pub(super) async fn run(
             since
         }
         (None, Some(covered)) if covered < until => covered,
-        (None, None) => match beginning(subject, settings, connection).await? {
+        (None, None) => match beginning(projection, settings, connection).await? {
             Some(beginning) if beginning < until => beginning,
             _ => {
                 nothing_new(asked.json, &format!("nothing happened before {}", written(until)));
@@ -96,28 +96,29 @@ pub(super) async fn run(
         );
     }
     let window = stored::Window { since: Some(since), until: Some(until) };
-    let mut tally = Tally::new(Cut::Whole, 20);
-    let bar = Bar::new("comparing", super::rows(connection, settings).await?);
-    let adoption = subject.adoption(asked.adopt).await?;
-    compare(&subject.sides(settings, adoption), window, &mut tally, &mut LookOnly(&bar)).await?;
+    let mut findings = ComparisonReport::new(Bucketing::Whole, 20);
+    let bar = Bar::new("comparing", super::estimated_rows(connection, settings).await?);
+    let adoption = projection.adoption(asked.adopt).await?;
+    compare(&projection.comparison_input(settings, adoption), window, &mut findings, &mut ReportOnly(&bar))
+        .await?;
     bar.finish();
-    let report = tally.report(forwarder, window, None);
+    let report = findings.printed(forwarder, window, None);
     ensure!(
-        tally.is_equal() && tally.count(Finding::Pending) == 0,
+        findings.is_equal() && findings.count(Finding::Pending) == 0,
         "the window is not sealed: both sides must be equal, and nothing on its way\n{}",
         report.text()
     );
-    let part = tally.part(0);
-    let letters = part.count(Finding::Dead) + part.count(Finding::Discarded);
+    let bucket = findings.bucket(0);
+    let letters = bucket.count(Finding::Dead) + bucket.count(Finding::Discarded);
     let window = receipt::Window {
         forwarder: forwarder.to_string(),
         source: SourceIdentity::read(connection, &settings.source.table).await?.to_string(),
         since,
         until,
-        actions: part.timeline.rows().cast_signed(),
+        actions: bucket.timeline.rows().cast_signed(),
         letters: letters.cast_signed(),
-        first_at: part.first_at,
-        digest: part.timeline.to_string(),
+        first_at: bucket.first_at,
+        digest: bucket.timeline.to_string(),
     };
     let now = common::failures::letters::now(&mut timeline).await?;
     let receipt = Receipt::seal(window, last, now, key.as_ref());
@@ -164,10 +165,10 @@ async fn settled_until(connection: &mut Session) -> anyhow::Result<OffsetDateTim
 
 /// When the first event happened, to the minute.
 async fn beginning(
-    subject: &Subject,
+    projection: &Projection,
     settings: &Settings,
     connection: &mut Session,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
-    let first = comparison::first_event(connection, &settings.source.table, &subject.timeline).await?;
+    let first = comparison::first_event(connection, &settings.source.table, &projection.timeline).await?;
     Ok(first.and_then(|first| first.replace_second(0).and_then(|it| it.replace_nanosecond(0)).ok()))
 }

@@ -4,7 +4,7 @@
 //! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was asked for: the same
 //! command goes on where it was cut off.
 
-mod plan;
+mod replay_consumer;
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -31,12 +31,12 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    delivery::{Delivery, Request},
-    dispatcher::{Destination, Dispatched, Dispatcher},
-    forwarder::{Configured, Forwarders, MissingKinds, Registry},
+    delivery::{Delivery, Instruction},
+    dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+    forwarder::{ForwarderFactory, Forwarders, MissingKinds, Registry},
     run,
 };
-use plan::{Plan, acknowledge};
+use replay_consumer::{ReplayConsumer, acknowledge};
 
 /// What is replayed, and how.
 #[derive(Debug, Clone, Args)]
@@ -122,37 +122,37 @@ pub async fn run(
     let stream =
         broker::ensure_stream(&broker::context(&client, &settings.broker), &settings.broker, &identity)
             .await?;
-    let destination = destination(&settings, forwarders, &asked, &database, &stream)?;
+    let runtime = build_runtime(&settings, forwarders, &asked, &database, &stream)?;
     let last = stream.cached_info().state.last_sequence;
     let until = asked.until_sequence.unwrap_or(last).min(last);
-    let plan = Plan::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
-    let Some(mut plan) = plan else {
-        say(&asked, &Outcome { dry_run: asked.dry_run, done: true, ..Outcome::default() });
+    let consumer = ReplayConsumer::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
+    let Some(mut consumer) = consumer else {
+        print_outcome(&asked, &Outcome { dry_run: asked.dry_run, done: true, ..Outcome::default() });
         return Ok(());
     };
     if !asked.dry_run {
-        let (actor, words) = (acts::operator(), plan.words.clone());
-        let act = Act { actor: &actor, kind: "replay", filter: &words, count: 0, reason: None };
+        let (actor, description) = (acts::operator(), consumer.description.clone());
+        let act = Act { actor: &actor, kind: "replay", filter: &description, count: 0, reason: None };
         acts::record(&mut connection, &act).await?;
     }
     drop(connection);
-    let outcome = play(&mut plan, &asked, &settings, destination, &shutdown).await?;
+    let outcome = play(&mut consumer, &asked, &settings, runtime, &shutdown).await?;
     if asked.dry_run || outcome.done {
         // Best effort: what is left of it is removed by the broker after a day.
-        let _ = stream.delete_consumer(&plan.durable).await;
+        let _ = stream.delete_consumer(&consumer.durable).await;
     }
-    say(&asked, &outcome);
+    print_outcome(&asked, &outcome);
     ensure!(outcome.done, "cut off: the same command goes on behind what has been replayed");
     Ok(())
 }
 
-fn destination(
+fn build_runtime(
     settings: &Settings,
     mut forwarders: Forwarders,
     asked: &Replay,
     database: &Database,
     stream: &Stream,
-) -> anyhow::Result<Arc<Destination>> {
+) -> anyhow::Result<Arc<ForwarderRuntime>> {
     let index = forwarders
         .iter()
         .position(|(forwarder, _)| forwarder.id == asked.forwarder)
@@ -162,34 +162,34 @@ fn destination(
         forwarders[index].1 = over;
     }
     let created = Some(stream.cached_info().created);
-    let mut destinations = run::destinations(settings, &forwarders, database, created, &Tracer::default())?;
-    Ok(destinations.swap_remove(index))
+    let mut runtimes = run::build_runtimes(settings, &forwarders, database, created, &Tracer::default())?;
+    Ok(runtimes.swap_remove(index))
 }
 
 #[cfg(feature = "threadline")]
-fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn Configured>> {
-    let forwarder = crate::reconcile::only(settings, Some(id))?;
+fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn ForwarderFactory>> {
+    let forwarder = crate::reconcile::threadline_forwarder(settings, Some(id))?;
     Ok(Arc::new(crate::forwarders::Timeline::of(forwarder, settings)?.overwriting()))
 }
 
 #[cfg(not(feature = "threadline"))]
-fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn Configured>> {
+fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn ForwarderFactory>> {
     anyhow::bail!(Unusable("--overwrite needs a binary with the cargo feature threadline".to_owned()))
 }
 
 /// Batch after batch, each settled before the next is asked for.
 async fn play(
-    plan: &mut Plan,
+    consumer: &mut ReplayConsumer,
     asked: &Replay,
     settings: &Settings,
-    destination: Arc<Destination>,
+    runtime: Arc<ForwarderRuntime>,
     shutdown: &CancellationToken,
 ) -> anyhow::Result<Outcome> {
     let progress = Health::default().component("replay", settings.consumer.unready_after);
-    let mut dispatcher = Dispatcher::new(destination.clone());
-    let mut source = destination.database.connect().await?;
+    let mut dispatcher = Dispatcher::new(runtime.clone());
+    let mut source = runtime.database.connect().await?;
     let mut outcome = Outcome { dry_run: asked.dry_run, ..Outcome::default() };
-    let bar = Bar::new("replaying", plan.pending);
+    let bar = Bar::new("replaying", consumer.pending);
     let most = u32::try_from(settings.consumer.batch_rows).unwrap_or(u32::MAX);
     let rows = asked.rate.map_or(most, |rate| rate.min(most));
     let mut ticker = asked.rate.map(|rate| pace(rows, rate));
@@ -197,22 +197,20 @@ async fn play(
         if let Some(ticker) = &mut ticker {
             ticker.tick().await;
         }
-        let messages = plan.pull(rows).await?;
+        let messages = consumer.pull(rows).await?;
         outcome.until_sequence = outcome.until_sequence.max(messages.last);
-        let deliveries: Vec<Delivery> = messages
-            .of_range
-            .into_iter()
-            .map(|message| Delivery::new(message, &destination.addressee))
-            .collect();
+        let deliveries: Vec<Delivery> =
+            messages.of_range.into_iter().map(|message| Delivery::new(message, &runtime.route)).collect();
         bar.advance(deliveries.len() as u64);
         outcome.messages += deliveries.len() as u64;
-        let ours =
-            deliveries.iter().filter(|delivery| matches!(delivery.request, Request::Forward(_))).count();
+        let ours = deliveries
+            .iter()
+            .filter(|delivery| matches!(delivery.instruction, Instruction::Forward(_)))
+            .count();
         outcome.ours += ours as u64;
         if !asked.dry_run {
-            let deliveries = existing(&mut source, &destination, deliveries.as_slice(), &mut outcome).await?;
-            let items: Vec<_> =
-                deliveries.iter().map(|delivery| delivery.item(&destination.tracer)).collect();
+            let deliveries = existing(&mut source, &runtime, deliveries.as_slice(), &mut outcome).await?;
+            let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item(&runtime.tracer)).collect();
             let ended = dispatcher.dispatch(&items, &progress, shutdown).await;
             let Dispatched::Settle(kinds) = ended else {
                 dispatcher.release().await;
@@ -223,8 +221,8 @@ async fn play(
         for delivery in &deliveries {
             acknowledge(&delivery.message).await?;
         }
-        if deliveries.is_empty() || outcome.until_sequence >= plan.until {
-            outcome.done = plan.is_done().await?;
+        if deliveries.is_empty() || outcome.until_sequence >= consumer.until {
+            outcome.done = consumer.is_done().await?;
         }
     }
     bar.finish();
@@ -234,17 +232,17 @@ async fn play(
 /// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
 async fn existing<'d>(
     source: &mut Session,
-    destination: &Destination,
+    runtime: &ForwarderRuntime,
     deliveries: &'d [Delivery],
     outcome: &mut Outcome,
 ) -> anyhow::Result<Vec<&'d Delivery>> {
-    let event = |delivery: &&Delivery| match delivery.request {
-        Request::Forward(event) => Some(event),
+    let event = |delivery: &&Delivery| match delivery.instruction {
+        Instruction::Forward(event) => Some(event),
         _ => None,
     };
     let events: Vec<Uuid> = deliveries.iter().filter_map(|delivery| event(&delivery)).collect();
     let there: HashSet<Uuid> =
-        reconciled::existing(source, &destination.table, &events).await?.into_iter().collect();
+        reconciled::existing(source, &runtime.table, &events).await?.into_iter().collect();
     let (kept, gone): (Vec<&Delivery>, Vec<&Delivery>) =
         deliveries.iter().partition(|delivery| event(delivery).is_none_or(|event| there.contains(&event)));
     outcome.gone += gone.len() as u64;
@@ -253,7 +251,7 @@ async fn existing<'d>(
 
 fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
     for (delivery, kind) in deliveries.iter().zip(kinds) {
-        if matches!(delivery.request, Request::Forward(_)) {
+        if matches!(delivery.instruction, Instruction::Forward(_)) {
             match kind {
                 AckKind::Ack => outcome.settled += 1,
                 _ => outcome.failed += 1,
@@ -262,7 +260,7 @@ fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
     }
 }
 
-fn say(asked: &Replay, outcome: &Outcome) {
+fn print_outcome(asked: &Replay, outcome: &Outcome) {
     console::answer(&if asked.json {
         format!("{}\n", serde_json::json!(outcome))
     } else {

@@ -23,13 +23,13 @@ use common::{
     telemetry::traces::Tracer,
 };
 use consumer::{
-    breaker::Breaker,
-    delivery::Addressee,
-    dispatcher::{Destination, Suspects},
-    forwarder::{Configured, ForwardError, Forwarder, Verdict},
-    guard::Pulse,
-    lane::{Lane, Worker},
-    settle::Policy,
+    breaker::DeadLetterBreaker,
+    delivery::Route,
+    dispatcher::{ForwarderRuntime, PoisonTurn},
+    disposition::RetryPolicy,
+    forwarder::{ForwardError, Forwarder, ForwarderFactory, Verdict},
+    isolation::TargetLiveness,
+    stream_worker::{StreamSubscription, StreamWorker},
 };
 use futures::future::BoxFuture;
 use sandbox::{
@@ -64,8 +64,8 @@ impl Scripted {
     }
 }
 
-impl Configured for Scripted {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Scripted {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
 }
@@ -142,27 +142,30 @@ impl Running {
         let stream = broker::ensure_stream(&context, &settings, &identity).await?;
         let id: common::identifier::ForwarderId = "scripted".parse()?;
         let second = Duration::from_secs(1);
-        let destination = Destination {
-            addressee: Addressee {
+        let runtime = ForwarderRuntime {
+            route: Route {
                 id: id.clone(),
                 all: vec![id],
-                speaks: true,
+                reports_unknown: true,
                 stream_created: stream.cached_info().created,
             },
             configured: Arc::new(forwarder.clone()),
             database: database.database(),
             table: audit_events(),
-            policy: Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } },
-            breaker: Breaker::new(consumer.breaker),
+            policy: RetryPolicy {
+                max_attempts: 3,
+                backoff: Backoff::Exponential { first: second, max: second },
+            },
+            breaker: DeadLetterBreaker::new(consumer.breaker),
             settings: consumer,
-            pulse: Pulse::default(),
+            liveness: TargetLiveness::default(),
             tracer: Tracer::default(),
-            suspects: Suspects::default(),
+            poison_turn: PoisonTurn::default(),
         };
-        let lane = Lane::new(Arc::new(destination), client, context, stream.clone());
+        let lane = StreamSubscription::new(Arc::new(runtime), client, context, stream.clone());
         let health = Health::default();
         let shutdown = CancellationToken::new();
-        let worker = Worker::new(Arc::new(lane), health.component("worker", DEADLINE));
+        let worker = StreamWorker::new(Arc::new(lane), health.component("worker", DEADLINE));
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         Ok(Self {
             url: url.to_owned(),
@@ -271,7 +274,7 @@ async fn attempts_end_in_a_dead_letter_and_are_counted_in_the_row() -> anyhow::R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_event_is_a_dead_letter_at_once() -> anyhow::Result<()> {
-    let forwarder = Scripted::new(|_, _| Ok(Verdict::Cancel(Reason::SchemaMismatch, "too odd".into())));
+    let forwarder = Scripted::new(|_, _| Ok(Verdict::DeadLetter(Reason::SchemaMismatch, "too odd".into())));
     let lane = Running::start(&forwarder).await?;
     let id = lane.send("test.odd").await?;
     wait::until_some("the dead letter", DEADLINE, async || {
@@ -396,7 +399,7 @@ async fn what_is_in_the_target_is_not_sent_there_again_while_its_neighbours_are_
             return Err(ForwardError::unavailable("the gate is closed"));
         }
         if action == "test.bad" && !BACK.load(std::sync::atomic::Ordering::Relaxed) {
-            return Ok(Verdict::Cancel(Reason::SchemaMismatch, "too odd".into()));
+            return Ok(Verdict::DeadLetter(Reason::SchemaMismatch, "too odd".into()));
         }
         Ok(Verdict::Delivered)
     });

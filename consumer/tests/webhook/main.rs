@@ -9,7 +9,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use axum::{body::Body, response::Response};
 use common::{event::AuditEvent, failures::Reason, settings::Layers};
 use consumer::{
-    forwarder::{Configured, ForwardError, Forwarder, Kind as _, Verdict},
+    forwarder::{ForwardError, Forwarder, ForwarderFactory, ForwarderKind as _, Verdict},
     forwarders::Webhook,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -27,7 +27,7 @@ const SECRET: &str = "a secret of the test";
 /// Takes the time there is for a batch: a POST leaves too little for another.
 const NO_SECOND_POST: &str = "timeout = \"29s\"";
 
-fn configured(options: &str) -> Arc<dyn Configured> {
+fn configured(options: &str) -> Arc<dyn ForwarderFactory> {
     let file = format!("[[forwarder]]\nid = \"siem\"\nkind = \"webhook\"\n{options}");
     let (settings, _) = Layers::default().text(&file, "audit.toml").unwrap().build().unwrap();
     Webhook.configure(&settings.forwarder[0], &settings).map_err(|error| error.to_string()).unwrap()
@@ -35,7 +35,7 @@ fn configured(options: &str) -> Arc<dyn Configured> {
 
 fn worker(receiver: &Receiver, options: &str) -> Box<dyn Forwarder> {
     let url = format!("http://user:hunter2@{}/in?token=hunter2", receiver.address);
-    configured(&format!("url = \"{url}\"\nsecret = \"{SECRET}\"\n{options}")).worker()
+    configured(&format!("url = \"{url}\"\nsecret = \"{SECRET}\"\n{options}")).build()
 }
 
 fn events(actions: &[&str]) -> Vec<AuditEvent> {
@@ -103,7 +103,7 @@ async fn a_key_from_a_file_is_used_without_the_newline_at_its_end() -> anyhow::R
     let receiver = Receiver::start(|_, _| answer(200, "")).await?;
     let path = file("key", &format!("{SECRET}\r\n"))?;
     let options = format!("url = \"http://{}\"\nsecret_file = {path:?}", receiver.address);
-    configured(&options).worker().forward(&events(&["a"])).await?;
+    configured(&options).build().forward(&events(&["a"])).await?;
     let post = receiver.posts().remove(0);
     let mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())?.chain_update(&post.body).finalize();
     let expected = format!("sha256={}", hex::encode(mac.into_bytes()));
@@ -115,7 +115,7 @@ async fn a_key_from_a_file_is_used_without_the_newline_at_its_end() -> anyhow::R
 async fn without_a_key_there_is_no_signature() -> anyhow::Result<()> {
     let receiver = Receiver::start(|_, _| answer(200, "")).await?;
     let options = format!("url = \"http://{}\"\nunsigned = true", receiver.address);
-    configured(&options).worker().forward(&events(&["a"])).await?;
+    configured(&options).build().forward(&events(&["a"])).await?;
     assert!(receiver.posts()[0].headers.get("audit-signature").is_none());
     Ok(())
 }
@@ -171,7 +171,7 @@ async fn a_refused_event_is_found_wherever_it_is_and_its_neighbours_are_delivere
         actions[place] = "bad";
         let mut expected = vec![Verdict::Delivered; 5];
         let words = "the webhook answered 422: no such action".to_owned();
-        expected[place] = Verdict::Cancel(Reason::SchemaMismatch, words);
+        expected[place] = Verdict::DeadLetter(Reason::SchemaMismatch, words);
         assert_eq!(worker(&receiver, "max_events = 4").forward(&events(&actions)).await?, expected);
         let accepted = receiver.actions().into_iter().filter(|post| !post.contains(&"bad".to_owned()));
         assert_eq!(accepted.flatten().count(), 4, "each once");
@@ -185,7 +185,7 @@ async fn an_event_that_is_too_large_alone_is_not_sent_and_the_others_are() -> an
     let large = "x".repeat(1_024);
     let verdicts =
         worker(&receiver, "max_bytes = 1024").forward(&events(&["fine", &large, "fine", "fine"])).await?;
-    let Verdict::Cancel(Reason::SchemaMismatch, error) = &verdicts[1] else { panic!("{verdicts:?}") };
+    let Verdict::DeadLetter(Reason::SchemaMismatch, error) = &verdicts[1] else { panic!("{verdicts:?}") };
     assert!(error.contains("more than max_bytes (1024)"), "{error}");
     assert_eq!(verdicts.iter().filter(|verdict| **verdict == Verdict::Delivered).count(), 3);
     assert!(receiver.posts().iter().all(|post| post.body.len() <= 1_024));
@@ -238,7 +238,7 @@ async fn a_receiver_that_is_not_there_is_away() -> anyhow::Result<()> {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let options = format!("url = \"http://{}/\"\nunsigned = true", listener.local_addr()?);
     drop(listener);
-    let (error, _) = away(&mut *configured(&options).worker(), &events(&["a"])).await;
+    let (error, _) = away(&mut *configured(&options).build(), &events(&["a"])).await;
     assert!(error.contains("Connection refused"), "{error}");
     Ok(())
 }
@@ -249,12 +249,12 @@ async fn a_private_authority_is_trusted_when_it_is_named_and_not_otherwise() -> 
     let receiver = Receiver::start_tls(acceptor, |_, _| answer(200, "")).await?;
     let url = format!("url = \"https://localhost:{}\"\nunsigned = true", receiver.address.port());
     let ca = format!("{url}\nca_file = {:?}", file("ca.pem", &authority)?);
-    assert_eq!(configured(&ca).worker().forward(&events(&["a"])).await?, [Verdict::Delivered]);
+    assert_eq!(configured(&ca).build().forward(&events(&["a"])).await?, [Verdict::Delivered]);
 
     let (stranger, _) = private_authority()?;
     let other = format!("{url}\nca_file = {:?}", file("other.pem", &stranger)?);
     for options in [url, other] {
-        let (error, _) = away(&mut *configured(&options).worker(), &events(&["a"])).await;
+        let (error, _) = away(&mut *configured(&options).build(), &events(&["a"])).await;
         assert!(error.contains("invalid peer certificate"), "{error}");
     }
     assert_eq!(receiver.posts().len(), 1);

@@ -20,7 +20,9 @@ use common::{
 };
 use consumer::{
     cli,
-    forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Registry, Verdict},
+    forwarder::{
+        self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Registry, Verdict,
+    },
 };
 use futures::future::BoxFuture;
 use serde::Deserialize;
@@ -53,19 +55,19 @@ struct Mood {
     panics: Arc<AtomicU32>,
 }
 
-impl Kind for Moody {
+impl ForwarderKind for Moody {
     fn configure(
         &self,
         settings: &ForwarderSettings,
         _: &Settings,
-    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+    ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
         let Options { path, failing, away } = forwarder::options(settings)?;
         Ok(Arc::new(Mood { path, failing, away, panics: Arc::default() }))
     }
 }
 
-impl Configured for Mood {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Mood {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
 

@@ -61,7 +61,7 @@ impl Shadow {
         Ok(())
     }
 
-    /// Answers the references to check.
+    /// Returns the references to check.
     async fn swap_in(
         &self,
         transaction: &mut PgConnection,

@@ -118,7 +118,7 @@ impl Mapping {
 }
 
 fn mismatch(message: impl Into<String>) -> Verdict {
-    Verdict::Cancel(Reason::SchemaMismatch, message.into())
+    Verdict::DeadLetter(Reason::SchemaMismatch, message.into())
 }
 
 #[cfg(test)]
@@ -218,7 +218,7 @@ mod tests {
         let mapping = Mapping::new(Profile::Correct, "user").expect("a type with an id");
         for name in [None, Some(String::new())] {
             let verdict = mapping.action(&AuditEvent { action: name, ..event() }).expect_err("no name");
-            assert!(matches!(verdict, Verdict::Cancel(Reason::SchemaMismatch, _)));
+            assert!(matches!(verdict, Verdict::DeadLetter(Reason::SchemaMismatch, _)));
         }
     }
 

@@ -1,7 +1,7 @@
 //! Projects events into Threadline's `audit_actions`.
 
-mod look;
 mod mapping;
+mod preflight;
 
 use std::{
     collections::HashSet,
@@ -29,7 +29,9 @@ use uuid::Uuid;
 
 use self::mapping::{Mapping, Profile};
 
-use crate::forwarder::{self, ConfigureError, Configured, ForwardError, Forwarder, Kind, Looked, Verdict};
+use crate::forwarder::{
+    self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Preflight, Verdict,
+};
 
 /// How often a statement is repeated after a conflict with a concurrent transaction.
 const CONFLICT_ATTEMPTS: u32 = 3;
@@ -98,8 +100,8 @@ impl Timeline {
         let actor_type = options.actor_type.as_deref().unwrap_or("user");
         let mapping = Mapping::new(options.profile, actor_type).map_err(refuse)?;
         // The server gives up first: its time-out says that it is slow, the lane's would blame the events.
-        let patience = settings.consumer.forward_timeout.mul_f64(0.8);
-        let database = Database::new(&url, "audit-consumer-timeline", patience, false)
+        let limit = settings.consumer.forward_timeout.mul_f64(0.8);
+        let database = Database::new(&url, "audit-consumer-timeline", limit, false)
             .map_err(|error| refuse(format!("url: {}", errors::database(&error))))?;
         let table = schema.actions();
         let unencrypted = common::doctor::settings::unencrypted("its URL", &url);
@@ -152,18 +154,18 @@ impl Timeline {
     }
 }
 
-impl Kind for Threadline {
+impl ForwarderKind for Threadline {
     fn configure(
         &self,
         forwarder: &ForwarderSettings,
         settings: &Settings,
-    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+    ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
         Ok(Arc::new(Timeline::of(forwarder, settings)?))
     }
 }
 
-impl Configured for Timeline {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Timeline {
+    fn build(&self) -> Box<dyn Forwarder> {
         let timeline = Self { database: self.database.own(), ..self.clone() };
         Box::new(Worker { timeline, connection: None, careful: 0, adoption: None })
     }
@@ -172,7 +174,7 @@ impl Configured for Timeline {
         &mapping::COLUMNS
     }
 
-    fn needed(&self) -> &[&str] {
+    fn required_columns(&self) -> &[&str] {
         &NEEDED_BY_THREADLINE
     }
 
@@ -184,17 +186,20 @@ impl Configured for Timeline {
         async {
             let mut connection =
                 self.database.connect_directly().await.map_err(|error| unavailable(&error))?;
-            look::target(&mut connection, &self.schema).await.map_err(|error| unavailable(&error)).map(Some)
+            preflight::target(&mut connection, &self.schema)
+                .await
+                .map_err(|error| unavailable(&error))
+                .map(Some)
         }
         .boxed()
     }
 
-    fn look(&self) -> BoxFuture<'_, Looked> {
-        look::look(self).boxed()
+    fn preflight(&self) -> BoxFuture<'_, Preflight> {
+        preflight::preflight(self).boxed()
     }
 
-    fn look_closely(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
-        look::look_closely(self).boxed()
+    fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
+        preflight::preflight_thorough(self).boxed()
     }
 }
 
@@ -222,7 +227,10 @@ impl Forwarder for Worker {
         .boxed()
     }
 
-    fn present<'a>(&'a mut self, events: &'a [Uuid]) -> BoxFuture<'a, Result<Vec<Uuid>, ForwardError>> {
+    fn find_delivered<'a>(
+        &'a mut self,
+        events: &'a [Uuid],
+    ) -> BoxFuture<'a, Result<Vec<Uuid>, ForwardError>> {
         async {
             let database = self.timeline.database.clone();
             let present = async {
@@ -259,8 +267,8 @@ impl Worker {
             Some(connection) => connection,
             None => self.timeline.database.connect_directly().await.map_err(|error| unavailable(&error))?,
         };
-        let held = self.held(&mut connection, events).await.map_err(|error| unavailable(&error))?;
-        actions.retain(|action| !held.contains(&action.id));
+        let adopted = self.adopted_ids(&mut connection, events).await.map_err(|error| unavailable(&error))?;
+        actions.retain(|action| !adopted.contains(&action.id));
         let expect_new = self.careful == 0;
         let inserted = write(&mut connection, &self.timeline, &actions, expect_new).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
@@ -269,8 +277,11 @@ impl Worker {
         self.connection = Some(connection);
         for (event, verdict) in events.iter().zip(&mut verdicts) {
             if *verdict == Verdict::Delivered {
-                *verdict =
-                    if held.contains(&event.id) { Verdict::Present } else { judge(event.id, &inserted) };
+                *verdict = if adopted.contains(&event.id) {
+                    Verdict::AlreadyDelivered
+                } else {
+                    verdict_of(event.id, &inserted)
+                };
             }
         }
         Ok(verdicts)
@@ -278,7 +289,7 @@ impl Worker {
 
     /// Events that are there under somebody else's ids. Only those from before an adoption are looked up: the live ones cost
     /// nothing. Where an index keeps a second action out it is met on the way in, but when writing over.
-    async fn held(
+    async fn adopted_ids(
         &mut self,
         connection: &mut PgConnection,
         events: &[AuditEvent],
@@ -303,7 +314,7 @@ impl Worker {
             Adoption::All if *overwrite => events.iter().map(|event| event.id).collect(),
             Adoption::All | Adoption::None => Vec::new(),
         };
-        if ids.is_empty() { Ok(HashSet::new()) } else { adoption.held(connection, table, &ids).await }
+        if ids.is_empty() { Ok(HashSet::new()) } else { adoption.find(connection, table, &ids).await }
     }
 }
 
@@ -321,7 +332,7 @@ async fn write(
                 Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
                 Fault::Event => return Err(ForwardError::Rejected(errors::database(&error))),
                 Fault::Statement => return Err(failed(&error)),
-                Fault::Table => return Err(look::blame(timeline, &error).await),
+                Fault::Table => return Err(preflight::classify_failure(timeline, &error).await),
                 Fault::Conflict | Fault::Unavailable => return Err(unavailable(&error)),
             },
         }
@@ -346,23 +357,23 @@ async fn write_once(
     action::insert_batch(connection, table, actions).await
 }
 
-fn judge(id: Uuid, inserted: &Inserted) -> Verdict {
+fn verdict_of(id: Uuid, inserted: &Inserted) -> Verdict {
     // Nearly always empty: looked through, not indexed.
     if inserted.conflicting.contains(&id) {
-        return Verdict::Cancel(
+        return Verdict::DeadLetter(
             Reason::IdConflict,
             "the timeline holds another action under this id".to_owned(),
         );
     }
     if inserted.swallowed.contains(&id) {
-        return Verdict::Cancel(
+        return Verdict::DeadLetter(
             Reason::NotWritten,
             "the timeline took the action and did not keep it: look for a trigger that returns NULL, or a rule, on \
              audit_actions"
                 .to_owned(),
         );
     }
-    if inserted.present.contains(&id) { Verdict::Present } else { Verdict::Delivered }
+    if inserted.present.contains(&id) { Verdict::AlreadyDelivered } else { Verdict::Delivered }
 }
 
 fn failed(error: &sqlx::Error) -> ForwardError {

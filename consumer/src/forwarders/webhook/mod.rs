@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::{answer::Meaning, body::Part};
-use crate::forwarder::{ConfigureError, Configured, ForwardError, Forwarder, Kind, Verdict};
+use crate::forwarder::{ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Verdict};
 
 /// The kind `webhook`.
 #[derive(Debug, Clone, Copy)]
@@ -45,21 +45,21 @@ struct Hook {
     /// For one POST.
     timeout: Duration,
     /// For all POSTs of a batch but the first.
-    patience: Duration,
+    total_timeout: Duration,
 }
 
-impl Kind for Webhook {
+impl ForwarderKind for Webhook {
     fn configure(
         &self,
         forwarder: &ForwarderSettings,
         settings: &Settings,
-    ) -> Result<Arc<dyn Configured>, ConfigureError> {
+    ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
         Ok(Arc::new(options::hook(forwarder, settings)?))
     }
 }
 
-impl Configured for Hook {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Hook {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(Worker { hook: self.clone(), settled: HashMap::new(), most: self.max_events })
     }
 }
@@ -136,7 +136,7 @@ impl Worker {
         while let Some(range) = open.pop() {
             // Each has its whole time or is not begun: the lane's time-out would blame the events, and what a POST
             // that was cut short has done is not known.
-            if !first && begun.elapsed() + self.hook.timeout > self.hook.patience {
+            if !first && begun.elapsed() + self.hook.timeout > self.hook.total_timeout {
                 self.most = range.len();
                 return Err(self.too_slow(events));
             }
@@ -147,7 +147,7 @@ impl Worker {
                     self.settled.extend(posted.iter().map(|part| (part.id, Verdict::Delivered)));
                 }
                 Answer::Refused(error) if range.len() == 1 => {
-                    self.settled.insert(posted[0].id, Verdict::Cancel(Reason::SchemaMismatch, error));
+                    self.settled.insert(posted[0].id, Verdict::DeadLetter(Reason::SchemaMismatch, error));
                 }
                 // Halved here: as a whole, the batch would be sent again with what has been accepted of it.
                 Answer::Refused(_) => {
@@ -182,7 +182,7 @@ impl Worker {
                 part.alone(),
                 self.hook.max_bytes
             );
-            self.settled.insert(event.id, Verdict::Cancel(Reason::SchemaMismatch, error));
+            self.settled.insert(event.id, Verdict::DeadLetter(Reason::SchemaMismatch, error));
         }
         parts
     }

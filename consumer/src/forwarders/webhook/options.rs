@@ -86,7 +86,7 @@ fn checked(options: &Options, forwarder: &ForwarderSettings, settings: &Settings
         max_bytes: within("max_bytes", options.max_bytes.unwrap_or(1 << 20), MIN_BYTES, MAX_BYTES)?,
         timeout,
         // The webhook gives up first: that says that the receiver is slow, the lane's time-out would blame the events.
-        patience: limit.mul_f64(0.8),
+        total_timeout: limit.mul_f64(0.8),
     })
 }
 
@@ -244,7 +244,7 @@ mod tests {
     fn the_defaults_are_those_of_the_documentation() {
         let hook = configure("url = \"http://localhost/in\"\nsecret = \"sixteen bytes ok\"").expect("valid");
         assert_eq!((hook.max_events, hook.max_bytes), (100, 1 << 20));
-        assert_eq!((hook.timeout, hook.patience), (Duration::from_secs(10), Duration::from_secs(24)));
+        assert_eq!((hook.timeout, hook.total_timeout), (Duration::from_secs(10), Duration::from_secs(24)));
     }
 
     #[test]

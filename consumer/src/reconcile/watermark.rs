@@ -14,34 +14,34 @@ use common::{
     settings::{ForwarderSettings, Settings},
 };
 
-use crate::{APPLICATION, roads::Road as Chosen};
+use crate::{APPLICATION, dispatch_mode::DispatchMode};
 
 /// The road of one forwarder.
 #[derive(Debug, Clone)]
-pub(crate) struct Road {
+pub(crate) struct SettledWatermark {
     reader: String,
-    stream: Option<Reach>,
+    stream: Option<DurableRef>,
 }
 
 /// The forwarder's durable on the stream.
 #[derive(Debug, Clone)]
-struct Reach {
+struct DurableRef {
     context: JetStream,
     stream: String,
     durable: String,
 }
 
-impl Road {
+impl SettledWatermark {
     /// Of a forwarder whose road the settings decide.
     ///
     /// # Errors
     /// When it leads through a broker that is away.
     pub(crate) async fn of(forwarder: &ForwarderSettings, settings: &Settings) -> anyhow::Result<Self> {
-        match Chosen::choose(forwarder, &settings.broker) {
-            Some(Chosen::Log) => Ok(Self::log(&forwarder.id)),
-            None | Some(Chosen::Stream) => {
+        match DispatchMode::choose(forwarder, &settings.broker) {
+            Some(DispatchMode::Direct) => Ok(Self::direct(&forwarder.id)),
+            None | Some(DispatchMode::JetStream) => {
                 let client = broker::connect(&settings.broker, APPLICATION).await?;
-                Ok(Self::stream(
+                Ok(Self::jetstream(
                     &forwarder.id,
                     broker::context(&client, &settings.broker),
                     &settings.broker.stream,
@@ -51,14 +51,14 @@ impl Road {
     }
 
     /// Straight from the log.
-    pub(crate) fn log(id: &ForwarderId) -> Self {
+    pub(crate) fn direct(id: &ForwarderId) -> Self {
         Self { reader: handover::reader(id), stream: None }
     }
 
     /// Through the stream.
-    pub(crate) fn stream(id: &ForwarderId, context: JetStream, stream: &str) -> Self {
-        let reach = Reach { context, stream: stream.to_owned(), durable: broker::durable_name(id) };
-        Self { reader: STREAM_READER.to_owned(), stream: Some(reach) }
+    pub(crate) fn jetstream(id: &ForwarderId, context: JetStream, stream: &str) -> Self {
+        let durable = DurableRef { context, stream: stream.to_owned(), durable: broker::durable_name(id) };
+        Self { reader: STREAM_READER.to_owned(), stream: Some(durable) }
     }
 
     /// Everything visible in the answer has been settled; `None` when nothing is known to be.
@@ -70,7 +70,7 @@ impl Road {
         let generation = retention::generation(connection, &self.reader).await?;
         let floor = match &self.stream {
             None => None,
-            Some(reach) => match reach.floor().await? {
+            Some(durable) => match durable.floor().await? {
                 Some(floor) => Some(floor),
                 None => return Ok(None),
             },
@@ -79,7 +79,7 @@ impl Road {
     }
 }
 
-impl Reach {
+impl DurableRef {
     async fn floor(&self) -> anyhow::Result<Option<StreamPosition>> {
         let stream = match self.context.get_stream(&self.stream).await {
             Ok(stream) => stream,

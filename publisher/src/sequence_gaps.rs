@@ -9,18 +9,18 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 /// How often it is told at most.
-const TELL_EVERY: Duration = Duration::from_secs(60);
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What one leader knows of the sequences that it has been given.
 #[derive(Debug, Default)]
-pub(crate) struct Sequences {
+pub(crate) struct SequenceGapDetector {
     /// Whether nothing of ours may be on its way that has no acknowledgement yet: not at the beginning, when an earlier leader's
     /// last page may have arrived, and not after a doubt.
     certain: bool,
     told: Option<Instant>,
 }
 
-impl Sequences {
+impl SequenceGapDetector {
     /// After a page that begins behind `before` and whose messages stand at `given`; `sent_once` if none was in doubt.
     pub(crate) async fn page(
         &mut self,
@@ -37,7 +37,7 @@ impl Sequences {
             return;
         };
         counter!(names::PUBLISH_FOREIGN).increment(skipped.count);
-        if self.told.is_some_and(|told| told.elapsed() < TELL_EVERY) {
+        if self.told.is_some_and(|told| told.elapsed() < REPORT_INTERVAL) {
             return;
         }
         let Ok(message) = stream.get_raw_message(skipped.first).await else {
@@ -62,18 +62,18 @@ impl Sequences {
 
 /// Sequences between those that were given.
 #[derive(Debug, PartialEq, Eq)]
-struct Skipped {
+struct SequenceGap {
     first: u64,
     count: u64,
 }
 
 /// `given` in order and without repeats.
-fn skipped(before: u64, given: &[u64]) -> Option<Skipped> {
+fn skipped(before: u64, given: &[u64]) -> Option<SequenceGap> {
     let mut next = before + 1;
-    let mut found: Option<Skipped> = None;
+    let mut found: Option<SequenceGap> = None;
     for sequence in given.iter().copied().filter(|sequence| *sequence > before) {
         if sequence > next {
-            found.get_or_insert(Skipped { first: next, count: 0 }).count += sequence - next;
+            found.get_or_insert(SequenceGap { first: next, count: 0 }).count += sequence - next;
         }
         next = sequence + 1;
     }

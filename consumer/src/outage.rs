@@ -8,55 +8,55 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{absent::Foreign, breaker::Tripped, guard::Unavailable};
+use crate::{breaker::BreakerOpen, isolation::Unavailable, missing_rows::ForeignMessage};
 
 /// The longest that a target may ask to be left alone.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
 
 /// Why nothing can be settled now. No attempt is used, however long it lasts.
 #[derive(Debug, thiserror::Error)]
-pub enum Held {
+pub enum HoldReason {
     /// A server is away, overloaded or refuses us.
     #[error(transparent)]
     Unavailable(#[from] Unavailable),
     /// Too many dead letters in a minute.
     #[error(transparent)]
-    Tripped(#[from] Tripped),
+    BreakerOpen(#[from] BreakerOpen),
     /// What is asked for is another source's.
     #[error(transparent)]
-    Foreign(#[from] Foreign),
+    Foreign(#[from] ForeignMessage),
 }
 
-/// One worker's patience with one piece of work: probes with back-off until it succeeds.
+/// The back-off of one worker during an outage: probes until its work succeeds.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub struct OutageBackoff {
     probe: Probe,
 }
 
-impl Patience {
-    /// Reports why nothing goes on, and waits before the next attempt, or until `shutdown`.
-    pub async fn wait(&mut self, held: &Held, progress: &Progress, shutdown: &CancellationToken) {
-        let least = match held {
-            Held::Unavailable(Unavailable { retry_after, .. }) => {
+impl OutageBackoff {
+    /// Reports why the work is held, and waits before the next attempt, or until `shutdown`.
+    pub async fn wait(&mut self, reason: &HoldReason, progress: &Progress, shutdown: &CancellationToken) {
+        let least = match reason {
+            HoldReason::Unavailable(Unavailable { retry_after, .. }) => {
                 retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
             }
-            Held::Tripped(_) | Held::Foreign(_) => {
+            HoldReason::BreakerOpen(_) | HoldReason::Foreign(_) => {
                 // Ready would be a lie from the first moment on: waiting may mend it, but somebody has to look.
-                progress.fault(Some(held.to_string()));
+                progress.fault(Some(reason.to_string()));
                 Duration::ZERO
             }
         };
         let delay = self.probe.next_delay().max(least);
-        tracing::warn!(component = progress.name(), retry_in_ms = delay.as_millis(), "waiting for {held}");
-        progress.waiting(held.to_string());
+        tracing::warn!(component = progress.name(), retry_in_ms = delay.as_millis(), "waiting for {reason}");
+        progress.waiting(reason.to_string());
         tokio::select! {
             () = shutdown.cancelled() => {}
             () = tokio::time::sleep(delay) => {}
         }
     }
 
-    /// It went on: says so if there was an outage, and starts over.
-    pub fn over(&mut self, progress: &Progress) {
+    /// The work succeeded: logs the end of an outage if there was one, and resets the back-off.
+    pub fn recovered(&mut self, progress: &Progress) {
         self.probe.reset();
         progress.fault(None);
         if let Some(Resumed { dependency, away }) = progress.resumed() {
@@ -78,16 +78,16 @@ mod tests {
     async fn twelve_minutes_of_outage_are_probed_every_few_seconds_and_end_by_themselves() {
         let progress = Health::default().component("test", Duration::from_secs(60));
         let shutdown = CancellationToken::new();
-        let mut patience = Patience::default();
+        let mut backoff = OutageBackoff::default();
         let begun = Instant::now();
         let mut probes = 0;
         while begun.elapsed() < Duration::from_secs(720) {
-            let held = Unavailable::new("the target: connection refused").into();
-            patience.wait(&held, &progress, &shutdown).await;
+            let reason = Unavailable::new("the target: connection refused").into();
+            backoff.wait(&reason, &progress, &shutdown).await;
             probes += 1;
         }
         assert!((720 / 6..720 / 4).contains(&probes), "{probes} probes");
-        patience.over(&progress);
+        backoff.recovered(&progress);
         assert!(progress.resumed().is_none(), "told once");
     }
 
@@ -98,8 +98,8 @@ mod tests {
         for (asked, waited) in [(30, 30), (86_400, 300)] {
             let begun = Instant::now();
             let retry_after = Some(Duration::from_secs(asked));
-            let held = Unavailable { dependency: "429".into(), retry_after }.into();
-            Patience::default().wait(&held, &progress, &shutdown).await;
+            let reason = Unavailable { dependency: "429".into(), retry_after }.into();
+            OutageBackoff::default().wait(&reason, &progress, &shutdown).await;
             assert_eq!(begun.elapsed().as_secs(), waited);
         }
     }

@@ -1,4 +1,4 @@
-//! A look at the timeline, without writing to it.
+//! Checks the timeline, without writing to it.
 
 use common::{
     doctor::{
@@ -14,13 +14,12 @@ use common::{
 };
 use sqlx::PgConnection;
 use threadline::{
-    Fitness, StorageSchema, UnfitColumn, action, fitness,
-    fitness::{doubled, unfit_columns},
-    install,
+    ColumnMismatch, SchemaStatus, StorageSchema, action, check_schema, install,
+    schema_status::{duplicated_events, mismatched_columns},
 };
 
 use super::{Timeline, failed, unavailable};
-use crate::forwarder::{ForwardError, Looked};
+use crate::forwarder::{ForwardError, Preflight};
 
 /// Names the place that actions are written to.
 pub(super) async fn target(
@@ -35,45 +34,47 @@ pub(super) async fn target(
 }
 
 /// On one connection, all there is to say.
-pub(super) async fn look(timeline: &Timeline) -> Looked {
-    let mut made = vec![(CONNECTION_UNENCRYPTED, timeline.unencrypted.clone())];
+pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
+    let mut checks = vec![(CONNECTION_UNENCRYPTED, timeline.unencrypted.clone())];
     let seen = async {
         let Timeline { database, schema, .. } = timeline;
         let mut connection = database.connect_directly().await?;
         let target = database.within(target(&mut connection, schema)).await?;
-        let fitness = database.within(fitness(&mut connection, schema)).await?;
-        let columns = if fitness.is_installed {
-            database.within(unfit_columns(&mut connection, schema)).await?
+        let status = database.within(check_schema(&mut connection, schema)).await?;
+        let columns = if status.is_installed {
+            database.within(mismatched_columns(&mut connection, schema)).await?
         } else {
             Vec::new()
         };
         let newer = database.within(install::newer(&mut connection, schema)).await?;
-        Ok::<_, sqlx::Error>((target, fitness, columns, newer))
+        Ok::<_, sqlx::Error>((target, status, columns, newer))
     };
-    let (target, fitness, columns, newer) = match seen.await {
+    let (target, status, columns, newer) = match seen.await {
         Ok(seen) => seen,
         Err(error) => {
             let keys = "threadline.url, THREADLINE_DATABASE_URL or the forwarder's url";
-            made.push((TIMELINE_UNREACHABLE, Some(unreachable("the timeline database", keys, &error))));
-            return Looked { target: None, made };
+            checks.push((TIMELINE_UNREACHABLE, Some(unreachable("the timeline database", keys, &error))));
+            return Preflight { target: None, checks };
         }
     };
-    made.push((TIMELINE_UNREACHABLE, None));
-    made.extend(judge(&timeline.schema, &fitness));
-    if fitness.is_installed {
-        made.push((TIMELINE_NEWER, newer.map(|version| too_new(&timeline.schema, version))));
-        made.push((TIMELINE_COLUMN_UNFIT, None));
-        made.extend(
-            columns.iter().map(|column| (TIMELINE_COLUMN_UNFIT, Some(unfit(&timeline.schema, column)))),
+    checks.push((TIMELINE_UNREACHABLE, None));
+    checks.extend(schema_findings(&timeline.schema, &status));
+    if status.is_installed {
+        checks.push((TIMELINE_NEWER, newer.map(|version| too_new(&timeline.schema, version))));
+        checks.push((TIMELINE_COLUMN_UNFIT, None));
+        checks.extend(
+            columns
+                .iter()
+                .map(|column| (TIMELINE_COLUMN_UNFIT, Some(column_mismatch(&timeline.schema, column)))),
         );
     }
-    Looked { target: Some(target), made }
+    Preflight { target: Some(target), checks }
 }
 
 /// What only a command looks for, because it visits many actions; nothing where that cannot be looked for.
-pub(super) async fn look_closely(timeline: &Timeline) -> Option<(&'static Check, Option<Trouble>)> {
+pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static Check, Option<Trouble>)> {
     let Timeline { database, schema, .. } = timeline;
-    let seen = async { doubled(&mut database.connect_directly().await?, schema).await };
+    let seen = async { duplicated_events(&mut database.connect_directly().await?, schema).await };
     let count = database.within(seen).await.ok()?;
     let table = schema.table("audit_actions");
     let trouble = (count > 0).then(|| {
@@ -102,8 +103,8 @@ fn too_new(schema: &StorageSchema, version: i64) -> Trouble {
     )
 }
 
-fn unfit(schema: &StorageSchema, column: &UnfitColumn) -> Trouble {
-    let UnfitColumn { name, fault, wanted, found } = column;
+fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Trouble {
+    let ColumnMismatch { name, fault, wanted, found } = column;
     let (table, quoted) = (schema.table("audit_actions"), quote(name));
     let alter = format!("run as its owner: alter table {table}");
     let (what, remedy) = match fault.as_str() {
@@ -130,7 +131,7 @@ fn unfit(schema: &StorageSchema, column: &UnfitColumn) -> Trouble {
 
 /// Of an error about a table, a column or a grant: whether the timeline's are what is wrong, or something that a host's
 /// trigger or policy names for some events only. The same statement without any rows tells.
-pub(super) async fn blame(timeline: &Timeline, error: &sqlx::Error) -> ForwardError {
+pub(super) async fn classify_failure(timeline: &Timeline, error: &sqlx::Error) -> ForwardError {
     let Timeline { database, table, .. } = timeline;
     let empty = async {
         let mut connection = database.connect_directly().await?;
@@ -139,9 +140,17 @@ pub(super) async fn blame(timeline: &Timeline, error: &sqlx::Error) -> ForwardEr
     if empty.await.is_ok() { failed(error) } else { unavailable(error) }
 }
 
-fn judge(schema: &StorageSchema, fitness: &Fitness) -> Vec<(&'static Check, Option<Trouble>)> {
-    let Fitness { is_standby, is_installed, missing_grants, has_key, role, is_read_only, is_policed, .. } =
-        fitness;
+fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'static Check, Option<Trouble>)> {
+    let SchemaStatus {
+        is_standby,
+        is_installed,
+        missing_grants,
+        has_key,
+        role,
+        is_read_only,
+        is_policed,
+        ..
+    } = status;
     let standby = is_standby.then(|| {
         Trouble::new(
             "the timeline is on a standby, where nothing can be written",
@@ -163,32 +172,32 @@ fn judge(schema: &StorageSchema, fitness: &Fitness) -> Vec<(&'static Check, Opti
             ),
         )
     });
-    let encoding = (fitness.encoding != "UTF8").then(|| {
+    let encoding = (status.encoding != "UTF8").then(|| {
         Trouble::new(
             format!(
                 "the timeline's database stores text as {}: what that cannot hold ends as a dead letter, and SQL_ASCII \
                  checks nothing",
-                fitness.encoding
+                status.encoding
             ),
             "move it into a database that was created with encoding 'UTF8'",
         )
     });
-    let mut made = vec![
+    let mut checks = vec![
         (TIMELINE_STANDBY, standby),
         (TIMELINE_READ_ONLY, read_only),
         (TIMELINE_ENCODING, encoding),
         (TIMELINE_MISSING, missing),
     ];
     if !is_installed {
-        return made;
+        return checks;
     }
-    let dropped = (!fitness.missing_tables.is_empty()).then(|| {
+    let dropped = (!status.missing_tables.is_empty()).then(|| {
         Trouble::new(
-            format!("schema {schema} has no {}", fitness.missing_tables.join(", ")),
+            format!("schema {schema} has no {}", status.missing_tables.join(", ")),
             format!("run `threadline install --schema {schema}`, which makes anew what was dropped"),
         )
     });
-    made.push((TIMELINE_INCOMPLETE, dropped));
+    checks.push((TIMELINE_INCOMPLETE, dropped));
     let policed = is_policed.then(|| {
         Trouble::new(
             format!(
@@ -198,8 +207,8 @@ fn judge(schema: &StorageSchema, fitness: &Fitness) -> Vec<(&'static Check, Opti
             format!("run: alter role {role} bypassrls"),
         )
     });
-    made.push((TIMELINE_ROWS_HIDDEN, policed));
-    made.push((TIMELINE_GRANT_MISSING, None));
+    checks.push((TIMELINE_ROWS_HIDDEN, policed));
+    checks.push((TIMELINE_GRANT_MISSING, None));
     for privilege in missing_grants {
         let object =
             if privilege == "usage" { format!("schema \"{schema}\"") } else { schema.table("audit_actions") };
@@ -207,7 +216,7 @@ fn judge(schema: &StorageSchema, fitness: &Fitness) -> Vec<(&'static Check, Opti
             format!("the role {role} lacks {privilege} on {object}"),
             format!("run as its owner: grant {privilege} on {object} to {role}"),
         );
-        made.push((TIMELINE_GRANT_MISSING, Some(trouble)));
+        checks.push((TIMELINE_GRANT_MISSING, Some(trouble)));
     }
     let keyless = (!has_key).then(|| {
         Trouble::new(
@@ -215,6 +224,6 @@ fn judge(schema: &StorageSchema, fitness: &Fitness) -> Vec<(&'static Check, Opti
             format!("run: alter table {} add primary key (id)", schema.table("audit_actions")),
         )
     });
-    made.push((TIMELINE_KEY_MISSING, keyless));
-    made
+    checks.push((TIMELINE_KEY_MISSING, keyless));
+    checks
 }

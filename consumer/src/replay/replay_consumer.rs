@@ -16,19 +16,19 @@ use super::{Begin, Replay};
 const EXPIRES: Duration = Duration::from_secs(2);
 
 /// A consumer on the range.
-pub(super) struct Plan {
+pub(super) struct ReplayConsumer {
     consumer: Consumer<pull::Config>,
     /// Its name.
     pub(super) durable: String,
     /// What was asked for: its description.
-    pub(super) words: String,
+    pub(super) description: String,
     /// The last sequence of the range.
     pub(super) until: u64,
     /// Messages from here to the end of the stream; more than the range's, if that ends before.
     pub(super) pending: u64,
 }
 
-impl Plan {
+impl ReplayConsumer {
     /// Goes on with a replay that was cut off, or begins one. `None` when the range is empty.
     pub(super) async fn find(
         stream: &Stream,
@@ -39,30 +39,31 @@ impl Plan {
         let kind = if asked.dry_run { "rehearse" } else { "replay" };
         let durable = format!("{kind}-{}", asked.forwarder);
         let over = if asked.overwrite { ", overwriting" } else { "" };
-        let asked_for = format!("{} to forwarder {}{over}", asked.begin.words(), asked.forwarder);
+        let asked_for = format!("{} to forwarder {}{over}", asked.begin.description(), asked.forwarder);
         if asked.dry_run || asked.restart {
             let _ = stream.delete_consumer(&durable).await;
         }
         let earlier: Result<Consumer<pull::Config>, _> = stream.get_consumer(&durable).await;
         if let Ok(consumer) = earlier {
             let info = consumer.cached_info().clone();
-            let words = info.config.description.clone().unwrap_or_default();
-            let Some(until) =
-                words.strip_prefix(&format!("{asked_for}, until ")).and_then(|until| until.parse().ok())
+            let description = info.config.description.clone().unwrap_or_default();
+            let Some(until) = description
+                .strip_prefix(&format!("{asked_for}, until "))
+                .and_then(|until| until.parse().ok())
             else {
                 bail!(
-                    "another replay was cut off ({words}): give the same arguments to go on with it, or --restart to \
+                    "another replay was cut off ({description}): give the same arguments to go on with it, or --restart to \
                      give it up"
                 );
             };
-            tracing::info!(%words, "going on with the replay that was cut off");
+            tracing::info!(%description, "going on with the replay that was cut off");
             let pending = info.num_pending + info.num_ack_pending as u64;
-            return Ok(Some(Self { consumer, durable, words, until, pending }));
+            return Ok(Some(Self { consumer, durable, description, until, pending }));
         }
-        let words = format!("{asked_for}, until {until}");
+        let description = format!("{asked_for}, until {until}");
         let config = pull::Config {
             durable_name: Some(durable.clone()),
-            description: Some(words.clone()),
+            description: Some(description.clone()),
             deliver_policy: asked.begin.policy(),
             ack_policy: AckPolicy::Explicit,
             ack_wait,
@@ -79,7 +80,7 @@ impl Plan {
             let _ = stream.delete_consumer(&durable).await;
             return Ok(None);
         }
-        Ok(Some(Self { consumer, durable, words, until, pending }))
+        Ok(Some(Self { consumer, durable, description, until, pending }))
     }
 
     /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
@@ -91,7 +92,7 @@ impl Plan {
     }
 
     /// The next batch; empty when there was none for a while.
-    pub(super) async fn pull(&self, rows: u32) -> anyhow::Result<Pulled> {
+    pub(super) async fn pull(&self, rows: u32) -> anyhow::Result<ReplayBatch> {
         let mut messages = self
             .consumer
             .fetch()
@@ -100,7 +101,7 @@ impl Plan {
             .messages()
             .await
             .context("cannot pull from the stream")?;
-        let mut pulled = Pulled { of_range: Vec::new(), last: 0 };
+        let mut pulled = ReplayBatch { of_range: Vec::new(), last: 0 };
         while let Some(message) = messages.next().await {
             let message = message.map_err(|error| anyhow::anyhow!("cannot pull from the stream: {error}"))?;
             let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
@@ -126,7 +127,7 @@ impl Begin {
         }
     }
 
-    fn words(&self) -> String {
+    fn description(&self) -> String {
         match (self.sequence, &self.time) {
             (Some(sequence), _) => format!("from sequence {sequence}"),
             (_, Some(time)) => format!("from {time}"),
@@ -136,7 +137,7 @@ impl Begin {
 }
 
 /// A batch.
-pub(super) struct Pulled {
+pub(super) struct ReplayBatch {
     pub(super) of_range: Vec<Message>,
     /// The highest sequence that was seen, behind the range included; 0 for none.
     pub(super) last: u64,

@@ -13,12 +13,12 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
-    book::Book,
-    delivery::{Item, Origin, Request},
-    dispatcher::Destination,
+    batch_outcome::BatchOutcome,
+    delivery::{Instruction, Origin, WorkItem},
+    dispatcher::ForwarderRuntime,
     forwarder::Verdict,
-    guard::{Guarded, Unavailable},
-    patience::Held,
+    isolation::{IsolatedForwarder, Unavailable},
+    outage::HoldReason,
     source::Source,
 };
 
@@ -31,7 +31,7 @@ use crate::{
      if another process publishes on broker.subject, stop it. If this is the source itself, and it came back from a standby or \
      a backup that lacked its last rows, set consumer.unknown_events = \"letters\" until they are dead letters"
 )]
-pub struct Foreign {
+pub struct ForeignMessage {
     /// The event.
     pub event: Uuid,
     /// Where its message stands.
@@ -40,63 +40,65 @@ pub struct Foreign {
     pub published: Option<OffsetDateTime>,
 }
 
-impl Foreign {
+impl ForeignMessage {
     /// What to ask again: whether it is still so.
-    pub(crate) fn item(&self) -> Item {
+    pub(crate) fn item(&self) -> WorkItem {
         let origin = Origin::Stream { sequence: self.sequence, published: self.published };
-        Item { request: Request::Forward(self.event), origin, suspect: false, span: None }
+        WorkItem { instruction: Instruction::Forward(self.event), origin, suspect: false, span: None }
     }
 }
 
-/// Enters what becomes of events without a row.
+/// Decides what becomes of events without a row.
 ///
 /// # Errors
 /// When a server is away, or one of them is not this source's: then nothing of the batch may be settled.
-pub(crate) async fn judge(
-    destination: &Destination,
+pub(crate) async fn resolve(
+    runtime: &ForwarderRuntime,
     source: &mut Source,
-    forwarder: &mut Guarded,
-    gone: &[Uuid],
-    items: &[Item],
-    book: &mut Book,
-) -> Result<(), Held> {
-    if destination.within(source.is_standby()).await? {
+    forwarder: &mut IsolatedForwarder,
+    missing: &[Uuid],
+    items: &[WorkItem],
+    outcome: &mut BatchOutcome,
+) -> Result<(), HoldReason> {
+    if runtime.within(source.is_standby()).await? {
         return Err(
             Unavailable::new("the source database: a standby, which may not have the rows yet").into()
         );
     }
-    let id = &destination.addressee.id;
-    let known = destination.within(failures::earlier(source.connection(), id, gone)).await?;
-    let there: HashSet<Uuid> = forwarder.present(gone).await?.into_iter().collect();
+    let id = &runtime.route.id;
+    let known = runtime.within(failures::earlier(source.connection(), id, missing)).await?;
+    let there: HashSet<Uuid> = forwarder.find_delivered(missing).await?.into_iter().collect();
     let mut open = Vec::new();
-    for event in gone.iter().copied() {
+    for event in missing.iter().copied() {
         let earlier = known.get(&event).copied();
         match earlier {
-            Some(Earlier { discarded: true, .. }) => book.leave(event),
-            _ if there.contains(&event) => book.refuse(event, Verdict::Present, earlier, destination.policy),
-            Some(Earlier { dead: true, .. }) => book.keep_letter(event),
+            Some(Earlier { discarded: true, .. }) => outcome.record_discarded(event),
+            _ if there.contains(&event) => {
+                outcome.record_unforwarded(event, Verdict::AlreadyDelivered, earlier, runtime.policy);
+            }
+            Some(Earlier { dead: true, .. }) => outcome.keep_dead_letter(event),
             // It waits for another attempt: whatever its message is, it is owed.
-            Some(_) => bury(book, event, earlier, destination),
+            Some(_) => record_row_missing(outcome, event, earlier, runtime),
             None => open.push(event),
         }
     }
     if open.is_empty() {
         return Ok(());
     }
-    let past = of(destination, source, &open, items).await?;
+    let past = log_history(runtime, source, &open, items).await?;
     let mut settled = 0_usize;
     for event in open {
         match past.get(&event).copied().unwrap_or((Past::Owed, None)) {
             (Past::Settled, _) => {
                 settled += 1;
-                book.pass(event);
+                outcome.record_obsolete(event);
             }
             (Past::Unknown, Some(Published { sequence, at, .. }))
-                if destination.settings.unknown_events == UnknownEvents::Hold =>
+                if runtime.settings.unknown_events == UnknownEvents::Hold =>
             {
-                return Err(Foreign { event, sequence, published: at }.into());
+                return Err(ForeignMessage { event, sequence, published: at }.into());
             }
-            _ => bury(book, event, None, destination),
+            _ => record_row_missing(outcome, event, None, runtime),
         }
     }
     if settled > 0 {
@@ -109,25 +111,30 @@ pub(crate) async fn judge(
     Ok(())
 }
 
-fn bury(book: &mut Book, event: Uuid, earlier: Option<Earlier>, destination: &Destination) {
+fn record_row_missing(
+    outcome: &mut BatchOutcome,
+    event: Uuid,
+    earlier: Option<Earlier>,
+    runtime: &ForwarderRuntime,
+) {
     let error = "the audit row does not exist any more".to_owned();
-    let verdict = Verdict::Cancel(Reason::AuditEventNotFound, error);
-    book.refuse(event, verdict, earlier, destination.policy);
+    let verdict = Verdict::DeadLetter(Reason::AuditEventNotFound, error);
+    outcome.record_unforwarded(event, verdict, earlier, runtime.policy);
 }
 
 /// What the log knows of these events, by where each came from; with its message where that is a stream.
-async fn of(
-    destination: &Destination,
+async fn log_history(
+    runtime: &ForwarderRuntime,
     source: &mut Source,
     open: &[Uuid],
-    items: &[Item],
+    items: &[WorkItem],
 ) -> Result<HashMap<Uuid, (Past, Option<Published>)>, Unavailable> {
     let wanted: HashSet<Uuid> = open.iter().copied().collect();
     let mut messages = Vec::new();
     let mut entries = Vec::new();
     for item in items {
-        match (&item.request, item.origin) {
-            (Request::Forward(event), origin) if wanted.contains(event) => match origin {
+        match (&item.instruction, item.origin) {
+            (Instruction::Forward(event), origin) if wanted.contains(event) => match origin {
                 Origin::Stream { sequence, published } => {
                     messages.push(Published { event: *event, sequence, at: published });
                 }
@@ -137,18 +144,18 @@ async fn of(
             _ => {}
         }
     }
-    let addressee = &destination.addressee;
+    let route = &runtime.route;
     let mut past = HashMap::new();
     if !messages.is_empty() {
-        let created = common::broker::microseconds(addressee.stream_created);
-        let found = past::of_messages(source.connection(), &addressee.id, created, &messages);
-        let found = destination.within(found).await?;
+        let created = common::broker::microseconds(route.stream_created);
+        let found = past::of_messages(source.connection(), &route.id, created, &messages);
+        let found = runtime.within(found).await?;
         let known = messages.iter().filter_map(|message| Some((message, *found.get(&message.event)?)));
         past.extend(known.map(|(message, known)| (message.event, (known, Some(*message)))));
     }
     if !entries.is_empty() {
-        let found = past::of_entries(source.connection(), &addressee.id, &entries);
-        let found = destination.within(found).await?;
+        let found = past::of_entries(source.connection(), &route.id, &entries);
+        let found = runtime.within(found).await?;
         past.extend(found.into_iter().map(|(event, known)| (event, (known, None))));
     }
     Ok(past)

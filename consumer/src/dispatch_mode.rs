@@ -17,14 +17,14 @@ use common::{
 
 /// How events reach a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Road {
+pub enum DispatchMode {
     /// Through JetStream.
-    Stream,
+    JetStream,
     /// Straight from the log.
-    Log,
+    Direct,
 }
 
-impl Road {
+impl DispatchMode {
     /// Decides.
     ///
     /// # Errors
@@ -38,8 +38,8 @@ impl Road {
     }
 
     /// Says what was chosen.
-    pub(crate) fn announce(self, forwarder: &ForwarderSettings) {
-        let chosen = if self == Self::Stream { "async" } else { "sync" };
+    pub(crate) fn log_choice(self, forwarder: &ForwarderSettings) {
+        let chosen = if self == Self::JetStream { "async" } else { "sync" };
         tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
     }
 
@@ -47,8 +47,8 @@ impl Road {
     #[must_use]
     pub fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
         match (forwarder.dispatch, broker.url.is_some()) {
-            (Dispatch::Async | Dispatch::Auto, true) => Some(Self::Stream),
-            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Some(Self::Log),
+            (Dispatch::Async | Dispatch::Auto, true) => Some(Self::JetStream),
+            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Some(Self::Direct),
             (Dispatch::Async, false) => None,
         }
     }
@@ -80,7 +80,7 @@ pub async fn register(
 ///
 /// # Errors
 /// When it is not drained, with the remedy; or a server is away.
-pub async fn onto_stream(
+pub async fn switch_to_jetstream(
     connection: &mut Session,
     context: &Context,
     stream: &Stream,
@@ -104,7 +104,7 @@ pub async fn onto_stream(
         );
     }
     let rows = handover::drop_reader(connection, &reader).await?;
-    note(connection, id, "from sync to async", rows).await
+    record_switch(connection, id, "from sync to async", rows).await
 }
 
 /// Before the first delivery from the log: the reader begins where the durable stands, if there is one, and the durable is
@@ -112,7 +112,7 @@ pub async fn onto_stream(
 ///
 /// # Errors
 /// When the durable is not drained, with the remedy; or a server is away.
-pub async fn onto_log(
+pub async fn switch_to_direct(
     connection: &mut Session,
     stream: Option<&Stream>,
     id: &ForwarderId,
@@ -138,10 +138,15 @@ pub async fn onto_log(
         StreamPosition { created: microseconds(stream.cached_info().created), sequence: floor.sequence };
     handover::begin_at(connection, &handover::reader(id), STREAM_READER, position).await?;
     broker::remove_durable(stream, &durable).await?;
-    note(connection, id, "from async to sync", 1).await
+    record_switch(connection, id, "from async to sync", 1).await
 }
 
-async fn note(connection: &mut Session, id: &ForwarderId, how: &str, count: u64) -> anyhow::Result<()> {
+async fn record_switch(
+    connection: &mut Session,
+    id: &ForwarderId,
+    how: &str,
+    count: u64,
+) -> anyhow::Result<()> {
     tracing::info!(forwarder = %id, how, "changed the dispatch");
     let filter = format!("forwarder {id}: {how}");
     let act = Act { actor: "consumer run", kind: "change_dispatch", filter: &filter, count, reason: None };

@@ -1,4 +1,4 @@
-//! What changes in the first table while the second one is made, carried over.
+//! Replays the changes that the first table sees while the second one is filled.
 
 use std::{collections::HashSet, sync::Arc};
 
@@ -7,36 +7,36 @@ use threadline::{ActionTable, AuditAction, StoredAction, action::overwrite_batch
 use uuid::Uuid;
 
 use super::{CHUNK, Rebuilding};
-use crate::{reconcile::Subject, source::Source};
+use crate::{reconcile::Projection, source::Source};
 
 /// What becomes of a change of the first table in the second.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Carry {
-    /// What the pipeline projected is mapped anew, the rest copied.
+pub(super) enum CatchUpMode {
+    /// What the pipeline projected is mapped again, the rest copied.
     Map,
     /// Everything is copied.
     Copy,
 }
 
-/// Carries changes over, on connections of its own.
-pub(super) struct Carrier<'a> {
+/// Replays changes, on connections of its own.
+pub(super) struct ChangeReplayer<'a> {
     shadow: &'a Shadow,
     table: &'a ActionTable,
-    subject: &'a Subject,
+    projection: &'a Projection,
     pub(super) timeline: PgConnection,
     source: Source,
-    carry: Carry,
+    mode: CatchUpMode,
     bytes: usize,
 }
 
-impl<'a> Carrier<'a> {
-    pub(super) async fn connect(rebuilding: &'a Rebuilding<'_>, carry: Carry) -> anyhow::Result<Self> {
-        let Rebuilding { settings, subject, shadow, table, .. } = rebuilding;
-        let wanted = Arc::new(subject.timeline.clone());
+impl<'a> ChangeReplayer<'a> {
+    pub(super) async fn connect(rebuilding: &'a Rebuilding<'_>, mode: CatchUpMode) -> anyhow::Result<Self> {
+        let Rebuilding { settings, projection, shadow, table, .. } = rebuilding;
+        let wanted = Arc::new(projection.timeline.clone());
         Ok(Self {
-            timeline: subject.timeline.database().connect_directly().await?,
+            timeline: projection.timeline.database().connect_directly().await?,
             source: Source::connect(
-                &subject.database,
+                &projection.database,
                 &settings.source.table,
                 wanted,
                 settings.consumer.batch_bytes,
@@ -44,25 +44,25 @@ impl<'a> Carrier<'a> {
             .await?,
             shadow,
             table,
-            subject,
-            carry,
+            projection,
+            mode,
             bytes: settings.consumer.batch_bytes,
         })
     }
 
     /// A chunk of changes. They leave the journal in the transaction that carries them over.
-    pub(super) async fn carry(&mut self) -> anyhow::Result<()> {
+    pub(super) async fn apply_chunk(&mut self) -> anyhow::Result<()> {
         let mut transaction = self.timeline.begin().await?;
         let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
         let changed = self.shadow.changes(&mut transaction, limit).await?;
         self.shadow.copy(&mut transaction, &changed).await?;
-        if self.carry == Carry::Map {
+        if self.mode == CatchUpMode::Map {
             let there = stored::find(&mut transaction, self.table, &changed).await?;
             let own =
                 |action: &&StoredAction| action.correlation_id() == Some(action.id.to_string().as_str());
             let mut ids: Vec<Uuid> = there.iter().filter(own).map(|action| action.id).collect();
             while !ids.is_empty() {
-                let slice = self.source.load(&self.subject.forwarder.id, &ids, self.bytes).await?;
+                let slice = self.source.load(&self.projection.forwarder.id, &ids, self.bytes).await?;
                 let seen: HashSet<Uuid> =
                     slice.loaded.iter().map(|row| row.id).chain(slice.absent.iter().copied()).collect();
                 ids.retain(|id| !seen.contains(id));
@@ -70,10 +70,15 @@ impl<'a> Carrier<'a> {
                     .loaded
                     .into_iter()
                     .filter_map(|row| row.event.ok())
-                    .filter_map(|event| self.subject.timeline.action(&event).ok())
+                    .filter_map(|event| self.projection.timeline.action(&event).ok())
                     .collect();
-                overwrite_batch(&mut transaction, self.table, &actions, self.subject.timeline.keeps_time())
-                    .await?;
+                overwrite_batch(
+                    &mut transaction,
+                    self.table,
+                    &actions,
+                    self.projection.timeline.keeps_time(),
+                )
+                .await?;
             }
         }
         Ok(transaction.commit().await?)

@@ -1,4 +1,4 @@
-//! How often the standing comparison has had events delivered again, and what has been too often.
+//! How often the continuous reconciliation has had events delivered again, and what has been too often.
 
 use std::collections::{HashMap, HashSet};
 
@@ -10,22 +10,22 @@ use common::{
 use uuid::Uuid;
 
 /// How often one event is delivered again before the target is what fails.
-pub(super) const REPAIRS: u32 = 3;
+pub(super) const MAX_REPAIRS: u32 = 3;
 
 /// How many repairs are remembered; those that are forgotten are made once more.
 const REMEMBERED_MAX: usize = 100_000;
 
 /// In memory: a process that takes over begins to count once more.
 #[derive(Debug, Default)]
-pub(super) struct Repaired {
+pub(super) struct RepairAttempts {
     times: HashMap<Uuid, u32>,
     /// Those of this round: an event may have several entries in it.
     now: HashSet<Uuid>,
 }
 
-impl Repaired {
+impl RepairAttempts {
     /// Another round begins.
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin_round(&mut self) {
         self.now.clear();
     }
 
@@ -43,7 +43,7 @@ impl Repaired {
         missing.iter().copied().filter(|id| self.now.insert(*id)).partition(|id| {
             let times = self.times.entry(*id).or_default();
             *times += 1;
-            *times <= REPAIRS
+            *times <= MAX_REPAIRS
         })
     }
 }
@@ -52,7 +52,7 @@ impl Repaired {
 ///
 /// # Errors
 /// When the source database is away.
-pub(super) async fn give_up(
+pub(super) async fn dead_letter(
     source: &mut Session,
     forwarder: &ForwarderId,
     events: &[Uuid],
@@ -63,13 +63,13 @@ pub(super) async fn give_up(
     let error = format!(
         "the timeline has acknowledged it {} times and does not hold it: a trigger, a rule or somebody's job there changes or \
          removes it",
-        REPAIRS + 1
+        MAX_REPAIRS + 1
     );
     let letter = |id: &Uuid| Failure {
         reference: id.to_string(),
         audit_event_id: Some(*id),
         error: error.clone(),
-        attempts: REPAIRS + 1,
+        attempts: MAX_REPAIRS + 1,
         outcome: Outcome::Dead(Reason::NotWritten),
         excerpt: None,
     };
@@ -83,10 +83,10 @@ mod tests {
 
     #[test]
     fn an_event_is_delivered_again_three_times_in_a_row_and_never_twice_in_a_round() {
-        let mut repaired = Repaired::default();
+        let mut repaired = RepairAttempts::default();
         let (vain, late) = (Uuid::new_v4(), Uuid::new_v4());
-        for round in 1..=REPAIRS {
-            repaired.begin();
+        for round in 1..=MAX_REPAIRS {
+            repaired.begin_round();
             assert_eq!(
                 repaired.split(&[vain, late, vain], &[vain, late]),
                 (vec![vain, late], vec![]),
@@ -94,10 +94,10 @@ mod tests {
             );
             assert_eq!(repaired.split(&[vain], &[vain]), (vec![], vec![]), "another entry of it");
         }
-        repaired.begin();
+        repaired.begin_round();
         assert_eq!(repaired.split(&[vain, late], &[vain]), (vec![], vec![vain]));
         // What has arrived in between is counted from the beginning.
-        repaired.begin();
+        repaired.begin_round();
         assert_eq!(repaired.split(&[late], &[late]), (vec![late], vec![]));
     }
 }

@@ -32,37 +32,37 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    delivery::{Delivery, Item},
-    dispatcher::{Destination, Dispatched, Dispatcher, Plan},
-    guard::Unavailable,
-    patience::Patience,
-    pull::{Durable, Pull, Pulled},
-    stall::Stall,
+    delivery::{Delivery, WorkItem},
+    dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+    isolation::Unavailable,
+    outage::OutageBackoff,
+    pull::{Durable, Prefetcher, PulledBatch},
+    stall_detector::StallDetector,
 };
 
-/// Held messages renew their deadline at least this often.
+/// Messages in hand renew their deadline at least this often.
 const RENEW_MAX: Duration = Duration::from_secs(15);
 
 /// How often the durable's own position is asked for.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
+const POSITION_INTERVAL: Duration = Duration::from_secs(5);
 
-/// A stream is not lost, made anew and filled again in less than this.
-const SURELY_THE_SAME: Duration = Duration::from_millis(500);
+/// A stream is not lost, recreated and filled again in less than this.
+const SAME_DURABLE_WITHIN: Duration = Duration::from_millis(500);
 
-/// How often a worker looks whether its lane goes on.
+/// How often a worker checks whether its subscription may continue.
 const FOREIGN_POLL: Duration = Duration::from_millis(200);
 
 /// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
 /// file, a fraction of a millisecond later.
-const RESTARTED_MAX: Duration = Duration::from_millis(10);
+const CREATED_TOLERANCE: Duration = Duration::from_millis(10);
 
 /// How long a look at the broker may take when the process is to stop.
-const LAST_LOOK_MAX: Duration = Duration::from_secs(1);
+const LAST_CHECK_MAX: Duration = Duration::from_secs(1);
 
 /// What the workers of one forwarder share.
-pub struct Lane {
+pub struct StreamSubscription {
     /// The forwarder.
-    pub destination: Arc<Destination>,
+    pub runtime: Arc<ForwarderRuntime>,
     /// The connection to the broker.
     pub client: Client,
     /// The stream of references.
@@ -70,45 +70,45 @@ pub struct Lane {
     context: Context,
     /// What the worker whose turn it is takes its batch from. All at once, each would take one message out of a trickle,
     /// and a batch costs the same for one row as for a hundred.
-    turn: tokio::sync::Mutex<Option<Pull>>,
+    puller: tokio::sync::Mutex<Option<Prefetcher>>,
     /// Where the durable was seen last, and when: a durable that somebody deletes goes on there.
-    seen: Mutex<Option<(StreamPosition, Instant)>>,
+    last_position: Mutex<Option<(StreamPosition, Instant)>>,
     /// Whether the stream has shown to be another source's: then nothing of it is settled, by no worker.
     foreign: AtomicBool,
     /// Whether the durable is what it should be, and delivers.
-    stall: Stall,
+    stall: StallDetector,
 }
 
-impl Lane {
-    /// A lane from `stream`, which is of `context`, to `destination`.
+impl StreamSubscription {
+    /// A lane from `stream`, which is of `context`, to `runtime`.
     #[must_use]
-    pub fn new(destination: Arc<Destination>, client: Client, context: Context, stream: Stream) -> Self {
+    pub fn new(runtime: Arc<ForwarderRuntime>, client: Client, context: Context, stream: Stream) -> Self {
         Self {
-            destination,
+            runtime,
             context,
             client,
             stream,
-            turn: tokio::sync::Mutex::default(),
-            seen: Mutex::default(),
+            puller: tokio::sync::Mutex::default(),
+            last_position: Mutex::default(),
             foreign: AtomicBool::new(false),
-            stall: Stall::default(),
+            stall: StallDetector::default(),
         }
     }
 
     fn id(&self) -> &ForwarderId {
-        &self.destination.addressee.id
+        &self.runtime.route.id
     }
 
     fn settings(&self) -> &ConsumerSettings {
-        &self.destination.settings
+        &self.runtime.settings
     }
 
-    fn seen(&self) -> Option<(StreamPosition, Instant)> {
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_position(&self) -> Option<(StreamPosition, Instant)> {
+        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
-    async fn unless_lost<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let connection = broker::Connection::of(&self.client);
         tokio::select! {
             biased;
@@ -117,33 +117,33 @@ impl Lane {
         }
     }
 
-    /// The forwarder's durable, made anew where it was seen last if it is gone.
+    /// The forwarder's durable, recreated where it was seen last if it is gone.
     async fn durable(&self) -> Result<Durable, BrokerError> {
-        let floor = self.seen().map(|(floor, _)| floor);
+        let floor = self.last_position().map(|(floor, _)| floor);
         broker::ensure_durable(&self.context, &self.stream, self.id(), self.settings(), floor).await
     }
 
     /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
-    async fn pull(&self, shutdown: &CancellationToken) -> Result<Option<Pulled>, String> {
-        let mut turn = tokio::select! {
-            turn = self.turn.lock() => turn,
+    async fn pull(&self, shutdown: &CancellationToken) -> Result<Option<PulledBatch>, String> {
+        let mut slot = tokio::select! {
+            slot = self.puller.lock() => slot,
             () = shutdown.cancelled() => return Ok(None),
         };
         // While it reconnects, the client takes requests and keeps silent about them.
         if self.client.connection_state() != State::Connected {
             return Err("not connected".to_owned());
         }
-        let pull = match &mut *turn {
+        let pull = match &mut *slot {
             Some(pull) => pull,
             none => tokio::select! {
-                opened = self.unless_lost(self.open()) => none.insert(opened?),
+                opened = self.while_connected(self.open()) => none.insert(opened?),
                 () = shutdown.cancelled() => return Ok(None),
             },
         };
         let pulled = async {
-            if self.seen().is_none_or(|(_, at)| at.elapsed() > LOOK_EVERY) {
+            if self.last_position().is_none_or(|(_, at)| at.elapsed() > POSITION_INTERVAL) {
                 tokio::select! {
-                    looked = self.unless_lost(self.look()) => looked?,
+                    refreshed = self.while_connected(self.refresh_position()) => refreshed?,
                     () = shutdown.cancelled() => {}
                 }
             }
@@ -151,46 +151,46 @@ impl Lane {
         };
         let pulled = pulled.await;
         if pulled.is_err() {
-            *turn = None;
+            *slot = None;
         }
         pulled.map(|pulled| Some(pulled).filter(|pulled| !pulled.messages.is_empty()))
     }
 
-    async fn open(&self) -> Result<Pull, String> {
-        let durable = self.durable().await.map_err(|error| self.told(&error))?;
-        Pull::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
+    async fn open(&self) -> Result<Prefetcher, String> {
+        let durable = self.durable().await.map_err(|error| self.describe(&error))?;
+        Prefetcher::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
             .await
             .map_err(|error| error.to_string())
     }
 
     /// An error in words. What somebody has set differently makes unready at once: waiting does not mend it, and what is held here
     /// is not skipped there.
-    fn told(&self, error: &BrokerError) -> String {
+    fn describe(&self, error: &BrokerError) -> String {
         let words = error.to_string();
         if error.is_unfit() {
-            self.stall.unfit(&words);
+            self.stall.set_misconfigured(&words);
         }
         words
     }
 
     /// Lets go of a durable that is not there any more, and of what was pulled from it: nothing of it may be settled.
-    async fn forget(&self, gone: &Durable) {
-        let mut turn = self.turn.lock().await;
-        let of_it = |pull: &Pull| pull.durable().cached_info().created == gone.cached_info().created;
-        if turn.as_ref().is_some_and(of_it) {
-            *turn = None;
+    async fn drop_durable(&self, gone: &Durable) {
+        let mut slot = self.puller.lock().await;
+        let of_it = |pull: &Prefetcher| pull.durable().cached_info().created == gone.cached_info().created;
+        if slot.as_ref().is_some_and(of_it) {
+            *slot = None;
         }
     }
 
-    /// Whether the durable that these messages came from is still there, and the stream behind it. One that was made anew, or
+    /// Whether the durable that these messages came from is still there, and the stream behind it. One that was recreated, or
     /// restored from an older backup, knows their sequences as other messages, perhaps in somebody else's hand, which must not
     /// be settled from here. Times of creation survive a restore; but where the last of the messages stands as it did, those
     /// before it do, too.
-    async fn is_the_same(&self, durable: &Durable, deliveries: &[Delivery]) -> bool {
+    async fn is_same_durable(&self, durable: &Durable, deliveries: &[Delivery]) -> bool {
         let look = async { durable.get_info().await.map_err(|error| error.to_string()) };
-        let info = self.unless_lost(look).await;
+        let info = self.while_connected(look).await;
         let created = durable.cached_info().created;
-        if !info.is_ok_and(|info| (info.created - created).unsigned_abs() < RESTARTED_MAX) {
+        if !info.is_ok_and(|info| (info.created - created).unsigned_abs() < CREATED_TOLERANCE) {
             return false;
         }
         let Some(last) = deliveries.iter().max_by_key(|delivery| delivery.sequence) else {
@@ -208,7 +208,7 @@ impl Lane {
 
     /// Gives back what was pulled and not taken.
     async fn close(&self) {
-        if let Some(pull) = self.turn.lock().await.take() {
+        if let Some(pull) = self.puller.lock().await.take() {
             pull.close().await;
         }
     }
@@ -216,25 +216,25 @@ impl Lane {
     /// Renews the deadlines of what was pulled while everybody is busy.
     async fn renew(&self) {
         // Whoever has the turn waits for a first message: then nothing is here.
-        if let Ok(mut turn) = self.turn.try_lock()
-            && let Some(pull) = &mut *turn
+        if let Ok(mut slot) = self.puller.try_lock()
+            && let Some(pull) = &mut *slot
         {
             pull.renew().await;
         }
     }
 
     /// Asks the broker how far this forwarder has come.
-    async fn look(&self) -> Result<(), String> {
+    async fn refresh_position(&self) -> Result<(), String> {
         let stream = &self.stream.cached_info().config.name;
         let standing = broker::look_at_durable(&self.context, stream, self.id(), self.settings()).await;
-        let standing = standing.map_err(|error| self.told(&error))?;
+        let standing = standing.map_err(|error| self.describe(&error))?;
         let now = Instant::now();
-        self.stall.look(&standing, self.settings(), now);
+        self.stall.observe(&standing, self.settings(), now);
         let floor = StreamPosition {
             created: microseconds(self.stream.cached_info().created),
             sequence: standing.floor,
         };
-        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
+        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (name, count) in
             [(names::FORWARD_PENDING, standing.pending), (names::FORWARD_UNSETTLED, standing.unsettled)]
@@ -246,111 +246,114 @@ impl Lane {
 }
 
 /// One worker: a batch at a time, on connections of its own.
-pub struct Worker {
-    lane: Arc<Lane>,
+pub struct StreamWorker {
+    subscription: Arc<StreamSubscription>,
     progress: Progress,
     dispatcher: Dispatcher,
 }
 
-impl Worker {
+impl StreamWorker {
     /// A worker that reports to `progress`.
     #[must_use]
-    pub fn new(lane: Arc<Lane>, progress: Progress) -> Self {
-        Self { dispatcher: Dispatcher::new(lane.destination.clone()), lane, progress }
+    pub fn new(subscription: Arc<StreamSubscription>, progress: Progress) -> Self {
+        Self { dispatcher: Dispatcher::new(subscription.runtime.clone()), subscription, progress }
     }
 
     /// Works until `shutdown`; what is in hand then is settled first.
     pub async fn run(mut self, shutdown: CancellationToken) {
-        let mut patience = Patience::default();
+        let mut backoff = OutageBackoff::default();
         while !shutdown.is_cancelled() {
-            if self.lane.foreign.load(Ordering::SeqCst) {
+            if self.subscription.foreign.load(Ordering::SeqCst) {
                 // Whichever worker met it asks whether it is still so.
                 tokio::time::sleep(FOREIGN_POLL).await;
                 continue;
             }
-            match self.lane.pull(&shutdown).await {
+            match self.subscription.pull(&shutdown).await {
                 Ok(pulled) => {
-                    patience.over(&self.progress);
-                    self.progress.fault(self.lane.stall.fault());
+                    backoff.recovered(&self.progress);
+                    self.progress.fault(self.subscription.stall.fault());
                     if let Some(pulled) = pulled {
-                        Box::pin(self.work(pulled, &shutdown)).await;
+                        Box::pin(self.process(pulled, &shutdown)).await;
                     }
                     self.progress.idle();
                 }
                 Err(error) => {
-                    self.progress.fault(self.lane.stall.fault());
-                    let held = Unavailable::new(format!("the broker: {error}")).into();
-                    patience.wait(&held, &self.progress, &shutdown).await;
+                    self.progress.fault(self.subscription.stall.fault());
+                    let reason = Unavailable::new(format!("the broker: {error}")).into();
+                    backoff.wait(&reason, &self.progress, &shutdown).await;
                 }
             }
         }
-        self.lane.close().await;
+        self.subscription.close().await;
     }
 
     /// Takes one batch from delivery to settlement, holding on to it while a server is away.
-    async fn work(&mut self, pulled: Pulled, shutdown: &CancellationToken) {
-        let Pulled { messages, since, durable } = pulled;
+    async fn process(&mut self, pulled: PulledBatch, shutdown: &CancellationToken) {
+        let PulledBatch { messages, since, durable } = pulled;
         self.progress.busy();
         failpoint::reach("lane.pulled");
-        let addressee = &self.lane.destination.addressee;
+        let route = &self.subscription.runtime.route;
         let deliveries: Vec<Delivery> =
-            messages.into_iter().map(|message| Delivery::new(message, addressee)).collect();
-        self.observe(&deliveries);
-        let items: Vec<Item> = {
-            let tracer = &self.lane.destination.tracer;
+            messages.into_iter().map(|message| Delivery::new(message, route)).collect();
+        self.record_metrics(&deliveries);
+        let items: Vec<WorkItem> = {
+            let tracer = &self.subscription.runtime.tracer;
             deliveries.iter().map(|delivery| delivery.item(tracer)).collect()
         };
-        let every = (self.lane.settings().ack_wait / 4).min(RENEW_MAX);
+        let every = (self.subscription.settings().ack_wait / 4).min(RENEW_MAX);
         let dispatched = tokio::select! {
             dispatched = self.dispatcher.dispatch(&items, &self.progress, shutdown) => dispatched,
-            () = renew(&self.lane, &deliveries, every) => unreachable!("renewing never ends"),
+            () = renew(&self.subscription, &deliveries, every) => unreachable!("renewing never ends"),
             // A target that hangs must not keep the process: another one may have the batch.
             () = grace(shutdown) => Dispatched::Stopped,
         };
-        let (plan, foreign) = match dispatched {
-            Dispatched::Settle(plan) if !self.lane.foreign.load(Ordering::SeqCst) => (Some(plan), None),
+        let (acks, foreign) = match dispatched {
+            Dispatched::Settle(acks) if !self.subscription.foreign.load(Ordering::SeqCst) => {
+                (Some(acks), None)
+            }
             Dispatched::Settle(_) | Dispatched::Stopped => (None, None),
             Dispatched::Foreign(foreign) => {
-                self.lane.foreign.store(true, Ordering::SeqCst);
+                self.subscription.foreign.store(true, Ordering::SeqCst);
                 (None, Some(foreign))
             }
         };
-        if plan.is_none() {
+        if acks.is_none() {
             // First: what is given back while a request is open comes straight back to it.
-            self.lane.close().await;
+            self.subscription.close().await;
             self.dispatcher.release().await;
         }
         // Given back: another process may have them at once.
-        let plan: Plan = plan.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
+        let acks: Vec<AckKind> = acks.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
         let same = async {
-            since.elapsed() <= SURELY_THE_SAME || self.lane.is_the_same(&durable, &deliveries).await
+            since.elapsed() <= SAME_DURABLE_WITHIN
+                || self.subscription.is_same_durable(&durable, &deliveries).await
         };
-        let hurried = async {
+        let stopping = async {
             shutdown.cancelled().await;
-            tokio::time::sleep(LAST_LOOK_MAX).await;
+            tokio::time::sleep(LAST_CHECK_MAX).await;
         };
         let same = tokio::select! {
             same = same => same,
-            () = hurried => false,
+            () = stopping => false,
         };
         if !same {
-            tracing::warn!(forwarder = %self.lane.id(), "the durable is another one now: this batch comes again");
-            self.lane.forget(&durable).await;
+            tracing::warn!(forwarder = %self.subscription.id(), "the durable is another one now: this batch comes again");
+            self.subscription.drop_durable(&durable).await;
             return;
         }
         tokio::select! {
-            () = settle(&deliveries, plan) => {}
+            () = settle(&deliveries, acks) => {}
             // While it reconnects, the client takes only so many.
             () = grace(shutdown) => {}
         }
         if let Some(foreign) = foreign {
-            self.dispatcher.hold(&foreign, &self.progress, shutdown).await;
-            self.lane.foreign.store(false, Ordering::SeqCst);
+            self.dispatcher.hold_foreign(&foreign, &self.progress, shutdown).await;
+            self.subscription.foreign.store(false, Ordering::SeqCst);
         }
     }
 
-    fn observe(&self, deliveries: &[Delivery]) {
-        let forwarder = self.lane.id().to_string();
+    fn record_metrics(&self, deliveries: &[Delivery]) {
+        let forwarder = self.subscription.id().to_string();
         #[expect(clippy::cast_precision_loss, reason = "batches are small")]
         histogram!(names::FORWARD_BATCH_ROWS, "forwarder" => forwarder.clone())
             .record(deliveries.len() as f64);
@@ -363,8 +366,8 @@ impl Worker {
     }
 }
 
-async fn settle(deliveries: &[Delivery], plan: Plan) {
-    for (delivery, kind) in deliveries.iter().zip(plan) {
+async fn settle(deliveries: &[Delivery], acks: Vec<AckKind>) {
+    for (delivery, kind) in deliveries.iter().zip(acks) {
         // Not confirmed: a lost one means a redelivery, which has no effect.
         if let Err(error) = delivery.message.ack_with(kind).await {
             tracing::debug!(%error, "an acknowledgement could not be sent");
@@ -374,12 +377,12 @@ async fn settle(deliveries: &[Delivery], plan: Plan) {
 }
 
 /// Renews the deadline of everything in hand, for ever.
-async fn renew(lane: &Lane, deliveries: &[Delivery], every: Duration) {
+async fn renew(subscription: &StreamSubscription, deliveries: &[Delivery], every: Duration) {
     loop {
         tokio::time::sleep(every).await;
         for delivery in deliveries {
             let _ = delivery.message.ack_with(AckKind::Progress).await;
         }
-        lane.renew().await;
+        subscription.renew().await;
     }
 }

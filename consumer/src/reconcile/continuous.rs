@@ -1,4 +1,4 @@
-//! The standing comparison inside of `consumer run`: by marks and without any clock. What the log held up to a mark that the
+//! The continuous reconciliation inside of `consumer run`: by marks and without any clock. What the log held up to a mark that the
 //! forwarder is past must be in its timeline or among its failures; what is in neither enters the log again.
 //!
 //! It sees what an unlucky broker does (messages deleted, acknowledged data lost without a trace), not what somebody does to
@@ -32,8 +32,8 @@ use uuid::Uuid;
 
 use super::{
     repair,
-    repaired::{self, REPAIRS, Repaired},
-    road::Road,
+    repair_attempts::{self, MAX_REPAIRS, RepairAttempts},
+    watermark::SettledWatermark,
 };
 use crate::forwarders::Timeline;
 
@@ -46,13 +46,13 @@ const ROUND_MAX: Duration = Duration::from_secs(600);
 /// How long another process waits before it takes over.
 const LEASE: Duration = Duration::from_secs(60);
 
-/// One forwarder's.
-pub(crate) struct Standing {
+/// Compares what one forwarder has settled with its timeline, again and again.
+pub(crate) struct ContinuousReconciler {
     pub(crate) forwarder: ForwarderId,
     pub(crate) database: Database,
     pub(crate) audit: TableName,
     pub(crate) timeline: Timeline,
-    pub(crate) road: Road,
+    pub(crate) watermark: SettledWatermark,
     pub(crate) backlog: Backlog,
     pub(crate) settings: ReconcileSettings,
     pub(crate) progress: Progress,
@@ -60,32 +60,32 @@ pub(crate) struct Standing {
 
 /// What a round found.
 #[derive(Debug, Default, Clone, Copy)]
-struct Found {
+struct RoundResult {
     checked: u64,
     missing: u64,
     /// Of these, those that have been delivered again and again without effect.
-    vain: u64,
+    ineffective: u64,
 }
 
-impl Standing {
+impl ContinuousReconciler {
     /// Compares at its interval until `shutdown`. A round that fails is logged and comes again.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let lease = Lease::new(format!("reconcile-{}", self.forwarder), LEASE);
-        let mut repaired = Repaired::default();
+        let mut attempts = RepairAttempts::default();
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 () = tokio::time::sleep(self.settings.every) => {}
             }
             let round = async {
-                match tokio::time::timeout(ROUND_MAX, self.round(&lease, &mut repaired)).await {
+                match tokio::time::timeout(ROUND_MAX, self.round(&lease, &mut attempts)).await {
                     Ok(result) => result,
                     Err(_) => Err(anyhow::anyhow!("it took longer than {ROUND_MAX:?}")),
                 }
             };
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                result = round => self.tell(result),
+                result = round => self.report(result),
             }
         }
         let released = async { lease.release(&mut self.database.connect().await?).await };
@@ -94,11 +94,11 @@ impl Standing {
         }
     }
 
-    fn tell(&self, result: anyhow::Result<Option<Found>>) {
+    fn report(&self, result: anyhow::Result<Option<RoundResult>>) {
         let found = match result {
             Ok(Some(found)) => found,
-            // Somebody else's to do.
-            Ok(None) => Found::default(),
+            // Another process does it.
+            Ok(None) => RoundResult::default(),
             Err(error) => {
                 let error = errors::line(error.as_ref());
                 self.progress.waiting(format!("the comparison: {error}"));
@@ -117,45 +117,49 @@ impl Standing {
         };
         #[expect(clippy::cast_precision_loss, reason = "a gauge")]
         gauge!(names::RECONCILE_MISSING, "forwarder" => label).set(left as f64);
-        if found.missing > found.vain {
+        if found.missing > found.ineffective {
             tracing::error!(
                 forwarder = %self.forwarder,
-                events = found.missing - found.vain,
+                events = found.missing - found.ineffective,
                 repaired = self.settings.repair,
                 "settled, and neither in the timeline nor among the failures: the broker lost their messages, or somebody \
                  removed the actions"
             );
         }
-        let vain = (found.vain > 0).then(|| {
+        let ineffective = (found.ineffective > 0).then(|| {
             format!(
-                "{} event(s) have been delivered {REPAIRS} times more and are still not in the timeline: a trigger, a rule \
+                "{} event(s) have been delivered {MAX_REPAIRS} times more and are still not in the timeline: a trigger, a rule \
                  or somebody's job there changes or removes them. They are dead letters now ({})",
-                found.vain,
+                found.ineffective,
                 Reason::NotWritten
             )
         });
-        if let Some(error) = &vain {
+        if let Some(error) = &ineffective {
             tracing::error!(forwarder = %self.forwarder, error, "the timeline does not keep what it acknowledges");
         }
-        self.progress.fault(vain.or_else(|| (left > 0).then(|| {
+        self.progress.fault(ineffective.or_else(|| (left > 0).then(|| {
             format!("{left} settled event(s) are not in the timeline: `consumer reconcile --repair` delivers them again")
         })));
     }
 
     /// `None` when another process does it.
-    async fn round(&self, lease: &Lease, repaired: &mut Repaired) -> anyhow::Result<Option<Found>> {
-        repaired.begin();
+    async fn round(
+        &self,
+        lease: &Lease,
+        attempts: &mut RepairAttempts,
+    ) -> anyhow::Result<Option<RoundResult>> {
+        attempts.begin_round();
         let mut connection = self.database.connect().await?;
         if self.database.within(lease.acquire(&mut connection)).await?.is_none() {
             return Ok(None);
         }
-        let Some(settled) = self.road.settled(&mut connection).await? else {
-            return Ok(Some(Found::default()));
+        let Some(settled) = self.watermark.settled(&mut connection).await? else {
+            return Ok(Some(RoundResult::default()));
         };
         let identifier = system_identifier(&mut connection).await?;
         let before = reconciled::position(&mut connection, &self.forwarder, identifier).await?;
         if before.begun.is_none() && before.s == settled {
-            return Ok(Some(Found::default()));
+            return Ok(Some(RoundResult::default()));
         }
         // A round that was cut off goes on towards its own goal.
         let (t, after) = match before.begun {
@@ -175,26 +179,29 @@ impl Standing {
         let mut pages = Pages::new(step, PAGE_ROWS);
         let mut timeline = self.timeline.database().connect_directly().await?;
         let adoption = Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.as_str()).await?;
-        let mut found = Found::default();
+        let mut found = RoundResult::default();
         loop {
             let page = pages.next(&mut connection).await?;
             let Some(last) = page.last().map(|entry| entry.position) else { break };
-            let ours = self.ours(&page);
-            let missing = self.missing(&mut connection, &mut timeline, adoption, &ours).await?;
-            let mut here =
-                Found { checked: ours.len() as u64, missing: missing.len() as u64, ..Found::default() };
+            let addressed = self.addressed(&page);
+            let missing = self.missing(&mut connection, &mut timeline, adoption, &addressed).await?;
+            let mut page_result = RoundResult {
+                checked: addressed.len() as u64,
+                missing: missing.len() as u64,
+                ..RoundResult::default()
+            };
             if self.settings.repair {
-                let (again, vain) = repaired.split(&ours, &missing);
+                let (again, ineffective) = attempts.split(&addressed, &missing);
                 if !again.is_empty() {
                     self.backlog.give_way(&mut connection).await?;
-                    repair::enter(&mut connection, &self.audit, &self.forwarder, &again).await?;
+                    repair::append_entries(&mut connection, &self.audit, &self.forwarder, &again).await?;
                 }
-                repaired::give_up(&mut connection, &self.forwarder, &vain).await?;
-                here.vain = vain.len() as u64;
+                repair_attempts::dead_letter(&mut connection, &self.forwarder, &ineffective).await?;
+                page_result.ineffective = ineffective.len() as u64;
             }
-            found.checked += here.checked;
-            found.missing += here.missing;
-            found.vain += here.vain;
+            found.checked += page_result.checked;
+            found.missing += page_result.missing;
+            found.ineffective += page_result.ineffective;
             // What is missing and was not repaired is looked for again.
             if self.settings.repair || found.missing == 0 {
                 let reached = Reached { s: before.s.clone(), begun: Some((t.clone(), last)) };
@@ -203,8 +210,8 @@ impl Standing {
                     &self.forwarder,
                     &reached,
                     identifier,
-                    here.checked,
-                    here.missing,
+                    page_result.checked,
+                    page_result.missing,
                 )
                 .await?;
             }
@@ -220,7 +227,7 @@ impl Standing {
         Ok(Some(found))
     }
 
-    fn ours(&self, page: &[Entry]) -> Vec<Uuid> {
+    fn addressed(&self, page: &[Entry]) -> Vec<Uuid> {
         page.iter()
             .filter(|entry| entry.forwarder.as_deref().is_none_or(|only| only == self.forwarder.as_str()))
             .filter_map(|entry| entry.audit_event_id)
@@ -248,7 +255,7 @@ impl Standing {
         // A failure that was there a moment ago may have become an action.
         let arrived: HashSet<Uuid> =
             stored::present(timeline, self.timeline.table(), &suspects).await?.into_iter().collect();
-        let adopted = adoption.held(timeline, self.timeline.table(), &suspects).await?;
+        let adopted = adoption.find(timeline, self.timeline.table(), &suspects).await?;
         let mut missing = reconciled::existing(source, &self.audit, &suspects).await?;
         missing.retain(|id| !arrived.contains(id) && !adopted.contains(id));
         Ok(missing)

@@ -4,13 +4,13 @@ use std::{collections::BTreeMap, fmt::Write as _};
 
 use common::{identifier::ForwarderId, moment::written};
 use serde::Serialize;
-use threadline::{Digest, StoredAction, digest::Stretched, stored::Window};
+use threadline::{Digest, StoredAction, digest::RowHash, stored::Window};
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 /// Into which parts a window is cut.
 #[derive(Debug, Clone)]
-pub(crate) enum Cut {
+pub(crate) enum Bucketing {
     /// None.
     Whole,
     /// Parts of this length, counted from 1970.
@@ -22,8 +22,8 @@ pub(crate) enum Cut {
 /// Outside of all parts.
 const OUTSIDE: i64 = -1;
 
-impl Cut {
-    fn part(&self, at: OffsetDateTime) -> i64 {
+impl Bucketing {
+    fn bucket(&self, at: OffsetDateTime) -> i64 {
         match self {
             Self::Whole => 0,
             Self::Every(length) => at.unix_timestamp().div_euclid(length.whole_seconds().max(1)),
@@ -37,9 +37,9 @@ impl Cut {
         }
     }
 
-    fn name(&self, part: i64) -> Option<String> {
+    fn name(&self, bucket: i64) -> Option<String> {
         let Self::Every(length) = self else { return None };
-        let since = OffsetDateTime::from_unix_timestamp(part * length.whole_seconds()).ok()?;
+        let since = OffsetDateTime::from_unix_timestamp(bucket * length.whole_seconds()).ok()?;
         Some(written(since))
     }
 }
@@ -59,12 +59,12 @@ pub(crate) enum Finding {
     Pending,
     /// A dead letter.
     Dead,
-    /// A letter that somebody discarded.
+    /// A dead letter that an operator discarded.
     Discarded,
     /// Another forwarder has brought it in under an id of its own.
-    Adopted,
+    DeliveredElsewhere,
     /// In the timeline, and older than anything in the source: retention came first there.
-    Outlived,
+    SourceExpired,
 }
 
 impl Finding {
@@ -76,8 +76,8 @@ impl Finding {
         Self::Pending,
         Self::Dead,
         Self::Discarded,
-        Self::Adopted,
-        Self::Outlived,
+        Self::DeliveredElsewhere,
+        Self::SourceExpired,
     ];
 
     fn name(self) -> &'static str {
@@ -89,8 +89,8 @@ impl Finding {
             Self::Pending => "pending",
             Self::Dead => "dead",
             Self::Discarded => "discarded",
-            Self::Adopted => "adopted",
-            Self::Outlived => "outlived",
+            Self::DeliveredElsewhere => "adopted",
+            Self::SourceExpired => "outlived",
         }
     }
 
@@ -100,7 +100,7 @@ impl Finding {
 
 /// One part of a window.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Part {
+pub(crate) struct Bucket {
     counts: BTreeMap<Finding, u64>,
     /// Of what the timeline should hold: matched, missing and differing events, as their actions.
     pub(crate) source: Digest,
@@ -110,29 +110,29 @@ pub(crate) struct Part {
     pub(crate) first_at: Option<OffsetDateTime>,
 }
 
-impl Part {
+impl Bucket {
     /// How many there are of something.
     pub(crate) fn count(&self, finding: Finding) -> u64 {
         self.counts.get(&finding).copied().unwrap_or(0)
     }
 
-    /// Whether both sides are equal, but for what is on its way or a letter.
+    /// Whether both sides are equal, except what is on its way or a dead letter.
     pub(crate) fn is_equal(&self) -> bool {
         Finding::FAULTS.iter().all(|fault| self.count(*fault) == 0)
     }
 
-    fn seen(&mut self, at: OffsetDateTime) {
+    fn extend_to(&mut self, at: OffsetDateTime) {
         self.first_at = Some(self.first_at.map_or(at, |first| first.min(at)));
     }
 
-    fn json(&self, since: Option<String>) -> PartJson {
+    fn json(&self, since: Option<String>) -> BucketJson {
         let counts = Finding::ALL.iter().map(|finding| (finding.name(), self.count(*finding))).collect();
-        PartJson {
+        BucketJson {
             since,
             equal: self.is_equal(),
             counts,
-            source: Side { rows: self.source.rows(), digest: self.source.to_string() },
-            timeline: Side { rows: self.timeline.rows(), digest: self.timeline.to_string() },
+            source: SideJson { rows: self.source.rows(), digest: self.source.to_string() },
+            timeline: SideJson { rows: self.timeline.rows(), digest: self.timeline.to_string() },
         }
     }
 }
@@ -149,50 +149,50 @@ pub(crate) struct Example {
 
 /// Everything that was found.
 #[derive(Debug, Clone)]
-pub(crate) struct Tally {
-    cut: Cut,
-    parts: BTreeMap<i64, Part>,
+pub(crate) struct ComparisonReport {
+    bucketing: Bucketing,
+    parts: BTreeMap<i64, Bucket>,
     examples: Vec<Example>,
     limit: usize,
     /// Of the missing ones, those under whose correlation id somebody else has written an action that does not count.
     pub(crate) elsewhere: u64,
 }
 
-impl Tally {
-    pub(crate) fn new(cut: Cut, limit: usize) -> Self {
-        Self { cut, parts: BTreeMap::new(), examples: Vec::new(), limit, elsewhere: 0 }
+impl ComparisonReport {
+    pub(crate) fn new(bucketing: Bucketing, limit: usize) -> Self {
+        Self { bucketing, parts: BTreeMap::new(), examples: Vec::new(), limit, elsewhere: 0 }
     }
 
-    fn part_mut(&mut self, at: OffsetDateTime) -> &mut Part {
-        self.parts.entry(self.cut.part(at)).or_default()
+    fn bucket_mut(&mut self, at: OffsetDateTime) -> &mut Bucket {
+        self.parts.entry(self.bucketing.bucket(at)).or_default()
     }
 
-    fn note(&mut self, at: OffsetDateTime, finding: Finding) -> &mut Part {
-        let part = self.part_mut(at);
-        *part.counts.entry(finding).or_default() += 1;
-        part
+    fn count_finding(&mut self, at: OffsetDateTime, finding: Finding) -> &mut Bucket {
+        let bucket = self.bucket_mut(at);
+        *bucket.counts.entry(finding).or_default() += 1;
+        bucket
     }
 
     /// Both sides hold it.
     pub(crate) fn both(&mut self, expected: &StoredAction, stored: &StoredAction) -> Finding {
         if expected == stored {
-            let row = Stretched::new(&stored.canonical());
-            let part = self.note(expected.inserted_at, Finding::Matched);
-            part.source.add(&row);
-            part.timeline.add(&row);
-            part.seen(stored.inserted_at);
+            let row = RowHash::new(&stored.canonical());
+            let bucket = self.count_finding(expected.inserted_at, Finding::Matched);
+            bucket.source.add(&row);
+            bucket.timeline.add(&row);
+            bucket.extend_to(stored.inserted_at);
             return Finding::Matched;
         }
-        self.example(Finding::Differing, expected.id, expected.differences(stored));
-        let part = self.note(expected.inserted_at, Finding::Differing);
-        part.source.add(&Stretched::new(&expected.canonical()));
-        part.timeline.add(&Stretched::new(&stored.canonical()));
-        part.seen(stored.inserted_at);
+        self.add_example(Finding::Differing, expected.id, expected.differences(stored));
+        let bucket = self.count_finding(expected.inserted_at, Finding::Differing);
+        bucket.source.add(&RowHash::new(&expected.canonical()));
+        bucket.timeline.add(&RowHash::new(&stored.canonical()));
+        bucket.extend_to(stored.inserted_at);
         Finding::Differing
     }
 
     /// Committed, and not in the timeline.
-    pub(crate) fn absent(
+    pub(crate) fn source_only(
         &mut self,
         id: Uuid,
         at: OffsetDateTime,
@@ -200,55 +200,60 @@ impl Tally {
         finding: Finding,
     ) {
         if finding == Finding::Missing {
-            self.example(finding, id, Vec::new());
+            self.add_example(finding, id, Vec::new());
         }
-        let part = self.note(at, finding);
+        let bucket = self.count_finding(at, finding);
         if let (Finding::Missing, Some(expected)) = (finding, expected) {
-            part.source.add(&Stretched::new(&expected.canonical()));
+            bucket.source.add(&RowHash::new(&expected.canonical()));
         }
     }
 
     /// In the timeline, and not in the source.
-    pub(crate) fn stray(&mut self, stored: &StoredAction, finding: Finding) {
+    pub(crate) fn timeline_only(&mut self, stored: &StoredAction, finding: Finding) {
         if finding == Finding::Extra {
-            self.example(finding, stored.id, Vec::new());
+            self.add_example(finding, stored.id, Vec::new());
         }
-        let part = self.note(stored.inserted_at, finding);
-        part.timeline.add(&Stretched::new(&stored.canonical()));
-        part.seen(stored.inserted_at);
+        let bucket = self.count_finding(stored.inserted_at, finding);
+        bucket.timeline.add(&RowHash::new(&stored.canonical()));
+        bucket.extend_to(stored.inserted_at);
     }
 
-    fn example(&mut self, finding: Finding, id: Uuid, columns: Vec<&'static str>) {
+    fn add_example(&mut self, finding: Finding, id: Uuid, columns: Vec<&'static str>) {
         if self.examples.iter().filter(|example| example.finding == finding.name()).count() < self.limit {
             self.examples.push(Example { finding: finding.name(), id, columns });
         }
     }
 
-    /// One of the parts that the window was cut [at](Cut::At); an empty one when nothing was in it.
-    pub(crate) fn part(&self, index: usize) -> Part {
+    /// One of the parts that the window was cut [at](Bucketing::At); an empty one when nothing was in it.
+    pub(crate) fn bucket(&self, index: usize) -> Bucket {
         self.parts.get(&i64::try_from(index).unwrap_or(OUTSIDE)).cloned().unwrap_or_default()
     }
 
     /// How many there are of something, in all parts.
     pub(crate) fn count(&self, finding: Finding) -> u64 {
-        self.parts.values().map(|part| part.count(finding)).sum()
+        self.parts.values().map(|bucket| bucket.count(finding)).sum()
     }
 
     /// Whether both sides are equal in all parts.
     pub(crate) fn is_equal(&self) -> bool {
-        self.parts.values().all(Part::is_equal)
+        self.parts.values().all(Bucket::is_equal)
     }
 
     /// For programs and people.
-    pub(crate) fn report(&self, forwarder: &ForwarderId, window: Window, repaired: Option<u64>) -> Report {
-        let whole = matches!(self.cut, Cut::Whole).then(|| self.part(0).json(None));
+    pub(crate) fn printed(
+        &self,
+        forwarder: &ForwarderId,
+        window: Window,
+        repaired: Option<u64>,
+    ) -> PrintedReport {
+        let whole = matches!(self.bucketing, Bucketing::Whole).then(|| self.bucket(0).json(None));
         // Digests of parts cannot be added up once they are written.
-        let parts = match &self.cut {
-            Cut::Whole => Vec::new(),
-            cut => self.parts.iter().map(|(part, sums)| sums.json(cut.name(*part))).collect(),
+        let parts = match &self.bucketing {
+            Bucketing::Whole => Vec::new(),
+            bucketing => self.parts.iter().map(|(bucket, sums)| sums.json(bucketing.name(*bucket))).collect(),
         };
         let counts = Finding::ALL.iter().map(|finding| (finding.name(), self.count(*finding))).collect();
-        Report {
+        PrintedReport {
             forwarder: forwarder.to_string(),
             since: window.since.map(written),
             until: window.until.map(written),
@@ -265,24 +270,24 @@ impl Tally {
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct Side {
+struct SideJson {
     rows: u64,
     digest: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
-struct PartJson {
+struct BucketJson {
     since: Option<String>,
     equal: bool,
     #[serde(flatten)]
     counts: BTreeMap<&'static str, u64>,
-    source: Side,
-    timeline: Side,
+    source: SideJson,
+    timeline: SideJson,
 }
 
 /// What is printed.
 #[derive(Debug, Clone, Serialize)]
-pub(crate) struct Report {
+pub(crate) struct PrintedReport {
     forwarder: String,
     since: Option<String>,
     until: Option<String>,
@@ -290,18 +295,18 @@ pub(crate) struct Report {
     #[serde(flatten)]
     counts: BTreeMap<&'static str, u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source: Option<Side>,
+    source: Option<SideJson>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    timeline: Option<Side>,
+    timeline: Option<SideJson>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    parts: Vec<PartJson>,
+    parts: Vec<BucketJson>,
     examples: Vec<Example>,
     elsewhere: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     repaired: Option<u64>,
 }
 
-impl Report {
+impl PrintedReport {
     /// For people.
     pub(crate) fn text(&self) -> String {
         let since = self.since.as_deref().unwrap_or("the beginning");
@@ -315,16 +320,16 @@ impl Report {
             }
         }
         for (name, side) in [("source", &self.source), ("timeline", &self.timeline)] {
-            if let Some(Side { rows, digest }) = side {
+            if let Some(SideJson { rows, digest }) = side {
                 let _ = writeln!(text, "  {name:<10} {rows} rows, digest {digest}");
             }
         }
-        for part in &self.parts {
-            let since = part.since.as_deref().unwrap_or("elsewhere");
-            let verdict = if part.equal { "equal" } else { "NOT EQUAL" };
-            let _ = write!(text, "  {since}  {:>9} rows  {verdict}", part.timeline.rows);
+        for bucket in &self.parts {
+            let since = bucket.since.as_deref().unwrap_or("elsewhere");
+            let verdict = if bucket.equal { "equal" } else { "NOT EQUAL" };
+            let _ = write!(text, "  {since}  {:>9} rows  {verdict}", bucket.timeline.rows);
             for fault in Finding::FAULTS {
-                let count = part.counts.get(fault.name()).copied().unwrap_or(0);
+                let count = bucket.counts.get(fault.name()).copied().unwrap_or(0);
                 if count > 0 {
                     let _ = write!(text, ", {count} {}", fault.name());
                 }
@@ -358,17 +363,17 @@ mod tests {
 
     #[test]
     fn a_window_is_cut_into_parts() {
-        let day = Cut::Every(Duration::DAY);
-        let part = day.part(datetime!(2026-05-15 23:59:59 UTC));
-        assert_eq!(day.name(part).as_deref(), Some("2026-05-15T00:00:00Z"));
-        assert_eq!(part + 1, day.part(datetime!(2026-05-16 00:00 UTC)));
-        assert!(day.part(datetime!(1969-12-31 23:00 UTC)) < day.part(datetime!(1970-01-01 00:00 UTC)));
-        let at = Cut::At(vec![
+        let day = Bucketing::Every(Duration::DAY);
+        let bucket = day.bucket(datetime!(2026-05-15 23:59:59 UTC));
+        assert_eq!(day.name(bucket).as_deref(), Some("2026-05-15T00:00:00Z"));
+        assert_eq!(bucket + 1, day.bucket(datetime!(2026-05-16 00:00 UTC)));
+        assert!(day.bucket(datetime!(1969-12-31 23:00 UTC)) < day.bucket(datetime!(1970-01-01 00:00 UTC)));
+        let at = Bucketing::At(vec![
             (datetime!(2026-01-01 00:00 UTC), datetime!(2026-01-02 00:00 UTC)),
             (datetime!(2026-01-03 00:00 UTC), datetime!(2026-01-04 00:00 UTC)),
         ]);
-        let parts = [1, 2, 3, 4].map(|day| at.part(datetime!(2025-12-31 12:00 UTC) + Duration::days(day)));
+        let parts = [1, 2, 3, 4].map(|day| at.bucket(datetime!(2025-12-31 12:00 UTC) + Duration::days(day)));
         assert_eq!(parts, [0, OUTSIDE, 1, OUTSIDE]);
-        assert_eq!(at.part(datetime!(2025-12-31 12:00 UTC)), OUTSIDE);
+        assert_eq!(at.bucket(datetime!(2025-12-31 12:00 UTC)), OUTSIDE);
     }
 }

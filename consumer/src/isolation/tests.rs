@@ -9,8 +9,8 @@ use super::*;
 #[derive(Clone)]
 struct Moody;
 
-impl Configured for Moody {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Moody {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
 }
@@ -49,14 +49,15 @@ fn events(actions: &[&str]) -> Vec<AuditEvent> {
 
 async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {
     let id = "test".parse().expect("an id");
-    let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
-    let verdicts = guarded.forward(&events(actions)).await?;
+    let mut isolated =
+        IsolatedForwarder::new(id, Arc::new(Moody), Duration::from_secs(30), TargetLiveness::default());
+    let verdicts = isolated.forward(&events(actions)).await?;
     Ok(verdicts
         .iter()
         .map(|judged| match judged.verdict {
-            Verdict::Delivered | Verdict::Present => "delivered",
+            Verdict::Delivered | Verdict::AlreadyDelivered => "delivered",
             Verdict::Retry(_) => "retry",
-            Verdict::Cancel(..) => "cancel",
+            Verdict::DeadLetter(..) => "cancel",
         })
         .collect())
 }
@@ -84,14 +85,15 @@ async fn a_target_that_is_away_charges_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_lane_for_ever() {
     let id = "test".parse().expect("an id");
-    let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
+    let mut isolated =
+        IsolatedForwarder::new(id, Arc::new(Moody), Duration::from_secs(30), TargetLiveness::default());
     let hanging = events(&["hang"; 9]);
-    for _ in 0..HOLDS {
-        let answer = guarded.forward(&hanging).await;
+    for _ in 0..MAX_CONSECUTIVE_HOLDS {
+        let answer = isolated.forward(&hanging).await;
         assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
     }
-    let judged = guarded.forward(&hanging).await.expect("verdicts");
-    assert!(judged.iter().all(|judged| !judged.charged && matches!(judged.verdict, Verdict::Retry(_))));
+    let judged = isolated.forward(&hanging).await.expect("verdicts");
+    assert!(judged.iter().all(|judged| !judged.counts && matches!(judged.verdict, Verdict::Retry(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -106,23 +108,29 @@ async fn several_hanging_events_are_charged_while_the_target_answers_for_others(
 #[tokio::test(start_paused = true)]
 async fn a_lone_event_that_hangs_is_charged_only_once_the_target_has_answered_since() {
     let id = "test".parse().expect("an id");
-    let mut guarded = Guarded::new(id, Arc::new(Moody), Duration::from_secs(30), Pulse::default());
+    let mut isolated =
+        IsolatedForwarder::new(id, Arc::new(Moody), Duration::from_secs(30), TargetLiveness::default());
     let hanging = events(&["hang"]);
     for _ in 0..3 {
-        let judged = guarded.forward(&hanging).await.expect("a verdict").remove(0);
-        assert!(matches!(judged.verdict, Verdict::Retry(_)) && !judged.charged, "{judged:?}");
+        let judged = isolated.forward(&hanging).await.expect("a verdict").remove(0);
+        assert!(matches!(judged.verdict, Verdict::Retry(_)) && !judged.counts, "{judged:?}");
     }
-    guarded.forward(&events(&["fine"])).await.expect("a verdict");
-    let judged = guarded.forward(&hanging).await.expect("a verdict").remove(0);
-    assert!(judged.charged, "{judged:?}");
+    isolated.forward(&events(&["fine"])).await.expect("a verdict");
+    let judged = isolated.forward(&hanging).await.expect("a verdict").remove(0);
+    assert!(judged.counts, "{judged:?}");
 }
 
 /// Two that hang, alone in their batch, look like a target that hangs, until another worker has an answer.
 #[tokio::test(start_paused = true)]
 async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
-    let pulse = Pulse::default();
+    let liveness = TargetLiveness::default();
     let new = || {
-        Guarded::new("test".parse().expect("an id"), Arc::new(Moody), Duration::from_secs(30), pulse.clone())
+        IsolatedForwarder::new(
+            "test".parse().expect("an id"),
+            Arc::new(Moody),
+            Duration::from_secs(30),
+            liveness.clone(),
+        )
     };
     let (mut hanging, mut other) = (new(), new());
     assert!(hanging.forward(&events(&["hang", "hang"])).await.is_err());
@@ -143,8 +151,13 @@ async fn an_empty_batch_asks_nobody() {
     assert_eq!(forward(&[]).await, Ok(vec![]));
 }
 
-fn guarded(pulse: &Pulse) -> Guarded {
-    Guarded::new("test".parse().expect("an id"), Arc::new(Moody), Duration::from_secs(30), pulse.clone())
+fn isolated(liveness: &TargetLiveness) -> IsolatedForwarder {
+    IsolatedForwarder::new(
+        "test".parse().expect("an id"),
+        Arc::new(Moody),
+        Duration::from_secs(30),
+        liveness.clone(),
+    )
 }
 
 /// However many they are, and wherever they stand.
@@ -165,17 +178,17 @@ async fn events_that_fail_are_charged_while_the_target_takes_others() {
 #[tokio::test]
 async fn a_target_that_fails_for_all_charges_nobody() {
     for (count, is_put_off) in [(1, true), (2, true), (9, true), (40, true), (100, false), (1_000, false)] {
-        let mut guarded = guarded(&Pulse::default());
+        let mut isolated = isolated(&TargetLiveness::default());
         let failing = events(&vec!["fail"; count]);
-        for _ in 0..HOLDS {
-            assert_eq!(guarded.forward(&failing).await, Err(Unavailable::new("P0001")), "{count}");
+        for _ in 0..MAX_CONSECUTIVE_HOLDS {
+            assert_eq!(isolated.forward(&failing).await, Err(Unavailable::new("P0001")), "{count}");
         }
-        let Ok(judged) = guarded.forward(&failing).await else {
+        let Ok(judged) = isolated.forward(&failing).await else {
             assert!(!is_put_off, "{count}");
             continue;
         };
         assert!(is_put_off, "{count}");
-        let put_off = |judged: &Judged| !judged.charged && matches!(judged.verdict, Verdict::Retry(_));
+        let put_off = |judged: &Attempt| !judged.counts && matches!(judged.verdict, Verdict::Retry(_));
         assert!(judged.iter().all(put_off), "{count}: {judged:?}");
     }
 }
@@ -183,30 +196,30 @@ async fn a_target_that_fails_for_all_charges_nobody() {
 /// A server that refuses data lives, but that says nothing of whether it would take any.
 #[tokio::test]
 async fn a_refusal_is_no_proof_that_the_target_takes_events() {
-    let mut guarded = guarded(&Pulse::default());
+    let mut isolated = isolated(&TargetLiveness::default());
     let mixed = events(&["fail", "reject"]);
-    assert_eq!(guarded.forward(&mixed).await, Err(Unavailable::new("P0001")));
+    assert_eq!(isolated.forward(&mixed).await, Err(Unavailable::new("P0001")));
 }
 
 #[tokio::test]
 async fn a_lone_event_that_fails_is_held_then_put_off_and_charged_once_the_target_has_taken_another() {
-    let pulse = Pulse::default();
-    let (mut failing, mut other) = (guarded(&pulse), guarded(&pulse));
+    let liveness = TargetLiveness::default();
+    let (mut failing, mut other) = (isolated(&liveness), isolated(&liveness));
     let (bad, fine) = (events(&["fail"]), events(&["fine"]));
     // Taken before says nothing about now.
     other.forward(&fine).await.expect("delivered");
-    for _ in 0..HOLDS {
+    for _ in 0..MAX_CONSECUTIVE_HOLDS {
         assert_eq!(failing.forward(&bad).await, Err(Unavailable::new("P0001")));
     }
     let judged = failing.forward(&bad).await.expect("a verdict").remove(0);
-    assert!(!judged.charged && matches!(judged.verdict, Verdict::Retry(_)), "{judged:?}");
+    assert!(!judged.counts && matches!(judged.verdict, Verdict::Retry(_)), "{judged:?}");
     other.forward(&fine).await.expect("delivered");
     let judged = failing.forward(&bad).await.expect("a verdict").remove(0);
-    assert!(judged.charged && matches!(judged.verdict, Verdict::Retry(_)), "{judged:?}");
+    assert!(judged.counts && matches!(judged.verdict, Verdict::Retry(_)), "{judged:?}");
     // In company there is no doubt.
     let judged = failing.forward(&events(&["fine", "fail"])).await.expect("verdicts").remove(1);
     assert!(
-        judged.charged && matches!(judged.verdict, Verdict::Cancel(Reason::SchemaMismatch, _)),
+        judged.counts && matches!(judged.verdict, Verdict::DeadLetter(Reason::SchemaMismatch, _)),
         "{judged:?}"
     );
 }
@@ -218,8 +231,8 @@ struct Broken {
     calls: Arc<AtomicU32>,
 }
 
-impl Configured for Broken {
-    fn worker(&self) -> Box<dyn Forwarder> {
+impl ForwarderFactory for Broken {
+    fn build(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
 }
@@ -246,15 +259,16 @@ async fn a_target_that_fails_for_a_while_in_the_midst_of_a_batch_charges_nobody_
     for (from, to) in (0..30).flat_map(|from| (from..40).map(move |to| (from, to))) {
         let broken = Broken { during: from..to, calls: Arc::default() };
         let id = "test".parse().expect("an id");
-        let mut guarded = Guarded::new(id, Arc::new(broken), Duration::from_secs(30), Pulse::default());
+        let mut isolated =
+            IsolatedForwarder::new(id, Arc::new(broken), Duration::from_secs(30), TargetLiveness::default());
         let batch = events(&["fine", "fine", "fail", "fine", "fine", "fine"]);
         let judged = loop {
-            if let Ok(judged) = guarded.forward(&batch).await {
+            if let Ok(judged) = isolated.forward(&batch).await {
                 break judged;
             }
         };
-        for (place, Judged { verdict, charged, .. }) in judged.iter().enumerate() {
-            let is_blamed = *charged && *verdict != Verdict::Delivered;
+        for (place, Attempt { verdict, counts, .. }) in judged.iter().enumerate() {
+            let is_blamed = *counts && *verdict != Verdict::Delivered;
             assert!(place == 2 || !is_blamed, "{from}..{to}: {place} {verdict:?}");
         }
     }
@@ -263,8 +277,8 @@ async fn a_target_that_fails_for_a_while_in_the_midst_of_a_batch_charges_nobody_
 /// An error that passes by itself is never charged, whatever the target does for others meanwhile.
 #[tokio::test]
 async fn a_lone_event_that_failed_once_is_not_charged() {
-    let pulse = Pulse::default();
-    let (mut failing, mut other) = (guarded(&pulse), guarded(&pulse));
+    let liveness = TargetLiveness::default();
+    let (mut failing, mut other) = (isolated(&liveness), isolated(&liveness));
     other.forward(&events(&["fine"])).await.expect("delivered");
     let mut event = events(&["fail"]);
     assert_eq!(failing.forward(&event).await, Err(Unavailable::new("P0001")));

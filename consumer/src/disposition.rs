@@ -9,26 +9,26 @@ use common::{
 };
 use rand::Rng;
 
-use crate::{forwarder::Verdict, guard::Judged};
+use crate::{forwarder::Verdict, isolation::Attempt};
 
 /// How often an event is tried, and when.
 #[derive(Debug, Clone, Copy)]
-pub struct Policy {
+pub struct RetryPolicy {
     /// Failed attempts after which it is dead.
-    pub attempts: u32,
+    pub max_attempts: u32,
     /// Waits between attempts.
     pub backoff: Backoff,
 }
 
 /// What follows from a verdict.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement {
+pub enum Disposition {
     /// Done: the message goes, and so does an earlier failure.
     Delivered,
-    /// It is a dead letter already: the message goes, the letter stays as it is.
-    Letter,
-    /// Its row is gone, and nobody is owed it: the message goes.
-    Passed,
+    /// It is a dead letter already: the message goes, the dead letter stays as it is.
+    AlreadyDead,
+    /// Its row is gone, and no forwarder is owed it: the message goes.
+    Obsolete,
     /// Somebody decided that it is not to be delivered: the message goes, their decision stays.
     Discarded,
     /// The message comes again after this long; the failure is recorded first.
@@ -47,21 +47,21 @@ pub enum Settlement {
     },
 }
 
-impl Settlement {
+impl Disposition {
     /// Decides, by the attempts that `outbox.failures` knows of.
-    pub fn of(judged: &Judged, earlier: Option<Earlier>, policy: Policy, rng: &mut impl Rng) -> Self {
+    pub fn of(attempt: &Attempt, earlier: Option<Earlier>, policy: RetryPolicy, rng: &mut impl Rng) -> Self {
         let before = earlier.map_or(0, |earlier| earlier.attempts);
         let attempts = before.saturating_add(1);
-        match &judged.verdict {
-            Verdict::Delivered | Verdict::Present => Self::Delivered,
-            Verdict::Retry(_) if !judged.charged => {
+        match &attempt.verdict {
+            Verdict::Delivered | Verdict::AlreadyDelivered => Self::Delivered,
+            Verdict::Retry(_) if !attempt.counts => {
                 Self::Retry { attempts: before, delay: policy.backoff.delay(attempts, rng) }
             }
-            Verdict::Retry(_) if attempts < policy.attempts => {
+            Verdict::Retry(_) if attempts < policy.max_attempts => {
                 Self::Retry { attempts, delay: policy.backoff.delay(attempts, rng) }
             }
             Verdict::Retry(_) => Self::Dead { attempts, reason: Reason::AttemptsExhausted },
-            Verdict::Cancel(reason, _) => Self::Dead { attempts, reason: *reason },
+            Verdict::DeadLetter(reason, _) => Self::Dead { attempts, reason: *reason },
         }
     }
 
@@ -69,9 +69,9 @@ impl Settlement {
     #[must_use]
     pub fn ack_kind(self) -> AckKind {
         match self {
-            Self::Delivered | Self::Discarded | Self::Passed => AckKind::Ack,
+            Self::Delivered | Self::Discarded | Self::Obsolete => AckKind::Ack,
             Self::Retry { delay, .. } => AckKind::Nak(Some(delay)),
-            Self::Dead { .. } | Self::Letter => AckKind::Term,
+            Self::Dead { .. } | Self::AlreadyDead => AckKind::Term,
         }
     }
 
@@ -79,7 +79,7 @@ impl Settlement {
     #[must_use]
     pub fn outcome(self) -> Option<(Outcome, u32)> {
         match self {
-            Self::Delivered | Self::Discarded | Self::Letter | Self::Passed => None,
+            Self::Delivered | Self::Discarded | Self::AlreadyDead | Self::Obsolete => None,
             Self::Retry { attempts, delay } => Some((Outcome::Retry(delay), attempts)),
             Self::Dead { attempts, reason } => Some((Outcome::Dead(reason), attempts)),
         }
@@ -95,16 +95,17 @@ mod tests {
     #[test]
     fn every_verdict_has_its_settlement() {
         let second = Duration::from_secs(1);
-        let policy = Policy { attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
+        let policy =
+            RetryPolicy { max_attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
         let earlier = |attempts| {
             Some(Earlier { attempts, wait: Duration::ZERO, discarded: false, dead: false, gone: false })
         };
         let retry = || Verdict::Retry("time-out".into());
-        let cancel = |reason| Verdict::Cancel(reason, "gone".into());
+        let cancel = |reason| Verdict::DeadLetter(reason, "gone".into());
         let table = [
             (Verdict::Delivered, None, "ack", None),
             (Verdict::Delivered, earlier(2), "ack", None),
-            (Verdict::Present, None, "ack", None),
+            (Verdict::AlreadyDelivered, None, "ack", None),
             (retry(), None, "nak", Some(1)),
             (retry(), earlier(1), "nak", Some(2)),
             (retry(), earlier(2), "term", Some(3)),
@@ -114,7 +115,7 @@ mod tests {
         ];
         for (verdict, earlier, told, attempts) in table {
             let settlement =
-                Settlement::of(&verdict.clone().into(), earlier, policy, &mut StdRng::seed_from_u64(1));
+                Disposition::of(&verdict.clone().into(), earlier, policy, &mut StdRng::seed_from_u64(1));
             let kind = match settlement.ack_kind() {
                 AckKind::Ack => "ack",
                 AckKind::Nak(Some(delay)) if (second..second * 2).contains(&delay) => "nak",
@@ -128,10 +129,10 @@ mod tests {
                 "{verdict:?} after {earlier:?}"
             );
         }
-        let exhausted = Settlement::of(&retry().into(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
+        let exhausted = Disposition::of(&retry().into(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(exhausted.outcome(), Some((Outcome::Dead(Reason::AttemptsExhausted), 3)));
-        let uncharged = Judged { charged: false, ..retry().into() };
-        let settlement = Settlement::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
+        let uncharged = Attempt { counts: false, ..retry().into() };
+        let settlement = Disposition::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), Some(2), "no attempt is used");
     }
 }

@@ -1,4 +1,4 @@
-//! Noticing that the broker has references for a forwarder and delivers none, whatever the cause.
+//! Detects that the broker has references for a forwarder and delivers none, whatever the cause.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -9,49 +9,49 @@ use common::{broker::Standing, settings::ConsumerSettings};
 use tokio::time::Instant;
 
 /// Looks that lie further apart than this say nothing about the time between them: the workers were busy.
-const APART_MAX: Duration = Duration::from_secs(15);
+const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(15);
 
-/// What one lane has seen of its durable.
+/// What the workers of one forwarder have observed of its durable.
 #[derive(Debug, Default)]
-pub(crate) struct Stall(Mutex<Seen>);
+pub(crate) struct StallDetector(Mutex<StallState>);
 
 #[derive(Debug, Default)]
-struct Seen {
-    last: Option<Look>,
+struct StallState {
+    last: Option<Observation>,
     /// What somebody has to do something about.
     fault: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct Observation {
     at: Instant,
     delivered: u64,
     /// Since when nothing was delivered.
     still_since: Instant,
 }
 
-impl Stall {
-    /// What keeps the lane from being ready, if anything does.
+impl StallDetector {
+    /// What keeps the forwarder from being ready, if anything does.
     pub(crate) fn fault(&self) -> Option<String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).fault.clone()
     }
 
     /// The durable is not what it should be.
-    pub(crate) fn unfit(&self, why: &str) {
+    pub(crate) fn set_misconfigured(&self, why: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).fault = Some(why.to_owned());
     }
 
     /// The durable is what it should be, and stands here.
-    pub(crate) fn look(&self, standing: &Standing, settings: &ConsumerSettings, now: Instant) {
+    pub(crate) fn observe(&self, standing: &Standing, settings: &ConsumerSettings, now: Instant) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let still_since = seen
             .last
-            .filter(|last| last.delivered == standing.delivered && now - last.at <= APART_MAX)
+            .filter(|last| last.delivered == standing.delivered && now - last.at <= OBSERVATION_GAP_MAX)
             .filter(|_| standing.pending > 0)
             .map_or(now, |last| last.still_since);
-        seen.last = Some(Look { at: now, delivered: standing.delivered, still_since });
+        seen.last = Some(Observation { at: now, delivered: standing.delivered, still_since });
         let stalled = now - still_since > settings.unready_after;
-        let fault = stalled.then(|| words(standing, settings, now - still_since));
+        let fault = stalled.then(|| describe(standing, settings, now - still_since));
         if let (Some(fault), None) = (&fault, &seen.fault) {
             tracing::warn!("{fault}");
         }
@@ -59,7 +59,7 @@ impl Stall {
     }
 }
 
-fn words(standing: &Standing, settings: &ConsumerSettings, still: Duration) -> String {
+fn describe(standing: &Standing, settings: &ConsumerSettings, still: Duration) -> String {
     let Standing { pending, unsettled, paused_until, .. } = standing;
     let cause = if let Some(until) = paused_until {
         format!("the durable is paused until {until} (`nats consumer resume` ends that)")
@@ -86,16 +86,16 @@ mod tests {
         Standing { floor: 0, delivered, pending, unsettled: 0, paused_until: None }
     }
 
-    /// Looks every five seconds; answers after how many there is a fault.
+    /// Looks every five seconds; returns after how many there is a fault.
     fn looks(
         settings: &ConsumerSettings,
         standings: impl Iterator<Item = Standing>,
         every: Duration,
     ) -> Option<usize> {
-        let stall = Stall::default();
+        let stall = StallDetector::default();
         let mut now = Instant::now();
         standings.take(40).position(|standing| {
-            stall.look(&standing, settings, now);
+            stall.observe(&standing, settings, now);
             now += every;
             stall.fault().is_some()
         })
@@ -116,7 +116,7 @@ mod tests {
     #[test]
     fn the_cause_is_named_where_it_is_known() {
         let settings = ConsumerSettings::default();
-        let said = |standing: Standing| words(&standing, &settings, 61 * SECOND);
+        let said = |standing: Standing| describe(&standing, &settings, 61 * SECOND);
         let paused = Standing { paused_until: Some("2099-01-01T00:00:00Z".into()), ..standing(7, 3) };
         assert!(said(paused).contains("paused until 2099-01-01T00:00:00Z"));
         assert!(said(Standing { unsettled: 20_000, ..standing(7, 3) }).contains("consumer.max_ack_pending"));

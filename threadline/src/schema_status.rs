@@ -11,7 +11,7 @@ pub(crate) const TABLES: [&str; 5] =
 /// What the database says of `audit_actions`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(clippy::struct_excessive_bools, reason = "answers of one statement")]
-pub struct Fitness {
+pub struct SchemaStatus {
     /// The server is a standby.
     pub is_standby: bool,
     /// The table is there.
@@ -34,7 +34,7 @@ pub struct Fitness {
 
 /// A column that actions cannot be written to as it is.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
-pub struct UnfitColumn {
+pub struct ColumnMismatch {
     /// Its name.
     pub name: String,
     /// What is wrong: `missing`, `type`, `generated`, `not null`, or `unknown` for a column of the host's own that must have a
@@ -50,7 +50,10 @@ pub struct UnfitColumn {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn fitness(connection: &mut PgConnection, schema: &StorageSchema) -> Result<Fitness, sqlx::Error> {
+pub async fn check_schema(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+) -> Result<SchemaStatus, sqlx::Error> {
     sqlx::query_as(
         "select pg_is_in_recovery() as is_standby,
                 c.oid is not null as is_installed,
@@ -84,10 +87,10 @@ pub async fn fitness(connection: &mut PgConnection, schema: &StorageSchema) -> R
 ///
 /// # Errors
 /// When the server is away.
-pub async fn unfit_columns(
+pub async fn mismatched_columns(
     connection: &mut PgConnection,
     schema: &StorageSchema,
-) -> Result<Vec<UnfitColumn>, sqlx::Error> {
+) -> Result<Vec<ColumnMismatch>, sqlx::Error> {
     sqlx::query_as(
         "with wanted (name, types, is_optional) as (
              select 'id', '{uuid}'::text[], false
@@ -131,7 +134,10 @@ pub async fn unfit_columns(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn doubled(connection: &mut PgConnection, schema: &StorageSchema) -> Result<i64, sqlx::Error> {
+pub async fn duplicated_events(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+) -> Result<i64, sqlx::Error> {
     let actions = schema.table("audit_actions");
     let statement = format!(
         "select count(*)

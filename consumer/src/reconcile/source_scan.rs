@@ -19,16 +19,16 @@ use uuid::Uuid;
 
 use super::merge::Keyed;
 use crate::{
+    audit_row::{RowQuery, Unreadable},
     forwarders::Timeline,
-    rows::{Reading, Unreadable},
-    source::{Blame, Source},
+    source::{ErrorScope, Source},
 };
 
 /// How many rows are looked at one statement each, or few, when one of them has made a statement fail.
-const STEP: i64 = 1_000;
+const INDIVIDUAL_ROWS: i64 = 1_000;
 
 /// Rows read ahead of who takes them.
-const AHEAD: usize = 4;
+const READ_AHEAD: usize = 4;
 
 /// An audit row, or that it cannot be read.
 pub(crate) struct SourceRow {
@@ -45,7 +45,7 @@ impl Keyed for SourceRow {
 
 /// Whose rows are walked.
 #[derive(Clone)]
-pub(crate) struct Walk {
+pub(crate) struct SourceScan {
     pub(crate) source: Database,
     pub(crate) audit: TableName,
     /// Of what its forwarder looks at.
@@ -53,10 +53,10 @@ pub(crate) struct Walk {
     pub(crate) forwarder: ForwarderId,
 }
 
-impl Walk {
+impl SourceScan {
     /// The rows of a window.
     pub(crate) fn rows(self, window: Window) -> BoxStream<'static, anyhow::Result<SourceRow>> {
-        let (sender, rows) = mpsc::channel(AHEAD);
+        let (sender, rows) = mpsc::channel(READ_AHEAD);
         let walked = stream::once(self.run(window, sender)).filter_map(|end| ready(end.err().map(Err)));
         stream::select(rows.map(Ok), walked).boxed()
     }
@@ -65,10 +65,10 @@ impl Walk {
         let mut after = None;
         loop {
             let Err(error) = self.read(window, &mut after, &mut rows).await else { return Ok(()) };
-            if Blame::of(&error) == Blame::Server {
+            if ErrorScope::of(&error) == ErrorScope::Server {
                 return Err(error.into());
             }
-            let Some(last) = self.step_over(window, after, &mut rows).await? else {
+            let Some(last) = self.read_individually(window, after, &mut rows).await? else {
                 // It was none of the rows.
                 return Err(error.into());
             };
@@ -84,10 +84,10 @@ impl Walk {
         rows: &mut mpsc::Sender<SourceRow>,
     ) -> Result<(), sqlx::Error> {
         let mut connection = self.source.connect().await?;
-        let mut look = database::long_look(&mut connection).await?;
-        let reading =
-            Reading::of(&mut look, &self.audit, &self.timeline, self.timeline.batch_bytes()).await?;
-        let Reading { select, texts, columns, time, table, .. } = &reading;
+        let mut scan = database::long_look(&mut connection).await?;
+        let row_query =
+            RowQuery::of(&mut scan, &self.audit, &self.timeline, self.timeline.batch_bytes()).await?;
+        let RowQuery { select, texts, columns, time, table, .. } = &row_query;
         // Sorted before there is any text, which may be a thousand times as large.
         let statement = format!(
             "select {select} from (
@@ -101,10 +101,10 @@ impl Walk {
             .bind(window.since)
             .bind(window.until)
             .bind(*after)
-            .fetch(&mut *look);
+            .fetch(&mut *scan);
         while let Some(row) = found.try_next().await? {
             let id = row.try_get(0)?;
-            let event = reading.event(&row, id)?;
+            let event = row_query.event(&row, id)?;
             // Whoever takes them may have gone.
             if rows.send(SourceRow { id, event }).await.is_err() {
                 return Ok(());
@@ -114,8 +114,8 @@ impl Walk {
         Ok(())
     }
 
-    /// The next rows by their ids, those that fail one by one; answers the last of them.
-    async fn step_over(
+    /// The next rows by their ids, those that fail one by one; returns the last of them.
+    async fn read_individually(
         &self,
         window: Window,
         after: Option<Uuid>,
@@ -124,9 +124,9 @@ impl Walk {
         let batch_bytes = self.timeline.batch_bytes();
         let mut connection = self.source.connect().await?;
         let mut ids: Vec<Uuid> = {
-            let mut look = database::long_look(&mut connection).await?;
-            let Reading { time, table, .. } =
-                Reading::of(&mut look, &self.audit, &self.timeline, batch_bytes).await?;
+            let mut scan = database::long_look(&mut connection).await?;
+            let RowQuery { time, table, .. } =
+                RowQuery::of(&mut scan, &self.audit, &self.timeline, batch_bytes).await?;
             let statement = format!(
                 "select e.id from {table} e
                  where ($1::timestamptz is null or {time} >= $1) and ($2::timestamptz is null or {time} < $2)
@@ -137,8 +137,8 @@ impl Walk {
                 .bind(window.since)
                 .bind(window.until)
                 .bind(after)
-                .bind(STEP)
-                .fetch_all(&mut *look)
+                .bind(INDIVIDUAL_ROWS)
+                .fetch_all(&mut *scan)
                 .await?
         };
         let last = ids.last().copied();

@@ -16,9 +16,9 @@ use serde_json::value::RawValue;
 use sqlx::{Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::forwarder::Configured;
+use crate::forwarder::ForwarderFactory;
 
-/// Where [`Reading::select`] puts the times, behind the id.
+/// Where [`RowQuery::select`] puts the times, behind the id.
 const TIMES_FROM: usize = 1;
 
 /// Where it puts the [texts](TEXTS).
@@ -64,7 +64,7 @@ const ZONED: &str = "timestamp with time zone";
 
 /// How the rows of one table are read.
 #[derive(Debug, Clone)]
-pub(crate) struct Reading {
+pub(crate) struct RowQuery {
     /// `id`, the two times, the texts and their size, of a row `e` with its [texts](Self::texts): columns stand in one order
     /// whatever the table has and the forwarder wants.
     pub(crate) select: String,
@@ -88,7 +88,7 @@ pub(crate) struct Reading {
     pub(crate) table: String,
 }
 
-impl Reading {
+impl RowQuery {
     /// Looks at the table's columns; of the texts only those that a forwarder looks at are read. A row may take as much as
     /// a batch of `batch_bytes`, or [`ROW_BYTES`].
     ///
@@ -97,7 +97,7 @@ impl Reading {
     pub(crate) async fn of(
         connection: &mut Session,
         table: &TableName,
-        wanted: &dyn Configured,
+        wanted: &dyn ForwarderFactory,
         batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let columns = columns::of(connection, table).await?;
@@ -221,7 +221,7 @@ fn unreadable(table: &TableName, name: &str, kinds: &[&str], found: Option<&Stri
 
 /// A row that cannot be read is a fault of that row: neither an outage nor the end of the worker. Drivers do panic on
 /// values that they do not expect.
-fn contained(
+fn catch_decode_panic(
     read: impl FnOnce() -> Result<AuditEvent, sqlx::Error> + UnwindSafe,
 ) -> Result<AuditEvent, Unreadable> {
     match catch_unwind(read) {
@@ -231,15 +231,19 @@ fn contained(
     }
 }
 
-impl Reading {
-    /// The event of a row that was read by [`Reading::select`].
+impl RowQuery {
+    /// The event of a row that was read by [`RowQuery::select`].
     ///
     /// # Errors
     /// When the answer is another one.
     pub(crate) fn event(&self, row: &PgRow, id: Uuid) -> Result<Result<AuditEvent, Unreadable>, sqlx::Error> {
         let (bytes, limit) = (row.try_get(SIZE_AT)?, self.limit);
         let is_sent = self.fits(bytes);
-        Ok(if is_sent { contained(|| event(row, id)) } else { Err(Unreadable::TooLarge { bytes, limit }) })
+        Ok(if is_sent {
+            catch_decode_panic(|| event(row, id))
+        } else {
+            Err(Unreadable::TooLarge { bytes, limit })
+        })
     }
 
     /// How many bytes of a row's texts were sent.
@@ -284,9 +288,9 @@ mod tests {
 
     #[test]
     fn a_row_that_makes_the_driver_panic_is_a_fault_of_that_row() {
-        let error = contained(|| panic!("year 10000")).expect_err("contained");
+        let error = catch_decode_panic(|| panic!("year 10000")).expect_err("contained");
         assert!(error.to_string().contains("the driver panicked"), "{error}");
-        let error = contained(|| Err(sqlx::Error::RowNotFound)).expect_err("contained");
+        let error = catch_decode_panic(|| Err(sqlx::Error::RowNotFound)).expect_err("contained");
         assert!(error.to_string().starts_with("the audit row cannot be read"), "{error}");
     }
 }
