@@ -16,7 +16,7 @@ use common::{
 };
 use consumer::{
     forwarder::{Forwarder, ForwarderFactory, MissingKinds, Registry, Verdict},
-    source::{Loaded, Source},
+    source::{LoadedRow, Source},
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;
@@ -93,7 +93,7 @@ impl Forward {
     }
 }
 
-fn event(row: Loaded) -> anyhow::Result<AuditEvent> {
+fn event(row: LoadedRow) -> anyhow::Result<AuditEvent> {
     row.event.map_err(|error| anyhow::anyhow!("audit row {}: {error}", row.id))
 }
 
