@@ -44,7 +44,7 @@ pub struct ForwarderRuntime {
     /// Which messages are for it.
     pub route: Route,
     /// The forwarder.
-    pub configured: Arc<dyn ForwarderFactory>,
+    pub factory: Arc<dyn ForwarderFactory>,
     /// Where rows are reloaded from.
     pub database: Database,
     /// The audit table.
@@ -116,7 +116,7 @@ impl Dispatcher {
         let limit = runtime.settings.forward_timeout;
         let forwarder = IsolatedForwarder::new(
             runtime.route.id.clone(),
-            runtime.configured.clone(),
+            runtime.factory.clone(),
             limit,
             runtime.liveness.clone(),
         );
@@ -209,8 +209,8 @@ impl Dispatcher {
         let mut source = if let Some(source) = self.source.take() {
             source
         } else {
-            let ForwarderRuntime { database, table, configured, settings, .. } = &*runtime;
-            let source = Source::connect(database, table, configured.clone(), settings.batch_bytes).await;
+            let ForwarderRuntime { database, table, factory, settings, .. } = &*runtime;
+            let source = Source::connect(database, table, factory.clone(), settings.batch_bytes).await;
             source.map_err(|error| source_unavailable(&error))?
         };
         if let Some(event) = self.unfinished_start {

@@ -90,7 +90,7 @@ impl BatchFailure {
 /// One worker's forwarder with its time limit.
 pub struct IsolatedForwarder {
     id: ForwarderId,
-    configured: Arc<dyn ForwarderFactory>,
+    factory: Arc<dyn ForwarderFactory>,
     forwarder: Box<dyn Forwarder>,
     limit: Duration,
     liveness: TargetLiveness,
@@ -134,12 +134,12 @@ impl IsolatedForwarder {
     #[must_use]
     pub fn new(
         id: ForwarderId,
-        configured: Arc<dyn ForwarderFactory>,
+        factory: Arc<dyn ForwarderFactory>,
         limit: Duration,
         liveness: TargetLiveness,
     ) -> Self {
-        let forwarder = configured.build();
-        Self { id, configured, forwarder, limit, liveness, consecutive_holds: 0 }
+        let forwarder = factory.build();
+        Self { id, factory, forwarder, limit, liveness, consecutive_holds: 0 }
     }
 
     /// Another batch begins.
@@ -331,7 +331,7 @@ impl IsolatedForwarder {
             // It cannot say.
             Ok(Ok(Err(ForwardError::Rejected(_) | ForwardError::Failed(_)))) => Ok(Vec::new()),
             Ok(Err(_)) => {
-                self.forwarder = self.configured.build();
+                self.forwarder = self.factory.build();
                 Ok(Vec::new())
             }
             Err(_) => Err(Unavailable::new(format!("the forwarder does not answer within {:?}", self.limit))),
@@ -358,7 +358,7 @@ impl IsolatedForwarder {
             Ok(Ok(Err(ForwardError::Failed(error)))) => Ok(Err(BatchFailure::Failed(error))),
             Ok(Err(panic)) => {
                 // Whatever state it was in is gone with it.
-                self.forwarder = self.configured.build();
+                self.forwarder = self.factory.build();
                 Ok(Err(BatchFailure::Panic(message(&*panic))))
             }
             Err(_) => Ok(Err(BatchFailure::Timeout(self.limit))),

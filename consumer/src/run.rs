@@ -187,7 +187,7 @@ async fn preflight(
     Ok(broker)
 }
 
-/// The broker, where a road leads through it; and where one is configured but not needed, if it happens to be there: a
+/// The broker, where a dispatch mode needs it; and where one is configured but not needed, if it happens to be there: a
 /// durable of an earlier dispatch must not be left behind.
 async fn connect_broker(
     report: &mut Report,
@@ -350,10 +350,10 @@ pub(crate) fn build_runtimes(
     };
     Ok(forwarders
         .iter()
-        .map(|(forwarder, configured)| {
+        .map(|(forwarder, factory)| {
             Arc::new(ForwarderRuntime {
                 route: route(&forwarder.id),
-                configured: configured.clone(),
+                factory: factory.clone(),
                 database: database.clone(),
                 table: settings.source.table.clone(),
                 settings: settings.consumer.clone(),

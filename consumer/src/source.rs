@@ -29,7 +29,7 @@ pub struct Source {
     database: Database,
     table: TableName,
     /// Whose columns are read.
-    wanted: Arc<dyn ForwarderFactory>,
+    factory: Arc<dyn ForwarderFactory>,
     batch_bytes: usize,
     row_query: RowQuery,
     statement: String,
@@ -87,7 +87,7 @@ impl ErrorScope {
 const PARTS_OF_COST: usize = 16;
 
 impl Source {
-    /// Connects and looks at the table's columns; of the texts only those are read that `wanted` looks at, and no row whose
+    /// Connects and looks at the table's columns; of the texts only those are read that `factory` looks at, and no row whose
     /// texts take more than `batch_bytes` and than a row may.
     ///
     /// # Errors
@@ -95,11 +95,11 @@ impl Source {
     pub async fn connect(
         database: &Database,
         table: &TableName,
-        wanted: Arc<dyn ForwarderFactory>,
+        factory: Arc<dyn ForwarderFactory>,
         batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
-        let row_query = database.within(RowQuery::of(&mut connection, table, &*wanted, batch_bytes)).await?;
+        let row_query = database.within(RowQuery::of(&mut connection, table, &*factory, batch_bytes)).await?;
         let RowQuery { select, texts, table: quoted, .. } = &row_query;
         let statement = format!(
             "select {select}, (select exists (select from outbox.failures f where f.forwarder = $2))
@@ -107,13 +107,13 @@ impl Source {
              where e.id = any ($1)"
         );
         let (database, table) = (database.clone(), table.clone());
-        Ok(Self { connection, database, table, wanted, batch_bytes, row_query, statement, rows: ROWS_MAX })
+        Ok(Self { connection, database, table, factory, batch_bytes, row_query, statement, rows: ROWS_MAX })
     }
 
     /// Another session: what the server had planned and remembered with the one before is gone with it.
     async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
         let rows = self.rows;
-        *self = Self::connect(&self.database, &self.table, self.wanted.clone(), self.batch_bytes).await?;
+        *self = Self::connect(&self.database, &self.table, self.factory.clone(), self.batch_bytes).await?;
         self.rows = rows;
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! `publisher backfill`: rows that were there before capture, or any others, enter the log and travel the common road.
+//! `publisher backfill`: rows that were there before capture, or any others, enter the log and are relayed like all others.
 
 use std::{collections::HashSet, fmt::Write as _};
 

@@ -205,5 +205,5 @@ async fn floor(settings: &Settings) -> anyhow::Result<Option<StreamPosition>> {
         .get_stream(&settings.broker.stream)
         .await
         .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;
-    Ok(maintenance::lowest(&broker::floors(&stream).await?, stream.cached_info().created))
+    Ok(maintenance::lowest_ack_floor(&broker::floors(&stream).await?, stream.cached_info().created))
 }

@@ -36,7 +36,7 @@ enum Command {
     Attach,
     /// Stops capture. What has been captured is still relayed.
     Detach,
-    /// Enters rows that were there before `attach`, or any others, into the log: they travel the common road. Goes on where
+    /// Enters rows that were there before `attach`, or any others, into the log: they are relayed like all others. Goes on where
     /// it was cut off; harmless when repeated, and beside live traffic, which it lets pass.
     Backfill(Backfill),
     /// Removes entries that every forwarder is past and that are older than `publisher.retention`.

@@ -60,9 +60,9 @@ pub struct Maintenance {
     pub broker: BrokerSettings,
 }
 
-/// What one leadership has seen of the stream.
+/// What one leadership has seen of the stream when it looked last.
 #[derive(Debug, Default)]
-struct Seen {
+struct StreamBaseline {
     created: Option<OffsetDateTime>,
     /// What of it is smaller than the settings, as it was told last.
     smaller: Option<String>,
@@ -81,7 +81,7 @@ impl Maintenance {
     pub async fn run(self, leading: CancellationToken) {
         // Should this task end by a panic, the leadership ends with it, and both begin again.
         let _ends_with_it = leading.clone().drop_guard();
-        let mut seen = Seen::default();
+        let mut baseline = StreamBaseline::default();
         let watch = Watch::new(&self.source);
         let mut interval = tokio::time::interval(self.settings.maintenance);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -94,7 +94,7 @@ impl Maintenance {
                 let mut connection = self.database.connect().await?;
                 // Before anything needs the broker: while that is away the backlog grows.
                 watch.look(&mut connection).await;
-                self.run_once(&mut connection, &mut seen).await
+                self.run_once(&mut connection, &mut baseline).await
             };
             let round =
                 async { tokio::time::timeout(upkeep::ROUND_MAX, round).await.context("it took too long")? };
@@ -114,9 +114,13 @@ impl Maintenance {
         }
     }
 
-    async fn run_once(&self, connection: &mut Session, seen: &mut Seen) -> anyhow::Result<StreamCheck> {
+    async fn run_once(
+        &self,
+        connection: &mut Session,
+        baseline: &mut StreamBaseline,
+    ) -> anyhow::Result<StreamCheck> {
         // Asked first: what is acknowledged meanwhile must not look like a loss.
-        let acknowledged = match seen.created {
+        let acknowledged = match baseline.created {
             Some(created) => {
                 rounds::acknowledged_before(connection, STREAM_READER, microseconds(created), Duration::ZERO)
                     .await?
@@ -128,7 +132,7 @@ impl Maintenance {
             Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamCheck::Other),
             Err(error) => return Err(error.into()),
         };
-        if *seen.created.get_or_insert(info.created) != info.created {
+        if *baseline.created.get_or_insert(info.created) != info.created {
             return Ok(StreamCheck::Other);
         }
         if acknowledged > Some(info.state.last_sequence) {
@@ -150,9 +154,9 @@ impl Maintenance {
             }
             return Err(error.into());
         }
-        self.measure(&info, seen);
+        self.measure(&info, baseline);
         let generation = retention::generation(connection, STREAM_READER).await?;
-        let floor = lowest(&broker::floors(&self.stream).await?, info.created);
+        let floor = lowest_ack_floor(&broker::floors(&self.stream).await?, info.created);
         if let Some(floor) = floor {
             retention::settle(connection, STREAM_READER, generation, floor).await?;
         }
@@ -171,9 +175,9 @@ impl Maintenance {
     }
 
     /// Somebody may have made it smaller under us. Publishing goes on: less room is back-pressure, and no loss.
-    fn measure(&self, info: &Info, seen: &mut Seen) {
+    fn measure(&self, info: &Info, baseline: &mut StreamBaseline) {
         let smaller = broker::smaller(&self.broker, &info.config);
-        if smaller == seen.smaller {
+        if smaller == baseline.smaller {
             return;
         }
         if let Some(differences) = &smaller {
@@ -185,7 +189,7 @@ impl Maintenance {
         } else {
             tracing::info!("the stream is as large as the settings again");
         }
-        seen.smaller = smaller;
+        baseline.smaller = smaller;
     }
 
     async fn trim(&self, connection: &mut Session, floor: Option<StreamPosition>) -> anyhow::Result<()> {
@@ -249,7 +253,7 @@ enum StreamCheck {
 
 /// The lowest floor of all forwarders: everything at or below it is settled. `None` while there is no forwarder.
 #[must_use]
-pub fn lowest(floors: &[Floor], stream_created: OffsetDateTime) -> Option<StreamPosition> {
+pub fn lowest_ack_floor(floors: &[Floor], stream_created: OffsetDateTime) -> Option<StreamPosition> {
     let sequence = floors.iter().map(|floor| floor.sequence).min()?;
     Some(StreamPosition { created: microseconds(stream_created), sequence })
 }

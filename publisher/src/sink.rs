@@ -178,7 +178,7 @@ impl JetStreamSink {
                 Err(error) => self.classify_ack(Err(error)),
             };
             if let Some(span) = span {
-                end(&span, id, outcome);
+                end_span(&span, id, outcome);
             }
             outcome
         }
@@ -289,7 +289,7 @@ impl JetStreamSink {
     }
 }
 
-fn end(span: &Span, id: MessageId, outcome: PublishOutcome) {
+fn end_span(span: &Span, id: MessageId, outcome: PublishOutcome) {
     let (status, sequence) = match outcome {
         PublishOutcome::Stored(sequence) | PublishOutcome::Duplicate(sequence) => {
             (Status::Unset, Some(sequence))

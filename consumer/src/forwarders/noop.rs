@@ -1,4 +1,4 @@
-//! Acknowledges without effect: to measure the road, or to switch a forwarder off and keep its place.
+//! Acknowledges without effect: to measure the pipeline without a target, or to switch a forwarder off and keep its place.
 
 use std::sync::Arc;
 

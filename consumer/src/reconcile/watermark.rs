@@ -16,7 +16,7 @@ use common::{
 
 use crate::{APPLICATION, dispatch_mode::DispatchMode};
 
-/// The road of one forwarder.
+/// How far one forwarder has settled, by its durable or its own reader.
 #[derive(Debug, Clone)]
 pub(crate) struct SettledWatermark {
     reader: String,
@@ -32,7 +32,7 @@ struct DurableRef {
 }
 
 impl SettledWatermark {
-    /// Of a forwarder whose road the settings decide.
+    /// Of a forwarder whose dispatch mode the settings decide.
     ///
     /// # Errors
     /// When it leads through a broker that is away.

@@ -85,7 +85,7 @@ struct Begin {
 
 /// What came of it.
 #[derive(Debug, Default, Serialize)]
-struct Outcome {
+struct ReplayOutcome {
     /// Messages of the range.
     messages: u64,
     /// Of these, those for this forwarder.
@@ -127,7 +127,10 @@ pub async fn run(
     let until = asked.until_sequence.unwrap_or(last).min(last);
     let consumer = ReplayConsumer::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
     let Some(mut consumer) = consumer else {
-        print_outcome(&asked, &Outcome { dry_run: asked.dry_run, done: true, ..Outcome::default() });
+        print_outcome(
+            &asked,
+            &ReplayOutcome { dry_run: asked.dry_run, done: true, ..ReplayOutcome::default() },
+        );
         return Ok(());
     };
     if !asked.dry_run {
@@ -136,7 +139,7 @@ pub async fn run(
         acts::record(&mut connection, &act).await?;
     }
     drop(connection);
-    let outcome = play(&mut consumer, &asked, &settings, runtime, &shutdown).await?;
+    let outcome = replay_batches(&mut consumer, &asked, &settings, runtime, &shutdown).await?;
     if asked.dry_run || outcome.done {
         // Best effort: what is left of it is removed by the broker after a day.
         let _ = stream.delete_consumer(&consumer.durable).await;
@@ -178,17 +181,17 @@ fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn Forwarde
 }
 
 /// Batch after batch, each settled before the next is asked for.
-async fn play(
+async fn replay_batches(
     consumer: &mut ReplayConsumer,
     asked: &Replay,
     settings: &Settings,
     runtime: Arc<ForwarderRuntime>,
     shutdown: &CancellationToken,
-) -> anyhow::Result<Outcome> {
+) -> anyhow::Result<ReplayOutcome> {
     let progress = Health::default().component("replay", settings.consumer.unready_after);
     let mut dispatcher = Dispatcher::new(runtime.clone());
     let mut source = runtime.database.connect().await?;
-    let mut outcome = Outcome { dry_run: asked.dry_run, ..Outcome::default() };
+    let mut outcome = ReplayOutcome { dry_run: asked.dry_run, ..ReplayOutcome::default() };
     let bar = Bar::new("replaying", consumer.pending);
     let most = u32::try_from(settings.consumer.batch_rows).unwrap_or(u32::MAX);
     let rows = asked.rate.map_or(most, |rate| rate.min(most));
@@ -234,7 +237,7 @@ async fn existing<'d>(
     source: &mut Session,
     runtime: &ForwarderRuntime,
     deliveries: &'d [Delivery],
-    outcome: &mut Outcome,
+    outcome: &mut ReplayOutcome,
 ) -> anyhow::Result<Vec<&'d Delivery>> {
     let event = |delivery: &&Delivery| match delivery.instruction {
         Instruction::Forward(event) => Some(event),
@@ -249,7 +252,7 @@ async fn existing<'d>(
     Ok(kept)
 }
 
-fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
+fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut ReplayOutcome) {
     for (delivery, kind) in deliveries.iter().zip(kinds) {
         if matches!(delivery.instruction, Instruction::Forward(_)) {
             match kind {
@@ -260,11 +263,11 @@ fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut Outcome) {
     }
 }
 
-fn print_outcome(asked: &Replay, outcome: &Outcome) {
+fn print_outcome(asked: &Replay, outcome: &ReplayOutcome) {
     console::answer(&if asked.json {
         format!("{}\n", serde_json::json!(outcome))
     } else {
-        let Outcome { messages, ours, gone, settled, failed, .. } = outcome;
+        let ReplayOutcome { messages, ours, gone, settled, failed, .. } = outcome;
         if asked.dry_run {
             format!(
                 "{messages} messages would be replayed, {ours} of them for forwarder {}\n",

@@ -149,7 +149,7 @@ impl Running {
                 reports_unknown: true,
                 stream_created: stream.cached_info().created,
             },
-            configured: Arc::new(forwarder.clone()),
+            factory: Arc::new(forwarder.clone()),
             database: database.database(),
             table: audit_events(),
             policy: RetryPolicy {
