@@ -97,7 +97,7 @@ fn event(row: LoadedRow) -> anyhow::Result<AuditEvent> {
     row.event.map_err(|error| anyhow::anyhow!("audit row {}: {error}", row.id))
 }
 
-/// Forwards for handlers that are called anew for every job: lent and taken back, so that no job pays for connecting. What
+/// Forwards for handlers that are called again for every job: lent and taken back, so that no job pays for connecting. What
 /// a connection pool is to the handlers of an application.
 #[derive(Clone)]
 pub(crate) struct Forwards {

@@ -4,14 +4,14 @@ use std::{fs, process::Command, time::Instant};
 
 use sqlx::{Connection as _, PgConnection};
 
-use crate::{results::Machine, stage::Stage};
+use crate::{environment::Environment, results::Machine};
 
 /// Commits in the measurement of the disk.
 const FLUSHES: u32 = 500;
 
 /// Asks the system, both servers, and the disk.
-pub(crate) async fn describe(stage: &Stage) -> anyhow::Result<Machine> {
-    let mut connection = PgConnection::connect(&stage.sandbox.postgres.url("postgres")).await?;
+pub(crate) async fn describe(environment: &Environment) -> anyhow::Result<Machine> {
+    let mut connection = PgConnection::connect(&environment.sandbox.postgres.url("postgres")).await?;
     let postgres: String = sqlx::query_scalar("show server_version").fetch_one(&mut connection).await?;
     let flushes_per_second = flushes(&mut connection).await?;
     connection.close().await?;
@@ -21,7 +21,7 @@ pub(crate) async fn describe(stage: &Stage) -> anyhow::Result<Machine> {
         memory_gib: memory_gib().unwrap_or_default(),
         system: output("uname", &["-sr"]).unwrap_or_default(),
         postgres,
-        nats: nats_version(stage).await?,
+        nats: nats_version(environment).await?,
         flushes_per_second,
         revision: output("git", &["describe", "--always", "--dirty"]).unwrap_or_default(),
     })
@@ -37,8 +37,8 @@ async fn flushes(connection: &mut PgConnection) -> anyhow::Result<f64> {
     Ok(f64::from(FLUSHES) / begun.elapsed().as_secs_f64())
 }
 
-async fn nats_version(stage: &Stage) -> anyhow::Result<String> {
-    Ok(async_nats::connect(stage.sandbox.nats.url()).await?.server_info().version)
+async fn nats_version(environment: &Environment) -> anyhow::Result<String> {
+    Ok(async_nats::connect(environment.sandbox.nats.url()).await?.server_info().version)
 }
 
 fn memory_gib() -> Option<f64> {

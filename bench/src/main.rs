@@ -1,6 +1,7 @@
 //! `bench`: the pipeline beside its limits and beside what a user would pick instead, in one run on one machine.
 
 mod cases;
+mod environment;
 mod forward;
 mod machine;
 mod meter;
@@ -9,8 +10,7 @@ mod plan;
 mod report;
 mod results;
 mod rows;
-mod stage;
-mod truth;
+mod verify;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
@@ -21,11 +21,11 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     cases::{Bench, Case, soak},
+    environment::Environment,
     peers::Peer,
     plan::Plan,
     report::Report,
     results::Run,
-    stage::Stage,
 };
 
 /// Measures the pipeline beside its limits and beside what a user would pick instead, on private servers.
@@ -101,7 +101,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::report(error.as_ref(), true, boot::FAILED);
+            console::print_error(error.as_ref(), true, boot::FAILED);
             ExitCode::FAILURE
         }
     }
@@ -115,7 +115,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             () = stop.cancelled() => anyhow::bail!("interrupted"),
         },
         Command::Soak { minutes, report } => {
-            let table = soak::run(&Stage::set(false).await?, minutes, &stop).await?;
+            let table = soak::run(&Environment::set_up(false).await?, minutes, &stop).await?;
             match report {
                 Some(path) => std::fs::write(&path, table).with_context(|| path.display().to_string()),
                 None => Ok(()),
@@ -139,9 +139,9 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
         some => some,
     };
     let begun = (OffsetDateTime::now_utc(), Instant::now());
-    let stage = Stage::set(options.statements).await?;
-    let machine = machine::describe(&stage).await?;
-    let mut bench = Bench { stage: &stage, plan, samples: Vec::new() };
+    let environment = Environment::set_up(options.statements).await?;
+    let machine = machine::describe(&environment).await?;
+    let mut bench = Bench { environment: &environment, plan, samples: Vec::new() };
     bench.prepare(cases).await?;
     let mut run = Run {
         form: plan.form.to_owned(),
@@ -161,7 +161,7 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write {}", options.json.display()))?;
     }
     let report = Report::of(&run);
-    console::answer(&format!("\n{}", report.text()));
+    console::print(&format!("\n{}", report.text()));
     match &options.report {
         Some(folder) => report.write(folder, &lacks()),
         None => Ok(()),

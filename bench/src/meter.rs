@@ -16,8 +16,8 @@ use sqlx::{Connection as _, PgConnection};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::{
+    environment::Environment,
     results::{Sample, Usage},
-    stage::Stage,
 };
 
 /// Linux counts processor time in hundredths of a second, whatever the kernel's own tick.
@@ -40,14 +40,14 @@ pub(crate) struct Meter {
 
 impl Meter {
     /// Watches both servers and this process.
-    pub(crate) async fn begin(stage: &Stage) -> anyhow::Result<Self> {
-        let home = stage.sandbox.home.path();
+    pub(crate) async fn begin(environment: &Environment) -> anyhow::Result<Self> {
+        let work_dir = environment.sandbox.work_dir.path();
         let pid = |file: &str| -> anyhow::Result<u32> {
-            let text = fs::read_to_string(home.join(file)).with_context(|| format!("no {file}"))?;
+            let text = fs::read_to_string(work_dir.join(file)).with_context(|| format!("no {file}"))?;
             Ok(text.lines().next().unwrap_or_default().trim().parse()?)
         };
         let (postgres, nats) = (pid("postgres/postmaster.pid")?, pid("nats.pid")?);
-        let postgres_url = stage.sandbox.postgres.url("postgres");
+        let postgres_url = environment.sandbox.postgres.url("postgres");
         let peak_kib = Arc::<AtomicU64>::default();
         let sampling = tokio::spawn(sample_memory(postgres, peak_kib.clone()));
         let processes = [("postgres", postgres), ("nats-server", nats), ("bench", std::process::id())]

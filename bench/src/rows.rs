@@ -83,7 +83,7 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
-    /// Writes for so long; answers how many rows were committed, and in how many seconds.
+    /// Writes for so long; returns how many rows were committed, and in how many seconds.
     pub(crate) async fn write(self, url: &str, time: Duration) -> anyhow::Result<(u64, f64)> {
         let mut connection = PgConnection::connect(url).await?;
         organizations(&mut connection).await?;

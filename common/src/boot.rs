@@ -10,7 +10,7 @@ use crate::{
     broker::BrokerError,
     console,
     doctor::Refused,
-    settings::{ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError, Unusable},
+    settings::{ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError, UsageError},
     telemetry,
 };
 
@@ -35,7 +35,7 @@ where
     };
     let human = human(Some(settings.log.format));
     if let Err(error) = telemetry::init_logs(&settings.log) {
-        return failed(&Unusable(format!("log.filter: {error}")), human);
+        return failed(&UsageError(format!("log.filter: {error}")), human);
     }
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::armed();
@@ -56,7 +56,7 @@ where
 
 fn failed(error: &(dyn Error + 'static), human: bool) -> ExitCode {
     let status = status(error);
-    console::report(error, human, status);
+    console::print_error(error, human, status);
     ExitCode::from(status)
 }
 
@@ -79,7 +79,7 @@ pub fn program() -> String {
 /// Whether neither waiting nor a restart mends it.
 fn is_misuse(error: &(dyn Error + 'static)) -> bool {
     error.is::<SettingsError>()
-        || error.is::<Unusable>()
+        || error.is::<UsageError>()
         || error.is::<ConfigureError>()
         || error.downcast_ref::<BrokerError>().is_some_and(BrokerError::is_misuse)
         || error.downcast_ref::<Refused>().is_some_and(Refused::is_misuse)
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn what_a_restart_cannot_mend_has_a_status_of_its_own() {
         let table: [(Box<dyn Error>, u8); 6] = [
-            (Box::new(Unusable("no forwarder x is configured".to_owned())), MISUSED),
+            (Box::new(UsageError("no forwarder x is configured".to_owned())), MISUSED),
             (Box::new(Outer(sqlx::Error::Configuration("no URL".into()))), MISUSED),
             (Box::new(Outer(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()))), FAILED),
             (Box::new(BrokerError::NotConfigured), MISUSED),

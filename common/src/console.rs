@@ -8,34 +8,34 @@ use std::{
     time::{Duration, Instant},
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressStyle;
 use time::OffsetDateTime;
 
-use crate::moment::written;
+use crate::time_arg::to_rfc3339;
 
 /// How often long work says in the log how far it is.
-const TELL_EVERY: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Writes a command's answer to standard output. A reader that has gone away (`| head`) is no error.
-pub fn answer(text: &str) {
+pub fn print(text: &str) {
     let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
 }
 
 /// Writes an error with its causes to standard error: for people, or as a line like those of the logs.
-pub fn report(error: &(dyn Error + 'static), human: bool, exit_status: u8) {
+pub fn print_error(error: &(dyn Error + 'static), human: bool, exit_status: u8) {
     let text = if human { explain(error) } else { logged(error, exit_status) };
     let _ = stderr().write_all(text.as_bytes());
 }
 
 /// Progress of long work: a bar with rate and remaining time on a terminal, a log line now and then elsewhere.
 #[derive(Debug)]
-pub struct Bar {
-    shown: ProgressBar,
+pub struct ProgressBar {
+    shown: indicatif::ProgressBar,
     what: String,
-    told: Cell<Instant>,
+    logged_at: Cell<Instant>,
 }
 
-impl Bar {
+impl ProgressBar {
     /// Begins at none of `total`.
     #[must_use]
     pub fn new(what: impl Into<String>, total: u64) -> Self {
@@ -43,15 +43,15 @@ impl Bar {
         let what = what.into();
         let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
         // Hides itself where standard error is no terminal.
-        let bar = ProgressBar::new(total).with_style(style).with_message(what.clone());
-        Self { shown: bar, what, told: Cell::new(Instant::now()) }
+        let bar = indicatif::ProgressBar::new(total).with_style(style).with_message(what.clone());
+        Self { shown: bar, what, logged_at: Cell::new(Instant::now()) }
     }
 
     /// So many more are done.
     pub fn advance(&self, count: u64) {
         self.shown.inc(count);
-        if self.shown.is_hidden() && self.told.get().elapsed() > TELL_EVERY {
-            self.told.set(Instant::now());
+        if self.shown.is_hidden() && self.logged_at.get().elapsed() > LOG_INTERVAL {
+            self.logged_at.set(Instant::now());
             tracing::info!(done = self.shown.position(), of = self.shown.length(), "{}", self.what);
         }
     }
@@ -73,7 +73,7 @@ fn explain(error: &(dyn Error + 'static)) -> String {
 
 fn logged(error: &(dyn Error + 'static), exit_status: u8) -> String {
     let line = serde_json::json!({
-        "timestamp": written(OffsetDateTime::now_utc()),
+        "timestamp": to_rfc3339(OffsetDateTime::now_utc()),
         "level": "ERROR",
         "message": errors::line(error),
         "exit_status": exit_status,

@@ -6,7 +6,7 @@ use errors::Place;
 use sqlx::{Connection, Executor as _, PgConnection, postgres::PgConnectOptions};
 
 use crate::{
-    forgotten::Backend,
+    dead_peer::DeadPeerDetector,
     session::{self, Session, Transaction},
     settings::{ConnectionUrl, SourceSettings},
 };
@@ -19,7 +19,7 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the server is away.
-pub async fn long_look(session: &mut Session) -> Result<Transaction<'_>, sqlx::Error> {
+pub async fn read_only_scan(session: &mut Session) -> Result<Transaction<'_>, sqlx::Error> {
     let mut look = session.begin().await?;
     look.execute("set transaction read only; set local statement_timeout = 0; set local enable_seqscan = on")
         .await?;
@@ -31,10 +31,10 @@ pub async fn long_look(session: &mut Session) -> Result<Transaction<'_>, sqlx::E
 pub struct Database {
     options: PgConnectOptions,
     /// Behind a pooler: what each transaction sets for itself.
-    in_each: Option<Vec<(&'static str, String)>>,
-    patience: Duration,
-    /// Who serves the one connection of a handle that is [`own`](Database::own).
-    backend: Option<Arc<Backend>>,
+    transaction_settings: Option<Vec<(&'static str, String)>>,
+    response_timeout: Duration,
+    /// Who serves the one connection of a handle that is made by [`Database::with_dead_peer_detection`].
+    dead_peer: Option<Arc<DeadPeerDetector>>,
 }
 
 /// What our statements rely on, whatever the role or the database say.
@@ -76,14 +76,14 @@ impl Database {
             .map_err(|error| sqlx::Error::Configuration(format!("the connection URL: {error}").into()))?
             .application_name(application_name);
         let settings = session_settings(statement_timeout);
-        let (options, in_each) = if pooler {
+        let (options, transaction_settings) = if pooler {
             (options.extra_float_digits(None).statement_cache_capacity(0), Some(settings))
         } else {
             // A serializable default makes our reads abort the application's transactions.
             (options.options([("default_transaction_isolation", "read committed")]).options(settings), None)
         };
-        let patience = statement_timeout + statement_timeout / 10;
-        Ok(Self { options, in_each, patience, backend: None })
+        let response_timeout = statement_timeout + statement_timeout / 10;
+        Ok(Self { options, transaction_settings, response_timeout, dead_peer: None })
     }
 
     /// The source database of the settings.
@@ -99,12 +99,12 @@ impl Database {
     }
 
     /// A handle for somebody who holds one connection at a time: while an answer is waited for on it,
-    /// [`within`](Database::within) notices within seconds that a network has forgotten it. Not behind a pooler, where nobody
+    /// [`Database::with_timeout`] notices within seconds that a network has forgotten it. Not behind a pooler, where nobody
     /// knows who serves whom.
     #[must_use]
-    pub fn own(&self) -> Self {
-        let backend = self.in_each.is_none().then(Arc::default);
-        Self { backend, ..self.clone() }
+    pub fn with_dead_peer_detection(&self) -> Self {
+        let dead_peer = self.transaction_settings.is_none().then(Arc::default);
+        Self { dead_peer, ..self.clone() }
     }
 
     /// Waits for an answer of the server, but not for ever: on a connection that a network has forgotten nothing ever
@@ -112,19 +112,19 @@ impl Database {
     ///
     /// # Errors
     /// The answer's own; or a time-out a little after the server's own would have come.
-    pub async fn within<T>(
+    pub async fn with_timeout<T>(
         &self,
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, sqlx::Error> {
-        let answer = tokio::time::timeout(self.patience, answer);
-        let answer = match &self.backend {
+        let answer = tokio::time::timeout(self.response_timeout, answer);
+        let answer = match &self.dead_peer {
             None => answer.await,
-            Some(backend) => tokio::select! {
+            Some(dead_peer) => tokio::select! {
                 biased;
                 answer = answer => answer,
-                () = backend.forgotten(&self.options) => {
-                    let forgotten = "the network has forgotten the connection: the server has nothing in work on it";
-                    Ok(Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, forgotten))))
+                () = dead_peer.detected(&self.options) => {
+                    let message = "the network has forgotten the connection: the server has nothing in work on it";
+                    Ok(Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, message))))
                 }
             },
         };
@@ -139,7 +139,7 @@ impl Database {
     /// When the server cannot be reached within [`CONNECT_TIMEOUT`] or refuses.
     pub async fn connect(&self) -> Result<Session, sqlx::Error> {
         let connection = self.open().await?;
-        let Some(settings) = &self.in_each else { return Ok(connection.into()) };
+        let Some(settings) = &self.transaction_settings else { return Ok(connection.into()) };
         let timed = knows_transaction_timeout(&connection).then_some(("transaction_timeout", "0"));
         let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
         Ok(Session::pooled(connection, settings.chain(timed)))
@@ -151,7 +151,7 @@ impl Database {
     /// When the settings say that a pooler is in between; when the server cannot be reached within [`CONNECT_TIMEOUT`] or
     /// refuses.
     pub async fn connect_directly(&self) -> Result<PgConnection, sqlx::Error> {
-        if self.in_each.is_some() {
+        if self.transaction_settings.is_some() {
             return Err(session::not_behind_a_pooler());
         }
         self.open().await
@@ -160,11 +160,11 @@ impl Database {
     async fn open(&self) -> Result<PgConnection, sqlx::Error> {
         let opened = async {
             let mut connection = PgConnection::connect_with(&self.options).await?;
-            if self.in_each.is_none() && knows_transaction_timeout(&connection) {
+            if self.transaction_settings.is_none() && knows_transaction_timeout(&connection) {
                 connection.execute("set transaction_timeout = 0").await?;
             }
-            if let Some(backend) = &self.backend {
-                backend.note(&mut connection).await?;
+            if let Some(dead_peer) = &self.dead_peer {
+                dead_peer.watch(&mut connection).await?;
             }
             Ok(connection)
         };

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 /// The columns that are read as text, in the order of the fields.
-pub const TEXTS: [&str; 11] = [
+pub const TEXT_COLUMNS: [&str; 11] = [
     "action",
     "outcome",
     "actor_id",
@@ -74,7 +74,7 @@ impl AuditEvent {
 
     /// The bytes this event holds in memory, roughly; what batches are bounded by.
     #[must_use]
-    pub fn weight(&self) -> usize {
+    pub fn size_in_memory(&self) -> usize {
         let texts = [
             &self.action,
             &self.outcome,

@@ -170,7 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`; answers the address, or `None` when it is off.
+/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`; returns the address, or `None` when it is off.
 ///
 /// # Errors
 /// When the address cannot be bound.

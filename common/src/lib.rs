@@ -4,27 +4,27 @@
 //! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. The rest is house-keeping:
 //! [`boot`], [`doctor`], [`settings`], [`database`], [`telemetry`], [`health`], [`backoff`], [`shutdown`], [`console`],
-//! [`moment`], [`mod@pace`].
+//! [`time_arg`], [`mod@rate_limit`].
 
-pub mod acts;
 pub mod backoff;
 pub mod boot;
 pub mod broker;
 pub mod console;
 pub mod database;
+mod dead_peer;
 pub mod doctor;
 pub mod event;
 pub mod failpoint;
 pub mod failures;
 pub mod fault;
-mod forgotten;
 pub mod health;
 pub mod identifier;
-pub mod moment;
+pub mod operator_log;
 pub mod outbox;
-pub mod pace;
+pub mod rate_limit;
 pub mod reference;
 pub mod session;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+pub mod time_arg;

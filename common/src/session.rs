@@ -101,7 +101,7 @@ impl Session {
     }
 
     /// Whether the next statement needs a transaction around it.
-    fn stands_bare(&self) -> bool {
+    fn needs_transaction(&self) -> bool {
         self.begin.is_some() && !self.is_in_transaction()
     }
 }
@@ -200,7 +200,7 @@ impl<'c> Executor<'c> for &'c mut Session {
         if self.begin.is_none() {
             return self.connection.fetch_many(query);
         }
-        if !self.stands_bare() {
+        if !self.needs_transaction() {
             return self.connection.fetch_many(Unnamed(query));
         }
         let (sender, mut receiver) = mpsc::channel(ROWS_AHEAD);
@@ -226,7 +226,7 @@ impl<'c> Executor<'c> for &'c mut Session {
         if self.begin.is_none() {
             return self.connection.fetch_optional(query);
         }
-        if !self.stands_bare() {
+        if !self.needs_transaction() {
             return self.connection.fetch_optional(Unnamed(query));
         }
         async move {

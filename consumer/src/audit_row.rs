@@ -6,11 +6,11 @@
 use std::panic::{UnwindSafe, catch_unwind};
 
 use common::{
-    event::{AuditEvent, TEXTS},
+    event::{AuditEvent, TEXT_COLUMNS},
     identifier::{TableName, quote},
-    moment::clamped,
     outbox::columns::{self, Columns},
     session::Session,
+    time_arg::clamped,
 };
 use serde_json::value::RawValue;
 use sqlx::{Row as _, postgres::PgRow};
@@ -21,11 +21,11 @@ use crate::forwarder::ForwarderFactory;
 /// Where [`RowQuery::select`] puts the times, behind the id.
 const TIMES_FROM: usize = 1;
 
-/// Where it puts the [texts](TEXTS).
+/// Where it puts the [texts](TEXT_COLUMNS).
 const TEXTS_FROM: usize = TIMES_FROM + 2;
 
 /// Where it puts how many bytes the texts take.
-const SIZE_AT: usize = TEXTS_FROM + TEXTS.len();
+const SIZE_AT: usize = TEXTS_FROM + TEXT_COLUMNS.len();
 
 /// The first place behind what it reads.
 pub(crate) const REST_AT: usize = SIZE_AT + 1;
@@ -103,11 +103,11 @@ impl RowQuery {
         let columns = columns::of(connection, table).await?;
         let limit = batch_bytes.max(ROW_BYTES);
         // An older installation may lack some.
-        let read: Vec<&str> = TEXTS
+        let read: Vec<&str> = TEXT_COLUMNS
             .into_iter()
             .filter(|name| columns.contains_key(*name) && wanted.columns().contains(name))
             .collect();
-        let texts = TEXTS.map(|name| {
+        let texts = TEXT_COLUMNS.map(|name| {
             if read.contains(&name) {
                 format!("case when x.size <= {limit} then x.{} end", quote(name))
             } else {

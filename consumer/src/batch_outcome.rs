@@ -9,7 +9,7 @@ use std::{
 use async_nats::jetstream::AckKind;
 use common::{
     event::AuditEvent,
-    failures::{self, Earlier, Failure, Outcome, Reason},
+    failures::{self, Failure, NextStep, PriorAttempts, Reason},
     identifier::ForwarderId,
     session::Session,
     telemetry::{names, traces::Status},
@@ -66,7 +66,7 @@ impl BatchOutcome {
         &mut self,
         event: &AuditEvent,
         attempt: &Attempt,
-        earlier: Option<Earlier>,
+        earlier: Option<PriorAttempts>,
         policy: RetryPolicy,
     ) {
         self.settle(event.id, event.action.clone(), attempt, earlier, policy);
@@ -77,7 +77,7 @@ impl BatchOutcome {
         &mut self,
         id: Uuid,
         verdict: Verdict,
-        earlier: Option<Earlier>,
+        earlier: Option<PriorAttempts>,
         policy: RetryPolicy,
     ) {
         self.settle(id, None, &verdict.into(), earlier, policy);
@@ -91,7 +91,7 @@ impl BatchOutcome {
         );
         let disposition = Disposition::Dead { attempts: starts, reason };
         self.settled.insert(event.id, SettledEvent { disposition, kind: "crash", called_during: None });
-        self.fail(event.id, event.action.clone(), "crash", error, Outcome::Dead(reason), starts);
+        self.fail(event.id, event.action.clone(), "crash", error, NextStep::Dead(reason), starts);
     }
 
     /// Records an event that waits for its next attempt. The broker forgets its delays in a crash; the row remembers.
@@ -128,7 +128,7 @@ impl BatchOutcome {
         id: Uuid,
         action: Option<String>,
         attempt: &Attempt,
-        earlier: Option<Earlier>,
+        earlier: Option<PriorAttempts>,
         policy: RetryPolicy,
     ) {
         let disposition = Disposition::of(attempt, earlier, policy, &mut rand::rng());
@@ -154,7 +154,7 @@ impl BatchOutcome {
         action: Option<String>,
         kind: &'static str,
         error: String,
-        outcome: Outcome,
+        outcome: NextStep,
         attempts: u32,
     ) {
         let failure = Failure {
@@ -191,7 +191,7 @@ impl BatchOutcome {
                 (None, reference.clone(), None, error.clone(), Reason::MalformedReference, excerpt)
             }
         };
-        let outcome = Outcome::Dead(reason);
+        let outcome = NextStep::Dead(reason);
         let failure = Failure { reference, audit_event_id, error, attempts: 1, outcome, excerpt };
         self.failed.push(FailedAttempt { unknown_forwarder, failure, kind: "error", action: None });
         AckKind::Term
@@ -201,14 +201,14 @@ impl BatchOutcome {
     pub(crate) fn dead_letters(&self) -> Vec<Reason> {
         let outcomes = self.failed.iter().map(|failed| failed.failure.outcome);
         outcomes
-            .filter_map(|outcome| if let Outcome::Dead(reason) = outcome { Some(reason) } else { None })
+            .filter_map(|outcome| if let NextStep::Dead(reason) = outcome { Some(reason) } else { None })
             .collect()
     }
 
     /// How many events wait for another attempt that did not before.
     pub(crate) fn new_retries(&self) -> usize {
         let first = |failed: &&FailedAttempt| {
-            matches!(failed.failure.outcome, Outcome::Retry(_)) && failed.failure.attempts <= 1
+            matches!(failed.failure.outcome, NextStep::Retry(_)) && failed.failure.attempts <= 1
         };
         self.failed.iter().filter(first).count()
     }
@@ -267,8 +267,8 @@ impl BatchOutcome {
             counter!(names::FORWARD_ERRORS, "forwarder" => name.clone(), "kind" => *kind).increment(1);
             let forwarder = unknown_forwarder.as_ref().unwrap_or(forwarder);
             let (state, reason) = match failure.outcome {
-                Outcome::Retry(_) => ("retrying", None),
-                Outcome::Dead(reason) => ("dead", Some(reason.as_str())),
+                NextStep::Retry(_) => ("retrying", None),
+                NextStep::Dead(reason) => ("dead", Some(reason.as_str())),
             };
             tracing::warn!(
                 event = names::FORWARD_ERROR,

@@ -148,7 +148,7 @@ async fn dispatch(
             if command == ConfigCommand::Check {
                 run::check(&settings, registry, missing).await?;
             }
-            console::answer(&command.answer(&settings, &provenance));
+            console::print(&command.answer(&settings, &provenance));
             Ok(())
         }
     }

@@ -11,11 +11,10 @@ use common::{
     health::Progress,
     outbox::{
         entries::Entry,
-        handover,
-        relay::{Relay, RelayError, RelayOptions, Sink, SinkError, Standing},
-        retention::Watch,
-        rounds::{Mark, Round},
-        upkeep,
+        maintenance, readers,
+        relay::{Relay, RelayError, RelayOptions, Sink, SinkError, StreamContinuity},
+        retention::AtRiskGauge,
+        rounds::{PublishedPosition, Round},
     },
     session::Session,
     settings::{PublisherSettings, SourceSettings},
@@ -44,7 +43,7 @@ pub async fn run(
 ) -> Result<(), RelayError> {
     let page_rows = runtime.settings.batch_rows;
     let options = RelayOptions {
-        reader: handover::reader(&runtime.route.id),
+        reader: readers::reader_name(&runtime.route.id),
         page_rows,
         poll_min: publisher.poll_min,
         poll_max: publisher.poll_max,
@@ -88,12 +87,12 @@ impl ForwardSink {
 }
 
 impl Sink for ForwardSink {
-    async fn begin(&mut self, _: &mut Session, head: &Round) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, _: &mut Session, head: &Round) -> Result<StreamContinuity, SinkError> {
         self.repeated = !head.is_closed();
-        Ok(Standing::Intact)
+        Ok(StreamContinuity::Intact)
     }
 
-    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
+    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<PublishedPosition>, SinkError> {
         let items: Vec<WorkItem> = page.iter().filter_map(|entry| self.item(entry)).collect();
         self.repeated = false;
         let dispatched = self.dispatcher.dispatch(&items, &self.progress, &self.shutdown).await;
@@ -144,7 +143,7 @@ async fn due(
     }
     let connection = connection.as_mut().expect("connected above");
     let limit = i64::try_from(runtime.settings.batch_rows).unwrap_or(i64::MAX);
-    let due = runtime.database.within(failures::due(connection, &runtime.route.id, limit)).await?;
+    let due = runtime.database.with_timeout(failures::due(connection, &runtime.route.id, limit)).await?;
     let item =
         |(id, suspect)| WorkItem::from_log(Instruction::Forward(id), Origin::Retry, suspect, &runtime.tracer);
     Ok(due.into_iter().map(item).collect())
@@ -158,13 +157,13 @@ async fn maintenance_loop(
     leading: CancellationToken,
 ) {
     let _ends_with_it = leading.clone().drop_guard();
-    let reader = handover::reader(&runtime.route.id);
-    let watch = Watch::new(&source);
+    let reader = readers::reader_name(&runtime.route.id);
+    let watch = AtRiskGauge::new(&source);
     loop {
         let round = maintain_once(&runtime.database, &reader, publisher.retention, &watch);
         tokio::select! {
             () = leading.cancelled() => return,
-            maintained = tokio::time::timeout(upkeep::ROUND_MAX, round) => match maintained {
+            maintained = tokio::time::timeout(maintenance::RUN_TIMEOUT, round) => match maintained {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
                     tracing::warn!(error = errors::line(&error), "maintenance did not finish; it comes again");
@@ -183,10 +182,10 @@ async fn maintain_once(
     database: &Database,
     reader: &str,
     retention: Duration,
-    watch: &Watch,
+    watch: &AtRiskGauge,
 ) -> Result<(), sqlx::Error> {
     let mut connection = database.connect().await?;
-    watch.look(&mut connection).await;
-    upkeep::prune(&mut connection, None, retention).await?;
-    upkeep::thin(&mut connection, reader, retention).await
+    watch.update(&mut connection).await;
+    maintenance::prune(&mut connection, None, retention).await?;
+    maintenance::thin(&mut connection, reader, retention).await
 }

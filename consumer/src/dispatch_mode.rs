@@ -3,12 +3,12 @@
 use anyhow::bail;
 use async_nats::jetstream::{Context, stream::Stream};
 use common::{
-    acts::{self, Act},
-    broker::{self, Floor, microseconds},
+    broker::{self, AckFloor, microseconds},
     failures,
     identifier::ForwarderId,
+    operator_log::{self, OperatorAction},
     outbox::{
-        forwarders, handover,
+        forwarders, reader_switch, readers,
         rounds::{STREAM_READER, StreamPosition},
     },
     session::Session,
@@ -65,10 +65,10 @@ pub async fn register(
     running: &[ForwarderId],
 ) -> anyhow::Result<()> {
     let floors = match stream {
-        Some(stream) => broker::floors(stream).await?,
+        Some(stream) => broker::ack_floors(stream).await?,
         None => Vec::new(),
     };
-    let there: Vec<ForwarderId> = floors.iter().filter_map(Floor::forwarder).collect();
+    let there: Vec<ForwarderId> = floors.iter().filter_map(AckFloor::forwarder).collect();
     let (old, new): (Vec<ForwarderId>, Vec<_>) = running.iter().cloned().partition(|id| there.contains(id));
     forwarders::register(connection, &[old, there].concat(), false).await?;
     forwarders::register(connection, &new, true).await?;
@@ -87,23 +87,23 @@ pub async fn switch_to_jetstream(
     id: &ForwarderId,
     settings: &ConsumerSettings,
 ) -> anyhow::Result<()> {
-    let reader = handover::reader(id);
-    if !handover::exists(connection, &reader).await? {
+    let reader = readers::reader_name(id);
+    if !readers::exists(connection, &reader).await? {
         broker::ensure_durable(context, stream, id, settings, None).await?;
         return Ok(());
     }
     // First the durable, then the look: from here on the stream keeps for this forwarder whatever it is given.
-    let passed = handover::passed(connection, &reader, STREAM_READER).await?;
+    let passed = reader_switch::passed(connection, &reader, STREAM_READER).await?;
     broker::ensure_durable(context, stream, id, settings, passed).await?;
     let waiting = failures::retrying(connection, id, i64::MAX).await?;
-    if waiting > 0 || handover::is_behind(connection, &reader, STREAM_READER).await? {
+    if waiting > 0 || reader_switch::is_behind(connection, &reader, STREAM_READER).await? {
         bail!(
             "forwarder {id}: its dispatch was \"sync\" and that road is not drained ({waiting} event(s) wait for another \
              attempt). Stop the publisher, let `consumer run` with dispatch \"sync\" deliver the rest (`consumer \
              failures list` shows what waits), stop it, and start it again with \"async\" before the publisher"
         );
     }
-    let rows = handover::drop_reader(connection, &reader).await?;
+    let rows = readers::drop_reader(connection, &reader).await?;
     record_switch(connection, id, "from sync to async", rows).await
 }
 
@@ -121,12 +121,12 @@ pub async fn switch_to_direct(
         return Ok(());
     };
     let durable = broker::durable_name(id);
-    let floors = broker::floors(stream).await?;
+    let floors = broker::ack_floors(stream).await?;
     let Some(floor) = floors.into_iter().find(|floor| floor.durable == durable) else {
         return Ok(());
     };
     // Where the log's own reader exists, it hands over everything itself: the durable is what a refused change left.
-    if floor.pending > 0 && !handover::exists(connection, &handover::reader(id)).await? {
+    if floor.pending > 0 && !readers::exists(connection, &readers::reader_name(id)).await? {
         bail!(
             "forwarder {id}: its dispatch was \"async\" and that road is not drained ({} reference(s) of the stream are \
              not settled). Stop the publisher, let `consumer run` with dispatch \"async\" deliver the rest (`consumer \
@@ -136,7 +136,7 @@ pub async fn switch_to_direct(
     }
     let position =
         StreamPosition { created: microseconds(stream.cached_info().created), sequence: floor.sequence };
-    handover::begin_at(connection, &handover::reader(id), STREAM_READER, position).await?;
+    reader_switch::begin_at(connection, &readers::reader_name(id), STREAM_READER, position).await?;
     broker::remove_durable(stream, &durable).await?;
     record_switch(connection, id, "from async to sync", 1).await
 }
@@ -149,7 +149,13 @@ async fn record_switch(
 ) -> anyhow::Result<()> {
     tracing::info!(forwarder = %id, how, "changed the dispatch");
     let filter = format!("forwarder {id}: {how}");
-    let act = Act { actor: "consumer run", kind: "change_dispatch", filter: &filter, count, reason: None };
-    acts::record(connection, &act).await?;
+    let action = OperatorAction {
+        actor: "consumer run",
+        kind: "change_dispatch",
+        filter: &filter,
+        count,
+        reason: None,
+    };
+    operator_log::record(connection, &action).await?;
     Ok(())
 }

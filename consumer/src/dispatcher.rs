@@ -12,7 +12,7 @@ use common::{
     database::Database,
     event::AuditEvent,
     failpoint,
-    failures::{self, Earlier, Reason},
+    failures::{self, PriorAttempts, Reason},
     health::Progress,
     identifier::{ForwarderId, TableName},
     outbox::forwarders,
@@ -70,11 +70,11 @@ pub struct PoisonTurn(Arc<Mutex<()>>);
 
 impl ForwarderRuntime {
     /// Waits for the source database, within its limit.
-    pub(crate) async fn within<T>(
+    pub(crate) async fn with_timeout<T>(
         &self,
         answer: impl Future<Output = Result<T, sqlx::Error>>,
     ) -> Result<T, Unavailable> {
-        self.database.within(answer).await.map_err(|error| source_unavailable(&error))
+        self.database.with_timeout(answer).await.map_err(|error| source_unavailable(&error))
     }
 }
 
@@ -111,7 +111,7 @@ impl Dispatcher {
     pub fn new(runtime: Arc<ForwarderRuntime>) -> Self {
         // One connection at a time: a network that forgets it is noticed.
         let mut runtime = Arc::unwrap_or_clone(runtime);
-        runtime.database = runtime.database.own();
+        runtime.database = runtime.database.with_dead_peer_detection();
         let runtime = Arc::new(runtime);
         let limit = runtime.settings.forward_timeout;
         let forwarder = IsolatedForwarder::new(
@@ -214,7 +214,7 @@ impl Dispatcher {
             source.map_err(|error| source_unavailable(&error))?
         };
         if let Some(event) = self.unfinished_start {
-            runtime.within(failures::end(source.connection(), &route.id, event)).await?;
+            runtime.with_timeout(failures::end(source.connection(), &route.id, event)).await?;
             self.unfinished_start = None;
         }
         let started = Instant::now();
@@ -224,7 +224,7 @@ impl Dispatcher {
         breaker.check(&outcome.dead_letters())?;
         refuse_too_many(&runtime, &mut source, &outcome).await?;
         failpoint::reach("dispatch.forwarded");
-        runtime.within(outcome.commit(source.connection(), &route.id)).await?;
+        runtime.with_timeout(outcome.commit(source.connection(), &route.id)).await?;
         failpoint::reach("dispatch.recorded");
         breaker.record(&outcome.dead_letters());
         self.source = Some(source);
@@ -273,17 +273,17 @@ impl Dispatcher {
         outcome: &mut BatchOutcome,
     ) -> Result<(), Unavailable> {
         let policy = self.runtime.policy;
-        let mut together: (Vec<AuditEvent>, Vec<Option<Earlier>>) = Default::default();
+        let mut together: (Vec<AuditEvent>, Vec<Option<PriorAttempts>>) = Default::default();
         let mut alone = Vec::new();
         for LoadedRow { id, event, earlier } in loaded {
             match (event, earlier) {
                 (Ok(event), earlier) if already_delivered.contains_key(&id) => {
                     outcome.record_attempt(&event, &already_delivered[&id], earlier, policy);
                 }
-                (_, Some(Earlier { discarded: true, .. })) => outcome.record_discarded(id),
+                (_, Some(PriorAttempts { discarded: true, .. })) => outcome.record_discarded(id),
                 // Unless it died because its row was gone: here it is.
-                (_, Some(Earlier { dead: true, gone: false, .. })) => outcome.keep_dead_letter(id),
-                (_, Some(Earlier { wait, .. })) if !wait.is_zero() => outcome.defer(id, wait),
+                (_, Some(PriorAttempts { dead: true, gone: false, .. })) => outcome.keep_dead_letter(id),
+                (_, Some(PriorAttempts { wait, .. })) if !wait.is_zero() => outcome.defer(id, wait),
                 (Err(error), earlier) => {
                     outcome.record_unforwarded(id, unreadable(&error, earlier, policy), earlier, policy);
                 }
@@ -312,7 +312,7 @@ impl Dispatcher {
         &mut self,
         source: &mut Source,
         event: AuditEvent,
-        earlier: Option<Earlier>,
+        earlier: Option<PriorAttempts>,
         already_delivered: &mut AlreadyDelivered,
         outcome: &mut BatchOutcome,
     ) -> Result<(), Unavailable> {
@@ -320,14 +320,14 @@ impl Dispatcher {
         let ForwarderRuntime { route, policy, poison_turn, .. } = &*runtime;
         let _turn = poison_turn.0.lock().await;
         self.unfinished_start = Some(event.id);
-        let started = runtime.within(failures::start(source.connection(), &route.id, event.id)).await?;
+        let started = runtime.with_timeout(failures::start(source.connection(), &route.id, event.id)).await?;
         if started > policy.max_attempts {
             self.unfinished_start = None;
             outcome.dead_letter_crashed(&event, started - 1);
             return Ok(());
         }
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
-        runtime.within(failures::end(source.connection(), &route.id, event.id)).await?;
+        runtime.with_timeout(failures::end(source.connection(), &route.id, event.id)).await?;
         self.unfinished_start = None;
         for attempt in verdicts? {
             remember_delivered(already_delivered, event.id, &attempt);
@@ -338,7 +338,7 @@ impl Dispatcher {
 }
 
 /// What becomes of an event whose row cannot be read.
-fn unreadable(error: &Unreadable, earlier: Option<Earlier>, policy: RetryPolicy) -> Verdict {
+fn unreadable(error: &Unreadable, earlier: Option<PriorAttempts>, policy: RetryPolicy) -> Verdict {
     let words = error.to_string();
     let is_last = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1) >= policy.max_attempts;
     match error {
@@ -373,7 +373,7 @@ async fn known_elsewhere(
     if unknown.is_empty() {
         return Ok(HashSet::new());
     }
-    let known = runtime.within(forwarders::known(source.connection(), &unknown)).await?;
+    let known = runtime.with_timeout(forwarders::known(source.connection(), &unknown)).await?;
     Ok(known.into_iter().collect())
 }
 
@@ -390,7 +390,7 @@ async fn refuse_too_many(
     }
     let ForwarderRuntime { route, settings, .. } = runtime;
     let most = (settings.max_ack_pending / 4).max(1);
-    let waiting = runtime.within(failures::retrying(source.connection(), &route.id, most)).await?;
+    let waiting = runtime.with_timeout(failures::retrying(source.connection(), &route.id, most)).await?;
     if waiting + more > most {
         return Err(Unavailable::new(format!(
             "the target: {} events wait for another attempt, more than a quarter of consumer.max_ack_pending",

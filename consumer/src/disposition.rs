@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use common::{
     backoff::Backoff,
-    failures::{Earlier, Outcome, Reason},
+    failures::{NextStep, PriorAttempts, Reason},
 };
 use rand::Rng;
 
@@ -49,7 +49,12 @@ pub enum Disposition {
 
 impl Disposition {
     /// Decides, by the attempts that `outbox.failures` knows of.
-    pub fn of(attempt: &Attempt, earlier: Option<Earlier>, policy: RetryPolicy, rng: &mut impl Rng) -> Self {
+    pub fn of(
+        attempt: &Attempt,
+        earlier: Option<PriorAttempts>,
+        policy: RetryPolicy,
+        rng: &mut impl Rng,
+    ) -> Self {
         let before = earlier.map_or(0, |earlier| earlier.attempts);
         let attempts = before.saturating_add(1);
         match &attempt.verdict {
@@ -77,11 +82,11 @@ impl Disposition {
 
     /// What `outbox.failures` is told; `None` where there is nothing new to tell.
     #[must_use]
-    pub fn outcome(self) -> Option<(Outcome, u32)> {
+    pub fn outcome(self) -> Option<(NextStep, u32)> {
         match self {
             Self::Delivered | Self::Discarded | Self::AlreadyDead | Self::Obsolete => None,
-            Self::Retry { attempts, delay } => Some((Outcome::Retry(delay), attempts)),
-            Self::Dead { attempts, reason } => Some((Outcome::Dead(reason), attempts)),
+            Self::Retry { attempts, delay } => Some((NextStep::Retry(delay), attempts)),
+            Self::Dead { attempts, reason } => Some((NextStep::Dead(reason), attempts)),
         }
     }
 }
@@ -98,7 +103,7 @@ mod tests {
         let policy =
             RetryPolicy { max_attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
         let earlier = |attempts| {
-            Some(Earlier { attempts, wait: Duration::ZERO, discarded: false, dead: false, gone: false })
+            Some(PriorAttempts { attempts, wait: Duration::ZERO, discarded: false, dead: false, gone: false })
         };
         let retry = || Verdict::Retry("time-out".into());
         let cancel = |reason| Verdict::DeadLetter(reason, "gone".into());
@@ -130,7 +135,7 @@ mod tests {
             );
         }
         let exhausted = Disposition::of(&retry().into(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
-        assert_eq!(exhausted.outcome(), Some((Outcome::Dead(Reason::AttemptsExhausted), 3)));
+        assert_eq!(exhausted.outcome(), Some((NextStep::Dead(Reason::AttemptsExhausted), 3)));
         let uncharged = Attempt { counts: false, ..retry().into() };
         let settlement = Disposition::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), Some(2), "no attempt is used");

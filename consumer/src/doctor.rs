@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use common::{
     broker::doctor as broker_doctor,
     doctor::{
-        Occasion, Report, Side, Trouble,
+        Problem, Report, RunMode, Service,
         checks::{
             DISPATCH_WITHOUT_BROKER, FORWARDER_KIND_NOT_BUILT, FORWARDER_KIND_UNKNOWN, FORWARDER_OPTIONS,
             TARGETS_SHARED,
@@ -35,15 +35,17 @@ pub async fn run(
     missing: MissingKinds,
     json: bool,
 ) -> anyhow::Result<()> {
-    let mut report = Report::new(Occasion::Command);
+    let mut report = Report::new(RunMode::Command);
     settings_doctor::consumer(&mut report, settings);
     let forwarders = configure(&mut report, settings, registry, missing);
-    let identity = source::visit(&mut report, settings, Side::Consumer, NAME, &wanted(&forwarders)).await;
+    let identity =
+        source::connect_and_check(&mut report, settings, Service::Consumer, NAME, &wanted(&forwarders)).await;
     if settings.broker.url.is_some() {
-        broker_doctor::visit(&mut report, settings, Side::Consumer, NAME, identity.as_ref()).await;
+        broker_doctor::connect_and_check(&mut report, settings, Service::Consumer, NAME, identity.as_ref())
+            .await;
     }
     targets(&mut report, &forwarders).await;
-    Ok(report.answer(json)?)
+    Ok(report.print(json)?)
 }
 
 /// Each by itself, so that one that cannot be used hides no other.
@@ -57,7 +59,7 @@ fn configure(
     for check in
         [FORWARDER_OPTIONS, FORWARDER_KIND_UNKNOWN, FORWARDER_KIND_NOT_BUILT, DISPATCH_WITHOUT_BROKER]
     {
-        report.enter(check, None);
+        report.record(check, None);
     }
     for forwarder in &settings.forwarder {
         let ForwarderSettings { id, kind, .. } = forwarder;
@@ -66,25 +68,25 @@ fn configure(
                 let what =
                     format!("forwarder {id}: this binary has no forwarder of kind {kind:?}, and skips it");
                 let remedy = "build it with the cargo feature of that name, or register the kind";
-                report.enter(FORWARDER_KIND_NOT_BUILT, [Trouble::new(what, remedy)]);
+                report.record(FORWARDER_KIND_NOT_BUILT, [Problem::new(what, remedy)]);
             } else {
                 let what = format!("forwarder {id}: {}", registry.unknown(kind));
                 report
-                    .enter(FORWARDER_KIND_UNKNOWN, [Trouble::new(what, "correct its kind in the settings")]);
+                    .record(FORWARDER_KIND_UNKNOWN, [Problem::new(what, "correct its kind in the settings")]);
             }
             continue;
         }
         if DispatchMode::choose(forwarder, &settings.broker).is_none() {
             let what = format!("forwarder {id}: dispatch \"async\" needs a broker, and none is configured");
             let remedy = "set broker.url or NATS_URL, or use dispatch \"auto\" or \"sync\"";
-            report.enter(DISPATCH_WITHOUT_BROKER, [Trouble::new(what, remedy)]);
+            report.record(DISPATCH_WITHOUT_BROKER, [Problem::new(what, remedy)]);
         }
         let alone = Settings { forwarder: vec![forwarder.clone()], ..settings.clone() };
         match registry.configure(&alone, missing) {
             Ok(mut configured) => forwarders.append(&mut configured),
             Err(error) => {
                 let remedy = "correct it in the settings (docs/forwarders.md)";
-                report.enter(FORWARDER_OPTIONS, [Trouble::new(error.to_string(), remedy)]);
+                report.record(FORWARDER_OPTIONS, [Problem::new(error.to_string(), remedy)]);
             }
         }
     }
@@ -107,16 +109,16 @@ pub(crate) fn wanted(forwarders: &Forwarders) -> Vec<Wanted<'_>> {
 /// What every target says of itself. Two forwarders into one place would each claim to have delivered what the other wrote.
 pub(crate) async fn targets(report: &mut Report, forwarders: &Forwarders) {
     let mut taken: HashMap<String, ForwarderId> = HashMap::new();
-    report.enter(TARGETS_SHARED, None);
+    report.record(TARGETS_SHARED, None);
     for (ForwarderSettings { id, .. }, configured) in forwarders {
         let Preflight { target, mut checks } = configured.preflight().await;
         if target.is_some() && !report.is_at_boot() {
             checks.extend(configured.preflight_thorough().await);
         }
         for (check, found) in checks {
-            report.enter(
+            report.record(
                 check,
-                found.map(|Trouble { what, remedy }| Trouble {
+                found.map(|Problem { what, remedy }| Problem {
                     what: format!("forwarder {id}: {what}"),
                     remedy,
                 }),
@@ -127,7 +129,7 @@ pub(crate) async fn targets(report: &mut Report, forwarders: &Forwarders) {
         {
             let what = format!("forwarders {other} and {id} write to the same database and schema");
             let remedy = "remove one, or give it a schema of its own";
-            report.enter(TARGETS_SHARED, [Trouble::new(what, remedy)]);
+            report.record(TARGETS_SHARED, [Problem::new(what, remedy)]);
         }
     }
 }
@@ -159,7 +161,7 @@ mod tests {
     #[tokio::test]
     async fn a_target_of_a_kind_of_the_hosts_own_that_is_away_is_found() {
         let forwarders: Forwarders = vec![(ForwarderSettings::timeline(), Arc::new(Away))];
-        let mut report = Report::new(Occasion::Boot);
+        let mut report = Report::new(RunMode::Boot);
         targets(&mut report, &forwarders).await;
         let [finding] = report.findings() else {
             panic!("{report:?}");

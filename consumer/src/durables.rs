@@ -2,11 +2,11 @@
 
 use anyhow::{Context as _, ensure};
 use common::{
-    acts::{self, Act},
     broker, console,
     identifier::ForwarderId,
+    operator_log::{self, OperatorAction},
     outbox::{self, forwarders},
-    settings::{Settings, Unusable},
+    settings::{Settings, UsageError},
 };
 
 use crate::APPLICATION;
@@ -23,7 +23,7 @@ pub async fn drop(
 ) -> anyhow::Result<()> {
     ensure!(
         !settings.forwarder.iter().any(|forwarder| forwarder.id == *id),
-        Unusable(format!(
+        UsageError(format!(
             "forwarder {id} is in use by these settings: remove it from those of every consumer first. A durable that is made \
              again begins with what the stream still holds"
         ))
@@ -35,7 +35,7 @@ pub async fn drop(
         .with_context(|| format!("there is no stream {}", settings.broker.stream))?;
     let durable = broker::durable_name(id);
     ensure!(
-        broker::floors(&stream).await?.iter().any(|floor| floor.durable == durable),
+        broker::ack_floors(&stream).await?.iter().any(|floor| floor.durable == durable),
         "there is no durable {durable}: `consumer doctor` names those that are out of use"
     );
     let info = stream.consumer_info(&durable).await.with_context(|| format!("cannot look at {durable}"))?;
@@ -48,13 +48,18 @@ pub async fn drop(
          delivered; or, if they are not to be, repeat this with --lose-work"
     );
     let mut transaction = connection.begin().await?;
-    let act =
-        Act { actor: &acts::operator(), kind: "drop_durable", filter: &filter, count, reason: Some(reason) };
-    acts::record(&mut transaction, &act).await?;
+    let action = OperatorAction {
+        actor: &operator_log::operator(),
+        kind: "drop_durable",
+        filter: &filter,
+        count,
+        reason: Some(reason),
+    };
+    operator_log::record(&mut transaction, &action).await?;
     forwarders::drop(&mut transaction, id.as_str()).await?;
     // Between the record and its commit: without the one there is not to be the other.
     broker::remove_durable(&stream, &durable).await?;
     transaction.commit().await?;
-    console::answer(&format!("the durable {durable} is gone, {count} reference(s) had not been settled\n"));
+    console::print(&format!("the durable {durable} is gone, {count} reference(s) had not been settled\n"));
     Ok(())
 }

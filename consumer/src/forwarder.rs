@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 pub use common::settings::ConfigureError;
 use common::{
-    doctor::{Check, Trouble, checks::TARGET_UNREACHABLE},
-    event::{AuditEvent, TEXTS},
+    doctor::{Check, Problem, checks::TARGET_UNREACHABLE},
+    event::{AuditEvent, TEXT_COLUMNS},
     failures::Reason,
     settings::{ForwarderSettings, Settings},
 };
@@ -93,10 +93,10 @@ pub trait ForwarderFactory: Send + Sync {
     /// A forwarder for one worker. Connects when first used, not here.
     fn build(&self) -> Box<dyn Forwarder>;
 
-    /// The columns of audit rows that it looks at, of [`TEXTS`]; the others are not read and stay `None`. Times and id
+    /// The columns of audit rows that it looks at, of [`TEXT_COLUMNS`]; the others are not read and stay `None`. Times and id
     /// are always there.
     fn columns(&self) -> &[&str] {
-        &TEXTS
+        &TEXT_COLUMNS
     }
 
     /// Those of its [columns](Self::columns) without which it can deliver nothing: a table that lacks one is refused at boot.
@@ -123,7 +123,7 @@ pub trait ForwarderFactory: Send + Sync {
                 Ok(target) => (target, None),
                 Err(error) => {
                     let remedy = "see that the target is there and lets this process in";
-                    (None, Some(Trouble::new(error.to_string(), remedy)))
+                    (None, Some(Problem::new(error.to_string(), remedy)))
                 }
             };
             Preflight { target, checks: vec![(TARGET_UNREACHABLE, found)] }
@@ -131,7 +131,7 @@ pub trait ForwarderFactory: Send + Sync {
     }
 
     /// A check that takes longer, when a doctor is asked for.
-    fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
+    fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Problem>)>> {
         Box::pin(std::future::ready(None))
     }
 }
@@ -142,7 +142,7 @@ pub struct Preflight {
     /// Its [name](ForwarderFactory::target), if it has one.
     pub target: Option<String>,
     /// The checks that were made, with what they found.
-    pub checks: Vec<(&'static Check, Option<Trouble>)>,
+    pub checks: Vec<(&'static Check, Option<Problem>)>,
 }
 
 /// Makes forwarders out of settings.

@@ -5,8 +5,8 @@
 use std::collections::{HashMap, HashSet};
 
 use common::{
-    failures::{self, Earlier, Reason},
-    outbox::past::{self, Past, Published},
+    failures::{self, PriorAttempts, Reason},
+    outbox::history::{self, LogHistory, PublishedMessage},
     settings::UnknownEvents,
 };
 use time::OffsetDateTime;
@@ -60,23 +60,23 @@ pub(crate) async fn resolve(
     items: &[WorkItem],
     outcome: &mut BatchOutcome,
 ) -> Result<(), HoldReason> {
-    if runtime.within(source.is_standby()).await? {
+    if runtime.with_timeout(source.is_standby()).await? {
         return Err(
             Unavailable::new("the source database: a standby, which may not have the rows yet").into()
         );
     }
     let id = &runtime.route.id;
-    let known = runtime.within(failures::earlier(source.connection(), id, missing)).await?;
+    let known = runtime.with_timeout(failures::prior_attempts(source.connection(), id, missing)).await?;
     let there: HashSet<Uuid> = forwarder.find_delivered(missing).await?.into_iter().collect();
     let mut open = Vec::new();
     for event in missing.iter().copied() {
         let earlier = known.get(&event).copied();
         match earlier {
-            Some(Earlier { discarded: true, .. }) => outcome.record_discarded(event),
+            Some(PriorAttempts { discarded: true, .. }) => outcome.record_discarded(event),
             _ if there.contains(&event) => {
                 outcome.record_unforwarded(event, Verdict::AlreadyDelivered, earlier, runtime.policy);
             }
-            Some(Earlier { dead: true, .. }) => outcome.keep_dead_letter(event),
+            Some(PriorAttempts { dead: true, .. }) => outcome.keep_dead_letter(event),
             // It waits for another attempt: whatever its message is, it is owed.
             Some(_) => record_row_missing(outcome, event, earlier, runtime),
             None => open.push(event),
@@ -88,12 +88,12 @@ pub(crate) async fn resolve(
     let past = log_history(runtime, source, &open, items).await?;
     let mut settled = 0_usize;
     for event in open {
-        match past.get(&event).copied().unwrap_or((Past::Owed, None)) {
-            (Past::Settled, _) => {
+        match past.get(&event).copied().unwrap_or((LogHistory::Owed, None)) {
+            (LogHistory::Settled, _) => {
                 settled += 1;
                 outcome.record_obsolete(event);
             }
-            (Past::Unknown, Some(Published { sequence, at, .. }))
+            (LogHistory::Unknown, Some(PublishedMessage { sequence, at, .. }))
                 if runtime.settings.unknown_events == UnknownEvents::Hold =>
             {
                 return Err(ForeignMessage { event, sequence, published: at }.into());
@@ -114,7 +114,7 @@ pub(crate) async fn resolve(
 fn record_row_missing(
     outcome: &mut BatchOutcome,
     event: Uuid,
-    earlier: Option<Earlier>,
+    earlier: Option<PriorAttempts>,
     runtime: &ForwarderRuntime,
 ) {
     let error = "the audit row does not exist any more".to_owned();
@@ -128,7 +128,7 @@ async fn log_history(
     source: &mut Source,
     open: &[Uuid],
     items: &[WorkItem],
-) -> Result<HashMap<Uuid, (Past, Option<Published>)>, Unavailable> {
+) -> Result<HashMap<Uuid, (LogHistory, Option<PublishedMessage>)>, Unavailable> {
     let wanted: HashSet<Uuid> = open.iter().copied().collect();
     let mut messages = Vec::new();
     let mut entries = Vec::new();
@@ -136,7 +136,7 @@ async fn log_history(
         match (&item.instruction, item.origin) {
             (Instruction::Forward(event), origin) if wanted.contains(event) => match origin {
                 Origin::Stream { sequence, published } => {
-                    messages.push(Published { event: *event, sequence, at: published });
+                    messages.push(PublishedMessage { event: *event, sequence, at: published });
                 }
                 Origin::Log(position) => entries.push((*event, position.xid)),
                 Origin::Retry => {}
@@ -148,14 +148,14 @@ async fn log_history(
     let mut past = HashMap::new();
     if !messages.is_empty() {
         let created = common::broker::microseconds(route.stream_created);
-        let found = past::of_messages(source.connection(), &route.id, created, &messages);
-        let found = runtime.within(found).await?;
+        let found = history::of_messages(source.connection(), &route.id, created, &messages);
+        let found = runtime.with_timeout(found).await?;
         let known = messages.iter().filter_map(|message| Some((message, *found.get(&message.event)?)));
         past.extend(known.map(|(message, known)| (message.event, (known, Some(*message)))));
     }
     if !entries.is_empty() {
-        let found = past::of_entries(source.connection(), &route.id, &entries);
-        let found = runtime.within(found).await?;
+        let found = history::of_entries(source.connection(), &route.id, &entries);
+        let found = runtime.with_timeout(found).await?;
         past.extend(found.into_iter().map(|(event, known)| (event, (known, None))));
     }
     Ok(past)

@@ -12,7 +12,7 @@ use async_nats::{
         consumer::{Consumer, pull::BatchConfig},
     },
 };
-use common::broker::{Connection, PULL_EXPIRES};
+use common::broker::{ConnectionEpoch, PULL_EXPIRES};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +61,7 @@ pub struct Prefetcher {
     requested: usize,
     requested_at: Instant,
     /// A request is lost with its connection.
-    connection: Connection,
+    connection: ConnectionEpoch,
     /// Why nothing will come any more; told once what is here has been taken.
     broken: Option<String>,
 }
@@ -91,7 +91,7 @@ impl Prefetcher {
             oldest: now,
             requested: 0,
             requested_at: now,
-            connection: Connection::of(client),
+            connection: ConnectionEpoch::of(client),
             broken: None,
         })
     }
@@ -176,7 +176,7 @@ impl Prefetcher {
         if let Some(broken) = &self.broken {
             return Err(broken.clone().into());
         }
-        if self.connection.is_lost() {
+        if self.connection.is_ended() {
             // With the request on it; and behind a new connection there may be another durable.
             self.broken = Some(LOST.to_owned());
             return Err(LOST.into());
@@ -200,7 +200,7 @@ impl Prefetcher {
             let next = tokio::select! {
                 biased;
                 next = timeout(silence, self.subscriber.next()) => next,
-                () = self.connection.lost() => return Err(LOST.into()),
+                () = self.connection.ended() => return Err(LOST.into()),
             };
             match next {
                 Ok(Some(message)) => self.accept(message),

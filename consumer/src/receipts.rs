@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use anyhow::{Context as _, ensure};
 use clap::Subcommand;
 use common::{
-    console::{self, Bar},
+    console::{self, ProgressBar},
     database,
     identifier::ForwarderId,
-    moment::written,
     session::Session,
     settings::Settings,
+    time_arg::to_rfc3339,
 };
 use serde::Serialize;
 use threadline::{
@@ -66,7 +66,7 @@ pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Resul
         ReceiptsCommand::List { forwarder, json } => {
             let projection = Projection::resolve(settings, forwarder.as_ref()).await?;
             let chain = chain(&projection).await?;
-            console::answer(&if json {
+            console::print(&if json {
                 serde_json::to_string_pretty(&chain)? + "\n"
             } else {
                 chain.iter().map(seal::text).collect()
@@ -175,7 +175,7 @@ async fn verify(
         outside,
         end: chain.last().map(|last| last.hash.clone()),
     };
-    console::answer(&if json {
+    console::print(&if json {
         serde_json::to_string_pretty(&verification)? + "\n"
     } else {
         verification.text()
@@ -202,7 +202,7 @@ async fn check_receipts(
     };
     let bucketing = Bucketing::At(windows.clone());
     let mut findings = ComparisonReport::new(bucketing, 0);
-    let bar = Bar::new("summing up", crate::reconcile::estimated_rows(connection, settings).await?);
+    let bar = ProgressBar::new("summing up", crate::reconcile::estimated_rows(connection, settings).await?);
     let adoption = projection.adoption(false).await?;
     compare(&projection.comparison_input(settings, adoption), window, &mut findings, &mut ReportOnly(&bar))
         .await?;
@@ -211,7 +211,7 @@ async fn check_receipts(
         comparison::oldest_event(connection, &settings.source.table, &projection.timeline).await?;
     let mut timeline = projection.timeline.database().connect().await?;
     let timeline_from = stored::oldest(timeline.direct()?, projection.timeline.table()).await?;
-    let mut all = database::long_look(&mut timeline).await?;
+    let mut all = database::read_only_scan(&mut timeline).await?;
     let outside = stored::outside(all.direct()?, projection.timeline.table(), &windows).await?;
     all.rollback().await?;
     let checked = chain.iter().enumerate().map(|(place, receipt)| {
@@ -259,8 +259,8 @@ fn verified(receipt: &Receipt, bucket: &Bucket, state: State) -> Verified {
     let count = |finding| bucket.count(finding);
     Verified {
         n: receipt.n,
-        since: written(receipt.since),
-        until: written(receipt.until),
+        since: to_rfc3339(receipt.since),
+        until: to_rfc3339(receipt.until),
         state,
         sealed: receipt.actions,
         found: bucket.timeline.rows(),

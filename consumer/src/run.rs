@@ -7,10 +7,10 @@ use async_nats::{Client, jetstream::stream::Stream};
 use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
-    doctor::{Occasion, Report, Side, columns, settings as settings_doctor, source},
+    doctor::{Report, RunMode, Service, columns, settings as settings_doctor, source},
     health::{self, Health},
     identifier::ForwarderId,
-    outbox::{self, handover, upkeep},
+    outbox::{self, maintenance, readers},
     session::Session,
     settings::{ForwarderSettings, Settings},
     shutdown,
@@ -38,7 +38,7 @@ use crate::{
     reconcile::{self, continuous::ContinuousReconciler},
 };
 #[cfg(feature = "threadline")]
-use common::broker::Backlog;
+use common::broker::LiveTrafficThrottle;
 
 const APPLICATION: &str = "audit-consumer-source";
 
@@ -139,7 +139,7 @@ async fn serve(
     if !modes.contains(&DispatchMode::JetStream) && !modes.is_empty() {
         let captured = supervisor.health.component("capture", supervisor.settings.consumer.unready_after);
         let every = supervisor.settings.publisher.maintenance;
-        tokio::spawn(upkeep::watch_capture(database, captured, every));
+        tokio::spawn(maintenance::watch_capture(database, captured, every));
     }
     drop(connection);
     let ended = supervisor.wait().await;
@@ -158,7 +158,7 @@ fn begin_counters(forwarders: &Forwarders, modes: &[DispatchMode]) {
     names::begin(&["audit_forward_", "audit_reconcile_"], &labels);
     let by_themselves = forwarders.iter().zip(modes).filter(|(_, mode)| **mode == DispatchMode::Direct);
     let readers: Vec<String> =
-        by_themselves.map(|((forwarder, _), _)| handover::reader(&forwarder.id)).collect();
+        by_themselves.map(|((forwarder, _), _)| readers::reader_name(&forwarder.id)).collect();
     let readers: Vec<&str> = readers.iter().map(String::as_str).collect();
     if !readers.is_empty() {
         names::begin(&["audit_relay_", "audit_outbox_"], &[("reader", &*readers)]);
@@ -173,17 +173,17 @@ async fn preflight(
     database: &Database,
     connection: &mut Session,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
-    let mut report = Report::new(Occasion::Boot);
+    let mut report = Report::new(RunMode::Boot);
     settings_doctor::consumer(&mut report, settings);
-    source::examine(&mut report, settings, Side::Consumer, database, connection).await;
+    source::check(&mut report, settings, Service::Consumer, database, connection).await;
     let wanted = doctor::wanted(forwarders);
-    columns::examine(&mut report, &settings.source.table, &wanted, database, connection).await;
+    columns::check(&mut report, &settings.source.table, &wanted, database, connection).await;
     doctor::targets(&mut report, forwarders).await;
     let identity = SourceIdentity::read(connection, &settings.source.table);
-    let identity = database.within(identity).await.context("the source database")?;
+    let identity = database.with_timeout(identity).await.context("the source database")?;
     let identity = identity.named(settings.source.name.as_deref());
     let broker = connect_broker(&mut report, settings, modes, &identity).await?;
-    report.start()?;
+    report.log_and_fail_on_errors()?;
     Ok(broker)
 }
 
@@ -207,7 +207,7 @@ async fn connect_broker(
         }
         Err(error) => {
             broker_doctor::refuse(report, &error);
-            report.start()?;
+            report.log_and_fail_on_errors()?;
             return Err(error.into());
         }
     };
@@ -215,18 +215,19 @@ async fn connect_broker(
     if needed {
         if report.has_errors() {
             // Nothing is created by a service that does not start.
-            broker_doctor::look(report, settings, Side::Consumer, &client, Some(identity)).await;
+            broker_doctor::connect_and_read(report, settings, Service::Consumer, &client, Some(identity))
+                .await;
         }
-        report.refuse()?;
+        report.fail_on_errors()?;
         let stream = match broker::ensure_stream(&context, &settings.broker, identity).await {
             Ok(stream) => stream,
             Err(error) => {
                 broker_doctor::refuse(report, &error);
-                report.start()?;
+                report.log_and_fail_on_errors()?;
                 return Err(error.into());
             }
         };
-        broker_doctor::examine(report, settings, Side::Consumer, &client, &stream).await;
+        broker_doctor::check(report, settings, Service::Consumer, &client, &stream).await;
         return Ok(Some((client, stream)));
     }
     Ok(context.get_stream(&settings.broker.stream).await.ok().map(|stream| (client, stream)))
@@ -282,7 +283,7 @@ impl Supervisor {
         }
         let id = forwarder.id.clone();
         let reconciler = ContinuousReconciler {
-            backlog: Backlog::on(broker.map(|(_, stream)| stream.clone()), &id),
+            throttle: LiveTrafficThrottle::on(broker.map(|(_, stream)| stream.clone()), &id),
             watermark: match broker {
                 Some((client, _)) => reconcile::watermark::SettledWatermark::jetstream(
                     &id,

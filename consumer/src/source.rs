@@ -5,7 +5,7 @@ use std::{collections::HashSet, sync::Arc};
 use common::{
     database::Database,
     event::AuditEvent,
-    failures::{self, Earlier},
+    failures::{self, PriorAttempts},
     fault::{Fault, classify},
     identifier::{ForwarderId, TableName},
     session::Session,
@@ -57,7 +57,7 @@ pub struct LoadedRow {
     /// The row, or why it cannot be read.
     pub event: Result<AuditEvent, Unreadable>,
     /// `None` when it never failed for this forwarder.
-    pub earlier: Option<Earlier>,
+    pub earlier: Option<PriorAttempts>,
 }
 
 /// What an error of a reload says.
@@ -99,7 +99,8 @@ impl Source {
         batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
-        let row_query = database.within(RowQuery::of(&mut connection, table, &*factory, batch_bytes)).await?;
+        let row_query =
+            database.with_timeout(RowQuery::of(&mut connection, table, &*factory, batch_bytes)).await?;
         let RowQuery { select, texts, table: quoted, .. } = &row_query;
         let statement = format!(
             "select {select}, (select exists (select from outbox.failures f where f.forwarder = $2))
@@ -174,8 +175,8 @@ impl Source {
         error: &sqlx::Error,
     ) -> Result<Slice, sqlx::Error> {
         let asked = [id];
-        let earlier = failures::earlier(&mut self.connection, forwarder, &asked);
-        let earlier = self.database.within(earlier).await?.get(&id).copied();
+        let earlier = failures::prior_attempts(&mut self.connection, forwarder, &asked);
+        let earlier = self.database.with_timeout(earlier).await?.get(&id).copied();
         let error = errors::database(error);
         let event = Err(if error_scope == ErrorScope::Cost {
             Unreadable::Costly(error)
@@ -193,7 +194,7 @@ impl Source {
         bytes_max: usize,
     ) -> Result<Slice, sqlx::Error> {
         let database = self.database.clone();
-        database.within(self.read(forwarder, asked, bytes_max)).await
+        database.with_timeout(self.read(forwarder, asked, bytes_max)).await
     }
 
     /// The answer of the server is read to its end: what is left of one on the connection would hold up the next statement.
@@ -227,7 +228,7 @@ impl Source {
             }
             failures = row.try_get(FAILURES_AT)?;
             let event = self.row_query.event(&row, id)?;
-            weight += event.as_ref().map_or(0, AuditEvent::weight);
+            weight += event.as_ref().map_or(0, AuditEvent::size_in_memory);
             loaded.push(LoadedRow { id, event, earlier: None });
         }
         drop(rows);
@@ -237,7 +238,7 @@ impl Source {
         }
         // Not joined: as a rule there are none, and a plan that was made for none would visit all for each row.
         if failures {
-            let known = failures::earlier(&mut self.connection, forwarder, asked).await?;
+            let known = failures::prior_attempts(&mut self.connection, forwarder, asked).await?;
             for row in &mut loaded {
                 row.earlier = known.get(&row.id).copied();
             }

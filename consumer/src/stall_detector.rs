@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use common::{broker::Standing, settings::ConsumerSettings};
+use common::{broker::DurableState, settings::ConsumerSettings};
 use tokio::time::Instant;
 
 /// Looks that lie further apart than this say nothing about the time between them: the workers were busy.
@@ -42,16 +42,16 @@ impl StallDetector {
     }
 
     /// The durable is what it should be, and stands here.
-    pub(crate) fn observe(&self, standing: &Standing, settings: &ConsumerSettings, now: Instant) {
+    pub(crate) fn observe(&self, state: &DurableState, settings: &ConsumerSettings, now: Instant) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let still_since = seen
             .last
-            .filter(|last| last.delivered == standing.delivered && now - last.at <= OBSERVATION_GAP_MAX)
-            .filter(|_| standing.pending > 0)
+            .filter(|last| last.delivered == state.delivered && now - last.at <= OBSERVATION_GAP_MAX)
+            .filter(|_| state.pending > 0)
             .map_or(now, |last| last.still_since);
-        seen.last = Some(Observation { at: now, delivered: standing.delivered, still_since });
+        seen.last = Some(Observation { at: now, delivered: state.delivered, still_since });
         let stalled = now - still_since > settings.unready_after;
-        let fault = stalled.then(|| describe(standing, settings, now - still_since));
+        let fault = stalled.then(|| describe(state, settings, now - still_since));
         if let (Some(fault), None) = (&fault, &seen.fault) {
             tracing::warn!("{fault}");
         }
@@ -59,8 +59,8 @@ impl StallDetector {
     }
 }
 
-fn describe(standing: &Standing, settings: &ConsumerSettings, still: Duration) -> String {
-    let Standing { pending, unsettled, paused_until, .. } = standing;
+fn describe(state: &DurableState, settings: &ConsumerSettings, still: Duration) -> String {
+    let DurableState { pending, unsettled, paused_until, .. } = state;
     let cause = if let Some(until) = paused_until {
         format!("the durable is paused until {until} (`nats consumer resume` ends that)")
     } else if i64::try_from(*unsettled).unwrap_or(i64::MAX) >= settings.max_ack_pending {
@@ -82,20 +82,20 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn standing(delivered: u64, pending: u64) -> Standing {
-        Standing { floor: 0, delivered, pending, unsettled: 0, paused_until: None }
+    fn state(delivered: u64, pending: u64) -> DurableState {
+        DurableState { floor: 0, delivered, pending, unsettled: 0, paused_until: None }
     }
 
     /// Looks every five seconds; returns after how many there is a fault.
     fn looks(
         settings: &ConsumerSettings,
-        standings: impl Iterator<Item = Standing>,
+        states: impl Iterator<Item = DurableState>,
         every: Duration,
     ) -> Option<usize> {
         let stall = StallDetector::default();
         let mut now = Instant::now();
-        standings.take(40).position(|standing| {
-            stall.observe(&standing, settings, now);
+        states.take(40).position(|state| {
+            stall.observe(&state, settings, now);
             now += every;
             stall.fault().is_some()
         })
@@ -105,10 +105,10 @@ mod tests {
     fn what_waits_and_is_not_delivered_for_a_while_is_a_fault_and_nothing_else_is() {
         let settings = ConsumerSettings { unready_after: 60 * SECOND, ..ConsumerSettings::default() };
         let every = 5 * SECOND;
-        let still = || std::iter::repeat(standing(7, 3));
+        let still = || std::iter::repeat(state(7, 3));
         assert_eq!(looks(&settings, still(), every), Some(13), "a minute and a look");
-        assert_eq!(looks(&settings, std::iter::repeat(standing(7, 0)), every), None, "nothing waits");
-        let moving = (0..).map(|delivered| standing(delivered / 10, 3));
+        assert_eq!(looks(&settings, std::iter::repeat(state(7, 0)), every), None, "nothing waits");
+        let moving = (0..).map(|delivered| state(delivered / 10, 3));
         assert_eq!(looks(&settings, moving, every), None, "something is delivered now and then");
         assert_eq!(looks(&settings, still(), 16 * SECOND), None, "nobody looked for too long");
     }
@@ -116,10 +116,10 @@ mod tests {
     #[test]
     fn the_cause_is_named_where_it_is_known() {
         let settings = ConsumerSettings::default();
-        let said = |standing: Standing| describe(&standing, &settings, 61 * SECOND);
-        let paused = Standing { paused_until: Some("2099-01-01T00:00:00Z".into()), ..standing(7, 3) };
+        let said = |state: DurableState| describe(&state, &settings, 61 * SECOND);
+        let paused = DurableState { paused_until: Some("2099-01-01T00:00:00Z".into()), ..state(7, 3) };
         assert!(said(paused).contains("paused until 2099-01-01T00:00:00Z"));
-        assert!(said(Standing { unsettled: 20_000, ..standing(7, 3) }).contains("consumer.max_ack_pending"));
-        assert!(said(standing(7, 3)).starts_with("3 reference(s) wait in the stream"));
+        assert!(said(DurableState { unsettled: 20_000, ..state(7, 3) }).contains("consumer.max_ack_pending"));
+        assert!(said(state(7, 3)).starts_with("3 reference(s) wait in the stream"));
     }
 }

@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 use common::{
     broker::{self, Overview, StreamOverview},
     console,
-    failures::letters::{self, Filter, Group},
+    failures::admin::{self, FailureSummary, Filter},
     outbox::{
         self,
-        backlog::Standing,
-        handover,
-        reconciled::{self, Compared},
+        backlog::ReaderBacklog,
+        readers,
+        reconcile_cursor::{self, ReconcileProgress},
         rounds::STREAM_READER,
     },
     settings::Settings,
@@ -26,10 +26,10 @@ struct Status {
     stream: Option<StreamOverview>,
     broker: Overview,
     /// Forwarders that read the log themselves.
-    readers: Vec<Standing>,
-    failures: Vec<Group>,
+    readers: Vec<ReaderBacklog>,
+    failures: Vec<FailureSummary>,
     /// What the continuous reconciliations have found.
-    compared: Vec<Compared>,
+    compared: Vec<ReconcileProgress>,
 }
 
 /// Counting stops here: a long log must not make a status command slow.
@@ -41,29 +41,29 @@ const COUNT_MAX: i64 = 10_000;
 /// When the source is away; and, after everything else has been printed, when the broker is needed and cannot be asked.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
-    let mut readers = handover::standings(&mut connection, settings, COUNT_MAX).await?;
+    let mut readers = readers::backlogs(&mut connection, settings, COUNT_MAX).await?;
     // The publisher's own is the publisher's to show.
     readers.retain(|reader| reader.reader != STREAM_READER);
-    let failures = letters::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
-    let compared = reconciled::progress(&mut connection).await?;
+    let failures = admin::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
+    let compared = reconcile_cursor::progress(&mut connection).await?;
     let (broker, stream) = broker::overview(settings, APPLICATION).await;
     let status = Status { stream, broker, readers, failures, compared };
-    console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
     Ok(status.broker.answered()?)
 }
 
 fn table(status: &Status) -> String {
     let mut text = status.broker.text(status.stream.as_ref());
-    for Standing { reader, unread, leader, .. } in &status.readers {
+    for ReaderBacklog { reader, unread, leader, .. } in &status.readers {
         let more = if *unread == COUNT_MAX { "+" } else { "" };
         let leader = leader.as_deref().unwrap_or("nobody");
         let _ = writeln!(text, "log       {reader}: {unread}{more} unread, read by {leader}");
     }
-    for Group { forwarder, state, reason, count, .. } in &status.failures {
+    for FailureSummary { forwarder, state, reason, count, .. } in &status.failures {
         let reason = reason.as_deref().unwrap_or("no reason yet");
         let _ = writeln!(text, "failures  {forwarder}: {count} {state} ({reason})");
     }
-    for Compared { forwarder, checked, missing, at } in &status.compared {
+    for ReconcileProgress { forwarder, checked, missing, at } in &status.compared {
         let _ = writeln!(
             text,
             "compared  {forwarder}: {checked} settled entries, {missing} were missing, last at {at}"

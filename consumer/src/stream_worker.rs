@@ -109,11 +109,11 @@ impl StreamSubscription {
 
     /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
     async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-        let connection = broker::Connection::of(&self.client);
+        let connection = broker::ConnectionEpoch::of(&self.client);
         tokio::select! {
             biased;
             answer = answer => answer,
-            () = connection.lost() => Err("the connection was lost".to_owned()),
+            () = connection.ended() => Err("the connection was lost".to_owned()),
         }
     }
 
@@ -167,7 +167,7 @@ impl StreamSubscription {
     /// is not skipped there.
     fn describe(&self, error: &BrokerError) -> String {
         let words = error.to_string();
-        if error.is_unfit() {
+        if error.is_incompatible() {
             self.stall.set_misconfigured(&words);
         }
         words
@@ -226,18 +226,18 @@ impl StreamSubscription {
     /// Asks the broker how far this forwarder has come.
     async fn refresh_position(&self) -> Result<(), String> {
         let stream = &self.stream.cached_info().config.name;
-        let standing = broker::look_at_durable(&self.context, stream, self.id(), self.settings()).await;
-        let standing = standing.map_err(|error| self.describe(&error))?;
+        let durable = broker::durable_state(&self.context, stream, self.id(), self.settings()).await;
+        let durable = durable.map_err(|error| self.describe(&error))?;
         let now = Instant::now();
-        self.stall.observe(&standing, self.settings(), now);
+        self.stall.observe(&durable, self.settings(), now);
         let floor = StreamPosition {
             created: microseconds(self.stream.cached_info().created),
-            sequence: standing.floor,
+            sequence: durable.floor,
         };
         *self.last_position.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (name, count) in
-            [(names::FORWARD_PENDING, standing.pending), (names::FORWARD_UNSETTLED, standing.unsettled)]
+            [(names::FORWARD_PENDING, durable.pending), (names::FORWARD_UNSETTLED, durable.unsettled)]
         {
             gauge!(name, "forwarder" => self.id().to_string()).set(count as f64);
         }

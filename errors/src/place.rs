@@ -20,7 +20,7 @@ impl Place {
     /// Adds to the error of a connection attempt where it was to lead.
     #[must_use]
     pub fn of(options: &PgConnectOptions, error: sqlx::Error) -> sqlx::Error {
-        let place = written(options);
+        let place = address(options);
         match error {
             sqlx::Error::Io(error) => {
                 sqlx::Error::Io(io::Error::new(error.kind(), format!("{place}: {error}")))
@@ -33,7 +33,7 @@ impl Place {
     }
 }
 
-fn written(options: &PgConnectOptions) -> String {
+fn address(options: &PgConnectOptions) -> String {
     let host =
         options.get_socket().map_or_else(|| options.get_host().to_owned(), |path| path.display().to_string());
     let host = if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host };

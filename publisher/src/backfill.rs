@@ -5,18 +5,18 @@ use std::{collections::HashSet, fmt::Write as _};
 use anyhow::bail;
 use clap::Args;
 use common::{
-    acts::{self, Act},
-    broker::Backlog,
+    broker::LiveTrafficThrottle,
     console,
     identifier::{ForwarderId, TableName},
-    moment::Moment,
+    operator_log::{self, OperatorAction},
     outbox::{
         self,
         backfill::{self, Filter},
     },
-    pace::pace,
+    rate_limit::rate_limit,
     session::Session,
-    settings::{Settings, Unusable},
+    settings::{Settings, UsageError},
+    time_arg::TimeArg,
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -32,10 +32,10 @@ const CHUNK: u32 = 1_000;
 pub struct Backfill {
     /// Rows that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `90days`.
     #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
+    since: Option<TimeArg>,
     /// Rows that happened before this time.
     #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
+    until: Option<TimeArg>,
     /// Rows of an action; `auth.*` for all that begin like this.
     #[arg(long)]
     action: Option<String>,
@@ -62,7 +62,7 @@ pub struct Backfill {
 
 impl Backfill {
     fn filter(&self) -> Filter {
-        let at = |moment: &Option<Moment>| moment.as_ref().map(|moment| moment.at);
+        let at = |time: &Option<TimeArg>| time.as_ref().map(|time| time.at);
         Filter { since: at(&self.since), until: at(&self.until), action: self.action.clone() }
     }
 
@@ -128,9 +128,9 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     };
     if let Some(unknown) = forwarders.iter().find(|id| settings.forwarder.iter().all(|one| one.id != **id)) {
         let what = format!("no forwarder {unknown} is configured: its events would become dead letters");
-        bail!(Unusable(what));
+        bail!(UsageError(what));
     }
-    let backlog = Backlog::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
+    let throttle = LiveTrafficThrottle::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
     if let Some(adopted) = &mut adopted {
         adopted.record().await?;
     }
@@ -152,18 +152,18 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         backfill::begin(&mut connection, &text, &filter, asked.forwarder.as_ref(), total).await?
     };
     asked.claim(&mut connection, &work).await?;
-    let actor = acts::operator();
-    let act = Act { actor: &actor, kind: "backfill", filter: &text, count: 0, reason: None };
-    let act = acts::record(&mut connection, &act).await?;
-    let bar = console::Bar::new("entering", work.total.unsigned_abs());
+    let actor = operator_log::operator();
+    let action = OperatorAction { actor: &actor, kind: "backfill", filter: &text, count: 0, reason: None };
+    let action = operator_log::record(&mut connection, &action).await?;
+    let bar = console::ProgressBar::new("entering", work.total.unsigned_abs());
     bar.advance(work.passed.unsigned_abs());
     let chunk = asked.rate.map_or(CHUNK, |rate| rate.min(CHUNK));
-    let mut ticker = asked.rate.map(|rate| pace(chunk, rate));
+    let mut ticker = asked.rate.map(|rate| rate_limit(chunk, rate));
     loop {
         if let Some(ticker) = &mut ticker {
             ticker.tick().await;
         }
-        backlog.give_way(&mut connection).await?;
+        throttle.wait(&mut connection).await?;
         let page = backfill::page(&mut connection, table, &filter, work.after_id, chunk.into()).await?;
         let Some(&(last, _)) = page.last() else { break };
         let page: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
@@ -182,7 +182,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         if !backfill::advance(&mut transaction, &work, last, passed, entered.cast_signed()).await? {
             bail!("another process works at the same backfill; nothing is lost, let it finish");
         }
-        acts::extend(&mut transaction, act, entered).await?;
+        operator_log::extend(&mut transaction, action, entered).await?;
         transaction.commit().await?;
         work.after_id = Some(last);
         work.passed += passed;
@@ -244,7 +244,7 @@ fn print(json: bool, report: &Report<'_>) {
     } else {
         String::new()
     };
-    console::answer(&if json {
+    console::print(&if json {
         format!("{}\n", serde_json::json!(report))
     } else if *dry_run {
         format!("{entered} rows would be entered ({filter}), {passed} have been before{found}\n")

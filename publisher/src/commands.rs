@@ -2,21 +2,20 @@
 
 use anyhow::{Context as _, ensure};
 use common::{
-    acts::{self, Act},
     broker::{self, SourceIdentity},
     console,
     database::Database,
     event::NEEDED_BY_THREADLINE,
+    operator_log::{self, OperatorAction},
     outbox::{
-        self, OutboxError, capture, columns, forwarders, handover, lease,
+        self, OutboxError, capture, columns, forwarders, lease, maintenance, readers,
         rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
-        upkeep,
     },
-    settings::{Settings, Unusable},
+    settings::{Settings, UsageError},
 };
 
-use crate::maintenance;
+use crate::maintenance::lowest_ack_floor;
 
 /// What the short commands are called at the servers.
 pub(crate) const APPLICATION: &str = "audit-publisher-command";
@@ -48,14 +47,14 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     if !anew.is_empty() {
         let forgotten: Vec<&str> =
             std::iter::once("").chain(anew.iter().filter_map(|name| forgotten(name))).collect();
-        console::answer(&format!(
+        console::print(&format!(
             "made anew what somebody had dropped from the schema outbox: {}{}. Grants on it are to be made again \
              (deploy/postgres/source.sql)\n",
             anew.join(", "),
             forgotten.join("; ")
         ));
     }
-    console::answer(&format!("every row inserted into {table} from now on is captured\n"));
+    console::print(&format!("every row inserted into {table} from now on is captured\n"));
     Ok(())
 }
 
@@ -91,7 +90,7 @@ pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
     } else {
         format!("of {} is off", tables.join(", "))
     };
-    console::answer(&format!("capture {of}; what has been captured is still relayed\n"));
+    console::print(&format!("capture {of}; what has been captured is still relayed\n"));
     Ok(())
 }
 
@@ -102,8 +101,8 @@ pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
 pub async fn prune(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let floor = floor(settings).await?;
-    let pruned = upkeep::prune(&mut connection, floor, settings.publisher.retention).await?;
-    console::answer(&if json {
+    let pruned = maintenance::prune(&mut connection, floor, settings.publisher.retention).await?;
+    console::print(&if json {
         format!("{}\n", serde_json::json!({"pruned": pruned}))
     } else {
         format!("removed {pruned} entries\n")
@@ -124,7 +123,7 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
         Some(_) => Some(broker::connect(&settings.broker, APPLICATION).await?),
         None => None,
     };
-    let actor = acts::operator();
+    let actor = operator_log::operator();
     let rebased = match rewind::rebase(&mut connection, how, &actor).await {
         // The stream may be another's all the same: an earlier rebase ended before it got there, or the database has
         // a new name.
@@ -142,15 +141,16 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
     };
     if let Some(theirs) = &stream {
         let filter = format!("took over the stream {} of {theirs}", settings.broker.stream);
-        let act = Act { actor: &actor, kind: "rebase", filter: &filter, count: 0, reason: None };
-        acts::record(&mut connection, &act).await?;
+        let action =
+            OperatorAction { actor: &actor, kind: "rebase", filter: &filter, count: 0, reason: None };
+        operator_log::record(&mut connection, &action).await?;
     }
     let Rebased { readers, entries } = match (rebased, &stream) {
         (Some(rebased), _) => rebased,
         (None, Some(_)) => Rebased { readers: 0, entries: 0 },
         (None, None) => return Err(RebaseError::Nothing.into()),
     };
-    console::answer(&if json {
+    console::print(&if json {
         format!("{}\n", serde_json::json!({"readers": readers, "entries": entries, "stream_of": stream}))
     } else {
         let ours = stream.map_or_else(String::new, |theirs| {
@@ -169,8 +169,8 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
 /// When somebody may still read as it, there is no such reader, or the server is away; nothing is half done.
 pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> anyhow::Result<()> {
     ensure!(
-        !handover::readers(settings).iter().any(|used| used == reader),
-        Unusable(format!(
+        !readers::reader_names(settings).iter().any(|used| used == reader),
+        UsageError(format!(
             "the reader {reader} is in use by these settings: remove the forwarder, or the broker, from them first. A reader \
              that begins again begins with what the log still holds"
         ))
@@ -181,17 +181,23 @@ pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> any
         !lease::is_held(&mut transaction, reader).await?,
         "some process reads as {reader} now: stop it first, and wait for the end of its lease"
     );
-    let rows = handover::drop_reader(&mut transaction, reader).await?;
+    let rows = readers::drop_reader(&mut transaction, reader).await?;
     ensure!(rows > 0, "there is no reader {reader}: `publisher doctor` names those that are out of use");
-    handover::forget_settled(&mut transaction, reader).await?;
-    if let Some(forwarder) = handover::forwarder(reader) {
+    readers::delete_settled(&mut transaction, reader).await?;
+    if let Some(forwarder) = readers::forwarder_of(reader) {
         forwarders::drop(&mut transaction, forwarder).await?;
     }
-    let (actor, filter) = (acts::operator(), format!("reader {reader}"));
-    let act = Act { actor: &actor, kind: "drop_reader", filter: &filter, count: rows, reason: Some(reason) };
-    acts::record(&mut transaction, &act).await?;
+    let (actor, filter) = (operator_log::operator(), format!("reader {reader}"));
+    let action = OperatorAction {
+        actor: &actor,
+        kind: "drop_reader",
+        filter: &filter,
+        count: rows,
+        reason: Some(reason),
+    };
+    operator_log::record(&mut transaction, &action).await?;
     transaction.commit().await?;
-    console::answer(&format!("the reader {reader} is gone and holds nothing back any more\n"));
+    console::print(&format!("the reader {reader} is gone and holds nothing back any more\n"));
     Ok(())
 }
 
@@ -205,5 +211,5 @@ async fn floor(settings: &Settings) -> anyhow::Result<Option<StreamPosition>> {
         .get_stream(&settings.broker.stream)
         .await
         .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;
-    Ok(maintenance::lowest_ack_floor(&broker::floors(&stream).await?, stream.cached_info().created))
+    Ok(lowest_ack_floor(&broker::ack_floors(&stream).await?, stream.cached_info().created))
 }

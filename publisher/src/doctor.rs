@@ -9,7 +9,7 @@ use async_nats::{
 use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
-    doctor::{Occasion, Report, Side, settings as settings_doctor, source},
+    doctor::{Report, RunMode, Service, settings as settings_doctor, source},
     session::Session,
     settings::Settings,
 };
@@ -21,11 +21,12 @@ const NAME: &str = "audit-publisher-doctor";
 /// # Errors
 /// When there is a finding of severity error; it is printed all the same.
 pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
-    let mut report = Report::new(Occasion::Command);
+    let mut report = Report::new(RunMode::Command);
     settings_doctor::publisher(&mut report, settings);
-    let identity = source::visit(&mut report, settings, Side::Publisher, NAME, &[]).await;
-    broker_doctor::visit(&mut report, settings, Side::Publisher, NAME, identity.as_ref()).await;
-    Ok(report.answer(json)?)
+    let identity = source::connect_and_check(&mut report, settings, Service::Publisher, NAME, &[]).await;
+    broker_doctor::connect_and_check(&mut report, settings, Service::Publisher, NAME, identity.as_ref())
+        .await;
+    Ok(report.print(json)?)
 }
 
 /// What a publisher that starts has found in order.
@@ -45,35 +46,36 @@ pub(crate) async fn at_boot(
     database: &Database,
     connection: &mut Session,
 ) -> anyhow::Result<Ready> {
-    let mut report = Report::new(Occasion::Boot);
+    let mut report = Report::new(RunMode::Boot);
     settings_doctor::publisher(&mut report, settings);
-    source::examine(&mut report, settings, Side::Publisher, database, connection).await;
+    source::check(&mut report, settings, Service::Publisher, database, connection).await;
     let identity = SourceIdentity::read(connection, &settings.source.table);
-    let identity = database.within(identity).await.context("the source database")?;
+    let identity = database.with_timeout(identity).await.context("the source database")?;
     let identity = identity.named(settings.source.name.as_deref());
     let client = match broker::connect(&settings.broker, "audit-publisher").await {
         Ok(client) => client,
         Err(error) => {
             broker_doctor::refuse(&mut report, &error);
-            report.start()?;
+            report.log_and_fail_on_errors()?;
             return Err(error.into());
         }
     };
     let context = broker::context(&client, &settings.broker);
     if report.has_errors() {
         // Nothing is created by a service that does not start.
-        broker_doctor::look(&mut report, settings, Side::Publisher, &client, Some(&identity)).await;
+        broker_doctor::connect_and_read(&mut report, settings, Service::Publisher, &client, Some(&identity))
+            .await;
     }
-    report.refuse()?;
+    report.fail_on_errors()?;
     let stream = match broker::ensure_stream(&context, &settings.broker, &identity).await {
         Ok(stream) => stream,
         Err(error) => {
             broker_doctor::refuse(&mut report, &error);
-            report.start()?;
+            report.log_and_fail_on_errors()?;
             return Err(error.into());
         }
     };
-    broker_doctor::examine(&mut report, settings, Side::Publisher, &client, &stream).await;
-    report.start()?;
+    broker_doctor::check(&mut report, settings, Service::Publisher, &client, &stream).await;
+    report.log_and_fail_on_errors()?;
     Ok(Ready { identity, client, context, stream })
 }

@@ -111,7 +111,7 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
             if command == ConfigCommand::Check {
                 run::check(&settings).await?;
             }
-            console::answer(&command.answer(&settings, &provenance));
+            console::print(&command.answer(&settings, &provenance));
             Ok(())
         }
     }

@@ -19,16 +19,16 @@ use async_nats::{
 };
 use common::{
     broker::{
-        self, Floor,
+        self, AckFloor,
         doctor::{NEARLY_FULL, PURGES},
         microseconds,
     },
     database::Database,
     failures,
     outbox::{
-        retention::{self, Watch},
+        maintenance,
+        retention::{self, AtRiskGauge},
         rounds::{self, STREAM_READER, StreamPosition},
-        upkeep,
     },
     session::Session,
     settings::{BrokerSettings, PublisherSettings, SourceSettings},
@@ -53,7 +53,7 @@ pub struct Maintenance {
     /// Intervals and retentions.
     pub settings: PublisherSettings,
     /// Where the sink looks up how far the stream has been trimmed.
-    pub kept_from: Arc<AtomicU64>,
+    pub trimmed_below: Arc<AtomicU64>,
     /// The application's own retention.
     pub source: SourceSettings,
     /// How large the stream should be.
@@ -82,7 +82,7 @@ impl Maintenance {
         // Should this task end by a panic, the leadership ends with it, and both begin again.
         let _ends_with_it = leading.clone().drop_guard();
         let mut baseline = StreamBaseline::default();
-        let watch = Watch::new(&self.source);
+        let watch = AtRiskGauge::new(&self.source);
         let mut interval = tokio::time::interval(self.settings.maintenance);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -93,11 +93,12 @@ impl Maintenance {
             let round = async {
                 let mut connection = self.database.connect().await?;
                 // Before anything needs the broker: while that is away the backlog grows.
-                watch.look(&mut connection).await;
+                watch.update(&mut connection).await;
                 self.run_once(&mut connection, &mut baseline).await
             };
-            let round =
-                async { tokio::time::timeout(upkeep::ROUND_MAX, round).await.context("it took too long")? };
+            let round = async {
+                tokio::time::timeout(maintenance::RUN_TIMEOUT, round).await.context("it took too long")?
+            };
             tokio::select! {
                 () = leading.cancelled() => return,
                 result = round => match result {
@@ -143,12 +144,12 @@ impl Maintenance {
             );
             return Ok(StreamCheck::Other);
         }
-        if info.state.first_sequence > rounds::kept_from(connection, microseconds(info.created)).await? {
+        if info.state.first_sequence > rounds::trimmed_below(connection, microseconds(info.created)).await? {
             tracing::error!(first_sequence = info.state.first_sequence, "somebody purged the stream");
             return Ok(StreamCheck::Other);
         }
         if let Err(error) = broker::check_stream(&self.context, &self.broker, None).await {
-            if error.is_unfit() {
+            if error.is_incompatible() {
                 tracing::error!("{error}");
                 return Ok(StreamCheck::Other);
             }
@@ -156,7 +157,7 @@ impl Maintenance {
         }
         self.measure(&info, baseline);
         let generation = retention::generation(connection, STREAM_READER).await?;
-        let floor = lowest_ack_floor(&broker::floors(&self.stream).await?, info.created);
+        let floor = lowest_ack_floor(&broker::ack_floors(&self.stream).await?, info.created);
         if let Some(floor) = floor {
             retention::settle(connection, STREAM_READER, generation, floor).await?;
         }
@@ -167,9 +168,13 @@ impl Maintenance {
                 "waited for a retry whose message is gone: entered the log again"
             );
         }
-        upkeep::prune(connection, floor, self.settings.retention).await?;
-        upkeep::thin(connection, STREAM_READER, self.settings.retention.max(self.settings.replay_window))
-            .await?;
+        maintenance::prune(connection, floor, self.settings.retention).await?;
+        maintenance::thin(
+            connection,
+            STREAM_READER,
+            self.settings.retention.max(self.settings.replay_window),
+        )
+        .await?;
         self.trim(connection, floor).await?;
         Ok(StreamCheck::Same)
     }
@@ -202,7 +207,7 @@ impl Maintenance {
         let Some(floor) = floor.filter(|floor| floor.created == microseconds(info.created)) else {
             return Ok(());
         };
-        let keep_from = if full > NEARLY_FULL {
+        let trim_below = if full > NEARLY_FULL {
             floor.sequence + 1
         } else {
             let mark = rounds::acknowledged_before(
@@ -214,13 +219,13 @@ impl Maintenance {
             .await?;
             mark.map_or(0, |sequence| sequence.min(floor.sequence)) + 1
         };
-        if keep_from > info.state.first_sequence && info.state.messages > 0 {
-            rounds::keep_from(connection, StreamPosition { sequence: keep_from, ..floor }).await?;
-            self.kept_from.store(keep_from, Ordering::SeqCst);
+        if trim_below > info.state.first_sequence && info.state.messages > 0 {
+            rounds::record_trim(connection, StreamPosition { sequence: trim_below, ..floor }).await?;
+            self.trimmed_below.store(trim_below, Ordering::SeqCst);
             let trimmed = if self.client.is_server_compatible(PURGES.0, PURGES.1, PURGES.2) {
-                self.stream.purge().sequence(keep_from).await.context("purge the stream")?.purged
+                self.stream.purge().sequence(trim_below).await.context("purge the stream")?.purged
             } else {
-                self.delete(info.state.first_sequence..keep_from).await?
+                self.delete(info.state.first_sequence..trim_below).await?
             };
             counter!(names::STREAM_TRIMMED).increment(trimmed);
             tracing::info!(messages = trimmed, "trimmed the stream behind every forwarder");
@@ -253,7 +258,7 @@ enum StreamCheck {
 
 /// The lowest floor of all forwarders: everything at or below it is settled. `None` while there is no forwarder.
 #[must_use]
-pub fn lowest_ack_floor(floors: &[Floor], stream_created: OffsetDateTime) -> Option<StreamPosition> {
+pub fn lowest_ack_floor(floors: &[AckFloor], stream_created: OffsetDateTime) -> Option<StreamPosition> {
     let sequence = floors.iter().map(|floor| floor.sequence).min()?;
     Some(StreamPosition { created: microseconds(stream_created), sequence })
 }

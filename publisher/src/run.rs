@@ -8,10 +8,9 @@ use common::{
     database::Database,
     health::{self, Health},
     outbox::{
-        self,
+        self, maintenance,
         relay::{PROGRESS_ROWS, Relay, RelayOptions},
         rounds::STREAM_READER,
-        upkeep,
     },
     settings::Settings,
     shutdown,
@@ -63,7 +62,7 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let health = Health::default();
     let captured = health.component("capture", settings.publisher.unready_after);
     drop(connection);
-    tokio::spawn(upkeep::watch_capture(database.clone(), captured, settings.publisher.maintenance));
+    tokio::spawn(maintenance::watch_capture(database.clone(), captured, settings.publisher.maintenance));
     health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone()).await.context(
         "cannot listen on publisher.listen; another process may: --set publisher.listen=127.0.0.1:0",
     )?;
@@ -77,7 +76,7 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         lease: settings.publisher.lease,
         progress_rows: PROGRESS_ROWS,
     };
-    let kept_from = Arc::<AtomicU64>::default();
+    let trimmed_below = Arc::<AtomicU64>::default();
     let sink = JetStreamSink::new(
         client.clone(),
         stream.clone(),
@@ -85,22 +84,22 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         identity,
         &settings.publisher,
         progress.clone(),
-        kept_from.clone(),
+        trimmed_below.clone(),
     )
     .traced(tracer.clone());
     let relay = Relay::new(database.clone(), options, sink, progress);
-    let upkeep = Maintenance {
+    let maintenance = Maintenance {
         database,
         client,
         context,
         stream,
         settings: settings.publisher,
-        kept_from,
+        trimmed_below,
         source: settings.source,
         broker: settings.broker,
     };
     let running = relay.run(shutdown, move |leading| {
-        tokio::spawn(upkeep.clone().run(leading));
+        tokio::spawn(maintenance.clone().run(leading));
     });
     let ended = Box::pin(running).await;
     tracer.flush().await;

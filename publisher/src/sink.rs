@@ -22,8 +22,8 @@ use common::{
     health::{Progress, Resumed},
     outbox::{
         entries::Entry,
-        relay::{Sink, SinkError, Standing},
-        rounds::{self, Mark, Round, StreamPosition},
+        relay::{Sink, SinkError, StreamContinuity},
+        rounds::{self, PublishedPosition, Round, StreamPosition},
     },
     reference::{MessageId, Reference, Target},
     session::Session,
@@ -57,7 +57,7 @@ pub struct JetStreamSink {
     /// Whether somebody else publishes beside this leader.
     sequences: SequenceGapDetector,
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
-    kept_from: Arc<AtomicU64>,
+    trimmed_below: Arc<AtomicU64>,
     tracer: Tracer,
     /// What the broker said last about a publish that it did not take.
     words: Mutex<String>,
@@ -91,7 +91,7 @@ impl JetStreamSink {
         source: SourceIdentity,
         publisher: &PublisherSettings,
         progress: Progress,
-        kept_from: Arc<AtomicU64>,
+        trimmed_below: Arc<AtomicU64>,
     ) -> Self {
         let context = ContextBuilder::new()
             .timeout(publisher.ack_timeout)
@@ -114,7 +114,7 @@ impl JetStreamSink {
             highest: 0,
             lost: false,
             sequences: SequenceGapDetector::default(),
-            kept_from,
+            trimmed_below,
             tracer: Tracer::default(),
             words: Mutex::default(),
         }
@@ -129,12 +129,12 @@ impl JetStreamSink {
     /// Publishes once and answers per entry, in order. What was sent on a connection that is lost since is in doubt at once:
     /// nobody acknowledges it any more, and its time-out need not be sat out.
     async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<PublishOutcome> {
-        let connection = broker::Connection::of(&self.client);
+        let connection = broker::ConnectionEpoch::of(&self.client);
         let mut outcomes = Vec::with_capacity(entries.len());
         tokio::select! {
             biased;
             () = self.publish_all(entries, generation, &mut outcomes) => {}
-            () = connection.lost() => {}
+            () = connection.ended() => {}
         }
         outcomes.resize(entries.len(), PublishOutcome::Unknown);
         outcomes
@@ -250,7 +250,7 @@ impl JetStreamSink {
 
     /// Whether the stream still holds what it acknowledged last. One that lost its end and has grown again holds
     /// something else there.
-    async fn still_holds(&self, mark: Mark) -> bool {
+    async fn still_holds(&self, mark: PublishedPosition) -> bool {
         let State { first_sequence, last_sequence, .. } = self.stream.cached_info().state;
         let sequence = mark.position.sequence;
         if mark.position.created != self.created || sequence > last_sequence {
@@ -302,15 +302,15 @@ fn end_span(span: &Span, id: MessageId, outcome: PublishOutcome) {
 }
 
 impl Sink for JetStreamSink {
-    async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<Standing, SinkError> {
+    async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<StreamContinuity, SinkError> {
         let mut probe = Probe::default();
         self.stream = loop {
             self.connected().await;
             match broker::ensure_stream(&self.context, &self.broker, &self.source).await {
                 Ok(stream) => break stream,
-                Err(error) if error.is_passing() || error.is_unfit() => {
+                Err(error) if error.is_passing() || error.is_incompatible() => {
                     // Somebody has to change it: ready would be a lie from the first moment on.
-                    self.progress.fault(error.is_unfit().then(|| error.to_string()));
+                    self.progress.fault(error.is_incompatible().then(|| error.to_string()));
                     self.progress.waiting(format!("broker: {error}"));
                     let delay = probe.next_delay();
                     tracing::warn!(retry_in_ms = delay.as_millis(), "nothing is published: {error}");
@@ -321,10 +321,10 @@ impl Sink for JetStreamSink {
         };
         self.progress.fault(None);
         self.created = microseconds(self.stream.cached_info().created);
-        let kept_from = rounds::kept_from(connection, self.created).await?;
-        self.kept_from.store(kept_from, Ordering::SeqCst);
+        let trimmed_below = rounds::trimmed_below(connection, self.created).await?;
+        self.trimmed_below.store(trimmed_below, Ordering::SeqCst);
         let lost = std::mem::take(&mut self.lost)
-            || self.stream.cached_info().state.first_sequence > kept_from
+            || self.stream.cached_info().state.first_sequence > trimmed_below
             || match head.mark {
                 None => false,
                 Some(mark) => !self.still_holds(mark).await,
@@ -332,7 +332,7 @@ impl Sink for JetStreamSink {
         self.sequences = SequenceGapDetector::default();
         self.highest = head.mark.filter(|_| !lost).map_or(0, |mark| mark.position.sequence);
         if !lost {
-            return Ok(Standing::Intact);
+            return Ok(StreamContinuity::Intact);
         }
         while let Err(error) = broker::reset_durables_ahead(&self.stream).await {
             self.progress.waiting(format!("broker: {error}"));
@@ -342,11 +342,15 @@ impl Sink for JetStreamSink {
         // it is given next, and says 0 or that until then.
         let State { first_sequence, last_sequence, messages, .. } = self.stream.cached_info().state;
         let sequence = if messages == 0 { last_sequence + 1 } else { first_sequence };
-        self.kept_from.fetch_max(sequence, Ordering::SeqCst);
-        Ok(Standing::Lost { kept: StreamPosition { created: self.created, sequence } })
+        self.trimmed_below.fetch_max(sequence, Ordering::SeqCst);
+        Ok(StreamContinuity::DataLost { kept: StreamPosition { created: self.created, sequence } })
     }
 
-    async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<Mark>, SinkError> {
+    async fn deliver(
+        &mut self,
+        page: &[Entry],
+        generation: i32,
+    ) -> Result<Option<PublishedPosition>, SinkError> {
         let mut open: Vec<&Entry> = page.iter().collect();
         let acknowledged_before = self.highest;
         let mut highest = (acknowledged_before, None);
@@ -360,8 +364,8 @@ impl Sink for JetStreamSink {
                 outcomes.iter().filter(|outcome| matches!(outcome, PublishOutcome::Duplicate(_))).count();
             let first = if repeated > 0 { self.first_sequence().await } else { None };
             // Gone, but by our own trimming: every forwarder had settled it.
-            let kept_from = self.kept_from.load(Ordering::SeqCst);
-            let holds = |sequence| first.is_some_and(|first| sequence >= first) || sequence < kept_from;
+            let trimmed_below = self.trimmed_below.load(Ordering::SeqCst);
+            let holds = |sequence| first.is_some_and(|first| sequence >= first) || sequence < trimmed_below;
             let mut unknown = Vec::new();
             for (entry, outcome) in open.into_iter().zip(outcomes) {
                 if let PublishOutcome::Stored(sequence) | PublishOutcome::Duplicate(sequence) = outcome {
@@ -393,7 +397,7 @@ impl Sink for JetStreamSink {
                 self.sequences.page(&self.stream, acknowledged_before, given, sent_once, &events).await;
                 self.highest = highest.0;
                 let position = StreamPosition { created: self.created, sequence: highest.0 };
-                return Ok(Some(Mark { position, event: highest.1 }));
+                return Ok(Some(PublishedPosition { position, event: highest.1 }));
             }
             sent_once = false;
             counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);

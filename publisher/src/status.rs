@@ -7,9 +7,9 @@ use common::{
     console,
     outbox::{
         self,
-        backlog::Standing,
+        backlog::ReaderBacklog,
         capture::{self, Capture},
-        handover,
+        readers,
     },
     session::Session,
     settings::Settings,
@@ -25,7 +25,7 @@ const COUNT_MAX: i64 = 10_000;
 struct Status {
     capture: String,
     log: Log,
-    readers: Vec<Standing>,
+    readers: Vec<ReaderBacklog>,
     broker: Broker,
 }
 
@@ -71,7 +71,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
             format!("broken: {}", causes.join("; "))
         }
     };
-    let readers = handover::standings(&mut connection, settings, COUNT_MAX).await?;
+    let readers = readers::backlogs(&mut connection, settings, COUNT_MAX).await?;
     let retained = retained(&mut connection).await?;
     let (overview, stream) = broker::overview(settings, APPLICATION).await;
     let first = readers.first();
@@ -84,7 +84,7 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
         held: retained,
     };
     let status = Status { capture, log, readers, broker: Broker { overview, stream } };
-    console::answer(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
     Ok(status.broker.overview.answered()?)
 }
 
@@ -107,7 +107,7 @@ fn table(status: &Status) -> String {
         log.held.failures,
     );
     for reader in readers {
-        let Standing { reader, unread, round, round_age_seconds, leader, .. } = reader;
+        let ReaderBacklog { reader, unread, round, round_age_seconds, leader, .. } = reader;
         let of = if readers.len() > 1 { format!("{reader}: {unread} unread, ") } else { String::new() };
         let _ = writeln!(text, "leader    {of}{}", leader.as_deref().unwrap_or("nobody"));
         if let (Some(round), Some(age)) = (round, round_age_seconds) {

@@ -53,23 +53,23 @@ pub struct Demo {
 /// # Errors
 /// When something does not start, and when the verdict is not clean.
 pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
-    say("starting PostgreSQL and NATS");
+    print_line("starting PostgreSQL and NATS");
     let sandbox = Sandbox::start(&Options { durable: true, honour_urls: true, ..Options::default() })?;
-    let stage = Stage::set(sandbox).await?;
+    let environment = DemoEnvironment::set_up(sandbox).await?;
     let result = tokio::select! {
-        result = play(demo, &stage) => result,
+        result = run_workload(demo, &environment) => result,
         () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
     if result.is_ok() && demo.keep {
-        say(&stage.tour()?);
+        print_line(&environment.tour()?);
         stop.cancelled().await;
     }
-    let struck = stage.strike().await;
-    result.and(struck)
+    let torn_down = environment.tear_down().await;
+    result.and(torn_down)
 }
 
 /// The servers, the databases, and the settings of the processes.
-struct Stage {
+struct DemoEnvironment {
     // Dropped before the servers and the folder.
     processes: Vec<Process>,
     sandbox: Sandbox,
@@ -78,29 +78,29 @@ struct Stage {
     timeline: String,
 }
 
-impl Stage {
-    async fn set(sandbox: Sandbox) -> anyhow::Result<Self> {
+impl DemoEnvironment {
+    async fn set_up(sandbox: Sandbox) -> anyhow::Result<Self> {
         // On given servers nobody else's databases and streams may be touched.
         let private = sandbox.postgres.is_private() && sandbox.nats.is_private();
         let suffix = if private { String::new() } else { format!("_{}", Uuid::new_v4().simple()) };
         let source = sandbox.postgres.create_database(&format!("demo_source{suffix}"), None).await?;
         let timeline = sandbox.timeline().create_database(&format!("demo_timeline{suffix}"), None).await?;
-        let mut stage = Self { sandbox, suffix, source, timeline, processes: Vec::new() };
-        std::fs::write(stage.sandbox.home.path().join("audit.toml"), stage.settings())?;
+        let mut environment = Self { sandbox, suffix, source, timeline, processes: Vec::new() };
+        std::fs::write(environment.sandbox.work_dir.path().join("audit.toml"), environment.settings())?;
 
-        say("creating audit_events; then: threadline install, publisher attach");
-        let mut connection = PgConnection::connect(&stage.source).await?;
+        print_line("creating audit_events; then: threadline install, publisher attach");
+        let mut connection = PgConnection::connect(&environment.source).await?;
         audit::install(&mut connection, "public").await?;
         connection.close().await?;
-        stage.command("threadline", &["install"])?;
-        stage.command("publisher", &["attach"])?;
+        environment.command("threadline", &["install"])?;
+        environment.command("publisher", &["attach"])?;
 
-        say(&format!("starting: publisher run, {CONSUMERS} × consumer run"));
-        stage.start("publisher", "publisher")?;
+        print_line(&format!("starting: publisher run, {CONSUMERS} × consumer run"));
+        environment.start("publisher", "publisher")?;
         for number in 1..=CONSUMERS {
-            stage.start(&format!("consumer-{number}"), "consumer")?;
+            environment.start(&format!("consumer-{number}"), "consumer")?;
         }
-        Ok(stage)
+        Ok(environment)
     }
 
     fn settings(&self) -> String {
@@ -121,13 +121,14 @@ impl Stage {
     }
 
     fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<()> {
-        let (status, said) = process::run(binary, arguments, &self.environment(), self.sandbox.home.path())?;
+        let (status, said) =
+            process::run(binary, arguments, &self.environment(), self.sandbox.work_dir.path())?;
         ensure!(status.success(), "{binary} {} failed:\n{said}", arguments.join(" "));
         Ok(())
     }
 
     fn start(&mut self, name: &str, binary: &str) -> anyhow::Result<()> {
-        let process = Process::start(&self.sandbox.home, name, binary, &["run"], &self.environment())?;
+        let process = Process::start(&self.sandbox.work_dir, name, binary, &["run"], &self.environment())?;
         self.processes.push(process);
         Ok(())
     }
@@ -137,7 +138,7 @@ impl Stage {
         let binaries = ours.parent().into_iter().chain(self.sandbox.postgres.binaries());
         let event = golden::rows().first().context("the golden fixture has rows")?.id;
         let tour = Tour {
-            folder: self.sandbox.home.path(),
+            folder: self.sandbox.work_dir.path(),
             binaries: binaries.collect(),
             environment: &self.environment(),
             event,
@@ -148,7 +149,7 @@ impl Stage {
     }
 
     /// Stops the processes gracefully, and removes what was made on given servers.
-    async fn strike(mut self) -> anyhow::Result<()> {
+    async fn tear_down(mut self) -> anyhow::Result<()> {
         for process in &mut self.processes {
             let _ = process.terminate(Duration::from_secs(30));
         }
@@ -166,26 +167,26 @@ impl Stage {
     }
 }
 
-async fn play(demo: &Demo, stage: &Stage) -> anyhow::Result<()> {
+async fn run_workload(demo: &Demo, environment: &DemoEnvironment) -> anyhow::Result<()> {
     let table = fixture::audit_events();
-    let mut connection = PgConnection::connect(&stage.source).await?;
+    let mut connection = PgConnection::connect(&environment.source).await?;
     audit::insert_organizations(&mut connection, &table, &golden::ORGANIZATIONS).await?;
     audit::insert(&mut connection, &table, &golden::rows()).await?;
 
-    let mut meter = Meter::new(stage, demo.transactions).await?;
+    let mut meter = Meter::new(environment, demo.transactions).await?;
     meter.await_projected(golden::rows().len(), 0).await.context("the golden fixture")?;
     let (ok, error) = meter.statuses().await?;
-    say(&format!("golden fixture: {ok} ok / {error} error"));
+    print_line(&format!("golden fixture: {ok} ok / {error} error"));
     ensure!((ok, error) == (36, 7), "the golden fixture must project to 36 ok / 7 error");
 
-    let mut holder = PgConnection::connect(&stage.source).await?;
+    let mut holder = PgConnection::connect(&environment.source).await?;
     let held = hold(&mut holder, &table).await?;
-    say(&format!(
+    print_line(&format!(
         "playing {} transactions at {}/s, with roll-backs; one transaction stays open throughout",
         demo.transactions, demo.rate
     ));
     let load = Load {
-        url: stage.source.clone(),
+        url: environment.source.clone(),
         table: table.clone(),
         writers: 8,
         rate: Some(demo.rate),
@@ -205,7 +206,7 @@ async fn play(demo: &Demo, stage: &Stage) -> anyhow::Result<()> {
     let played = started.elapsed();
     let others = golden::rows().len() + written.committed.len();
     meter.await_projected(others, tally.committed()).await.context("draining")?;
-    say(&format!(
+    print_line(&format!(
         "{} rows committed ({} rolled back) in {:.1} s; all arrived while one transaction was still open",
         written.committed.len(),
         written.rolled_back.len(),
@@ -218,13 +219,15 @@ async fn play(demo: &Demo, stage: &Stage) -> anyhow::Result<()> {
         .context("the rows of the transaction held open")?;
     meter.finish();
 
-    let verdict = Verdict::compute(&stage.source, &table, &stage.timeline, &StorageSchema::default()).await?;
-    say(&format!("{verdict}; {:.0} rows/s", per_second(written.committed.len(), played)));
+    let verdict =
+        Verdict::compute(&environment.source, &table, &environment.timeline, &StorageSchema::default())
+            .await?;
+    print_line(&format!("{verdict}; {:.0} rows/s", per_second(written.committed.len(), played)));
     ensure!(verdict.holds(), "the timeline does not equal the source");
     Ok(())
 }
 
-/// Inserts rows into a transaction that stays open; answers how many.
+/// Inserts rows into a transaction that stays open; returns how many.
 async fn hold(holder: &mut PgConnection, table: &TableName) -> anyhow::Result<usize> {
     let rows = ["demo.held_open.first", "demo.held_open.second"].map(AuditRow::sample);
     holder.execute("begin").await?;
@@ -246,17 +249,17 @@ impl Meter {
     const INTERVAL: Duration = Duration::from_millis(200);
     const LINE_INTERVAL: Duration = Duration::from_secs(2);
 
-    async fn new(stage: &Stage, transactions: u64) -> anyhow::Result<Self> {
+    async fn new(environment: &DemoEnvironment, transactions: u64) -> anyhow::Result<Self> {
         let live = std::io::stderr().is_terminal();
         let bar = if live { ProgressBar::new(transactions) } else { ProgressBar::hidden() };
         bar.set_style(ProgressStyle::with_template("{elapsed_precise} {bar:20} {msg}")?);
-        let context = jetstream::new(async_nats::connect(stage.sandbox.nats.url()).await?);
-        let name = format!("SIGRA_AUDIT{}", stage.suffix);
+        let context = jetstream::new(async_nats::connect(environment.sandbox.nats.url()).await?);
+        let name = format!("SIGRA_AUDIT{}", environment.suffix);
         let stream = wait::until_some("the publisher to create the stream", DRAIN_DEADLINE, async || {
             Ok(context.get_stream(&name).await.ok())
         })
         .await?;
-        let timeline = PgConnection::connect(&stage.timeline).await?;
+        let timeline = PgConnection::connect(&environment.timeline).await?;
         Ok(Self { bar, live, shown: Instant::now(), timeline, stream, last: (Instant::now(), 0) })
     }
 
@@ -286,7 +289,7 @@ impl Meter {
         self.bar.set_message(line.clone());
         if !self.live && self.shown.elapsed() >= Self::LINE_INTERVAL {
             self.shown = Instant::now();
-            say(&line);
+            print_line(&line);
         }
         Ok(())
     }
@@ -314,6 +317,6 @@ fn per_second(rows: usize, elapsed: Duration) -> f64 {
     rows as f64 / elapsed.as_secs_f64()
 }
 
-fn say(text: &str) {
-    console::answer(&format!("{text}\n"));
+fn print_line(text: &str) {
+    console::print(&format!("{text}\n"));
 }

@@ -12,7 +12,6 @@ pub mod audit;
 pub mod demo;
 pub mod fixture;
 pub mod golden;
-pub mod home;
 pub mod load;
 pub mod nats;
 pub mod pgbouncer;
@@ -23,11 +22,12 @@ pub mod rights;
 mod tour;
 pub mod verdict;
 pub mod wait;
+pub mod work_dir;
 pub mod workload;
 
 use anyhow::Context as _;
 
-use crate::{home::Home, nats::Nats, postgres::Postgres};
+use crate::{nats::Nats, postgres::Postgres, work_dir::WorkDir};
 
 /// How to start a sandbox.
 #[derive(Debug, Clone, Default)]
@@ -53,7 +53,7 @@ pub struct Sandbox {
     /// The server of the timeline's database, when another one was given.
     pub timeline: Option<Postgres>,
     /// The folder.
-    pub home: Home,
+    pub work_dir: WorkDir,
 }
 
 impl Sandbox {
@@ -62,19 +62,19 @@ impl Sandbox {
     /// # Errors
     /// When a server's binary is missing (the message names the package) or does not start (it names the log).
     pub fn start(options: &Options) -> anyhow::Result<Self> {
-        let home = Home::create()?;
+        let work_dir = WorkDir::create()?;
         let given = |name: &str| options.honour_urls.then(|| std::env::var(name).ok()).flatten();
         let postgres = match given("SOURCE_DATABASE_URL") {
             Some(url) => Postgres::given(&url).context("SOURCE_DATABASE_URL")?,
-            None => Postgres::start_with(&home, options.durable, options.postgres)?,
+            None => Postgres::start_with(&work_dir, options.durable, options.postgres)?,
         };
         let timeline = given("THREADLINE_DATABASE_URL")
             .map(|url| Postgres::given(&url).context("THREADLINE_DATABASE_URL"));
         let nats = match given("NATS_URL") {
             Some(url) => Nats::given(&url),
-            None => Nats::start_with(&home, &options.nats)?,
+            None => Nats::start_with(&work_dir, &options.nats)?,
         };
-        Ok(Self { nats, postgres, timeline: timeline.transpose()?, home })
+        Ok(Self { nats, postgres, timeline: timeline.transpose()?, work_dir })
     }
 
     /// The server of the timeline's database.

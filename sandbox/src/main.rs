@@ -62,7 +62,7 @@ fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            console::report(error.as_ref(), true, 1);
+            console::print_error(error.as_ref(), true, 1);
             ExitCode::FAILURE
         }
     }
@@ -82,7 +82,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
             let tally = Tally::default();
             load.run(transactions, &tally, &stop).await?;
             let (committed, rolled_back) = (tally.committed(), tally.rolled_back());
-            console::answer(&format!("{committed} rows committed, {rolled_back} rolled back\n"));
+            console::print(&format!("{committed} rows committed, {rolled_back} rolled back\n"));
             Ok(())
         }
     }
@@ -90,7 +90,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
 
 async fn up(stop: &CancellationToken) -> anyhow::Result<()> {
     let sandbox = Sandbox::start(&Options { durable: true, honour_urls: false, ..Options::default() })?;
-    console::answer(&format!(
+    console::print(&format!(
         "export SOURCE_DATABASE_URL={0}\nexport THREADLINE_DATABASE_URL={0}\nexport NATS_URL={1}\n# Ctrl-C stops both.\n",
         sandbox.postgres.url("postgres"),
         sandbox.nats.url()

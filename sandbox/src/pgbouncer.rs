@@ -16,9 +16,9 @@ use nix::{
 use url::Url;
 
 use crate::{
-    home::{Home, free_port},
     process::reap,
     wait,
+    work_dir::{WorkDir, free_port},
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
@@ -59,13 +59,13 @@ impl PgBouncer {
     ///
     /// # Errors
     /// When PgBouncer is not installed, or does not start.
-    pub fn start(home: &Home, url: &str, more: &str) -> anyhow::Result<Self> {
-        let program = home.reachable(&find_binary()?)?;
+    pub fn start(work_dir: &WorkDir, url: &str, more: &str) -> anyhow::Result<Self> {
+        let program = work_dir.reachable(&find_binary()?)?;
         let server = Url::parse(url)?.port().context("a server of the sandbox has a port")?;
         let port = free_port()?;
         let name = format!("pgbouncer-{port}");
-        let file = home.path().join(format!("{name}.ini"));
-        let users = home.path().join(format!("{name}.users"));
+        let file = work_dir.path().join(format!("{name}.ini"));
+        let users = work_dir.path().join(format!("{name}.users"));
         fs::write(&users, "\"postgres\" \"\"\n")?;
         let text = CONFIGURATION
             .replace("SERVER", &server.to_string())
@@ -73,14 +73,14 @@ impl PgBouncer {
             .replace("FILE", &users.display().to_string());
         fs::write(&file, text + more)?;
         let log = format!("{name}.log");
-        let mut command: Command = home.command(&program, &log)?;
+        let mut command: Command = work_dir.command(&program, &log)?;
         let process = command.arg(&file).spawn().context("cannot start pgbouncer")?;
-        let pid_file = home.path().join(format!("{name}.pid"));
+        let pid_file = work_dir.path().join(format!("{name}.pid"));
         fs::write(&pid_file, process.id().to_string())?;
         let pooler = Self { server, port, process, pid_file };
         let listens = || TcpStream::connect(("127.0.0.1", port)).is_ok();
         wait::until("pgbouncer to listen", START_DEADLINE, listens)
-            .with_context(|| format!("its log says:\n{}", home.tail(&log)))?;
+            .with_context(|| format!("its log says:\n{}", work_dir.tail(&log)))?;
         Ok(pooler)
     }
 

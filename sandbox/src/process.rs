@@ -14,7 +14,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{home::Home, wait};
+use crate::{wait, work_dir::WorkDir};
 
 /// How long a wrapper may take to start the binary, or to end after it.
 const WRAPPER_DEADLINE: Duration = Duration::from_secs(30);
@@ -45,13 +45,13 @@ impl Process {
     /// # Errors
     /// When it has not been built.
     pub fn start(
-        home: &Home,
+        work_dir: &WorkDir,
         name: &str,
         binary: &str,
         arguments: &[&str],
         environment: &[(&str, &str)],
     ) -> anyhow::Result<Self> {
-        Self::start_with(home, name, &[], binary, arguments, environment)
+        Self::start_with(work_dir, name, &[], binary, arguments, environment)
     }
 
     /// The same behind a wrapper: a program and its arguments, which runs the command line that follows them, for
@@ -64,7 +64,7 @@ impl Process {
     /// # Errors
     /// When the binary has not been built, or the wrapper is missing or does not start it.
     pub fn start_with(
-        home: &Home,
+        work_dir: &WorkDir,
         name: &str,
         wrapper: &[&str],
         binary: &str,
@@ -80,13 +80,13 @@ impl Process {
                 command
             }
         };
-        let log = home.path().join(format!("{name}.log"));
+        let log = work_dir.path().join(format!("{name}.log"));
         let output = fs::File::options().create(true).append(true).open(&log)?;
         let child = command
             .args(arguments)
             .env_remove("AUDIT_CONFIG")
             .envs(environment.iter().copied())
-            .current_dir(home.path())
+            .current_dir(work_dir.path())
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
@@ -95,7 +95,7 @@ impl Process {
                 [] => format!("cannot start {binary}"),
                 [wrapper, ..] => format!("cannot start {binary} by {wrapper}: is {wrapper} installed?"),
             })?;
-        let pid_file = home.path().join(format!("{name}.pid"));
+        let pid_file = work_dir.path().join(format!("{name}.pid"));
         // Before the wrapper is waited for: from here on the watchdog knows of it.
         fs::write(&pid_file, child.id().to_string())?;
         let pid = Pid::from_raw(child.id().cast_signed());
@@ -244,7 +244,7 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
 
-/// Runs a binary of this workspace to its end; answers its exit status with its answer, or with everything it said
+/// Runs a binary of this workspace to its end; returns its exit status with its answer, or with everything it said
 /// when it failed.
 ///
 /// # Errors

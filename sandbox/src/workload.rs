@@ -185,7 +185,7 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// The same seed gives the same rows but for their times.
+    /// The same seed gives the same rows except their times.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);

@@ -232,7 +232,7 @@ async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_letter
     pipeline.configure(&format!(
         "[[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {path:?}\nfailing = {failing:?}"
     ))?;
-    let mut host = pipeline.host()?;
+    let mut host = pipeline.custom_consumer()?;
     pipeline.settled("moody").await?;
     assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
     assert!(!host.log().contains(HELD), "{}", host.log());
@@ -244,7 +244,7 @@ async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_letter
     pipeline.commit(&rows).await?;
     pipeline.messages(131).await?;
     delete(&pipeline, &lost).await?;
-    let _host = pipeline.host()?;
+    let _host = pipeline.custom_consumer()?;
     pipeline.settled("moody").await?;
     pipeline.settled("timeline").await?;
     let failures = pipeline.failures().await?;

@@ -12,19 +12,19 @@ use end_to_end::{Pipeline, samples};
 use nkeys::KeyPair;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer};
 use sandbox::{
-    home::Home,
     nats::{Configuration, Nats},
     rights,
+    work_dir::WorkDir,
 };
 use serde_json::{Value, json};
 
-fn path(home: &Home, name: &str) -> String {
-    home.path().join(name).display().to_string()
+fn path(work_dir: &WorkDir, name: &str) -> String {
+    work_dir.path().join(name).display().to_string()
 }
 
 /// An authority, and a server and a client that it vouches for, each with its key, in the folder.
-fn authority(home: &Home) -> anyhow::Result<()> {
-    let write = |name: &str, text: String| std::fs::write(home.path().join(name), text);
+fn authority(work_dir: &WorkDir) -> anyhow::Result<()> {
+    let write = |name: &str, text: String| std::fs::write(work_dir.path().join(name), text);
     let mut params = CertificateParams::default();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let key = rcgen::KeyPair::generate()?;
@@ -39,25 +39,25 @@ fn authority(home: &Home) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tls(home: &Home, more: &str) -> String {
-    let (certificate, key) = (path(home, "server.pem"), path(home, "server.key"));
+fn tls(work_dir: &WorkDir, more: &str) -> String {
+    let (certificate, key) = (path(work_dir, "server.pem"), path(work_dir, "server.key"));
     format!(
         "tls {{ cert_file: {certificate:?}, key_file: {key:?}, ca_file: {:?}, {more} }}\n",
-        path(home, "ca.pem")
+        path(work_dir, "ca.pem")
     )
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pipeline_works_through_tls_with_a_private_authority_and_client_certificates()
 -> anyhow::Result<()> {
-    let home = Home::create()?;
-    authority(&home)?;
+    let work_dir = WorkDir::create()?;
+    authority(&work_dir)?;
     let mut configuration = rights::of_broker();
-    configuration.text = tls(&home, "verify: true") + &configuration.text;
-    let server = Nats::start_with(&home, &configuration)?;
+    configuration.text = tls(&work_dir, "verify: true") + &configuration.text;
+    let server = Nats::start_with(&work_dir, &configuration)?;
     let mut pipeline = Pipeline::new().await?;
     server.url().clone_into(&mut pipeline.nats_url);
-    let set = |key: &str, file: &str| format!("broker.{key}={}", path(&home, file));
+    let set = |key: &str, file: &str| format!("broker.{key}={}", path(&work_dir, file));
     let ca = set("tls_ca_file", "ca.pem");
     let (certificate, key) = (set("tls_cert_file", "client.pem"), set("tls_key_file", "client.key"));
     let arguments = ["--set", &ca, "--set", &certificate, "--set", &key];
@@ -67,7 +67,7 @@ async fn the_pipeline_works_through_tls_with_a_private_authority_and_client_cert
     assert!(!done && said.contains("broker-unreachable: "), "{said}");
     let (done, said) = pipeline.command("publisher", &["run", "--set", &ca])?;
     assert!(!done && said.contains("broker-unreachable: "), "{said}");
-    let missing = format!("broker.tls_ca_file={}", path(&home, "none.pem"));
+    let missing = format!("broker.tls_ca_file={}", path(&work_dir, "none.pem"));
     let (done, said) = pipeline.command("publisher", &["doctor", "--set", &missing])?;
     assert!(!done && said.contains("broker.tls_ca_file cannot be used"), "{said}");
     let wrong = set("tls_ca_file", "nats.conf");
@@ -85,10 +85,10 @@ async fn the_pipeline_works_through_tls_with_a_private_authority_and_client_cert
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_tls_is_refused_where_an_authority_is_set() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    authority(&home)?;
-    let server = Nats::start(&home)?;
-    let settings = BrokerSettings { tls_ca_file: Some(path(&home, "ca.pem")), ..at(&server) };
+    let work_dir = WorkDir::create()?;
+    authority(&work_dir)?;
+    let server = Nats::start(&work_dir)?;
+    let settings = BrokerSettings { tls_ca_file: Some(path(&work_dir, "ca.pem")), ..at(&server) };
     let error = broker::connect(&settings, "test").await.expect_err("there is no TLS").to_string();
     assert!(error.contains("does not speak TLS"), "{error}");
     Ok(())
@@ -121,25 +121,25 @@ async fn used(settings: &BrokerSettings) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn write(home: &Home, name: &str, text: &str) -> anyhow::Result<Option<String>> {
-    std::fs::write(home.path().join(name), text)?;
-    Ok(Some(path(home, name)))
+fn write(work_dir: &WorkDir, name: &str, text: &str) -> anyhow::Result<Option<String>> {
+    std::fs::write(work_dir.path().join(name), text)?;
+    Ok(Some(path(work_dir, name)))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_nkey_opens_the_broker_and_its_file_must_hold_the_seed_of_a_user() -> anyhow::Result<()> {
-    let home = Home::create()?;
+    let work_dir = WorkDir::create()?;
     let key = KeyPair::new_user();
     let text = format!("authorization {{ users: [{{ nkey: {} }}] }}", key.public_key());
-    let server = Nats::start_with(&home, &Configuration { text, ..Configuration::default() })?;
+    let server = Nats::start_with(&work_dir, &Configuration { text, ..Configuration::default() })?;
     assert!(broker::connect(&at(&server), "test").await.is_err());
-    let nkey_seed_file = write(&home, "user.nk", &format!("# of a test\n{}\n", key.seed()?))?;
+    let nkey_seed_file = write(&work_dir, "user.nk", &format!("# of a test\n{}\n", key.seed()?))?;
     used(&BrokerSettings { nkey_seed_file, ..at(&server) }).await?;
-    let nkey_seed_file = write(&home, "account.nk", &KeyPair::new_account().seed()?)?;
+    let nkey_seed_file = write(&work_dir, "account.nk", &KeyPair::new_account().seed()?)?;
     let settings = BrokerSettings { nkey_seed_file, ..at(&server) };
     let error = broker::connect(&settings, "test").await.expect_err("no user's").to_string();
     assert!(error.contains("broker.nkey_seed_file") && error.contains("the seed of a user"), "{error}");
-    let seed = std::fs::read_to_string(Path::new(&path(&home, "account.nk")))?;
+    let seed = std::fs::read_to_string(Path::new(&path(&work_dir, "account.nk")))?;
     assert!(!error.contains(&seed), "{error}");
     Ok(())
 }
@@ -169,7 +169,7 @@ fn token(issuer: &KeyPair, subject: &KeyPair, nats: &Value) -> anyhow::Result<St
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_credentials_file_opens_the_broker() -> anyhow::Result<()> {
-    let home = Home::create()?;
+    let work_dir = WorkDir::create()?;
     let (operator, system) = (KeyPair::new_operator(), KeyPair::new_account());
     let (account, user) = (KeyPair::new_account(), KeyPair::new_user());
     let limits = json!({
@@ -196,16 +196,16 @@ async fn a_credentials_file_opens_the_broker() -> anyhow::Result<()> {
         system.public_key(),
         account.public_key(),
     );
-    let server = Nats::start_with(&home, &Configuration { text, ..Configuration::default() })?;
+    let server = Nats::start_with(&work_dir, &Configuration { text, ..Configuration::default() })?;
     assert!(broker::connect(&at(&server), "test").await.is_err());
     let credentials = format!(
         "-----BEGIN NATS USER JWT-----\n{of_user}\n------END NATS USER JWT------\n\n\
          -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
         user.seed()?
     );
-    let credentials_file = write(&home, "user.creds", &credentials)?;
+    let credentials_file = write(&work_dir, "user.creds", &credentials)?;
     used(&BrokerSettings { credentials_file, ..at(&server) }).await?;
-    let settings = BrokerSettings { credentials_file: Some(path(&home, "none.creds")), ..at(&server) };
+    let settings = BrokerSettings { credentials_file: Some(path(&work_dir, "none.creds")), ..at(&server) };
     let error = broker::connect(&settings, "test").await.expect_err("there is no file");
     assert!(matches!(&error, BrokerError::File { key, .. } if *key == "broker.credentials_file"), "{error}");
     Ok(())
@@ -213,16 +213,16 @@ async fn a_credentials_file_opens_the_broker() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn jetstream_is_found_in_its_domain_and_behind_its_prefix() -> anyhow::Result<()> {
-    let home = Home::create()?;
+    let work_dir = WorkDir::create()?;
     let text = "jetstream { domain: hub }".to_owned();
-    let server = Nats::start_with(&home, &Configuration { text, ..Configuration::default() })?;
+    let server = Nats::start_with(&work_dir, &Configuration { text, ..Configuration::default() })?;
     used(&BrokerSettings { jetstream_domain: Some("hub".into()), ..at(&server) }).await?;
     let elsewhere = BrokerSettings { jetstream_domain: Some("elsewhere".into()), ..at(&server) };
     let client = broker::connect(&elsewhere, "test").await?;
     let error = broker::find_stream(&broker::context(&client, &elsewhere), &elsewhere).await.err();
     assert!(matches!(&error, Some(BrokerError::NoJetStream(_))), "{error:?}");
 
-    let home = Home::create()?;
+    let work_dir = WorkDir::create()?;
     let text = "accounts {\n\
                 JS { jetstream: enabled, users: [{ user: js, password: js }],\n\
                      exports: [{ service: \"$JS.API.>\" }, { service: \"access.events\" }] }\n\
@@ -230,7 +230,7 @@ async fn jetstream_is_found_in_its_domain_and_behind_its_prefix() -> anyhow::Res
                       imports: [{ service: { account: JS, subject: \"$JS.API.>\" }, to: \"JS.audit.API.>\" },\n\
                                 { service: { account: JS, subject: \"access.events\" } }] } }";
     let server =
-        Nats::start_with(&home, &Configuration { text: text.to_owned(), ..Configuration::default() })?;
+        Nats::start_with(&work_dir, &Configuration { text: text.to_owned(), ..Configuration::default() })?;
     let url = Some(ConnectionUrl::new(server.url().replace("://", "://app:app@")));
     used(&BrokerSettings { url, api_prefix: Some("JS.audit.API".into()), ..at(&server) }).await
 }

@@ -2,11 +2,11 @@
 //! reason to lose or skip anything.
 
 use async_nats::jetstream::Context;
-use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, samples};
 use sandbox::{
-    home::{Home, free_port},
     nats::{Configuration, Nats, delete_stream},
     wait,
+    work_dir::{WorkDir, free_port},
 };
 use serde_json::{Map, Value, json};
 
@@ -269,13 +269,13 @@ async fn a_paused_durable_makes_unready_and_is_named_everywhere() -> anyhow::Res
 
 /// On a broker with limits of its own.
 async fn limited(text: &str) -> anyhow::Result<Pipeline> {
-    let home = Home::create()?;
+    let work_dir = WorkDir::create()?;
     let configuration =
         Configuration { text: format!("no_auth_user: sandbox\n{text}"), ..Configuration::default() };
-    let server = Nats::start_with(&home, &configuration)?;
+    let server = Nats::start_with(&work_dir, &configuration)?;
     let mut pipeline = Pipeline::new().await?;
     server.url().clone_into(&mut pipeline.nats_url);
-    pipeline.own_nats = Some(Own { server, home });
+    pipeline.own_nats = Some(OwnedServer { server, work_dir });
     Ok(pipeline)
 }
 

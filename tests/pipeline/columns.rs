@@ -1,6 +1,6 @@
 //! A table that lacks columns: whatever is optional may be missing, for every tool.
 
-use common::event::TEXTS;
+use common::event::TEXT_COLUMNS;
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{audit::AuditRow, wait};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
@@ -76,7 +76,8 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
 
     let mut source = pipeline.source.connect().await?;
     // The one that is needed goes last.
-    let optional = ["inserted_at"].into_iter().chain(TEXTS.into_iter().filter(|name| *name != "action"));
+    let optional =
+        ["inserted_at"].into_iter().chain(TEXT_COLUMNS.into_iter().filter(|name| *name != "action"));
     for column in optional {
         source.execute(AssertSqlSafe(format!("alter table audit_events drop column {column}"))).await?;
         dead(&[mute.id]).await?;

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, samples};
 use sandbox::{
     fixture::{self, TestDatabase},
-    home::{Home, free_port},
     postgres::Postgres,
     wait,
+    work_dir::{WorkDir, free_port},
 };
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,17 +15,20 @@ use uuid::Uuid;
 use crate::{loss::publish, operations::get};
 
 /// A source in a cluster of its own, which can be copied.
-async fn source() -> anyhow::Result<(Own<Postgres>, Pipeline)> {
-    let home = Home::create()?;
-    let server = Postgres::start(&home, false)?;
+async fn source() -> anyhow::Result<(OwnedServer<Postgres>, Pipeline)> {
+    let work_dir = WorkDir::create()?;
+    let server = Postgres::start(&work_dir, false)?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&server, "app").await?;
-    Ok((Own { server, home }, pipeline))
+    Ok((OwnedServer { server, work_dir }, pipeline))
 }
 
 /// The same settings over a copy of the source, with a timeline of its own.
-async fn copy_of(primary: &Own<Postgres>, pipeline: &Pipeline) -> anyhow::Result<(Postgres, Pipeline)> {
-    let server = primary.server.copy(&primary.home, "copy")?;
+async fn copy_of(
+    primary: &OwnedServer<Postgres>,
+    pipeline: &Pipeline,
+) -> anyhow::Result<(Postgres, Pipeline)> {
+    let server = primary.server.copy(&primary.work_dir, "copy")?;
     let mut copy = Pipeline::sharing(pipeline, "")?;
     copy.source = TestDatabase { url: server.url("app") };
     copy.timeline = fixture::timeline_database().await?;

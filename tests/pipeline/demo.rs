@@ -12,7 +12,7 @@ use sqlx::{Connection as _, PgConnection};
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tour_that_a_demo_left_running_ends_in_can_be_followed() -> anyhow::Result<()> {
     let arguments = ["demo", "--transactions", "100", "--rate", "100", "--keep"];
-    let mut demo = Process::start(&sandbox().home, "demo", "sandbox", &arguments, &[])?;
+    let mut demo = Process::start(&sandbox().work_dir, "demo", "sandbox", &arguments, &[])?;
     let begin = "# Everything keeps running until Ctrl-C here.";
     wait::until("the tour", DEADLINE, || {
         demo.log().split_once(begin).is_some_and(|(_, tour)| tour.contains("consumer reconcile\n"))

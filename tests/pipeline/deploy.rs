@@ -267,7 +267,7 @@ fn the_commands_of_manifests_and_units_are_commands() -> anyhow::Result<()> {
     for command in commands {
         // Arguments are read up to there, and nothing is done.
         let arguments: Vec<&str> = command[1..].iter().map(String::as_str).chain(["--help"]).collect();
-        let (status, said) = process::run(&command[0], &arguments, &[], sandbox().home.path())?;
+        let (status, said) = process::run(&command[0], &arguments, &[], sandbox().work_dir.path())?;
         assert!(status.success() && said.contains("Usage: "), "{command:?}: {said}");
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! Dispatch `sync`: without any broker; and the change between the two roads.
 
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::{audit::AuditRow, home::free_port, postgres::Stop, wait};
+use sandbox::{audit::AuditRow, postgres::Stop, wait, work_dir::free_port};
 
 const SYNC: &str = "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"sync\"";
 
@@ -55,7 +55,7 @@ async fn a_failed_event_of_the_log_is_swept_when_it_is_due_and_does_not_stop_the
          [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {taken:?}\nfailing = {failing:?}"
     ))?;
     std::fs::write(&failing, "")?;
-    let _host = pipeline.host()?;
+    let _host = pipeline.custom_consumer()?;
     let (retried, after) = (AuditRow::sample("moody.retry"), AuditRow::sample("test.after"));
     pipeline.commit(std::slice::from_ref(&retried)).await?;
     pipeline.commit(std::slice::from_ref(&after)).await?;

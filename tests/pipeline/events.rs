@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use common::event::TEXTS;
+use common::event::TEXT_COLUMNS;
 use end_to_end::{DEADLINE, Pipeline};
 use sandbox::{fixture, rights, wait};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection, Row as _};
@@ -97,7 +97,7 @@ fn the_page_describes_every_column_of_the_table() {
     let described: BTreeSet<&str> = table("column | needed by | type").iter().map(|row| row[0]).collect();
     let created = statements()[0].lines().filter_map(|line| line.strip_prefix("    ")?.split(' ').next());
     assert_eq!(described, created.collect());
-    let read = TEXTS.into_iter().chain(["id", "occurred_at", "inserted_at"]);
+    let read = TEXT_COLUMNS.into_iter().chain(["id", "occurred_at", "inserted_at"]);
     assert_eq!(described, read.collect());
 }
 

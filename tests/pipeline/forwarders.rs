@@ -6,10 +6,10 @@ use end_to_end::{DEADLINE, Pipeline, address, samples};
 use sandbox::{
     audit::AuditRow,
     fixture::{self, audit_events},
-    home::free_port,
     rights,
     verdict::Verdict,
     wait,
+    work_dir::free_port,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
@@ -92,7 +92,7 @@ async fn a_timeline_that_is_away_does_not_delay_another_forwarder() -> anyhow::R
         path.display()
     ))?;
     let _publisher = pipeline.publisher()?;
-    let host = pipeline.host()?;
+    let host = pipeline.custom_consumer()?;
     let (rows, first) = samples(5);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&first).await?;

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use async_nats::{HeaderMap, jetstream, jetstream::publish::PublishAck};
 use end_to_end::{DEADLINE, Pipeline, samples};
 use futures::StreamExt as _;
-use sandbox::{home::free_port, nats::SavedMessages, process::Process, wait};
+use sandbox::{nats::SavedMessages, process::Process, wait, work_dir::free_port};
 use serde_json::Value;
 use sqlx::Executor as _;
 use uuid::Uuid;

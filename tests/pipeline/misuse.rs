@@ -4,7 +4,7 @@
 use std::process::{Command, Output};
 
 use end_to_end::{DEADLINE, Pipeline, sandbox};
-use sandbox::{home::free_port, process, wait};
+use sandbox::{process, wait, work_dir::free_port};
 use serde_json::Value;
 
 /// One way to get it wrong.
@@ -132,7 +132,7 @@ fn output(binary: &str, arguments: &[&str], pipeline: &Pipeline, variables: &[(&
         .env("NATS_URL", &pipeline.nats_url)
         .env("AUDIT_CONFIG", pipeline.path("mistake.toml"))
         .envs(variables.iter().copied())
-        .current_dir(sandbox().home.path());
+        .current_dir(sandbox().work_dir.path());
     process::complete(&mut command).unwrap()
 }
 

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use end_to_end::{DEADLINE, Pipeline, sandbox};
-use sandbox::{audit::AuditRow, home::free_port, wait};
+use sandbox::{audit::AuditRow, wait, work_dir::free_port};
 use serde_json::Value;
 use sqlx::Executor as _;
 
@@ -21,7 +21,7 @@ pub(crate) fn get(port: u16, path: &str) -> Option<(u16, String)> {
 async fn both_services_answer_health_readiness_and_metrics() -> anyhow::Result<()> {
     let (publisher_port, consumer_port) = (free_port()?, free_port()?);
     let pipeline = Pipeline::new().await?;
-    let config = sandbox().home.path().join(format!("{}.toml", pipeline.name));
+    let config = sandbox().work_dir.path().join(format!("{}.toml", pipeline.name));
     let text = std::fs::read_to_string(&config)?
         .replacen("listen = \"off\"", &format!("listen = \"127.0.0.1:{publisher_port}\""), 1)
         .replacen("listen = \"off\"", &format!("listen = \"127.0.0.1:{consumer_port}\""), 1);

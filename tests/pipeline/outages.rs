@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use end_to_end::{DEADLINE, Pipeline, address, samples};
 use sandbox::{
     fixture::{self},
-    home::Home,
     nats::delete_stream,
     postgres::{Postgres, Stop},
     proxy::{Flow, Proxy},
     wait,
+    work_dir::WorkDir,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,8 +190,8 @@ async fn a_timeline_that_is_locked_for_longer_than_every_time_out_charges_nobody
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_longer_than_the_whole_retry_span_loses_nothing_and_uses_no_attempt() -> anyhow::Result<()>
 {
-    let home = Home::create()?;
-    let mut server = Postgres::start(&home, false)?;
+    let work_dir = WorkDir::create()?;
+    let mut server = Postgres::start(&work_dir, false)?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
     // Four waits of 50, 100, 200 and 400 ms: everything would be dead after 0.9 s.

@@ -40,12 +40,12 @@ async fn an_event_that_kills_its_process_ends_as_a_dead_letter_and_its_neighbour
     let _publisher = pipeline.publisher()?;
     let mut deaths = 0;
     // As a supervisor would: whenever it dies, it is started again.
-    let mut host = pipeline.host()?;
+    let mut host = pipeline.custom_consumer()?;
     let path = pipeline.path("moody");
     wait::until_some("the poison to be buried and its neighbours to be taken", 2 * DEADLINE, async || {
         if host.has_ended()? {
             deaths += 1;
-            host = pipeline.host()?;
+            host = pipeline.custom_consumer()?;
         }
         let buried = pipeline.failures().await?.iter().any(|failure| failure["state"] == "dead");
         let taken = taken(&path);
@@ -77,10 +77,10 @@ async fn an_event_that_kills_its_process_is_not_charged_to_what_another_forwarde
     let poison = AuditRow::sample("moody.abort_late");
     pipeline.commit(&[&rows[..], std::slice::from_ref(&poison)].concat()).await?;
     let _publisher = pipeline.publisher()?;
-    let mut host = pipeline.host()?;
+    let mut host = pipeline.custom_consumer()?;
     wait::until_some("the poison to be buried", 2 * DEADLINE, async || {
         if host.has_ended()? {
-            host = pipeline.host()?;
+            host = pipeline.custom_consumer()?;
         }
         let dead = |failure: &Value| failure["state"] == "dead" && failure["forwarder"] == "moody";
         Ok(pipeline.failures().await?.iter().any(dead).then_some(()))
@@ -99,7 +99,7 @@ async fn an_event_that_kills_its_process_is_not_charged_to_what_another_forwarde
 async fn a_panicking_and_a_hanging_forwarder_do_not_delay_another_forwarders_events() -> anyhow::Result<()> {
     let pipeline = moody("attempts = 2").await?;
     let _publisher = pipeline.publisher()?;
-    let host = pipeline.host()?;
+    let host = pipeline.custom_consumer()?;
     let (rows, ids) = samples(1);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
@@ -144,7 +144,7 @@ async fn a_delay_that_a_crashed_broker_forgot_is_waited_out_all_the_same() -> an
     ))?;
     fs::write(&failing, "")?;
     let _publisher = pipeline.publisher()?;
-    let _host = pipeline.host()?;
+    let _host = pipeline.custom_consumer()?;
     let row = AuditRow::sample("moody.retry");
     pipeline.commit(std::slice::from_ref(&row)).await?;
     let due: time::OffsetDateTime = wait::until_some("the first attempt to fail", DEADLINE, async || {

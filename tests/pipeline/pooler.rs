@@ -8,7 +8,7 @@ use sqlx::{Connection as _, Executor as _, PgConnection};
 /// A pipeline through a pooler of its own, with more lines of its configuration.
 async fn pipeline(more: &str) -> anyhow::Result<Pipeline> {
     let mut pipeline = Pipeline::new().await?;
-    pipeline.pooler = Some(PgBouncer::start(&sandbox().home, &pipeline.source.url, more)?);
+    pipeline.pooler = Some(PgBouncer::start(&sandbox().work_dir, &pipeline.source.url, more)?);
     Ok(pipeline)
 }
 

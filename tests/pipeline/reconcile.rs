@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use async_nats::jetstream;
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::{audit::AuditRow, home::free_port, wait};
+use sandbox::{audit::AuditRow, wait, work_dir::free_port};
 use serde_json::Value;
 use sqlx::Executor as _;
 use uuid::Uuid;

@@ -1,15 +1,15 @@
 //! What the source's own rules, its load and its clients do to the pipeline, and the pipeline to them.
 
-use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, samples};
 use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
     fixture::{self, audit_events},
-    home::{Home, free_port},
     postgres::Postgres,
     process::Process,
     rights::as_role,
     wait,
+    work_dir::{WorkDir, free_port},
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -111,13 +111,13 @@ async fn a_database_that_is_serializable_by_default_never_aborts_the_application
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_that_lets_nobody_in_charges_nobody() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let server = Postgres::start_with(&home, false, "max_connections = 20")?;
+    let work_dir = WorkDir::create()?;
+    let server = Postgres::start_with(&work_dir, false, "max_connections = 20")?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&server, "source").await?;
     pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
     let url = server.url("postgres");
-    pipeline.own_postgres = Some(Own { server, home });
+    pipeline.own_postgres = Some(OwnedServer { server, work_dir });
     let publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
     let (rows, ids) = samples(20);

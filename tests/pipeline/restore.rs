@@ -1,13 +1,13 @@
 //! The source moves: restored into another cluster, upgraded, failed over to a standby that lagged behind.
 
 use common::outbox::{self, rounds};
-use end_to_end::{DEADLINE, Own, Pipeline, address, samples};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, address, samples};
 use sandbox::{
     fixture::{self, TestDatabase},
-    home::Home,
     postgres::{Postgres, Stop},
     proxy::Proxy,
     rights,
+    work_dir::WorkDir,
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -15,9 +15,9 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 const REFUSED: &str = "run `publisher rebase`";
 
 /// A cluster of its own for the source.
-fn cluster() -> anyhow::Result<Own<Postgres>> {
-    let home = Home::create()?;
-    Ok(Own { server: Postgres::start(&home, false)?, home })
+fn cluster() -> anyhow::Result<OwnedServer<Postgres>> {
+    let work_dir = WorkDir::create()?;
+    Ok(OwnedServer { server: Postgres::start(&work_dir, false)?, work_dir })
 }
 
 /// Uses up transaction ids, as years of work do.
@@ -199,7 +199,7 @@ async fn a_fail_over_to_a_standby_that_lagged_loses_nothing_of_what_the_new_prim
     let direct = fixture::source_database_on(&primary.server, "app").await?;
     let proxy = Proxy::start(address(&direct.url)?).await?;
     pipeline.source.url = format!("postgres://{}@{}/app", rights::OWNER, proxy.address());
-    let mut standby = primary.server.standby(&primary.home, "standby")?;
+    let mut standby = primary.server.standby(&primary.work_dir, "standby")?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
     let (rows, kept) = samples(20);

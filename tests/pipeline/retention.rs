@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 
 use end_to_end::{DEADLINE, Pipeline};
-use sandbox::{audit::AuditRow, home::free_port, wait};
+use sandbox::{audit::AuditRow, wait, work_dir::free_port};
 use uuid::Uuid;
 
 /// What `/metrics` says of a metric without labels.

@@ -7,9 +7,9 @@ use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{
     audit,
     fixture::{TestDatabase, audit_events},
-    home::Home,
     postgres::Postgres,
     rights::{self, as_role},
+    work_dir::WorkDir,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;
@@ -122,8 +122,8 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
 /// As the file says: as a superuser, or as the owner if it may create roles.
 #[tokio::test]
 async fn the_files_for_psql_stop_at_the_first_error_and_may_be_repeated() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let server = Postgres::start(&home, false)?;
+    let work_dir = WorkDir::create()?;
+    let server = Postgres::start(&work_dir, false)?;
     let file = |name: &str| format!("{}/../deploy/postgres/{name}.sql", env!("CARGO_MANIFEST_DIR"));
     let source = TestDatabase::of_owner(&server.create_database("source", None).await?);
     source.hand_over().await?;

@@ -1,7 +1,7 @@
 //! What an application may do to its audit table: what becomes of the rows, and what is said.
 
 use end_to_end::{DEADLINE, Pipeline, action, samples};
-use sandbox::{audit::AuditRow, home::free_port, wait};
+use sandbox::{audit::AuditRow, wait, work_dir::free_port};
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use uuid::Uuid;

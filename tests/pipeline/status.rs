@@ -1,13 +1,13 @@
 //! The two status commands: whatever can be known is shown, whoever is away, and the exit status says whether that was all.
 
-use end_to_end::{DEADLINE, Own, Pipeline, samples};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, samples};
 use sandbox::{
     audit::AuditRow,
     fixture,
-    home::{Home, free_port},
     nats::Nats,
     postgres::Postgres,
     wait,
+    work_dir::{WorkDir, free_port},
 };
 use serde_json::Value;
 
@@ -68,8 +68,8 @@ async fn with_the_broker_away_or_without_jetstream_the_rest_is_shown_and_the_sta
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;
     pipeline.own_nats.as_mut().unwrap().server.kill()?;
-    let home = Home::create()?;
-    let plain = Nats::start_without_jetstream(&home)?;
+    let work_dir = WorkDir::create()?;
+    let plain = Nats::start_without_jetstream(&work_dir)?;
     let (rows, _) = samples(4);
     pipeline.commit(&rows).await?;
     for (url, words) in [
@@ -158,14 +158,14 @@ async fn a_forwarder_that_needs_a_broker_which_nobody_has_configured_is_told_of(
 /// Whoever looks at a standby, during a fail-over for example, is shown what it knows.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_with_the_broker_away_shows_what_it_knows() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let primary = Postgres::start(&home, false)?;
-    let standby_home = Home::create()?;
+    let work_dir = WorkDir::create()?;
+    let primary = Postgres::start(&work_dir, false)?;
+    let standby_home = WorkDir::create()?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&primary, "source").await?;
     let (rows, _) = samples(2);
     pipeline.commit(&rows).await?;
-    let standby = Own { server: primary.standby(&standby_home, "standby")?, home: standby_home };
+    let standby = OwnedServer { server: primary.standby(&standby_home, "standby")?, work_dir: standby_home };
     primary.await_replay(&standby.server).await?;
     let url = standby.server.url("source");
     pipeline.source.url = url;

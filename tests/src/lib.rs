@@ -19,13 +19,13 @@ use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
     fixture::{self, TestDatabase, audit_events},
-    home::Home,
     load::{Load, Tally, Written},
     nats::Nats,
     pgbouncer::PgBouncer,
     postgres::Postgres,
     process::{self, Process},
     rights, wait,
+    work_dir::WorkDir,
 };
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -33,18 +33,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use roles::Who;
+use roles::Role;
 
 /// How long anything may take on a machine that does ten other things.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A server with its folder, in the order in which they must go.
 #[derive(Debug)]
-pub struct Own<T> {
+pub struct OwnedServer<T> {
     /// The server.
     pub server: T,
     /// Its folder.
-    pub home: Home,
+    pub work_dir: WorkDir,
 }
 
 /// How long transactions of a load are held open: late commits, but not for longer than a test may take.
@@ -60,9 +60,9 @@ pub struct Pipeline {
     /// The broker to connect to: the server, or a proxy before it.
     pub nats_url: String,
     /// A broker of its own, to break.
-    pub own_nats: Option<Own<Nats>>,
+    pub own_nats: Option<OwnedServer<Nats>>,
     /// A database server of its own for both databases, to break.
-    pub own_postgres: Option<Own<Postgres>>,
+    pub own_postgres: Option<OwnedServer<Postgres>>,
     /// Stream and subject of this test.
     pub name: String,
     /// Who the services are to the source, where a test is about another role than those of `deploy/`.
@@ -88,7 +88,7 @@ impl Pipeline {
     pub async fn with_settings(settings: &str) -> anyhow::Result<Self> {
         let name = format!("AUDIT_{}", Uuid::new_v4().simple());
         let text = format!("{}\n{settings}\n", base(&name));
-        let config = sandbox().home.path().join(format!("{name}.toml"));
+        let config = sandbox().work_dir.path().join(format!("{name}.toml"));
         std::fs::write(&config, text)?;
         Ok(Self {
             source: fixture::source_database().await?,
@@ -108,7 +108,7 @@ impl Pipeline {
     /// # Errors
     /// When the file cannot be written.
     pub fn sharing(other: &Self, settings: &str) -> anyhow::Result<Self> {
-        let config = sandbox().home.path().join(format!("{}.toml", Uuid::new_v4().simple()));
+        let config = sandbox().work_dir.path().join(format!("{}.toml", Uuid::new_v4().simple()));
         std::fs::write(&config, format!("{}\n{settings}\n", base(&other.name)))?;
         Ok(Self {
             source: other.source.clone(),
@@ -128,11 +128,11 @@ impl Pipeline {
     /// # Errors
     /// When a server refuses.
     pub async fn with_own_nats() -> anyhow::Result<Self> {
-        let home = Home::create()?;
-        let server = Nats::start_with(&home, &rights::of_broker())?;
+        let work_dir = WorkDir::create()?;
+        let server = Nats::start_with(&work_dir, &rights::of_broker())?;
         let mut pipeline = Self::new().await?;
         server.url().clone_into(&mut pipeline.nats_url);
-        pipeline.own_nats = Some(Own { server, home });
+        pipeline.own_nats = Some(OwnedServer { server, work_dir });
         Ok(pipeline)
     }
 
@@ -141,12 +141,12 @@ impl Pipeline {
     /// # Errors
     /// When a server refuses.
     pub async fn with_own_postgres() -> anyhow::Result<Self> {
-        let home = Home::create()?;
-        let server = Postgres::start(&home, false)?;
+        let work_dir = WorkDir::create()?;
+        let server = Postgres::start(&work_dir, false)?;
         let mut pipeline = Self::new().await?;
         pipeline.source = fixture::source_database_on(&server, "source").await?;
         pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
-        pipeline.own_postgres = Some(Own { server, home });
+        pipeline.own_postgres = Some(OwnedServer { server, work_dir });
         Ok(pipeline)
     }
 
@@ -186,14 +186,14 @@ impl Pipeline {
     ///
     /// # Errors
     /// When it has not been built.
-    pub fn host(&self) -> anyhow::Result<Process> {
+    pub fn custom_consumer(&self) -> anyhow::Result<Process> {
         self.start("host", &[])
     }
 
     /// A path in the sandbox's folder that only this pipeline uses.
     #[must_use]
     pub fn path(&self, name: &str) -> PathBuf {
-        sandbox().home.path().join(format!("{}.{name}", self.name))
+        sandbox().work_dir.path().join(format!("{}.{name}", self.name))
     }
 
     /// Adds to the settings; processes that start from now on read them.
@@ -218,7 +218,7 @@ impl Pipeline {
         let name = format!("{binary}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let arguments: Vec<&str> = ["run"].iter().chain(more).copied().collect();
         let environment = self.led(binary, &arguments)?;
-        Process::start_with(&sandbox().home, &name, wrapper, binary, &arguments, &borrowed(&environment))
+        Process::start_with(&sandbox().work_dir, &name, wrapper, binary, &arguments, &borrowed(&environment))
     }
 
     /// Starts a command of a binary that the test may kill.
@@ -228,7 +228,7 @@ impl Pipeline {
     pub fn spawn(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Process> {
         let name = format!("{binary}-{}", Uuid::new_v4().simple());
         let environment = self.led(binary, arguments)?;
-        Process::start(&sandbox().home, &name, binary, arguments, &borrowed(&environment))
+        Process::start(&sandbox().work_dir, &name, binary, arguments, &borrowed(&environment))
     }
 
     /// The answer of a command, as JSON; and whether it succeeded.
@@ -244,34 +244,35 @@ impl Pipeline {
         Ok((done, serde_json::from_str(json).with_context(|| format!("{arguments:?}: {said}"))?))
     }
 
-    /// Runs a command of a binary to its end; answers whether it succeeded, and everything it printed.
+    /// Runs a command of a binary to its end; returns whether it succeeded, and everything it printed.
     ///
     /// # Errors
     /// When it has not been built.
     pub fn command(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<(bool, String)> {
         let environment = self.led(binary, arguments)?;
-        let (status, text) = process::run(binary, arguments, &borrowed(&environment), sandbox().home.path())?;
+        let (status, text) =
+            process::run(binary, arguments, &borrowed(&environment), sandbox().work_dir.path())?;
         Ok((status.success(), text))
     }
 
     /// Of a command line, with its way to the source.
     fn led(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Vec<(&'static str, String)>> {
-        let environment = self.environment(Who::of(binary, arguments));
+        let environment = self.environment(Role::of(binary, arguments));
         pooler::lead(self.pooler.as_ref(), binary, arguments, &environment)
     }
 
-    fn environment(&self, who: Who) -> [(&'static str, String); 4] {
+    fn environment(&self, role: Role) -> [(&'static str, String); 4] {
         let source = match &self.source_role {
-            Some(role) if matches!(who, Who::Publisher | Who::Consumer) => {
-                rights::as_role(&self.source.url, role)
+            Some(name) if matches!(role, Role::Publisher | Role::Consumer) => {
+                rights::as_role(&self.source.url, name)
             }
-            _ => who.source(&self.source.url),
+            _ => role.source(&self.source.url),
         };
         [
             ("AUDIT_CONFIG", self.config.display().to_string()),
             ("SOURCE_DATABASE_URL", source),
-            ("THREADLINE_DATABASE_URL", who.timeline(&self.timeline.url)),
-            ("NATS_URL", who.broker(&self.nats_url)),
+            ("THREADLINE_DATABASE_URL", role.timeline(&self.timeline.url)),
+            ("NATS_URL", role.broker(&self.nats_url)),
         ]
     }
 
@@ -297,7 +298,7 @@ impl Pipeline {
         )
     }
 
-    /// Waits until so many more rows than `before` have arrived, or nothing more is written; answers how many there are.
+    /// Waits until so many more rows than `before` have arrived, or nothing more is written; returns how many there are.
     ///
     /// # Errors
     /// After [`DEADLINE`].

@@ -43,7 +43,7 @@ fn shared() -> anyhow::Result<&'static PgBouncer> {
     static SHARED: OnceLock<Result<PgBouncer, String>> = OnceLock::new();
     let start = || {
         let sandbox = sandbox();
-        PgBouncer::start(&sandbox.home, &sandbox.postgres.url("postgres"), "")
+        PgBouncer::start(&sandbox.work_dir, &sandbox.postgres.url("postgres"), "")
             .map_err(|error| format!("{error:#}"))
     };
     SHARED.get_or_init(start).as_ref().map_err(|error| anyhow::anyhow!("{error}")).context("the pooler")

@@ -4,7 +4,7 @@ use sandbox::rights::{as_role, as_user};
 
 /// Whose work a command is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Who {
+pub(crate) enum Role {
     /// The relay.
     Publisher,
     /// The forwarders.
@@ -19,7 +19,7 @@ pub(crate) enum Who {
     Owner,
 }
 
-impl Who {
+impl Role {
     /// Of a command line, without its options.
     pub(crate) fn of(binary: &str, arguments: &[&str]) -> Self {
         match (binary, arguments) {

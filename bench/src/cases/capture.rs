@@ -7,7 +7,7 @@ use crate::{
     meter::Meter,
     results::Sample,
     rows::{Shape, Writers},
-    truth,
+    verify,
 };
 
 /// How rows enter the log.
@@ -75,7 +75,7 @@ async fn write(
     way: Way,
     repeat: u32,
 ) -> anyhow::Result<Sample> {
-    let source = bench.stage.source_like("empty_source").await?;
+    let source = bench.environment.source_like("empty_source").await?;
     let mut connection = PgConnection::connect(&source).await?;
     match way {
         Way::Attached => {}
@@ -84,15 +84,15 @@ async fn write(
         Way::Statement => _ = connection.execute(STATEMENT).await?,
     }
     connection.close().await?;
-    let meter = Meter::begin(bench.stage).await?;
+    let meter = Meter::begin(bench.environment).await?;
     let (written, seconds) = writers.write(&source, bench.plan.capture).await?;
     let shape = if writers.shape == Shape::Single { "single" } else { "bulk" };
     let mut sample = meter.end(&format!("capture/{} {shape}", writers.count), variant, repeat).await?;
     if way != Way::Bare {
-        truth::judge_log(&mut sample, &source).await?;
+        verify::verify_log(&mut sample, &source).await?;
     }
     sample.rows = written;
     sample.seconds = seconds;
-    bench.stage.drop(&[&source]).await?;
+    bench.environment.drop(&[&source]).await?;
     Ok(sample)
 }

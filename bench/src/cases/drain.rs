@@ -8,11 +8,11 @@ use uuid::Uuid;
 
 use super::{Bench, SEED, SEED_OF_JOBS, limits, operate};
 use crate::{
+    environment::{Databases, STREAM},
     meter::{self, Meter},
     peers::Peer,
     results::Sample,
-    stage::{Databases, STREAM},
-    truth,
+    verify,
 };
 
 /// How long a process may take to stop.
@@ -20,12 +20,12 @@ pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(30);
 
 /// The relay beside raw publishing, then the projection beside one statement.
 pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
-    let source = bench.stage.source_like(SEED).await?;
+    let source = bench.environment.source_like(SEED).await?;
     let ids = ids(&source).await?;
-    bench.keep(limits::publish(bench.stage, &ids, "limit", repeat).await?).await?;
+    bench.keep(limits::publish(bench.environment, &ids, "limit", repeat).await?).await?;
     let relayed = relay(bench, &source, repeat).await?;
     bench.keep(relayed).await?;
-    bench.keep(limits::publish(bench.stage, &ids, "limit again", repeat).await?).await?;
+    bench.keep(limits::publish(bench.environment, &ids, "limit again", repeat).await?).await?;
     drop(ids);
     bench.keep(limits::insert_select(bench, "limit", repeat).await?).await?;
     for consumers in [2, 1, 4] {
@@ -33,8 +33,8 @@ pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<(
         bench.keep(projected).await?;
     }
     bench.keep(limits::insert_select(bench, "limit again", repeat).await?).await?;
-    bench.stage.delete_stream(STREAM).await;
-    bench.stage.drop(&[&source]).await
+    bench.environment.delete_stream(STREAM).await;
+    bench.environment.drop(&[&source]).await
 }
 
 async fn ids(source: &str) -> anyhow::Result<Vec<Uuid>> {
@@ -48,14 +48,14 @@ async fn ids(source: &str) -> anyhow::Result<Vec<Uuid>> {
 
 async fn relay(bench: &Bench<'_>, source: &str, repeat: u32) -> anyhow::Result<Sample> {
     let databases = Databases { source: source.to_owned(), timeline: String::new() };
-    let mut meter = Meter::begin(bench.stage).await?;
-    let mut publisher = bench.stage.start("publisher", "publisher", &databases)?;
+    let mut meter = Meter::begin(bench.environment).await?;
+    let mut publisher = bench.environment.start("publisher", "publisher", &databases)?;
     meter.watch("publisher", publisher.id());
-    let seconds = bench.stage.published(bench.plan.rows).await?;
+    let seconds = bench.environment.published(bench.plan.rows).await?;
     let mut sample = meter.end("relay", "pipeline", repeat).await?;
     sample.seconds = seconds;
     publisher.terminate(STOP_DEADLINE)?;
-    let stored = bench.stage.stream().await?.get_info().await?.state.messages;
+    let stored = bench.environment.stream().await?.get_info().await?.state.messages;
     sample.rows = stored;
     if stored != bench.plan.rows {
         sample.void = Some(format!("{} entries, {stored} messages", bench.plan.rows));
@@ -65,18 +65,18 @@ async fn relay(bench: &Bench<'_>, source: &str, repeat: u32) -> anyhow::Result<S
 }
 
 async fn project(bench: &Bench<'_>, source: &str, consumers: u32, repeat: u32) -> anyhow::Result<Sample> {
-    let databases = Databases { source: source.to_owned(), timeline: bench.stage.timeline().await? };
-    let last = bench.stage.stream().await?.get_info().await?.state.last_sequence;
-    let mut meter = Meter::begin(bench.stage).await?;
+    let databases = Databases { source: source.to_owned(), timeline: bench.environment.timeline().await? };
+    let last = bench.environment.stream().await?.get_info().await?.state.last_sequence;
+    let mut meter = Meter::begin(bench.environment).await?;
     let mut running = start_consumers(bench, &mut meter, &databases, consumers)?;
-    let seconds = bench.stage.settled(last).await?;
+    let seconds = bench.environment.settled(last).await?;
     let plural = if consumers == 1 { "" } else { "s" };
     let mut sample = meter.end("projection", &format!("{consumers} consumer{plural}"), repeat).await?;
     sample.seconds = seconds;
     stop_all(&mut running)?;
-    truth::judge(&mut sample, source, &databases.timeline).await?;
-    bench.stage.delete_durable().await?;
-    bench.stage.drop(&[&databases.timeline]).await?;
+    verify::verify(&mut sample, source, &databases.timeline).await?;
+    bench.environment.delete_durable().await?;
+    bench.environment.drop(&[&databases.timeline]).await?;
     Ok(sample)
 }
 
@@ -88,7 +88,7 @@ fn start_consumers(
 ) -> anyhow::Result<Vec<Process>> {
     let mut running = Vec::new();
     for number in 1..=consumers {
-        let consumer = bench.stage.start(&format!("consumer-{number}"), "consumer", databases)?;
+        let consumer = bench.environment.start(&format!("consumer-{number}"), "consumer", databases)?;
         meter.watch("consumer", consumer.id());
         running.push(consumer);
     }
@@ -104,24 +104,24 @@ fn stop_all(processes: &mut [Process]) -> anyhow::Result<()> {
 
 /// One publisher and one consumer on the backlog, then the peers.
 pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
-    let databases = bench.stage.databases(SEED).await?;
-    let mut meter = Meter::begin(bench.stage).await?;
-    let publisher = bench.stage.start("publisher", "publisher", &databases)?;
+    let databases = bench.environment.databases(SEED).await?;
+    let mut meter = Meter::begin(bench.environment).await?;
+    let publisher = bench.environment.start("publisher", "publisher", &databases)?;
     meter.watch("publisher", publisher.id());
     let mut running = vec![publisher];
     running.append(&mut start_consumers(bench, &mut meter, &databases, 1)?);
-    bench.stage.publishing().await?;
+    bench.environment.publishing().await?;
     let begun = Instant::now();
-    bench.stage.settled(bench.plan.rows).await?;
+    bench.environment.settled(bench.plan.rows).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut sample = meter.end("end to end", "pipeline", repeat).await?;
     sample.seconds = seconds;
     stop_all(&mut running)?;
-    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
     sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
     bench.keep(sample).await?;
     operate::take(bench, &databases, repeat).await?;
-    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
+    bench.environment.drop(&[&databases.source, &databases.timeline]).await?;
     for peer in Peer::QUEUES {
         let sample = drain_by_peer(bench, peer, repeat).await?;
         bench.keep(sample).await?;
@@ -131,21 +131,21 @@ pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Re
 
 async fn drain_by_peer(bench: &Bench<'_>, peer: Peer, repeat: u32) -> anyhow::Result<Sample> {
     let seed = if peer.batches() { SEED } else { SEED_OF_JOBS };
-    let databases = bench.stage.databases(seed).await?;
+    let databases = bench.environment.databases(seed).await?;
     peer.prepare(&databases.source).await?;
     peer.enqueue_all(&databases.source).await?;
-    let mut meter = Meter::begin(bench.stage).await?;
+    let mut meter = Meter::begin(bench.environment).await?;
     let mut worker = start_peer(bench, peer, &databases)?;
     meter.watch(peer.name(), worker.id());
     let rows = if peer.batches() { bench.plan.rows } else { bench.plan.jobs };
-    let seconds = bench.stage.arrived(&databases, rows).await?;
+    let seconds = bench.environment.arrived(&databases, rows).await?;
     let variant = if peer.batches() { format!("{} (batches)", peer.name()) } else { peer.name().to_owned() };
     let mut sample = meter.end("end to end", &variant, repeat).await?;
     sample.seconds = seconds;
     worker.terminate(STOP_DEADLINE)?;
-    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
     sample.dead_tuples = Some(peer.dead_tuples(&databases.source).await?);
-    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
+    bench.environment.drop(&[&databases.source, &databases.timeline]).await?;
     Ok(sample)
 }
 
@@ -153,5 +153,5 @@ async fn drain_by_peer(bench: &Bench<'_>, peer: Peer, repeat: u32) -> anyhow::Re
 pub(super) fn start_peer(bench: &Bench<'_>, peer: Peer, databases: &Databases) -> anyhow::Result<Process> {
     let word = peer.word();
     let arguments = ["peer", &word, "--source", &databases.source, "--timeline", &databases.timeline];
-    Process::start(&bench.stage.sandbox.home, &word, "bench", &arguments, &[])
+    Process::start(&bench.environment.sandbox.work_dir, &word, "bench", &arguments, &[])
 }

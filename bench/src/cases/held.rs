@@ -13,12 +13,12 @@ use super::{
     steady::WRITERS,
 };
 use crate::{
+    environment::{Databases, STREAM},
     meter::Meter,
     peers::Peer,
     results::Sample,
     rows::{Shape, Writers},
-    stage::{Databases, STREAM},
-    truth,
+    verify,
 };
 
 /// Rows a second.
@@ -48,8 +48,8 @@ async fn measure(
     variant: &str,
     repeat: u32,
 ) -> anyhow::Result<Sample> {
-    let databases = bench.stage.databases("empty_source").await?;
-    let mut meter = Meter::begin(bench.stage).await?;
+    let databases = bench.environment.databases("empty_source").await?;
+    let mut meter = Meter::begin(bench.environment).await?;
     let mut running = start(bench, &mut meter, peer, &databases).await?;
     let writers = Writers { count: WRITERS, shape: Shape::Single, rate: Some(RATE) };
     let (before, _) = writers.write(&databases.source, bench.plan.warm_up).await?;
@@ -67,7 +67,7 @@ async fn measure(
     let arrived = await_rows(&databases, before, written).await?;
     let seconds = begun.elapsed().as_secs_f64();
     let mut sample = meter.end("held transaction", variant, repeat).await?;
-    sample.latency = truth::latency(&databases.source, &databases.timeline, since).await?;
+    sample.latency = verify::latency(&databases.source, &databases.timeline, since).await?;
     sample.dead_tuples = match peer {
         None => Some(crate::meter::outbox_dead_tuples(&databases.source).await?),
         Some(peer) => Some(peer.dead_tuples(&databases.source).await?),
@@ -80,10 +80,10 @@ async fn measure(
     for process in &mut running {
         process.terminate(STOP_DEADLINE)?;
     }
-    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
     (sample.rows, sample.seconds) = (arrived, seconds);
-    bench.stage.delete_stream(STREAM).await;
-    bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
+    bench.environment.delete_stream(STREAM).await;
+    bench.environment.drop(&[&databases.source, &databases.timeline]).await?;
     Ok(sample)
 }
 
@@ -94,8 +94,8 @@ async fn start(
     databases: &Databases,
 ) -> anyhow::Result<Vec<Process>> {
     let Some(peer) = peer else {
-        let publisher = bench.stage.start("publisher", "publisher", databases)?;
-        let consumer = bench.stage.start("consumer-1", "consumer", databases)?;
+        let publisher = bench.environment.start("publisher", "publisher", databases)?;
+        let consumer = bench.environment.start("consumer-1", "consumer", databases)?;
         meter.watch("publisher", publisher.id());
         meter.watch("consumer", consumer.id());
         return Ok(vec![publisher, consumer]);
@@ -107,7 +107,7 @@ async fn start(
     Ok(vec![worker])
 }
 
-/// Waits until all rows have arrived, but not for those that are held up; answers how many have.
+/// Waits until all rows have arrived, but not for those that are held up; returns how many have.
 async fn await_rows(databases: &Databases, before: u64, written: u64) -> anyhow::Result<u64> {
     let mut connection = PgConnection::connect(&databases.timeline).await?;
     let begun = Instant::now();

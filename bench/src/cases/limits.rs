@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{Bench, SEED_WITH_TIMELINE};
-use crate::{meter::Meter, results::Sample, stage::Stage, truth};
+use crate::{environment::Environment, meter::Meter, results::Sample, verify};
 
 const STREAM: &str = "BENCH_RAW";
 const SUBJECT: &str = "bench.raw";
@@ -21,12 +21,12 @@ const WINDOW: usize = 1_000;
 
 /// Publishes the references of these ids with the publisher's client and headers, pipelined.
 pub(super) async fn publish(
-    stage: &Stage,
+    environment: &Environment,
     ids: &[Uuid],
     variant: &str,
     repeat: u32,
 ) -> anyhow::Result<Sample> {
-    let client = async_nats::connect(stage.sandbox.nats.url()).await?;
+    let client = async_nats::connect(environment.sandbox.nats.url()).await?;
     let context = ContextBuilder::new().max_ack_inflight(WINDOW * 2).build(client);
     context
         .create_stream(stream::Config {
@@ -38,7 +38,7 @@ pub(super) async fn publish(
         .await?;
     let messages: Vec<(String, Bytes)> =
         ids.iter().map(|id| anyhow::Ok((id.to_string(), body(*id)?))).collect::<Result<_, _>>()?;
-    let meter = Meter::begin(stage).await?;
+    let meter = Meter::begin(environment).await?;
     let stored = futures::stream::iter(messages)
         .map(|(id, body)| {
             let message = PublishMessage::build().payload(body).expected_stream(STREAM).message_id(id);
@@ -50,7 +50,7 @@ pub(super) async fn publish(
         .await?;
     let mut sample = meter.end("relay", variant, repeat).await?;
     sample.rows = stored;
-    stage.delete_stream(STREAM).await;
+    environment.delete_stream(STREAM).await;
     Ok(sample)
 }
 
@@ -68,9 +68,9 @@ fn body(id: Uuid) -> anyhow::Result<Bytes> {
 
 /// One statement within one database: no network, no second process, nothing that could be repeated or lost.
 pub(super) async fn insert_select(bench: &Bench<'_>, variant: &str, repeat: u32) -> anyhow::Result<Sample> {
-    let url = bench.stage.source_like(SEED_WITH_TIMELINE).await?;
+    let url = bench.environment.source_like(SEED_WITH_TIMELINE).await?;
     let mut connection = PgConnection::connect(&url).await?;
-    let meter = Meter::begin(bench.stage).await?;
+    let meter = Meter::begin(bench.environment).await?;
     sqlx::query(
         r#"insert into public.audit_actions
              (id, name, actor_ref, status, verb, category, reason, correlation_id, request_id, inserted_at)
@@ -87,7 +87,7 @@ pub(super) async fn insert_select(bench: &Bench<'_>, variant: &str, repeat: u32)
     .await?;
     let mut sample = meter.end("projection", variant, repeat).await?;
     connection.close().await?;
-    truth::judge(&mut sample, &url, &url).await?;
-    bench.stage.drop(&[&url]).await?;
+    verify::verify(&mut sample, &url, &url).await?;
+    bench.environment.drop(&[&url]).await?;
     Ok(sample)
 }

@@ -12,12 +12,12 @@ mod steady;
 use common::console;
 
 use crate::{
+    environment::{Environment, add_timeline},
     plan::Plan,
     results::Sample,
-    stage::{Stage, add_timeline},
 };
 
-/// A seeded source database, see [`Stage::seed`].
+/// A seeded source database, see [`Environment::seed`].
 pub(crate) const SEED: &str = "seed";
 
 /// The same in one database with Threadline's tables, for the limit.
@@ -43,7 +43,7 @@ pub(crate) enum Case {
 
 /// Takes samples and keeps them.
 pub(crate) struct Bench<'a> {
-    pub(crate) stage: &'a Stage,
+    pub(crate) environment: &'a Environment,
     pub(crate) plan: Plan,
     pub(crate) samples: Vec<Sample>,
 }
@@ -53,12 +53,13 @@ impl Bench<'_> {
     pub(crate) async fn prepare(&self, cases: &[Case]) -> anyhow::Result<()> {
         if cases.contains(&Case::Drain) || cases.contains(&Case::EndToEnd) {
             say(&format!("writing {} audit rows", self.plan.rows));
-            self.stage.seed(SEED, self.plan.rows).await?;
-            let url = self.stage.sandbox.postgres.create_database(SEED_WITH_TIMELINE, Some(SEED)).await?;
+            self.environment.seed(SEED, self.plan.rows).await?;
+            let url =
+                self.environment.sandbox.postgres.create_database(SEED_WITH_TIMELINE, Some(SEED)).await?;
             add_timeline(&url).await?;
         }
         if cases.contains(&Case::EndToEnd) {
-            self.stage.seed(SEED_OF_JOBS, self.plan.jobs).await?;
+            self.environment.seed(SEED_OF_JOBS, self.plan.jobs).await?;
         }
         Ok(())
     }
@@ -83,7 +84,7 @@ impl Bench<'_> {
         let void = sample.void.as_ref().map(|why| format!(", VOID: {why}")).unwrap_or_default();
         say(&format!("{} / {}: {:.0} rows/s{latency}{void}", sample.case, sample.variant, sample.rate()));
         self.samples.push(sample);
-        for statement in self.stage.statements().await? {
+        for statement in self.environment.statements().await? {
             say(&format!("    {statement}"));
         }
         Ok(())
@@ -92,5 +93,5 @@ impl Bench<'_> {
 
 /// A line for whoever waits.
 pub(crate) fn say(line: &str) {
-    console::answer(&format!("{line}\n"));
+    console::print(&format!("{line}\n"));
 }

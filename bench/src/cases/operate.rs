@@ -1,4 +1,4 @@
-//! What an operator does with a timeline that is complete: compares it, builds it anew, fills history in again.
+//! What an operator does with a timeline that is complete: compares it, builds it again, fills history in again.
 
 use std::time::{Duration, Instant};
 
@@ -7,22 +7,22 @@ use sandbox::process::Process;
 
 use super::{Bench, drain::STOP_DEADLINE};
 use crate::{
+    environment::{Databases, STREAM},
     meter::{self, Meter},
     results::{Sample, Usage},
-    stage::{Databases, STREAM},
-    truth,
+    verify,
 };
 
 /// How long a command may take.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(900);
 
 /// How often it is looked at: it ends by itself, and what it took is gone then.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Beside databases that the pipeline has just drained, with publisher and consumer running.
 pub(super) async fn take(bench: &mut Bench<'_>, databases: &Databases, repeat: u32) -> anyhow::Result<()> {
-    let mut publisher = bench.stage.start("publisher", "publisher", databases)?;
-    let mut consumer = bench.stage.start("consumer-1", "consumer", databases)?;
+    let mut publisher = bench.environment.start("publisher", "publisher", databases)?;
+    let mut consumer = bench.environment.start("consumer-1", "consumer", databases)?;
     // Addressed, or the broker would know the message ids of the drain, and drop them all.
     let commands: [(&str, &[&str]); 3] = [
         ("consumer", &["reconcile"]),
@@ -35,7 +35,7 @@ pub(super) async fn take(bench: &mut Bench<'_>, databases: &Databases, repeat: u
     }
     publisher.terminate(STOP_DEADLINE)?;
     consumer.terminate(STOP_DEADLINE)?;
-    bench.stage.delete_stream(STREAM).await;
+    bench.environment.delete_stream(STREAM).await;
     Ok(())
 }
 
@@ -46,11 +46,12 @@ async fn run(
     arguments: &[&str],
     repeat: u32,
 ) -> anyhow::Result<Sample> {
-    let meter = Meter::begin(bench.stage).await?;
+    let meter = Meter::begin(bench.environment).await?;
     let begun = Instant::now();
-    let home = &bench.stage.sandbox.home;
+    let work_dir = &bench.environment.sandbox.work_dir;
     let command = arguments[0];
-    let mut process = Process::start(home, command, binary, arguments, &bench.stage.environment(databases))?;
+    let mut process =
+        Process::start(work_dir, command, binary, arguments, &bench.environment.environment(databases))?;
     let mut taken = Usage::default();
     while !process.has_ended()? {
         taken = meter::usage(process.id()).unwrap_or(taken);
@@ -58,7 +59,7 @@ async fn run(
             begun.elapsed() < COMMAND_DEADLINE,
             "{binary} {command} took longer than {COMMAND_DEADLINE:?}"
         );
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     let ended = process.wait(STOP_DEADLINE)?;
     let seconds = begun.elapsed().as_secs_f64();
@@ -66,6 +67,6 @@ async fn run(
     let mut sample = meter.end("operator", command, repeat).await?;
     sample.seconds = seconds;
     sample.processes.insert(command.to_owned(), taken);
-    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
     Ok(sample)
 }

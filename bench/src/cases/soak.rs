@@ -8,21 +8,25 @@ use tokio_util::sync::CancellationToken;
 
 use super::{drain::STOP_DEADLINE, say};
 use crate::{
+    environment::Environment,
     meter::{self, Meter},
     rows::{Shape, Writers},
-    stage::Stage,
-    truth,
+    verify,
 };
 
 /// Rows a second.
 const RATE: u32 = 500;
 
-/// Runs for so long; answers a Markdown table, one line a minute.
-pub(crate) async fn run(stage: &Stage, minutes: u64, stop: &CancellationToken) -> anyhow::Result<String> {
-    let databases = stage.databases("empty_source").await?;
-    let mut meter = Meter::begin(stage).await?;
-    let mut publisher = stage.start("publisher", "publisher", &databases)?;
-    let mut consumer = stage.start("consumer-1", "consumer", &databases)?;
+/// Runs for so long; returns a Markdown table, one line a minute.
+pub(crate) async fn run(
+    environment: &Environment,
+    minutes: u64,
+    stop: &CancellationToken,
+) -> anyhow::Result<String> {
+    let databases = environment.databases("empty_source").await?;
+    let mut meter = Meter::begin(environment).await?;
+    let mut publisher = environment.start("publisher", "publisher", &databases)?;
+    let mut consumer = environment.start("consumer-1", "consumer", &databases)?;
     meter.watch("publisher", publisher.id());
     meter.watch("consumer", consumer.id());
     let writers = Writers { count: 4, shape: Shape::Single, rate: Some(RATE) };
@@ -54,8 +58,8 @@ pub(crate) async fn run(stage: &Stage, minutes: u64, stop: &CancellationToken) -
     let mut sample = meter.end("soak", "pipeline", 0).await?;
     publisher.terminate(STOP_DEADLINE)?;
     consumer.terminate(STOP_DEADLINE)?;
-    truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
-    let latency = truth::latency(&databases.source, &databases.timeline, since).await?;
+    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
+    let latency = verify::latency(&databases.source, &databases.timeline, since).await?;
     let latency =
         latency.map(|it| format!("; p50 {:.1} ms, p99 {:.1} ms", it.p50, it.p99)).unwrap_or_default();
     let verdict = sample.void.unwrap_or_else(|| "source and timeline hold the same rows".to_owned());

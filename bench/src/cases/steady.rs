@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::{Bench, drain::STOP_DEADLINE};
 use crate::{
+    environment::{Databases, STREAM},
     meter::{self, Meter},
     rows::{Shape, Writers},
-    stage::{Databases, STREAM},
-    truth,
+    verify,
 };
 
 /// Writers of the application.
@@ -24,10 +24,10 @@ const ARRIVE_DEADLINE: Duration = Duration::from_secs(120);
 /// One publisher and one consumer at each rate.
 pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
     for rate in [1_000, 5_000] {
-        let databases = bench.stage.databases("empty_source").await?;
-        let mut meter = Meter::begin(bench.stage).await?;
-        let mut publisher = bench.stage.start("publisher", "publisher", &databases)?;
-        let mut consumer = bench.stage.start("consumer-1", "consumer", &databases)?;
+        let databases = bench.environment.databases("empty_source").await?;
+        let mut meter = Meter::begin(bench.environment).await?;
+        let mut publisher = bench.environment.start("publisher", "publisher", &databases)?;
+        let mut consumer = bench.environment.start("consumer-1", "consumer", &databases)?;
         meter.watch("publisher", publisher.id());
         meter.watch("consumer", consumer.id());
         let writers = Writers { count: WRITERS, shape: Shape::Single, rate: Some(rate) };
@@ -40,14 +40,14 @@ pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<(
         let mut sample = meter.end(&format!("steady {rate}"), "pipeline", repeat).await?;
         publisher.terminate(STOP_DEADLINE)?;
         consumer.terminate(STOP_DEADLINE)?;
-        truth::judge(&mut sample, &databases.source, &databases.timeline).await?;
+        verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
         sample.rows = written;
         sample.seconds = seconds;
-        sample.latency = truth::latency(&databases.source, &databases.timeline, since).await?;
+        sample.latency = verify::latency(&databases.source, &databases.timeline, since).await?;
         sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
         bench.keep(sample).await?;
-        bench.stage.delete_stream(STREAM).await;
-        bench.stage.drop(&[&databases.source, &databases.timeline]).await?;
+        bench.environment.delete_stream(STREAM).await;
+        bench.environment.drop(&[&databases.source, &databases.timeline]).await?;
     }
     Ok(())
 }

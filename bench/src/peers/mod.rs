@@ -102,7 +102,7 @@ impl Peer {
         .with_context(|| format!("the tables of {}: may the role create them?", self.name()))
     }
 
-    /// One job for every audit row there is, the fastest way it has. Answers how many.
+    /// One job for every audit row there is, the fastest way it has. Returns how many.
     pub(crate) async fn enqueue_all(self, source_url: &str) -> anyhow::Result<u64> {
         match self {
             Self::GraphileWorker => Box::pin(graphile::enqueue_all(source_url)).await,
@@ -188,7 +188,7 @@ async fn connect(source_url: &str) -> anyhow::Result<PgConnection> {
     PgConnection::connect(source_url).await.context("the source database of a peer: is the server up?")
 }
 
-/// Runs statements in one transaction; answers how many rows they wrote.
+/// Runs statements in one transaction; returns how many rows they wrote.
 async fn execute(source_url: &str, statements: &str) -> anyhow::Result<u64> {
     let mut connection = connect(source_url).await?;
     let written = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await?.rows_affected();

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     doctor::{
-        Check, Report, Side, Trouble,
+        Check, Problem, Report, Service,
         checks::{
             BROKER_REFUSES, BROKER_TOO_OLD, BROKER_TRIMS_SLOWLY, BROKER_UNREACHABLE, DURABLE_DIFFERS,
             DURABLE_PAUSED, DURABLE_UNFIT, DURABLE_UNUSED, DURABLE_UNUSUAL, JETSTREAM_DISABLED,
@@ -40,10 +40,10 @@ const OLDEST: (i64, i64, i64) = (2, 9, 0);
 pub const NEARLY_FULL: f64 = 0.8;
 
 /// Connects and makes all checks of the broker, for a doctor's command.
-pub async fn visit(
+pub async fn connect_and_check(
     report: &mut Report,
     settings: &Settings,
-    side: Side,
+    service: Service,
     name: &str,
     source: Option<&SourceIdentity>,
 ) {
@@ -51,38 +51,38 @@ pub async fn visit(
         Ok(client) => client,
         Err(error) => return refuse(report, &error),
     };
-    report.enter(BROKER_UNREACHABLE, None);
-    look(report, settings, side, &client, source).await;
+    report.record(BROKER_UNREACHABLE, None);
+    connect_and_read(report, settings, service, &client, source).await;
 }
 
 /// Makes all checks that a connected client can, without creating anything.
-pub async fn look(
+pub async fn connect_and_read(
     report: &mut Report,
     settings: &Settings,
-    side: Side,
+    service: Service,
     client: &Client,
     source: Option<&SourceIdentity>,
 ) {
     let context = super::context(client, &settings.broker);
     match stream::find_stream(&context, &settings.broker).await {
         Err(error) => {
-            version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
+            version(report, service, &client.server_info().version, |oldest| compatible(client, oldest));
             refuse(report, &error);
         }
         Ok(Some(stream)) => {
-            report.enter(STREAM_MISSING, None);
+            report.record(STREAM_MISSING, None);
             if source.is_some() {
-                report.enter(STREAM_FOREIGN, None);
+                report.record(STREAM_FOREIGN, None);
             }
-            report.enter(STREAM_UNFIT, None);
+            report.record(STREAM_UNFIT, None);
             if let Err(error) = stream::check_stream(&context, &settings.broker, source).await {
                 refuse(report, &error);
             }
-            examine(report, settings, side, client, &stream).await;
+            check(report, settings, service, client, &stream).await;
         }
         Ok(None) => {
-            version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
-            report.enter(JETSTREAM_DISABLED, None);
+            version(report, service, &client.server_info().version, |oldest| compatible(client, oldest));
+            report.record(JETSTREAM_DISABLED, None);
             if report.is_at_boot() {
                 return;
             }
@@ -102,107 +102,113 @@ pub async fn look(
                     "`publisher run` creates it on {subject}; this user may not ask for the limits of its account"
                 ),
             };
-            report.enter(STREAM_MISSING, [Trouble::new(format!("there is no stream {stream}"), creates)]);
+            report.record(STREAM_MISSING, [Problem::new(format!("there is no stream {stream}"), creates)]);
             if let Some(refused) = refused {
-                report.enter(
+                report.record(
                     BROKER_REFUSES,
-                    refused.into_iter().map(|(what, remedy)| Trouble::new(what, remedy)),
+                    refused.into_iter().map(|(what, remedy)| Problem::new(what, remedy)),
                 );
             }
-            report.look(SUBJECT_TAKEN, taken(&context, &settings.broker).await);
+            report.record_result(SUBJECT_TAKEN, taken(&context, &settings.broker).await);
             let copies = single_copy(client, settings.broker.replicas, stream);
-            report.enter(STREAM_SINGLE_COPY, copies);
+            report.record(STREAM_SINGLE_COPY, copies);
         }
     }
 }
 
 /// Checks a stream that has been found and compared.
-pub async fn examine(report: &mut Report, settings: &Settings, side: Side, client: &Client, stream: &Stream) {
-    version(report, side, &client.server_info().version, |oldest| compatible(client, oldest));
-    report.enter(JETSTREAM_DISABLED, None);
+pub async fn check(
+    report: &mut Report,
+    settings: &Settings,
+    service: Service,
+    client: &Client,
+    stream: &Stream,
+) {
+    version(report, service, &client.server_info().version, |oldest| compatible(client, oldest));
+    report.record(JETSTREAM_DISABLED, None);
     let info = stream.cached_info();
-    report.enter(STREAM_SINGLE_COPY, single_copy(client, info.config.num_replicas, &info.config.name));
-    report.enter(STREAM_SMALLER, smaller(settings, info));
-    report.enter(STREAM_NEARLY_FULL, nearly_full(info));
-    report.enter(STREAM_UNTRIMMABLE, untrimmable(info));
+    report.record(STREAM_SINGLE_COPY, single_copy(client, info.config.num_replicas, &info.config.name));
+    report.record(STREAM_SMALLER, smaller(settings, info));
+    report.record(STREAM_NEARLY_FULL, nearly_full(info));
+    report.record(STREAM_UNTRIMMABLE, untrimmable(info));
     let context = super::context(client, &settings.broker);
     let name = &info.config.name;
     // What is unfit has been told of before.
     let unusual = stream::check_stream(&context, &settings.broker, None).await.ok().flatten();
-    report.enter(
+    report.record(
         STREAM_UNUSUAL,
         unusual.unwrap_or_default().into_iter().map(|told| {
-            Trouble::new(
+            Problem::new(
                 format!("the stream {name}: {told}"),
                 format!("run `nats stream edit {name}` if nobody needs it"),
             )
         }),
     );
     match stored::durables(&context, name).await {
-        Ok(durables) => self::durables(report, settings, side, &durables),
-        Err(error) => report.look(DURABLE_UNUSED, Err::<Option<Trouble>, _>(error.to_string())),
+        Ok(durables) => self::durables(report, settings, service, &durables),
+        Err(error) => report.record_result(DURABLE_UNUSED, Err::<Option<Problem>, _>(error.to_string())),
     }
 }
 
 /// Enters what keeps the broker from being used, under its own name.
 pub fn refuse(report: &mut Report, error: &BrokerError) {
     let (check, trouble) = finding(error);
-    report.enter(check, [trouble]);
+    report.record(check, [trouble]);
 }
 
-fn finding(error: &BrokerError) -> (&'static Check, Trouble) {
+fn finding(error: &BrokerError) -> (&'static Check, Problem) {
     match error {
         BrokerError::NotConfigured => (
             BROKER_UNREACHABLE,
-            Trouble::new("no broker is configured", "set broker.url in the settings file, or NATS_URL"),
+            Problem::new("no broker is configured", "set broker.url in the settings file, or NATS_URL"),
         ),
         BrokerError::Connect { url, error } => (
             BROKER_UNREACHABLE,
-            Trouble::new(
+            Problem::new(
                 format!("cannot connect to NATS at {url}: {error}"),
                 "set broker.url or NATS_URL to where the server runs, start it, and see that its credentials match",
             ),
         ),
         BrokerError::Url(_) => (
             BROKER_UNREACHABLE,
-            Trouble::new(error.to_string(), "set broker.url or NATS_URL to where the server runs"),
+            Problem::new(error.to_string(), "set broker.url or NATS_URL to where the server runs"),
         ),
         BrokerError::File { key, path, error } => (
             BROKER_UNREACHABLE,
-            Trouble::new(
+            Problem::new(
                 format!("{key} cannot be used: {path}: {error}"),
                 format!("set {key} to such a file that this user may read"),
             ),
         ),
         BrokerError::NoJetStream(error) => (
             JETSTREAM_DISABLED,
-            Trouble::new(
+            Problem::new(
                 format!("the NATS server has no JetStream for this client: {error}"),
                 "start it with JetStream (nats-server -js), and enable it for the account",
             ),
         ),
         BrokerError::Call { call, error } => (
             BROKER_UNREACHABLE,
-            Trouble::new(
+            Problem::new(
                 format!("the broker does not answer as it should: JetStream {call}: {error}"),
                 "see what the server's own log says; who may not ask is not answered either (deploy/nats)",
             ),
         ),
         // One name for it, whoever finds it.
         BrokerError::Refused { code: 10_065, words, remedy, .. } => {
-            (SUBJECT_TAKEN, Trouble::new(words, remedy))
+            (SUBJECT_TAKEN, Problem::new(words, remedy))
         }
         BrokerError::Refused { call, words, remedy, .. } => (
             BROKER_REFUSES,
-            Trouble::new(format!("the broker answers, and refuses to {call}: {words}"), remedy.clone()),
+            Problem::new(format!("the broker answers, and refuses to {call}: {words}"), remedy.clone()),
         ),
-        BrokerError::Unfit { what, differences, remedy } => {
+        BrokerError::Incompatible { what, differences, remedy } => {
             let check = if what.starts_with("stream ") { STREAM_UNFIT } else { DURABLE_UNFIT };
-            (check, Trouble::new(format!("{what} does not fit: {differences}"), remedy.clone()))
+            (check, Problem::new(format!("{what} does not fit: {differences}"), remedy.clone()))
         }
         BrokerError::ForeignStream { stream, theirs, ours } => (
             STREAM_FOREIGN,
-            Trouble::new(
+            Problem::new(
                 format!(
                     "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources \
                      must not share a stream"
@@ -218,17 +224,17 @@ fn compatible(client: &Client, (major, minor, patch): (i64, i64, i64)) -> bool {
     client.is_server_compatible(major, minor, patch)
 }
 
-fn version(report: &mut Report, side: Side, version: &str, reaches: impl Fn((i64, i64, i64)) -> bool) {
+fn version(report: &mut Report, service: Service, version: &str, reaches: impl Fn((i64, i64, i64)) -> bool) {
     let old = (!reaches(OLDEST)).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("nats-server is {version}, whose JetStream lacks what the pipeline uses"),
             "install nats-server 2.9 or later",
         )
     });
-    report.enter(BROKER_TOO_OLD, old);
-    if side == Side::Publisher && !report.is_at_boot() {
+    report.record(BROKER_TOO_OLD, old);
+    if service == Service::Publisher && !report.is_at_boot() {
         let slow = (!reaches(PURGES)).then(|| {
-            Trouble::new(
+            Problem::new(
                 format!(
                     "nats-server is {version}: the stream is trimmed message by message, because a purge would make it \
                      forget what consumers have in hand"
@@ -236,14 +242,14 @@ fn version(report: &mut Report, side: Side, version: &str, reaches: impl Fn((i64
                 "install nats-server 2.9.15 or later",
             )
         });
-        report.enter(BROKER_TRIMS_SLOWLY, slow);
+        report.record(BROKER_TRIMS_SLOWLY, slow);
     }
 }
 
 /// Whether another stream takes our subject, so that ours could not be created.
-async fn taken(context: &Context, settings: &BrokerSettings) -> Result<Option<Trouble>, String> {
+async fn taken(context: &Context, settings: &BrokerSettings) -> Result<Option<Problem>, String> {
     match context.stream_by_subject(&settings.subject).await {
-        Ok(other) => Ok(Some(Trouble::new(
+        Ok(other) => Ok(Some(Problem::new(
             format!(
                 "the stream {other} takes the subject {}: {} cannot be created",
                 settings.subject, settings.stream
@@ -255,10 +261,10 @@ async fn taken(context: &Context, settings: &BrokerSettings) -> Result<Option<Tr
     }
 }
 
-fn single_copy(client: &Client, replicas: usize, stream: &str) -> Option<Trouble> {
+fn single_copy(client: &Client, replicas: usize, stream: &str) -> Option<Problem> {
     let cluster = client.server_info().cluster.filter(|name| !name.is_empty())?;
     (replicas == 1).then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the stream {stream} has one copy in the cluster {cluster}: when its server is away, nothing is \
                  delivered, and when its disk is lost, the stream is filled again from the log"
@@ -268,19 +274,19 @@ fn single_copy(client: &Client, replicas: usize, stream: &str) -> Option<Trouble
     })
 }
 
-fn smaller(settings: &Settings, info: &Info) -> Option<Trouble> {
+fn smaller(settings: &Settings, info: &Info) -> Option<Problem> {
     let differences = stream::smaller(&settings.broker, &info.config)?;
-    Some(Trouble::new(
+    Some(Problem::new(
         format!("the stream {} is smaller than the settings: {differences}", info.config.name),
         "change the stream with `nats stream edit`, or the [broker] settings to match it",
     ))
 }
 
-fn nearly_full(info: &Info) -> Option<Trouble> {
+fn nearly_full(info: &Info) -> Option<Problem> {
     #[expect(clippy::cast_precision_loss, reason = "a share, for people and a threshold")]
     let full = info.state.bytes as f64 / info.config.max_bytes.max(1) as f64;
     (info.config.max_bytes > 0 && full > NEARLY_FULL).then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the stream {} holds {} of {} bytes ({:.0} %): once it is full, the log waits",
                 info.config.name,
@@ -294,9 +300,9 @@ fn nearly_full(info: &Info) -> Option<Trouble> {
     })
 }
 
-fn untrimmable(info: &Info) -> Option<Trouble> {
+fn untrimmable(info: &Info) -> Option<Problem> {
     (info.config.deny_delete || info.config.deny_purge).then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the stream {} forbids it (deny_delete {}, deny_purge {}): what is delivered stays in it until it is full",
                 info.config.name, info.config.deny_delete, info.config.deny_purge
@@ -308,14 +314,14 @@ fn untrimmable(info: &Info) -> Option<Trouble> {
 }
 
 /// Durables that bear the name of a forwarder; other people's consumers are their own affair.
-fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[Stored]) {
+fn durables(report: &mut Report, settings: &Settings, service: Service, found: &[Stored]) {
     let id = |found: &Stored| found.name().strip_prefix(durable::PREFIX)?.parse::<ForwarderId>().ok();
     let ours: Vec<(ForwarderId, &Stored)> =
         found.iter().filter_map(|found| Some((id(found)?, found))).collect();
     let (used, unused): (Vec<_>, Vec<_>) =
         ours.into_iter().partition(|(id, _)| settings.forwarder.iter().any(|forwarder| forwarder.id == *id));
-    report.enter(DURABLE_UNUSED, unused.into_iter().map(|(id, found)| {
-        Trouble::new(
+    report.record(DURABLE_UNUSED, unused.into_iter().map(|(id, found)| {
+        Problem::new(
             format!(
                 "the durable {} belongs to a forwarder that is not configured ({} references wait for it): it holds back \
                  the trimming of the stream, the pruning of the log and outbox.safe_before() for ever",
@@ -325,11 +331,11 @@ fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[Store
             unused_remedy(&id, found.number("num_pending") + found.number("num_ack_pending")),
         )
     }));
-    report.enter(DURABLE_PAUSED, used.iter().filter_map(|(_, found)| paused(found)));
-    if side == Side::Publisher {
+    report.record(DURABLE_PAUSED, used.iter().filter_map(|(_, found)| paused(found)));
+    if service == Service::Publisher {
         return;
     }
-    report.enter(DURABLE_UNFIT, None);
+    report.record(DURABLE_UNFIT, None);
     let mut differing = Vec::new();
     let mut unusual = Vec::new();
     for (_, found) in used {
@@ -340,14 +346,14 @@ fn durables(report: &mut Report, settings: &Settings, side: Side, found: &[Store
             Ok(told) => unusual.extend(told.into_iter().map(|told| {
                 let stream = &settings.broker.stream;
                 let remedy = format!("run `nats consumer edit {stream} {name}` if nobody needs it");
-                Trouble::new(format!("the durable {name}: {told}"), remedy)
+                Problem::new(format!("the durable {name}: {told}"), remedy)
             })),
             Err(error) => refuse(report, &error),
         }
     }
-    report.enter(DURABLE_UNUSUAL, unusual);
+    report.record(DURABLE_UNUSUAL, unusual);
     if !report.is_at_boot() {
-        report.enter(DURABLE_DIFFERS, differing);
+        report.record(DURABLE_DIFFERS, differing);
     }
 }
 
@@ -367,9 +373,9 @@ fn unused_remedy(id: &ForwarderId, waiting: u64) -> String {
     )
 }
 
-fn paused(found: &Stored) -> Option<Trouble> {
+fn paused(found: &Stored) -> Option<Problem> {
     let until = found.paused_until()?;
-    Some(Trouble::new(
+    Some(Problem::new(
         format!(
             "the durable {} is paused until {until}: nothing is delivered to its forwarder before ({} references wait)",
             found.name(),
@@ -379,9 +385,9 @@ fn paused(found: &Stored) -> Option<Trouble> {
     ))
 }
 
-fn differs(name: &str, settings: &ConsumerSettings, found: &Stored) -> Option<Trouble> {
+fn differs(name: &str, settings: &ConsumerSettings, found: &Stored) -> Option<Problem> {
     (!durable::has_limits_of(found, settings)).then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the durable {name} has ack_wait {} and max_ack_pending {}, the settings {} and {}",
                 format_duration(found.duration("ack_wait")),
@@ -397,13 +403,13 @@ fn differs(name: &str, settings: &ConsumerSettings, found: &Stored) -> Option<Tr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::doctor::Occasion;
+    use crate::doctor::RunMode;
 
     #[test]
     fn servers_that_are_too_old_and_those_that_trim_slowly_are_told_apart() {
         let found = |server: (i64, i64, i64)| {
-            let mut report = Report::new(Occasion::Command);
-            version(&mut report, Side::Publisher, "2.x", |oldest| server >= oldest);
+            let mut report = Report::new(RunMode::Command);
+            version(&mut report, Service::Publisher, "2.x", |oldest| server >= oldest);
             report.findings().iter().map(|finding| finding.name).collect::<Vec<_>>()
         };
         assert_eq!(found((2, 8, 4)), ["broker-too-old", "broker-trims-slowly"]);

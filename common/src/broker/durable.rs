@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use super::{
     BrokerError, microseconds,
-    rules::judge,
+    rules::compare_fields,
     stored::{self, Stored},
     tables,
 };
@@ -83,7 +83,7 @@ pub(super) fn has_limits_of(found: &Stored, settings: &ConsumerSettings) -> bool
     found.duration("ack_wait") == settings.ack_wait && pending == Some(settings.max_ack_pending)
 }
 
-/// Compares a durable with what it should be like, but for the limits that every start sets. Answers what of it is unusual and
+/// Compares a durable with what it should be like, except the limits that every start sets. Returns what of it is unusual and
 /// makes nothing wrong.
 pub(super) fn compare(
     name: &str,
@@ -91,18 +91,18 @@ pub(super) fn compare(
     replicas: usize,
     found: &Stored,
 ) -> Result<Vec<String>, BrokerError> {
-    let judgement = judge(&tables::durable(settings, replicas), &found.config);
-    judgement.verdict(
+    let comparison = compare_fields(&tables::durable(settings, replicas), &found.config);
+    comparison.require_compatible(
         &format!("consumer {name}"),
         "Remove what set it differently; `nats consumer rm` and a restart of the consumers make it anew from the stream's start, \
          which repeats deliveries without effect",
     )?;
-    Ok(judgement.unusual)
+    Ok(comparison.unusual)
 }
 
 /// Where a durable stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct DurableState {
     /// Everything at or below this stream sequence is settled.
     pub floor: u64,
     /// How many deliveries there have been, redeliveries included.
@@ -119,18 +119,18 @@ pub struct Standing {
 ///
 /// # Errors
 /// When somebody has changed it, when it is gone, or the broker is away.
-pub async fn look_at_durable(
+pub async fn durable_state(
     context: &Context,
     stream: &str,
     id: &ForwarderId,
     settings: &ConsumerSettings,
-) -> Result<Standing, BrokerError> {
+) -> Result<DurableState, BrokerError> {
     let name = durable_name(id);
     let found = stored::durable(context, stream, &name).await?;
     let found =
         found.ok_or_else(|| BrokerError::call("consumer info", &format!("there is no durable {name}")))?;
     compare(&name, settings, 1, &found)?;
-    Ok(Standing {
+    Ok(DurableState {
         floor: found.number("ack_floor.stream_seq"),
         delivered: found.number("delivered.consumer_seq"),
         pending: found.number("num_pending"),
@@ -161,7 +161,7 @@ async fn begin_after(stream: &Stream, floor: Option<StreamPosition>) -> Result<D
 
 /// How far one durable has settled everything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Floor {
+pub struct AckFloor {
     /// The durable.
     pub durable: String,
     /// Everything at or below this stream sequence is settled.
@@ -170,7 +170,7 @@ pub struct Floor {
     pub pending: u64,
 }
 
-impl Floor {
+impl AckFloor {
     /// Whose durable it is.
     #[must_use]
     pub fn forwarder(&self) -> Option<ForwarderId> {
@@ -182,10 +182,10 @@ impl Floor {
 ///
 /// # Errors
 /// When the broker is away.
-pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
+pub async fn ack_floors(stream: &Stream) -> Result<Vec<AckFloor>, BrokerError> {
     stream
         .consumers()
-        .map_ok(|info| Floor {
+        .map_ok(|info| AckFloor {
             sequence: info.ack_floor.stream_sequence,
             pending: info.num_pending + info.num_ack_pending as u64,
             durable: info.name,
@@ -197,7 +197,7 @@ pub async fn floors(stream: &Stream) -> Result<Vec<Floor>, BrokerError> {
 }
 
 /// Removes a durable. An old server may fail to tidy up its disk behind one that it has removed, above all when somebody
-/// makes it anew at that moment: what counts is whether this one is gone.
+/// makes it again at that moment: what counts is whether this one is gone.
 ///
 /// # Errors
 /// When it is still there, or the broker is away.
@@ -223,7 +223,7 @@ async fn created(stream: &Stream, name: &str) -> Result<Option<OffsetDateTime>, 
     Ok(consumers.into_iter().find(|info| info.name == name).map(|info| info.created))
 }
 
-/// Makes durables anew that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
+/// Makes durables again that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
 /// skip whatever is published up to where they stand. They go on behind what they had settled. Somebody else's consumers
 /// are left alone.
 ///

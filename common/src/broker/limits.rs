@@ -13,7 +13,7 @@ use super::{BrokerError, stored};
 use crate::settings::BrokerSettings;
 
 /// An account that may not be asked about gets no answer at all.
-const PATIENCE: Duration = Duration::from_secs(2);
+const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A stream that is made on a broker with little room: about 200,000 references.
 const SMALL: i64 = 64 << 20;
@@ -53,7 +53,7 @@ impl Account {
 
 /// What the account has been given, where this user may ask.
 pub(super) async fn account(context: &Context) -> Option<Account> {
-    tokio::time::timeout(PATIENCE, stored::account(context)).await.ok()?.ok()
+    tokio::time::timeout(ACCOUNT_TIMEOUT, stored::account(context)).await.ok()?.ok()
 }
 
 /// An error of the broker with the setting that it is about, and with figures where they are known.
@@ -65,15 +65,15 @@ pub(super) async fn explained(
 ) -> BrokerError {
     let mut refused = BrokerError::refused(call, error);
     if let BrokerError::Refused { code, remedy, .. } = &mut refused
-        && ROOM.contains(code)
+        && OUT_OF_STORAGE.contains(code)
     {
-        *remedy = room(settings, account(context).await.as_ref());
+        *remedy = available_storage(settings, account(context).await.as_ref());
     }
     refused
 }
 
 /// Codes that say that there is no room for so large a stream.
-const ROOM: [u64; 4] = [10_047, 10_023, 10_122, 10_002];
+const OUT_OF_STORAGE: [u64; 4] = [10_047, 10_023, 10_122, 10_002];
 
 /// What to do about an error of the JetStream API, by its code.
 pub(super) fn remedy(code: u64, words: &str) -> &'static str {
@@ -120,7 +120,7 @@ pub(super) fn remedy(code: u64, words: &str) -> &'static str {
 }
 
 /// The most that fits, where it is known.
-fn room(settings: &BrokerSettings, account: Option<&Account>) -> String {
+fn available_storage(settings: &BrokerSettings, account: Option<&Account>) -> String {
     let wanted = settings.max_bytes;
     let left = account.and_then(|account| {
         let (limit, taken) = (account.storage_max()?, account.taken());
@@ -163,7 +163,7 @@ pub(super) fn foreseen(
     if account.storage_max().is_some_and(|limit| limit.saturating_sub(account.taken()) < whole) {
         found.push((
             format!("the account has no room for a stream of {whole} bytes"),
-            room(settings, Some(account)),
+            available_storage(settings, Some(account)),
         ));
     }
     let limit = limits.storage_max_stream_bytes;

@@ -4,8 +4,7 @@
 //! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
 
 mod access;
-mod backlog;
-mod connection;
+mod connection_epoch;
 pub mod doctor;
 mod durable;
 mod limits;
@@ -14,12 +13,12 @@ mod rules;
 mod stored;
 mod stream;
 mod tables;
+mod throttle;
 
-pub use crate::moment::microseconds;
-pub use backlog::{Backlog, BacklogError};
-pub use connection::{Connection, connected};
+pub use crate::time_arg::microseconds;
+pub use connection_epoch::{ConnectionEpoch, connected};
 pub use durable::{
-    Floor, Standing, durable_name, ensure_durable, floors, look_at_durable, remove_durable,
+    AckFloor, DurableState, ack_floors, durable_name, durable_state, ensure_durable, remove_durable,
     reset_durables_ahead,
 };
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
@@ -27,6 +26,7 @@ pub use stream::{
     SourceIdentity, adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller,
 };
 pub use tables::PULL_EXPIRES;
+pub use throttle::{LiveTrafficThrottle, ThrottleError};
 
 use std::time::Duration;
 
@@ -101,7 +101,7 @@ pub enum BrokerError {
     },
     /// Stream or durable exist, and are not what the pipeline needs.
     #[error("{what} does not fit: {differences}. {remedy}")]
-    Unfit {
+    Incompatible {
         /// Stream or durable.
         what: String,
         /// Each field with what is wanted and what is there.
@@ -140,8 +140,8 @@ impl BrokerError {
 
     /// Stream or durable are there, and somebody has to change them.
     #[must_use]
-    pub fn is_unfit(&self) -> bool {
-        matches!(self, Self::Unfit { .. })
+    pub fn is_incompatible(&self) -> bool {
+        matches!(self, Self::Incompatible { .. })
     }
 
     /// With the remedy that goes with the code.

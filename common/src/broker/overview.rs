@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::{BrokerError, connect, context, find_stream, floors};
+use super::{BrokerError, ack_floors, connect, context, find_stream};
 use crate::settings::{BrokerSettings, Settings};
 
 /// The stream.
@@ -92,7 +92,7 @@ async fn look(
     let Some(stream) = find_stream(&context(&client, settings), settings).await? else {
         return Ok(None);
     };
-    let forwarders = floors(&stream)
+    let forwarders = ack_floors(&stream)
         .await?
         .into_iter()
         .map(|floor| DurableOverview {

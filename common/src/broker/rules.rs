@@ -57,27 +57,27 @@ pub(super) const UNKNOWN: &str = "a setting that this version does not know";
 
 /// What a comparison found.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Judgement {
+pub(super) struct FieldComparison {
     /// Each keeps the pipeline from working as promised.
     pub(super) unfit: Vec<String>,
     /// Each costs something, or is not known.
     pub(super) unusual: Vec<String>,
 }
 
-impl Judgement {
+impl FieldComparison {
     /// An error unless everything fits.
-    pub(super) fn verdict(&self, what: &str, remedy: &str) -> Result<(), BrokerError> {
+    pub(super) fn require_compatible(&self, what: &str, remedy: &str) -> Result<(), BrokerError> {
         if self.unfit.is_empty() {
             return Ok(());
         }
         let differences = self.unfit.join("; ");
-        Err(BrokerError::Unfit { what: what.to_owned(), differences, remedy: remedy.to_owned() })
+        Err(BrokerError::Incompatible { what: what.to_owned(), differences, remedy: remedy.to_owned() })
     }
 }
 
 /// Compares. A field that no table knows and that is set to something is told of by name.
-pub(super) fn judge(fields: &[Field], found: &Map<String, Value>) -> Judgement {
-    let mut judgement = Judgement::default();
+pub(super) fn compare_fields(fields: &[Field], found: &Map<String, Value>) -> FieldComparison {
+    let mut comparison = FieldComparison::default();
     for Field { name, rule, why, mild } in fields {
         let value = name.split('.').try_fold(None, |above: Option<&Value>, part| {
             Some(Some(match above {
@@ -91,17 +91,17 @@ pub(super) fn judge(fields: &[Field], found: &Map<String, Value>) -> Judgement {
         };
         let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
         let (found, wanted) = (shown(name, value), wanted.replace("{}", &wanted_of(name, rule)));
-        let list = if *mild { &mut judgement.unusual } else { &mut judgement.unfit };
+        let list = if *mild { &mut comparison.unusual } else { &mut comparison.unfit };
         list.push(format!("{name} is {found}, must be {wanted}{because}"));
     }
     let known = |name: &str| fields.iter().any(|field| field.name.split('.').next() == Some(name));
     for (name, value) in found {
         if !known(name) && !is_nothing(value) {
             let value = shown(name, value);
-            judgement.unusual.push(format!("{name} is {value}, {UNKNOWN}"));
+            comparison.unusual.push(format!("{name} is {value}, {UNKNOWN}"));
         }
     }
-    judgement
+    comparison
 }
 
 /// What is wanted instead, `{}` standing for the rule's own value.
@@ -176,7 +176,7 @@ mod tests {
 
     fn found(rule: Rule, value: &Value) -> Vec<String> {
         let map = Map::from_iter([("limits".to_owned(), json!({ "max_age": value }))]);
-        judge(&[must("limits.max_age", rule, "it hurts")], &map).unfit
+        compare_fields(&[must("limits.max_age", rule, "it hurts")], &map).unfit
     }
 
     #[test]
@@ -204,13 +204,13 @@ mod tests {
     fn what_no_table_knows_is_told_of_by_name_unless_it_is_nothing() {
         let map =
             json!({ "a": 1, "b": 0, "new_thing": { "on": true }, "later": {}, "max_age": 1_500_000_000 });
-        let judgement = judge(&[should("a", Rule::Any, "")], map.as_object().expect("an object"));
-        assert!(judgement.unfit.is_empty());
-        assert_eq!(judgement.unusual.len(), 2, "{judgement:?}");
-        assert!(judgement.unusual[0].starts_with("max_age is 1s 500ms, a setting that"), "{judgement:?}");
+        let comparison = compare_fields(&[should("a", Rule::Any, "")], map.as_object().expect("an object"));
+        assert!(comparison.unfit.is_empty());
+        assert_eq!(comparison.unusual.len(), 2, "{comparison:?}");
+        assert!(comparison.unusual[0].starts_with("max_age is 1s 500ms, a setting that"), "{comparison:?}");
         assert!(
-            judgement.unusual[1].starts_with("new_thing is {\"on\":true}, a setting that"),
-            "{judgement:?}"
+            comparison.unusual[1].starts_with("new_thing is {\"on\":true}, a setting that"),
+            "{comparison:?}"
         );
     }
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{
     BrokerError, limits,
-    rules::{UNKNOWN, judge},
+    rules::{UNKNOWN, compare_fields},
     stored, tables,
 };
 use crate::{identifier::TableName, session::Session, settings::BrokerSettings};
@@ -199,13 +199,13 @@ fn compare(
             ours: source.to_string(),
         });
     }
-    let judgement = judge(&tables::stream(settings), found);
-    judgement.verdict(
+    let comparison = compare_fields(&tables::stream(settings), found);
+    comparison.require_compatible(
         &format!("stream {}", settings.stream),
         "Change the stream with `nats stream edit`, or the [broker] settings to match it; what cannot be edited goes with `nats \
          stream rm`, and `publisher run` makes the stream anew and fills it again",
     )?;
-    Ok(judgement.unusual)
+    Ok(comparison.unusual)
 }
 
 /// What of a stream is smaller than the settings say. It costs something (room, repeated work, a copy) and makes nothing
@@ -215,7 +215,7 @@ pub fn smaller(settings: &BrokerSettings, found: &Config) -> Option<String> {
     let Ok(Value::Object(found)) = serde_json::to_value(found) else {
         return None;
     };
-    let told = judge(&tables::sizes(settings), &found).unusual;
+    let told = compare_fields(&tables::sizes(settings), &found).unusual;
     let sizes = told.into_iter().filter(|told| !told.ends_with(UNKNOWN)).collect::<Vec<_>>();
     (!sizes.is_empty()).then(|| sizes.join("; "))
 }

@@ -82,7 +82,7 @@ pub(super) fn sizes(settings: &BrokerSettings) -> Vec<Field> {
     ]
 }
 
-/// `ack_wait` and `max_ack_pending` are what a start sets anew.
+/// `ack_wait` and `max_ack_pending` are what a start sets again.
 pub(super) fn durable(settings: &ConsumerSettings, replicas: usize) -> Vec<Field> {
     const PUSH: &str = "it is no pull consumer";
     const SKIPS: &str = "what it does not match is skipped for good";

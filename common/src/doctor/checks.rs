@@ -14,11 +14,11 @@ pub struct Check {
     /// What it looks at.
     pub part: Part,
     /// Whose doctor makes it.
-    pub by: By,
+    pub owner: Owner,
     /// When it is made.
     pub when: When,
-    /// What is so when nothing is found.
-    pub sound: &'static str,
+    /// What is true when nothing is found.
+    pub expectation: &'static str,
 }
 
 /// What a check looks at, in the order of the answer.
@@ -50,7 +50,7 @@ impl fmt::Display for Part {
 
 /// Whose doctor makes a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum By {
+pub enum Owner {
     /// Both.
     Both,
     /// `publisher doctor`.
@@ -82,17 +82,17 @@ impl Check {
 
 macro_rules! checks {
     ($($part:ident {
-        $($constant:ident = $severity:ident $name:literal [$by:ident $when:ident] $sound:literal;)*
+        $($constant:ident = $severity:ident $name:literal [$owner:ident $when:ident] $expectation:literal;)*
     })*) => {
         $($(
-            #[doc = $sound]
+            #[doc = $expectation]
             pub const $constant: &Check = &Check {
                 name: $name,
                 severity: Severity::$severity,
                 part: Part::$part,
-                by: By::$by,
+                owner: Owner::$owner,
                 when: When::$when,
-                sound: $sound,
+                expectation: $expectation,
             };
         )*)*
 
@@ -264,13 +264,13 @@ pub fn markdown() -> String {
     let mut table =
         "| finding | severity | found by | at boot | what should be so |\n|---|---|---|---|---|\n".to_owned();
     for check in ALL {
-        let by = match check.by {
-            By::Both => "both",
-            By::Publisher => "publisher",
-            By::Consumer => "consumer",
+        let by = match check.owner {
+            Owner::Both => "both",
+            Owner::Publisher => "publisher",
+            Owner::Consumer => "consumer",
         };
-        let Check { name, severity, sound, .. } = check;
-        let _ = writeln!(table, "| `{name}` | {severity} | {by} | {} | {sound} |", check.at_boot());
+        let Check { name, severity, expectation, .. } = check;
+        let _ = writeln!(table, "| `{name}` | {severity} | {by} | {} | {expectation} |", check.at_boot());
     }
     table
 }

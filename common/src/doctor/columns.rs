@@ -1,7 +1,7 @@
 //! Whether forwarders find in the audit table what they look at, and may read it.
 
 use super::{
-    Report, Trouble,
+    Problem, Report,
     checks::{FORWARDER_COLUMN_ABSENT, FORWARDER_COLUMN_MISSING, GRANT_MISSING},
 };
 use crate::{
@@ -25,7 +25,7 @@ pub struct Wanted<'a> {
 }
 
 /// Makes the checks.
-pub async fn examine(
+pub async fn check(
     report: &mut Report,
     table: &TableName,
     wanted: &[Wanted<'_>],
@@ -35,18 +35,18 @@ pub async fn examine(
     if wanted.is_empty() {
         return;
     }
-    let found = match database.within(found(connection, table)).await {
+    let found = match database.with_timeout(found(connection, table)).await {
         Ok(found) => found,
         Err(error) => {
-            report.look(FORWARDER_COLUMN_MISSING, Err::<Option<Trouble>, _>(error));
+            report.record_result(FORWARDER_COLUMN_MISSING, Err::<Option<Problem>, _>(error));
             return;
         }
     };
-    report.enter(FORWARDER_COLUMN_MISSING, wanted.iter().filter_map(|one| missing(table, one, &found)));
+    report.record(FORWARDER_COLUMN_MISSING, wanted.iter().filter_map(|one| missing(table, one, &found)));
     if !report.is_at_boot() {
-        report.enter(FORWARDER_COLUMN_ABSENT, wanted.iter().filter_map(|one| absent(table, one, &found)));
+        report.record(FORWARDER_COLUMN_ABSENT, wanted.iter().filter_map(|one| absent(table, one, &found)));
     }
-    report.enter(GRANT_MISSING, wanted.iter().filter_map(|one| unreadable(table, one, &found)));
+    report.record(GRANT_MISSING, wanted.iter().filter_map(|one| unreadable(table, one, &found)));
 }
 
 /// A column of the table, whether our role may read it, and that role.
@@ -73,28 +73,28 @@ fn lacking<'a>(columns: &[&'a str], found: &[Found]) -> Vec<&'a str> {
     columns.iter().copied().filter(|name| !there(name)).collect()
 }
 
-fn missing(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Trouble> {
+fn missing(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Problem> {
     let (id, lacking) = (wanted.forwarder, lacking(wanted.needed, found).join(", "));
     (!lacking.is_empty()).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("forwarder {id}: {table} has no column {lacking}: every event would be a dead letter"),
             format!("add it to the table, or remove the forwarder {id} from the settings (docs/events.md)"),
         )
     })
 }
 
-fn absent(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Trouble> {
+fn absent(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Problem> {
     let lacking = lacking(wanted.columns, found);
     let lacking: Vec<&str> = lacking.into_iter().filter(|name| !wanted.needed.contains(name)).collect();
     (!lacking.is_empty()).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("forwarder {}: {table} has no column {}: it counts as NULL", wanted.forwarder, lacking.join(", ")),
             "docs/events.md says what becomes of an event without it; add the column if that is not what you want",
         )
     })
 }
 
-fn unreadable(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Trouble> {
+fn unreadable(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Problem> {
     // That it may read nothing at all is a finding already.
     found.iter().find(|(_, readable, _)| *readable)?;
     let looks_at = |name: &str| ALWAYS.contains(&name) || wanted.columns.contains(&name);
@@ -103,7 +103,7 @@ fn unreadable(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option
         hidden.map(|(name, _, role)| (quote(name), role.as_str())).unzip();
     let role = roles.first()?;
     let names = names.join(", ");
-    Some(Trouble::new(
+    Some(Problem::new(
         format!("forwarder {}: the role {role} lacks select ({names}) on {table}", wanted.forwarder),
         format!("run as its owner: grant select ({names}) on {} to {role}", table.quoted()),
     ))

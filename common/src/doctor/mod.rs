@@ -7,9 +7,9 @@
 
 pub mod checks;
 pub mod columns;
-mod facts;
-mod judge;
+mod probes;
 mod render;
+mod rules;
 pub mod settings;
 pub mod source;
 
@@ -46,9 +46,9 @@ impl fmt::Display for Severity {
     }
 }
 
-/// Whose doctor asks.
+/// The service whose doctor runs the checks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
+pub enum Service {
     /// `publisher`.
     Publisher,
     /// `consumer`.
@@ -57,14 +57,14 @@ pub enum Side {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Problem {
     /// What is wrong, with the figures; no secrets.
     pub what: String,
     /// The command or the setting that mends it.
     pub remedy: String,
 }
 
-impl Trouble {
+impl Problem {
     /// A sentence on what is wrong, and what to do.
     #[must_use]
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
@@ -89,7 +89,7 @@ pub struct Finding {
 
 /// When the checks are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occasion {
+pub enum RunMode {
     /// Somebody asks for all of them.
     Command,
     /// A service starts: some are left out, see [`Check::at_boot`].
@@ -99,7 +99,7 @@ pub enum Occasion {
 /// Which checks were made, and what they found.
 #[derive(Debug)]
 pub struct Report {
-    occasion: Occasion,
+    run_mode: RunMode,
     made: BTreeSet<&'static str>,
     findings: Vec<Finding>,
 }
@@ -107,20 +107,20 @@ pub struct Report {
 impl Report {
     /// No check has been made.
     #[must_use]
-    pub fn new(occasion: Occasion) -> Self {
-        Self { occasion, made: BTreeSet::new(), findings: Vec::new() }
+    pub fn new(run_mode: RunMode) -> Self {
+        Self { run_mode, made: BTreeSet::new(), findings: Vec::new() }
     }
 
     /// Whether a service starts.
     #[must_use]
     pub fn is_at_boot(&self) -> bool {
-        self.occasion == Occasion::Boot
+        self.run_mode == RunMode::Boot
     }
 
-    /// Enters what a check has found: nothing, one thing or several.
-    pub fn enter(&mut self, check: &'static Check, found: impl IntoIterator<Item = Trouble>) {
+    /// Records what a check has found: nothing, one problem or several.
+    pub fn record(&mut self, check: &'static Check, found: impl IntoIterator<Item = Problem>) {
         self.made.insert(check.name);
-        self.findings.extend(found.into_iter().map(|Trouble { what, remedy }| Finding {
+        self.findings.extend(found.into_iter().map(|Problem { what, remedy }| Finding {
             name: check.name,
             severity: check.severity,
             what,
@@ -128,19 +128,19 @@ impl Report {
         }));
     }
 
-    /// The same of a check that may not have come to an end. That is a finding too, and the others go on.
-    pub fn look<E: Said>(
+    /// Records the result of a check that may itself have failed. That is a finding too, and the other checks continue.
+    pub fn record_result<E: Describe>(
         &mut self,
         check: &'static Check,
-        looked: Result<impl IntoIterator<Item = Trouble>, E>,
+        result: Result<impl IntoIterator<Item = Problem>, E>,
     ) {
-        match looked {
-            Ok(found) => self.enter(check, found),
+        match result {
+            Ok(found) => self.record(check, found),
             Err(error) => {
-                let error = error.said();
+                let error = error.describe();
                 let what = format!("the check {} could not be made: {error}", check.name);
                 let remedy = "mend what the server says, and run this again";
-                self.enter(checks::CHECK_FAILED, [Trouble::new(what, remedy)]);
+                self.record(checks::CHECK_FAILED, [Problem::new(what, remedy)]);
             }
         }
     }
@@ -161,22 +161,22 @@ impl Report {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// Ends the checks of a service that starts: a log line for each warning.
+    /// Ends the checks of a service that starts: logs each warning, and fails if errors were found.
     ///
     /// # Errors
     /// When there are errors; with all of them and their remedies.
-    pub fn start(&self) -> Result<(), Refused> {
+    pub fn log_and_fail_on_errors(&self) -> Result<(), Refused> {
         for Finding { name, what, remedy, .. } in self.findings.iter().filter(of(Severity::Warning)) {
             tracing::warn!(finding = name, remedy, "{what}");
         }
-        self.refuse()
+        self.fail_on_errors()
     }
 
-    /// Goes on only without errors; what else was found is for later.
+    /// Fails if errors were found; other findings are kept for later.
     ///
     /// # Errors
     /// When there are errors; with all of them and their remedies.
-    pub fn refuse(&self) -> Result<(), Refused> {
+    pub fn fail_on_errors(&self) -> Result<(), Refused> {
         if self.has_errors() {
             let errors = self.findings.iter().filter(of(Severity::Error)).cloned().collect();
             return Err(Refused(errors));
@@ -188,38 +188,38 @@ impl Report {
     ///
     /// # Errors
     /// When there are errors, which are printed all the same.
-    pub fn answer(&self, json: bool) -> Result<(), Unsound> {
-        console::answer(&if json { render::json(self) } else { render::text(self) });
-        if self.has_errors() { Err(Unsound(self.count(Severity::Error))) } else { Ok(()) }
+    pub fn print(&self, json: bool) -> Result<(), ChecksFailed> {
+        console::print(&if json { render::json(self) } else { render::text(self) });
+        if self.has_errors() { Err(ChecksFailed(self.count(Severity::Error))) } else { Ok(()) }
     }
 }
 
 /// Why a check did not come to an end.
-pub trait Said {
-    /// In words, as [`errors`] has them.
-    fn said(&self) -> String;
+pub trait Describe {
+    /// The error as text, as [`errors`] has it.
+    fn describe(&self) -> String;
 }
 
-impl Said for sqlx::Error {
-    fn said(&self) -> String {
+impl Describe for sqlx::Error {
+    fn describe(&self) -> String {
         errors::database(self)
     }
 }
 
-impl Said for OutboxError {
-    fn said(&self) -> String {
+impl Describe for OutboxError {
+    fn describe(&self) -> String {
         errors::line(self)
     }
 }
 
-impl<T: Said> Said for &T {
-    fn said(&self) -> String {
-        (*self).said()
+impl<T: Describe> Describe for &T {
+    fn describe(&self) -> String {
+        (*self).describe()
     }
 }
 
-impl Said for String {
-    fn said(&self) -> String {
+impl Describe for String {
+    fn describe(&self) -> String {
         self.clone()
     }
 }
@@ -253,4 +253,4 @@ fn listed(findings: &[Finding]) -> String {
 /// The end of a command that has printed errors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0} finding(s) of severity error")]
-pub struct Unsound(usize);
+pub struct ChecksFailed(usize);

@@ -21,15 +21,15 @@ pub(super) fn text(report: &Report) -> String {
         if part.replace(check.part) != Some(check.part) {
             let _ = writeln!(text, "{}", check.part);
         }
-        let mut sound = true;
+        let mut expectation = true;
         for Finding { severity, what, remedy, .. } in
             report.findings.iter().filter(|finding| finding.name == check.name)
         {
-            sound = false;
+            expectation = false;
             let _ = writeln!(text, "  {severity:<7}  {}: {what}\n           remedy: {remedy}", check.name);
         }
-        if sound {
-            let _ = writeln!(text, "  ok       {}: {}", check.name, check.sound);
+        if expectation {
+            let _ = writeln!(text, "  ok       {}: {}", check.name, check.expectation);
         }
     }
     let [errors, warnings, hints] =
@@ -41,16 +41,16 @@ pub(super) fn text(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{Occasion, Trouble},
+        super::{Problem, RunMode},
         *,
     };
 
     fn report() -> Report {
-        let mut report = Report::new(Occasion::Command);
-        report.enter(checks::SOURCE_STANDBY, [Trouble::new("the server is a\nstandby", "use the primary")]);
-        report.enter(checks::LOG_RETENTION_SHORT, None);
-        report.enter(checks::LOG_RETENTION_SHORT, None);
-        report.look(checks::CLOCK_OFFSET, Err::<Option<Trouble>, _>("no answer".to_owned()));
+        let mut report = Report::new(RunMode::Command);
+        report.record(checks::SOURCE_STANDBY, [Problem::new("the server is a\nstandby", "use the primary")]);
+        report.record(checks::LOG_RETENTION_SHORT, None);
+        report.record(checks::LOG_RETENTION_SHORT, None);
+        report.record_result(checks::CLOCK_OFFSET, Err::<Option<Problem>, _>("no answer".to_owned()));
         report
     }
 
@@ -86,12 +86,12 @@ mod tests {
 
     #[test]
     fn a_refusal_names_every_error_with_its_remedy_and_nothing_else() {
-        let refused = report().start().expect_err("an error").to_string();
+        let refused = report().log_and_fail_on_errors().expect_err("an error").to_string();
         assert!(
             refused.contains("source-standby: the server is a standby\n    remedy: use the primary"),
             "{refused}"
         );
         assert!(!refused.contains("check-failed"), "{refused}");
-        assert_eq!(Report::new(Occasion::Boot).start(), Ok(()));
+        assert_eq!(Report::new(RunMode::Boot).log_and_fail_on_errors(), Ok(()));
     }
 }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, time::Duration};
 use humantime::format_duration;
 
 use super::{
-    Report, Trouble,
+    Problem, Report,
     checks::{
         CONNECTION_UNENCRYPTED, DUPLICATE_WINDOW_SHORT, ENDPOINT_EXPOSED, FORWARD_TIMEOUT_LONG,
         LOG_RETENTION_LONG, LOG_RETENTION_SHORT, PENDING_LIMIT_LOW, REPLAY_WINDOW_LONG, TRACES_NOT_BUILT,
@@ -31,16 +31,16 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
         ("broker.url", broker.url.as_ref().filter(|_| !broker.insists_on_tls())),
         ("traces.url", settings.traces.url.as_ref()),
     ];
-    report.enter(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
+    report.record(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
     if !report.is_at_boot() {
-        report.enter(ENDPOINT_EXPOSED, exposed("publisher.listen", publisher.listen));
+        report.record(ENDPOINT_EXPOSED, exposed("publisher.listen", publisher.listen));
     }
-    report.enter(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
+    report.record(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
 
     let needed = publisher.lease + publisher.ack_timeout * REPEATS + CLOCK_SLACK;
     let short = broker.duplicate_window < needed;
-    report.enter(DUPLICATE_WINDOW_SHORT, short.then(|| {
-        Trouble::new(
+    report.record(DUPLICATE_WINDOW_SHORT, short.then(|| {
+        Problem::new(
             format!(
                 "broker.duplicate_window is {}; a publish may be repeated up to {} later (publisher.lease {}, {REPEATS} \
                  times publisher.ack_timeout {}, and {} for clocks), and then travels twice",
@@ -55,8 +55,8 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
     }));
 
     let short = publisher.retention <= FLUSH_INTERVAL;
-    report.enter(LOG_RETENTION_SHORT, short.then(|| {
-        Trouble::new(
+    report.record(LOG_RETENTION_SHORT, short.then(|| {
+        Problem::new(
             format!(
                 "publisher.retention is {}, and the broker writes to its disk every {}: what a power cut takes from it \
                  could not be published again",
@@ -69,13 +69,13 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
 
     let Some(deleted_after) = source.retention else {
         // The application keeps its rows for ever.
-        report.enter(LOG_RETENTION_LONG, None);
-        report.enter(REPLAY_WINDOW_LONG, None);
+        report.record(LOG_RETENTION_LONG, None);
+        report.record(REPLAY_WINDOW_LONG, None);
         return;
     };
     let long = publisher.retention >= deleted_after;
-    report.enter(LOG_RETENTION_LONG, long.then(|| {
-        Trouble::new(
+    report.record(LOG_RETENTION_LONG, long.then(|| {
+        Problem::new(
             format!(
                 "publisher.retention is {}, and the application deletes its rows after {} (source.retention): a stream \
                  that is filled again would make dead letters of delivered events whose rows are gone",
@@ -86,8 +86,8 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
         )
     }));
     let long = publisher.replay_window >= deleted_after;
-    report.enter(REPLAY_WINDOW_LONG, long.then(|| {
-        Trouble::new(
+    report.record(REPLAY_WINDOW_LONG, long.then(|| {
+        Problem::new(
             format!(
                 "publisher.replay_window is {}, and the application deletes its rows after {} (source.retention): a new \
                  forwarder would be given references whose rows are gone, as dead letters",
@@ -110,18 +110,18 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
         ("broker.url", broker_url),
         ("traces.url", settings.traces.url.as_ref()),
     ];
-    report.enter(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
+    report.record(CONNECTION_UNENCRYPTED, unencrypted_of(connections));
     if !report.is_at_boot() {
-        report.enter(ENDPOINT_EXPOSED, exposed("consumer.listen", consumer.listen));
+        report.record(ENDPOINT_EXPOSED, exposed("consumer.listen", consumer.listen));
     }
-    report.enter(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
+    report.record(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
 
     if on_stream {
         let batches = consumer.workers + 2;
         let in_hand = i64::try_from(consumer.batch_rows * batches).unwrap_or(i64::MAX);
         let low = consumer.max_ack_pending < in_hand;
-        report.enter(PENDING_LIMIT_LOW, low.then(|| {
-            Trouble::new(
+        report.record(PENDING_LIMIT_LOW, low.then(|| {
+            Problem::new(
                 format!(
                     "consumer.max_ack_pending is {}; one process alone has up to {in_hand} references in hand \
                      (consumer.batch_rows {} × (consumer.workers {} + 2)), and what it has, others wait for",
@@ -133,8 +133,8 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
     }
 
     let long = consumer.forward_timeout >= consumer.unready_after;
-    report.enter(FORWARD_TIMEOUT_LONG, long.then(|| {
-        Trouble::new(
+    report.record(FORWARD_TIMEOUT_LONG, long.then(|| {
+        Problem::new(
             format!(
                 "consumer.forward_timeout is {}: a target that takes so long makes the process unready after {} \
                  (consumer.unready_after), and whoever watches over it may end it in the middle of its work",
@@ -146,34 +146,34 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
     }));
 }
 
-fn exposed(key: &str, listen: Listen) -> Option<Trouble> {
+fn exposed(key: &str, listen: Listen) -> Option<Problem> {
     let Listen::At(address) = listen else {
         return None;
     };
     (!address.ip().is_loopback()).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("{key} is {address}: whoever reaches it reads metrics and health, without a password"),
             format!("set {key} to an address on 127.0.0.1, or let a firewall decide who reaches it"),
         )
     })
 }
 
-fn not_built(settings: &Settings, built: bool) -> Option<Trouble> {
+fn not_built(settings: &Settings, built: bool) -> Option<Problem> {
     (settings.traces.url.is_some() && !built).then(|| {
-        Trouble::new(
+        Problem::new(
             "traces.url is set, and this binary was built without traces: it sends none",
             "build it with --features traces, or leave traces.url out",
         )
     })
 }
 
-fn unencrypted_of<const N: usize>(connections: [(&str, Option<&ConnectionUrl>); N]) -> Vec<Trouble> {
+fn unencrypted_of<const N: usize>(connections: [(&str, Option<&ConnectionUrl>); N]) -> Vec<Problem> {
     connections.iter().filter_map(|(key, url)| unencrypted(key, (*url)?)).collect()
 }
 
 /// Whether a connection would leave this machine without insisting on TLS.
 #[must_use]
-pub fn unencrypted(key: &str, url: &ConnectionUrl) -> Option<Trouble> {
+pub fn unencrypted(key: &str, url: &ConnectionUrl) -> Option<Problem> {
     let open: Vec<url::Url> =
         url.addresses().into_iter().filter(|url| !insists_on_tls(url) && !is_local(url)).collect();
     let first = open.first()?;
@@ -188,7 +188,7 @@ pub fn unencrypted(key: &str, url: &ConnectionUrl) -> Option<Trouble> {
         "{key} leads to {} without insisting on TLS: what is sent, passwords included, can be read on the way",
         hosts.join(", ")
     );
-    Some(Trouble::new(what, remedy))
+    Some(Problem::new(what, remedy))
 }
 
 fn is_postgres(url: &url::Url) -> bool {
@@ -225,14 +225,14 @@ fn is_local(url: &url::Url) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::Occasion, *};
+    use super::{super::RunMode, *};
     use crate::settings::Layers;
 
     type Checks = fn(&mut Report, &Settings);
 
     fn found(check: Checks, text: &str) -> Vec<&'static str> {
         let (settings, _) = Layers::default().text(text, "audit.toml").expect("TOML").build().expect("valid");
-        let mut report = Report::new(Occasion::Command);
+        let mut report = Report::new(RunMode::Command);
         check(&mut report, &settings);
         for finding in report.findings() {
             assert!(!finding.what.contains("hunter2") && !finding.remedy.contains("hunter2"), "{finding:?}");

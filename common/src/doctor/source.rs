@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-pub use super::judge::unreachable;
+pub use super::rules::unreachable;
 use super::{
-    Report, Side, Trouble,
+    Problem, Report, Service,
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
         INSERTED_AT_INDEX_MISSING, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER, OUTBOX_OTHER_TABLE,
@@ -15,12 +15,12 @@ use super::{
         TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
-    facts, judge,
+    probes, rules,
 };
 use crate::{
     broker::SourceIdentity,
     database::Database,
-    outbox::{self, OutboxError, backlog, capture, handover, rounds, system_identifier},
+    outbox::{self, OutboxError, backlog, capture, readers, rounds, system_identifier},
     session::Session,
     settings::Settings,
 };
@@ -34,12 +34,12 @@ const TRANSACTION_MAX: Duration = Duration::from_secs(3_600);
 /// A reader that has not moved for longer has nobody who reads.
 const STANDSTILL_MAX: Duration = Duration::from_secs(24 * 3_600);
 
-/// Connects and makes all checks of the source and of what forwarders want of it, for a doctor's command. Answers whose stream ours would be, if that can be
+/// Connects and makes all checks of the source and of what forwarders want of it, for a doctor's command. Returns whose stream ours would be, if that can be
 /// known.
-pub async fn visit(
+pub async fn connect_and_check(
     report: &mut Report,
     settings: &Settings,
-    side: Side,
+    service: Service,
     application_name: &str,
     wanted: &[Wanted<'_>],
 ) -> Option<SourceIdentity> {
@@ -51,87 +51,88 @@ pub async fn visit(
     let (database, mut connection) = match connected.await {
         Ok(connected) => connected,
         Err(error) => {
-            report.enter(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, &error)]);
+            report.record(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, &error)]);
             return None;
         }
     };
-    report.enter(SOURCE_UNREACHABLE, None);
-    examine(report, settings, side, &database, &mut connection).await;
-    columns::examine(report, &settings.source.table, wanted, &database, &mut connection).await;
+    report.record(SOURCE_UNREACHABLE, None);
+    check(report, settings, service, &database, &mut connection).await;
+    columns::check(report, &settings.source.table, wanted, &database, &mut connection).await;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table);
-    let identity = database.within(identity).await.ok()?;
+    let identity = database.with_timeout(identity).await.ok()?;
     Some(identity.named(settings.source.name.as_deref()))
 }
 
 /// Makes the checks on a connection. Each statement is waited for within the database's limit.
-pub async fn examine(
+pub async fn check(
     report: &mut Report,
     settings: &Settings,
-    side: Side,
+    service: Service,
     database: &Database,
     connection: &mut Session,
 ) {
     server(report, database, connection).await;
-    if grants(report, settings, side, database, connection).await
+    if grants(report, settings, service, database, connection).await
         && outbox(report, settings, database, connection).await
     {
         readers(report, settings, database, connection).await;
         if !report.is_at_boot() {
-            let state = database.within(capture::state(connection)).await;
-            report.look(CAPTURE_OFF, state.map(|state| judge::capture(&state)));
+            let state = database.with_timeout(capture::state(connection)).await;
+            report.record_result(CAPTURE_OFF, state.map(|state| rules::capture(&state)));
         }
-        let warnings = database.within(capture::warnings(connection, &settings.source.table)).await;
-        report.look(SOURCE_UNFIT, warnings.map(|found| judge::source(&settings.source.table, found)));
+        let warnings = database.with_timeout(capture::warnings(connection, &settings.source.table)).await;
+        report
+            .record_result(SOURCE_UNFIT, warnings.map(|found| rules::source(&settings.source.table, found)));
     }
-    tables(report, settings, side, database, connection).await;
-    let running = database.within(facts::transactions(connection, TRANSACTION_MAX)).await;
-    report.look(TRANSACTION_OLD, running.map(judge::transactions));
-    let prepared = database.within(facts::prepared(connection, TRANSACTION_MAX)).await;
-    report.look(TRANSACTION_PREPARED, prepared.map(judge::prepared));
+    tables(report, settings, service, database, connection).await;
+    let running = database.with_timeout(probes::transactions(connection, TRANSACTION_MAX)).await;
+    report.record_result(TRANSACTION_OLD, running.map(rules::transactions));
+    let prepared = database.with_timeout(probes::prepared(connection, TRANSACTION_MAX)).await;
+    report.record_result(TRANSACTION_PREPARED, prepared.map(rules::prepared));
     let table = &settings.source.table;
-    let owner = database.within(facts::bound_owner(connection, table)).await;
-    report.look(SAFE_BEFORE_BLIND, owner.map(|owner| judge::bound_owner(table, owner)));
+    let owner = database.with_timeout(probes::bound_owner(connection, table)).await;
+    report.record_result(SAFE_BEFORE_BLIND, owner.map(|owner| rules::bound_owner(table, owner)));
     if !report.is_at_boot() {
-        let blind = database.within(facts::blind_role(connection)).await;
-        report.look(TRANSACTIONS_HIDDEN, blind.map(judge::blind));
+        let blind = database.with_timeout(probes::blind_role(connection)).await;
+        report.record_result(TRANSACTIONS_HIDDEN, blind.map(rules::blind));
     }
 }
 
 /// The server.
 async fn server(report: &mut Report, database: &Database, connection: &mut Session) {
     let before = OffsetDateTime::now_utc();
-    let server = database.within(facts::server(connection)).await;
+    let server = database.with_timeout(probes::server(connection)).await;
     let after = OffsetDateTime::now_utc();
     if let Err(error @ sqlx::Error::Configuration(_)) = &server {
         // Let in, and the first statement is refused: by a pooler that the settings do not know of.
-        report.enter(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, error)]);
+        report.record(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, error)]);
     }
-    report.look(SOURCE_STANDBY, server.as_ref().map(|(standby, ..)| judge::standby(*standby)));
+    report.record_result(SOURCE_STANDBY, server.as_ref().map(|(standby, ..)| rules::standby(*standby)));
     if let Ok((is_standby, now, encoding, is_read_only)) = server {
-        report.enter(SOURCE_ENCODING, judge::encoding(&encoding));
-        report.enter(SOURCE_READ_ONLY, judge::read_only(is_read_only && !is_standby));
-        report.enter(CLOCK_OFFSET, judge::clock(before, now, after));
+        report.record(SOURCE_ENCODING, rules::encoding(&encoding));
+        report.record(SOURCE_READ_ONLY, rules::read_only(is_read_only && !is_standby));
+        report.record(CLOCK_OFFSET, rules::clock(before, now, after));
     }
-    let autovacuum = database.within(facts::autovacuum(connection)).await;
-    report.look(AUTOVACUUM_OFF, autovacuum.map(|(works, tables)| judge::autovacuum(works, &tables)));
+    let autovacuum = database.with_timeout(probes::autovacuum(connection)).await;
+    report.record_result(AUTOVACUUM_OFF, autovacuum.map(|(works, tables)| rules::autovacuum(works, &tables)));
 }
 
-/// What our role may do. Answers whether the outbox can be looked at.
+/// What our role may do. Returns whether the outbox can be looked at.
 async fn grants(
     report: &mut Report,
     settings: &Settings,
-    side: Side,
+    service: Service,
     database: &Database,
     connection: &mut Session,
 ) -> bool {
     let table = &settings.source.table;
-    let mut needs: Vec<(&str, &str, &str)> = judge::needs(side, settings.source.retention.is_some());
-    if side == Side::Consumer {
+    let mut needs: Vec<(&str, &str, &str)> = rules::needs(service, settings.source.retention.is_some());
+    if service == Service::Consumer {
         needs.push((table.schema(), table.table(), "select"));
     }
-    let missing = database.within(facts::missing_grants(connection, &needs)).await;
-    let readable = missing.as_ref().is_ok_and(|missing| !missing.iter().any(judge::hides_the_outbox));
-    report.look(GRANT_MISSING, missing.map(judge::grants));
+    let missing = database.with_timeout(probes::missing_grants(connection, &needs)).await;
+    let readable = missing.as_ref().is_ok_and(|missing| !missing.iter().any(rules::hides_the_outbox));
+    report.record_result(GRANT_MISSING, missing.map(rules::grants));
     readable
 }
 
@@ -143,26 +144,26 @@ async fn outbox(
     connection: &mut Session,
 ) -> bool {
     let required = async { Ok::<_, sqlx::Error>(outbox::require(connection, &settings.source.table).await) };
-    let required = database.within(required).await.unwrap_or_else(|error| Err(error.into()));
+    let required = database.with_timeout(required).await.unwrap_or_else(|error| Err(error.into()));
     match &required {
         Ok(()) => {
-            report.enter(OUTBOX_MISSING, None);
-            report.enter(OUTBOX_NEWER, None);
-            report.enter(OUTBOX_INCOMPLETE, None);
-            report.enter(OUTBOX_OTHER_TABLE, None);
+            report.record(OUTBOX_MISSING, None);
+            report.record(OUTBOX_NEWER, None);
+            report.record(OUTBOX_INCOMPLETE, None);
+            report.record(OUTBOX_OTHER_TABLE, None);
         }
         Err(OutboxError::Unreachable(error) | OutboxError::Database(error)) => {
-            report.look(OUTBOX_MISSING, Err::<Option<Trouble>, _>(error));
+            report.record_result(OUTBOX_MISSING, Err::<Option<Problem>, _>(error));
         }
-        Err(error @ OutboxError::Missing) => report.enter(OUTBOX_MISSING, [judge::outbox(error)]),
-        Err(error @ OutboxError::Incomplete(_)) => report.enter(OUTBOX_INCOMPLETE, [judge::outbox(error)]),
-        Err(error @ OutboxError::Newer { .. }) => report.enter(OUTBOX_NEWER, [judge::outbox(error)]),
+        Err(error @ OutboxError::Missing) => report.record(OUTBOX_MISSING, [rules::outbox(error)]),
+        Err(error @ OutboxError::Incomplete(_)) => report.record(OUTBOX_INCOMPLETE, [rules::outbox(error)]),
+        Err(error @ OutboxError::Newer { .. }) => report.record(OUTBOX_NEWER, [rules::outbox(error)]),
         Err(
             error @ (OutboxError::OtherTable { .. }
             | OutboxError::ReplacedTable { .. }
             | OutboxError::GoneTable { .. }),
         ) => {
-            report.enter(OUTBOX_OTHER_TABLE, [judge::outbox(error)]);
+            report.record(OUTBOX_OTHER_TABLE, [rules::outbox(error)]);
         }
     }
     required.is_ok()
@@ -173,44 +174,44 @@ async fn readers(report: &mut Report, settings: &Settings, database: &Database, 
     let heads = async {
         Ok::<_, sqlx::Error>((system_identifier(connection).await?, rounds::heads(connection).await?))
     };
-    match database.within(heads).await {
+    match database.with_timeout(heads).await {
         Ok((identifier, heads)) => {
-            report.enter(REBASE_NEEDED, judge::foreign_positions(&heads, identifier));
-            report.enter(READER_UNUSED, judge::unused_readers(&heads, &handover::readers(settings)));
+            report.record(REBASE_NEEDED, rules::foreign_positions(&heads, identifier));
+            report.record(READER_UNUSED, rules::unused_readers(&heads, &readers::reader_names(settings)));
         }
-        Err(error) => report.look(REBASE_NEEDED, Err::<Option<Trouble>, _>(error)),
+        Err(error) => report.record_result(REBASE_NEEDED, Err::<Option<Problem>, _>(error)),
     }
-    let stalled = database.within(backlog::stalled(connection, STANDSTILL_MAX)).await;
-    report.look(READER_STALLED, stalled.map(judge::stalled_readers));
+    let stalled = database.with_timeout(backlog::stalled(connection, STANDSTILL_MAX)).await;
+    report.record_result(READER_STALLED, stalled.map(rules::stalled_readers));
 }
 
 /// The application's table.
 async fn tables(
     report: &mut Report,
     settings: &Settings,
-    side: Side,
+    service: Service,
     database: &Database,
     connection: &mut Session,
 ) {
     let table = &settings.source.table;
-    if side == Side::Publisher && report.is_at_boot() {
+    if service == Service::Publisher && report.is_at_boot() {
         // It does not read the table.
         return;
     }
-    let indexes = database.within(facts::indexes(connection, table)).await;
-    if side == Side::Consumer {
+    let indexes = database.with_timeout(probes::indexes(connection, table)).await;
+    if service == Service::Consumer {
         let found = indexes.as_ref();
-        report.look(ID_INDEX_MISSING, found.map(|found| judge::id_index(table, found.as_ref())));
+        report.record_result(ID_INDEX_MISSING, found.map(|found| rules::id_index(table, found.as_ref())));
     }
     if report.is_at_boot() {
         return;
     }
-    report.look(
+    report.record_result(
         INSERTED_AT_INDEX_MISSING,
-        indexes.map(|found| judge::inserted_at_index(table, found.as_ref())),
+        indexes.map(|found| rules::inserted_at_index(table, found.as_ref())),
     );
-    if side == Side::Consumer {
-        let security = database.within(facts::row_security(connection, table)).await;
-        report.look(ROWS_HIDDEN, security.map(|security| judge::hidden_rows(table, security)));
+    if service == Service::Consumer {
+        let security = database.with_timeout(probes::row_security(connection, table)).await;
+        report.record_result(ROWS_HIDDEN, security.map(|security| rules::hidden_rows(table, security)));
     }
 }

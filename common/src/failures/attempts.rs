@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Earlier, Failure, Outcome};
+use super::{Failure, NextStep, PriorAttempts};
 use crate::{
     fault::{Fault, classify},
     identifier::ForwarderId,
@@ -46,11 +46,11 @@ pub async fn record(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn earlier(
+pub async fn prior_attempts(
     connection: &mut Session,
     forwarder: &ForwarderId,
     events: &[Uuid],
-) -> Result<HashMap<Uuid, Earlier>, sqlx::Error> {
+) -> Result<HashMap<Uuid, PriorAttempts>, sqlx::Error> {
     let known: Vec<(Uuid, i32, bool, bool, bool, Option<f64>)> = sqlx::query_as(
         "select audit_event_id, attempts, state = 'discarded',
                 -- Nobody had the forwarder then; now somebody has.
@@ -65,7 +65,7 @@ pub async fn earlier(
     let earlier = |(event, attempts, discarded, dead, gone, wait): (_, i32, _, _, _, Option<f64>)| {
         let attempts = attempts.max(0).cast_unsigned();
         let wait = Duration::try_from_secs_f64(wait.unwrap_or(0.0).max(0.0)).unwrap_or_default();
-        (event, Earlier { attempts, wait, discarded, dead, gone })
+        (event, PriorAttempts { attempts, wait, discarded, dead, gone })
     };
     Ok(known.into_iter().map(earlier).collect())
 }
@@ -86,8 +86,8 @@ async fn insert(
     let mut excerpts = Vec::new();
     for failure in failures {
         let (state, reason, wait) = match failure.outcome {
-            Outcome::Retry(wait) => ("retrying", None, Some(wait.as_secs_f64())),
-            Outcome::Dead(reason) => ("dead", Some(reason.as_str()), None),
+            NextStep::Retry(wait) => ("retrying", None, Some(wait.as_secs_f64())),
+            NextStep::Dead(reason) => ("dead", Some(reason.as_str()), None),
         };
         references.push(failure.reference.as_str());
         events.push(failure.audit_event_id);
@@ -148,7 +148,7 @@ pub async fn clear(
     Ok(())
 }
 
-/// Commits that an event is about to be forwarded alone; answers how often that was begun and never ended. A message
+/// Commits that an event is about to be forwarded alone; returns how often that was begun and never ended. A message
 /// that kills its process leaves nothing else behind.
 ///
 /// # Errors
@@ -234,7 +234,7 @@ pub async fn due(
 }
 
 /// Enters events into the log again that have waited for their next attempt for so much too long: their message is gone, and
-/// nothing else would look for them. Their attempts stay counted. Answers how many, a thousand at most.
+/// nothing else would look for them. Their attempts stay counted. Returns how many, a thousand at most.
 ///
 /// # Errors
 /// When the server is away.

@@ -1,12 +1,12 @@
 //! `outbox.failures`: attempts, waits and dead letters.
 //!
 //! Attempts live here and nowhere else: the broker's delivery count also counts prefetch, restarts and neighbours,
-//! and is forgotten when the broker crashes. [`letters`] is what people do with them.
+//! and is forgotten when the broker crashes. [`admin`] is what operators do with them.
 
+pub mod admin;
 mod attempts;
-pub mod letters;
 
-pub use attempts::{clear, due, earlier, end, enter_overdue, record, retrying, start};
+pub use attempts::{clear, due, end, enter_overdue, prior_attempts, record, retrying, start};
 
 use std::{fmt, time::Duration};
 
@@ -71,23 +71,23 @@ pub struct Failure {
     /// Failed attempts, this one included.
     pub attempts: u32,
     /// What happens next.
-    pub outcome: Outcome,
+    pub outcome: NextStep,
     /// The first bytes of a message that cannot be read.
     pub excerpt: Option<Vec<u8>>,
 }
 
 /// What happens to a failed event next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum NextStep {
     /// Tried again after this long.
     Retry(Duration),
     /// Never again by itself.
     Dead(Reason),
 }
 
-/// What is known of an event that failed before.
+/// The attempts that an event has behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
+pub struct PriorAttempts {
     /// Failed attempts so far.
     pub attempts: u32,
     /// How long until the next one is due; zero when it is.

@@ -12,8 +12,8 @@ use super::columns;
 use crate::{
     database,
     identifier::{ForwarderId, TableName},
-    moment::as_captured,
     session::Session,
+    time_arg::as_captured,
 };
 
 /// Which rows; every part that is absent matches all.
@@ -69,7 +69,7 @@ async fn condition(
 pub async fn count(connection: &mut Session, table: &TableName, filter: &Filter) -> Result<i64, sqlx::Error> {
     let condition = condition(connection, table, filter).await?;
     let statement = format!("select count(*) from {} a where {condition}", table.quoted());
-    let mut look = database::long_look(connection).await?;
+    let mut look = database::read_only_scan(connection).await?;
     let count = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(filter.since)
         .bind(filter.until)
@@ -148,7 +148,7 @@ pub async fn page(
         .await
 }
 
-/// Enters rows into the log, those that still exist; answers how many.
+/// Enters rows into the log, those that still exist; returns how many.
 ///
 /// # Errors
 /// When the server is away.
@@ -173,7 +173,7 @@ pub async fn enter(
     Ok(done.rows_affected())
 }
 
-/// Moves on behind `last`, in the transaction that entered the rows. Answers whether the work stood where the caller
+/// Moves on behind `last`, in the transaction that entered the rows. Returns whether the work stood where the caller
 /// thought: if not somebody else is at it, and the chunk must be rolled back.
 ///
 /// # Errors

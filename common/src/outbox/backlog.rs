@@ -50,14 +50,14 @@ pub async fn stalled(
 
 /// Where one reader of the log stands.
 #[derive(Debug, Clone, PartialEq, Serialize, FromRow)]
-pub struct Standing {
+pub struct ReaderBacklog {
     /// Its name.
     pub reader: String,
     /// Entries that it has not handed over; counting stops at the limit.
     pub unread: i64,
     /// Its last stored position; `None` when it has never read.
     pub round: Option<i64>,
-    /// How often it has begun anew.
+    /// How often it has begun again.
     pub generation: Option<i32>,
     /// Age of its last stored position.
     pub round_age_seconds: Option<f64>,
@@ -69,11 +69,11 @@ pub struct Standing {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn standings(
+pub async fn backlogs(
     connection: &mut Session,
     readers: &[String],
     limit: i64,
-) -> Result<Vec<Standing>, sqlx::Error> {
+) -> Result<Vec<ReaderBacklog>, sqlx::Error> {
     sqlx::query_as(
         "select w.reader,
                 (select count(*) from (

@@ -47,7 +47,7 @@ pub enum Cause {
     /// Something removed or disabled the trigger on so many tables; partitions count.
     Uncovered(i64),
     /// A column is not what it was.
-    Unfit {
+    Incompatible {
         /// In the words of `outbox.attach`.
         what: String,
         /// What mends it.
@@ -82,7 +82,7 @@ impl Cause {
                 "the capture trigger is missing or not enabled always on {tables} table(s) of {table}: what is inserted \
                  there is not captured"
             ),
-            Self::Unfit { what, .. } => format!("{table} does not fit any more: {what}"),
+            Self::Incompatible { what, .. } => format!("{table} does not fit any more: {what}"),
             Self::Missed { rows, since, why } => {
                 let more = if *rows == MISSED_MAX { " or more" } else { "" };
                 format!("{rows}{more} row(s) of {table} have not been captured, the first at {since}: {why}")
@@ -103,7 +103,7 @@ impl Cause {
                 "set source.table = \"{table}\", run `publisher attach` and `publisher rebase`, and restart"
             ),
             Self::Uncovered(_) => "run `publisher attach`".to_owned(),
-            Self::Unfit { remedy, .. } => remedy.clone(),
+            Self::Incompatible { remedy, .. } => remedy.clone(),
             Self::Missed { .. } => "mend the columns, and run `publisher backfill`".to_owned(),
         }
     }
@@ -142,7 +142,7 @@ pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), s
     with_lock_retries(connection, "select outbox.attach($1::text::regclass)", Some(table.quoted())).await
 }
 
-/// Stops capture wherever it is, whatever the table is called now; what is in the log is still delivered. Answers on which
+/// Stops capture wherever it is, whatever the table is called now; what is in the log is still delivered. Returns on which
 /// tables there was a trigger.
 ///
 /// # Errors
@@ -239,20 +239,20 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
     if now.is_some() && uncovered > 0 {
         causes.push(Cause::Uncovered(uncovered));
     }
-    causes.extend(unfit(&mut *connection).await?);
+    causes.extend(trigger_problems(&mut *connection).await?);
     causes.extend(missed(connection).await?);
     let table = now.unwrap_or(then);
     Ok(if causes.is_empty() { Capture::Attached } else { Capture::Broken { table, causes } })
 }
 
 /// What of the attached table keeps its rows from being captured or read.
-async fn unfit(connection: &mut Session) -> Result<Vec<Cause>, sqlx::Error> {
+async fn trigger_problems(connection: &mut Session) -> Result<Vec<Cause>, sqlx::Error> {
     let found: Vec<(String, String)> = sqlx::query_as(
         "select f.what, f.remedy from outbox.faults(outbox.attached_table()) f where f.severity = 'broken'",
     )
     .fetch_all(connection)
     .await?;
-    Ok(found.into_iter().map(|(what, remedy)| Cause::Unfit { what, remedy }).collect())
+    Ok(found.into_iter().map(|(what, remedy)| Cause::Incompatible { what, remedy }).collect())
 }
 
 /// What has not been captured, if anything.

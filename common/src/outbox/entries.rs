@@ -8,7 +8,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::BorrowedFormatItem, ma
 use uuid::Uuid;
 
 use super::{rounds::Position, snapshot::Snapshot};
-use crate::{moment::clamped, reference::Target, session::Session};
+use crate::{reference::Target, session::Session, time_arg::clamped};
 
 /// One captured audit row.
 #[derive(Debug, Clone, PartialEq, Eq)]

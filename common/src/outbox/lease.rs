@@ -38,7 +38,7 @@ impl Lease {
         Self { name: name.into(), holder: Uuid::now_v7().to_string(), length }
     }
 
-    /// Takes or renews the lease; answers until when it surely holds, or `None` when somebody else has it.
+    /// Takes or renews the lease; returns until when it surely holds, or `None` when somebody else has it.
     ///
     /// # Errors
     /// When the server is away.

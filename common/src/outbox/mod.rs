@@ -4,10 +4,10 @@
 //! PostgreSQL snapshot, because numbers and times are handed out before commit and "greater than the last" loses
 //! late commits. [`rounds`] stores the positions and fences readers off each other, [`entries`] reads what lies
 //! between two of them, [`pages`] cuts that into bounded pages, [`lease`] picks a leader, [`relay`] drives it all
-//! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`upkeep`]
+//! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`maintenance`]
 //! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own;
-//! [`backfill`] enters rows that were there before capture, [`reconciled`] knows how far the log has been compared with a target,
-//! [`life`] tells what became of one event; [`forwarders`] are those that were ever delivered to, [`past`] is what the log knows
+//! [`backfill`] enters rows that were there before capture, [`reconcile_cursor`] knows how far the log has been compared with a target,
+//! [`event_status`] tells what became of one event; [`forwarders`] are those that were ever delivered to, [`history`] is what the log knows
 //! of events whose rows are gone, [`columns`] what the audit table has.
 
 pub mod backfill;
@@ -15,21 +15,22 @@ pub mod backlog;
 pub mod capture;
 pub mod columns;
 pub mod entries;
+pub mod event_status;
 pub mod forwarders;
-pub mod handover;
+pub mod history;
 pub mod lease;
-pub mod life;
+pub mod maintenance;
 pub mod objects;
 pub mod pages;
-pub mod past;
 pub mod prune;
-pub mod reconciled;
+pub mod reader_switch;
+pub mod readers;
+pub mod reconcile_cursor;
 pub mod relay;
 pub mod retention;
 pub mod rewind;
 pub mod rounds;
 pub mod snapshot;
-pub mod upkeep;
 
 use sqlx::{Connection, Executor};
 
@@ -53,7 +54,7 @@ pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> 
     run.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
     let missing = objects::missing(session).await?;
     if !missing.is_empty() {
-        objects::make_anew(session, &missing).await?;
+        objects::recreate(session, &missing).await?;
     }
     let connection = session.direct()?;
     connection.execute("reset statement_timeout").await?;

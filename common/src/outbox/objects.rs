@@ -45,7 +45,7 @@ pub async fn missing(connection: &mut Session) -> Result<Vec<String>, sqlx::Erro
            and not exists (select from pg_proc p join pg_namespace n on n.oid = p.pronamespace
                            where n.nspname = 'outbox' and p.proname = w.name)",
     )
-    .bind(made())
+    .bind(created_objects())
     .fetch_all(connection)
     .await
 }
@@ -68,9 +68,9 @@ pub async fn applied(connection: &mut Session) -> Result<Option<Vec<i64>>, sqlx:
     sqlx::query_scalar("select version from outbox.migrations").fetch_all(connection).await.map(Some)
 }
 
-/// Makes anew, in one transaction, what is missing although the migrations have run: with the statements of the migrations that
+/// Makes again, in one transaction, what is missing although the migrations have run: with the statements of the migrations that
 /// are about it, in their order.
-pub(super) async fn make_anew(connection: &mut Session, missing: &[String]) -> Result<(), sqlx::Error> {
+pub(super) async fn recreate(connection: &mut Session, missing: &[String]) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     for statement in statements() {
         let about = subjects(&statement);
@@ -84,7 +84,7 @@ pub(super) async fn make_anew(connection: &mut Session, missing: &[String]) -> R
 }
 
 /// The names of what the migrations make and do not drop again.
-fn made() -> Vec<String> {
+fn created_objects() -> Vec<String> {
     let mut made: Vec<String> = Vec::new();
     for statement in statements() {
         let Some(name) = subjects(&statement).into_iter().next() else { continue };
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn what_the_migrations_make_is_known() {
-        let made = made();
+        let made = created_objects();
         for name in [
             "entries",
             "source",

@@ -25,9 +25,9 @@ impl Pages {
     /// Starts at the round's own position.
     #[must_use]
     pub fn new(round: Round, page_rows: usize) -> Self {
-        let after = round.after.unwrap_or(Position { xid: 0, seq: -1 });
+        let after = round.resume_after.unwrap_or(Position { xid: 0, seq: -1 });
         // Without running transactions in `s` there can be no late ones: saves the look-up of most rounds.
-        let late = (!round.s.has_running()).then(VecDeque::new);
+        let late = (!round.from.has_running()).then(VecDeque::new);
         let tail_done = round.is_closed();
         Self { round, page_rows, after, late, tail_done }
     }
@@ -41,8 +41,9 @@ impl Pages {
             return Ok(Vec::new());
         }
         if self.late.is_none() {
-            let Round { s, t, .. } = &self.round;
-            let late = entries::late_transactions(connection, s, t, self.after.xid, self.page_rows).await?;
+            let Round { from, to, .. } = &self.round;
+            let late =
+                entries::late_transactions(connection, from, to, self.after.xid, self.page_rows).await?;
             self.late = Some(late.into());
         }
         loop {
@@ -66,9 +67,9 @@ impl Pages {
                 }
                 None => {
                     // The tail begins at the first id that `s` did not know.
-                    let start = Position { xid: self.round.s.xmax(), seq: -1 };
+                    let start = Position { xid: self.round.from.xmax(), seq: -1 };
                     let page =
-                        entries::tail(connection, &self.round.t, self.after.max(start), self.page_rows)
+                        entries::tail(connection, &self.round.to, self.after.max(start), self.page_rows)
                             .await?;
                     self.tail_done = page.len() < self.page_rows;
                     page

@@ -27,7 +27,7 @@ pub struct Horizon {
 /// Each reader's newest mark that is older than `retention` and, for a reader with a broker, at or below `floor` (the
 /// lowest position that every durable has settled).
 ///
-/// Answers `None` when some reader has no such mark.
+/// Returns `None` when some reader has no such mark.
 ///
 /// # Errors
 /// When the server is away.
@@ -75,7 +75,7 @@ pub struct Pruned {
     pub last: Option<Position>,
 }
 
-/// Removes the oldest entries behind the horizon, one batch. `after` is where the last one ended: beginning anew, each
+/// Removes the oldest entries behind the horizon, one batch. `after` is where the last one ended: beginning again, each
 /// batch would pass over everything that is removed and, under an old transaction, still there.
 ///
 /// # Errors

@@ -13,7 +13,7 @@ use super::{
     lease::Lease,
     pages::Pages,
     rewind::rewind,
-    rounds::{self, Mark, Opened, Position, Round, StreamPosition},
+    rounds::{self, Append, Position, PublishedPosition, Round, StreamPosition},
     system_identifier,
 };
 use crate::{
@@ -44,7 +44,7 @@ pub trait Sink: Send {
         &mut self,
         connection: &mut Session,
         head: &Round,
-    ) -> impl Future<Output = Result<Standing, SinkError>> + Send;
+    ) -> impl Future<Output = Result<StreamContinuity, SinkError>> + Send;
 
     /// Hands a page over. Returns once every entry is safe there, with the highest stream position that
     /// acknowledged one; an outage of the sink is waited out inside.
@@ -54,17 +54,17 @@ pub trait Sink: Send {
         &mut self,
         page: &[Entry],
         generation: i32,
-    ) -> impl Future<Output = Result<Option<Mark>, SinkError>> + Send;
+    ) -> impl Future<Output = Result<Option<PublishedPosition>, SinkError>> + Send;
 }
 
 /// What a sink finds when it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum StreamContinuity {
     /// Everything that was acknowledged is there.
     Intact,
     /// Acknowledged data is gone: what the log still holds is handed over again, under a new generation. What the
     /// stream holds before `kept` is missed no longer once that is certain to happen.
-    Lost {
+    DataLost {
         /// The first sequence that the stream still has.
         kept: StreamPosition,
     },
@@ -156,18 +156,18 @@ impl<S: Sink> Relay<S> {
         mut leading: impl FnMut(CancellationToken) + Send,
     ) -> Result<(), RelayError> {
         // One connection at a time: a network that forgets it is noticed.
-        self.database = self.database.own();
+        self.database = self.database.with_dead_peer_detection();
         let lease = Lease::new(&self.options.reader, self.options.lease);
         let mut probe = Probe::default();
         while !shutdown.is_cancelled() {
-            let stood = Instant::now();
-            match self.stand(&lease, &shutdown, &mut leading).await {
+            let connected_at = Instant::now();
+            match self.run_connected(&lease, &shutdown, &mut leading).await {
                 Ok(()) | Err(RelayError::Sink(SinkError::Stopped)) => {}
                 Err(RelayError::Sink(SinkError::Lost)) => {
                     tracing::error!("the broker has lost data that it had acknowledged; beginning again");
                 }
                 Err(RelayError::Database(error) | RelayError::Sink(SinkError::Database(error))) => {
-                    if stood.elapsed() > self.options.lease {
+                    if connected_at.elapsed() > self.options.lease {
                         probe.reset();
                     }
                     let delay = probe.next_delay();
@@ -185,8 +185,8 @@ impl<S: Sink> Relay<S> {
         Ok(())
     }
 
-    /// One connection's life: wait for the lease, then lead while it holds.
-    async fn stand(
+    /// Works on one connection: waits for the lease, then leads while it holds.
+    async fn run_connected(
         &mut self,
         lease: &Lease,
         shutdown: &CancellationToken,
@@ -199,14 +199,14 @@ impl<S: Sink> Relay<S> {
         };
         let mut standing_by = false;
         let until = loop {
-            if let Some(until) = self.database.within(lease.acquire(&mut connection)).await? {
+            if let Some(until) = self.database.with_timeout(lease.acquire(&mut connection)).await? {
                 break until;
             }
             if !std::mem::replace(&mut standing_by, true) {
                 tracing::info!(reader = %self.options.reader, "standing by: another process leads");
                 // What this process had begun is the leader's now.
                 self.progress.idle();
-                self.recovered();
+                self.report_recovered();
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
@@ -219,7 +219,7 @@ impl<S: Sink> Relay<S> {
         gauge!(names::RELAY_LEADER, "reader" => reader.clone()).set(1.0);
         let led = CancellationToken::new();
         let ended = led.clone().drop_guard();
-        let database = self.database.own();
+        let database = self.database.with_dead_peer_detection();
         let mut keep = std::pin::pin!(lease.keep(&database, until, &led));
         let result = tokio::select! {
             result = self.lead(&mut connection, shutdown, || leading(led.clone())) => Some(result),
@@ -239,7 +239,7 @@ impl<S: Sink> Relay<S> {
     }
 
     /// The servers answer; say so if one had not, and which: the sink waits under the same name.
-    fn recovered(&self) {
+    fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
             let away_ms = away.as_millis();
             tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
@@ -254,9 +254,10 @@ impl<S: Sink> Relay<S> {
         leading: impl FnOnce() + Send,
     ) -> Result<(), RelayError> {
         let database = self.database.clone();
-        let identifier = database.within(system_identifier(connection)).await?;
+        let identifier = database.with_timeout(system_identifier(connection)).await?;
         // From the database, never from memory: ids that were not flushed before a crash are handed out again.
-        let mut head = database.within(rounds::head(connection, &self.options.reader, identifier)).await?;
+        let mut head =
+            database.with_timeout(rounds::head(connection, &self.options.reader, identifier)).await?;
         if head.system_identifier != identifier {
             return Err(RelayError::ForeignCluster {
                 reader: head.reader,
@@ -264,12 +265,13 @@ impl<S: Sink> Relay<S> {
                 actual: identifier,
             });
         }
-        let standing = tokio::select! {
-            standing = self.sink.begin(connection, &head) => standing?,
+        let continuity = tokio::select! {
+            continuity = self.sink.begin(connection, &head) => continuity?,
             () = shutdown.cancelled() => return Ok(()),
         };
-        if let Standing::Lost { kept } = standing {
-            let Opened::Round(beginning) = database.within(rewind(connection, &head, kept)).await? else {
+        if let StreamContinuity::DataLost { kept } = continuity {
+            let Append::Written(beginning) = database.with_timeout(rewind(connection, &head, kept)).await?
+            else {
                 // Another relay is at it; what it stored is read on the next turn.
                 return Err(SinkError::Lost.into());
             };
@@ -283,10 +285,10 @@ impl<S: Sink> Relay<S> {
         loop {
             if !finished {
                 match self.read(connection, &head, &mut mark, shutdown).await? {
-                    Read::Finished(last) => head = last,
-                    Read::Interrupted => return Ok(()),
-                    Read::Fenced => {
-                        head = database.within(fenced(connection, &head.reader, identifier)).await?;
+                    ReadEnd::Finished(last) => head = last,
+                    ReadEnd::Interrupted => return Ok(()),
+                    ReadEnd::Fenced => {
+                        head = database.with_timeout(reload(connection, &head.reader, identifier)).await?;
                         (mark, finished) = (head.mark, head.is_closed());
                         continue;
                     }
@@ -300,29 +302,35 @@ impl<S: Sink> Relay<S> {
                 if head.is_closed() {
                     return Ok(());
                 }
-                let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, mark, ..head.clone() };
-                database.within(rounds::append(connection, &head, &closing)).await?
+                let closing = Round {
+                    number: head.number + 1,
+                    from: head.to.clone(),
+                    resume_after: None,
+                    mark,
+                    ..head.clone()
+                };
+                database.with_timeout(rounds::append(connection, &head, &closing)).await?
             } else {
                 let refresh = refreshed_at.elapsed() >= REFRESH_AFTER;
                 if refresh {
                     refreshed_at = Instant::now();
                 }
-                database.within(rounds::open(connection, &head, mark, refresh)).await?
+                database.with_timeout(rounds::open(connection, &head, mark, refresh)).await?
             };
-            self.recovered();
+            self.report_recovered();
             match next {
-                Opened::Round(round) => {
+                Append::Written(round) => {
                     finished = round.is_closed();
                     head = round;
                     if !finished {
                         counter!(names::RELAY_ROUNDS, "reader" => head.reader.clone()).increment(1);
                     }
                 }
-                Opened::Fenced => {
-                    head = database.within(fenced(connection, &head.reader, identifier)).await?;
+                Append::Fenced => {
+                    head = database.with_timeout(reload(connection, &head.reader, identifier)).await?;
                     (mark, finished) = (head.mark, head.is_closed());
                 }
-                Opened::Nothing => {
+                Append::NothingUnread => {
                     let pause = pause(read_at.elapsed(), &self.options);
                     tokio::select! {
                         () = shutdown.cancelled() => {}
@@ -338,23 +346,23 @@ impl<S: Sink> Relay<S> {
         &mut self,
         connection: &mut Session,
         round: &Round,
-        mark: &mut Option<Mark>,
+        mark: &mut Option<PublishedPosition>,
         shutdown: &CancellationToken,
-    ) -> Result<Read, RelayError> {
+    ) -> Result<ReadEnd, RelayError> {
         self.progress.busy();
         failpoint::reach("relay.round_stored");
         let database = self.database.clone();
         let mut stored = round.clone();
         let mut pages = Pages::new(round.clone(), self.options.page_rows);
-        let mut page = database.within(pages.next(connection)).await?;
+        let mut page = database.with_timeout(pages.next(connection)).await?;
         let mut unsaved = 0;
         while let Some(last) = page.last().map(|entry| entry.position) {
             let delivery = self.sink.deliver(&page, round.generation);
-            let both = async { tokio::join!(delivery, database.within(pages.next(connection))) };
+            let both = async { tokio::join!(delivery, database.with_timeout(pages.next(connection))) };
             // Whichever server is away: neither is waited for any longer.
-            let Some((delivered, next)) = within_grace(both, shutdown).await else {
+            let Some((delivered, next)) = with_grace(both, shutdown).await else {
                 tracing::warn!("the page in flight was given up at shutdown; it will be sent again");
-                return Ok(Read::Interrupted);
+                return Ok(ReadEnd::Interrupted);
             };
             failpoint::reach("relay.page_acknowledged");
             *mark = later(*mark, delivered?);
@@ -364,17 +372,17 @@ impl<S: Sink> Relay<S> {
             self.progress.advanced();
             let interrupted = shutdown.is_cancelled() && !page.is_empty();
             if interrupted || unsaved >= self.options.progress_rows {
-                match database.within(save(connection, &stored, last, *mark)).await? {
-                    Opened::Round(saved) => stored = saved,
-                    _ => return Ok(Read::Fenced),
+                match database.with_timeout(save(connection, &stored, last, *mark)).await? {
+                    Append::Written(saved) => stored = saved,
+                    _ => return Ok(ReadEnd::Fenced),
                 }
                 unsaved = 0;
             }
             if interrupted {
-                return Ok(Read::Interrupted);
+                return Ok(ReadEnd::Interrupted);
             }
         }
-        Ok(Read::Finished(stored))
+        Ok(ReadEnd::Finished(stored))
     }
 }
 
@@ -385,7 +393,7 @@ fn pause(quiet: Duration, options: &RelayOptions) -> Duration {
 }
 
 /// Another relay is ahead: what is in memory means nothing any more.
-async fn fenced(connection: &mut Session, reader: &str, identifier: i64) -> Result<Round, sqlx::Error> {
+async fn reload(connection: &mut Session, reader: &str, identifier: i64) -> Result<Round, sqlx::Error> {
     counter!(names::RELAY_FENCED, "reader" => reader.to_owned()).increment(1);
     tracing::info!(reader, "another relay took the round first");
     rounds::head(connection, reader, identifier).await
@@ -396,14 +404,14 @@ async fn save(
     connection: &mut Session,
     stored: &Round,
     after: Position,
-    mark: Option<Mark>,
-) -> Result<Opened, sqlx::Error> {
-    let next = Round { n: stored.n + 1, after: Some(after), mark, ..stored.clone() };
+    mark: Option<PublishedPosition>,
+) -> Result<Append, sqlx::Error> {
+    let next = Round { number: stored.number + 1, resume_after: Some(after), mark, ..stored.clone() };
     rounds::append(connection, stored, &next).await
 }
 
 /// How reading a round ended.
-enum Read {
+enum ReadEnd {
     /// Everything in it has been handed over; the last row that was stored for it.
     Finished(Round),
     /// Shut down in the middle, the position stored as far as it is known.
@@ -413,7 +421,7 @@ enum Read {
 }
 
 /// Finishes the page in flight at shutdown, but not for ever: `None` when somebody did not answer in time.
-async fn within_grace<T>(work: impl Future<Output = T>, shutdown: &CancellationToken) -> Option<T> {
+async fn with_grace<T>(work: impl Future<Output = T>, shutdown: &CancellationToken) -> Option<T> {
     tokio::select! {
         done = work => Some(done),
         () = shutdown::grace(shutdown) => None,
@@ -421,7 +429,7 @@ async fn within_grace<T>(work: impl Future<Output = T>, shutdown: &CancellationT
 }
 
 /// The higher of two positions of one stream; a position on a newer stream replaces the older.
-fn later(known: Option<Mark>, new: Option<Mark>) -> Option<Mark> {
+fn later(known: Option<PublishedPosition>, new: Option<PublishedPosition>) -> Option<PublishedPosition> {
     match (known, new) {
         (Some(known), Some(new)) if known.position.created == new.position.created => {
             Some(if known.position.sequence > new.position.sequence { known } else { new })

@@ -77,12 +77,12 @@ pub async fn undelivered_older_than(connection: &mut Session, age: Duration) -> 
 
 /// A leader's eye on rows that the application is about to delete and that have not been delivered.
 #[derive(Debug)]
-pub struct Watch {
+pub struct AtRiskGauge {
     retention: Option<Duration>,
     margin: Duration,
 }
 
-impl Watch {
+impl AtRiskGauge {
     /// Looks at nothing unless `source.retention` is set.
     #[must_use]
     pub fn new(settings: &SourceSettings) -> Self {
@@ -91,7 +91,7 @@ impl Watch {
 
     /// Sets the gauge, and warns when it is above 0. A failure is logged and nothing else: it must not stand in the way of
     /// the rest of the upkeep.
-    pub async fn look(&self, connection: &mut Session) {
+    pub async fn update(&self, connection: &mut Session) {
         let Some(retention) = self.retention else {
             return;
         };
@@ -115,7 +115,7 @@ impl Watch {
 }
 
 /// Who leads no longer sees nothing: the next leader counts.
-impl Drop for Watch {
+impl Drop for AtRiskGauge {
     fn drop(&mut self) {
         if self.retention.is_some() {
             set(0);

@@ -1,12 +1,12 @@
 //! Going back: to the beginning of the log after the broker lost data, and into another cluster after a restore.
 
 use super::{
-    rounds::{self, Opened, Round, StreamPosition},
+    rounds::{self, Append, Round, StreamPosition},
     snapshot::Snapshot,
     system_identifier,
 };
 use crate::{
-    acts::{self, Act},
+    operator_log::{self, OperatorAction},
     session::Session,
 };
 
@@ -23,13 +23,13 @@ pub async fn rewind(
     connection: &mut Session,
     head: &Round,
     kept: StreamPosition,
-) -> Result<Opened, sqlx::Error> {
+) -> Result<Append, sqlx::Error> {
     let next = beginning(head, head.system_identifier);
     let mut transaction = connection.begin().await?;
     let opened = rounds::append(&mut transaction, head, &next).await?;
-    if let Opened::Round(_) = opened {
+    if let Append::Written(_) = opened {
         forget_before(&mut transaction, &next).await?;
-        rounds::keep_from(&mut transaction, kept).await?;
+        rounds::record_trim(&mut transaction, kept).await?;
         transaction.commit().await?;
         tracing::error!(
             reader = %head.reader,
@@ -46,10 +46,10 @@ pub async fn rewind(
 fn beginning(head: &Round, system_identifier: i64) -> Round {
     let genesis: Snapshot = Snapshot::GENESIS.parse().expect("a valid constant");
     Round {
-        n: head.n + 1,
-        s: genesis.clone(),
-        t: genesis,
-        after: None,
+        number: head.number + 1,
+        from: genesis.clone(),
+        to: genesis,
+        resume_after: None,
         generation: head.generation + 1,
         system_identifier,
         mark: None,
@@ -60,7 +60,7 @@ fn beginning(head: &Round, system_identifier: i64) -> Round {
 async fn forget_before(connection: &mut Session, first: &Round) -> Result<(), sqlx::Error> {
     sqlx::query("delete from outbox.rounds where reader = $1 and n < $2")
         .bind(&first.reader)
-        .bind(first.n)
+        .bind(first.number)
         .execute(connection)
         .await?;
     Ok(())
@@ -80,7 +80,7 @@ pub enum Move {
 pub struct Rebased {
     /// Positions that belong to this cluster now.
     pub readers: usize,
-    /// Entries whose transaction id lay in this cluster's future, written anew.
+    /// Entries whose transaction id lay in this cluster's future, written again.
     pub entries: u64,
 }
 
@@ -133,17 +133,23 @@ pub async fn rebase(connection: &mut Session, how: Move, actor: &str) -> Result<
         Move::Upgraded => {
             let now = next_xid(&mut transaction).await?;
             for head in &foreign {
-                if head.t.xmax() > now {
-                    return Err(RebaseError::NotUpgraded { now, stored: head.t.xmax() });
+                if head.to.xmax() > now {
+                    return Err(RebaseError::NotUpgraded { now, stored: head.to.xmax() });
                 }
-                let next = Round { n: head.n + 1, system_identifier: identifier, ..head.clone() };
+                let next = Round { number: head.number + 1, system_identifier: identifier, ..head.clone() };
                 rounds::append(&mut transaction, head, &next).await?;
             }
         }
     }
     let filter = format!("{how:?}: {} reader(s) into cluster {identifier}", foreign.len());
-    let act = Act { actor, kind: "rebase", filter: &filter.to_lowercase(), count: entries, reason: None };
-    acts::record(&mut transaction, &act).await?;
+    let action = OperatorAction {
+        actor,
+        kind: "rebase",
+        filter: &filter.to_lowercase(),
+        count: entries,
+        reason: None,
+    };
+    operator_log::record(&mut transaction, &action).await?;
     transaction.commit().await?;
     Ok(Rebased { readers: foreign.len(), entries })
 }
@@ -156,7 +162,7 @@ async fn next_xid(connection: &mut Session) -> Result<u64, sqlx::Error> {
 }
 
 /// Entries that came along with ids of the old cluster would look uncommitted here until this cluster had counted that
-/// far, which may be years. They are written anew, in their order, under this transaction's id.
+/// far, which may be years. They are written again, in their order, under this transaction's id.
 async fn rewrite_future(connection: &mut Session) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "with future as (

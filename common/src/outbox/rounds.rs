@@ -1,4 +1,4 @@
-//! `outbox.rounds`: where each reader stands. One documented function per statement.
+//! `outbox.rounds`: the cursor of each reader. One documented function per statement.
 
 use crate::session::Session;
 use std::time::Duration;
@@ -23,8 +23,8 @@ pub struct StreamPosition {
 
 /// A place in a stream, with what it holds: a stream that lost its end and grew again holds something else there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Mark {
-    /// Where.
+pub struct PublishedPosition {
+    /// The place in the stream.
     pub position: StreamPosition,
     /// The event that the message there names.
     pub event: Option<Uuid>,
@@ -45,36 +45,36 @@ pub struct Round {
     /// Whose position.
     pub reader: String,
     /// Counts up; with the reader it is the fence.
-    pub n: i64,
+    pub number: i64,
     /// Everything visible in it has been handed over.
-    pub s: Snapshot,
+    pub from: Snapshot,
     /// The goal; equal to `s` in a closing row.
-    pub t: Snapshot,
+    pub to: Snapshot,
     /// How far a long round had come.
-    pub after: Option<Position>,
+    pub resume_after: Option<Position>,
     /// Raised when entries are sent again on purpose.
     pub generation: i32,
     /// The cluster the snapshots belong to.
     pub system_identifier: i64,
     /// The mark: everything visible in `s` was acknowledged by the broker at or below this.
-    pub mark: Option<Mark>,
+    pub mark: Option<PublishedPosition>,
 }
 
 impl Round {
     /// Whether nothing is left to read.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        self.s == self.t
+        self.from == self.to
     }
 }
 
 /// What became of an attempt to write the next row.
 #[derive(Debug)]
-pub enum Opened {
-    /// It is ours.
-    Round(Round),
+pub enum Append {
+    /// It is written, by this process.
+    Written(Round),
     /// Nothing is unread.
-    Nothing,
+    NothingUnread,
     /// Another relay wrote it first, or the row it should follow is gone (a fail-over to a server that never had it):
     /// forget everything in memory and read [`head`] again.
     Fenced,
@@ -138,9 +138,9 @@ pub async fn heads(connection: &mut Session) -> Result<Vec<Round>, sqlx::Error> 
 pub async fn open(
     connection: &mut Session,
     finished: &Round,
-    mark: Option<Mark>,
+    mark: Option<PublishedPosition>,
     refresh: bool,
-) -> Result<Opened, sqlx::Error> {
+) -> Result<Append, sqlx::Error> {
     let statement = format!(
         "insert into outbox.rounds (reader, n, s, t, generation, system_identifier, stream_created, stream_seq, stream_event)
          select h.reader, h.n + 1, h.t, pg_current_snapshot(), h.generation, h.system_identifier, $3, $4, $6
@@ -161,21 +161,21 @@ pub async fn open(
     );
     let written = sqlx::query(sqlx::AssertSqlSafe(statement))
         .bind(&finished.reader)
-        .bind(finished.n)
+        .bind(finished.number)
         .bind(mark.map(|mark| mark.position.created))
         .bind(mark.map(|mark| mark.position.sequence.cast_signed()))
         .bind(refresh)
         .bind(mark.and_then(|mark| mark.event))
-        .bind(finished.t.as_str())
+        .bind(finished.to.as_str())
         .try_map(|row| decode(&row))
         .fetch_optional(&mut *connection)
         .await;
     match written {
-        Ok(Some(round)) => Ok(Opened::Round(round)),
+        Ok(Some(round)) => Ok(Append::Written(round)),
         // Looked at now and then only: it costs a round trip.
-        Ok(None) if refresh && !exists(connection, finished).await? => Ok(Opened::Fenced),
-        Ok(None) => Ok(Opened::Nothing),
-        Err(error) if is_fence(&error) => Ok(Opened::Fenced),
+        Ok(None) if refresh && !exists(connection, finished).await? => Ok(Append::Fenced),
+        Ok(None) => Ok(Append::NothingUnread),
+        Err(error) if is_fence(&error) => Ok(Append::Fenced),
         Err(error) => Err(error),
     }
 }
@@ -186,9 +186,9 @@ async fn exists(connection: &mut Session, round: &Round) -> Result<bool, sqlx::E
         "select exists (select from outbox.rounds where reader = $1 and n = $2 and s::text = $3 and t::text = $4)",
     )
     .bind(&round.reader)
-    .bind(round.n)
-    .bind(round.s.as_str())
-    .bind(round.t.as_str())
+    .bind(round.number)
+    .bind(round.from.as_str())
+    .bind(round.to.as_str())
     .fetch_one(connection)
     .await
 }
@@ -198,7 +198,7 @@ async fn exists(connection: &mut Session, round: &Round) -> Result<bool, sqlx::E
 ///
 /// # Errors
 /// When the server is away.
-pub async fn append(connection: &mut Session, after: &Round, next: &Round) -> Result<Opened, sqlx::Error> {
+pub async fn append(connection: &mut Session, previous: &Round, next: &Round) -> Result<Append, sqlx::Error> {
     let written = sqlx::query(
         "insert into outbox.rounds
              (reader, n, s, t, after_xid, after_seq, generation, system_identifier, stream_created, stream_seq,
@@ -208,23 +208,23 @@ pub async fn append(connection: &mut Session, after: &Round, next: &Round) -> Re
          where p.reader = $1 and p.n = $2 - 1 and p.t::text = $11",
     )
     .bind(&next.reader)
-    .bind(next.n)
-    .bind(next.s.as_str())
-    .bind(next.t.as_str())
-    .bind(next.after.map(|after| after.xid.to_string()))
-    .bind(next.after.map(|after| after.seq))
+    .bind(next.number)
+    .bind(next.from.as_str())
+    .bind(next.to.as_str())
+    .bind(next.resume_after.map(|after| after.xid.to_string()))
+    .bind(next.resume_after.map(|after| after.seq))
     .bind(next.generation)
     .bind(next.system_identifier)
     .bind(next.mark.map(|mark| mark.position.created))
     .bind(next.mark.map(|mark| mark.position.sequence.cast_signed()))
-    .bind(after.t.as_str())
+    .bind(previous.to.as_str())
     .bind(next.mark.and_then(|mark| mark.event))
     .execute(connection)
     .await;
     match written {
-        Ok(done) if done.rows_affected() == 1 => Ok(Opened::Round(next.clone())),
-        Ok(_) => Ok(Opened::Fenced),
-        Err(error) if is_fence(&error) => Ok(Opened::Fenced),
+        Ok(done) if done.rows_affected() == 1 => Ok(Append::Written(next.clone())),
+        Ok(_) => Ok(Append::Fenced),
+        Err(error) if is_fence(&error) => Ok(Append::Fenced),
         Err(error) => Err(error),
     }
 }
@@ -252,7 +252,7 @@ pub async fn acknowledged_before(
     Ok(sequence.map(i64::cast_unsigned))
 }
 
-/// Thins the rows behind the head to one a minute, and drops those older than `keep`. Answers how many went; at most
+/// Thins the rows behind the head to one a minute, and drops those older than `keep`. Returns how many went; at most
 /// `limit` a call.
 ///
 /// # Errors
@@ -288,7 +288,10 @@ pub async fn thin(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn kept_from(connection: &mut Session, stream_created: OffsetDateTime) -> Result<u64, sqlx::Error> {
+pub async fn trimmed_below(
+    connection: &mut Session,
+    stream_created: OffsetDateTime,
+) -> Result<u64, sqlx::Error> {
     let kept: Option<i64> = sqlx::query_scalar("select kept_from from outbox.streams where created = $1")
         .bind(stream_created)
         .fetch_optional(connection)
@@ -302,7 +305,7 @@ pub async fn kept_from(connection: &mut Session, stream_created: OffsetDateTime)
 ///
 /// # Errors
 /// When the server is away.
-pub async fn keep_from(connection: &mut Session, kept: StreamPosition) -> Result<(), sqlx::Error> {
+pub async fn record_trim(connection: &mut Session, kept: StreamPosition) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into outbox.streams as s (created, kept_from) values ($1, $2)
          on conflict (created) do update set kept_from = greatest(s.kept_from, excluded.kept_from)",
@@ -327,7 +330,7 @@ fn decode(row: &PgRow) -> Result<Round, sqlx::Error> {
     let created: Option<OffsetDateTime> = row.try_get("stream_created")?;
     let sequence: Option<i64> = row.try_get("stream_seq")?;
     let event: Option<Uuid> = row.try_get("stream_event")?;
-    let after = match xid.zip(seq) {
+    let resume_after = match xid.zip(seq) {
         Some((xid, seq)) => {
             Some(Position { xid: xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?, seq })
         }
@@ -335,13 +338,13 @@ fn decode(row: &PgRow) -> Result<Round, sqlx::Error> {
     };
     Ok(Round {
         reader: row.try_get("reader")?,
-        n: row.try_get("n")?,
-        s: snapshot("s")?,
-        t: snapshot("t")?,
-        after,
+        number: row.try_get("n")?,
+        from: snapshot("s")?,
+        to: snapshot("t")?,
+        resume_after,
         generation: row.try_get("generation")?,
         system_identifier: row.try_get("system_identifier")?,
-        mark: created.zip(sequence).map(|(created, sequence)| Mark {
+        mark: created.zip(sequence).map(|(created, sequence)| PublishedPosition {
             position: StreamPosition { created, sequence: sequence.cast_unsigned() },
             event,
         }),

@@ -9,7 +9,7 @@ mod duration;
 mod layers;
 mod render;
 mod sections;
-mod unusable;
+mod usage_error;
 mod validate;
 
 pub use broker::BrokerSettings;
@@ -21,7 +21,7 @@ pub use sections::{
     BackoffSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat, LogSettings,
     PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings, UnknownEvents,
 };
-pub use unusable::{ConfigureError, Unusable};
+pub use usage_error::{ConfigureError, UsageError};
 
 use serde::{Deserialize, Serialize};
 

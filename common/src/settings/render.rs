@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use super::{Provenance, Settings};
 
 /// The settings as TOML, one key a line, each with its source as a comment. Reading it back gives the same settings
-/// but for masked passwords.
+/// except masked passwords.
 ///
 /// # Panics
 /// Never: settings are TOML by construction.

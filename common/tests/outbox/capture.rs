@@ -249,7 +249,7 @@ async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> a
     }
     let identifier = outbox::system_identifier(&mut connection).await?;
     let head = outbox::rounds::head(&mut connection, "edge", identifier).await?;
-    let outbox::rounds::Opened::Round(round) =
+    let outbox::rounds::Append::Written(round) =
         outbox::rounds::open(&mut connection, &head, None, false).await?
     else {
         panic!("seven rows are unread");

@@ -3,8 +3,8 @@
 use common::{outbox, session::Session};
 use sandbox::{
     fixture::{self, TestDatabase},
-    home::Home,
     postgres::Postgres,
+    work_dir::WorkDir,
 };
 use sqlx::Executor as _;
 
@@ -18,8 +18,8 @@ async fn next_xid(connection: &mut Session) -> anyhow::Result<u64> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn ids_of_different_lengths_are_read_in_their_order_and_completely() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let server = Postgres::start(&home, false)?;
+    let work_dir = WorkDir::create()?;
+    let server = Postgres::start(&work_dir, false)?;
     let database: TestDatabase = fixture::source_database_on(&server, "source").await?;
     let mut writer = database.session().await?;
     let mut reader = database.session().await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use common::{
-    failures::{self, Failure, Outcome, Reason},
+    failures::{self, Failure, NextStep, Reason},
     identifier::ForwarderId,
     session::Session,
 };
@@ -17,7 +17,7 @@ fn failure(id: Uuid, error: &str) -> Failure {
         audit_event_id: Some(id),
         error: error.to_owned(),
         attempts: 1,
-        outcome: Outcome::Dead(Reason::SchemaMismatch),
+        outcome: NextStep::Dead(Reason::SchemaMismatch),
         excerpt: None,
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use common::{
     outbox::{
         prune,
-        rounds::{self, Mark, Opened, StreamPosition},
+        rounds::{self, Append, PublishedPosition, StreamPosition},
         system_identifier,
     },
     session::Session,
@@ -63,12 +63,12 @@ async fn what_the_broker_holds_and_nobody_has_settled_is_not_pruned() -> anyhow:
     let at = |sequence| StreamPosition { created: datetime!(2026-01-01 00:00 UTC), sequence };
     let head = rounds::head(&mut connection, READER, identifier).await?;
     insert(&mut connection, 10).await?;
-    let Opened::Round(first) = rounds::open(&mut connection, &head, None, false).await? else {
+    let Append::Written(first) = rounds::open(&mut connection, &head, None, false).await? else {
         panic!("unread")
     };
     insert(&mut connection, 1).await?;
-    let mark = Mark { position: at(10), event: None };
-    let Opened::Round(_) = rounds::open(&mut connection, &first, Some(mark), false).await? else {
+    let mark = PublishedPosition { position: at(10), event: None };
+    let Append::Written(_) = rounds::open(&mut connection, &first, Some(mark), false).await? else {
         panic!("unread")
     };
 

@@ -3,7 +3,7 @@
 use common::{
     outbox::{
         pages::Pages,
-        rounds::{self, Opened, Round},
+        rounds::{self, Append, Round},
         system_identifier,
     },
     session::Session,
@@ -45,16 +45,21 @@ pub(crate) async fn read(
             }
         }
         match rounds::open(connection, &head, None, false).await? {
-            Opened::Round(round) => head = round,
-            Opened::Nothing if head.is_closed() => return Ok(ids),
-            Opened::Nothing => {
-                let closing = Round { n: head.n + 1, s: head.t.clone(), after: None, ..head.clone() };
-                let Opened::Round(closed) = rounds::append(connection, &head, &closing).await? else {
+            Append::Written(round) => head = round,
+            Append::NothingUnread if head.is_closed() => return Ok(ids),
+            Append::NothingUnread => {
+                let closing = Round {
+                    number: head.number + 1,
+                    from: head.to.clone(),
+                    resume_after: None,
+                    ..head.clone()
+                };
+                let Append::Written(closed) = rounds::append(connection, &head, &closing).await? else {
                     anyhow::bail!("nobody else reads here");
                 };
                 head = closed;
             }
-            Opened::Fenced => head = rounds::head(connection, READER, identifier).await?,
+            Append::Fenced => head = rounds::head(connection, READER, identifier).await?,
         }
     }
 }

@@ -9,8 +9,8 @@ use common::{
     health::Health,
     outbox::{
         entries::Entry,
-        relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, Standing},
-        rounds::{Mark, Round},
+        relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, StreamContinuity},
+        rounds::{PublishedPosition, Round},
     },
     session::Session,
 };
@@ -57,11 +57,11 @@ impl Memory {
 }
 
 impl Sink for Memory {
-    async fn begin(&mut self, _: &mut Session, _: &Round) -> Result<Standing, SinkError> {
-        Ok(Standing::Intact)
+    async fn begin(&mut self, _: &mut Session, _: &Round) -> Result<StreamContinuity, SinkError> {
+        Ok(StreamContinuity::Intact)
     }
 
-    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
+    async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<PublishedPosition>, SinkError> {
         self.0.lock().unwrap().extend_from_slice(page);
         Ok(None)
     }
@@ -220,11 +220,19 @@ async fn a_graceful_stop_in_the_middle_of_a_round_repeats_nothing() -> anyhow::R
     #[derive(Clone)]
     struct Stopping(Memory, CancellationToken);
     impl Sink for Stopping {
-        async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<Standing, SinkError> {
+        async fn begin(
+            &mut self,
+            connection: &mut Session,
+            head: &Round,
+        ) -> Result<StreamContinuity, SinkError> {
             self.0.begin(connection, head).await
         }
 
-        async fn deliver(&mut self, page: &[Entry], generation: i32) -> Result<Option<Mark>, SinkError> {
+        async fn deliver(
+            &mut self,
+            page: &[Entry],
+            generation: i32,
+        ) -> Result<Option<PublishedPosition>, SinkError> {
             self.1.cancel();
             self.0.deliver(page, generation).await
         }
@@ -266,11 +274,11 @@ async fn reading_a_million_late_rows_stays_linear() -> anyhow::Result<()> {
     #[derive(Clone)]
     struct Stopwatch(Arc<Mutex<Vec<(usize, Instant)>>>);
     impl Sink for Stopwatch {
-        async fn begin(&mut self, _: &mut Session, _: &Round) -> Result<Standing, SinkError> {
-            Ok(Standing::Intact)
+        async fn begin(&mut self, _: &mut Session, _: &Round) -> Result<StreamContinuity, SinkError> {
+            Ok(StreamContinuity::Intact)
         }
 
-        async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<Mark>, SinkError> {
+        async fn deliver(&mut self, page: &[Entry], _: i32) -> Result<Option<PublishedPosition>, SinkError> {
             let mut marks = self.0.lock().unwrap();
             let before = marks.last().map_or(0, |mark| mark.0);
             marks.push((before + page.len(), Instant::now()));

@@ -4,7 +4,7 @@ use common::{
     outbox::{
         self, capture,
         retention::{generation, settle, undelivered_older_than},
-        rounds::{self, Mark, Opened, Round, StreamPosition},
+        rounds::{self, Append, PublishedPosition, Round, StreamPosition},
         system_identifier,
     },
     session::Session,
@@ -66,12 +66,12 @@ fn at(sequence: u64) -> StreamPosition {
 async fn publish(connection: &mut Session, sequence: u64) -> anyhow::Result<()> {
     let identifier = system_identifier(connection).await?;
     let head = rounds::head(connection, READER, identifier).await?;
-    let Opened::Round(round) = rounds::open(connection, &head, head.mark, false).await? else {
+    let Append::Written(round) = rounds::open(connection, &head, head.mark, false).await? else {
         anyhow::bail!("nothing is unread")
     };
-    let mark = Some(Mark { position: at(sequence), event: None });
-    let closing = Round { n: round.n + 1, s: round.t.clone(), mark, ..round.clone() };
-    let Opened::Round(_) = rounds::append(connection, &round, &closing).await? else {
+    let mark = Some(PublishedPosition { position: at(sequence), event: None });
+    let closing = Round { number: round.number + 1, from: round.to.clone(), mark, ..round.clone() };
+    let Append::Written(_) = rounds::append(connection, &round, &closing).await? else {
         anyhow::bail!("nobody else reads here")
     };
     Ok(())
@@ -192,7 +192,7 @@ async fn after_a_rewind_what_was_settled_before_it_says_nothing() -> anyhow::Res
     settle(&mut connection, READER, before, at(1)).await?;
     let identifier = system_identifier(&mut connection).await?;
     let head = rounds::head(&mut connection, READER, identifier).await?;
-    let Opened::Round(_) = outbox::rewind::rewind(&mut connection, &head, at(1)).await? else {
+    let Append::Written(_) = outbox::rewind::rewind(&mut connection, &head, at(1)).await? else {
         panic!("nobody else reads here")
     };
     assert_eq!(safe_days(&mut connection).await?, Some(120), "everything is sent again");

@@ -8,10 +8,10 @@ mod timeline;
 use clap::Args;
 use common::{
     console, database,
-    failures::letters::{self, Filter, Letter},
+    failures::admin::{self, FailureRecord, Filter},
     outbox::{
         self,
-        life::{self, Life, Passage},
+        event_status::{self, EventStatus, ReadState},
     },
     settings::Settings,
 };
@@ -36,9 +36,9 @@ pub struct Explain {
 struct Explanation {
     id: Uuid,
     #[serde(flatten)]
-    life: Life,
+    status: EventStatus,
     stream: InStream,
-    failures: Vec<Letter>,
+    failures: Vec<FailureRecord>,
     timelines: Vec<InTimeline>,
     /// What stands in the way, if anything does.
     verdict: String,
@@ -51,15 +51,15 @@ struct Explanation {
 pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, "audit-consumer-explain").await?;
     let table = &settings.source.table;
-    let life = {
-        let mut look = database::long_look(&mut connection).await?;
-        let life = life::of(&mut look, table, asked.id).await?;
+    let status = {
+        let mut look = database::read_only_scan(&mut connection).await?;
+        let status = event_status::of(&mut look, table, asked.id).await?;
         look.rollback().await?;
-        life
+        status
     };
     let filter = Filter { reference: Some(asked.id.to_string()), ..Filter::default() };
-    let failures = letters::list(&mut connection, table, &filter, 100).await?;
-    let stream = match stream::of(settings, &life, asked.id).await {
+    let failures = admin::list(&mut connection, table, &filter, 100).await?;
+    let stream = match stream::of(settings, &status, asked.id).await {
         Ok(stream) => stream,
         Err(error) => InStream { unknown: Some(errors::line(error.as_ref())), ..InStream::default() },
     };
@@ -67,9 +67,9 @@ pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
     let timelines = timeline::all(settings, asked.id).await;
     #[cfg(not(feature = "threadline"))]
     let timelines = Vec::new();
-    let verdict = verdict(&life, &failures, &timelines);
-    let explanation = Explanation { id: asked.id, life, stream, failures, timelines, verdict };
-    console::answer(&if asked.json {
+    let verdict = verdict(&status, &failures, &timelines);
+    let explanation = Explanation { id: asked.id, status, stream, failures, timelines, verdict };
+    console::print(&if asked.json {
         serde_json::to_string_pretty(&explanation)? + "\n"
     } else {
         explanation.text()
@@ -100,12 +100,12 @@ struct InTimeline {
 }
 
 /// What an operator should know first.
-fn verdict(life: &Life, failures: &[Letter], timelines: &[InTimeline]) -> String {
-    if let Some(letter) = failures.iter().find(|letter| letter.state != "queued") {
-        let reason = letter.reason.as_deref().or(letter.error.as_deref()).unwrap_or("no reason is known");
+fn verdict(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTimeline]) -> String {
+    if let Some(failure) = failures.iter().find(|failure| failure.state != "queued") {
+        let reason = failure.reason.as_deref().or(failure.error.as_deref()).unwrap_or("no reason is known");
         return format!(
             "it is a failure of forwarder {} in state {} ({reason}): `consumer failures show {}`",
-            letter.forwarder, letter.state, letter.reference
+            failure.forwarder, failure.state, failure.reference
         );
     }
     if let Some(one) = timelines.iter().find(|one| one.state == "differs") {
@@ -116,8 +116,8 @@ fn verdict(life: &Life, failures: &[Letter], timelines: &[InTimeline]) -> String
     }
     let elsewhere = timelines.iter().find(|one| one.state == ELSEWHERE);
     let absent = elsewhere.is_some() || timelines.iter().any(|one| one.state == ABSENT);
-    if life.row.is_none() && life.entries.is_empty() {
-        return match life.blockers.first() {
+    if status.row.is_none() && status.entries.is_empty() {
+        return match status.blockers.first() {
             Some(blocker) => format!(
                 "no such row is committed; if it was written, its transaction still runs: process {} for {:.0} s ({})",
                 blocker.pid, blocker.seconds, blocker.state
@@ -130,24 +130,24 @@ fn verdict(life: &Life, failures: &[Letter], timelines: &[InTimeline]) -> String
     if !absent {
         return "it has arrived".to_owned();
     }
-    if let (Some(one), true) = (elsewhere, life.entries.is_empty()) {
+    if let (Some(one), true) = (elsewhere, status.entries.is_empty()) {
         return format!(
             "forwarder {}: somebody else's action has its correlation id: if Sigra's own forwarder wrote it, `publisher \
              backfill --adopt` remembers that it is there (docs/switching.md); if not, `publisher backfill` enters it",
             one.forwarder
         );
     }
-    if life.entries.is_empty() {
+    if status.entries.is_empty() {
         return "the row was never captured, or its entry was pruned after delivery: `publisher backfill` or `consumer \
                 reconcile --repair` enters it"
             .to_owned();
     }
-    match life.entries.iter().flat_map(|entry| &entry.readers).find(|reader| reader.passage != Passage::HandedOver) {
-        Some(reader) => match &life.leader(&reader.reader) {
+    match status.entries.iter().flat_map(|entry| &entry.readers).find(|reader| reader.passage != ReadState::HandedOver) {
+        Some(reader) => match &status.leader(&reader.reader) {
             Some(_) => format!("reader {} has not handed it over yet, but is at work", reader.reader),
             None => format!("nobody reads the log for {}: is the publisher running?", reader.reader),
         },
-        None if life.readers.is_empty() => "nobody has ever read the log: is the publisher running?".to_owned(),
+        None if status.readers.is_empty() => "nobody has ever read the log: is the publisher running?".to_owned(),
         None => "it was handed over and is on its way, or its message was lost: the standing comparison enters it again"
             .to_owned(),
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use common::outbox::life::Blocker;
+use common::outbox::event_status::Blocker;
 
 use super::{
     Explanation, InTimeline,
@@ -12,7 +12,7 @@ use super::{
 impl Explanation {
     pub(super) fn text(&self) -> String {
         let mut text = format!("event {}\n  => {}\n", self.id, self.verdict);
-        match &self.life.row {
+        match &self.status.row {
             Some(row) => {
                 let _ = writeln!(
                     text,
@@ -23,7 +23,7 @@ impl Explanation {
             }
             None => text.push_str("audit row   none\n"),
         }
-        for entry in &self.life.entries {
+        for entry in &self.status.entries {
             let target = entry.forwarder.as_deref().unwrap_or("every forwarder");
             let _ =
                 writeln!(text, "entry       transaction {}, number {}, for {target}", entry.xid, entry.seq);
@@ -31,10 +31,10 @@ impl Explanation {
                 let _ = writeln!(text, "            {}: {}", reader.reader, reader.passage.words());
             }
         }
-        if self.life.entries.is_empty() {
+        if self.status.entries.is_empty() {
             text.push_str("entry       none in the log (never captured, or pruned)\n");
         }
-        for Blocker { pid, seconds, state, application, .. } in &self.life.blockers {
+        for Blocker { pid, seconds, state, application, .. } in &self.status.blockers {
             let _ = writeln!(text, "running     process {pid} ({application}), {state}, for {seconds:.0} s");
         }
         if let Some(why) = &self.stream.unknown {
@@ -46,12 +46,12 @@ impl Explanation {
         for Durable { name, settled_up_to, pending } in &self.stream.durables {
             let _ = writeln!(text, "durable     {name}: settled up to {settled_up_to}, {pending} pending");
         }
-        for letter in &self.failures {
-            let reason = letter.reason.as_deref().unwrap_or("no reason yet");
+        for failure in &self.failures {
+            let reason = failure.reason.as_deref().unwrap_or("no reason yet");
             let _ = writeln!(
                 text,
                 "failure     {}: {} ({reason}), {} attempts",
-                letter.forwarder, letter.state, letter.attempts
+                failure.forwarder, failure.state, failure.attempts
             );
         }
         for InTimeline { forwarder, state, columns, receipt } in &self.timelines {

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
-use common::{broker, moment::written, outbox::life::Life, settings::Settings};
+use common::{broker, outbox::event_status::EventStatus, settings::Settings, time_arg::to_rfc3339};
 use futures::StreamExt as _;
 use serde::Serialize;
 use uuid::Uuid;
@@ -39,7 +39,7 @@ pub(super) struct Durable {
 }
 
 /// Between the marks before and behind the entries, the stream is looked through for messages of the event.
-pub(super) async fn of(settings: &Settings, life: &Life, id: Uuid) -> anyhow::Result<InStream> {
+pub(super) async fn of(settings: &Settings, status: &EventStatus, id: Uuid) -> anyhow::Result<InStream> {
     if settings.broker.url.is_none() {
         return Ok(InStream { unknown: Some("no broker is configured".to_owned()), ..InStream::default() });
     }
@@ -48,13 +48,13 @@ pub(super) async fn of(settings: &Settings, life: &Life, id: Uuid) -> anyhow::Re
         .get_stream(&settings.broker.stream)
         .await
         .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;
-    let durables = broker::floors(&stream)
+    let durables = broker::ack_floors(&stream)
         .await?
         .into_iter()
         .map(|floor| Durable { name: floor.durable, settled_up_to: floor.sequence, pending: floor.pending })
         .collect();
     let mut messages = Vec::new();
-    for (from, until) in life.stream_ranges() {
+    for (from, until) in status.stream_ranges() {
         scan_stream(&stream, id, from, until, &mut messages).await?;
     }
     messages.dedup_by_key(|message: &mut Message| message.sequence);
@@ -89,7 +89,7 @@ async fn scan_stream(
             found.push(Message {
                 sequence,
                 id: header.map(ToString::to_string).unwrap_or_default(),
-                stored_at: written(message.time),
+                stored_at: to_rfc3339(message.time),
             });
         }
     }

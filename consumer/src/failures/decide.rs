@@ -5,15 +5,15 @@ use std::fmt::Write as _;
 use anyhow::ensure;
 use clap::Args;
 use common::{
-    acts::{self, Act},
-    broker::Backlog,
+    broker::LiveTrafficThrottle,
     console,
-    failures::letters::{self, Filter, Group},
+    failures::admin::{self, FailureSummary, Filter},
     identifier::ForwarderId,
-    moment::written,
-    pace::pace,
+    operator_log::{self, OperatorAction},
+    rate_limit::rate_limit,
     session::Session,
-    settings::{Settings, Unusable},
+    settings::{Settings, UsageError},
+    time_arg::to_rfc3339,
 };
 
 use super::FilterArgs;
@@ -73,32 +73,34 @@ pub(super) async fn redrive(
     refuse_everything(&filter, asked.flags.all)?;
     let description = describe(&filter);
     // What dies again meanwhile is not taken up a second time.
-    let now = letters::now(connection).await?;
+    let now = admin::now(connection).await?;
     filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
     let table = &settings.source.table;
-    let groups = letters::summary(connection, table, &filter).await?;
+    let summaries = admin::summary(connection, table, &filter).await?;
     if asked.flags.dry_run {
-        print_result("would be delivered again", &groups, None, asked.flags.json);
+        print_result("would be delivered again", &summaries, None, asked.flags.json);
         return Ok(());
     }
-    let total: i64 = groups.iter().map(|group| group.count).sum();
-    let ids: Vec<ForwarderId> = groups.iter().filter_map(|group| group.forwarder.parse().ok()).collect();
-    let backlog = Backlog::of(&settings.broker, &ids, APPLICATION).await?;
-    let actor = acts::operator();
-    let act = Act { actor: &actor, kind: "redrive", filter: &description, count: 0, reason: None };
-    let act = acts::record(connection, &act).await?;
+    let total: i64 = summaries.iter().map(|summary| summary.count).sum();
+    let ids: Vec<ForwarderId> =
+        summaries.iter().filter_map(|summary| summary.forwarder.parse().ok()).collect();
+    let throttle = LiveTrafficThrottle::of(&settings.broker, &ids, APPLICATION).await?;
+    let actor = operator_log::operator();
+    let action =
+        OperatorAction { actor: &actor, kind: "redrive", filter: &description, count: 0, reason: None };
+    let action = operator_log::record(connection, &action).await?;
     let configured: Vec<String> = settings.forwarder.iter().map(|one| one.id.to_string()).collect();
-    let bar = console::Bar::new("re-driving", total.unsigned_abs());
-    let mut ticker = pace(CHUNK.min(asked.rate), asked.rate);
+    let bar = console::ProgressBar::new("re-driving", total.unsigned_abs());
+    let mut ticker = rate_limit(CHUNK.min(asked.rate), asked.rate);
     let mut entered = 0;
     loop {
         ticker.tick().await;
-        backlog.give_way(connection).await?;
+        throttle.wait(connection).await?;
         let mut transaction = connection.begin().await?;
         let chunk =
-            letters::redrive(&mut transaction, table, &filter, &configured, CHUNK.min(asked.rate).into())
+            admin::redrive(&mut transaction, table, &filter, &configured, CHUNK.min(asked.rate).into())
                 .await?;
-        acts::extend(&mut transaction, act, chunk).await?;
+        operator_log::extend(&mut transaction, action, chunk).await?;
         transaction.commit().await?;
         if chunk == 0 {
             break;
@@ -109,7 +111,7 @@ pub(super) async fn redrive(
     bar.finish();
     print_result(
         "entered the log again, addressed to their forwarder",
-        &groups,
+        &summaries,
         Some(entered),
         asked.flags.json,
     );
@@ -124,26 +126,31 @@ pub(super) async fn discard(
     let filter = asked.filter.filter(vec!["dead".to_owned(), "queued".to_owned()]);
     refuse_everything(&filter, asked.flags.all)?;
     let table = &settings.source.table;
-    let groups = letters::summary(connection, table, &filter).await?;
+    let summaries = admin::summary(connection, table, &filter).await?;
     if asked.flags.dry_run {
-        print_result("would be discarded", &groups, None, asked.flags.json);
+        print_result("would be discarded", &summaries, None, asked.flags.json);
         return Ok(());
     }
     let mut transaction = connection.begin().await?;
-    let count = letters::discard(&mut transaction, table, &filter, &asked.reason).await?;
-    let (actor, description) = (acts::operator(), describe(&filter));
-    let act =
-        Act { actor: &actor, kind: "discard", filter: &description, count, reason: Some(&asked.reason) };
-    acts::record(&mut transaction, &act).await?;
+    let count = admin::discard(&mut transaction, table, &filter, &asked.reason).await?;
+    let (actor, description) = (operator_log::operator(), describe(&filter));
+    let action = OperatorAction {
+        actor: &actor,
+        kind: "discard",
+        filter: &description,
+        count,
+        reason: Some(&asked.reason),
+    };
+    operator_log::record(&mut transaction, &action).await?;
     transaction.commit().await?;
-    print_result("discarded; they stay in outbox.failures", &groups, Some(count), asked.flags.json);
+    print_result("discarded; they stay in outbox.failures", &summaries, Some(count), asked.flags.json);
     Ok(())
 }
 
 fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
     ensure!(
         all || !filter.is_empty(),
-        Unusable(
+        UsageError(
             "no filter is given, which would reach every dead letter: add one (--id, --forwarder, --because, --action, \
              --since, --until), or --all if that is meant; --dry-run shows what would be reached"
                 .to_owned()
@@ -164,22 +171,22 @@ fn describe(filter: &Filter) -> String {
     add("forwarder", forwarder.as_ref().map(ToString::to_string));
     add("reason", reason.clone());
     add("action", action.clone());
-    add("since", since.map(written));
-    add("until", until.map(written));
+    add("since", since.map(to_rfc3339));
+    add("until", until.map(to_rfc3339));
     add("id", reference.clone());
     text
 }
 
-fn print_result(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
-    let total: i64 = groups.iter().map(|group| group.count).sum();
+fn print_result(what: &str, summaries: &[FailureSummary], done: Option<u64>, json: bool) {
+    let total: i64 = summaries.iter().map(|summary| summary.count).sum();
     if json {
         let answer = serde_json::json!({ "matched": total, "done": done.unwrap_or(0), "dry_run": done.is_none(),
-                                         "groups": groups });
-        console::answer(&format!("{answer}\n"));
+                                         "groups": summaries });
+        console::print(&format!("{answer}\n"));
         return;
     }
     let mut text = format!("{} {what}\n", done.unwrap_or(total.unsigned_abs()));
-    for Group { forwarder, state, reason, count, gone } in groups {
+    for FailureSummary { forwarder, state, reason, count, gone } in summaries {
         let reason = reason.as_deref().unwrap_or("no reason");
         let _ = write!(text, "  {forwarder}: {count} {state} ({reason})");
         if *gone > 0 {
@@ -190,5 +197,5 @@ fn print_result(what: &str, groups: &[Group], done: Option<u64>, json: bool) {
         }
         text.push('\n');
     }
-    console::answer(&text);
+    console::print(&text);
 }

@@ -6,14 +6,14 @@ mod render;
 use anyhow::ensure;
 use clap::{Args, Subcommand};
 use common::{
-    acts::{self, Act},
     console,
-    failures::letters::{self, Filter},
+    failures::admin::{self, Filter},
     identifier::ForwarderId,
-    moment::moment,
+    operator_log::{self, OperatorAction},
     outbox,
     session::Session,
     settings::Settings,
+    time_arg::parse_time,
 };
 use time::OffsetDateTime;
 
@@ -75,10 +75,10 @@ pub struct FilterArgs {
     #[arg(long)]
     action: Option<String>,
     /// Failed last at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<OffsetDateTime>,
     /// Failed last before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<OffsetDateTime>,
 }
 
@@ -109,10 +109,10 @@ pub async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Resul
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     match command {
         FailuresCommand::List { filter, state, limit, json } => {
-            let letters =
-                letters::list(&mut connection, &settings.source.table, &filter.filter(state), limit.into())
+            let records =
+                admin::list(&mut connection, &settings.source.table, &filter.filter(state), limit.into())
                     .await?;
-            console::answer(&if json { pretty(&letters)? } else { render::table(&letters, limit) });
+            console::print(&if json { pretty(&records)? } else { render::table(&records, limit) });
             Ok(())
         }
         FailuresCommand::Show { reference, forwarder, unmask, json } => {
@@ -134,20 +134,21 @@ async fn show(
     let table = &settings.source.table;
     let reference = self::reference(&reference);
     let filter = Filter { forwarder, reference: Some(reference.clone()), ..Filter::default() };
-    let letters = letters::list(connection, table, &filter, 1_000).await?;
-    ensure!(!letters.is_empty(), "there is no failure of {reference}");
-    let mut row = letters::audit_row(connection, table, &reference).await?;
+    let records = admin::list(connection, table, &filter, 1_000).await?;
+    ensure!(!records.is_empty(), "there is no failure of {reference}");
+    let mut row = admin::audit_row(connection, table, &reference).await?;
     if unmask {
-        let (actor, filter) = (acts::operator(), format!("event {reference}"));
-        let act = Act { actor: &actor, kind: "unmask", filter: &filter, count: 1, reason: None };
-        acts::record(connection, &act).await?;
+        let (actor, filter) = (operator_log::operator(), format!("event {reference}"));
+        let action =
+            OperatorAction { actor: &actor, kind: "unmask", filter: &filter, count: 1, reason: None };
+        operator_log::record(connection, &action).await?;
     } else if let Some(row) = &mut row {
         render::mask(row);
     }
-    console::answer(&if json {
-        pretty(&serde_json::json!({ "failures": letters, "audit_row": row }))?
+    console::print(&if json {
+        pretty(&serde_json::json!({ "failures": records, "audit_row": row }))?
     } else {
-        render::details(&letters, row.as_ref())?
+        render::details(&records, row.as_ref())?
     });
     Ok(())
 }

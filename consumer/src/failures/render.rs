@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use common::failures::letters::Letter;
+use common::failures::admin::FailureRecord;
 use serde_json::Value;
 
 /// Columns of an audit row that say what happened, and when, and not to whom. Whatever else a host has put into its table
@@ -14,45 +14,45 @@ const UNMASKED_FIELDS: [&str; 8] =
 const ERROR_SHOWN: usize = 60;
 
 /// A line for each.
-pub(super) fn table(letters: &[Letter], limit: u32) -> String {
-    if letters.is_empty() {
+pub(super) fn table(records: &[FailureRecord], limit: u32) -> String {
+    if records.is_empty() {
         return "no failures match\n".to_owned();
     }
     let mut text = String::new();
-    for letter in letters {
-        let Letter { last_failed_at, forwarder, state, attempts, reference, .. } = letter;
-        let reason = letter.reason.as_deref().unwrap_or("-");
-        let action = letter.action.as_deref().unwrap_or("-");
-        let error: String = letter.error.iter().flat_map(|error| error.chars()).take(ERROR_SHOWN).collect();
+    for record in records {
+        let FailureRecord { last_failed_at, forwarder, state, attempts, reference, .. } = record;
+        let reason = record.reason.as_deref().unwrap_or("-");
+        let action = record.action.as_deref().unwrap_or("-");
+        let error: String = record.error.iter().flat_map(|error| error.chars()).take(ERROR_SHOWN).collect();
         let error = error.replace(char::is_control, " ");
         let _ = writeln!(
             text,
             "{last_failed_at}  {forwarder}  {state} {reason}  attempts {attempts}  {reference}  {action}  {error}"
         );
     }
-    if letters.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
+    if records.len() >= usize::try_from(limit).unwrap_or(usize::MAX) {
         let _ = writeln!(text, "only the first {limit} are shown: --limit shows more, filters fewer");
     }
     text
 }
 
 /// Everything about the failures of one event.
-pub(super) fn details(letters: &[Letter], row: Option<&Value>) -> anyhow::Result<String> {
+pub(super) fn details(records: &[FailureRecord], row: Option<&Value>) -> anyhow::Result<String> {
     let mut text = String::new();
-    for letter in letters {
-        let _ = writeln!(text, "forwarder      {}", letter.forwarder);
-        let _ = writeln!(text, "event          {}", letter.reference);
-        let _ = writeln!(text, "state          {}", letter.state);
-        let _ = writeln!(text, "reason         {}", letter.reason.as_deref().unwrap_or("none yet"));
-        let _ = writeln!(text, "attempts       {}", letter.attempts);
-        let _ = writeln!(text, "first failed   {}", letter.first_failed_at);
-        let _ = writeln!(text, "last failed    {}", letter.last_failed_at);
-        for (name, value) in [("next attempt", &letter.next_attempt_at), ("note", &letter.note)] {
+    for record in records {
+        let _ = writeln!(text, "forwarder      {}", record.forwarder);
+        let _ = writeln!(text, "event          {}", record.reference);
+        let _ = writeln!(text, "state          {}", record.state);
+        let _ = writeln!(text, "reason         {}", record.reason.as_deref().unwrap_or("none yet"));
+        let _ = writeln!(text, "attempts       {}", record.attempts);
+        let _ = writeln!(text, "first failed   {}", record.first_failed_at);
+        let _ = writeln!(text, "last failed    {}", record.last_failed_at);
+        for (name, value) in [("next attempt", &record.next_attempt_at), ("note", &record.note)] {
             if let Some(value) = value {
                 let _ = writeln!(text, "{name:<14} {value}");
             }
         }
-        let _ = writeln!(text, "error          {}\n", letter.error.as_deref().unwrap_or("none"));
+        let _ = writeln!(text, "error          {}\n", record.error.as_deref().unwrap_or("none"));
     }
     match row {
         Some(row) => {

@@ -7,15 +7,15 @@ use super::*;
 
 /// Misbehaves on events by their action; delivers the others.
 #[derive(Clone)]
-struct Moody;
+struct ScriptedForwarder;
 
-impl ForwarderFactory for Moody {
+impl ForwarderFactory for ScriptedForwarder {
     fn build(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
 }
 
-impl Forwarder for Moody {
+impl Forwarder for ScriptedForwarder {
     fn forward<'a>(
         &'a mut self,
         events: &'a [AuditEvent],
@@ -49,8 +49,12 @@ fn events(actions: &[&str]) -> Vec<AuditEvent> {
 
 async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {
     let id = "test".parse().expect("an id");
-    let mut isolated =
-        IsolatedForwarder::new(id, Arc::new(Moody), Duration::from_secs(30), TargetLiveness::default());
+    let mut isolated = IsolatedForwarder::new(
+        id,
+        Arc::new(ScriptedForwarder),
+        Duration::from_secs(30),
+        TargetLiveness::default(),
+    );
     let verdicts = isolated.forward(&events(actions)).await?;
     Ok(verdicts
         .iter()
@@ -85,8 +89,12 @@ async fn a_target_that_is_away_charges_nobody() {
 #[tokio::test(start_paused = true)]
 async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_lane_for_ever() {
     let id = "test".parse().expect("an id");
-    let mut isolated =
-        IsolatedForwarder::new(id, Arc::new(Moody), Duration::from_secs(30), TargetLiveness::default());
+    let mut isolated = IsolatedForwarder::new(
+        id,
+        Arc::new(ScriptedForwarder),
+        Duration::from_secs(30),
+        TargetLiveness::default(),
+    );
     let hanging = events(&["hang"; 9]);
     for _ in 0..MAX_CONSECUTIVE_HOLDS {
         let answer = isolated.forward(&hanging).await;
@@ -108,8 +116,12 @@ async fn several_hanging_events_are_charged_while_the_target_answers_for_others(
 #[tokio::test(start_paused = true)]
 async fn a_lone_event_that_hangs_is_charged_only_once_the_target_has_answered_since() {
     let id = "test".parse().expect("an id");
-    let mut isolated =
-        IsolatedForwarder::new(id, Arc::new(Moody), Duration::from_secs(30), TargetLiveness::default());
+    let mut isolated = IsolatedForwarder::new(
+        id,
+        Arc::new(ScriptedForwarder),
+        Duration::from_secs(30),
+        TargetLiveness::default(),
+    );
     let hanging = events(&["hang"]);
     for _ in 0..3 {
         let judged = isolated.forward(&hanging).await.expect("a verdict").remove(0);
@@ -127,7 +139,7 @@ async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
     let new = || {
         IsolatedForwarder::new(
             "test".parse().expect("an id"),
-            Arc::new(Moody),
+            Arc::new(ScriptedForwarder),
             Duration::from_secs(30),
             liveness.clone(),
         )
@@ -154,7 +166,7 @@ async fn an_empty_batch_asks_nobody() {
 fn isolated(liveness: &TargetLiveness) -> IsolatedForwarder {
     IsolatedForwarder::new(
         "test".parse().expect("an id"),
-        Arc::new(Moody),
+        Arc::new(ScriptedForwarder),
         Duration::from_secs(30),
         liveness.clone(),
     )

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use common::console::Bar;
+use common::console::ProgressBar;
 use threadline::{AuditAction, StoredAction, stored};
 use uuid::Uuid;
 
@@ -12,7 +12,7 @@ use crate::reconcile::comparison::Handler;
 /// Looks twice at what the comparison finds: live traffic goes on.
 pub(super) struct Check<'a, 'b> {
     pub(super) rebuilding: &'a Rebuilding<'b>,
-    pub(super) bar: &'a Bar,
+    pub(super) bar: &'a ProgressBar,
     pub(super) faults: Vec<Uuid>,
 }
 

@@ -12,11 +12,11 @@ use std::{collections::HashSet, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use common::{
-    acts::{self, Act},
-    console::{self, Bar},
+    console::{self, ProgressBar},
     event::AuditEvent,
     identifier::ForwarderId,
-    outbox::{lease::Lease, reconciled},
+    operator_log::{self, OperatorAction},
+    outbox::{lease::Lease, reconcile_cursor},
     session::Session,
     settings::Settings,
     shutdown::{self, Interrupted},
@@ -155,9 +155,13 @@ async fn done(
     said: &str,
     count: u64,
 ) -> anyhow::Result<()> {
-    let (actor, filter) = (acts::operator(), format!("forwarder {}", projection.forwarder.id));
-    acts::record(source, &Act { actor: &actor, kind, filter: &filter, count, reason: None }).await?;
-    console::answer(&if asked.json {
+    let (actor, filter) = (operator_log::operator(), format!("forwarder {}", projection.forwarder.id));
+    operator_log::record(
+        source,
+        &OperatorAction { actor: &actor, kind, filter: &filter, count, reason: None },
+    )
+    .await?;
+    console::print(&if asked.json {
         format!(
             "{}\n",
             serde_json::json!({ "forwarder": projection.forwarder.id, "done": kind, "actions": count })
@@ -200,7 +204,7 @@ impl<'a> Rebuilding<'a> {
             // The times of delivery are nowhere else: all rows are copied first, and then written over except these.
             self.shadow.carry_over(&mut self.timeline).await?;
         }
-        let bar = Bar::new("rebuilding", reconcile::estimated_rows(source, self.settings).await?);
+        let bar = ProgressBar::new("rebuilding", reconcile::estimated_rows(source, self.settings).await?);
         let mut events = self
             .projection
             .comparison_input(self.settings, self.adoption)
@@ -213,7 +217,7 @@ impl<'a> Rebuilding<'a> {
             let ended = next.is_none();
             // Rows that cannot be read are letters, or will be.
             let event = next.and_then(|row| row.event.ok());
-            weight += event.as_ref().map_or(0, AuditEvent::weight);
+            weight += event.as_ref().map_or(0, AuditEvent::size_in_memory);
             chunk.extend(event);
             if chunk.len() < CHUNK && weight < self.settings.consumer.batch_bytes && !ended {
                 continue;
@@ -244,7 +248,7 @@ impl<'a> Rebuilding<'a> {
         events: &[AuditEvent],
     ) -> anyhow::Result<Vec<AuditAction>> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
-        let failed = reconciled::failed(source, &self.projection.forwarder.id, &ids).await?;
+        let failed = reconcile_cursor::failed(source, &self.projection.forwarder.id, &ids).await?;
         let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
         left_out
             .extend(self.adoption.find(&mut self.timeline, self.projection.timeline.table(), &ids).await?);
@@ -273,7 +277,7 @@ impl<'a> Rebuilding<'a> {
 
     /// Source and new table must be equal, except what was carried over and what is on its way.
     async fn verify(&mut self, source: &mut Session) -> anyhow::Result<()> {
-        let bar = Bar::new("verifying", reconcile::estimated_rows(source, self.settings).await?);
+        let bar = ProgressBar::new("verifying", reconcile::estimated_rows(source, self.settings).await?);
         let input = ComparisonInput {
             actions: &self.table,
             ..self.projection.comparison_input(self.settings, self.adoption)
@@ -328,6 +332,6 @@ impl<'a> Rebuilding<'a> {
 fn rejected(error: anyhow::Error) -> ShadowError {
     match error.downcast::<sqlx::Error>() {
         Ok(error) => ShadowError::Database(error),
-        Err(error) => ShadowError::Unfit(errors::line(error.as_ref())),
+        Err(error) => ShadowError::Incompatible(errors::line(error.as_ref())),
     }
 }

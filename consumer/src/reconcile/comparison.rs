@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use common::{
     database::{self, Database},
     identifier::{ForwarderId, TableName},
-    outbox::reconciled,
+    outbox::reconcile_cursor,
     session::Session,
 };
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -97,7 +97,7 @@ pub(crate) async fn compare(
 ) -> anyhow::Result<()> {
     let mut comparison = Comparison::new(input, findings).await?;
     let mut timeline = input.timeline.database().connect().await?;
-    let mut actions = database::long_look(&mut timeline).await?;
+    let mut actions = database::read_only_scan(&mut timeline).await?;
     // Where an action's time is that of its delivery, the window says nothing about it.
     let timeline_window = if input.timeline.keeps_time() { window } else { Window::default() };
     let mut pairs = std::pin::pin!(merge(
@@ -223,19 +223,19 @@ impl<'a> Comparison<'a> {
         let ids: Vec<Uuid> = source_only.iter().map(|row| row.id).collect();
         let settled = watermark.settled(&mut self.source).await?;
         let pending: HashSet<Uuid> =
-            reconciled::on_their_way(&mut self.source, forwarder, settled.as_ref(), &ids)
+            reconcile_cursor::on_their_way(&mut self.source, forwarder, settled.as_ref(), &ids)
                 .await?
                 .into_iter()
                 .collect();
         let failed: HashMap<Uuid, String> =
-            reconciled::failed(&mut self.source, forwarder, &ids).await?.into_iter().collect();
+            reconcile_cursor::failed(&mut self.source, forwarder, &ids).await?.into_iter().collect();
         let arrived: HashMap<Uuid, StoredAction> = stored::find(&mut self.timeline, actions, &ids)
             .await?
             .into_iter()
             .map(|stored| (stored.id, stored))
             .collect();
         let existing: HashSet<Uuid> =
-            reconciled::existing(&mut self.source, audit, &ids).await?.into_iter().collect();
+            reconcile_cursor::existing(&mut self.source, audit, &ids).await?.into_iter().collect();
         let adopted = self.input.adoption.find(&mut self.timeline, actions, &ids).await?;
         let mut missing = Vec::new();
         for row in source_only {
@@ -282,7 +282,7 @@ impl<'a> Comparison<'a> {
     ) -> anyhow::Result<()> {
         let ids: Vec<Uuid> = timeline_only.iter().map(|action| action.id).collect();
         let existing: HashSet<Uuid> =
-            reconciled::existing(&mut self.source, self.input.audit, &ids).await?.into_iter().collect();
+            reconcile_cursor::existing(&mut self.source, self.input.audit, &ids).await?.into_iter().collect();
         let timeline_only: Vec<StoredAction> =
             timeline_only.into_iter().filter(|action| !existing.contains(&action.id)).collect();
         if timeline_only.is_empty() {
@@ -332,14 +332,14 @@ pub(crate) async fn first_event(
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
     let row_query = RowQuery::of(connection, audit, timeline, timeline.batch_bytes()).await?;
-    let mut look = database::long_look(connection).await?;
+    let mut look = database::read_only_scan(connection).await?;
     let first = sqlx::query_scalar(AssertSqlSafe(row_query.first.as_str())).fetch_one(&mut *look).await?;
     look.rollback().await?;
     Ok(first)
 }
 
 async fn oldest(connection: &mut Session, row_query: &RowQuery) -> anyhow::Result<Option<OffsetDateTime>> {
-    let mut look = database::long_look(connection).await?;
+    let mut look = database::read_only_scan(connection).await?;
     let oldest =
         sqlx::query_scalar(AssertSqlSafe(row_query.oldest.as_str())).fetch_optional(&mut *look).await?;
     look.rollback().await?;
@@ -347,7 +347,7 @@ async fn oldest(connection: &mut Session, row_query: &RowQuery) -> anyhow::Resul
 }
 
 /// Nothing is done about anything.
-pub(crate) struct ReportOnly<'a>(pub(crate) &'a common::console::Bar);
+pub(crate) struct ReportOnly<'a>(pub(crate) &'a common::console::ProgressBar);
 
 impl Handler for ReportOnly<'_> {
     async fn missing(&mut self, _: &[Uuid]) -> anyhow::Result<()> {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
-use common::{identifier::ForwarderId, moment::written};
+use common::{identifier::ForwarderId, time_arg::to_rfc3339};
 use serde::Serialize;
 use threadline::{Digest, StoredAction, digest::RowHash, stored::Window};
 use time::{Duration, OffsetDateTime};
@@ -40,7 +40,7 @@ impl Bucketing {
     fn name(&self, bucket: i64) -> Option<String> {
         let Self::Every(length) = self else { return None };
         let since = OffsetDateTime::from_unix_timestamp(bucket * length.whole_seconds()).ok()?;
-        Some(written(since))
+        Some(to_rfc3339(since))
     }
 }
 
@@ -255,8 +255,8 @@ impl ComparisonReport {
         let counts = Finding::ALL.iter().map(|finding| (finding.name(), self.count(*finding))).collect();
         PrintedReport {
             forwarder: forwarder.to_string(),
-            since: window.since.map(written),
-            until: window.until.map(written),
+            since: window.since.map(to_rfc3339),
+            until: window.until.map(to_rfc3339),
             equal: self.is_equal(),
             counts,
             source: whole.as_ref().map(|whole| whole.source.clone()),

@@ -7,7 +7,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use common::{
-    broker::Backlog,
+    broker::LiveTrafficThrottle,
     database::Database,
     failures::Reason,
     health::Progress,
@@ -16,7 +16,7 @@ use common::{
         entries::Entry,
         lease::Lease,
         pages::Pages,
-        reconciled::{self, Standing as Reached},
+        reconcile_cursor::{self, ReconcileCursor},
         rounds::Round,
         system_identifier,
     },
@@ -53,7 +53,7 @@ pub(crate) struct ContinuousReconciler {
     pub(crate) audit: TableName,
     pub(crate) timeline: Timeline,
     pub(crate) watermark: SettledWatermark,
-    pub(crate) backlog: Backlog,
+    pub(crate) throttle: LiveTrafficThrottle,
     pub(crate) settings: ReconcileSettings,
     pub(crate) progress: Progress,
 }
@@ -89,7 +89,7 @@ impl ContinuousReconciler {
             }
         }
         let released = async { lease.release(&mut self.database.connect().await?).await };
-        if let Err(error) = self.database.within(released).await {
+        if let Err(error) = self.database.with_timeout(released).await {
             tracing::debug!(error = errors::line(&error), "could not give the lease back; it ends by itself");
         }
     }
@@ -150,28 +150,28 @@ impl ContinuousReconciler {
     ) -> anyhow::Result<Option<RoundResult>> {
         attempts.begin_round();
         let mut connection = self.database.connect().await?;
-        if self.database.within(lease.acquire(&mut connection)).await?.is_none() {
+        if self.database.with_timeout(lease.acquire(&mut connection)).await?.is_none() {
             return Ok(None);
         }
         let Some(settled) = self.watermark.settled(&mut connection).await? else {
             return Ok(Some(RoundResult::default()));
         };
         let identifier = system_identifier(&mut connection).await?;
-        let before = reconciled::position(&mut connection, &self.forwarder, identifier).await?;
-        if before.begun.is_none() && before.s == settled {
+        let before = reconcile_cursor::read(&mut connection, &self.forwarder, identifier).await?;
+        if before.resume.is_none() && before.compared == settled {
             return Ok(Some(RoundResult::default()));
         }
         // A round that was cut off goes on towards its own goal.
-        let (t, after) = match before.begun {
-            Some((t, after)) => (t, Some(after)),
+        let (to, resume_after) = match before.resume {
+            Some((to, after)) => (to, Some(after)),
             None => (settled, None),
         };
         let step = Round {
             reader: String::new(),
-            n: 0,
-            s: before.s.clone(),
-            t: t.clone(),
-            after,
+            number: 0,
+            from: before.compared.clone(),
+            to: to.clone(),
+            resume_after,
             generation: 0,
             system_identifier: identifier,
             mark: None,
@@ -193,7 +193,7 @@ impl ContinuousReconciler {
             if self.settings.repair {
                 let (again, ineffective) = attempts.split(&addressed, &missing);
                 if !again.is_empty() {
-                    self.backlog.give_way(&mut connection).await?;
+                    self.throttle.wait(&mut connection).await?;
                     repair::append_entries(&mut connection, &self.audit, &self.forwarder, &again).await?;
                 }
                 repair_attempts::dead_letter(&mut connection, &self.forwarder, &ineffective).await?;
@@ -204,11 +204,12 @@ impl ContinuousReconciler {
             found.ineffective += page_result.ineffective;
             // What is missing and was not repaired is looked for again.
             if self.settings.repair || found.missing == 0 {
-                let reached = Reached { s: before.s.clone(), begun: Some((t.clone(), last)) };
-                reconciled::move_on(
+                let cursor =
+                    ReconcileCursor { compared: before.compared.clone(), resume: Some((to.clone(), last)) };
+                reconcile_cursor::advance(
                     &mut connection,
                     &self.forwarder,
-                    &reached,
+                    &cursor,
                     identifier,
                     page_result.checked,
                     page_result.missing,
@@ -221,8 +222,8 @@ impl ContinuousReconciler {
             }
         }
         if self.settings.repair || found.missing == 0 {
-            let reached = Reached { s: t, begun: None };
-            reconciled::move_on(&mut connection, &self.forwarder, &reached, identifier, 0, 0).await?;
+            let cursor = ReconcileCursor { compared: to, resume: None };
+            reconcile_cursor::advance(&mut connection, &self.forwarder, &cursor, identifier, 0, 0).await?;
         }
         Ok(Some(found))
     }
@@ -249,14 +250,14 @@ impl ContinuousReconciler {
         if suspects.is_empty() {
             return Ok(suspects);
         }
-        let failed = reconciled::failed(source, &self.forwarder, &suspects).await?;
+        let failed = reconcile_cursor::failed(source, &self.forwarder, &suspects).await?;
         let failed: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
         let suspects: Vec<Uuid> = suspects.into_iter().filter(|id| !failed.contains(id)).collect();
         // A failure that was there a moment ago may have become an action.
         let arrived: HashSet<Uuid> =
             stored::present(timeline, self.timeline.table(), &suspects).await?.into_iter().collect();
         let adopted = adoption.find(timeline, self.timeline.table(), &suspects).await?;
-        let mut missing = reconciled::existing(source, &self.audit, &suspects).await?;
+        let mut missing = reconcile_cursor::existing(source, &self.audit, &suspects).await?;
         missing.retain(|id| !arrived.contains(id) && !adopted.contains(id));
         Ok(missing)
     }

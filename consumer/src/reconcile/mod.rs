@@ -17,14 +17,14 @@ pub(crate) mod watermark;
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, ValueEnum};
 use common::{
-    broker::Backlog,
-    console::{self, Bar},
+    broker::LiveTrafficThrottle,
+    console::{self, ProgressBar},
     database::Database,
     identifier::ForwarderId,
-    moment::{moment, written},
     outbox,
     session::Session,
-    settings::{ForwarderSettings, Settings, Unusable},
+    settings::{ForwarderSettings, Settings, UsageError},
+    time_arg::{parse_time, to_rfc3339},
 };
 use threadline::{Adoption, stored::Window};
 use time::{Duration, OffsetDateTime};
@@ -45,10 +45,10 @@ pub struct Reconcile {
     #[arg(long)]
     forwarder: Option<ForwarderId>,
     /// Events that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     since: Option<OffsetDateTime>,
     /// Events that happened before this time.
-    #[arg(long, value_name = "TIME", value_parser = moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
     until: Option<OffsetDateTime>,
     /// Counts and digests of each part of the window.
     #[arg(long, value_enum)]
@@ -171,15 +171,15 @@ pub(crate) fn threadline_forwarder<'a>(
             .forwarder
             .iter()
             .find(|one| one.id == *id)
-            .ok_or_else(|| Unusable(format!("no forwarder {id} is configured")).into()),
+            .ok_or_else(|| UsageError(format!("no forwarder {id} is configured")).into()),
         (None, [one]) => Ok(one),
         (None, []) => {
             let what = "no forwarder of kind threadline is configured: there is nothing to compare with";
-            bail!(Unusable(what.to_owned()))
+            bail!(UsageError(what.to_owned()))
         }
         (None, several) => {
             let ids: Vec<&str> = several.iter().map(|one| one.id.as_str()).collect();
-            bail!(Unusable(format!(
+            bail!(UsageError(format!(
                 "several forwarders are of kind threadline: choose one with --forwarder ({})",
                 ids.join(", ")
             )))
@@ -201,10 +201,10 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let bucketing = asked.by.map_or(Bucketing::Whole, |by| Bucketing::Every(by.length()));
     let mut findings = ComparisonReport::new(bucketing, asked.limit);
     let input = projection.comparison_input(settings, projection.adoption(asked.adopt).await?);
-    let bar = Bar::new("comparing", estimated_rows(&mut connection, settings).await?);
+    let bar = ProgressBar::new("comparing", estimated_rows(&mut connection, settings).await?);
     ensure!(
         asked.remove_extra.is_none() || projection.timeline.keeps_time(),
-        Unusable(
+        UsageError(
             "with profile \"compat\" nobody can tell an action without an event from one whose event was deleted long ago: \
              nothing is removed"
                 .to_owned()
@@ -213,9 +213,9 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let repaired = if asked.repair {
         let description = describe_window(&projection.forwarder.id, window);
         let ids = std::slice::from_ref(&projection.forwarder.id);
-        let backlog = Backlog::of(&settings.broker, ids, APPLICATION).await?;
+        let throttle = LiveTrafficThrottle::of(&settings.broker, ids, APPLICATION).await?;
         let remove = asked.remove_extra.as_deref();
-        let mut repairs = RepairHandler::begin(&bar, &input, backlog, &description, remove).await?;
+        let mut repairs = RepairHandler::begin(&bar, &input, throttle, &description, remove).await?;
         compare(&input, window, &mut findings, &mut repairs).await?;
         Some(repairs.count)
     } else {
@@ -224,7 +224,7 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     };
     bar.finish();
     let report = findings.printed(&projection.forwarder.id, window, repaired);
-    console::answer(&if asked.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() });
+    console::print(&if asked.json { serde_json::to_string_pretty(&report)? + "\n" } else { report.text() });
     let faults = findings.count(Finding::Missing)
         + findings.count(Finding::Extra)
         + findings.count(Finding::Differing);
@@ -245,8 +245,8 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
 }
 
 fn describe_window(forwarder: &ForwarderId, window: Window) -> String {
-    let since = window.since.map_or_else(|| "the beginning".to_owned(), written);
-    let until = window.until.map_or_else(|| "now".to_owned(), written);
+    let since = window.since.map_or_else(|| "the beginning".to_owned(), to_rfc3339);
+    let until = window.until.map_or_else(|| "now".to_owned(), to_rfc3339);
     format!("forwarder {forwarder}, from {since} to {until}")
 }
 

@@ -2,10 +2,10 @@
 //! wrote is removed, if that is asked for.
 
 use common::{
-    acts::{self, Act},
-    broker::Backlog,
-    console::Bar,
+    broker::LiveTrafficThrottle,
+    console::ProgressBar,
     identifier::{ForwarderId, TableName},
+    operator_log::{self, OperatorAction},
     outbox::backfill,
     session::Session,
 };
@@ -17,12 +17,12 @@ use super::comparison::{ComparisonInput, Handler};
 
 /// Repairs as the comparison goes on.
 pub(crate) struct RepairHandler<'a> {
-    bar: &'a Bar,
+    bar: &'a ProgressBar,
     input: &'a ComparisonInput<'a>,
-    backlog: Backlog,
+    throttle: LiveTrafficThrottle,
     source: Session,
     timeline: PgConnection,
-    act: i64,
+    action: i64,
     /// Why actions without an event are to be removed; they stay without a reason.
     remove_extra: bool,
     /// How many rows were repaired, or entered the log for it.
@@ -35,30 +35,31 @@ impl<'a> RepairHandler<'a> {
     /// # Errors
     /// When a server is away.
     pub(crate) async fn begin(
-        bar: &'a Bar,
+        bar: &'a ProgressBar,
         input: &'a ComparisonInput<'a>,
-        backlog: Backlog,
+        throttle: LiveTrafficThrottle,
         words: &str,
         remove_extra: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut source = input.source.connect().await?;
         let timeline = input.timeline.database().connect_directly().await?;
-        let actor = acts::operator();
-        let act = Act { actor: &actor, kind: "repair", filter: words, count: 0, reason: remove_extra };
-        let act = acts::record(&mut source, &act).await?;
+        let actor = operator_log::operator();
+        let action =
+            OperatorAction { actor: &actor, kind: "repair", filter: words, count: 0, reason: remove_extra };
+        let action = operator_log::record(&mut source, &action).await?;
         let remove_extra = remove_extra.is_some();
-        Ok(Self { bar, input, backlog, source, timeline, act, remove_extra, count: 0 })
+        Ok(Self { bar, input, throttle, source, timeline, action, remove_extra, count: 0 })
     }
 
     async fn record_progress(&mut self, count: u64) -> anyhow::Result<()> {
         self.count += count;
-        Ok(acts::extend(&mut self.source, self.act, count).await?)
+        Ok(operator_log::extend(&mut self.source, self.action, count).await?)
     }
 }
 
 impl Handler for RepairHandler<'_> {
     async fn missing(&mut self, events: &[Uuid]) -> anyhow::Result<()> {
-        self.backlog.give_way(&mut self.source).await?;
+        self.throttle.wait(&mut self.source).await?;
         let entered =
             append_entries(&mut self.source, self.input.audit, self.input.forwarder, events).await?;
         self.record_progress(entered).await

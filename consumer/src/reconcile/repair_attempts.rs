@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use common::{
-    failures::{self, Failure, Outcome, Reason},
+    failures::{self, Failure, NextStep, Reason},
     identifier::ForwarderId,
     session::Session,
 };
@@ -70,7 +70,7 @@ pub(super) async fn dead_letter(
         audit_event_id: Some(*id),
         error: error.clone(),
         attempts: MAX_REPAIRS + 1,
-        outcome: Outcome::Dead(Reason::NotWritten),
+        outcome: NextStep::Dead(Reason::NotWritten),
         excerpt: None,
     };
     let letters: Vec<Failure> = events.iter().map(letter).collect();

@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use common::{
     broker::SourceIdentity,
-    console::{self, Bar},
-    moment::written,
+    console::{self, ProgressBar},
     session::Session,
-    settings::{Settings, Unusable},
+    settings::{Settings, UsageError},
+    time_arg::to_rfc3339,
 };
 use threadline::{
     Receipt,
@@ -36,7 +36,7 @@ pub(super) async fn run(
     let forwarder = &projection.forwarder.id;
     ensure!(
         projection.timeline.keeps_time(),
-        Unusable(format!(
+        UsageError(format!(
             "forwarder {forwarder}: with profile \"compat\" actions have the time of their delivery, so a window of events \
              is not one of the timeline: receipts need profile \"correct\""
         ))
@@ -44,7 +44,7 @@ pub(super) async fn run(
     let key = match &settings.consumer.reconcile.receipt_key_file {
         Some(path) => {
             let key = SigningKey::read(Path::new(path));
-            Some(key.map_err(|error| Unusable(format!("consumer.reconcile.receipt_key_file: {error}")))?)
+            Some(key.map_err(|error| UsageError(format!("consumer.reconcile.receipt_key_file: {error}")))?)
         }
         None => None,
     };
@@ -60,25 +60,25 @@ pub(super) async fn run(
     ensure!(
         until <= settled,
         "events before {} may still come or be on their way; only up to {} everything is settled",
-        written(until),
-        written(settled)
+        to_rfc3339(until),
+        to_rfc3339(settled)
     );
     let covered = chain.iter().map(|receipt| receipt.until).max();
     let since = match (asked.since, covered) {
         (Some(since), _) => {
-            ensure!(since < until, "the window ends at {}, before it begins", written(until));
+            ensure!(since < until, "the window ends at {}, before it begins", to_rfc3339(until));
             since
         }
         (None, Some(covered)) if covered < until => covered,
         (None, None) => match beginning(projection, settings, connection).await? {
             Some(beginning) if beginning < until => beginning,
             _ => {
-                nothing_new(asked.json, &format!("nothing happened before {}", written(until)));
+                nothing_new(asked.json, &format!("nothing happened before {}", to_rfc3339(until)));
                 return Ok(());
             }
         },
         (None, Some(covered)) => {
-            nothing_new(asked.json, &format!("receipts reach up to {}", written(covered)));
+            nothing_new(asked.json, &format!("receipts reach up to {}", to_rfc3339(covered)));
             return Ok(());
         }
     };
@@ -91,13 +91,13 @@ pub(super) async fn run(
             "receipt {} already covers {} to {}: only that very window can be sealed again, or one that no receipt \
              touches",
             met.n,
-            written(met.since),
-            written(met.until)
+            to_rfc3339(met.since),
+            to_rfc3339(met.until)
         );
     }
     let window = stored::Window { since: Some(since), until: Some(until) };
     let mut findings = ComparisonReport::new(Bucketing::Whole, 20);
-    let bar = Bar::new("comparing", super::estimated_rows(connection, settings).await?);
+    let bar = ProgressBar::new("comparing", super::estimated_rows(connection, settings).await?);
     let adoption = projection.adoption(asked.adopt).await?;
     compare(&projection.comparison_input(settings, adoption), window, &mut findings, &mut ReportOnly(&bar))
         .await?;
@@ -120,20 +120,16 @@ pub(super) async fn run(
         first_at: bucket.first_at,
         digest: bucket.timeline.to_string(),
     };
-    let now = common::failures::letters::now(&mut timeline).await?;
+    let now = common::failures::admin::now(&mut timeline).await?;
     let receipt = Receipt::seal(window, last, now, key.as_ref());
     receipt::append(timeline.direct()?, schema, &receipt).await.context("cannot append the receipt")?;
-    console::answer(&if asked.json {
-        serde_json::to_string_pretty(&receipt)? + "\n"
-    } else {
-        text(&receipt)
-    });
+    console::print(&if asked.json { serde_json::to_string_pretty(&receipt)? + "\n" } else { text(&receipt) });
     Ok(())
 }
 
 /// That is no failure: a job that seals every night may come twice, or before anything has happened.
 fn nothing_new(json: bool, why: &str) {
-    console::answer(&if json {
+    console::print(&if json {
         format!("{}\n", serde_json::json!({ "sealed": false, "why": why }))
     } else {
         format!("nothing new to seal: {why}\n")
@@ -146,8 +142,8 @@ pub(crate) fn text(receipt: &Receipt) -> String {
     let signed = if receipt.key.is_some() { ", signed" } else { "" };
     format!(
         "receipt {n}: {} to {}, {actions} actions, {letters} letters{signed}\n  hash {hash}\n",
-        written(*since),
-        written(*until)
+        to_rfc3339(*since),
+        to_rfc3339(*until)
     )
 }
 

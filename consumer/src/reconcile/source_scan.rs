@@ -84,7 +84,7 @@ impl SourceScan {
         rows: &mut mpsc::Sender<SourceRow>,
     ) -> Result<(), sqlx::Error> {
         let mut connection = self.source.connect().await?;
-        let mut scan = database::long_look(&mut connection).await?;
+        let mut scan = database::read_only_scan(&mut connection).await?;
         let row_query =
             RowQuery::of(&mut scan, &self.audit, &self.timeline, self.timeline.batch_bytes()).await?;
         let RowQuery { select, texts, columns, time, table, .. } = &row_query;
@@ -124,7 +124,7 @@ impl SourceScan {
         let batch_bytes = self.timeline.batch_bytes();
         let mut connection = self.source.connect().await?;
         let mut ids: Vec<Uuid> = {
-            let mut scan = database::long_look(&mut connection).await?;
+            let mut scan = database::read_only_scan(&mut connection).await?;
             let RowQuery { time, table, .. } =
                 RowQuery::of(&mut scan, &self.audit, &self.timeline, batch_bytes).await?;
             let statement = format!(

@@ -6,7 +6,7 @@ use common::{
     broker::{self, microseconds},
     identifier::ForwarderId,
     outbox::{
-        handover, reconciled, retention,
+        readers, reconcile_cursor, retention,
         rounds::{STREAM_READER, StreamPosition},
         snapshot::Snapshot,
     },
@@ -52,7 +52,7 @@ impl SettledWatermark {
 
     /// Straight from the log.
     pub(crate) fn direct(id: &ForwarderId) -> Self {
-        Self { reader: handover::reader(id), stream: None }
+        Self { reader: readers::reader_name(id), stream: None }
     }
 
     /// Through the stream.
@@ -75,7 +75,7 @@ impl SettledWatermark {
                 None => return Ok(None),
             },
         };
-        Ok(reconciled::settled(connection, &self.reader, generation, floor).await?)
+        Ok(reconcile_cursor::settled(connection, &self.reader, generation, floor).await?)
     }
 }
 
@@ -89,7 +89,7 @@ impl DurableRef {
             }
         };
         let created = microseconds(stream.cached_info().created);
-        let floors = broker::floors(&stream).await?;
+        let floors = broker::ack_floors(&stream).await?;
         let floor = floors.into_iter().find(|floor| floor.durable == self.durable);
         Ok(floor.map(|floor| StreamPosition { created, sequence: floor.sequence }))
     }

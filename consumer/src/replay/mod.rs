@@ -12,19 +12,19 @@ use anyhow::ensure;
 use async_nats::jetstream::{AckKind, stream::Stream};
 use clap::Args;
 use common::{
-    acts::{self, Act},
     broker::{self, SourceIdentity},
-    console::{self, Bar},
+    console::{self, ProgressBar},
     database::Database,
     health::Health,
     identifier::ForwarderId,
-    moment::Moment,
-    outbox::{self, reconciled},
-    pace::pace,
+    operator_log::{self, OperatorAction},
+    outbox::{self, reconcile_cursor},
+    rate_limit::rate_limit,
     session::Session,
-    settings::{Settings, Unusable},
+    settings::{Settings, UsageError},
     shutdown,
     telemetry::traces::Tracer,
+    time_arg::TimeArg,
 };
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -80,7 +80,7 @@ struct Begin {
     sequence: Option<u64>,
     /// At the first message that the broker stored at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
     #[arg(long = "from-time", value_name = "TIME")]
-    time: Option<Moment>,
+    time: Option<TimeArg>,
 }
 
 /// What came of it.
@@ -134,9 +134,10 @@ pub async fn run(
         return Ok(());
     };
     if !asked.dry_run {
-        let (actor, description) = (acts::operator(), consumer.description.clone());
-        let act = Act { actor: &actor, kind: "replay", filter: &description, count: 0, reason: None };
-        acts::record(&mut connection, &act).await?;
+        let (actor, description) = (operator_log::operator(), consumer.description.clone());
+        let action =
+            OperatorAction { actor: &actor, kind: "replay", filter: &description, count: 0, reason: None };
+        operator_log::record(&mut connection, &action).await?;
     }
     drop(connection);
     let outcome = replay_batches(&mut consumer, &asked, &settings, runtime, &shutdown).await?;
@@ -159,7 +160,7 @@ fn build_runtime(
     let index = forwarders
         .iter()
         .position(|(forwarder, _)| forwarder.id == asked.forwarder)
-        .ok_or_else(|| Unusable(format!("no forwarder {} is configured", asked.forwarder)))?;
+        .ok_or_else(|| UsageError(format!("no forwarder {} is configured", asked.forwarder)))?;
     if asked.overwrite {
         let over = overwriting(settings, &asked.forwarder)?;
         forwarders[index].1 = over;
@@ -177,7 +178,7 @@ fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn 
 
 #[cfg(not(feature = "threadline"))]
 fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn ForwarderFactory>> {
-    anyhow::bail!(Unusable("--overwrite needs a binary with the cargo feature threadline".to_owned()))
+    anyhow::bail!(UsageError("--overwrite needs a binary with the cargo feature threadline".to_owned()))
 }
 
 /// Batch after batch, each settled before the next is asked for.
@@ -192,10 +193,10 @@ async fn replay_batches(
     let mut dispatcher = Dispatcher::new(runtime.clone());
     let mut source = runtime.database.connect().await?;
     let mut outcome = ReplayOutcome { dry_run: asked.dry_run, ..ReplayOutcome::default() };
-    let bar = Bar::new("replaying", consumer.pending);
+    let bar = ProgressBar::new("replaying", consumer.pending);
     let most = u32::try_from(settings.consumer.batch_rows).unwrap_or(u32::MAX);
     let rows = asked.rate.map_or(most, |rate| rate.min(most));
-    let mut ticker = asked.rate.map(|rate| pace(rows, rate));
+    let mut ticker = asked.rate.map(|rate| rate_limit(rows, rate));
     while !outcome.done && !shutdown.is_cancelled() {
         if let Some(ticker) = &mut ticker {
             ticker.tick().await;
@@ -245,7 +246,7 @@ async fn existing<'d>(
     };
     let events: Vec<Uuid> = deliveries.iter().filter_map(|delivery| event(&delivery)).collect();
     let there: HashSet<Uuid> =
-        reconciled::existing(source, &runtime.table, &events).await?.into_iter().collect();
+        reconcile_cursor::existing(source, &runtime.table, &events).await?.into_iter().collect();
     let (kept, gone): (Vec<&Delivery>, Vec<&Delivery>) =
         deliveries.iter().partition(|delivery| event(delivery).is_none_or(|event| there.contains(&event)));
     outcome.gone += gone.len() as u64;
@@ -264,7 +265,7 @@ fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut ReplayOutcom
 }
 
 fn print_outcome(asked: &Replay, outcome: &ReplayOutcome) {
-    console::answer(&if asked.json {
+    console::print(&if asked.json {
         format!("{}\n", serde_json::json!(outcome))
     } else {
         let ReplayOutcome { messages, ours, gone, settled, failed, .. } = outcome;

@@ -5,9 +5,9 @@ use common::settings::ConsumerSettings;
 use consumer::forwarder::{ForwardError, Verdict};
 use sandbox::{
     fixture::{shared, source_database},
-    home::Home,
     nats::Nats,
     wait,
+    work_dir::WorkDir,
 };
 
 use crate::{DEADLINE, Running, Scripted};
@@ -24,8 +24,8 @@ async fn a_batch_held_while_the_broker_was_restored_from_an_older_backup_settles
             Err(ForwardError::unavailable("connection refused"))
         }
     });
-    let home = Home::create()?;
-    let mut nats = Nats::start(&home)?;
+    let work_dir = WorkDir::create()?;
+    let mut nats = Nats::start(&work_dir)?;
     let settings = ConsumerSettings { ack_wait: DEADLINE, ..ConsumerSettings::default() };
     let lane = Running::between(source_database().await?, nats.url(), &forwarder, settings).await?;
     let first = lane.send("test.first").await?;

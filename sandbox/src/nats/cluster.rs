@@ -8,8 +8,8 @@ use nix::sys::signal::Signal;
 
 use super::{Configuration, server::Server};
 use crate::{
-    home::{Home, free_ports},
     wait,
+    work_dir::{WorkDir, free_ports},
 };
 
 /// Elections take a few seconds each, more on a slow machine.
@@ -34,8 +34,8 @@ impl NatsCluster {
     ///
     /// # Errors
     /// When there are too few nodes, nats-server is not installed, a node does not start, or they do not find together.
-    pub async fn start(home: &Home, nodes: usize) -> anyhow::Result<Self> {
-        Self::start_with(home, nodes, &Configuration::default()).await
+    pub async fn start(work_dir: &WorkDir, nodes: usize) -> anyhow::Result<Self> {
+        Self::start_with(work_dir, nodes, &Configuration::default()).await
     }
 
     /// The same with a configuration of its own for all nodes.
@@ -43,7 +43,7 @@ impl NatsCluster {
     /// # Errors
     /// When there are too few nodes, nats-server is not installed, a node does not start, or they do not find together.
     pub async fn start_with(
-        home: &Home,
+        work_dir: &WorkDir,
         nodes: usize,
         configuration: &Configuration,
     ) -> anyhow::Result<Self> {
@@ -62,7 +62,7 @@ impl NatsCluster {
             ];
             let mut arguments: Vec<_> = arguments.iter().flatten().map(ToString::to_string).collect();
             arguments.push("--no_advertise=true".to_owned());
-            servers.push(Server::prepare(home, &name, *client, &arguments, configuration)?);
+            servers.push(Server::prepare(work_dir, &name, *client, &arguments, configuration)?);
         }
         // All of them first: each alone would wait for the others.
         for server in &mut servers {

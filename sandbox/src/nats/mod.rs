@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 pub use cluster::NatsCluster;
 pub use messages::SavedMessages;
 
-use crate::home::{Home, free_port};
+use crate::work_dir::{WorkDir, free_port};
 use server::Server;
 
 /// Lines of a configuration file, and what their variables stand for.
@@ -43,16 +43,16 @@ impl Nats {
     ///
     /// # Errors
     /// When nats-server is not installed, or does not start.
-    pub fn start(home: &Home) -> anyhow::Result<Self> {
-        Self::start_with(home, &Configuration::default())
+    pub fn start(work_dir: &WorkDir) -> anyhow::Result<Self> {
+        Self::start_with(work_dir, &Configuration::default())
     }
 
     /// The same with a configuration of its own, for example [`rights::of_broker`](crate::rights::of_broker).
     ///
     /// # Errors
     /// When nats-server is not installed, or does not start, because of such a configuration for example.
-    pub fn start_with(home: &Home, configuration: &Configuration) -> anyhow::Result<Self> {
-        let mut server = Server::prepare(home, "nats", free_port()?, &[], configuration)?;
+    pub fn start_with(work_dir: &WorkDir, configuration: &Configuration) -> anyhow::Result<Self> {
+        let mut server = Server::prepare(work_dir, "nats", free_port()?, &[], configuration)?;
         server.start()?;
         Ok(Self { url: server.url(), private: Some(server) })
     }
@@ -61,8 +61,8 @@ impl Nats {
     ///
     /// # Errors
     /// When nats-server is not installed, or does not start.
-    pub fn start_without_jetstream(home: &Home) -> anyhow::Result<Self> {
-        let mut server = Server::prepare_without_jetstream(home, "nats", free_port()?)?;
+    pub fn start_without_jetstream(work_dir: &WorkDir) -> anyhow::Result<Self> {
+        let mut server = Server::prepare_without_jetstream(work_dir, "nats", free_port()?)?;
         server.start()?;
         Ok(Self { url: server.url(), private: Some(server) })
     }
@@ -138,7 +138,7 @@ impl Nats {
         saved.put_back(self.stopped()?.store())
     }
 
-    /// Copies everything that the stopped server has stored: a backup of its files. Answers where it is.
+    /// Copies everything that the stopped server has stored: a backup of its files. Returns where it is.
     ///
     /// # Errors
     /// When it is not ours, runs, or the files cannot be copied.
@@ -174,7 +174,7 @@ fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
 }
 
 /// Deletes a stream. nats-server 2.9 may fail to tidy up its disk behind one that it has removed, above all when somebody makes
-/// it anew at that moment: what counts is whether this one is gone.
+/// it again at that moment: what counts is whether this one is gone.
 ///
 /// # Errors
 /// When it is still there, or the server is away.

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::Configuration;
-use crate::{home::Home, process::reap, wait};
+use crate::{process::reap, wait, work_dir::WorkDir};
 
 const START_DEADLINE: Duration = Duration::from_secs(30);
 
@@ -35,16 +35,16 @@ pub(super) struct Server {
 impl Server {
     /// `name` is unique in the folder: it names the log, the pid file, the configuration and the folder of the data.
     pub(super) fn prepare(
-        home: &Home,
+        work_dir: &WorkDir,
         name: &str,
         port: u16,
         arguments: &[String],
         configuration: &Configuration,
     ) -> anyhow::Result<Self> {
-        let mut server = Self::prepare_without_jetstream(home, name, port)?;
+        let mut server = Self::prepare_without_jetstream(work_dir, name, port)?;
         server.command.args(["-js", "-sd"]).arg(&server.store).args(arguments);
         if !configuration.text.is_empty() {
-            let file = home.path().join(format!("{name}.conf"));
+            let file = work_dir.path().join(format!("{name}.conf"));
             fs::write(&file, &configuration.text)?;
             server.command.arg("-c").arg(file);
         }
@@ -53,14 +53,18 @@ impl Server {
     }
 
     /// The same, but it keeps nothing.
-    pub(super) fn prepare_without_jetstream(home: &Home, name: &str, port: u16) -> anyhow::Result<Self> {
-        let program = home.reachable(&find_binary()?)?;
+    pub(super) fn prepare_without_jetstream(
+        work_dir: &WorkDir,
+        name: &str,
+        port: u16,
+    ) -> anyhow::Result<Self> {
+        let program = work_dir.reachable(&find_binary()?)?;
         let log = format!("{name}.log");
-        let pid_file = home.path().join(format!("{name}.pid"));
-        let store = home.path().join(format!("{name}-store"));
-        let mut command = home.command(&program, &log)?;
+        let pid_file = work_dir.path().join(format!("{name}.pid"));
+        let store = work_dir.path().join(format!("{name}-store"));
+        let mut command = work_dir.command(&program, &log)?;
         command.args(["-a", "127.0.0.1", "-p", &port.to_string(), "-P"]).arg(&pid_file);
-        Ok(Self { port, log: home.path().join(log), pid_file, store, process: None, command })
+        Ok(Self { port, log: work_dir.path().join(log), pid_file, store, process: None, command })
     }
 
     pub(super) fn url(&self) -> String {

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, process::Command};
 use anyhow::{Context as _, ensure};
 
 use super::Postgres;
-use crate::home::Home;
+use crate::work_dir::WorkDir;
 
 /// The clock of one server.
 #[derive(Debug)]
@@ -29,10 +29,10 @@ impl Postgres {
     ///
     /// # Errors
     /// Also when `faketime` is not installed.
-    pub fn start_with_clock(home: &Home, offset: &str) -> anyhow::Result<(Self, Clock)> {
-        let clock = Clock(home.path().join("clock"));
+    pub fn start_with_clock(work_dir: &WorkDir, offset: &str) -> anyhow::Result<(Self, Clock)> {
+        let clock = Clock(work_dir.path().join("clock"));
         clock.set(offset)?;
-        let mut private = Self::cluster(home, false, "")?;
+        let mut private = Self::cluster(work_dir, false, "")?;
         private
             .command
             .env("LD_PRELOAD", library()?)

@@ -23,9 +23,9 @@ use url::Url;
 pub use clock::Clock;
 
 use crate::{
-    home::{Home, free_port},
     process::{children_of, reap, runs},
     wait,
+    work_dir::{WorkDir, free_port},
 };
 
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -76,23 +76,23 @@ impl Postgres {
     ///
     /// # Errors
     /// When PostgreSQL is not installed, or does not start.
-    pub fn start(home: &Home, durable: bool) -> anyhow::Result<Self> {
-        Self::start_with(home, durable, "")
+    pub fn start(work_dir: &WorkDir, durable: bool) -> anyhow::Result<Self> {
+        Self::start_with(work_dir, durable, "")
     }
 
     /// The same with lines of its own in `postgresql.conf`, for example `max_connections = 20`. They win.
     ///
     /// # Errors
     /// When PostgreSQL is not installed, or does not start, because of such a line for example.
-    pub fn start_with(home: &Home, durable: bool, extra: &str) -> anyhow::Result<Self> {
-        Self::launch(Self::cluster(home, durable, extra)?)
+    pub fn start_with(work_dir: &WorkDir, durable: bool, extra: &str) -> anyhow::Result<Self> {
+        Self::launch(Self::cluster(work_dir, durable, extra)?)
     }
 
     /// A fresh cluster that has not been started.
-    fn cluster(home: &Home, durable: bool, extra: &str) -> anyhow::Result<Private> {
-        let private = Private::prepare(home, "postgres", find_binaries()?)?;
+    fn cluster(work_dir: &WorkDir, durable: bool, extra: &str) -> anyhow::Result<Private> {
+        let private = Private::prepare(work_dir, "postgres", find_binaries()?)?;
         let log = log_of("postgres");
-        let status = home
+        let status = work_dir
             .command(&private.bin.join("initdb"), &log)?
             .args([
                 "--username=postgres",
@@ -104,7 +104,7 @@ impl Postgres {
             ])
             .arg(&private.data)
             .status()?;
-        ensure!(status.success(), "initdb failed:\n{}", home.tail(&log));
+        ensure!(status.success(), "initdb failed:\n{}", work_dir.tail(&log));
         private.configure(&configuration(private.port, durable))?;
         private.configure(extra)?;
         Ok(private)
@@ -169,7 +169,7 @@ impl Postgres {
         url.into()
     }
 
-    /// Creates a database; `template` must not be in use. Answers its URL.
+    /// Creates a database; `template` must not be in use. Returns its URL.
     ///
     /// # Errors
     /// When the server refuses.
@@ -199,14 +199,14 @@ impl Postgres {
 impl Private {
     /// `name` is unique in the folder: it names the log and the folder of the data, whose `postmaster.pid` is the
     /// watchdog's way to a server that is left over.
-    fn prepare(home: &Home, name: &str, bin: PathBuf) -> anyhow::Result<Self> {
-        let data = home.path().join(name);
+    fn prepare(work_dir: &WorkDir, name: &str, bin: PathBuf) -> anyhow::Result<Self> {
+        let data = work_dir.path().join(name);
         let log = log_of(name);
-        let mut command = home.command(&bin.join("postgres"), &log)?;
+        let mut command = work_dir.command(&bin.join("postgres"), &log)?;
         command.arg("-D").arg(&data);
-        let mut tidier = home.command(&bin.join("postgres"), &log)?;
+        let mut tidier = work_dir.command(&bin.join("postgres"), &log)?;
         tidier.arg("--single").arg("-D").arg(&data).arg("postgres");
-        let log = home.path().join(log);
+        let log = work_dir.path().join(log);
         let port = free_port()?;
         Ok(Self { bin, data, log, port, server: None, command, killed: false, tidier })
     }

@@ -11,7 +11,7 @@ use super::{Postgres, Private};
 use crate::process::{self, reap};
 
 impl Postgres {
-    /// Runs a file with psql; answers its exit status and what it printed.
+    /// Runs a file with psql; returns its exit status and what it printed.
     ///
     /// # Errors
     /// When this server is not ours, or `psql` is not installed.
@@ -24,7 +24,7 @@ impl Postgres {
     }
 
     /// Creates the database `name` here from a dump of the one at `url`, which may be on another server; the roles that it
-    /// grants something to come along. Answers its URL.
+    /// grants something to come along. Returns its URL.
     ///
     /// # Errors
     /// When this server is not ours, `pg_dump`, `pg_dumpall` or `psql` is not installed, or one of them fails.

@@ -9,7 +9,7 @@ use anyhow::{Context as _, ensure};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::{Postgres, Private, START_DEADLINE, log_of};
-use crate::{home::Home, wait};
+use crate::{wait, work_dir::WorkDir};
 
 /// A standby that was away asks for a connection to its primary every five seconds.
 const REPLAY_DEADLINE: Duration = Duration::from_secs(60);
@@ -20,8 +20,8 @@ impl Postgres {
     ///
     /// # Errors
     /// When this server is not ours or does not run, `pg_basebackup` is not installed, or the copy does not start.
-    pub fn standby(&self, home: &Home, name: &str) -> anyhow::Result<Self> {
-        self.base_backup(home, name, &["--write-recovery-conf"])
+    pub fn standby(&self, work_dir: &WorkDir, name: &str) -> anyhow::Result<Self> {
+        self.base_backup(work_dir, name, &["--write-recovery-conf"])
     }
 
     /// Copies the running server, file by file, into a server of its own that knows nothing of being a copy: what a snapshot
@@ -29,15 +29,15 @@ impl Postgres {
     ///
     /// # Errors
     /// As of [`standby`](Self::standby).
-    pub fn copy(&self, home: &Home, name: &str) -> anyhow::Result<Self> {
-        self.base_backup(home, name, &[])
+    pub fn copy(&self, work_dir: &WorkDir, name: &str) -> anyhow::Result<Self> {
+        self.base_backup(work_dir, name, &[])
     }
 
-    fn base_backup(&self, home: &Home, name: &str, more: &[&str]) -> anyhow::Result<Self> {
+    fn base_backup(&self, work_dir: &WorkDir, name: &str, more: &[&str]) -> anyhow::Result<Self> {
         let primary = self.private.as_ref().context("only a server of this sandbox can be copied")?;
-        let private = Private::prepare(home, name, primary.bin.clone())?;
+        let private = Private::prepare(work_dir, name, primary.bin.clone())?;
         let log = log_of(name);
-        let status = home
+        let status = work_dir
             .command(&primary.bin.join("pg_basebackup"), &log)?
             .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &primary.port.to_string()])
             .args(more)
@@ -45,7 +45,7 @@ impl Postgres {
             .arg(&private.data)
             .status()
             .context("cannot start pg_basebackup")?;
-        ensure!(status.success(), "pg_basebackup failed:\n{}", home.tail(&log));
+        ensure!(status.success(), "pg_basebackup failed:\n{}", work_dir.tail(&log));
         // Everything else is as it is at the primary, some of which a standby insists on.
         private.configure(&format!("port = {}", private.port))?;
         Self::launch(private)

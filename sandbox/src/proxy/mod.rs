@@ -85,7 +85,7 @@ impl Proxy {
 
     /// Cuts once `bytes` more have been passed on, both directions and all connections counted together: in the
     /// middle of whatever is being sent. Up to the last of these bytes everything arrives. Once only; new connections
-    /// are accepted then. Called again before that, it counts anew.
+    /// are accepted then. Called again before that, it counts again.
     pub fn cut_after(&self, bytes: u64) {
         self.shared.route().budget = Some(bytes);
     }

@@ -63,7 +63,7 @@ async fn nats_comes_back_on_the_same_port_with_its_streams() -> anyhow::Result<(
 fn a_dropped_sandbox_leaves_nothing_behind() -> anyhow::Result<()> {
     let sandbox = Sandbox::start(&Options::default())?;
     let (postgres, nats) = (sandbox.postgres.url("postgres"), sandbox.nats.url().to_owned());
-    let folder = sandbox.home.path().to_owned();
+    let folder = sandbox.work_dir.path().to_owned();
     assert!(listens(&postgres) && listens(&nats) && folder.exists());
     drop(sandbox);
     assert!(!listens(&postgres) && !listens(&nats) && !folder.exists());
@@ -77,7 +77,7 @@ fn announced(log: &str) -> Option<(String, String)> {
 }
 
 fn start_up(outer: &Sandbox, name: &str) -> anyhow::Result<(Process, String, String)> {
-    let process = Process::start(&outer.home, name, "sandbox", &["up"], &[])?;
+    let process = Process::start(&outer.work_dir, name, "sandbox", &["up"], &[])?;
     wait::until("the servers to be announced", DEADLINE, || announced(&process.log()).is_some())?;
     let (postgres, nats) = announced(&process.log()).unwrap_or_default();
     anyhow::ensure!(listens(&postgres) && listens(&nats), "announced, and not there");
@@ -102,7 +102,7 @@ fn a_missing_binary_is_named_with_its_package() {
     let nowhere = PathBuf::from("/nonexistent");
     let environment = [("NATS_SERVER_BIN", nowhere.to_str().unwrap_or_default())];
     let mut process =
-        Process::start(&outer.home, "missing", "sandbox", &["up"], &environment).expect("built");
+        Process::start(&outer.work_dir, "missing", "sandbox", &["up"], &environment).expect("built");
     let status = process.wait(DEADLINE).expect("it fails at once");
     assert!(!status.success());
     assert!(process.log().contains("apt-get install nats-server"), "{}", process.log());

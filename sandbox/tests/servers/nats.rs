@@ -9,9 +9,9 @@ use async_nats::jetstream::{
 use futures::StreamExt as _;
 use sandbox::{
     Options, Sandbox,
-    home::Home,
     nats::{Nats, NatsCluster},
     wait,
+    work_dir::WorkDir,
 };
 
 use super::{DEADLINE, listens};
@@ -83,8 +83,8 @@ async fn a_durable_of_a_stream_that_lost_its_tail_passes_over_what_gets_the_lost
 
 #[tokio::test]
 async fn a_replicated_stream_survives_its_leader_and_the_node_catches_up() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let mut cluster = NatsCluster::start(&home, 3).await?;
+    let work_dir = WorkDir::create()?;
+    let mut cluster = NatsCluster::start(&work_dir, 3).await?;
     assert_eq!(cluster.url().split(',').count(), 3);
     let context = jetstream::new(async_nats::connect(cluster.urls()).await?);
     let config = stream::Config {
@@ -127,11 +127,11 @@ async fn a_replicated_stream_survives_its_leader_and_the_node_catches_up() -> an
 
 #[tokio::test]
 async fn a_folder_takes_the_nodes_of_a_cluster_along() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let cluster = NatsCluster::start(&home, 3).await?;
-    let folder = home.path().to_owned();
+    let work_dir = WorkDir::create()?;
+    let cluster = NatsCluster::start(&work_dir, 3).await?;
+    let folder = work_dir.path().to_owned();
     // As if this process had been killed: only the pid files tell the watchdog of the nodes.
-    drop(home);
+    drop(work_dir);
     assert!(!folder.exists());
     assert!(cluster.urls().iter().all(|url| !listens(url)));
     Ok(())

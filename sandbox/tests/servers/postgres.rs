@@ -1,9 +1,9 @@
 //! A primary and its standby.
 
 use sandbox::{
-    home::Home,
     postgres::{Postgres, Stop},
     wait,
+    work_dir::WorkDir,
 };
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
@@ -32,12 +32,12 @@ fn list(numbers: impl Iterator<Item = i32>) -> Vec<i32> {
 #[tokio::test]
 async fn a_fail_over_loses_what_was_committed_while_the_standby_was_away_and_nothing_else()
 -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let mut primary = Postgres::start(&home, false)?;
+    let work_dir = WorkDir::create()?;
+    let mut primary = Postgres::start(&work_dir, false)?;
     connect(&primary).await?.execute("create table kept (n int)").await?;
     insert(&primary, 0..5).await?;
-    let mut standby = primary.standby(&home, "standby")?;
-    assert!(primary.standby(&home, "standby").is_err(), "the name is taken");
+    let mut standby = primary.standby(&work_dir, "standby")?;
+    assert!(primary.standby(&work_dir, "standby").is_err(), "the name is taken");
     insert(&primary, 5..10).await?;
     primary.await_replay(&standby).await?;
     assert!(insert(&standby, 10..15).await.is_err(), "a standby refuses writes");
@@ -57,10 +57,10 @@ async fn a_fail_over_loses_what_was_committed_while_the_standby_was_away_and_not
 
 #[tokio::test]
 async fn a_paused_standby_shows_the_past_and_loses_nothing_of_what_it_received() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let mut primary = Postgres::start(&home, false)?;
+    let work_dir = WorkDir::create()?;
+    let mut primary = Postgres::start(&work_dir, false)?;
     connect(&primary).await?.execute("create table kept (n int)").await?;
-    let mut standby = primary.standby(&home, "standby")?;
+    let mut standby = primary.standby(&work_dir, "standby")?;
     primary.await_replay(&standby).await?;
     standby.pause_replay().await?;
     insert(&primary, 0..5).await?;
@@ -89,30 +89,30 @@ async fn a_paused_standby_shows_the_past_and_loses_nothing_of_what_it_received()
 
 #[tokio::test]
 async fn a_folder_takes_the_standby_along() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let primary = Postgres::start(&home, false)?;
-    let standby = primary.standby(&home, "standby")?;
+    let work_dir = WorkDir::create()?;
+    let primary = Postgres::start(&work_dir, false)?;
+    let standby = primary.standby(&work_dir, "standby")?;
     let urls = [&primary, &standby].map(|server| server.url("postgres"));
     assert!(urls.iter().all(|url| listens(url)));
     // As if this process had been killed: only the pid files tell the watchdog of the servers.
-    drop(home);
+    drop(work_dir);
     assert!(!urls.iter().any(|url| listens(url)));
     Ok(())
 }
 
 #[tokio::test]
 async fn lines_of_its_own_win_over_the_settings_of_the_sandbox() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let postgres = Postgres::start_with(&home, false, "max_connections = 20\nwal_level = logical")?;
+    let work_dir = WorkDir::create()?;
+    let postgres = Postgres::start_with(&work_dir, false, "max_connections = 20\nwal_level = logical")?;
     let mut connection = connect(&postgres).await?;
     let settings = "select current_setting('max_connections') || current_setting('wal_level')";
     let settings: String = sqlx::query_scalar(settings).fetch_one(&mut connection).await?;
     assert_eq!(settings, "20logical");
     drop(postgres);
-    drop(home);
+    drop(work_dir);
 
-    let home = Home::create()?;
-    let error = Postgres::start_with(&home, false, "max_connections = many").expect_err("no number");
+    let work_dir = WorkDir::create()?;
+    let error = Postgres::start_with(&work_dir, false, "max_connections = many").expect_err("no number");
     assert!(format!("{error:#}").contains("max_connections"), "{error:#}");
     Ok(())
 }

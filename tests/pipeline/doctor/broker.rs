@@ -9,9 +9,9 @@ use async_nats::jetstream::{
 use end_to_end::{DEADLINE, Pipeline, address, samples, sandbox};
 use sandbox::{
     fixture,
-    home::Home,
     nats::{NatsCluster, delete_stream},
     wait,
+    work_dir::WorkDir,
 };
 use serde_json::Value;
 use tokio::{
@@ -101,8 +101,8 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_with_one_copy_in_a_cluster_is_found() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let cluster = NatsCluster::start(&home, 3).await?;
+    let work_dir = WorkDir::create()?;
+    let cluster = NatsCluster::start(&work_dir, 3).await?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.nats_url = cluster.urls().join(",");
     doctor(&pipeline, "publisher", &[])?
@@ -123,11 +123,11 @@ async fn places_that_nobody_reads_from_any_more_are_let_go_with_a_reason() -> an
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
     pipeline.settled("siem").await?;
-    let config = std::fs::read_to_string(sandbox().home.path().join(format!("{}.toml", pipeline.name)))?;
+    let config = std::fs::read_to_string(sandbox().work_dir.path().join(format!("{}.toml", pipeline.name)))?;
     let without = config.replace("[[forwarder]]\nid = \"siem\"\nkind = \"noop\"", "");
     let (done, said) = pipeline.command("consumer", &["drop-durable", "siem", "--reason", "replaced"])?;
     assert!(!done && said.contains("forwarder siem is in use by these settings"), "{said}");
-    std::fs::write(sandbox().home.path().join(format!("{}.toml", pipeline.name)), without)?;
+    std::fs::write(sandbox().work_dir.path().join(format!("{}.toml", pipeline.name)), without)?;
     let (done, said) = pipeline.command("consumer", &["drop-durable", "siem", "--reason", "replaced"])?;
     assert!(!done && said.contains("some process pulls from forward-siem now"), "{said}");
     consumer.terminate(DEADLINE)?;

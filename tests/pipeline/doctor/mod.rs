@@ -9,9 +9,9 @@ use common::doctor::checks;
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{
     fixture::{self, TestDatabase},
-    home::{Home, free_port},
     nats::Nats,
     rights,
+    work_dir::{WorkDir, free_port},
 };
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _};
@@ -189,8 +189,8 @@ async fn servers_that_are_away_are_findings_and_the_other_checks_are_made() -> a
     pipeline.nats_url = String::new();
     doctor(&pipeline, "publisher", &[])?.has("broker-unreachable", &["no broker is configured"]);
 
-    let home = Home::create()?;
-    let nats = Nats::start_without_jetstream(&home)?;
+    let work_dir = WorkDir::create()?;
+    let nats = Nats::start_without_jetstream(&work_dir)?;
     nats.url().clone_into(&mut pipeline.nats_url);
     doctor(&pipeline, "publisher", &[])?.has("jetstream-disabled", &["nats-server -js"]);
     let (done, said) = pipeline.command("publisher", &["run"])?;

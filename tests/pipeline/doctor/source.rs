@@ -1,11 +1,11 @@
 //! What is wrong with the source, its roles and its table.
 
-use end_to_end::{DEADLINE, Own, Pipeline};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline};
 use sandbox::{
     fixture::{self, TestDatabase},
-    home::Home,
     postgres::Postgres,
     rights,
+    work_dir::WorkDir,
 };
 use sqlx::Executor as _;
 
@@ -143,8 +143,8 @@ async fn what_is_wrong_with_the_outbox_and_its_table_is_found() -> anyhow::Resul
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let server = Postgres::start_with(&home, false, "autovacuum = off")?;
+    let work_dir = WorkDir::create()?;
+    let server = Postgres::start_with(&work_dir, false, "autovacuum = off")?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&server, "source").await?;
     pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
@@ -170,12 +170,12 @@ async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow:
         sql(&pipeline.source, &right).await?;
         doctor(&pipeline, "publisher", &[])?.misses(&["safe-before-blind"]);
     }
-    let standby = server.standby(&home, "standby")?;
+    let standby = server.standby(&work_dir, "standby")?;
     server.await_replay(&standby).await?;
     doctor(&pipeline, "publisher", &[])?.has("autovacuum-off", &["alter system set autovacuum = on"]);
     pipeline.source = TestDatabase::of_owner(&standby.url("source"));
     pipeline.timeline = TestDatabase::of_owner(&standby.url("timeline"));
-    pipeline.own_postgres = Some(Own { server, home });
+    pipeline.own_postgres = Some(OwnedServer { server, work_dir });
     let answer = doctor(&pipeline, "consumer", &[])?;
     answer.has("source-standby", &["let source.url lead to the primary"]);
     answer.has("timeline-standby", &["forwarder timeline: the timeline is on a standby"]);
@@ -188,8 +188,8 @@ async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow:
 #[tokio::test(flavor = "multi_thread")]
 async fn transactions_that_are_older_than_an_hour_are_found_and_so_is_a_check_that_fails()
 -> anyhow::Result<()> {
-    let home = Home::create()?;
-    let (server, clock) = Postgres::start_with_clock(&home, "-2h")?;
+    let work_dir = WorkDir::create()?;
+    let (server, clock) = Postgres::start_with_clock(&work_dir, "-2h")?;
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&server, "source").await?;
     pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
@@ -213,6 +213,6 @@ async fn transactions_that_are_older_than_an_hour_are_found_and_so_is_a_check_th
     doctor(&pipeline, "publisher", &[])?.has("check-failed", &["transaction-prepared", "permission denied"]);
     sql(&owner, &format!("grant select on pg_prepared_xacts to {role}")).await?;
     doctor(&pipeline, "publisher", &[])?.misses(&["check-failed"]);
-    pipeline.own_postgres = Some(Own { server, home });
+    pipeline.own_postgres = Some(OwnedServer { server, work_dir });
     Ok(())
 }

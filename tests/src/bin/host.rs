@@ -29,11 +29,11 @@ use serde::Deserialize;
 
 fn main() -> ExitCode {
     let mut registry = Registry::with_built_in();
-    registry.register("moody", Moody);
+    registry.register("moody", FaultyKind);
     cli::main(&registry)
 }
 
-struct Moody;
+struct FaultyKind;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,25 +48,25 @@ struct Options {
 }
 
 #[derive(Clone)]
-struct Mood {
+struct FaultyForwarder {
     path: PathBuf,
     failing: Option<PathBuf>,
     away: bool,
     panics: Arc<AtomicU32>,
 }
 
-impl ForwarderKind for Moody {
+impl ForwarderKind for FaultyKind {
     fn configure(
         &self,
         settings: &ForwarderSettings,
         _: &Settings,
     ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
         let Options { path, failing, away } = forwarder::options(settings)?;
-        Ok(Arc::new(Mood { path, failing, away, panics: Arc::default() }))
+        Ok(Arc::new(FaultyForwarder { path, failing, away, panics: Arc::default() }))
     }
 }
 
-impl ForwarderFactory for Mood {
+impl ForwarderFactory for FaultyForwarder {
     fn build(&self) -> Box<dyn Forwarder> {
         Box::new(self.clone())
     }
@@ -83,7 +83,7 @@ impl ForwarderFactory for Mood {
     }
 }
 
-impl Mood {
+impl FaultyForwarder {
     async fn take(&self, event: &AuditEvent) -> Result<Verdict, ForwardError> {
         match event.action.as_deref() {
             // As a stack overflow or the system's memory killer would end it: no destructor runs, nothing is caught.
@@ -108,7 +108,7 @@ impl Mood {
     }
 }
 
-impl Forwarder for Mood {
+impl Forwarder for FaultyForwarder {
     fn forward<'a>(
         &'a mut self,
         events: &'a [AuditEvent],

@@ -4,7 +4,7 @@
 //! arrives again, and ends with the checker: source against timeline, as multisets. `make test` runs each a few times,
 //! `make faults` often enough to write `docs/fault-report.md`.
 
-mod arena;
+mod harness;
 mod network;
 mod pressure;
 mod processes;
@@ -14,8 +14,8 @@ mod writer;
 
 use futures::future::LocalBoxFuture;
 
-pub use arena::Arena;
-use arena::Ground;
+pub use harness::FaultHarness;
+use harness::ServersUnderTest;
 use report::Row;
 
 /// One kind of fault.
@@ -25,7 +25,7 @@ pub struct Scenario {
     /// What is done, for the report.
     pub what: &'static str,
     /// The servers it needs.
-    ground: Ground,
+    servers_under_test: ServersUnderTest,
     /// Settings beyond the suite's own, as its processes find them in their environment.
     environment: &'static [(&'static str, &'static str)],
     /// How often `make faults` injects it.
@@ -33,7 +33,7 @@ pub struct Scenario {
     /// How often `make test` does.
     pub brief: usize,
     /// Injects it once and heals it; the second argument counts from 0.
-    inject: for<'a> fn(&'a mut Arena, usize) -> LocalBoxFuture<'a, anyhow::Result<()>>,
+    inject: for<'a> fn(&'a mut FaultHarness, usize) -> LocalBoxFuture<'a, anyhow::Result<()>>,
 }
 
 /// All of them, in the order of the report.
@@ -50,21 +50,21 @@ pub fn all() -> Vec<Scenario> {
 /// # Errors
 /// When something does not recover, or a server of ours does not start.
 pub async fn run(scenario: &Scenario, faults: usize, long: bool) -> anyhow::Result<Row> {
-    let mut arena = Arena::start(scenario.ground, scenario.environment, long).await?;
+    let mut harness = FaultHarness::start(scenario.servers_under_test, scenario.environment, long).await?;
     let mut recoveries = Vec::new();
     for turn in 0..faults {
         // Some work in between, so that a fault meets a pipeline that has begun again; never the same amount.
-        arena.while_writing(10 + turn as u64 * 37 % 40).await?;
-        (scenario.inject)(&mut arena, turn).await?;
-        recoveries.push(arena.recover().await?);
+        harness.while_writing(10 + turn as u64 * 37 % 40).await?;
+        (scenario.inject)(&mut harness, turn).await?;
+        recoveries.push(harness.recover().await?);
     }
-    let (verdict, charged) = arena.finish().await?;
+    let (verdict, charged) = harness.finish().await?;
     Ok(Row {
         scenario: scenario.name,
         what: scenario.what,
         events: verdict.committed,
         faults,
-        kills: arena.kills,
+        kills: harness.kills,
         lost: verdict.missing,
         twice: verdict.twice,
         foreign: verdict.foreign,

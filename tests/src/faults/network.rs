@@ -6,7 +6,7 @@ use sandbox::proxy::{Flow, Proxy};
 
 use super::{
     Scenario,
-    arena::{Arena, Ground},
+    harness::{FaultHarness, ServersUnderTest},
 };
 
 /// How much work the application gets done while a fault lasts.
@@ -17,16 +17,16 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         name: "network",
         what: "each of the five links in turn: connections reset, delayed, silent for a while, cut in the middle of a \
                message, forgotten for ever, refused",
-        ground: Ground::Shared,
+        servers_under_test: ServersUnderTest::Shared,
         environment: &[],
         faults: 60,
         brief: 6,
-        inject: |arena, turn| Box::pin(disturb(arena, turn)),
+        inject: |harness, turn| Box::pin(disturb(harness, turn)),
     }]
 }
 
-async fn disturb(arena: &mut Arena, turn: usize) -> anyhow::Result<()> {
-    let links = &arena.links;
+async fn disturb(harness: &mut FaultHarness, turn: usize) -> anyhow::Result<()> {
+    let links = &harness.links;
     // The kinds change faster than the links, and both with every turn: six turns show each kind and each link.
     let link: &Proxy = [
         &links.publisher_source,
@@ -39,17 +39,17 @@ async fn disturb(arena: &mut Arena, turn: usize) -> anyhow::Result<()> {
         0 => link.cut(),
         1 => {
             link.set(Flow::Delay(Duration::from_millis(100)));
-            arena.while_writing(MEANWHILE).await?;
+            harness.while_writing(MEANWHILE).await?;
         }
         2 => {
             link.set(Flow::HoldBoth);
-            arena.while_writing(MEANWHILE).await?;
+            harness.while_writing(MEANWHILE).await?;
         }
         3 => link.cut_after(1_000 + 977 * turn as u64),
         4 => link.abandon(),
         _ => {
             link.set(Flow::Refuse);
-            arena.while_writing(MEANWHILE).await?;
+            harness.while_writing(MEANWHILE).await?;
         }
     }
     link.set(Flow::Open);

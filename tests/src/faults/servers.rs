@@ -5,7 +5,7 @@ use sandbox::postgres::Stop;
 
 use super::{
     Scenario,
-    arena::{Arena, Ground},
+    harness::{FaultHarness, ServersUnderTest},
 };
 
 pub(super) fn scenarios() -> Vec<Scenario> {
@@ -13,54 +13,54 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         Scenario {
             name: "broker killed",
             what: "kill -9 and restart of nats-server",
-            ground: Ground::Nats,
+            servers_under_test: ServersUnderTest::Nats,
             environment: &[],
             faults: 15,
             brief: 2,
-            inject: |arena, _| Box::pin(async { broker(arena) }),
+            inject: |harness, _| Box::pin(async { broker(harness) }),
         },
         Scenario {
             name: "databases killed",
             what: "kill -9, immediate and fast stop of the PostgreSQL under source and timeline, and its restart",
-            ground: Ground::Postgres(""),
+            servers_under_test: ServersUnderTest::Postgres(""),
             environment: &[],
             faults: 15,
             brief: 3,
-            inject: |arena, turn| Box::pin(async move { databases(arena, turn) }),
+            inject: |harness, turn| Box::pin(async move { databases(harness, turn) }),
         },
         Scenario {
             name: "cluster loses its leader",
             what: "three brokers, three replicas: kill -9 of the stream's leader; everything goes on without it; it comes back",
-            ground: Ground::Cluster,
+            servers_under_test: ServersUnderTest::Cluster,
             environment: &[],
             faults: 8,
             brief: 1,
-            inject: |arena, _| Box::pin(leader(arena)),
+            inject: |harness, _| Box::pin(leader(harness)),
         },
     ]
 }
 
-fn broker(arena: &mut Arena) -> anyhow::Result<()> {
-    let nats = &mut arena.pipeline.own_nats.as_mut().context("it has its own")?.server;
+fn broker(harness: &mut FaultHarness) -> anyhow::Result<()> {
+    let nats = &mut harness.pipeline.own_nats.as_mut().context("it has its own")?.server;
     nats.kill()?;
-    arena.kills += 1;
+    harness.kills += 1;
     nats.restart()
 }
 
-fn databases(arena: &mut Arena, turn: usize) -> anyhow::Result<()> {
-    let postgres = &mut arena.pipeline.own_postgres.as_mut().context("it has its own")?.server;
+fn databases(harness: &mut FaultHarness, turn: usize) -> anyhow::Result<()> {
+    let postgres = &mut harness.pipeline.own_postgres.as_mut().context("it has its own")?.server;
     postgres.stop([Stop::Kill, Stop::Immediate, Stop::Fast][turn % 3])?;
-    arena.kills += 1;
+    harness.kills += 1;
     postgres.restart()
 }
 
-async fn leader(arena: &mut Arena) -> anyhow::Result<()> {
-    let name = arena.pipeline.name.clone();
-    let cluster = &mut arena.cluster.as_mut().context("it has one")?.server;
+async fn leader(harness: &mut FaultHarness) -> anyhow::Result<()> {
+    let name = harness.pipeline.name.clone();
+    let cluster = &mut harness.cluster.as_mut().context("it has one")?.server;
     let leader = cluster.leader_of(&name).await?;
     cluster.kill(leader)?;
-    arena.kills += 1;
+    harness.kills += 1;
     // Two of three are enough.
-    arena.recover().await?;
-    arena.cluster.as_mut().context("it has one")?.server.restart(leader)
+    harness.recover().await?;
+    harness.cluster.as_mut().context("it has one")?.server.restart(leader)
 }

@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub enum ShadowError {
     /// Something would still point to the first table after a swap.
     #[error("{0}")]
-    Unfit(String),
+    Incompatible(String),
     /// Readers or writers did not let go.
     #[error("audit_actions was too busy for a swap: {0}. Nothing has changed; try again when it is quieter")]
     Busy(String),
@@ -239,7 +239,7 @@ impl Shadow {
         if left.is_empty() {
             return Ok(());
         }
-        Err(ShadowError::Unfit(format!(
+        Err(ShadowError::Incompatible(format!(
             "a swap of audit_actions would leave behind what belongs to it: {}. Remove it for the time of the rebuild and \
              make it anew afterwards",
             left.join(", ")

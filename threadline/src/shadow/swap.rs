@@ -75,7 +75,7 @@ impl Shadow {
         );
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
         if self.state(transaction).await? != from {
-            return Err(ShadowError::Unfit(
+            return Err(ShadowError::Incompatible(
                 "somebody else has swapped or removed the other table meanwhile".to_owned(),
             ));
         }
@@ -203,7 +203,7 @@ async fn wait_for_older_snapshots(connection: &mut PgConnection) -> Result<(), S
         .fetch_one(&mut *connection)
         .await?;
         if hidden {
-            return Err(ShadowError::Unfit(
+            return Err(ShadowError::Incompatible(
                 "the snapshots of other roles cannot be seen: grant pg_read_all_stats to the role that rebuilds".to_owned(),
             ));
         }

@@ -6,7 +6,7 @@
 
 mod context;
 #[cfg(not(feature = "traces"))]
-mod nowhere;
+mod disabled;
 #[cfg(feature = "traces")]
 mod otlp;
 
@@ -24,7 +24,7 @@ use uuid::Uuid;
 
 pub use context::{HEADER, Traceparent};
 #[cfg(not(feature = "traces"))]
-use nowhere::Exporter;
+use disabled::Exporter;
 #[cfg(feature = "traces")]
 use otlp::Exporter;
 

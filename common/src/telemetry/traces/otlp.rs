@@ -34,9 +34,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const QUEUE: usize = 16_384;
 
 /// How long the end of a process may wait for the last ones.
-const LAST: Duration = Duration::from_secs(2);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
-type Trouble = Box<dyn Error + Send + Sync>;
+type ExporterError = Box<dyn Error + Send + Sync>;
 
 /// A queue of spans, and a thread that sends them.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct Exporter {
 }
 
 impl Exporter {
-    pub(super) fn to(url: &ConnectionUrl, service: &'static str) -> Result<Option<Self>, Trouble> {
+    pub(super) fn to(url: &ConnectionUrl, service: &'static str) -> Result<Option<Self>, ExporterError> {
         let mut exporter = opentelemetry_otlp::SpanExporter::builder()
             .with_http()
             .with_http_client(client()?)
@@ -109,7 +109,7 @@ impl Exporter {
     }
 
     pub(super) fn shut_down(&self) -> OTelSdkResult {
-        self.processor.shutdown_with_timeout(LAST)
+        self.processor.shutdown_with_timeout(FLUSH_TIMEOUT)
     }
 }
 
@@ -120,7 +120,7 @@ fn endpoint(url: &ConnectionUrl) -> Result<String, url::ParseError> {
 
 /// The processor's thread waits for its answers, so it blocks; and it has a runtime of its own, which must not be made, or end,
 /// inside another one.
-fn client() -> Result<Client, Trouble> {
+fn client() -> Result<Client, ExporterError> {
     // What the binaries do at start; a host's own may not have, and the client panics without one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let client = std::thread::spawn(|| {

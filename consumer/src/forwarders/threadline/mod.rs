@@ -11,7 +11,7 @@ use std::{
 
 use common::{
     database::Database,
-    doctor::{Check, Trouble},
+    doctor::{Check, Problem},
     event::{AuditEvent, NEEDED_BY_THREADLINE},
     failures::Reason,
     fault::{Fault, classify},
@@ -73,7 +73,7 @@ pub struct Timeline {
     /// Most bytes of a batch of events.
     batch_bytes: usize,
     /// What there is to say of the way there.
-    unencrypted: Option<Trouble>,
+    unencrypted: Option<Problem>,
 }
 
 impl Timeline {
@@ -166,7 +166,7 @@ impl ForwarderKind for Threadline {
 
 impl ForwarderFactory for Timeline {
     fn build(&self) -> Box<dyn Forwarder> {
-        let timeline = Self { database: self.database.own(), ..self.clone() };
+        let timeline = Self { database: self.database.with_dead_peer_detection(), ..self.clone() };
         Box::new(Worker { timeline, connection: None, careful: 0, adoption: None })
     }
 
@@ -198,7 +198,7 @@ impl ForwarderFactory for Timeline {
         preflight::preflight(self).boxed()
     }
 
-    fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Trouble>)>> {
+    fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Problem>)>> {
         preflight::preflight_thorough(self).boxed()
     }
 }
@@ -221,7 +221,7 @@ impl Forwarder for Worker {
         async {
             // One limit for all of it: a connection that a network has forgotten says nothing about the events.
             let database = self.timeline.database.clone();
-            let projected = database.within(async { Ok(self.project(events).await) }).await;
+            let projected = database.with_timeout(async { Ok(self.project(events).await) }).await;
             projected.unwrap_or_else(|error| Err(unavailable(&error)))
         }
         .boxed()
@@ -242,7 +242,7 @@ impl Forwarder for Worker {
                 self.connection = Some(connection);
                 Ok(present)
             };
-            database.within(present).await.map_err(|error| unavailable(&error))
+            database.with_timeout(present).await.map_err(|error| unavailable(&error))
         }
         .boxed()
     }

@@ -2,7 +2,7 @@
 
 use common::{
     doctor::{
-        Check, Trouble,
+        Check, Problem,
         checks::{
             CONNECTION_UNENCRYPTED, TIMELINE_COLUMN_UNFIT, TIMELINE_DOUBLED, TIMELINE_ENCODING,
             TIMELINE_GRANT_MISSING, TIMELINE_INCOMPLETE, TIMELINE_KEY_MISSING, TIMELINE_MISSING,
@@ -39,14 +39,14 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
     let seen = async {
         let Timeline { database, schema, .. } = timeline;
         let mut connection = database.connect_directly().await?;
-        let target = database.within(target(&mut connection, schema)).await?;
-        let status = database.within(check_schema(&mut connection, schema)).await?;
+        let target = database.with_timeout(target(&mut connection, schema)).await?;
+        let status = database.with_timeout(check_schema(&mut connection, schema)).await?;
         let columns = if status.is_installed {
-            database.within(mismatched_columns(&mut connection, schema)).await?
+            database.with_timeout(mismatched_columns(&mut connection, schema)).await?
         } else {
             Vec::new()
         };
-        let newer = database.within(install::newer(&mut connection, schema)).await?;
+        let newer = database.with_timeout(install::newer(&mut connection, schema)).await?;
         Ok::<_, sqlx::Error>((target, status, columns, newer))
     };
     let (target, status, columns, newer) = match seen.await {
@@ -72,13 +72,13 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
 }
 
 /// What only a command looks for, because it visits many actions; nothing where that cannot be looked for.
-pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static Check, Option<Trouble>)> {
+pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static Check, Option<Problem>)> {
     let Timeline { database, schema, .. } = timeline;
     let seen = async { duplicated_events(&mut database.connect_directly().await?, schema).await };
-    let count = database.within(seen).await.ok()?;
+    let count = database.with_timeout(seen).await.ok()?;
     let table = schema.table("audit_actions");
     let trouble = (count > 0).then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "{count} event(s) are in {table} twice: under their own id, and under one of somebody else, such as Sigra's own \
                  forwarder, which has the event's id as its correlation id"
@@ -93,8 +93,8 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static 
     Some((TIMELINE_DOUBLED, trouble))
 }
 
-fn too_new(schema: &StorageSchema, version: i64) -> Trouble {
-    Trouble::new(
+fn too_new(schema: &StorageSchema, version: i64) -> Problem {
+    Problem::new(
         format!(
             "Threadline's tables in schema {schema} are of a newer version: migration {version}, and this binary knows {}",
             install::newest()
@@ -103,7 +103,7 @@ fn too_new(schema: &StorageSchema, version: i64) -> Trouble {
     )
 }
 
-fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Trouble {
+fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Problem {
     let ColumnMismatch { name, fault, wanted, found } = column;
     let (table, quoted) = (schema.table("audit_actions"), quote(name));
     let alter = format!("run as its owner: alter table {table}");
@@ -126,7 +126,7 @@ fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Trouble {
             format!("{alter} alter column {quoted} set default …, or drop not null"),
         ),
     };
-    Trouble::new(format!("{table} {what}"), remedy)
+    Problem::new(format!("{table} {what}"), remedy)
 }
 
 /// Of an error about a table, a column or a grant: whether the timeline's are what is wrong, or something that a host's
@@ -135,12 +135,12 @@ pub(super) async fn classify_failure(timeline: &Timeline, error: &sqlx::Error) -
     let Timeline { database, table, .. } = timeline;
     let empty = async {
         let mut connection = database.connect_directly().await?;
-        database.within(action::insert_new(&mut connection, table, &[])).await
+        database.with_timeout(action::insert_new(&mut connection, table, &[])).await
     };
     if empty.await.is_ok() { failed(error) } else { unavailable(error) }
 }
 
-fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'static Check, Option<Trouble>)> {
+fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'static Check, Option<Problem>)> {
     let SchemaStatus {
         is_standby,
         is_installed,
@@ -152,19 +152,19 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
         ..
     } = status;
     let standby = is_standby.then(|| {
-        Trouble::new(
+        Problem::new(
             "the timeline is on a standby, where nothing can be written",
             "let its URL lead to the primary, or promote this server",
         )
     });
     let missing = (!is_installed).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("there is no table {schema}.audit_actions"),
             format!("run `threadline install --schema {schema}`"),
         )
     });
     let read_only = (*is_read_only && !is_standby).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("transactions of the role {role} at the timeline are read-only: no action can be written"),
             format!(
                 "run: alter role {role} set default_transaction_read_only = off; or take the setting from the database or \
@@ -173,7 +173,7 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
         )
     });
     let encoding = (status.encoding != "UTF8").then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the timeline's database stores text as {}: what that cannot hold ends as a dead letter, and SQL_ASCII \
                  checks nothing",
@@ -192,14 +192,14 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
         return checks;
     }
     let dropped = (!status.missing_tables.is_empty()).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("schema {schema} has no {}", status.missing_tables.join(", ")),
             format!("run `threadline install --schema {schema}`, which makes anew what was dropped"),
         )
     });
     checks.push((TIMELINE_INCOMPLETE, dropped));
     let policed = is_policed.then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "row-level security of {schema}.audit_actions applies to the role {role}, so that no action can be written \
                  or seen"
@@ -212,14 +212,14 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
     for privilege in missing_grants {
         let object =
             if privilege == "usage" { format!("schema \"{schema}\"") } else { schema.table("audit_actions") };
-        let trouble = Trouble::new(
+        let trouble = Problem::new(
             format!("the role {role} lacks {privilege} on {object}"),
             format!("run as its owner: grant {privilege} on {object} to {role}"),
         );
         checks.push((TIMELINE_GRANT_MISSING, Some(trouble)));
     }
     let keyless = (!has_key).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("no unique index of {schema}.audit_actions is over id: an event that comes again is there twice"),
             format!("run: alter table {} add primary key (id)", schema.table("audit_actions")),
         )

@@ -32,7 +32,7 @@ done
 
 /// A folder of its own. Dropped, it is removed with everything that still runs in it.
 #[derive(Debug)]
-pub struct Home {
+pub struct WorkDir {
     path: PathBuf,
     user: Option<User>,
     /// Closing it ends the watchdog's wait.
@@ -40,7 +40,7 @@ pub struct Home {
     watchdog: Child,
 }
 
-impl Home {
+impl WorkDir {
     /// Below `target/sandbox` of this project; below the system's temporary folder when the unprivileged user cannot
     /// get there. `SANDBOX_KEEP` leaves the folder behind, for its logs.
     ///
@@ -127,7 +127,7 @@ impl Home {
     }
 }
 
-impl Drop for Home {
+impl Drop for WorkDir {
     fn drop(&mut self) {
         drop(self.alive.take());
         let _ = self.watchdog.wait();

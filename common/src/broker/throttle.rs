@@ -4,26 +4,26 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Stream;
 
-use super::{BrokerError, connect, context, durable_name, floors, is_not_found};
+use super::{BrokerError, ack_floors, connect, context, durable_name, is_not_found};
 use crate::{
     identifier::ForwarderId,
-    outbox::{backlog, handover, rounds::STREAM_READER},
+    outbox::{backlog, readers, rounds::STREAM_READER},
     session::Session,
     settings::BrokerSettings,
 };
 
 /// Live events are never behind what is delivered again: above this many waiting, it waits too.
-const MOST: i64 = 10_000;
+const MAX_WAITING: i64 = 10_000;
 
 /// How long it waits before it looks again.
 const POLL: Duration = Duration::from_millis(200);
 
 /// How often it says that it waits.
-const TELL_EVERY: Duration = Duration::from_secs(30);
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why nobody knows how much waits.
 #[derive(Debug, thiserror::Error)]
-pub enum BacklogError {
+pub enum ThrottleError {
     /// The broker is away.
     #[error(transparent)]
     Broker(#[from] BrokerError),
@@ -34,13 +34,13 @@ pub enum BacklogError {
 
 /// The roads of some forwarders.
 #[derive(Debug)]
-pub struct Backlog {
+pub struct LiveTrafficThrottle {
     stream: Option<Stream>,
     durables: Vec<String>,
     readers: Vec<String>,
 }
 
-impl Backlog {
+impl LiveTrafficThrottle {
     /// Those of `forwarders`, through the broker where one is configured.
     ///
     /// # Errors
@@ -50,7 +50,7 @@ impl Backlog {
         forwarders: &[ForwarderId],
         name: &str,
     ) -> Result<Self, BrokerError> {
-        let mut readers: Vec<String> = forwarders.iter().map(handover::reader).collect();
+        let mut readers: Vec<String> = forwarders.iter().map(readers::reader_name).collect();
         let mut stream = None;
         if settings.url.is_some() {
             let client = connect(settings, name).await?;
@@ -67,15 +67,16 @@ impl Backlog {
     /// The road of one forwarder, through a stream that is at hand or straight from the log.
     #[must_use]
     pub fn on(stream: Option<Stream>, forwarder: &ForwarderId) -> Self {
-        let reader = if stream.is_some() { STREAM_READER.to_owned() } else { handover::reader(forwarder) };
+        let reader =
+            if stream.is_some() { STREAM_READER.to_owned() } else { readers::reader_name(forwarder) };
         Self { stream, durables: vec![durable_name(forwarder)], readers: vec![reader] }
     }
 
     /// Entries not read yet, and references not settled.
-    async fn waiting(&self, connection: &mut Session) -> Result<i64, BacklogError> {
-        let unread = backlog::unread(connection, &self.readers, MOST + 1).await?;
+    async fn waiting(&self, connection: &mut Session) -> Result<i64, ThrottleError> {
+        let unread = backlog::unread(connection, &self.readers, MAX_WAITING + 1).await?;
         let pending = match &self.stream {
-            Some(stream) => floors(stream)
+            Some(stream) => ack_floors(stream)
                 .await?
                 .iter()
                 .filter(|floor| self.durables.contains(&floor.durable))
@@ -90,18 +91,18 @@ impl Backlog {
     ///
     /// # Errors
     /// When a server is away.
-    pub async fn give_way(&self, connection: &mut Session) -> Result<(), BacklogError> {
-        let mut told: Option<Instant> = None;
+    pub async fn wait(&self, connection: &mut Session) -> Result<(), ThrottleError> {
+        let mut logged_at: Option<Instant> = None;
         loop {
             let waiting = self.waiting(connection).await?;
-            if waiting <= MOST {
+            if waiting <= MAX_WAITING {
                 return Ok(());
             }
-            if told.is_none_or(|told| told.elapsed() > TELL_EVERY) {
-                told = Some(Instant::now());
+            if logged_at.is_none_or(|logged_at| logged_at.elapsed() > LOG_INTERVAL) {
+                logged_at = Some(Instant::now());
                 tracing::info!(
                     waiting,
-                    most = MOST,
+                    most = MAX_WAITING,
                     "giving way to events that wait to be delivered; publisher and consumer must be running"
                 );
             }

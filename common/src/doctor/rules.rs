@@ -5,7 +5,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use time::OffsetDateTime;
 
-use super::{Side, Trouble, facts::Running};
+use super::{Problem, Service, probes::Running};
 use crate::{
     database::PoolerRefusal,
     identifier::TableName,
@@ -21,9 +21,9 @@ use crate::{
 const CLOCK_OFFSET_MAX: time::Duration = time::Duration::seconds(2);
 
 /// A server that cannot be written to.
-pub(super) fn standby(is_standby: bool) -> Option<Trouble> {
+pub(super) fn standby(is_standby: bool) -> Option<Problem> {
     is_standby.then(|| {
-        Trouble::new(
+        Problem::new(
             "source.url leads to a standby, where nothing can be written",
             "let source.url lead to the primary, or promote this server",
         )
@@ -31,9 +31,9 @@ pub(super) fn standby(is_standby: bool) -> Option<Trouble> {
 }
 
 /// Sessions that cannot write, on a server that could.
-pub(super) fn read_only(is_read_only: bool) -> Option<Trouble> {
+pub(super) fn read_only(is_read_only: bool) -> Option<Problem> {
     is_read_only.then(|| {
-        Trouble::new(
+        Problem::new(
             "transactions at the source are read-only: no position can be stored",
             "take default_transaction_read_only from the role, the database or the server",
         )
@@ -41,9 +41,9 @@ pub(super) fn read_only(is_read_only: bool) -> Option<Trouble> {
 }
 
 /// A database that does not know what its bytes mean.
-pub(super) fn encoding(name: &str) -> Option<Trouble> {
+pub(super) fn encoding(name: &str) -> Option<Problem> {
     (name == "SQL_ASCII").then(|| {
-        Trouble::new(
+        Problem::new(
             "the source database stores text as SQL_ASCII, which checks nothing: a row with bytes that are no UTF-8 cannot be \
              read, and ends as a dead letter",
             "move it into a database that was created with encoding 'UTF8'",
@@ -56,14 +56,14 @@ pub(super) fn clock(
     before: OffsetDateTime,
     server: OffsetDateTime,
     after: OffsetDateTime,
-) -> Option<Trouble> {
+) -> Option<Problem> {
     let half: time::Duration = (after - before) / 2;
     let offset: time::Duration = server - (before + half);
     (offset.abs() - half.abs() > CLOCK_OFFSET_MAX).then(|| {
-        let side = if offset.is_negative() { "ahead of" } else { "behind" };
-        Trouble::new(
+        let service = if offset.is_negative() { "ahead of" } else { "behind" };
+        Problem::new(
             format!(
-                "the clock of this machine is {:.1} s {side} the source's",
+                "the clock of this machine is {:.1} s {service} the source's",
                 offset.abs().as_seconds_f64()
             ),
             "synchronise both clocks (NTP)",
@@ -72,9 +72,9 @@ pub(super) fn clock(
 }
 
 /// Privileges, object and role, as `grant` names them.
-pub(super) fn grants(missing: Vec<(String, String, String)>) -> Vec<Trouble> {
+pub(super) fn grants(missing: Vec<(String, String, String)>) -> Vec<Problem> {
     let trouble = |(privileges, object, role): (String, String, String)| {
-        Trouble::new(
+        Problem::new(
             format!("the role {role} lacks {privileges} on {object}"),
             format!("run as its owner: grant {privileges} on {object} to {role}"),
         )
@@ -90,8 +90,8 @@ pub(super) fn hides_the_outbox((privileges, object, _): &(String, String, String
             || privileges == "execute" && !object.contains("undelivered"))
 }
 
-/// What `outbox::require` says, but for servers that are away.
-pub(super) fn outbox(error: &OutboxError) -> Trouble {
+/// What `outbox::require` says, except servers that are away.
+pub(super) fn outbox(error: &OutboxError) -> Problem {
     let remedy = match error {
         OutboxError::OtherTable { attached, .. } => {
             format!("set source.table = \"{attached}\"; if it was renamed, run `publisher rebase` too")
@@ -100,33 +100,33 @@ pub(super) fn outbox(error: &OutboxError) -> Trouble {
         OutboxError::Newer { .. } => "use a binary of that version".to_owned(),
         _ => "run `publisher attach`".to_owned(),
     };
-    Trouble::new(errors::line(error), remedy)
+    Problem::new(errors::line(error), remedy)
 }
 
 /// A trigger that is not there.
-pub(super) fn capture(state: &Capture) -> Vec<Trouble> {
-    state.faults().into_iter().map(|(what, remedy)| Trouble::new(what, remedy)).collect()
+pub(super) fn capture(state: &Capture) -> Vec<Problem> {
+    state.faults().into_iter().map(|(what, remedy)| Problem::new(what, remedy)).collect()
 }
 
 /// A table that does not promise what others do.
-pub(super) fn source(table: &TableName, found: Vec<(String, String)>) -> Vec<Trouble> {
-    found.into_iter().map(|(what, remedy)| Trouble::new(format!("{table}: {what}"), remedy)).collect()
+pub(super) fn source(table: &TableName, found: Vec<(String, String)>) -> Vec<Problem> {
+    found.into_iter().map(|(what, remedy)| Problem::new(format!("{table}: {what}"), remedy)).collect()
 }
 
 /// A policy in our way.
-pub(super) fn hidden_rows(table: &TableName, security: Option<(bool, String)>) -> Option<Trouble> {
+pub(super) fn hidden_rows(table: &TableName, security: Option<(bool, String)>) -> Option<Problem> {
     let (_, role) = security.filter(|(active, _)| *active)?;
-    Some(Trouble::new(
+    Some(Problem::new(
         format!("row-level security of {table} applies to the role {role}, so that no row can be delivered"),
         format!("run: alter role {role} bypassrls"),
     ))
 }
 
 /// Positions of another cluster.
-pub(super) fn foreign_positions(heads: &[Round], identifier: i64) -> Vec<Trouble> {
+pub(super) fn foreign_positions(heads: &[Round], identifier: i64) -> Vec<Problem> {
     let foreign = |head: &&Round| head.system_identifier != identifier;
     let trouble = |head: &Round| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the position of reader {} belongs to the cluster with system identifier {}, but this database is in \
                  cluster {identifier}: transaction ids mean nothing here",
@@ -140,13 +140,13 @@ pub(super) fn foreign_positions(heads: &[Round], identifier: i64) -> Vec<Trouble
 }
 
 /// Readers that nothing in the settings reads as.
-pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Trouble> {
+pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Problem> {
     let trouble = |head: &Round| {
         let belongs = match head.reader.as_str() {
             STREAM_READER => "to a publisher, and no broker is configured",
             _ => "to a forwarder that is not configured",
         };
-        Trouble::new(
+        Problem::new(
             format!(
                 "the reader {} belongs {belongs}: it holds back the pruning of the log and outbox.safe_before() for ever",
                 head.reader
@@ -158,10 +158,10 @@ pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Trouble> {
 }
 
 /// Readers that stand still, each with the age of its position, and have something to read.
-pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Trouble> {
+pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Problem> {
     let trouble = |(reader, seconds): (String, f64)| {
         let runs = if reader == STREAM_READER { "publisher run" } else { "consumer run" };
-        Trouble::new(
+        Problem::new(
             format!("the reader {reader} has not moved for {} although entries wait for it", age(seconds)),
             format!(
                 "see that `{runs}` runs and what its log says; if nobody is to read as it any more, `publisher \
@@ -173,9 +173,9 @@ pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Trouble> {
 }
 
 /// Transactions that run for too long.
-pub(super) fn transactions(running: Vec<Running>) -> Vec<Trouble> {
+pub(super) fn transactions(running: Vec<Running>) -> Vec<Problem> {
     let trouble = |Running { pid, seconds, state, application_name }: Running| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "the transaction of process {pid} ({:?}, {}) has run for {}: its rows are delivered after its end, \
                  outbox.safe_before() stands still at its beginning, and vacuum removes nothing behind it",
@@ -190,10 +190,10 @@ pub(super) fn transactions(running: Vec<Running>) -> Vec<Trouble> {
 }
 
 /// Transactions that somebody has prepared and forgotten.
-pub(super) fn prepared(prepared: Vec<(String, f64, String)>) -> Vec<Trouble> {
+pub(super) fn prepared(prepared: Vec<(String, f64, String)>) -> Vec<Problem> {
     let trouble = |(name, seconds, owner): (String, f64, String)| {
         let quoted = name.replace('\'', "''");
-        Trouble::new(
+        Problem::new(
             format!(
                 "the transaction {name:?} of {owner} was prepared {} ago: its rows are delivered after its end, \
                  outbox.safe_before() stands still a day before it, and vacuum removes nothing behind it",
@@ -206,9 +206,9 @@ pub(super) fn prepared(prepared: Vec<(String, f64, String)>) -> Vec<Trouble> {
 }
 
 /// A role that cannot see how old transactions are.
-pub(super) fn blind(role: Option<String>) -> Option<Trouble> {
+pub(super) fn blind(role: Option<String>) -> Option<Problem> {
     role.map(|role| {
-        Trouble::new(
+        Problem::new(
             format!("the role {role} cannot see when the transactions of other roles began"),
             format!("run: grant pg_read_all_stats to {role}"),
         )
@@ -216,7 +216,7 @@ pub(super) fn blind(role: Option<String>) -> Option<Trouble> {
 }
 
 /// An owner of `outbox.safe_before()` that does not see all that it must.
-pub(super) fn bound_owner(table: &TableName, owner: Option<(String, bool, bool, bool)>) -> Vec<Trouble> {
+pub(super) fn bound_owner(table: &TableName, owner: Option<(String, bool, bool, bool)>) -> Vec<Problem> {
     let Some((owner, sees, is_member, policy)) = owner else {
         return Vec::new();
     };
@@ -227,27 +227,27 @@ pub(super) fn bound_owner(table: &TableName, owner: Option<(String, bool, bool, 
         );
         // One that is a member and does not inherit.
         let inherit = if is_member { " with inherit true; before PostgreSQL 16: alter role … inherit" } else { "" };
-        Trouble::new(what, format!("run as a superuser: grant pg_read_all_stats to {owner}{inherit}"))
+        Problem::new(what, format!("run as a superuser: grant pg_read_all_stats to {owner}{inherit}"))
     });
     let hidden = policy.then(|| {
         let what = format!(
             "row-level security of {table} applies to the role {owner}, which owns outbox.safe_before(): {fail}"
         );
-        Trouble::new(what, format!("run as a superuser: alter role {owner} bypassrls"))
+        Problem::new(what, format!("run as a superuser: alter role {owner} bypassrls"))
     });
     blind.into_iter().chain(hidden).collect()
 }
 
 /// Autovacuum that is switched off, everywhere or for a table.
-pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Trouble> {
+pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Problem> {
     let everywhere = (!works).then(|| {
-        Trouble::new(
+        Problem::new(
             "autovacuum or track_counts is off: the outbox, whose rows come and go, grows without limit",
             "run: alter system set autovacuum = on; alter system set track_counts = on; select pg_reload_conf()",
         )
     });
     let trouble = |table: &String| {
-        Trouble::new(
+        Problem::new(
             format!("autovacuum is off for outbox.{table}, whose rows come and go: it grows without limit"),
             format!("run: alter table outbox.{table} reset (autovacuum_enabled)"),
         )
@@ -256,10 +256,10 @@ pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Trouble> {
 }
 
 /// A table whose rows cannot be found by id.
-pub(super) fn id_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Trouble> {
+pub(super) fn id_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Problem> {
     let (leading, _) = found?;
     (!leading.iter().any(|column| column == "id")).then(|| {
-        Trouble::new(
+        Problem::new(
             format!("no index of {table} begins with id: every batch scans the whole table"),
             create_index(table, "id"),
         )
@@ -267,10 +267,10 @@ pub(super) fn id_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -
 }
 
 /// A table whose old rows cannot be found.
-pub(super) fn inserted_at_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Trouble> {
+pub(super) fn inserted_at_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Problem> {
     let (leading, has_column) = found?;
     (*has_column && !leading.iter().any(|column| column == "inserted_at")).then(|| {
-        Trouble::new(
+        Problem::new(
             format!(
                 "no index of {table} begins with inserted_at: a clean-up of old rows scans the whole table"
             ),
@@ -288,22 +288,22 @@ fn create_index(table: &TableName, column: &str) -> String {
 
 /// A database that does not let us in.
 #[must_use]
-pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Trouble {
+pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Problem {
     if let sqlx::Error::Configuration(cause) = error
         && let Some(PoolerRefusal { said, remedy }) = cause.downcast_ref()
     {
-        return Trouble::new(format!("cannot connect to {what}: {said}"), *remedy);
+        return Problem::new(format!("cannot connect to {what}: {said}"), *remedy);
     }
-    Trouble::new(
+    Problem::new(
         format!("cannot connect to {what}: {}", errors::database(error)),
         format!("set {keys} to where the server runs, start it, and see that it lets this role in"),
     )
 }
 
 /// Which relations of the outbox a service reads and writes, and what for.
-pub(super) fn needs(side: Side, retention: bool) -> Vec<(&'static str, &'static str, &'static str)> {
-    let tables: &[(&str, &[&str])] = match side {
-        Side::Publisher => &[
+pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'static str, &'static str)> {
+    let tables: &[(&str, &[&str])] = match service {
+        Service::Publisher => &[
             ("source", &["select"]),
             ("attached_table", &["execute"]),
             ("base_type", &["execute"]),
@@ -317,7 +317,7 @@ pub(super) fn needs(side: Side, retention: bool) -> Vec<(&'static str, &'static 
             ("settled", &["select", "insert", "update"]),
             ("failures", &["select", "update"]),
         ],
-        Side::Consumer => &[
+        Service::Consumer => &[
             ("source", &["select"]),
             ("attached_table", &["execute"]),
             ("base_type", &["execute"]),

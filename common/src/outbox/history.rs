@@ -10,7 +10,7 @@ use crate::{identifier::ForwarderId, session::Session};
 
 /// What the log knows of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Past {
+pub enum LogHistory {
     /// Its entry is there, and this forwarder may still be owed it.
     Owed,
     /// Everybody had settled it, or it is from before this forwarder: whoever deleted its row was free to.
@@ -21,7 +21,7 @@ pub enum Past {
 
 /// A message of the stream.
 #[derive(Debug, Clone, Copy)]
-pub struct Published {
+pub struct PublishedMessage {
     /// The event that it names.
     pub event: Uuid,
     /// Where it stands.
@@ -41,8 +41,8 @@ pub async fn of_messages(
     connection: &mut Session,
     forwarder: &ForwarderId,
     created: OffsetDateTime,
-    messages: &[Published],
-) -> Result<HashMap<Uuid, Past>, sqlx::Error> {
+    messages: &[PublishedMessage],
+) -> Result<HashMap<Uuid, LogHistory>, sqlx::Error> {
     let rows: Vec<(Uuid, Option<bool>, bool)> = sqlx::query_as(
         "with asked as (select * from unnest($3::uuid[], $4::bigint[], $5::timestamptz[]) a (id, seq, published)),
          bounds as (
@@ -77,12 +77,12 @@ pub async fn of_messages(
     .bind(STREAM_READER)
     .fetch_all(connection)
     .await?;
-    let past = |settled, pruned| match (settled, pruned) {
-        (Some(true), _) | (None, true) => Past::Settled,
-        (Some(false), _) => Past::Owed,
-        (None, false) => Past::Unknown,
+    let history = |settled, pruned| match (settled, pruned) {
+        (Some(true), _) | (None, true) => LogHistory::Settled,
+        (Some(false), _) => LogHistory::Owed,
+        (None, false) => LogHistory::Unknown,
     };
-    Ok(rows.into_iter().map(|(event, settled, pruned)| (event, past(settled, pruned))).collect())
+    Ok(rows.into_iter().map(|(event, settled, pruned)| (event, history(settled, pruned))).collect())
 }
 
 /// The same of entries that are at hand, by their transaction ids.
@@ -93,7 +93,7 @@ pub async fn of_entries(
     connection: &mut Session,
     forwarder: &ForwarderId,
     entries: &[(Uuid, u64)],
-) -> Result<HashMap<Uuid, Past>, sqlx::Error> {
+) -> Result<HashMap<Uuid, LogHistory>, sqlx::Error> {
     let rows: Vec<(Uuid, bool)> = sqlx::query_as(
         "select a.id, bool_and(coalesce(pg_visible_in_snapshot(a.xid::xid8, f.since), false))
          from unnest($2::uuid[], $3::text[]) a (id, xid)
@@ -105,6 +105,6 @@ pub async fn of_entries(
     .bind(entries.iter().map(|(_, xid)| xid.to_string()).collect::<Vec<_>>())
     .fetch_all(connection)
     .await?;
-    let past = |settled| if settled { Past::Settled } else { Past::Owed };
-    Ok(rows.into_iter().map(|(event, settled)| (event, past(settled))).collect())
+    let history = |settled| if settled { LogHistory::Settled } else { LogHistory::Owed };
+    Ok(rows.into_iter().map(|(event, settled)| (event, history(settled))).collect())
 }

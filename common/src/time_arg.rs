@@ -9,7 +9,7 @@ use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros
 ///
 /// # Errors
 /// When it is neither; the message says what is expected.
-pub fn moment(text: &str) -> Result<OffsetDateTime, String> {
+pub fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
         return Ok(microseconds(time));
     }
@@ -54,21 +54,21 @@ pub fn as_captured(time: &str) -> String {
 
 /// A moment, and how somebody put it: `2h` means another one each time, and yet the same work.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moment {
+pub struct TimeArg {
     /// The time.
     pub at: OffsetDateTime,
     words: String,
 }
 
-impl FromStr for Moment {
+impl FromStr for TimeArg {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        Ok(Self { at: moment(text)?, words: text.to_owned() })
+        Ok(Self { at: parse_time(text)?, words: text.to_owned() })
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for TimeArg {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.words)
     }
@@ -76,7 +76,7 @@ impl fmt::Display for Moment {
 
 /// The time as people and programs read it: RFC 3339 in UTC.
 #[must_use]
-pub fn written(time: OffsetDateTime) -> String {
+pub fn to_rfc3339(time: OffsetDateTime) -> String {
     time.to_offset(time::UtcOffset::UTC).format(&Rfc3339).unwrap_or_default()
 }
 
@@ -86,17 +86,17 @@ mod tests {
 
     #[test]
     fn a_moment_is_a_time_or_so_long_ago() {
-        assert_eq!(moment("2026-01-31T08:00:00Z"), Ok(time::macros::datetime!(2026-01-31 08:00 UTC)));
-        let ago = OffsetDateTime::now_utc() - moment("2h").expect("a duration");
+        assert_eq!(parse_time("2026-01-31T08:00:00Z"), Ok(time::macros::datetime!(2026-01-31 08:00 UTC)));
+        let ago = OffsetDateTime::now_utc() - parse_time("2h").expect("a duration");
         assert!((ago - time::Duration::hours(2)).abs() < time::Duration::minutes(1), "{ago}");
-        assert_eq!(moment("2026-01-31"), Ok(time::macros::datetime!(2026-01-31 00:00 UTC)));
-        assert_eq!(moment("2024-02-29"), Ok(time::macros::datetime!(2024-02-29 00:00 UTC)));
+        assert_eq!(parse_time("2026-01-31"), Ok(time::macros::datetime!(2026-01-31 00:00 UTC)));
+        assert_eq!(parse_time("2024-02-29"), Ok(time::macros::datetime!(2024-02-29 00:00 UTC)));
         for neither in
             ["yesterday", "2026-02-30", "2026-1-31", "31.01.2026", "2026-01-31T08:00:00", "2026-01-31 ", ""]
         {
-            let error = moment(neither).expect_err(neither);
+            let error = parse_time(neither).expect_err(neither);
             assert!(error.contains("such as 2h") && error.contains("with its zone"), "{error}");
         }
-        assert_eq!(written(time::macros::datetime!(2026-01-31 10:00 +2)), "2026-01-31T08:00:00Z");
+        assert_eq!(to_rfc3339(time::macros::datetime!(2026-01-31 10:00 +2)), "2026-01-31T08:00:00Z");
     }
 }

@@ -56,7 +56,7 @@ pub async fn on_their_way(
     events: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     // During an outage the whole log may be ahead.
-    let mut look = database::long_look(connection).await?;
+    let mut look = database::read_only_scan(connection).await?;
     let found = sqlx::query_scalar(
         "select distinct e.audit_event_id from outbox.entries e
          where e.xid >= pg_snapshot_xmin($1::text::pg_snapshot)
@@ -104,24 +104,24 @@ pub async fn existing(
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(events).fetch_all(connection).await
 }
 
-/// Where a standing comparison stands.
+/// How far the continuous comparison of a forwarder has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct ReconcileCursor {
     /// Everything visible in it has been compared.
-    pub s: Snapshot,
+    pub compared: Snapshot,
     /// The goal of a round that was not finished, and the position reached.
-    pub begun: Option<(Snapshot, Position)>,
+    pub resume: Option<(Snapshot, Position)>,
 }
 
-/// Where the standing comparison of a forwarder stands; the beginning of the log in a cluster that it does not know.
+/// Reads how far the continuous comparison of a forwarder has come; the beginning of the log in a cluster that it does not know.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn position(
+pub async fn read(
     connection: &mut Session,
     forwarder: &ForwarderId,
     system_identifier: i64,
-) -> Result<Standing, sqlx::Error> {
+) -> Result<ReconcileCursor, sqlx::Error> {
     let row = sqlx::query(
         "select s::text, t::text, after_xid::text, after_seq from outbox.reconciled
          where forwarder = $1 and system_identifier = $2",
@@ -131,18 +131,18 @@ pub async fn position(
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else {
-        return Ok(Standing { s: snapshot(Snapshot::GENESIS)?, begun: None });
+        return Ok(ReconcileCursor { compared: snapshot(Snapshot::GENESIS)?, resume: None });
     };
     let (s, t): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     let (xid, seq): (Option<String>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);
-    let begun = match (t, xid, seq) {
+    let resume = match (t, xid, seq) {
         (Some(t), Some(xid), Some(seq)) => {
             let xid = xid.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?;
             Some((snapshot(&t)?, Position { xid, seq }))
         }
         _ => None,
     };
-    Ok(Standing { s: snapshot(&s)?, begun })
+    Ok(ReconcileCursor { compared: snapshot(&s)?, resume })
 }
 
 fn snapshot(text: &str) -> Result<Snapshot, sqlx::Error> {
@@ -153,15 +153,15 @@ fn snapshot(text: &str) -> Result<Snapshot, sqlx::Error> {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn move_on(
+pub async fn advance(
     connection: &mut Session,
     forwarder: &ForwarderId,
-    standing: &Standing,
+    cursor: &ReconcileCursor,
     system_identifier: i64,
     checked: u64,
     missing: u64,
 ) -> Result<(), sqlx::Error> {
-    let begun = standing.begun.as_ref();
+    let resume = cursor.resume.as_ref();
     sqlx::query(
         "insert into outbox.reconciled as r
              (forwarder, s, system_identifier, checked, missing, t, after_xid, after_seq)
@@ -172,21 +172,21 @@ pub async fn move_on(
              checked = r.checked + excluded.checked, missing = r.missing + excluded.missing",
     )
     .bind(forwarder.as_str())
-    .bind(standing.s.as_str())
+    .bind(cursor.compared.as_str())
     .bind(system_identifier)
     .bind(checked.cast_signed())
     .bind(missing.cast_signed())
-    .bind(begun.map(|(t, _)| t.as_str()))
-    .bind(begun.map(|(_, after)| after.xid.to_string()))
-    .bind(begun.map(|(_, after)| after.seq))
+    .bind(resume.map(|(t, _)| t.as_str()))
+    .bind(resume.map(|(_, after)| after.xid.to_string()))
+    .bind(resume.map(|(_, after)| after.seq))
     .execute(connection)
     .await?;
     Ok(())
 }
 
-/// How far a standing comparison has come.
+/// The progress of a continuous comparison.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
-pub struct Compared {
+pub struct ReconcileProgress {
     /// Whose target.
     pub forwarder: String,
     /// Settled entries that were looked for.
@@ -197,11 +197,11 @@ pub struct Compared {
     pub at: String,
 }
 
-/// How far each standing comparison has come.
+/// The progress of each continuous comparison.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn progress(connection: &mut Session) -> Result<Vec<Compared>, sqlx::Error> {
+pub async fn progress(connection: &mut Session) -> Result<Vec<ReconcileProgress>, sqlx::Error> {
     sqlx::query_as(
         "select forwarder, checked, missing,
                 to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"') as at

@@ -16,12 +16,12 @@ use crate::{database::Database, health::Progress, session::Session, telemetry::n
 const MARK_MARGIN: Duration = Duration::from_secs(3_600);
 
 /// How long a round of housekeeping may take: pruning a long log takes its time, a forgotten connection takes for ever.
-pub const ROUND_MAX: Duration = Duration::from_secs(600);
+pub const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How many rows of `outbox.rounds` one statement thins.
 const THIN_ROWS: i64 = 10_000;
 
-/// Prunes everything below the horizon, batch by batch; answers how many entries went.
+/// Prunes everything below the horizon, batch by batch; returns how many entries went.
 ///
 /// # Errors
 /// When the database is away.
@@ -63,7 +63,7 @@ pub async fn thin(connection: &mut Session, reader: &str, age: Duration) -> Resu
 pub async fn watch_capture(database: Database, progress: Progress, every: Duration) {
     loop {
         let looked = async { capture::state(&mut database.connect().await?).await };
-        match database.within(looked).await {
+        match database.with_timeout(looked).await {
             Ok(state) => report(&state, &progress),
             // The relay says so too, and louder.
             Err(error) => {

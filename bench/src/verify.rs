@@ -25,14 +25,14 @@ async fn digest(url: &str, statement: &'static str) -> anyhow::Result<Digest> {
 }
 
 /// Counts the timeline; the sample is void when it is not the source's multiset.
-pub(crate) async fn judge(sample: &mut Sample, source: &str, timeline: &str) -> anyhow::Result<()> {
+pub(crate) async fn verify(sample: &mut Sample, source: &str, timeline: &str) -> anyhow::Result<()> {
     let (source, timeline) = (digest(source, SOURCE).await?, digest(timeline, TIMELINE).await?);
     compare(sample, &source, &timeline, "timeline");
     Ok(())
 }
 
 /// Counts the log instead.
-pub(crate) async fn judge_log(sample: &mut Sample, source: &str) -> anyhow::Result<()> {
+pub(crate) async fn verify_log(sample: &mut Sample, source: &str) -> anyhow::Result<()> {
     let (rows, log) = (digest(source, SOURCE).await?, digest(source, OUTBOX).await?);
     compare(sample, &rows, &log, "log");
     Ok(())

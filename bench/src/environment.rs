@@ -21,10 +21,10 @@ const DURABLE: &str = "forward-timeline";
 const DRAIN_DEADLINE: Duration = Duration::from_secs(900);
 
 /// How often the broker is asked whether a drain is over. Costs it nothing to speak of.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Servers that all samples share, one after the other.
-pub(crate) struct Stage {
+pub(crate) struct Environment {
     /// PostgreSQL and NATS, flushing to disk.
     pub(crate) sandbox: Sandbox,
     context: jetstream::Context,
@@ -40,13 +40,13 @@ pub(crate) struct Databases {
     pub(crate) timeline: String,
 }
 
-impl Stage {
+impl Environment {
     /// Starts the servers; `statements` makes PostgreSQL count what each statement takes, which costs a little.
-    pub(crate) async fn set(statements: bool) -> anyhow::Result<Self> {
+    pub(crate) async fn set_up(statements: bool) -> anyhow::Result<Self> {
         let postgres = if statements { "shared_preload_libraries = 'pg_stat_statements'" } else { "" };
         let sandbox = Sandbox::start(&Options { durable: true, postgres, ..Options::default() })?;
         let settings = "[publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n";
-        std::fs::write(sandbox.home.path().join("audit.toml"), settings)?;
+        std::fs::write(sandbox.work_dir.path().join("audit.toml"), settings)?;
         fixture::source_database_on(&sandbox.postgres, "empty_source").await?;
         fixture::timeline_database_on(&sandbox.postgres, "empty_timeline").await?;
         let context = jetstream::new(async_nats::connect(sandbox.nats.url()).await?);
@@ -135,7 +135,7 @@ impl Stage {
 
     /// Starts `binary run` with the default settings.
     pub(crate) fn start(&self, name: &str, binary: &str, databases: &Databases) -> anyhow::Result<Process> {
-        Process::start(&self.sandbox.home, name, binary, &["run"], &self.environment(databases))
+        Process::start(&self.sandbox.work_dir, name, binary, &["run"], &self.environment(databases))
     }
 
     /// Removes a stream, if it is there.
@@ -157,7 +157,7 @@ impl Stage {
         .await
     }
 
-    /// Waits until the stream holds so many messages; answers in how many seconds.
+    /// Waits until the stream holds so many messages; returns in how many seconds.
     pub(crate) async fn published(&self, messages: u64) -> anyhow::Result<f64> {
         let stream = self.stream().await?;
         drained("the relay to drain the log", messages, async || {
@@ -166,7 +166,7 @@ impl Stage {
         .await
     }
 
-    /// Waits until everything up to a sequence has been settled; answers in how many seconds.
+    /// Waits until everything up to a sequence has been settled; returns in how many seconds.
     pub(crate) async fn settled(&self, sequence: u64) -> anyhow::Result<f64> {
         let stream = self.stream().await?;
         drained("the consumers to drain the stream", sequence, async || {
@@ -175,7 +175,7 @@ impl Stage {
         .await
     }
 
-    /// Waits until the timeline has so many rows, all there are; answers in how many seconds.
+    /// Waits until the timeline has so many rows, all there are; returns in how many seconds.
     pub(crate) async fn arrived(&self, databases: &Databases, rows: u64) -> anyhow::Result<f64> {
         let mut source = PgConnection::connect(&databases.source).await?;
         let last: Uuid = sqlx::query_scalar(
@@ -233,7 +233,7 @@ async fn drained(
             _ => {}
         }
         ensure!(called.elapsed() < DRAIN_DEADLINE, "waited {DRAIN_DEADLINE:?} in vain for {what}");
-        tokio::time::sleep(LOOK_EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 

@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use crate::{
     fault::{Fault, classify},
     identifier::{ForwarderId, TableName, quote},
-    moment::as_captured,
     outbox::columns::{self, Columns},
     session::Session,
+    time_arg::as_captured,
 };
 
 /// Which failures; every part that is absent matches all.
@@ -42,7 +42,7 @@ impl Filter {
 
 /// One failure, without anything of its audit row but the action.
 #[derive(Debug, Clone, Serialize, FromRow)]
-pub struct Letter {
+pub struct FailureRecord {
     /// Whose.
     pub forwarder: String,
     /// The event's id, or `stream:<created>:<sequence>`.
@@ -108,7 +108,7 @@ pub async fn list(
     table: &TableName,
     filter: &Filter,
     limit: i64,
-) -> Result<Vec<Letter>, sqlx::Error> {
+) -> Result<Vec<FailureRecord>, sqlx::Error> {
     let time = |column: &str| {
         format!("to_char(f.{column} at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as {column}")
     };
@@ -153,7 +153,7 @@ pub async fn summary(
     connection: &mut Session,
     table: &TableName,
     filter: &Filter,
-) -> Result<Vec<Group>, sqlx::Error> {
+) -> Result<Vec<FailureSummary>, sqlx::Error> {
     let columns = columns::of(connection, table).await?;
     let statement = format!(
         "select f.forwarder, f.state, f.reason, count(*) as count, count(*) filter (where e.id is null) as gone
@@ -167,7 +167,7 @@ pub async fn summary(
 
 /// Failures that have forwarder, state and reason in common.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
-pub struct Group {
+pub struct FailureSummary {
     /// Whose.
     pub forwarder: String,
     /// Their state.
@@ -256,7 +256,7 @@ async fn row_of(
 }
 
 /// Enters up to `limit` of those that match into the log again, each addressed to its forwarder, and counts their
-/// attempts from the beginning. Answers how many. Those whose audit row is gone, or whose forwarder is none of
+/// attempts from the beginning. Returns how many. Those whose audit row is gone, or whose forwarder is none of
 /// `forwarders`, would only die again, and are left as they are.
 ///
 /// One statement: entry and state share their fate.
@@ -296,7 +296,7 @@ pub async fn redrive(
     Ok(entered.cast_unsigned())
 }
 
-/// Marks those that match as not to be delivered, with the reason that somebody gave. Answers how many.
+/// Marks those that match as not to be delivered, with the reason that somebody gave. Returns how many.
 ///
 /// # Errors
 /// When the server is away.

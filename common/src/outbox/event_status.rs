@@ -14,11 +14,11 @@ use crate::{
 
 /// Everything there is.
 #[derive(Debug, Clone, Serialize)]
-pub struct Life {
+pub struct EventStatus {
     /// The audit row; `None` when none is committed.
     pub row: Option<Row>,
     /// Its entries in the log, oldest first.
-    pub entries: Vec<EntryLife>,
+    pub entries: Vec<EntryStatus>,
     /// All readers of the log.
     pub readers: Vec<String>,
     /// Those that somebody reads for now.
@@ -40,7 +40,7 @@ pub struct Row {
 
 /// One entry.
 #[derive(Debug, Clone, Serialize)]
-pub struct EntryLife {
+pub struct EntryStatus {
     /// The transaction that wrote it.
     pub xid: String,
     /// Its number.
@@ -48,17 +48,17 @@ pub struct EntryLife {
     /// For whom; `None` for every forwarder.
     pub forwarder: Option<String>,
     /// How far each reader is with it.
-    pub readers: Vec<ReaderPassage>,
+    pub readers: Vec<ReaderStatus>,
 }
 
 /// One reader and one entry.
 #[derive(Debug, Clone, Serialize, FromRow)]
-pub struct ReaderPassage {
+pub struct ReaderStatus {
     /// Which reader.
     pub reader: String,
     /// How far.
     #[sqlx(try_from = "String")]
-    pub passage: Passage,
+    pub passage: ReadState,
     /// The stream's highest sequence when the entry had certainly not been published.
     pub stream_before: Option<i64>,
     /// The stream's highest sequence when it had certainly been acknowledged.
@@ -68,7 +68,7 @@ pub struct ReaderPassage {
 /// How far a reader is with an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Passage {
+pub enum ReadState {
     /// Handed over and acknowledged.
     HandedOver,
     /// In the round that is being read.
@@ -77,7 +77,7 @@ pub enum Passage {
     Unread,
 }
 
-impl Passage {
+impl ReadState {
     /// For people.
     #[must_use]
     pub fn words(self) -> &'static str {
@@ -89,7 +89,7 @@ impl Passage {
     }
 }
 
-impl TryFrom<String> for Passage {
+impl TryFrom<String> for ReadState {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -117,14 +117,15 @@ pub struct Blocker {
     pub application: String,
 }
 
-impl Life {
+impl EventStatus {
     /// Between which sequences the event's messages lie; an open end for those that are on their way.
     #[must_use]
     pub fn stream_ranges(&self) -> Vec<(u64, Option<u64>)> {
-        let of_stream = |entry: &EntryLife| {
+        let of_stream = |entry: &EntryStatus| {
             let passage = entry.readers.iter().find(|passage| passage.reader == STREAM_READER)?;
             let from = passage.stream_before.unwrap_or(0).unsigned_abs() + 1;
-            (passage.passage != Passage::Unread).then(|| (from, passage.stream_behind.map(i64::unsigned_abs)))
+            (passage.passage != ReadState::Unread)
+                .then(|| (from, passage.stream_behind.map(i64::unsigned_abs)))
         };
         self.entries.iter().filter_map(of_stream).collect()
     }
@@ -140,7 +141,11 @@ impl Life {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn of(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Life, sqlx::Error> {
+pub async fn of(
+    connection: &mut Session,
+    table: &TableName,
+    event: Uuid,
+) -> Result<EventStatus, sqlx::Error> {
     let row = row(connection, table, event).await?;
     let found: Vec<(String, i64, Option<String>)> = sqlx::query_as(
         "select e.xid::text, e.seq, e.forwarder from outbox.entries e
@@ -151,8 +156,8 @@ pub async fn of(connection: &mut Session, table: &TableName, event: Uuid) -> Res
     .await?;
     let mut entries = Vec::with_capacity(found.len());
     for (xid, seq, forwarder) in found {
-        let readers = passages(connection, &xid).await?;
-        entries.push(EntryLife { xid, seq, forwarder, readers });
+        let readers = reader_statuses(connection, &xid).await?;
+        entries.push(EntryStatus { xid, seq, forwarder, readers });
     }
     let readers = sqlx::query_scalar("select distinct reader from outbox.rounds order by reader")
         .fetch_all(&mut *connection)
@@ -160,7 +165,7 @@ pub async fn of(connection: &mut Session, table: &TableName, event: Uuid) -> Res
     let leaders = sqlx::query_scalar("select name from outbox.leases where expires_at > clock_timestamp()")
         .fetch_all(&mut *connection)
         .await?;
-    Ok(Life { row, entries, readers, leaders, blockers: blockers(connection).await? })
+    Ok(EventStatus { row, entries, readers, leaders, blockers: blockers(connection).await? })
 }
 
 async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Option<Row>, sqlx::Error> {
@@ -194,7 +199,7 @@ async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result
 
 /// How far each reader is with the entries of a transaction. Its messages lie above the mark of the last row whose round did
 /// not include it, and not above that of the first row before which it had been handed over.
-async fn passages(connection: &mut Session, xid: &str) -> Result<Vec<ReaderPassage>, sqlx::Error> {
+async fn reader_statuses(connection: &mut Session, xid: &str) -> Result<Vec<ReaderStatus>, sqlx::Error> {
     sqlx::query_as(
         "select h.reader,
                 case when pg_visible_in_snapshot($1::text::xid8, h.s) then 'handed_over'

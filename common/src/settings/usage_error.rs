@@ -7,7 +7,7 @@ use crate::identifier::ForwarderId;
 /// ends with it has the exit status [`crate::boot::MISUSED`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Unusable(pub String);
+pub struct UsageError(pub String);
 
 /// An option of a forwarder that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -10,13 +10,13 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// The connection that a client had at one moment.
 #[derive(Debug)]
-pub struct Connection {
+pub struct ConnectionEpoch {
     client: Client,
     /// How often the client had connected.
     connects: u64,
 }
 
-impl Connection {
+impl ConnectionEpoch {
     /// The one that `client` has now.
     #[must_use]
     pub fn of(client: &Client) -> Self {
@@ -25,13 +25,13 @@ impl Connection {
 
     /// Whether it is gone, be there a new one or none.
     #[must_use]
-    pub fn is_lost(&self) -> bool {
+    pub fn is_ended(&self) -> bool {
         self.client.connection_state() != State::Connected || connects(&self.client) != self.connects
     }
 
     /// Waits until it is gone.
-    pub async fn lost(&self) {
-        while !self.is_lost() {
+    pub async fn ended(&self) {
+        while !self.is_ended() {
             tokio::time::sleep(POLL).await;
         }
     }

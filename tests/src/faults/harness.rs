@@ -9,7 +9,6 @@ use anyhow::Context as _;
 use sandbox::{
     audit::AuditRow,
     fixture,
-    home::Home,
     nats::{Nats, NatsCluster},
     postgres::Postgres,
     process::Process,
@@ -17,11 +16,12 @@ use sandbox::{
     rights,
     verdict::Verdict,
     wait,
+    work_dir::WorkDir,
 };
 use sqlx::PgConnection;
 
 use super::writer::Writer;
-use crate::{Own, Pipeline, address, borrowed, roles::Who, sandbox};
+use crate::{OwnedServer, Pipeline, address, borrowed, roles::Role, sandbox};
 
 /// How long a recovery may take before it counts as none.
 pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(120);
@@ -37,7 +37,7 @@ const ENVIRONMENT: [(&str, &str); 4] = [
 
 /// Which servers a scenario breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ground {
+pub(super) enum ServersUnderTest {
     /// None: those of the whole test binary do.
     Shared,
     /// The broker.
@@ -72,8 +72,8 @@ impl Service {
         Ok(Self { binary, environment, process })
     }
 
-    /// Starts it anew, in place of the one that has ended; with a wrapper before it, or with a fail point armed.
-    pub(super) fn revive(&mut self, wrapper: &[&str], failpoint: Option<&str>) -> anyhow::Result<()> {
+    /// Starts it again, in place of the one that has ended; with a wrapper before it, or with a fail point armed.
+    pub(super) fn restart(&mut self, wrapper: &[&str], failpoint: Option<&str>) -> anyhow::Result<()> {
         self.process = spawn(self.binary, &self.environment, wrapper, failpoint)?;
         Ok(())
     }
@@ -89,54 +89,54 @@ fn spawn(
     let name = format!("{binary}-fault-{}", COUNT.fetch_add(1, Ordering::Relaxed));
     let mut variables = borrowed(environment);
     variables.extend(failpoint.map(|armed| ("FAILPOINTS", armed)));
-    Process::start_with(&sandbox().home, &name, wrapper, binary, &["run"], &variables)
+    Process::start_with(&sandbox().work_dir, &name, wrapper, binary, &["run"], &variables)
 }
 
 /// Everything that a scenario may break.
-pub struct Arena {
+pub struct FaultHarness {
     // In the order in which they must go: processes, then proxies, then servers.
     pub(super) publishers: Vec<Service>,
     pub(super) consumers: Vec<Service>,
     writer: Option<Writer>,
     pub(super) links: Links,
     pub(super) pipeline: Pipeline,
-    pub(super) cluster: Option<Own<NatsCluster>>,
+    pub(super) cluster: Option<OwnedServer<NatsCluster>>,
     /// Processes and servers that were killed.
     pub(super) kills: u32,
     /// Whether it may take minutes.
     pub(super) long: bool,
 }
 
-impl Arena {
+impl FaultHarness {
     pub(super) async fn start(
-        ground: Ground,
+        servers_under_test: ServersUnderTest,
         environment: &[(&'static str, &'static str)],
         long: bool,
     ) -> anyhow::Result<Self> {
         let mut pipeline = Pipeline::new().await?;
         let mut environment: Vec<_> = ENVIRONMENT.iter().chain(environment).copied().collect();
         let mut cluster = None;
-        match ground {
-            Ground::Shared => {}
-            Ground::Nats => {
-                let home = Home::create()?;
-                let server = Nats::start_with(&home, &rights::of_broker())?;
+        match servers_under_test {
+            ServersUnderTest::Shared => {}
+            ServersUnderTest::Nats => {
+                let work_dir = WorkDir::create()?;
+                let server = Nats::start_with(&work_dir, &rights::of_broker())?;
                 server.url().clone_into(&mut pipeline.nats_url);
-                pipeline.own_nats = Some(Own { server, home });
+                pipeline.own_nats = Some(OwnedServer { server, work_dir });
             }
-            Ground::Postgres(extra) => {
-                let home = Home::create()?;
-                let server = Postgres::start_with(&home, false, extra)?;
+            ServersUnderTest::Postgres(extra) => {
+                let work_dir = WorkDir::create()?;
+                let server = Postgres::start_with(&work_dir, false, extra)?;
                 pipeline.source = fixture::source_database_on(&server, "source").await?;
                 pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
-                pipeline.own_postgres = Some(Own { server, home });
+                pipeline.own_postgres = Some(OwnedServer { server, work_dir });
             }
-            Ground::Cluster => {
+            ServersUnderTest::Cluster => {
                 environment.push(("AUDIT__BROKER__REPLICAS", "3"));
-                let home = Home::create()?;
-                let server = NatsCluster::start_with(&home, 3, &rights::of_broker()).await?;
+                let work_dir = WorkDir::create()?;
+                let server = NatsCluster::start_with(&work_dir, 3, &rights::of_broker()).await?;
                 pipeline.nats_url = server.url();
-                cluster = Some(Own { server, home });
+                cluster = Some(OwnedServer { server, work_dir });
             }
         }
         let links = Links::start(&pipeline).await?;
@@ -148,13 +148,13 @@ impl Arena {
         let consumers =
             (0..2).map(|_| Service::start("consumer", consumer.clone())).collect::<Result<_, _>>()?;
         let writer = Writer::start(pipeline.source.url.clone(), 7);
-        let mut arena =
+        let mut harness =
             Self { publishers, consumers, writer: Some(writer), links, pipeline, cluster, kills: 0, long };
-        arena.recover().await.context("before any fault")?;
-        Ok(arena)
+        harness.recover().await.context("before any fault")?;
+        Ok(harness)
     }
 
-    /// Commits a row of its own and waits until it is in the timeline; answers how long that took.
+    /// Commits a row of its own and waits until it is in the timeline; returns how long that took.
     pub(super) async fn recover(&mut self) -> anyhow::Result<Duration> {
         let healed = Instant::now();
         let marker = AuditRow::sample("fault.marker");
@@ -194,7 +194,7 @@ impl Arena {
         .await
     }
 
-    /// Kills one of the publishers or consumers; `revive` follows.
+    /// Kills one of the publishers or consumers; `restart` follows.
     pub(super) fn kill(&mut self, service: fn(&mut Self) -> &mut Service) -> anyhow::Result<()> {
         self.kills += 1;
         service(self).process.kill()
@@ -258,7 +258,7 @@ impl Links {
 
     fn publisher(&self, pipeline: &Pipeline) -> Vec<(&'static str, String)> {
         let proxies = [("SOURCE_DATABASE_URL", &self.publisher_source), ("NATS_URL", &self.publisher_broker)];
-        led(pipeline.environment(Who::Publisher), &proxies)
+        led(pipeline.environment(Role::Publisher), &proxies)
     }
 
     fn consumer(&self, pipeline: &Pipeline) -> Vec<(&'static str, String)> {
@@ -267,7 +267,7 @@ impl Links {
             ("THREADLINE_DATABASE_URL", &self.consumer_timeline),
             ("NATS_URL", &self.consumer_broker),
         ];
-        led(pipeline.environment(Who::Consumer), &proxies)
+        led(pipeline.environment(Role::Consumer), &proxies)
     }
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// One act.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Act<'a> {
+pub struct OperatorAction<'a> {
     /// Who, as far as the system knows.
     pub actor: &'a str,
     /// What: `redrive`, `discard`, `unmask`, `rebase`, `change_dispatch`, `drop_reader`, `drop_durable`.
@@ -18,21 +18,21 @@ pub struct Act<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Records an act; call it in the transaction that does it. Answers its number.
+/// Records an act; call it in the transaction that does it. Returns its number.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn record(connection: &mut Session, act: &Act<'_>) -> Result<i64, sqlx::Error> {
+pub async fn record(connection: &mut Session, action: &OperatorAction<'_>) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar(
         "insert into outbox.acts (actor, kind, filter, count, reason)
          values ($1 || ' as database role ' || session_user, $2, $3, $4, $5)
          returning id",
     )
-    .bind(act.actor)
-    .bind(act.kind)
-    .bind(act.filter)
-    .bind(act.count.cast_signed())
-    .bind(act.reason)
+    .bind(action.actor)
+    .bind(action.kind)
+    .bind(action.filter)
+    .bind(action.count.cast_signed())
+    .bind(action.reason)
     .fetch_one(connection)
     .await
 }

@@ -9,22 +9,22 @@ use std::{
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::{sleep, timeout};
 
-/// How long an answer may be waited for before somebody looks.
-const SILENCE: Duration = Duration::from_millis(1_500);
+/// How long an answer is waited for before the first probe.
+const PROBE_AFTER: Duration = Duration::from_millis(1_500);
 
-/// How often it is looked again.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// How often the probe is repeated.
+const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long a look may take.
-const LOOK_MAX: Duration = Duration::from_secs(1);
+/// How long a probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The server's side of one connection, whoever holds it now.
+/// Detects a dead peer, as TCP keep-alive would, by asking the server about the process that serves one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Backend(AtomicI32);
+pub(crate) struct DeadPeerDetector(AtomicI32);
 
-impl Backend {
-    /// Notes which process of the server serves this connection.
-    pub(crate) async fn note(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+impl DeadPeerDetector {
+    /// Stores which process of the server serves this connection.
+    pub(crate) async fn watch(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(connection).await?;
         self.0.store(pid, Ordering::SeqCst);
         Ok(())
@@ -32,21 +32,21 @@ impl Backend {
 
     /// Ends once the server has certainly nothing in work for this connection, although an answer is waited for; never while it
     /// works, waits for a lock, or cannot be asked.
-    pub(crate) async fn forgotten(&self, options: &PgConnectOptions) {
-        sleep(SILENCE).await;
+    pub(crate) async fn detected(&self, options: &PgConnectOptions) {
+        sleep(PROBE_AFTER).await;
         // Hardly ever come to: not part of every answer's future.
-        Box::pin(self.look(options)).await;
+        Box::pin(self.probe(options)).await;
     }
 
-    async fn look(&self, options: &PgConnectOptions) {
+    async fn probe(&self, options: &PgConnectOptions) {
         let mut other = None;
         loop {
-            match timeout(LOOK_MAX, self.is_idle(options, &mut other)).await {
+            match timeout(PROBE_TIMEOUT, self.is_idle(options, &mut other)).await {
                 Ok(Ok(true)) => return,
                 Ok(Ok(false)) => {}
                 Ok(Err(_)) | Err(_) => other = None,
             }
-            sleep(LOOK_EVERY).await;
+            sleep(PROBE_INTERVAL).await;
         }
     }
 
