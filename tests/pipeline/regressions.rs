@@ -193,9 +193,9 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
     host.execute("begin").await?;
     insert(ids[19]).execute(&mut host).await?;
     pipeline.commit(&rows).await?;
-    // All at once in the stream are one batch.
+    // All at once in the stream are one batch, also where the next message is slow to come.
     pipeline.messages(rows.len() as u64).await?;
-    let _consumer = pipeline.consumer()?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.linger=1s"])?;
     let mut watch = pipeline.timeline.connect().await?;
     wait::until_some("the batch to wait for that transaction", DEADLINE, async || {
         let statement = "select count(*) from pg_stat_activity
