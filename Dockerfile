@@ -9,8 +9,8 @@ ARG FEATURES=""
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    cargo build --locked --profile dist --package publisher --package consumer --package threadline --features "$FEATURES" \
-    && install -D --target-directory=/out target/dist/publisher target/dist/consumer target/dist/threadline
+    FEATURES="$FEATURES" ./scripts/dist \
+    && install -D --target-directory=/out target/dist/shipped/publisher target/dist/shipped/consumer target/dist/shipped/threadline
 
 FROM debian:bookworm-slim
 # The system's certificates are the trust roots of TLS connections.

@@ -3,14 +3,14 @@ SHELL := /bin/sh
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench soak check fix demo-servers servers clean
+.PHONY: help demo test faults bench soak dist check fix demo-servers servers clean
 
 # A run of the tests that has not ended after so many seconds is ended: what hangs is a failure with a name.
 TEST_LIMIT ?= 1500
 LIMITED = timeout --foreground --kill-after=30 $(TEST_LIMIT)
 
 # Named places where the tests let a process die, which nothing that is shipped is built with; and traces.
-FAULTY := --features common/failpoints,common/traces
+FAULTY := --workspace --exclude bench --features common/failpoints,common/traces
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,7 +18,8 @@ help: ## Lists the targets.
 # SERVERS=docker uses a running Docker engine; SOURCE_DATABASE_URL, THREADLINE_DATABASE_URL and NATS_URL, where set,
 # name servers to use instead of private ones. DEMO_KEEP=1 leaves everything running until Ctrl-C.
 demo: demo-servers ## Runs the whole pipeline on private servers and ends with a verdict.
-	@$(CARGO) build --quiet --release --bins
+	@echo "Compiling the three binaries and the sandbox; the first time takes minutes."
+	@$(CARGO) build --profile demo --package publisher --package consumer --package threadline --package sandbox --bins
 	@./scripts/demo
 
 test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, the newest.
@@ -43,18 +44,21 @@ soak: servers ## Half an hour of steady load: what grows. MINUTES=n for another 
 	$(CARGO) build --release --package bench
 	./target/release/bench soak --minutes $(or $(MINUTES),30)
 
+dist: ## The binaries as they are shipped, in target/dist: optimised, stripped, debug information in files of its own. FEATURES=… for more.
+	./scripts/dist
+
 check: ## Formatting, lints, documentation.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets $(FAULTY) -- --deny warnings
 	$(CARGO) clippy --package publisher --package consumer -- --deny warnings
 	$(CARGO) clippy --package consumer --no-default-features --all-targets -- --deny warnings
 	$(CARGO) clippy --package bench --all-targets -- --deny warnings
-	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --no-deps --document-private-items --quiet
+	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	./scripts/check-house
 
 fix: ## Formats and applies what clippy can mend by itself.
 	$(CARGO) fmt --all
-	$(CARGO) clippy --all-targets --fix --allow-dirty
+	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty
 
 demo-servers:
 	@./scripts/ensure-servers --unless-given
