@@ -37,6 +37,9 @@ where
     if let Err(error) = telemetry::init_logs(&settings.log) {
         return failed(&UsageError(format!("log.filter: {error}")), human);
     }
+    for deprecation in provenance.deprecations() {
+        tracing::warn!("{deprecation}");
+    }
     #[cfg(feature = "failpoints")]
     let _armed = crate::failpoint::armed();
     // One provider for the whole process; a second one in the tree would panic at the first handshake.

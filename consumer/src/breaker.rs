@@ -82,7 +82,7 @@ impl DeadLetterBreaker {
 #[error(
     "{count} events within a minute would become dead letters for the reason {reason} (limit {limit}): held back, \
      because that is a fault of the target or of the settings rather than of the events. Mend it, and delivery goes \
-     on by itself; if they are right to end like this, raise consumer.breaker, or set it to 0"
+     on by itself; if they are right to end like this, raise consumer.max_dead_letters_per_minute, or set it to 0"
 )]
 pub struct BreakerOpen {
     /// Which reason.

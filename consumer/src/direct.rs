@@ -17,7 +17,7 @@ use common::{
         rounds::{PublishedPosition, Round},
     },
     session::Session,
-    settings::{PublisherSettings, SourceSettings},
+    settings::{RelaySettings, SourceSettings},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +35,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Only what waiting cannot mend.
 pub async fn run(
     runtime: Arc<ForwarderRuntime>,
-    publisher: PublisherSettings,
+    settings: RelaySettings,
     source: SourceSettings,
     progress: Progress,
     retrying: Progress,
@@ -45,9 +45,9 @@ pub async fn run(
     let options = RelayOptions {
         reader: readers::reader_name(&runtime.route.id),
         page_rows,
-        poll_min: publisher.poll_min,
-        poll_max: publisher.poll_max,
-        lease: publisher.lease,
+        poll_min: settings.poll_min,
+        poll_max: settings.poll_max,
+        lease: settings.lease,
         // Each page costs its forwarder more than a row here does.
         progress_rows: page_rows,
     };
@@ -61,7 +61,7 @@ pub async fn run(
     let relay = Relay::new(runtime.database.clone(), options, sink, progress);
     let running = relay.run(shutdown, move |leading| {
         tokio::spawn(retry_loop(runtime.clone(), retrying.clone(), leading.clone()));
-        tokio::spawn(maintenance_loop(runtime.clone(), publisher.clone(), source.clone(), leading));
+        tokio::spawn(maintenance_loop(runtime.clone(), settings.clone(), source.clone(), leading));
     });
     Box::pin(running).await
 }
@@ -152,7 +152,7 @@ async fn due(
 /// Where no publisher runs, nobody else prunes. Where one does, the horizon keeps what its stream still needs.
 async fn maintenance_loop(
     runtime: Arc<ForwarderRuntime>,
-    publisher: PublisherSettings,
+    settings: RelaySettings,
     source: SourceSettings,
     leading: CancellationToken,
 ) {
@@ -160,7 +160,7 @@ async fn maintenance_loop(
     let reader = readers::reader_name(&runtime.route.id);
     let watch = AtRiskGauge::new(&source);
     loop {
-        let round = maintain_once(&runtime.database, &reader, publisher.retention, &watch);
+        let round = maintain_once(&runtime.database, &reader, settings.retention, &watch);
         tokio::select! {
             () = leading.cancelled() => return,
             maintained = tokio::time::timeout(maintenance::RUN_TIMEOUT, round) => match maintained {
@@ -173,7 +173,7 @@ async fn maintenance_loop(
         }
         tokio::select! {
             () = leading.cancelled() => return,
-            () = tokio::time::sleep(publisher.maintenance) => {}
+            () = tokio::time::sleep(settings.maintenance_interval) => {}
         }
     }
 }

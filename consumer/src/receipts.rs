@@ -49,8 +49,8 @@ pub enum ReceiptsCommand {
         #[arg(long, value_name = "HEX")]
         key: Vec<String>,
         /// The hash of a receipt that must be in the chain, as it was noted down elsewhere.
-        #[arg(long, value_name = "HASH")]
-        kept: Option<String>,
+        #[arg(long, alias = "kept", value_name = "HASH")]
+        anchor: Option<String>,
         /// Prints a JSON object instead of text.
         #[arg(long)]
         json: bool,
@@ -73,9 +73,9 @@ pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Resul
             });
             Ok(())
         }
-        ReceiptsCommand::Verify { forwarder, key, kept, json } => {
+        ReceiptsCommand::Verify { forwarder, key, anchor, json } => {
             let projection = Projection::resolve(settings, forwarder.as_ref()).await?;
-            verify(settings, &projection, &key, kept.as_deref(), json).await
+            verify(settings, &projection, &key, anchor.as_deref(), json).await
         }
     }
 }
@@ -147,7 +147,7 @@ struct Verification {
     windows: Vec<Verified>,
     /// Actions that no receipt vouches for.
     outside: Outside,
-    /// The hash of the last receipt: note it down elsewhere, and give it to `--kept` later.
+    /// The hash of the last receipt: note it down elsewhere, and give it to `--anchor` later.
     end: Option<String>,
 }
 

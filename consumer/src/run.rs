@@ -138,7 +138,7 @@ async fn serve(
     }
     if !modes.contains(&DispatchMode::JetStream) && !modes.is_empty() {
         let captured = supervisor.health.component("capture", supervisor.settings.consumer.unready_after);
-        let every = supervisor.settings.publisher.maintenance;
+        let every = supervisor.settings.relay.maintenance_interval;
         tokio::spawn(maintenance::watch_capture(database, captured, every));
     }
     drop(connection);
@@ -263,9 +263,9 @@ impl Supervisor {
         tracing::info!(forwarder = %id, "forwarding from the log");
         let relay = self.health.component(format!("forwarder {id}"), limit);
         let retries = self.health.component(format!("forwarder {id} retries"), limit);
-        let publisher = self.settings.publisher.clone();
+        let settings = self.settings.relay.clone();
         let source = self.settings.source.clone();
-        let running = direct::run(runtime, publisher, source, relay, retries, self.shutdown.clone());
+        let running = direct::run(runtime, settings, source, relay, retries, self.shutdown.clone());
         self.tasks.spawn(async move { Ok(Box::pin(running).await?) });
     }
 
@@ -278,7 +278,7 @@ impl Supervisor {
         broker: Option<&(Client, Stream)>,
     ) -> anyhow::Result<()> {
         let settings = self.settings.consumer.reconcile.clone();
-        if forwarder.kind != "threadline" || settings.every.is_zero() {
+        if forwarder.kind != "threadline" || settings.interval.is_zero() {
             return Ok(());
         }
         let id = forwarder.id.clone();
@@ -358,8 +358,8 @@ pub(crate) fn build_runtimes(
                 database: database.clone(),
                 table: settings.source.table.clone(),
                 settings: settings.consumer.clone(),
-                policy: RetryPolicy { max_attempts: settings.consumer.attempts, backoff },
-                breaker: DeadLetterBreaker::new(settings.consumer.breaker),
+                policy: RetryPolicy { max_attempts: settings.consumer.max_attempts, backoff },
+                breaker: DeadLetterBreaker::new(settings.consumer.max_dead_letters_per_minute),
                 liveness: TargetLiveness::default(),
                 tracer: tracer.clone(),
                 poison_turn: poison_turn.clone(),

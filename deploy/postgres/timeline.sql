@@ -42,7 +42,7 @@ grant select,
       update (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at)
     on public.audit_actions to audit_reconciler;
 grant select, insert on public.audit_receipts to audit_reconciler;
--- `publisher backfill --adopt` remembers what Sigra's own forwarder has delivered.
+-- `publisher backfill --accept-foreign-ids` remembers what Sigra's own forwarder has delivered.
 grant select, insert on public.audit_adoptions to audit_reconciler;
 
 commit;

@@ -1,4 +1,4 @@
-//! `publisher backfill --adopt`: what another forwarder, such as Sigra's own, has brought into the timeline under ids of its
+//! `publisher backfill --accept-foreign-ids`: what another forwarder, such as Sigra's own, has brought into the timeline under ids of its
 //! own, with the event's id as the correlation id. That it counts is remembered in the timeline, where whoever writes to it or
 //! compares it looks.
 
@@ -36,7 +36,7 @@ impl Adoptions {
         let option = |name: &str| forwarder.options.get(name).and_then(|value| value.as_str());
         let url = option("url").map(ConnectionUrl::new).or_else(|| settings.threadline.url.clone());
         let url = url.context(
-            "--adopt looks into the timeline: set threadline.url in the settings file, or THREADLINE_DATABASE_URL",
+            "--accept-foreign-ids looks into the timeline: set threadline.url in the settings file, or THREADLINE_DATABASE_URL",
         )?;
         let limit = settings.source.statement_timeout;
         let database = Database::new(&url, "audit-publisher-backfill", limit, false)?;
@@ -90,11 +90,11 @@ fn choose<'a>(settings: &'a Settings, asked: Option<&ForwarderId>) -> anyhow::Re
     if let Some(asked) = asked {
         let found = into_timelines().find(|one| one.id == *asked);
         return found.with_context(|| {
-            format!("--adopt is about a forwarder of kind {KIND}, which {asked} is not: it has no timeline to look into")
+            format!("--accept-foreign-ids is about a forwarder of kind {KIND}, which {asked} is not: it has no timeline to look into")
         });
     }
     let Some(first) = into_timelines().next() else {
-        bail!("--adopt is about a forwarder of kind {KIND}, and none is configured");
+        bail!("--accept-foreign-ids is about a forwarder of kind {KIND}, and none is configured");
     };
     ensure!(
         into_timelines().count() == 1,

@@ -44,8 +44,8 @@ pub struct Backfill {
     forwarder: Option<ForwarderId>,
     /// Leaves out events that Sigra's own forwarder has delivered: those whose id is the correlation id of an action in the
     /// timeline. That they are there is remembered, and honoured by everything that writes to the timeline or compares it.
-    #[arg(long)]
-    adopt: bool,
+    #[arg(long, alias = "adopt")]
+    accept_foreign_ids: bool,
     /// Most rows a second. Without it as many as leave live events in front.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
@@ -86,9 +86,16 @@ impl Backfill {
         add("until", self.until.as_ref().map(ToString::to_string));
         add("action", self.action.clone());
         add("forwarder", self.forwarder.as_ref().map(ToString::to_string));
-        add("without", self.adopt.then(|| "what Sigra's forwarder has delivered".to_owned()));
+        add("without", self.accept_foreign_ids.then(|| "what Sigra's forwarder has delivered".to_owned()));
         text
     }
+}
+
+async fn adoptions(settings: &Settings, asked: &Backfill) -> anyhow::Result<Option<Adoptions>> {
+    if !asked.accept_foreign_ids {
+        return Ok(None);
+    }
+    Adoptions::connect(settings, asked.forwarder.as_ref()).await.map(Some)
 }
 
 /// Enters them.
@@ -106,8 +113,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         // What `2h` and the like meant then.
         (filter.since, filter.until) = (work.since, work.until);
     }
-    let mut adopted =
-        if asked.adopt { Some(Adoptions::connect(settings, asked.forwarder.as_ref()).await?) } else { None };
+    let mut adopted = adoptions(settings, asked).await?;
     if asked.dry_run {
         let done = unfinished.as_ref().map_or(0, |work| work.passed);
         let counted = if let Some(adopted) = &mut adopted {

@@ -101,7 +101,7 @@ pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
 pub async fn prune(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let floor = floor(settings).await?;
-    let pruned = maintenance::prune(&mut connection, floor, settings.publisher.retention).await?;
+    let pruned = maintenance::prune(&mut connection, floor, settings.relay.retention).await?;
     console::print(&if json {
         format!("{}\n", serde_json::json!({"pruned": pruned}))
     } else {

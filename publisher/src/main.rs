@@ -39,7 +39,7 @@ enum Command {
     /// Enters rows that were there before `attach`, or any others, into the log: they are relayed like all others. Goes on where
     /// it was cut off; harmless when repeated, and beside live traffic, which it lets pass.
     Backfill(Backfill),
-    /// Removes entries that every forwarder is past and that are older than `publisher.retention`.
+    /// Removes entries that every forwarder is past and that are older than `relay.retention`.
     Prune {
         /// Prints a JSON object instead of a sentence.
         #[arg(long)]

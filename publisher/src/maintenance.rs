@@ -31,7 +31,7 @@ use common::{
         rounds::{self, STREAM_READER, StreamPosition},
     },
     session::Session,
-    settings::{BrokerSettings, PublisherSettings, SourceSettings},
+    settings::{BrokerSettings, RelaySettings, SourceSettings},
     telemetry::names,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -51,7 +51,9 @@ pub struct Maintenance {
     /// The stream of references, by its name: another creation of it may take its place.
     pub stream: Stream,
     /// Intervals and retentions.
-    pub settings: PublisherSettings,
+    pub relay: RelaySettings,
+    /// How much of the stream stays behind the slowest consumer.
+    pub replay_window: Duration,
     /// Where the sink looks up how far the stream has been trimmed.
     pub trimmed_below: Arc<AtomicU64>,
     /// The application's own retention.
@@ -83,7 +85,7 @@ impl Maintenance {
         let _ends_with_it = leading.clone().drop_guard();
         let mut baseline = StreamBaseline::default();
         let watch = AtRiskGauge::new(&self.source);
-        let mut interval = tokio::time::interval(self.settings.maintenance);
+        let mut interval = tokio::time::interval(self.relay.maintenance_interval);
         interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -168,13 +170,8 @@ impl Maintenance {
                 "waited for a retry whose message is gone: entered the log again"
             );
         }
-        maintenance::prune(connection, floor, self.settings.retention).await?;
-        maintenance::thin(
-            connection,
-            STREAM_READER,
-            self.settings.retention.max(self.settings.replay_window),
-        )
-        .await?;
+        maintenance::prune(connection, floor, self.relay.retention).await?;
+        maintenance::thin(connection, STREAM_READER, self.relay.retention.max(self.replay_window)).await?;
         self.trim(connection, floor).await?;
         Ok(StreamCheck::Same)
     }
@@ -210,13 +207,9 @@ impl Maintenance {
         let trim_below = if full > NEARLY_FULL {
             floor.sequence + 1
         } else {
-            let mark = rounds::acknowledged_before(
-                connection,
-                STREAM_READER,
-                floor.created,
-                self.settings.replay_window,
-            )
-            .await?;
+            let mark =
+                rounds::acknowledged_before(connection, STREAM_READER, floor.created, self.replay_window)
+                    .await?;
             mark.map_or(0, |sequence| sequence.min(floor.sequence)) + 1
         };
         if trim_below > info.state.first_sequence && info.state.messages > 0 {

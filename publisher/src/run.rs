@@ -62,7 +62,7 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let health = Health::default();
     let captured = health.component("capture", settings.publisher.unready_after);
     drop(connection);
-    tokio::spawn(maintenance::watch_capture(database.clone(), captured, settings.publisher.maintenance));
+    tokio::spawn(maintenance::watch_capture(database.clone(), captured, settings.relay.maintenance_interval));
     health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone()).await.context(
         "cannot listen on publisher.listen; another process may: --set publisher.listen=127.0.0.1:0",
     )?;
@@ -70,10 +70,10 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
     let progress = health.component("relay", settings.publisher.unready_after);
     let options = RelayOptions {
         reader: STREAM_READER.to_owned(),
-        page_rows: settings.publisher.page_rows,
-        poll_min: settings.publisher.poll_min,
-        poll_max: settings.publisher.poll_max,
-        lease: settings.publisher.lease,
+        page_rows: settings.relay.page_rows,
+        poll_min: settings.relay.poll_min,
+        poll_max: settings.relay.poll_max,
+        lease: settings.relay.lease,
         progress_rows: PROGRESS_ROWS,
     };
     let trimmed_below = Arc::<AtomicU64>::default();
@@ -93,7 +93,8 @@ async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Resul
         client,
         context,
         stream,
-        settings: settings.publisher,
+        relay: settings.relay,
+        replay_window: settings.publisher.replay_window,
         trimmed_below,
         source: settings.source,
         broker: settings.broker,

@@ -48,7 +48,7 @@ pub struct JetStreamSink {
     source: SourceIdentity,
     stream: Stream,
     created: OffsetDateTime,
-    window: usize,
+    max_in_flight: usize,
     progress: Progress,
     /// The highest sequence that was acknowledged on this creation of the stream.
     highest: u64,
@@ -96,7 +96,7 @@ impl JetStreamSink {
         let context = ContextBuilder::new()
             .timeout(publisher.ack_timeout)
             // Bounded by `window` below; permits must not be the narrower bound.
-            .max_ack_inflight(publisher.window * 2);
+            .max_ack_inflight(publisher.max_in_flight * 2);
         let context = match (&broker.jetstream_domain, &broker.api_prefix) {
             (Some(domain), _) => context.domain(domain).build(client.clone()),
             (None, Some(prefix)) => context.api_prefix(prefix).build(client.clone()),
@@ -109,7 +109,7 @@ impl JetStreamSink {
             stream,
             broker,
             source,
-            window: publisher.window,
+            max_in_flight: publisher.max_in_flight,
             progress,
             highest: 0,
             lost: false,
@@ -144,7 +144,7 @@ impl JetStreamSink {
     async fn publish_all(&self, entries: &[&Entry], generation: i32, outcomes: &mut Vec<PublishOutcome>) {
         let mut in_flight = FuturesOrdered::new();
         for entry in entries {
-            if in_flight.len() >= self.window {
+            if in_flight.len() >= self.max_in_flight {
                 outcomes.extend(in_flight.next().await);
             }
             if outcomes.last() == Some(&PublishOutcome::Unknown) {

@@ -7,7 +7,7 @@ use sqlx::Executor as _;
 use uuid::Uuid;
 
 /// Looks often.
-const BUSY_MAINTENANCE: [&str; 2] = ["--set", "publisher.maintenance=200ms"];
+const BUSY_MAINTENANCE: [&str; 2] = ["--set", "relay.maintenance_interval=200ms"];
 
 /// Waits until the leader has looked at the stream so often from now on.
 async fn maintained(pipeline: &Pipeline, times: u32) -> anyhow::Result<()> {

@@ -112,7 +112,7 @@ async fn a_backfill_reaches_what_its_filter_says_and_nothing_else() -> anyhow::R
         rows[0].id
     );
     pipeline.timeline.connect().await?.execute(sqlx::AssertSqlSafe(adopted)).await?;
-    let arguments = ["backfill", "--adopt", "--action", "auth.login", "--forwarder", "timeline"];
+    let arguments = ["backfill", "--accept-foreign-ids", "--action", "auth.login", "--forwarder", "timeline"];
     let (done, answer) = pipeline.ask("publisher", &arguments)?;
     assert!(done && answer["passed"] == 2 && answer["entered"] == 1, "{answer}");
     let entered: Vec<(Uuid, Option<String>)> =

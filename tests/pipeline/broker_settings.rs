@@ -184,7 +184,7 @@ async fn a_durable_and_a_stream_that_somebody_changes_under_running_services_hol
     let (publisher_at, consumer_at) =
         (listen("publisher", publisher_port), listen("consumer", consumer_port));
     let mut publisher =
-        pipeline.publisher_with(&["--set", &publisher_at, "--set", "publisher.maintenance=200ms"])?;
+        pipeline.publisher_with(&["--set", &publisher_at, "--set", "relay.maintenance_interval=200ms"])?;
     let mut consumer = pipeline.consumer_with(&["--set", &consumer_at])?;
     let (rows, ids) = samples(5);
     pipeline.commit(&rows).await?;

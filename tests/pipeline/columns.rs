@@ -89,7 +89,7 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
     dead(&[mute.id]).await?;
     let (_, said) = pipeline.command("consumer", &["reconcile", "--repair"])?;
     assert!(!said.contains("does not exist"), "{said}");
-    for arguments in [["rebuild"].as_slice(), &["rebuild", "--finish"]] {
+    for arguments in [["rebuild"].as_slice(), &["rebuild", "--drop-old"]] {
         let (done, said) = pipeline.command("consumer", arguments)?;
         assert!(done, "{arguments:?}: {said}");
     }

@@ -52,7 +52,7 @@ async fn a_dead_letter_is_delivered_again_once_its_cause_is_mended() -> anyhow::
     assert_eq!(acts(&pipeline).await?, [], "a dry run leaves nothing behind");
 
     // The cause is still there: it comes back as dead as it was, and its message was not taken for a duplicate.
-    assert_eq!(ask(&pipeline, &["redrive", "--because", "schema_mismatch"])?["done"], 1);
+    assert_eq!(ask(&pipeline, &["redrive", "--reason-code", "schema_mismatch"])?["done"], 1);
     wait::until_some("a second death", DEADLINE, async || {
         let failure = pipeline.failures().await?.remove(0);
         Ok((failure["state"] == "dead" && failure["last_failed_at"] != failure["first_failed_at"])
@@ -96,9 +96,10 @@ async fn many_dead_letters_are_delivered_again_in_chunks_and_each_once() -> anyh
     pipeline.commit(&rows).await?;
     let _publisher = pipeline.publisher()?;
     // More than the breaker lets pass: this one is told that they may.
-    let (_, said) = pipeline.command("consumer", &["config", "check", "--set", "consumer.breaker=0"])?;
+    let (_, said) = pipeline
+        .command("consumer", &["config", "check", "--set", "consumer.max_dead_letters_per_minute=0"])?;
     assert!(said.contains("valid"), "{said}");
-    let consumer = pipeline.consumer_with(&["--set", "consumer.breaker=0"])?;
+    let consumer = pipeline.consumer_with(&["--set", "consumer.max_dead_letters_per_minute=0"])?;
     dead(&pipeline, 250).await?;
     accept(&pipeline).await?;
     let answer = ask(&pipeline, &["redrive", "--forwarder", "timeline", "--rate", "5000"])?;
@@ -161,8 +162,8 @@ async fn failures_are_filtered_and_shown_with_personal_fields_masked() -> anyhow
         (&["list", "--action", "test.refused.one"], 1),
         (&["list", "--action", "test.refused.*"], 2),
         (&["list", "--action", "test.refused"], 0),
-        (&["list", "--because", "schema_mismatch", "--forwarder", "timeline"], 2),
-        (&["list", "--because", "id_conflict"], 0),
+        (&["list", "--reason-code", "schema_mismatch", "--forwarder", "timeline"], 2),
+        (&["list", "--reason-code", "id_conflict"], 0),
         (&["list", "--forwarder", "nobody"], 0),
         (&["list", "--state", "retrying", "--state", "queued"], 0),
         (&["list", "--state", "dead", "--limit", "1"], 1),

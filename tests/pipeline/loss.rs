@@ -13,7 +13,7 @@ use crate::operations::get;
 
 /// Looks often; whatever every forwarder has settled leaves the stream at once.
 const BUSY_MAINTENANCE: [&str; 4] =
-    ["--set", "publisher.maintenance=200ms", "--set", "publisher.replay_window=0s"];
+    ["--set", "relay.maintenance_interval=200ms", "--set", "publisher.replay_window=0s"];
 
 /// What the consumer counts of redeliveries without effect.
 const ALREADY: &str = "audit_forward_already_delivered_total{forwarder=\"timeline\"}";
@@ -171,7 +171,7 @@ async fn tail_lost_under_a_running_publisher(idle: bool) -> anyhow::Result<()> {
     let mut consumer = pipeline.consumer()?;
     let (_, saved) = twenty_on_disk(&mut pipeline, publisher).await?;
     consumer.terminate(DEADLINE)?;
-    let every = if idle { "publisher.maintenance=200ms" } else { "publisher.maintenance=1h" };
+    let every = if idle { "relay.maintenance_interval=200ms" } else { "relay.maintenance_interval=1h" };
     let publisher = pipeline.publisher_with(&["--set", every])?;
     let mut ids = commit_twenty(&pipeline).await?;
     pipeline.messages(40).await?;
@@ -238,7 +238,7 @@ async fn undelivered(pipeline: &Pipeline) -> anyhow::Result<Vec<Uuid>> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_duplicate_window_does_not_swallow_a_rewind() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let mut publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let mut publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
     let ids = undelivered(&pipeline).await?;
     let stream = pipeline.stream().await?;
     stream.purge().await?;

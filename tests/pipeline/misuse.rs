@@ -41,8 +41,8 @@ const MISTAKES: &[Mistake] = &[
     mistake(ALL, "", &[], &["--config", "/nowhere/audit.toml"], "/nowhere/audit.toml"),
     mistake(ALL, "", &[("AUDIT_CONFIG", "/")], &[], "cannot read the settings file /"),
     mistake(ALL, "[publisher", &[], &[], "unclosed table"),
-    mistake(SERVICES, "[publisher]\npage_rows = ", &[], &[], "is not valid TOML, line 2"),
-    mistake(SERVICES, "[publisher]\nwindow = 1\nwindow = 2", &[], &[], "is not valid TOML"),
+    mistake(SERVICES, "[relay]\npage_rows = ", &[], &[], "is not valid TOML, line 2"),
+    mistake(SERVICES, "[publisher]\nmax_in_flight = 1\nmax_in_flight = 2", &[], &[], "is not valid TOML"),
     mistake(SERVICES, "[broker]\ncredentials_file = \"/nowhere/creds\"", &[], &[], "broker.credentials_file"),
     mistake(SERVICES, "[broker]\ncredentials_file = \"/etc/hostname\"", &[], &[], "broker.credentials_file"),
     mistake(SERVICES, "[broker]\ncredentials_file = \"/\"", &[], &[], "broker.credentials_file"),
@@ -50,7 +50,7 @@ const MISTAKES: &[Mistake] = &[
     mistake(SERVICES, "[publisher]\npage_sise = 1", &[], &[], "publisher.page_sise"),
     mistake(ALL, "[threadline]\ncolour = \"red\"", &[], &[], "colour"),
     mistake(SERVICES, "publisher = 5", &[], &[], "publisher"),
-    mistake(SERVICES, "[publisher]\nlease = \"-1s\"", &[], &[], "publisher.lease"),
+    mistake(SERVICES, "[relay]\nlease = \"-1s\"", &[], &[], "relay.lease"),
     mistake(SERVICES, "[publisher]\nlisten = \"localhost\"", &[], &[], "publisher.listen"),
     mistake(SERVICES, "[consumer]\nworkers = 1.5", &[], &[], "consumer.workers"),
     mistake(SERVICES, "[source]\ntable = \"a.b.c\"", &[], &[], "source.table"),
@@ -248,7 +248,7 @@ async fn a_refusal_is_one_line_of_json_where_that_is_asked_for_and_text_with_its
     let pipeline = Pipeline::new().await?;
     let other = "[[forwarder]]\nid = \"a\"\nkind = \"threadline\"\n[[forwarder]]\nid = \"b\"\nkind = \"threadline\"\n";
     for (file, arguments, status) in [
-        ("[log]\nformat = \"json\"\n[publisher]\nwindow = 0", &["status"][..], 2),
+        ("[log]\nformat = \"json\"\n[publisher]\nmax_in_flight = 0", &["status"][..], 2),
         ("[log]\nformat = \"json\"\n[consumer]\nwrokers = 1", &["run"], 2),
         (&format!("{other}[log]\nformat = \"json\""), &["run"], 2),
         (&format!("{other}[log]\nformat = \"json\""), &["reconcile"], 2),

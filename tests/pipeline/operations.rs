@@ -161,7 +161,7 @@ async fn prune_removes_what_has_arrived_and_nothing_else() -> anyhow::Result<()>
     .await?;
     // Stopped, so that its position is closed and stored.
     publisher.terminate(DEADLINE)?;
-    let prune = ["prune", "--json", "--set", "publisher.retention=1s"];
+    let prune = ["prune", "--json", "--set", "relay.retention=1s"];
     let pruned = |said: &str| serde_json::from_str::<Value>(said).ok().map(|value| value["pruned"].clone());
     let (done, said) = pipeline.command("publisher", &prune)?;
     assert!(done, "{said}");

@@ -75,12 +75,12 @@ async fn a_rebuild_with_a_changed_mapping_is_swapped_in_under_load_and_back_agai
     let old = row(&pipeline, ids[0]).await?;
     assert_eq!((&old["category"], &old["verb"]), (&"test".into(), &"row".into()), "the mapping of today");
     let (done, said) = rebuild(&pipeline, &CORRECT)?;
-    assert!(!done && said.contains("--back") && said.contains("--finish"), "{said}");
+    assert!(!done && said.contains("--rollback") && said.contains("--drop-old"), "{said}");
 
-    let (done, said) = rebuild(&pipeline, &["--back"])?;
+    let (done, said) = rebuild(&pipeline, &["--rollback"])?;
     assert!(done, "{said}");
     assert_eq!(row(&pipeline, ids[0]).await?["category"], Value::Null, "as it was");
-    let (done, said) = rebuild(&pipeline, &["--back"])?;
+    let (done, said) = rebuild(&pipeline, &["--rollback"])?;
     assert!(done, "there and back again: {said}");
     let written = playing.await??;
     pipeline.arrive(&written.committed).await?;
@@ -116,7 +116,7 @@ async fn a_rebuild_with_a_changed_mapping_is_swapped_in_under_load_and_back_agai
     .await?;
     assert!(validated && indexes == 6, "{indexes} indexes have their own names");
 
-    let (done, said) = rebuild(&pipeline, &["--finish"])?;
+    let (done, said) = rebuild(&pipeline, &["--drop-old"])?;
     assert!(done, "{said}");
     let left: i64 = sqlx::query_scalar(
         "select count(*) from pg_class where relname like 'audit_actions_shadow%' or relname like 'audit_actions_journal%'",
@@ -124,7 +124,7 @@ async fn a_rebuild_with_a_changed_mapping_is_swapped_in_under_load_and_back_agai
     .fetch_one(&mut timeline)
     .await?;
     assert_eq!(left, 0, "nothing of it is left");
-    assert!(!rebuild(&pipeline, &["--back"])?.0, "and there is no way back any more");
+    assert!(!rebuild(&pipeline, &["--rollback"])?.0, "and there is no way back any more");
     let (after, ids) = samples(3);
     pipeline.commit(&after).await?;
     pipeline.arrive(&ids).await?;
@@ -147,12 +147,12 @@ async fn a_rebuild_that_does_not_verify_is_not_put_in_place() -> anyhow::Result<
     let mut timeline = pipeline.timeline.connect().await?;
     timeline.execute("update audit_actions_shadow set name = 'spoilt' where id = (select min(id::text)::uuid from audit_actions_shadow)").await?;
     let (done, said) = rebuild(&pipeline, &[])?;
-    assert!(!done && said.contains("does not verify") && said.contains("--finish"), "{said}");
+    assert!(!done && said.contains("does not verify") && said.contains("--drop-old"), "{said}");
     let spoilt: i64 = sqlx::query_scalar("select count(*) from audit_actions where name = 'spoilt'")
         .fetch_one(&mut timeline)
         .await?;
     assert_eq!(spoilt, 0);
-    assert!(rebuild(&pipeline, &["--finish"])?.0);
+    assert!(rebuild(&pipeline, &["--drop-old"])?.0);
 
     timeline.execute("create view of_today as select * from audit_actions").await?;
     let (done, said) = rebuild(&pipeline, &[])?;

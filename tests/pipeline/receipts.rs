@@ -69,8 +69,8 @@ async fn signed() -> anyhow::Result<Pipeline> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_changed_one_removed_and_one_inserted_row_are_each_detected() -> anyhow::Result<()> {
     let pipeline = signed().await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let rows = three_days(&pipeline).await?;
     let first =
         seal(&pipeline, &["--since", &written(midnight(4)), "--until", &written(midnight(3))]).await?;
@@ -79,7 +79,7 @@ async fn one_changed_one_removed_and_one_inserted_row_are_each_detected() -> any
     let third = seal(&pipeline, &["--until", &written(midnight(1))]).await?;
     assert_eq!((&second["previous"], &third["previous"]), (&first["hash"], &second["hash"]));
     let kept = third["hash"].as_str().unwrap_or_default().to_owned();
-    let pinned = ["--key", PUBLIC, "--kept", kept.as_str()];
+    let pinned = ["--key", PUBLIC, "--anchor", kept.as_str()];
     let (holds, found, faults) = states(&pipeline, &pinned)?;
     assert!(holds, "{found:?} {faults}");
     assert_eq!(found, ["intact", "intact", "intact"]);
@@ -128,8 +128,8 @@ async fn one_changed_one_removed_and_one_inserted_row_are_each_detected() -> any
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_retention_has_removed_keeps_its_receipt() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     three_days(&pipeline).await?;
     seal(&pipeline, &["--since", &written(midnight(4)), "--until", &written(midnight(3))]).await?;
     seal(&pipeline, &["--until", &written(midnight(2))]).await?;
@@ -154,8 +154,8 @@ async fn a_window_that_retention_has_removed_keeps_its_receipt() -> anyhow::Resu
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_with_a_difference_is_not_sealed() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let rows = three_days(&pipeline).await?;
     let spoil = format!("delete from audit_actions where id = '{}'", rows[0].id);
     pipeline.timeline.connect().await?.execute(AssertSqlSafe(spoil)).await?;
@@ -170,8 +170,8 @@ async fn a_window_with_a_difference_is_not_sealed() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_window_that_has_grown_is_told_apart_and_may_be_sealed_again() -> anyhow::Result<()> {
     let pipeline = signed().await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let rows = three_days(&pipeline).await?;
     let (since, until) = (written(midnight(4)), written(midnight(3)));
     seal(&pipeline, &["--since", &since, "--until", &until]).await?;
@@ -215,8 +215,8 @@ async fn a_window_that_has_grown_is_told_apart_and_may_be_sealed_again() -> anyh
 async fn the_first_window_begins_with_the_oldest_event_and_what_lies_outside_is_counted() -> anyhow::Result<()>
 {
     let pipeline = Pipeline::new().await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let now = OffsetDateTime::now_utc();
     let imported: Vec<AuditRow> = (0..20)
         .map(|number| AuditRow {
@@ -258,8 +258,8 @@ async fn the_first_window_begins_with_the_oldest_event_and_what_lies_outside_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_new_to_seal_is_no_failure_and_no_window_ends_before_it_begins() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let settled = |arguments: &[&str]| -> anyhow::Result<(bool, String)> {
         let arguments: Vec<&str> = ["reconcile", "--seal"].iter().chain(arguments).copied().collect();
         pipeline.command("consumer", &arguments)

@@ -12,10 +12,10 @@ use uuid::Uuid;
 use crate::operations::get;
 
 /// Looks not at all.
-const NEVER: [&str; 2] = ["--set", "consumer.reconcile.every=0s"];
+const NEVER: [&str; 2] = ["--set", "consumer.reconcile.interval=0s"];
 
 /// Looks often.
-const OFTEN: [&str; 2] = ["--set", "consumer.reconcile.every=1s"];
+const OFTEN: [&str; 2] = ["--set", "consumer.reconcile.interval=1s"];
 
 fn reconcile(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<(bool, Value)> {
     let arguments: Vec<&str> = ["reconcile", "--limit", "1000"].iter().chain(arguments).copied().collect();
@@ -284,7 +284,7 @@ async fn what_sigras_own_forwarder_has_delivered_is_there_if_it_may_be_adopted()
     );
     pipeline.timeline.connect().await?.execute(sqlx::AssertSqlSafe(theirs)).await?;
     assert_eq!(reconcile(&pipeline, &[])?.1["missing"], 1);
-    let (done, found) = reconcile(&pipeline, &["--adopt"])?;
+    let (done, found) = reconcile(&pipeline, &["--accept-foreign-ids"])?;
     assert!(done && found["adopted"] == 1 && found["missing"] == 0, "{found}");
     Ok(())
 }

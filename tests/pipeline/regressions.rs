@@ -81,7 +81,7 @@ async fn a_database_that_is_serializable_by_default_never_aborts_the_application
     let name = pipeline.source.name();
     let by_default = format!("alter database {name} set default_transaction_isolation = 'serializable'");
     watch.execute(AssertSqlSafe(by_default)).await?;
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
     let _consumer = pipeline.consumer()?;
     // One writer, so that nobody but the pipeline could be in its way.
     let mut application = pipeline.source.connect().await?;
@@ -229,7 +229,7 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
 #[tokio::test(flavor = "multi_thread")]
 async fn trimming_behind_the_consumers_loses_nothing_of_what_they_have_in_hand() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let trimming = ["--set", "publisher.maintenance=200ms", "--set", "publisher.replay_window=0s"];
+    let trimming = ["--set", "relay.maintenance_interval=200ms", "--set", "publisher.replay_window=0s"];
     let mut publisher = pipeline.publisher()?;
     let mut consumer = pipeline.consumer()?;
     let (rows, ids) = samples(10);

@@ -58,7 +58,7 @@ async fn a_backlog_that_the_clean_up_would_reach_is_counted_and_kept_until_it_ar
     let (rows, ids) = rows();
     pipeline.commit(&rows).await?;
     let listen = format!("publisher.listen=127.0.0.1:{port}");
-    let often = "publisher.maintenance=200ms";
+    let often = "relay.maintenance_interval=200ms";
     let publisher = pipeline.publisher_with(&["--set", &listen, "--set", often])?;
     at_risk(port, 23.0)?;
     pipeline.messages(30).await?;
@@ -81,7 +81,7 @@ async fn without_a_broker_the_consumer_itself_counts_what_the_clean_up_would_rea
     let mut target = pipeline.timeline.connect().await?;
     sqlx::raw_sql("begin; lock table audit_actions").execute(&mut target).await?;
     let listen = format!("consumer.listen=127.0.0.1:{port}");
-    let often = "publisher.maintenance=200ms";
+    let often = "relay.maintenance_interval=200ms";
     let _consumer = pipeline.consumer_with(&["--set", &listen, "--set", often])?;
     let (rows, ids) = rows();
     pipeline.commit(&rows).await?;

@@ -11,7 +11,7 @@ use uuid::Uuid;
 async fn after(change: &str) -> anyhow::Result<(Pipeline, Vec<Uuid>, [i64; 3])> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let (rows, ids) = samples(2);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
@@ -136,7 +136,7 @@ async fn the_rows_of_a_partition_that_is_attached_are_missing_until_a_backfill()
         .execute("alter table audit_events attach partition older for values from ('1999-01-01') to ('2000-01-01')")
         .await?;
     let _publisher = pipeline.publisher()?;
-    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     let (rows, more) = samples(2);
     pipeline.commit(&rows).await?;
     ids.extend(more);

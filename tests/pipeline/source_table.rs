@@ -26,7 +26,7 @@ async fn columns_that_stop_fitting_break_capture_and_a_backfill_makes_good_what_
     let mut application = pipeline.source.connect().await?;
     let port = free_port()?;
     let arguments =
-        ["--set", &format!("publisher.listen=127.0.0.1:{port}"), "--set", "publisher.maintenance=1s"];
+        ["--set", &format!("publisher.listen=127.0.0.1:{port}"), "--set", "relay.maintenance_interval=1s"];
     let publisher = pipeline.publisher_with(&arguments)?;
     let _consumer = pipeline.consumer()?;
     let (rows, before) = samples(2);

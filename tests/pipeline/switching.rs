@@ -57,23 +57,23 @@ async fn what_was_adopted_once_is_there_for_everything_and_is_never_doubled() ->
     let (done, said) = pipeline.command("consumer", &["reconcile"])?;
     assert!(!done && said.contains("226 of them are in the timeline under ids of somebody else"), "{said}");
     let said = pipeline.ask("consumer", &["explain", &rows[0].id.to_string()])?.1;
-    assert!(said["verdict"].as_str().unwrap().contains("backfill --adopt"), "{said}");
+    assert!(said["verdict"].as_str().unwrap().contains("backfill --accept-foreign-ids"), "{said}");
 
-    let (done, dry) = pipeline.ask("publisher", &["backfill", "--adopt", "--dry-run"])?;
+    let (done, dry) = pipeline.ask("publisher", &["backfill", "--accept-foreign-ids", "--dry-run"])?;
     assert!(done, "{dry}");
     assert_eq!((&dry["matched"], &dry["adopted"], &dry["entered"]), (&227.into(), &226.into(), &1.into()));
-    let (done, said) = pipeline.command("publisher", &["backfill", "--adopt", "--dry-run"])?;
+    let (done, said) = pipeline.command("publisher", &["backfill", "--accept-foreign-ids", "--dry-run"])?;
     assert!(done && said.contains("1 rows would be entered"), "{said}");
     let (_, found) = reconcile(&pipeline, &[])?;
     assert_eq!(found["adopted"], 0, "a dry run adopts nothing");
-    let (done, ran) = pipeline.ask("publisher", &["backfill", "--adopt"])?;
+    let (done, ran) = pipeline.ask("publisher", &["backfill", "--accept-foreign-ids"])?;
     assert!(done, "{ran}");
     for what in ["matched", "adopted", "entered"] {
         assert_eq!(ran[what], dry[what], "{what}");
     }
 
-    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-    let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=200ms"])?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=200ms"])?;
     pipeline.arrive(&ids(&rows[226..])).await?;
     let (live, live_ids) = samples(20);
     pipeline.commit(&live).await?;
@@ -140,8 +140,8 @@ async fn what_a_unique_correlation_id_keeps_out_has_been_delivered_and_stops_not
         let (rows, _) = samples(120);
         deliver(&pipeline, &rows[..100]).await?;
         pipeline.commit(&rows).await?;
-        let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
-        let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=200ms"])?;
+        let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+        let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=200ms"])?;
         pipeline.arrive(&ids(&rows[100..])).await?;
         pipeline.settled("timeline").await?;
         assert_eq!((pipeline.projected().await?, pipeline.failures().await?), (120, Vec::new()), "{index}");
@@ -170,10 +170,10 @@ async fn what_is_written_after_an_adoption_hides_no_loss() -> anyhow::Result<()>
     let pipeline = Pipeline::new().await?;
     let (rows, _) = samples(3);
     switched(&pipeline, &rows[..2], 1).await?;
-    let (done, said) = pipeline.command("publisher", &["backfill", "--adopt"])?;
+    let (done, said) = pipeline.command("publisher", &["backfill", "--accept-foreign-ids"])?;
     assert!(done, "{said}");
     let _publisher = pipeline.publisher()?;
-    let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.every=0s"])?;
+    let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     pipeline.commit(&rows[2..]).await?;
     pipeline.arrive(&ids(&rows[1..])).await?;
     pipeline.settled("timeline").await?;
@@ -199,9 +199,10 @@ async fn an_adopted_event_is_news_to_the_other_forwarders() -> anyhow::Result<()
     .await?;
     let (rows, _) = samples(5);
     switched(&pipeline, &rows, 4).await?;
-    let (done, said) = pipeline.command("publisher", &["backfill", "--adopt", "--forwarder", "siem"])?;
+    let (done, said) =
+        pipeline.command("publisher", &["backfill", "--accept-foreign-ids", "--forwarder", "siem"])?;
     assert!(!done && said.contains("no timeline to look into"), "{said}");
-    let (done, answer) = pipeline.ask("publisher", &["backfill", "--adopt"])?;
+    let (done, answer) = pipeline.ask("publisher", &["backfill", "--accept-foreign-ids"])?;
     assert!(done && answer["entered"] == 1, "{answer}");
     let of = |rows: &[AuditRow]| ids(rows).into_iter().collect::<BTreeSet<_>>();
     assert_eq!(entries(&pipeline, "").await?, of(&rows[4..]));

@@ -357,7 +357,7 @@ impl Pipeline {
 fn base(name: &str) -> String {
     format!(
         "[broker]\nstream = \"{name}\"\nsubject = \"{name}.events\"\nmax_bytes = 67108864\n\
-         [publisher]\nlease = \"2s\"\nlisten = \"off\"\n\
+         [relay]\nlease = \"2s\"\n[publisher]\nlisten = \"off\"\n\
          [consumer]\nack_wait = \"2s\"\nlisten = \"off\""
     )
 }

@@ -25,7 +25,7 @@ const FLUSH_INTERVAL: Duration = Duration::from_secs(120);
 
 /// What `publisher` makes of its settings.
 pub fn publisher(report: &mut Report, settings: &Settings) {
-    let Settings { source, broker, publisher, .. } = settings;
+    let Settings { source, broker, relay, publisher, .. } = settings;
     let connections = [
         ("source.url", source.url.as_ref()),
         ("broker.url", broker.url.as_ref().filter(|_| !broker.insists_on_tls())),
@@ -37,16 +37,16 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
     }
     report.record(TRACES_NOT_BUILT, not_built(settings, cfg!(feature = "traces")));
 
-    let needed = publisher.lease + publisher.ack_timeout * REPEATS + CLOCK_SLACK;
+    let needed = relay.lease + publisher.ack_timeout * REPEATS + CLOCK_SLACK;
     let short = broker.duplicate_window < needed;
     report.record(DUPLICATE_WINDOW_SHORT, short.then(|| {
         Problem::new(
             format!(
-                "broker.duplicate_window is {}; a publish may be repeated up to {} later (publisher.lease {}, {REPEATS} \
+                "broker.duplicate_window is {}; a publish may be repeated up to {} later (relay.lease {}, {REPEATS} \
                  times publisher.ack_timeout {}, and {} for clocks), and then travels twice",
                 format_duration(broker.duplicate_window),
                 format_duration(needed),
-                format_duration(publisher.lease),
+                format_duration(relay.lease),
                 format_duration(publisher.ack_timeout),
                 format_duration(CLOCK_SLACK),
             ),
@@ -54,16 +54,16 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
         )
     }));
 
-    let short = publisher.retention <= FLUSH_INTERVAL;
+    let short = relay.retention <= FLUSH_INTERVAL;
     report.record(LOG_RETENTION_SHORT, short.then(|| {
         Problem::new(
             format!(
-                "publisher.retention is {}, and the broker writes to its disk every {}: what a power cut takes from it \
+                "relay.retention is {}, and the broker writes to its disk every {}: what a power cut takes from it \
                  could not be published again",
-                format_duration(publisher.retention),
+                format_duration(relay.retention),
                 format_duration(FLUSH_INTERVAL),
             ),
-            "set publisher.retention above 2m, such as \"1day\"",
+            "set relay.retention above 2m, such as \"1day\"",
         )
     }));
 
@@ -73,16 +73,16 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
         report.record(REPLAY_WINDOW_LONG, None);
         return;
     };
-    let long = publisher.retention >= deleted_after;
+    let long = relay.retention >= deleted_after;
     report.record(LOG_RETENTION_LONG, long.then(|| {
         Problem::new(
             format!(
-                "publisher.retention is {}, and the application deletes its rows after {} (source.retention): a stream \
+                "relay.retention is {}, and the application deletes its rows after {} (source.retention): a stream \
                  that is filled again would make dead letters of delivered events whose rows are gone",
-                format_duration(publisher.retention),
+                format_duration(relay.retention),
                 format_duration(deleted_after),
             ),
-            "set publisher.retention below source.retention",
+            "set relay.retention below source.retention",
         )
     }));
     let long = publisher.replay_window >= deleted_after;
@@ -253,8 +253,8 @@ mod tests {
         let table: [(Checks, String, &[&str]); 14] = [
             (publisher, "[broker]\nduplicate_window = \"40s\"".into(), &[]),
             (publisher, "[broker]\nduplicate_window = \"39s\"".into(), &["duplicate-window-short"]),
-            (publisher, "[publisher]\nretention = \"121s\"".into(), &[]),
-            (publisher, "[publisher]\nretention = \"2m\"".into(), &["log-retention-short"]),
+            (publisher, "[relay]\nretention = \"121s\"".into(), &[]),
+            (publisher, "[relay]\nretention = \"2m\"".into(), &["log-retention-short"]),
             (publisher, "[source]\nretention = \"7days 1s\"".into(), &[]),
             (publisher, "[source]\nretention = \"7days\"".into(), &["replay-window-long"]),
             (

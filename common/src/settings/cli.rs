@@ -12,7 +12,7 @@ pub struct SettingsArgs {
     /// The settings file; without it the one that `AUDIT_CONFIG` names, or ./audit.toml when it exists.
     #[arg(long, short, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Overrides one key, such as `--set publisher.page_rows=500`. Not for secrets. May be repeated.
+    /// Overrides one key, such as `--set relay.page_rows=500`. Not for secrets. May be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE")]
     set: Vec<String>,
 }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use toml::{Table, Value};
 
-use super::{LogFormat, Settings};
+use super::{LogFormat, Settings, renamed};
 
 /// Environment variables that programs around us already use.
 const WELL_KNOWN: [(&str, &str); 3] = [
@@ -13,7 +13,7 @@ const WELL_KNOWN: [(&str, &str); 3] = [
     ("NATS_URL", "broker.url"),
 ];
 
-/// `AUDIT__PUBLISHER__PAGE_ROWS` is `publisher.page_rows`.
+/// `AUDIT__RELAY__PAGE_ROWS` is `relay.page_rows`.
 const PREFIX: &str = "AUDIT__";
 
 /// Where a value came from.
@@ -42,7 +42,11 @@ impl fmt::Display for Source {
 
 /// Which source each key was taken from; keys that are absent have their default.
 #[derive(Debug, Clone, Default)]
-pub struct Provenance(BTreeMap<String, Source>);
+pub struct Provenance {
+    sources: BTreeMap<String, Source>,
+    /// New keys that were set by their old names, with the source.
+    renamed: BTreeMap<&'static str, Source>,
+}
 
 impl Provenance {
     /// The source of a key, given as its dotted path.
@@ -50,13 +54,31 @@ impl Provenance {
     pub fn of(&self, key: &str) -> Source {
         // Recorded keys are leaves of the file: `forwarder` stands for `forwarder[0].kind`.
         let above = std::iter::successors(Some(key), |path| Some(&path[..path.rfind(['.', '['])?]));
-        if let Some(source) = above.into_iter().find_map(|path| self.0.get(path)) {
+        if let Some(source) = above.into_iter().find_map(|path| self.sources.get(path)) {
             return source.clone();
         }
         // An unknown section was set through one of its keys.
         let below = format!("{key}.");
-        let set = self.0.range(below.clone()..).next().filter(|(path, _)| path.starts_with(&below));
+        let set = self.sources.range(below.clone()..).next().filter(|(path, _)| path.starts_with(&below));
         set.map_or(Source::Default, |(_, source)| source.clone())
+    }
+
+    /// A line for each key that was set by an old name.
+    pub fn deprecations(&self) -> impl Iterator<Item = String> {
+        self.renamed.iter().filter_map(|(new, source)| {
+            let old = renamed::old_name(new)?;
+            Some(format!(
+                "{old} from {source} is called {new} now: rename it, the old name will not be read for ever"
+            ))
+        })
+    }
+
+    /// A key by the name under which it was set.
+    fn as_set(&self, key: String) -> String {
+        if !self.renamed.contains_key(key.as_str()) {
+            return key;
+        }
+        renamed::old_name(&key).map_or(key, str::to_owned)
     }
 }
 
@@ -92,7 +114,7 @@ pub enum SettingsError {
         message: String,
     },
     /// A flag that cannot be understood.
-    #[error("--set {0}: expected KEY=VALUE, such as publisher.page_rows=500")]
+    #[error("--set {0}: expected KEY=VALUE, such as relay.page_rows=500")]
     Flag(String),
     /// A secret on a command line.
     #[error("--set {0}: would show a secret in process lists; use the settings file or the environment")]
@@ -107,6 +129,8 @@ pub enum SettingsError {
 pub struct Layers {
     values: Table,
     provenance: Provenance,
+    /// Keys that have an old name and were set by the new one.
+    by_new_name: BTreeMap<String, Source>,
     /// Keys that lead nowhere, each with why.
     unplaced: Vec<(String, String)>,
 }
@@ -164,7 +188,7 @@ impl Layers {
                 return Err(SettingsError::NotText(name));
             };
             if !value.trim().is_empty() {
-                self.put(&key, typed(&key, value), Source::Environment(name));
+                self.put_text(&key, value, Source::Environment(name));
             }
         }
         Ok(self)
@@ -182,18 +206,30 @@ impl Layers {
         if key.ends_with("url") || key.ends_with("secret") || key.contains(".headers") {
             return Err(SettingsError::Secret(key.to_owned()));
         }
-        self.put(key, typed(key, value.to_owned()), Source::Flag);
+        self.put_text(key, value.to_owned(), Source::Flag);
         Ok(self)
     }
 
+    fn put_text(&mut self, key: &str, text: String, source: Source) {
+        let value = typed(renamed::new_name(key).unwrap_or(key), text);
+        self.put(key, value, source);
+    }
+
     fn put(&mut self, key: &str, value: Value, source: Source) {
+        let new = renamed::new_name(key);
+        if let Some(new) = new {
+            self.provenance.renamed.insert(new, source.clone());
+        } else if renamed::old_name(key).is_some() {
+            self.by_new_name.insert(key.to_owned(), source.clone());
+        }
+        let key = new.unwrap_or(key);
         let path: Vec<&str> = key.split('.').collect();
         if let Err(message) = place(&mut self.values, &path, value) {
             self.unplaced.push((key.to_owned(), message));
         }
         // As paths of errors are written; a part that could not be placed keeps the words in which it was set.
-        self.provenance.0.insert(key.to_owned(), source.clone());
-        self.provenance.0.insert(indexed(&path), source);
+        self.provenance.sources.insert(key.to_owned(), source.clone());
+        self.provenance.sources.insert(indexed(&path), source);
     }
 
     /// How log lines look by these layers, valid or not.
@@ -206,7 +242,17 @@ impl Layers {
     /// # Errors
     /// Names the first key that is unknown, of the wrong type or outside its range, and where it was set.
     pub fn build(self) -> Result<(Settings, Provenance), SettingsError> {
-        let Self { values, provenance, unplaced } = self;
+        let Self { values, provenance, by_new_name, unplaced } = self;
+        if let Some((new, from)) =
+            by_new_name.into_iter().find(|(new, _)| provenance.renamed.contains_key(new.as_str()))
+        {
+            let old = provenance.as_set(new.clone());
+            let message = format!(
+                "is also set by its old name, {old}, from {}: remove that one",
+                provenance.renamed[new.as_str()]
+            );
+            return Err(SettingsError::Key { key: new, from, message });
+        }
         if let Some((key, message)) = unplaced.into_iter().next() {
             return Err(SettingsError::Key { from: provenance.of(&key), key, message });
         }
@@ -215,12 +261,12 @@ impl Layers {
             SettingsError::Key {
                 from: provenance.of(&key),
                 message: error.into_inner().message().to_owned(),
-                key,
+                key: provenance.as_set(key),
             }
         })?;
         super::validate::validate(&settings).map_err(|(key, message)| SettingsError::Key {
             from: provenance.of(&key),
-            key,
+            key: provenance.as_set(key),
             message,
         })?;
         Ok((settings, provenance))

@@ -15,12 +15,12 @@ fn refusal(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> String {
 
 #[test]
 fn flags_lie_over_the_environment_and_that_over_the_file() {
-    let file = "[publisher]\npage_rows = 100\nwindow = 100\nlease = \"20s\"";
-    let environment = [("AUDIT__PUBLISHER__PAGE_ROWS", "200"), ("AUDIT__PUBLISHER__WINDOW", "200")];
-    let settings = layers(file, &environment, &["publisher.page_rows=300"]).expect("valid");
-    assert_eq!(settings.publisher.page_rows, 300);
-    assert_eq!(settings.publisher.window, 200);
-    assert_eq!(settings.publisher.lease, std::time::Duration::from_secs(20));
+    let file = "[relay]\npage_rows = 100\nlease = \"20s\"\n[publisher]\nmax_in_flight = 100";
+    let environment = [("AUDIT__RELAY__PAGE_ROWS", "200"), ("AUDIT__PUBLISHER__MAX_IN_FLIGHT", "200")];
+    let settings = layers(file, &environment, &["relay.page_rows=300"]).expect("valid");
+    assert_eq!(settings.relay.page_rows, 300);
+    assert_eq!(settings.publisher.max_in_flight, 200);
+    assert_eq!(settings.relay.lease, std::time::Duration::from_secs(20));
 }
 
 #[test]
@@ -38,9 +38,9 @@ fn an_unknown_key_is_refused_with_its_path_and_its_source() {
 
 #[test]
 fn a_value_of_the_wrong_type_or_outside_its_range_says_what_is_expected() {
-    let message = refusal("[publisher]\npage_rows = \"many\"", &[], &[]);
-    assert!(message.starts_with("publisher.page_rows from audit.toml: invalid type"), "{message}");
-    let message = refusal("[publisher]\nlease = \"soon\"", &[], &[]);
+    let message = refusal("[relay]\npage_rows = \"many\"", &[], &[]);
+    assert!(message.starts_with("relay.page_rows from audit.toml: invalid type"), "{message}");
+    let message = refusal("[relay]\nlease = \"soon\"", &[], &[]);
     assert!(message.contains("\"soon\" is not a duration such as"), "{message}");
     let message = refusal("", &[("AUDIT__CONSUMER__WORKERS", "0")], &[]);
     assert_eq!(
@@ -61,7 +61,7 @@ fn the_applications_retention_is_optional_and_its_margin_lies_within_it() {
 
 #[test]
 fn broken_toml_names_the_line() {
-    let message = refusal("[publisher]\npage_rows = ", &[], &[]);
+    let message = refusal("[relay]\npage_rows = ", &[], &[]);
     assert!(message.starts_with("audit.toml is not valid TOML, line 2:"), "{message}");
 }
 
@@ -159,10 +159,10 @@ fn keys_that_lead_nowhere_say_what_is_wrong() {
         ),
         (one, "forwarder.a.kind", "\"a\" is no number of a [[forwarder]]"),
         (one, "forwarder.0", "one key of it at a time"),
-        ("publisher = 5", "publisher.window", "publisher is a value and holds no keys"),
+        ("publisher = 5", "publisher.max_in_flight", "publisher is a value and holds no keys"),
         ("", "", "unknown field"),
         ("", "publisher", "invalid type"),
-        ("", "publisher.window.x", "invalid type"),
+        ("", "publisher.max_in_flight.x", "invalid type"),
     ] {
         let variable = format!("AUDIT__{}", key.to_uppercase().replace('.', "__"));
         let message = refusal(file, &[(&variable, "5")], &[]);
@@ -185,4 +185,44 @@ fn a_filter_of_logs_that_cannot_be_used_names_its_key() {
         let message = refusal("", &[("AUDIT__LOG__FILTER", filter)], &[]);
         assert!(message.starts_with("log.filter from the environment variable"), "{filter}: {message}");
     }
+}
+
+#[test]
+fn a_key_is_read_by_its_old_name_and_the_new_one_is_told() {
+    for (old, new) in renamed::KEYS {
+        let file = "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"";
+        let value = match new.rsplit_once('.').expect("a section").1 {
+            "poll_min" => "5ms",
+            "poll_max" => "70ms",
+            "lease" | "interval" | "maintenance_interval" => "7s",
+            "retention" => "7days",
+            _ => "7",
+        };
+        let by_old = Layers::default()
+            .text(file, "audit.toml")
+            .and_then(|layers| layers.flag(&format!("{old}={value}")));
+        let (settings, provenance) = by_old.and_then(Layers::build).expect(old);
+        let by_new = layers(file, &[], &[&format!("{new}={value}")]).expect(new);
+        assert_eq!(format!("{settings:?}"), format!("{by_new:?}"), "{old}");
+        let told: Vec<String> = provenance.deprecations().collect();
+        assert!(
+            told.len() == 1 && told[0].starts_with(&format!("{old} from --set is called {new} now")),
+            "{told:?}"
+        );
+    }
+}
+
+#[test]
+fn an_old_name_is_read_from_every_layer_and_refused_beside_the_new_one() {
+    let settings =
+        layers("[consumer]\nbreaker = 3", &[("AUDIT__CONSUMER__ATTEMPTS", "4")], &[]).expect("valid");
+    assert_eq!((settings.consumer.max_dead_letters_per_minute, settings.consumer.max_attempts), (3, 4));
+    let message = refusal("[consumer]\nbreaker = 3", &[], &["consumer.max_dead_letters_per_minute=4"]);
+    assert_eq!(
+        message,
+        "consumer.max_dead_letters_per_minute from --set: is also set by its old name, consumer.breaker, from audit.toml: remove \
+         that one"
+    );
+    let message = refusal("[publisher]\nwindow = 0", &[], &[]);
+    assert!(message.starts_with("publisher.window from audit.toml: must be"), "{message}");
 }

@@ -7,6 +7,7 @@ mod broker;
 mod cli;
 mod duration;
 mod layers;
+mod renamed;
 mod render;
 mod sections;
 mod usage_error;
@@ -19,7 +20,8 @@ pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;
 pub use sections::{
     BackoffSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat, LogSettings,
-    PublisherSettings, ReconcileSettings, SourceSettings, ThreadlineSettings, TraceSettings, UnknownEvents,
+    PublisherSettings, ReconcileSettings, RelaySettings, SourceSettings, ThreadlineSettings, TraceSettings,
+    UnknownEvents,
 };
 pub use usage_error::{ConfigureError, UsageError};
 
@@ -35,7 +37,9 @@ pub struct Settings {
     pub threadline: ThreadlineSettings,
     /// NATS JetStream.
     pub broker: BrokerSettings,
-    /// The relay.
+    /// Reading the log.
+    pub relay: RelaySettings,
+    /// From the log to JetStream.
     pub publisher: PublisherSettings,
     /// The durable consumer.
     pub consumer: ConsumerSettings,
@@ -53,6 +57,7 @@ impl Default for Settings {
             source: SourceSettings::default(),
             threadline: ThreadlineSettings::default(),
             broker: BrokerSettings::default(),
+            relay: RelaySettings::default(),
             publisher: PublisherSettings::default(),
             consumer: ConsumerSettings::default(),
             log: LogSettings::default(),

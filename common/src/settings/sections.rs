@@ -68,17 +68,13 @@ impl Default for ThreadlineSettings {
     }
 }
 
-/// `[publisher]`: the relay.
+/// `[relay]`: reading the log, in the publisher and, with dispatch `sync`, in the consumer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PublisherSettings {
-    /// Entries read and published at a time; nothing advances until all of them are acknowledged.
+pub struct RelaySettings {
+    /// Entries read and published at a time; nothing advances until all of them are acknowledged. Dispatch `sync` reads
+    /// `consumer.batch_rows` at a time.
     pub page_rows: usize,
-    /// Publishes in flight. The broker saturates between 256 and 1,000; more starves its consumers.
-    pub window: usize,
-    /// How long an acknowledgement may take before its outcome counts as unknown and is asked for again.
-    #[serde(with = "duration")]
-    pub ack_timeout: Duration,
     /// The shortest pause between looks at the log, used while rows arrive.
     #[serde(with = "duration")]
     pub poll_min: Duration,
@@ -91,12 +87,36 @@ pub struct PublisherSettings {
     /// How long entries stay after every forwarder is past them.
     #[serde(with = "duration")]
     pub retention: Duration,
+    /// How often the leader prunes, thins, trims and checks the trigger.
+    #[serde(with = "duration")]
+    pub maintenance_interval: Duration,
+}
+
+impl Default for RelaySettings {
+    fn default() -> Self {
+        Self {
+            page_rows: 1_000,
+            poll_min: Duration::from_millis(1),
+            poll_max: Duration::from_millis(50),
+            lease: Duration::from_secs(15),
+            retention: Duration::from_secs(24 * 3_600),
+            maintenance_interval: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `[publisher]`: from the log to JetStream.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PublisherSettings {
+    /// Publishes in flight. The broker saturates between 256 and 1,000; more starves its consumers.
+    pub max_in_flight: usize,
+    /// How long an acknowledgement may take before its outcome counts as unknown and is asked for again.
+    #[serde(with = "duration")]
+    pub ack_timeout: Duration,
     /// How much of the stream stays behind the slowest consumer, for replays.
     #[serde(with = "duration")]
     pub replay_window: Duration,
-    /// How often the leader prunes, thins, trims and checks the trigger.
-    #[serde(with = "duration")]
-    pub maintenance: Duration,
     /// Unready once the oldest page has been in work this long, or a server away.
     #[serde(with = "duration")]
     pub unready_after: Duration,
@@ -107,15 +127,9 @@ pub struct PublisherSettings {
 impl Default for PublisherSettings {
     fn default() -> Self {
         Self {
-            page_rows: 1_000,
-            window: 1_000,
+            max_in_flight: 1_000,
             ack_timeout: Duration::from_secs(5),
-            poll_min: Duration::from_millis(1),
-            poll_max: Duration::from_millis(50),
-            lease: Duration::from_secs(15),
-            retention: Duration::from_secs(24 * 3_600),
             replay_window: Duration::from_secs(7 * 24 * 3_600),
-            maintenance: Duration::from_secs(60),
             unready_after: Duration::from_secs(60),
             listen: Listen::local(9_464),
         }
@@ -145,14 +159,15 @@ pub struct ConsumerSettings {
     #[serde(with = "duration")]
     pub forward_timeout: Duration,
     /// Failed attempts after which an event is dead.
-    pub attempts: u32,
+    pub max_attempts: u32,
     /// Waits between attempts.
     pub backoff: BackoffSettings,
-    /// How many events of one reason may become dead letters within a minute before the lane is held; 0 for any number.
-    pub breaker: usize,
+    /// How many events of one reason may become dead letters within a minute before the circuit breaker opens and the
+    /// forwarder is held; 0 for any number.
+    pub max_dead_letters_per_minute: usize,
     /// What becomes of a message whose event neither the audit table nor the log has ever held.
     pub unknown_events: UnknownEvents,
-    /// The standing comparison of log and timeline.
+    /// The continuous comparison of log and timeline.
     pub reconcile: ReconcileSettings,
     /// Unready once the oldest batch has been in work this long, or a server away.
     #[serde(with = "duration")]
@@ -171,9 +186,9 @@ impl Default for ConsumerSettings {
             ack_wait: Duration::from_secs(60),
             max_ack_pending: 20_000,
             forward_timeout: Duration::from_secs(30),
-            attempts: 5,
+            max_attempts: 5,
             backoff: BackoffSettings::default(),
-            breaker: 50,
+            max_dead_letters_per_minute: 50,
             unknown_events: UnknownEvents::Hold,
             reconcile: ReconcileSettings::default(),
             unready_after: Duration::from_secs(60),
@@ -199,7 +214,7 @@ pub enum UnknownEvents {
 pub struct ReconcileSettings {
     /// How often what has been settled is looked for in the timeline, by one of all processes; zero for never.
     #[serde(with = "duration")]
-    pub every: Duration,
+    pub interval: Duration,
     /// Whether what is missing enters the log again. Otherwise the process is unready until somebody does something.
     pub repair: bool,
     /// An Ed25519 key (PKCS#8, PEM) that receipts are signed with.
@@ -209,7 +224,7 @@ pub struct ReconcileSettings {
 
 impl Default for ReconcileSettings {
     fn default() -> Self {
-        Self { every: Duration::from_secs(60), repair: true, receipt_key_file: None }
+        Self { interval: Duration::from_secs(60), repair: true, receipt_key_file: None }
     }
 }
 

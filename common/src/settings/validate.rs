@@ -9,7 +9,8 @@ type Refusal = (String, String);
 
 /// Checks every bound; the first violation comes back as key path and message.
 pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
-    let Settings { source, threadline, broker, publisher, consumer, log, traces, forwarder } = settings;
+    let Settings { source, threadline, broker, relay, publisher, consumer, log, traces, forwarder } =
+        settings;
     let second = Duration::from_secs(1);
     let day = 86_400 * second;
 
@@ -42,15 +43,15 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     }
     of_broker(broker)?;
 
-    number("publisher.page_rows", publisher.page_rows, 1, 10_000)?;
-    number("publisher.window", publisher.window, 1, 4_000)?;
+    number("relay.page_rows", relay.page_rows, 1, 10_000)?;
+    number("publisher.max_in_flight", publisher.max_in_flight, 1, 4_000)?;
     within("publisher.ack_timeout", publisher.ack_timeout, second / 10, 60 * second)?;
-    within("publisher.poll_min", publisher.poll_min, second / 10_000, second)?;
-    within("publisher.poll_max", publisher.poll_max, publisher.poll_min, 10 * second)?;
-    within("publisher.lease", publisher.lease, second, 300 * second)?;
-    within("publisher.retention", publisher.retention, second, 366 * day)?;
+    within("relay.poll_min", relay.poll_min, second / 10_000, second)?;
+    within("relay.poll_max", relay.poll_max, relay.poll_min, 10 * second)?;
+    within("relay.lease", relay.lease, second, 300 * second)?;
+    within("relay.retention", relay.retention, second, 366 * day)?;
     within("publisher.replay_window", publisher.replay_window, Duration::ZERO, 366 * day)?;
-    within("publisher.maintenance", publisher.maintenance, second / 10, 3_600 * second)?;
+    within("relay.maintenance_interval", relay.maintenance_interval, second / 10, 3_600 * second)?;
     within("publisher.unready_after", publisher.unready_after, second, day)?;
 
     number("consumer.workers", consumer.workers, 1, 64)?;
@@ -59,9 +60,9 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
     within("consumer.linger", consumer.linger, Duration::ZERO, second)?;
     within("consumer.ack_wait", consumer.ack_wait, second, 3_600 * second)?;
     within("consumer.forward_timeout", consumer.forward_timeout, second / 10, 600 * second)?;
-    number("consumer.attempts", consumer.attempts, 1, 100)?;
-    number("consumer.breaker", consumer.breaker, 0, 1_000_000)?;
-    within("consumer.reconcile.every", consumer.reconcile.every, Duration::ZERO, day)?;
+    number("consumer.max_attempts", consumer.max_attempts, 1, 100)?;
+    number("consumer.max_dead_letters_per_minute", consumer.max_dead_letters_per_minute, 0, 1_000_000)?;
+    within("consumer.reconcile.interval", consumer.reconcile.interval, Duration::ZERO, day)?;
     within("consumer.unready_after", consumer.unready_after, second, day)?;
     let in_hand = i64::try_from(consumer.workers * consumer.batch_rows).unwrap_or(i64::MAX);
     number("consumer.max_ack_pending", consumer.max_ack_pending, in_hand, 1_000_000)?;

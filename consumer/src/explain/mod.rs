@@ -133,7 +133,7 @@ fn verdict(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTime
     if let (Some(one), true) = (elsewhere, status.entries.is_empty()) {
         return format!(
             "forwarder {}: somebody else's action has its correlation id: if Sigra's own forwarder wrote it, `publisher \
-             backfill --adopt` remembers that it is there (docs/switching.md); if not, `publisher backfill` enters it",
+             backfill --accept-foreign-ids` remembers that it is there (docs/switching.md); if not, `publisher backfill` enters it",
             one.forwarder
         );
     }

@@ -151,7 +151,7 @@ fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
     ensure!(
         all || !filter.is_empty(),
         UsageError(
-            "no filter is given, which would reach every dead letter: add one (--id, --forwarder, --because, --action, \
+            "no filter is given, which would reach every dead letter: add one (--id, --forwarder, --reason-code, --action, \
              --since, --until), or --all if that is meant; --dry-run shows what would be reached"
                 .to_owned()
         )

@@ -69,8 +69,8 @@ pub struct FilterArgs {
     #[arg(long)]
     forwarder: Option<ForwarderId>,
     /// One reason's, such as `schema_mismatch`.
-    #[arg(long, value_name = "REASON")]
-    because: Option<String>,
+    #[arg(long, alias = "because", value_name = "REASON")]
+    reason_code: Option<String>,
     /// Those of an action; `auth.*` for all that begin like this.
     #[arg(long)]
     action: Option<String>,
@@ -86,7 +86,7 @@ impl FilterArgs {
     fn filter(&self, states: Vec<String>) -> Filter {
         Filter {
             forwarder: self.forwarder.clone(),
-            reason: self.because.clone(),
+            reason: self.reason_code.clone(),
             states,
             action: self.action.clone(),
             since: self.since,

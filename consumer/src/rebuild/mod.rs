@@ -60,18 +60,18 @@ pub struct Rebuild {
     #[arg(long)]
     forwarder: Option<ForwarderId>,
     /// Stops when the new table is filled and verified: a later `consumer rebuild` catches up and swaps it in.
-    #[arg(long, conflicts_with_all = ["back", "finish"])]
+    #[arg(long, conflicts_with_all = ["rollback", "drop_old"])]
     no_swap: bool,
     /// Puts the table that was there before the last swap back in place, with everything that has arrived since.
-    #[arg(long, conflicts_with = "finish")]
-    back: bool,
+    #[arg(long, alias = "back", conflicts_with = "drop_old")]
+    rollback: bool,
     /// Leaves out all events that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it those
-    /// that were adopted once, by `publisher backfill --adopt`.
-    #[arg(long)]
-    adopt: bool,
+    /// that were adopted once, by `publisher backfill --accept-foreign-ids`.
+    #[arg(long, alias = "adopt")]
+    accept_foreign_ids: bool,
     /// Removes the other table: the old one after a swap, or a new one that is not wanted any more.
-    #[arg(long)]
-    finish: bool,
+    #[arg(long, alias = "finish")]
+    drop_old: bool,
     /// Prints a JSON object instead of text.
     #[arg(long)]
     json: bool,
@@ -112,17 +112,17 @@ async fn work(
     source: &mut Session,
     asked: &Rebuild,
 ) -> anyhow::Result<()> {
-    let mut rebuilding = Rebuilding::begin(settings, projection, asked.adopt).await?;
+    let mut rebuilding = Rebuilding::begin(settings, projection, asked.accept_foreign_ids).await?;
     let state = rebuilding.shadow.state(&mut rebuilding.timeline).await?;
-    if asked.finish {
+    if asked.drop_old {
         ensure!(state != State::None, "there is no other table to remove");
         rebuilding.shadow.remove(&mut rebuilding.timeline).await?;
         return done(source, projection, "rebuild_finish", asked, "the other table is removed", 0).await;
     }
-    if asked.back {
+    if asked.rollback {
         ensure!(
             state == State::Kept,
-            "there is no table to go back to: none has been swapped, or --finish removed it"
+            "there is no table to go back to: none has been swapped, or --drop-old removed it"
         );
         rebuilding.swap(CatchUpMode::Copy, State::Kept).await?;
         return done(source, projection, "rebuild_back", asked, "the table from before is back in place", 0)
@@ -130,7 +130,7 @@ async fn work(
     }
     match state {
         State::Kept => bail!(
-            "the table from before the last swap is still there: --back puts it back, --finish removes it and makes room"
+            "the table from before the last swap is still there: --rollback puts it back, --drop-old removes it and makes room"
         ),
         State::None => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
         State::Filling => tracing::info!("going on with the rebuild that was begun"),
@@ -143,7 +143,7 @@ async fn work(
             .await;
     }
     rebuilding.swap(CatchUpMode::Map, State::Filling).await?;
-    let said = "the new table is in place; --back puts the old one back, --finish removes it";
+    let said = "the new table is in place; --rollback puts the old one back, --drop-old removes it";
     done(source, projection, "rebuild", asked, said, written).await
 }
 
@@ -290,7 +290,7 @@ impl<'a> Rebuilding<'a> {
         ensure!(
             faults.is_empty(),
             "the new table does not verify, and was not put in place: {} row(s) are not what the source says, such as {}. \
-             It stays for a look (audit_actions_shadow); --finish removes it",
+             It stays for a look (audit_actions_shadow); --drop-old removes it",
             faults.len(),
             faults.iter().take(5).map(Uuid::to_string).collect::<Vec<_>>().join(", ")
         );

@@ -75,7 +75,7 @@ impl ContinuousReconciler {
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => break,
-                () = tokio::time::sleep(self.settings.every) => {}
+                () = tokio::time::sleep(self.settings.interval) => {}
             }
             let round = async {
                 match tokio::time::timeout(ROUND_MAX, self.round(&lease, &mut attempts)).await {

@@ -64,9 +64,9 @@ pub struct Reconcile {
     #[arg(long, value_name = "REASON", requires = "repair")]
     remove_extra: Option<String>,
     /// Counts all events as there that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it
-    /// those that were adopted once, by `publisher backfill --adopt`.
-    #[arg(long)]
-    adopt: bool,
+    /// those that were adopted once, by `publisher backfill --accept-foreign-ids`.
+    #[arg(long, alias = "adopt")]
+    accept_foreign_ids: bool,
     /// Closes the window with a receipt, if both sides are equal. Without --since the window begins where the last
     /// receipt ends, without --until it ends at the last full minute up to which everything is settled.
     #[arg(long, conflicts_with_all = ["repair", "by"])]
@@ -200,7 +200,7 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     let window = Window { since: asked.since, until: asked.until };
     let bucketing = asked.by.map_or(Bucketing::Whole, |by| Bucketing::Every(by.length()));
     let mut findings = ComparisonReport::new(bucketing, asked.limit);
-    let input = projection.comparison_input(settings, projection.adoption(asked.adopt).await?);
+    let input = projection.comparison_input(settings, projection.adoption(asked.accept_foreign_ids).await?);
     let bar = ProgressBar::new("comparing", estimated_rows(&mut connection, settings).await?);
     ensure!(
         asked.remove_extra.is_none() || projection.timeline.keeps_time(),
@@ -232,7 +232,7 @@ pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     ensure!(
         findings.elsewhere == 0,
         "source and timeline are not equal: {left} row(s) differ. {} of them are in the timeline under ids of somebody else, and \
-         --repair leaves these alone: if Sigra's own forwarder wrote them, `publisher backfill --adopt` remembers that they \
+         --repair leaves these alone: if Sigra's own forwarder wrote them, `publisher backfill --accept-foreign-ids` remembers that they \
          are there (docs/switching.md); if not, `publisher backfill` delivers them under their own ids as well",
         findings.elsewhere
     );

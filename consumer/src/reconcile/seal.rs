@@ -98,7 +98,7 @@ pub(super) async fn run(
     let window = stored::Window { since: Some(since), until: Some(until) };
     let mut findings = ComparisonReport::new(Bucketing::Whole, 20);
     let bar = ProgressBar::new("comparing", super::estimated_rows(connection, settings).await?);
-    let adoption = projection.adoption(asked.adopt).await?;
+    let adoption = projection.adoption(asked.accept_foreign_ids).await?;
     compare(&projection.comparison_input(settings, adoption), window, &mut findings, &mut ReportOnly(&bar))
         .await?;
     bar.finish();
@@ -155,7 +155,7 @@ async fn settled_until(connection: &mut Session) -> anyhow::Result<OffsetDateTim
             .await
             .context("cannot ask outbox.safe_before()")?;
     settled.context(
-        "nothing is known to be delivered yet: publisher and consumer must have run for a minute (publisher.maintenance)",
+        "nothing is known to be delivered yet: publisher and consumer must have run for a minute (relay.maintenance_interval)",
     )
 }
 

@@ -156,7 +156,7 @@ impl Running {
                 max_attempts: 3,
                 backoff: Backoff::Exponential { first: second, max: second },
             },
-            breaker: DeadLetterBreaker::new(consumer.breaker),
+            breaker: DeadLetterBreaker::new(consumer.max_dead_letters_per_minute),
             settings: consumer,
             liveness: TargetLiveness::default(),
             tracer: Tracer::default(),
@@ -403,7 +403,7 @@ async fn what_is_in_the_target_is_not_sent_there_again_while_its_neighbours_are_
         }
         Ok(Verdict::Delivered)
     });
-    let settings = ConsumerSettings { breaker: 1, ..ConsumerSettings::default() };
+    let settings = ConsumerSettings { max_dead_letters_per_minute: 1, ..ConsumerSettings::default() };
     let lane = Running::with_settings(&forwarder, settings).await?;
     // What is delivered while the only worker is busy becomes one batch.
     let gate = lane.send("test.gate").await?;

@@ -31,7 +31,7 @@ pub(super) const RECOVERY_MAX: Duration = Duration::from_secs(120);
 const ENVIRONMENT: [(&str, &str); 4] = [
     ("AUDIT__SOURCE__STATEMENT_TIMEOUT", "2s"),
     ("AUDIT__CONSUMER__FORWARD_TIMEOUT", "4s"),
-    ("AUDIT__PUBLISHER__MAINTENANCE", "500ms"),
+    ("AUDIT__RELAY__MAINTENANCE_INTERVAL", "500ms"),
     ("AUDIT__PUBLISHER__REPLAY_WINDOW", "0s"),
 ];
 

@@ -136,7 +136,7 @@ impl Shadow {
              begin
                  if tg_op = 'TRUNCATE' then
                      raise exception 'audit_actions is being rebuilt and cannot be truncated'
-                         using hint = 'Run: consumer rebuild --finish';
+                         using hint = 'Run: consumer rebuild --drop-old';
                  end if;
                  if tg_op <> 'INSERT' then
                      insert into {journal} (id) values (old.id);
