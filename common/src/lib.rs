@@ -27,4 +27,5 @@ pub mod session;
 pub mod settings;
 pub mod shutdown;
 pub mod telemetry;
+mod text_enum;
 pub mod time_arg;

@@ -1,15 +1,47 @@
 //! `outbox.acts`: what people did to the pipeline, for whoever audits the audit. One documented function per statement.
 
-use crate::session::Session;
+use crate::{session::Session, text_enum::text_enum};
 use serde::Serialize;
 
-/// One act.
+text_enum! {
+    /// What an operator, or a service on its own, did to the pipeline.
+    ActionKind {
+        /// Dead letters are delivered again.
+        Redrive = "redrive",
+        /// Failures are not to be delivered.
+        Discard = "discard",
+        /// An audit row was shown as it is.
+        Unmask = "unmask",
+        /// Positions or a stream belong to another cluster now.
+        Rebase = "rebase",
+        /// A forwarder was switched between the stream and the log.
+        ChangeDispatch = "change_dispatch",
+        /// A reader of the log was removed.
+        DropReader = "drop_reader",
+        /// A durable of the stream was removed.
+        DropDurable = "drop_durable",
+        /// A part of the stream was forwarded again.
+        Replay = "replay",
+        /// What a comparison found was repaired.
+        Repair = "repair",
+        /// Rows from before capture were appended to the log.
+        Backfill = "backfill",
+        /// The projection was built again.
+        Rebuild = "rebuild",
+        /// The projection from before a rebuild was put back.
+        RebuildBack = "rebuild_back",
+        /// The other table of a rebuild was removed.
+        RebuildFinish = "rebuild_finish",
+    }
+}
+
+/// One action.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct OperatorAction<'a> {
     /// Who, as far as the system knows.
     pub actor: &'a str,
-    /// What: `redrive`, `discard`, `unmask`, `rebase`, `change_dispatch`, `drop_reader`, `drop_durable`.
-    pub kind: &'a str,
+    /// What was done.
+    pub kind: ActionKind,
     /// What it was meant to reach, in words.
     pub filter: &'a str,
     /// How many rows it reached.
@@ -18,7 +50,7 @@ pub struct OperatorAction<'a> {
     pub reason: Option<&'a str>,
 }
 
-/// Records an act; call it in the transaction that does it. Returns its number.
+/// Records an action; call it in the transaction that does it. Returns its number.
 ///
 /// # Errors
 /// When the server is away.
@@ -29,7 +61,7 @@ pub async fn record(connection: &mut Session, action: &OperatorAction<'_>) -> Re
          returning id",
     )
     .bind(action.actor)
-    .bind(action.kind)
+    .bind(action.kind.as_str())
     .bind(action.filter)
     .bind(action.count.cast_signed())
     .bind(action.reason)
@@ -37,7 +69,7 @@ pub async fn record(connection: &mut Session, action: &OperatorAction<'_>) -> Re
     .await
 }
 
-/// Adds to the count of an act that goes on.
+/// Adds to the count of an action that goes on.
 ///
 /// # Errors
 /// When the server is away.

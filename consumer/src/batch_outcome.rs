@@ -9,7 +9,7 @@ use std::{
 use async_nats::jetstream::AckKind;
 use common::{
     event::AuditEvent,
-    failures::{self, Failure, NextStep, PriorAttempts, Reason},
+    failures::{self, Failure, FailureKind, FailureState, NextStep, PriorAttempts, Reason},
     identifier::ForwarderId,
     session::Session,
     telemetry::{names, traces::Status},
@@ -45,7 +45,7 @@ pub(crate) struct BatchOutcome {
 struct SettledEvent {
     disposition: Disposition,
     /// How its attempt failed if it did.
-    kind: &'static str,
+    kind: FailureKind,
     /// From when to when its forwarder had it.
     called_during: Option<Range<SystemTime>>,
 }
@@ -56,7 +56,7 @@ struct FailedAttempt {
     /// Another forwarder than the worker's own: an id that is not configured.
     unknown_forwarder: Option<ForwarderId>,
     failure: Failure,
-    kind: &'static str,
+    kind: FailureKind,
     action: Option<String>,
 }
 
@@ -90,8 +90,9 @@ impl BatchOutcome {
             format!("{starts} processes have died while they forwarded this event alone"),
         );
         let disposition = Disposition::Dead { attempts: starts, reason };
-        self.settled.insert(event.id, SettledEvent { disposition, kind: "crash", called_during: None });
-        self.fail(event.id, event.action.clone(), "crash", error, NextStep::Dead(reason), starts);
+        self.settled
+            .insert(event.id, SettledEvent { disposition, kind: FailureKind::Crash, called_during: None });
+        self.fail(event.id, event.action.clone(), FailureKind::Crash, error, NextStep::Dead(reason), starts);
     }
 
     /// Records an event that waits for its next attempt. The broker forgets its delays in a crash; the row remembers.
@@ -115,7 +116,7 @@ impl BatchOutcome {
     }
 
     fn end_without_attempt(&mut self, id: Uuid, disposition: Disposition) {
-        self.settled.insert(id, SettledEvent { disposition, kind: "error", called_during: None });
+        self.settled.insert(id, SettledEvent { disposition, kind: FailureKind::Error, called_during: None });
     }
 
     /// Sets the forwarders that other processes have or had: what is addressed to them is settled there.
@@ -152,7 +153,7 @@ impl BatchOutcome {
         &mut self,
         id: Uuid,
         action: Option<String>,
-        kind: &'static str,
+        kind: FailureKind,
         error: String,
         outcome: NextStep,
         attempts: u32,
@@ -193,7 +194,12 @@ impl BatchOutcome {
         };
         let outcome = NextStep::Dead(reason);
         let failure = Failure { reference, audit_event_id, error, attempts: 1, outcome, excerpt };
-        self.failed.push(FailedAttempt { unknown_forwarder, failure, kind: "error", action: None });
+        self.failed.push(FailedAttempt {
+            unknown_forwarder,
+            failure,
+            kind: FailureKind::Error,
+            action: None,
+        });
         AckKind::Term
     }
 
@@ -264,19 +270,20 @@ impl BatchOutcome {
             );
         }
         for FailedAttempt { unknown_forwarder, failure, kind, action } in &self.failed {
-            counter!(names::FORWARD_ERRORS, "forwarder" => name.clone(), "kind" => *kind).increment(1);
+            counter!(names::FORWARD_ERRORS, "forwarder" => name.clone(), "kind" => kind.as_str())
+                .increment(1);
             let forwarder = unknown_forwarder.as_ref().unwrap_or(forwarder);
             let (state, reason) = match failure.outcome {
-                NextStep::Retry(_) => ("retrying", None),
-                NextStep::Dead(reason) => ("dead", Some(reason.as_str())),
+                NextStep::Retry(_) => (FailureState::Retrying, None),
+                NextStep::Dead(reason) => (FailureState::Dead, Some(reason.as_str())),
             };
             tracing::warn!(
                 event = names::FORWARD_ERROR,
                 %forwarder,
-                kind,
+                kind = kind.as_str(),
                 audit_event_id = %failure.reference,
                 action = action.as_deref(),
-                state,
+                state = state.as_str(),
                 reason,
                 error = %failure.error,
                 attempt = failure.attempts,
@@ -294,7 +301,7 @@ impl BatchOutcome {
                 Some((Disposition::Delivered, _)) => (Status::Unset, "delivered"),
                 Some((Disposition::Discarded, _)) => (Status::Unset, "discarded"),
                 Some((Disposition::AlreadyDead | Disposition::Obsolete, _)) => (Status::Unset, "left"),
-                Some((Disposition::Retry { .. }, kind)) => (Status::Error(kind), "retry"),
+                Some((Disposition::Retry { .. }, kind)) => (Status::Error(kind.as_str()), "retry"),
                 Some((Disposition::Dead { reason, .. }, _)) => (Status::Error(reason.as_str()), "dead"),
                 None => (Status::Unset, "early"),
             };

@@ -6,7 +6,7 @@ use common::{
     broker::{self, AckFloor, microseconds},
     failures,
     identifier::ForwarderId,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::{
         forwarders, reader_switch, readers,
         rounds::{STREAM_READER, StreamPosition},
@@ -151,7 +151,7 @@ async fn record_switch(
     let filter = format!("forwarder {id}: {how}");
     let action = OperatorAction {
         actor: "consumer run",
-        kind: "change_dispatch",
+        kind: ActionKind::ChangeDispatch,
         filter: &filter,
         count,
         reason: None,

@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use common::{
     broker, console,
     identifier::ForwarderId,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::{self, forwarders},
     settings::{Settings, UsageError},
 };
@@ -50,7 +50,7 @@ pub async fn drop(
     let mut transaction = connection.begin().await?;
     let action = OperatorAction {
         actor: &operator_log::operator(),
-        kind: "drop_durable",
+        kind: ActionKind::DropDurable,
         filter: &filter,
         count,
         reason: Some(reason),

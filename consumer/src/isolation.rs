@@ -8,7 +8,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{event::AuditEvent, failures::Reason, identifier::ForwarderId, telemetry::names};
+use common::{
+    event::AuditEvent,
+    failures::{FailureKind, Reason},
+    identifier::ForwarderId,
+    telemetry::names,
+};
 use futures::FutureExt as _;
 use metrics::histogram;
 use tokio::time::{Instant, timeout};
@@ -41,8 +46,8 @@ impl Unavailable {
 pub struct Attempt {
     /// The verdict.
     pub verdict: Verdict,
-    /// `error`, `panic` or `timeout`; says nothing about a delivery.
-    pub kind: &'static str,
+    /// Says nothing about a delivery.
+    pub kind: FailureKind,
     /// Whether a failure counts as an attempt. A time-out does not, where nothing shows that the target is alive.
     pub counts: bool,
     /// From when to when the forwarder had it, the last time; `None` where it was not asked.
@@ -51,7 +56,7 @@ pub struct Attempt {
 
 impl From<Verdict> for Attempt {
     fn from(verdict: Verdict) -> Self {
-        Self { verdict, kind: "error", counts: true, called_during: None }
+        Self { verdict, kind: FailureKind::Error, counts: true, called_during: None }
     }
 }
 
@@ -70,11 +75,11 @@ enum BatchFailure {
 }
 
 impl BatchFailure {
-    fn kind(&self) -> &'static str {
+    fn kind(&self) -> FailureKind {
         match self {
-            Self::Rejected(_) | Self::Failed(_) => "error",
-            Self::Panic(_) => "panic",
-            Self::Timeout(_) => "timeout",
+            Self::Rejected(_) | Self::Failed(_) => FailureKind::Error,
+            Self::Panic(_) => FailureKind::Panic,
+            Self::Timeout(_) => FailureKind::Timeout,
         }
     }
 
@@ -185,7 +190,8 @@ impl IsolatedForwarder {
                     for index in std::mem::take(&mut ranges).into_iter().flatten() {
                         let verdict = BatchFailure::Timeout(*after).verdict();
                         let called_during = called_during.clone();
-                        verdicts[index] = Attempt { verdict, kind: "timeout", counts: false, called_during };
+                        verdicts[index] =
+                            Attempt { verdict, kind: FailureKind::Timeout, counts: false, called_during };
                     }
                     break;
                 }
@@ -312,7 +318,7 @@ impl IsolatedForwarder {
         for ((index, error), counts) in failed_alone.into_iter().zip(counts) {
             let called_during = verdicts[index].called_during.take();
             verdicts[index] =
-                Attempt { verdict: Verdict::Retry(error), kind: "error", counts, called_during };
+                Attempt { verdict: Verdict::Retry(error), kind: FailureKind::Error, counts, called_during };
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use async_nats::{Client, jetstream::stream::Stream};
+use common::failures::FailureKind;
 use common::{
     broker::{self, SourceIdentity, doctor as broker_doctor},
     database::Database,
@@ -154,7 +155,7 @@ async fn serve(
 
 fn begin_counters(forwarders: &Forwarders, modes: &[DispatchMode]) {
     let ids: Vec<&str> = forwarders.iter().map(|(forwarder, _)| forwarder.id.as_str()).collect();
-    let labels = [("forwarder", &*ids), ("verdict", &names::VERDICTS), ("kind", &names::KINDS)];
+    let labels = [("forwarder", &*ids), ("verdict", &names::VERDICTS), ("kind", FailureKind::NAMES)];
     names::begin(&["audit_forward_", "audit_reconcile_"], &labels);
     let by_themselves = forwarders.iter().zip(modes).filter(|(_, mode)| **mode == DispatchMode::Direct);
     let readers: Vec<String> =

@@ -8,7 +8,7 @@ use common::{
     broker::LiveTrafficThrottle,
     console,
     identifier::{ForwarderId, TableName},
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::{
         self,
         backfill::{self, Filter},
@@ -159,7 +159,8 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     };
     asked.claim(&mut connection, &work).await?;
     let actor = operator_log::operator();
-    let action = OperatorAction { actor: &actor, kind: "backfill", filter: &text, count: 0, reason: None };
+    let action =
+        OperatorAction { actor: &actor, kind: ActionKind::Backfill, filter: &text, count: 0, reason: None };
     let action = operator_log::record(&mut connection, &action).await?;
     let bar = console::ProgressBar::new("entering", work.total.unsigned_abs());
     bar.advance(work.passed.unsigned_abs());

@@ -6,7 +6,7 @@ use common::{
     console,
     database::Database,
     event::NEEDED_BY_THREADLINE,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::{
         self, OutboxError, capture, columns, forwarders, lease, maintenance, readers,
         rewind::{self, Move, RebaseError, Rebased},
@@ -141,8 +141,13 @@ pub async fn rebase(settings: &Settings, upgraded: bool, json: bool) -> anyhow::
     };
     if let Some(theirs) = &stream {
         let filter = format!("took over the stream {} of {theirs}", settings.broker.stream);
-        let action =
-            OperatorAction { actor: &actor, kind: "rebase", filter: &filter, count: 0, reason: None };
+        let action = OperatorAction {
+            actor: &actor,
+            kind: ActionKind::Rebase,
+            filter: &filter,
+            count: 0,
+            reason: None,
+        };
         operator_log::record(&mut connection, &action).await?;
     }
     let Rebased { readers, entries } = match (rebased, &stream) {
@@ -190,7 +195,7 @@ pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> any
     let (actor, filter) = (operator_log::operator(), format!("reader {reader}"));
     let action = OperatorAction {
         actor: &actor,
-        kind: "drop_reader",
+        kind: ActionKind::DropReader,
         filter: &filter,
         count: rows,
         reason: Some(reason),

@@ -19,7 +19,7 @@ use crate::{
     Options, Sandbox, audit,
     audit::AuditRow,
     fixture, golden,
-    load::{Load, Tally},
+    load::{Load, LoadCounter},
     process::{self, Process},
     tour::Tour,
     verdict::Verdict,
@@ -193,19 +193,19 @@ async fn run_workload(demo: &Demo, environment: &DemoEnvironment) -> anyhow::Res
         seed: 1,
         hold_max: HOLD_MAX,
     };
-    let tally = Tally::default();
+    let counter = LoadCounter::default();
     let started = Instant::now();
     let never = CancellationToken::new();
-    let mut playing = std::pin::pin!(load.run(demo.transactions, &tally, &never));
+    let mut playing = std::pin::pin!(load.run(demo.transactions, &counter, &never));
     let written = loop {
         tokio::select! {
             written = &mut playing => break written?,
-            () = tokio::time::sleep(Meter::INTERVAL) => meter.show(tally.committed()).await?,
+            () = tokio::time::sleep(Meter::INTERVAL) => meter.show(counter.committed()).await?,
         }
     };
     let played = started.elapsed();
     let others = golden::rows().len() + written.committed.len();
-    meter.await_projected(others, tally.committed()).await.context("draining")?;
+    meter.await_projected(others, counter.committed()).await.context("draining")?;
     print_line(&format!(
         "{} rows committed ({} rolled back) in {:.1} s; all arrived while one transaction was still open",
         written.committed.len(),
@@ -214,7 +214,7 @@ async fn run_workload(demo: &Demo, environment: &DemoEnvironment) -> anyhow::Res
     ));
     holder.execute("commit").await?;
     meter
-        .await_projected(others + held, tally.committed())
+        .await_projected(others + held, counter.committed())
         .await
         .context("the rows of the transaction held open")?;
     meter.finish();

@@ -38,12 +38,12 @@ pub struct Load {
 
 /// Counts while it runs.
 #[derive(Debug, Clone, Default)]
-pub struct Tally {
+pub struct LoadCounter {
     committed: Arc<AtomicU64>,
     rolled_back: Arc<AtomicU64>,
 }
 
-impl Tally {
+impl LoadCounter {
     /// Rows committed.
     #[must_use]
     pub fn committed(&self) -> u64 {
@@ -74,7 +74,7 @@ impl Load {
     pub async fn run(
         &self,
         transactions: u64,
-        tally: &Tally,
+        counter: &LoadCounter,
         stop: &CancellationToken,
     ) -> anyhow::Result<Written> {
         let mut connection = PgConnection::connect(&self.url).await?;
@@ -85,8 +85,8 @@ impl Load {
         let count = u64::from(self.writers);
         for writer in 0..self.writers {
             let share = transactions / count + u64::from(u64::from(writer) < transactions % count);
-            let (load, tally, stop) = (self.clone(), tally.clone(), stop.clone());
-            writers.spawn(async move { load.write(writer, share, tally, stop).await });
+            let (load, counter, stop) = (self.clone(), counter.clone(), stop.clone());
+            writers.spawn(async move { load.write(writer, share, counter, stop).await });
         }
         let mut written = Written::default();
         while let Some(result) = writers.join_next().await {
@@ -101,7 +101,7 @@ impl Load {
         self,
         writer: u32,
         share: u64,
-        tally: Tally,
+        counter: LoadCounter,
         stop: CancellationToken,
     ) -> anyhow::Result<Written> {
         let mut connection = PgConnection::connect(&self.url).await?;
@@ -125,8 +125,8 @@ impl Load {
             let transaction = Transaction { held: transaction.held.min(self.hold_max), ..transaction };
             play(&mut connection, &self.table, &transaction).await?;
             let committed = transaction.committed().len();
-            tally.committed.fetch_add(committed as u64, Ordering::Relaxed);
-            tally.rolled_back.fetch_add((transaction.rows.len() - committed) as u64, Ordering::Relaxed);
+            counter.committed.fetch_add(committed as u64, Ordering::Relaxed);
+            counter.rolled_back.fetch_add((transaction.rows.len() - committed) as u64, Ordering::Relaxed);
             let mut ids = transaction.rows.iter().map(|row| row.id);
             written.committed.extend(ids.by_ref().take(committed));
             written.rolled_back.extend(ids);

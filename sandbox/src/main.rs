@@ -7,7 +7,7 @@ use common::{console, identifier::TableName};
 use sandbox::{
     Options, Sandbox, audit,
     demo::{self, Demo},
-    load::{Load, Tally},
+    load::{Load, LoadCounter},
 };
 use sqlx::{Connection as _, PgConnection};
 use tokio_util::sync::CancellationToken;
@@ -79,9 +79,9 @@ async fn run(command: Command) -> anyhow::Result<()> {
             }
             let hold_max = std::time::Duration::from_secs(30);
             let load = Load { url, table, writers, rate, seed, hold_max };
-            let tally = Tally::default();
-            load.run(transactions, &tally, &stop).await?;
-            let (committed, rolled_back) = (tally.committed(), tally.rolled_back());
+            let counter = LoadCounter::default();
+            load.run(transactions, &counter, &stop).await?;
+            let (committed, rolled_back) = (counter.committed(), counter.rolled_back());
             console::print(&format!("{committed} rows committed, {rolled_back} rolled back\n"));
             Ok(())
         }

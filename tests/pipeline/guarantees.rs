@@ -8,7 +8,7 @@ use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
     fixture::audit_events,
-    load::Tally,
+    load::LoadCounter,
     proxy::{Flow, Proxy},
     wait,
 };
@@ -156,7 +156,7 @@ async fn four_consumer_processes_share_one_durable_and_every_event_lands_once() 
     let _publisher = pipeline.publisher()?;
     let consumers = (0..4).map(|_| pipeline.consumer()).collect::<anyhow::Result<Vec<_>>>()?;
     let load = pipeline.load(None, 11);
-    let written = load.run(6_000, &Tally::default(), &CancellationToken::new()).await?;
+    let written = load.run(6_000, &LoadCounter::default(), &CancellationToken::new()).await?;
     pipeline.arrive(&written.committed).await?;
     drop(consumers);
     let verdict = pipeline.verdict().await?;

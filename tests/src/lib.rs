@@ -19,7 +19,7 @@ use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
     fixture::{self, TestDatabase, audit_events},
-    load::{Load, Tally, Written},
+    load::{Load, LoadCounter, Written},
     nats::Nats,
     pgbouncer::PgBouncer,
     postgres::Postgres,
@@ -293,9 +293,9 @@ impl Pipeline {
     #[must_use]
     pub fn play(&self, transactions: u64, rate: u32, seed: u64) -> JoinHandle<anyhow::Result<Written>> {
         let load = self.load(Some(rate), seed);
-        tokio::spawn(
-            async move { load.run(transactions, &Tally::default(), &CancellationToken::new()).await },
-        )
+        tokio::spawn(async move {
+            load.run(transactions, &LoadCounter::default(), &CancellationToken::new()).await
+        })
     }
 
     /// Waits until so many more rows than `before` have arrived, or nothing more is written; returns how many there are.

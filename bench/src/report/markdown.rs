@@ -96,7 +96,7 @@ fn goals(judgement: &Judgement) -> String {
         rows.push(vec![control.name.to_owned(), "none: noise".to_owned(), measured, String::new(), note]);
     }
     let header = ["goal", "target", "measured", "", "note"];
-    format!("## Goals\n\n{}\n{}.\n", table(&header, 5, &rows), text::tally(judgement))
+    format!("## Goals\n\n{}\n{}.\n", table(&header, 5, &rows), text::summary_line(judgement))
 }
 
 /// A table for each case.

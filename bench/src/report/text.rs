@@ -33,7 +33,7 @@ pub(crate) fn mark(goal: &Goal) -> &'static str {
 }
 
 /// `9 met, 1 not met, 3 not measured`.
-pub(crate) fn tally(judgement: &Judgement) -> String {
+pub(crate) fn summary_line(judgement: &Judgement) -> String {
     let of = |met| judgement.goals.iter().filter(|goal| goal.met == met).count();
     format!("{} met, {} not met, {} not measured", of(Some(true)), of(Some(false)), of(None))
 }
@@ -47,7 +47,7 @@ fn goals(judgement: &Judgement) -> String {
     for control in &judgement.controls {
         rows.push(row(["noise", control.name, &control.measured, "", &control.note]));
     }
-    format!("{}{}\n", aligned(&rows, &[2]), tally(judgement))
+    format!("{}{}\n", aligned(&rows, &[2]), summary_line(judgement))
 }
 
 fn variants(summary: &Summary) -> String {

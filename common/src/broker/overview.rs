@@ -50,7 +50,8 @@ pub enum BrokerState {
     /// It has no stream yet.
     NoStream,
     /// It cannot be asked.
-    Trouble,
+    #[serde(rename = "trouble")]
+    Failed,
 }
 
 /// The broker.
@@ -82,7 +83,7 @@ pub async fn overview(settings: &Settings, application_name: &str) -> (Overview,
     match look(&settings.broker, application_name).await {
         Ok(Some(stream)) => (found(BrokerState::Ok, None), Some(stream)),
         Ok(None) => (found(BrokerState::NoStream, None), None),
-        Err(error) => (found(BrokerState::Trouble, Some(error.to_string())), None),
+        Err(error) => (found(BrokerState::Failed, Some(error.to_string())), None),
     }
 }
 
@@ -122,7 +123,7 @@ impl Overview {
     /// # Errors
     /// When it has not, and somebody does: the exit status of both status commands.
     pub fn answered(&self) -> Result<(), Unanswered> {
-        if self.needed && matches!(self.state, BrokerState::Trouble | BrokerState::None) {
+        if self.needed && matches!(self.state, BrokerState::Failed | BrokerState::None) {
             return Err(Unanswered);
         }
         Ok(())
@@ -152,7 +153,7 @@ impl Overview {
                 text.push_str("broker    none is configured, and a forwarder has dispatch \"async\": set broker.url or NATS_URL\n");
             }
             (BrokerState::None, _) => text.push_str("broker    none is configured, and none is needed\n"),
-            (BrokerState::Ok | BrokerState::Trouble, _) => {
+            (BrokerState::Ok | BrokerState::Failed, _) => {
                 let why = self.trouble.as_deref().unwrap_or_default();
                 let unneeded = if self.needed { "" } else { "no forwarder goes through it; " };
                 let _ = writeln!(text, "broker    {unneeded}{why}");

@@ -5,6 +5,7 @@ use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, postgres::PgArguments, query::QueryAs};
 use time::OffsetDateTime;
 
+use super::FailureState;
 use crate::{
     fault::{Fault, classify},
     identifier::{ForwarderId, TableName, quote},
@@ -21,7 +22,7 @@ pub struct Filter {
     /// One reason's, by its name.
     pub reason: Option<String>,
     /// Those in one of these states.
-    pub states: Vec<String>,
+    pub states: Vec<FailureState>,
     /// Those whose audit row has this action; with a `*` at its end, one that begins like this.
     pub action: Option<String>,
     /// Failed last at this time or later.
@@ -51,8 +52,9 @@ pub struct FailureRecord {
     pub reference: String,
     /// From the audit row, while that is there.
     pub action: Option<String>,
-    /// `retrying`, `queued`, `dead` or `discarded`.
-    pub state: String,
+    /// What becomes of it.
+    #[sqlx(try_from = "String")]
+    pub state: FailureState,
     /// Why it will not be tried again by itself.
     pub reason: Option<String>,
     /// The last error.
@@ -92,7 +94,7 @@ where
     sqlx::query_as(AssertSqlSafe(statement))
         .bind(filter.forwarder.as_ref().map(ToString::to_string))
         .bind(filter.reason.clone())
-        .bind(filter.states.clone())
+        .bind(filter.states.iter().map(|state| state.as_str()).collect::<Vec<_>>())
         .bind(filter.action.clone())
         .bind(filter.since)
         .bind(filter.until)
@@ -171,7 +173,8 @@ pub struct FailureSummary {
     /// Whose.
     pub forwarder: String,
     /// Their state.
-    pub state: String,
+    #[sqlx(try_from = "String")]
+    pub state: FailureState,
     /// Their reason.
     pub reason: Option<String>,
     /// How many.

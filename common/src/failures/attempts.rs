@@ -7,7 +7,7 @@ use std::{
 
 use uuid::Uuid;
 
-use super::{Failure, NextStep, PriorAttempts};
+use super::{Failure, FailureState, NextStep, PriorAttempts};
 use crate::{
     fault::{Fault, classify},
     identifier::ForwarderId,
@@ -86,8 +86,8 @@ async fn insert(
     let mut excerpts = Vec::new();
     for failure in failures {
         let (state, reason, wait) = match failure.outcome {
-            NextStep::Retry(wait) => ("retrying", None, Some(wait.as_secs_f64())),
-            NextStep::Dead(reason) => ("dead", Some(reason.as_str()), None),
+            NextStep::Retry(wait) => (FailureState::Retrying.as_str(), None, Some(wait.as_secs_f64())),
+            NextStep::Dead(reason) => (FailureState::Dead.as_str(), Some(reason.as_str()), None),
         };
         references.push(failure.reference.as_str());
         events.push(failure.audit_event_id);

@@ -12,6 +12,36 @@ use std::{fmt, time::Duration};
 
 use uuid::Uuid;
 
+use crate::text_enum::text_enum;
+
+text_enum! {
+    /// What `outbox.failures` says of an event.
+    FailureState {
+        /// It waits for its next attempt.
+        Retrying = "retrying",
+        /// It has been appended to the log again and waits for that delivery.
+        Queued = "queued",
+        /// A dead letter: it waits for an operator.
+        Dead = "dead",
+        /// An operator has decided that it is not to be delivered.
+        Discarded = "discarded",
+    }
+}
+
+text_enum! {
+    /// How an attempt failed.
+    FailureKind {
+        /// The forwarder or its target returned an error.
+        Error = "error",
+        /// The forwarder panicked.
+        Panic = "panic",
+        /// The forwarder did not finish in time.
+        Timeout = "timeout",
+        /// The process died.
+        Crash = "crash",
+    }
+}
+
 /// Why an event will not be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     database,
+    failures::FailureState,
     identifier::{ForwarderId, TableName},
     session::Session,
 };
@@ -80,15 +81,17 @@ pub async fn failed(
     connection: &mut Session,
     forwarder: &ForwarderId,
     events: &[Uuid],
-) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
-    sqlx::query_as(
+) -> Result<Vec<(Uuid, FailureState)>, sqlx::Error> {
+    let states: Vec<(Uuid, String)> = sqlx::query_as(
         "select audit_event_id, state from outbox.failures
          where forwarder = $1 and ref = any ($2::uuid[]::text[]) and audit_event_id is not null",
     )
     .bind(forwarder.as_str())
     .bind(events)
     .fetch_all(connection)
-    .await
+    .await?;
+    let parsed = states.into_iter().map(|(event, state)| Ok((event, state.parse()?)));
+    parsed.collect::<Result<_, String>>().map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Those of `events` whose audit row exists.

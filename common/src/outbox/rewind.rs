@@ -6,7 +6,7 @@ use super::{
     system_identifier,
 };
 use crate::{
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     session::Session,
 };
 
@@ -144,7 +144,7 @@ pub async fn rebase(connection: &mut Session, how: Move, actor: &str) -> Result<
     let filter = format!("{how:?}: {} reader(s) into cluster {identifier}", foreign.len());
     let action = OperatorAction {
         actor,
-        kind: "rebase",
+        kind: ActionKind::Rebase,
         filter: &filter.to_lowercase(),
         count: entries,
         reason: None,

@@ -119,8 +119,6 @@ pub(super) fn describe() {
 
 /// What becomes of an event, in the label `verdict`.
 pub const VERDICTS: [&str; 4] = ["delivered", "retry", "dead", "discarded"];
-/// How an attempt fails, in the label `kind`.
-pub const KINDS: [&str; 4] = ["error", "panic", "timeout", "crash"];
 
 /// Shows the counters whose names begin like this at zero, for all values of their labels that are known: what looks at an
 /// increase sees the first.

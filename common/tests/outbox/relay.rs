@@ -16,7 +16,7 @@ use common::{
 };
 use sandbox::{
     fixture::{TestDatabase, audit_events, source_database},
-    load::{Load, Tally},
+    load::{Load, LoadCounter},
     wait,
 };
 use sqlx::Executor as _;
@@ -117,7 +117,7 @@ async fn a_realistic_load_is_handed_over_completely_and_in_order() -> anyhow::Re
     let database = source_database().await?;
     let memory = Memory::default();
     let relay = start(&database, memory.clone(), 50);
-    let written = load(&database, 1).run(4_000, &Tally::default(), &CancellationToken::new()).await?;
+    let written = load(&database, 1).run(4_000, &LoadCounter::default(), &CancellationToken::new()).await?;
     memory.await_all(&written.committed).await?;
     relay.stop().await?;
 
@@ -142,7 +142,7 @@ async fn relays_that_crash_under_load_repeat_but_lose_nothing() -> anyhow::Resul
     let stop = CancellationToken::new();
     let writing = tokio::spawn({
         let (load, stop) = (load(&database, 2), stop.clone());
-        async move { load.run(6_000, &Tally::default(), &stop).await }
+        async move { load.run(6_000, &LoadCounter::default(), &stop).await }
     });
     for round in 0..6 {
         let relay = start(&database, memory.clone(), 7 + round);
@@ -203,7 +203,7 @@ async fn two_leaders_at_once_are_wasteful_and_harmless() -> anyhow::Result<()> {
         }
     });
     let second = start(&database, memory.clone(), 7);
-    let written = load(&database, 3).run(2_000, &Tally::default(), &CancellationToken::new()).await?;
+    let written = load(&database, 3).run(2_000, &LoadCounter::default(), &CancellationToken::new()).await?;
     memory.await_all(&written.committed).await?;
     thief.abort();
     first.stop().await?;

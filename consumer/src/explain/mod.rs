@@ -5,17 +5,22 @@ mod stream;
 #[cfg(feature = "threadline")]
 mod timeline;
 
+use std::fmt;
+
 use clap::Args;
 use common::{
     console, database,
-    failures::admin::{self, FailureRecord, Filter},
+    failures::{
+        FailureState,
+        admin::{self, FailureRecord, Filter},
+    },
     outbox::{
         self,
         event_status::{self, EventStatus, ReadState},
     },
     settings::Settings,
 };
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
 use self::stream::InStream;
@@ -77,20 +82,54 @@ pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Not there.
-const ABSENT: &str = "absent";
-/// Another forwarder has brought it in, and that counts.
-#[cfg(feature = "threadline")]
-const ADOPTED: &str = "adopted: another forwarder has brought it in under an id of its own";
-/// Somebody else's action has its correlation id, and that does not count.
-const ELSEWHERE: &str = "absent, but somebody else's action has its correlation id";
+/// What a timeline says of the event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is no timeline to look into"))]
+enum TimelineState {
+    /// It is there, as it should be.
+    Equal,
+    /// It is there, and not as it should be.
+    Differs,
+    /// It is there, and its audit row is gone.
+    RowGone,
+    /// It is there, and its audit row cannot be read or is no action.
+    RowUnreadable,
+    /// Another forwarder has brought it in, and that counts.
+    Adopted,
+    /// Another forwarder's action has its correlation id, and that does not count.
+    Elsewhere,
+    /// It is not there.
+    Absent,
+    /// The timeline could not be asked.
+    Unknown(String),
+}
+
+impl fmt::Display for TimelineState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Equal => "as it should be",
+            Self::Differs => "differs",
+            Self::RowGone => "there, and its audit row is gone",
+            Self::RowUnreadable => "there, and nothing can be made of its audit row as it is",
+            Self::Adopted => "adopted: another forwarder has brought it in under an id of its own",
+            Self::Elsewhere => "absent, but somebody else's action has its correlation id",
+            Self::Absent => "absent",
+            Self::Unknown(error) => return write!(f, "unknown: {error}"),
+        })
+    }
+}
+
+impl Serialize for TimelineState {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
 
 /// The event in one timeline.
 #[derive(Debug, Serialize)]
 struct InTimeline {
     forwarder: String,
-    /// `as it should be`, `differs`, adopted, [`ELSEWHERE`], [`ABSENT`], or why nobody knows.
-    state: String,
+    state: TimelineState,
     /// The columns that differ.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     columns: Vec<&'static str>,
@@ -101,21 +140,21 @@ struct InTimeline {
 
 /// What an operator should know first.
 fn verdict(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTimeline]) -> String {
-    if let Some(failure) = failures.iter().find(|failure| failure.state != "queued") {
+    if let Some(failure) = failures.iter().find(|failure| failure.state != FailureState::Queued) {
         let reason = failure.reason.as_deref().or(failure.error.as_deref()).unwrap_or("no reason is known");
         return format!(
             "it is a failure of forwarder {} in state {} ({reason}): `consumer failures show {}`",
             failure.forwarder, failure.state, failure.reference
         );
     }
-    if let Some(one) = timelines.iter().find(|one| one.state == "differs") {
+    if let Some(one) = timelines.iter().find(|one| one.state == TimelineState::Differs) {
         return format!(
             "forwarder {}: somebody changed the action: `consumer reconcile --repair`",
             one.forwarder
         );
     }
-    let elsewhere = timelines.iter().find(|one| one.state == ELSEWHERE);
-    let absent = elsewhere.is_some() || timelines.iter().any(|one| one.state == ABSENT);
+    let elsewhere = timelines.iter().find(|one| one.state == TimelineState::Elsewhere);
+    let absent = elsewhere.is_some() || timelines.iter().any(|one| one.state == TimelineState::Absent);
     if status.row.is_none() && status.entries.is_empty() {
         return match status.blockers.first() {
             Some(blocker) => format!(

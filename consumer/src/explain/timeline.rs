@@ -8,7 +8,7 @@ use sqlx::PgConnection;
 use threadline::{Adoption, StoredAction, receipt, stored};
 use uuid::Uuid;
 
-use super::{ABSENT, ADOPTED, ELSEWHERE, InTimeline};
+use super::{InTimeline, TimelineState};
 use crate::{forwarders::Timeline, source::Source};
 
 /// The event in every timeline that is configured.
@@ -18,7 +18,7 @@ pub(super) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
         let inspected = inspect(settings, forwarder, id).await;
         found.push(inspected.unwrap_or_else(|error| InTimeline {
             forwarder: forwarder.id.to_string(),
-            state: format!("unknown: {}", errors::line(error.as_ref())),
+            state: TimelineState::Unknown(errors::line(error.as_ref())),
             columns: Vec::new(),
             receipt: None,
         }));
@@ -35,14 +35,14 @@ async fn inspect(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -
     let state = match &stored {
         None => elsewhere(&timeline, forwarder, &mut connection, id).await?,
         Some(stored) => match expected(settings, forwarder, &timeline, id).await? {
-            AuditRow::Gone => "there, and its audit row is gone",
-            AuditRow::Unreadable => "there, and nothing can be made of its audit row as it is",
+            AuditRow::Gone => TimelineState::RowGone,
+            AuditRow::Unreadable => TimelineState::RowUnreadable,
             AuditRow::Row(expected, timed) => {
                 columns = expected.differences(stored);
                 if !timed {
                     columns.retain(|column| *column != "inserted_at");
                 }
-                if columns.is_empty() { "as it should be" } else { "differs" }
+                if columns.is_empty() { TimelineState::Equal } else { TimelineState::Differs }
             }
         },
     };
@@ -56,7 +56,7 @@ async fn inspect(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -
             .find(|receipt| (receipt.since..receipt.until).contains(&stored.inserted_at))
             .map(|receipt| receipt.n),
     };
-    Ok(InTimeline { forwarder: forwarder.id.to_string(), state: state.to_owned(), columns, receipt })
+    Ok(InTimeline { forwarder: forwarder.id.to_string(), state, columns, receipt })
 }
 
 /// Where the event is when it is not there under its own id.
@@ -65,14 +65,14 @@ async fn elsewhere(
     forwarder: &ForwarderSettings,
     connection: &mut PgConnection,
     id: Uuid,
-) -> anyhow::Result<&'static str> {
+) -> anyhow::Result<TimelineState> {
     let adoption = Adoption::of(connection, timeline.schema(), forwarder.id.as_str()).await?;
-    for (adoption, state) in [(adoption, ADOPTED), (Adoption::All, ELSEWHERE)] {
+    for (adoption, state) in [(adoption, TimelineState::Adopted), (Adoption::All, TimelineState::Elsewhere)] {
         if adoption.find(connection, timeline.table(), &[id]).await?.contains(&id) {
             return Ok(state);
         }
     }
-    Ok(ABSENT)
+    Ok(TimelineState::Absent)
 }
 
 /// What the source says.

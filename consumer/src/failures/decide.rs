@@ -7,9 +7,12 @@ use clap::Args;
 use common::{
     broker::LiveTrafficThrottle,
     console,
-    failures::admin::{self, FailureSummary, Filter},
+    failures::{
+        FailureState,
+        admin::{self, FailureSummary, Filter},
+    },
     identifier::ForwarderId,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     rate_limit::rate_limit,
     session::Session,
     settings::{Settings, UsageError},
@@ -68,8 +71,8 @@ pub(super) async fn redrive(
     connection: &mut Session,
     asked: Redrive,
 ) -> anyhow::Result<()> {
-    let state = if asked.discarded { "discarded" } else { "dead" };
-    let mut filter = asked.filter.filter(vec![state.to_owned()]);
+    let state = if asked.discarded { FailureState::Discarded } else { FailureState::Dead };
+    let mut filter = asked.filter.filter(vec![state]);
     refuse_everything(&filter, asked.flags.all)?;
     let description = describe(&filter);
     // What dies again meanwhile is not taken up a second time.
@@ -86,8 +89,13 @@ pub(super) async fn redrive(
         summaries.iter().filter_map(|summary| summary.forwarder.parse().ok()).collect();
     let throttle = LiveTrafficThrottle::of(&settings.broker, &ids, APPLICATION).await?;
     let actor = operator_log::operator();
-    let action =
-        OperatorAction { actor: &actor, kind: "redrive", filter: &description, count: 0, reason: None };
+    let action = OperatorAction {
+        actor: &actor,
+        kind: ActionKind::Redrive,
+        filter: &description,
+        count: 0,
+        reason: None,
+    };
     let action = operator_log::record(connection, &action).await?;
     let configured: Vec<String> = settings.forwarder.iter().map(|one| one.id.to_string()).collect();
     let bar = console::ProgressBar::new("re-driving", total.unsigned_abs());
@@ -123,7 +131,7 @@ pub(super) async fn discard(
     connection: &mut Session,
     asked: Discard,
 ) -> anyhow::Result<()> {
-    let filter = asked.filter.filter(vec!["dead".to_owned(), "queued".to_owned()]);
+    let filter = asked.filter.filter(vec![FailureState::Dead, FailureState::Queued]);
     refuse_everything(&filter, asked.flags.all)?;
     let table = &settings.source.table;
     let summaries = admin::summary(connection, table, &filter).await?;
@@ -136,7 +144,7 @@ pub(super) async fn discard(
     let (actor, description) = (operator_log::operator(), describe(&filter));
     let action = OperatorAction {
         actor: &actor,
-        kind: "discard",
+        kind: ActionKind::Discard,
         filter: &description,
         count,
         reason: Some(&asked.reason),
@@ -162,7 +170,8 @@ fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
 /// The filter in words, for the record.
 fn describe(filter: &Filter) -> String {
     let Filter { forwarder, reason, states, action, since, until, reference } = filter;
-    let mut text = format!("state {}", states.join(" or "));
+    let mut text =
+        format!("state {}", states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(" or "));
     let mut add = |name: &str, value: Option<String>| {
         if let Some(value) = value {
             let _ = write!(text, ", {name} {value}");

@@ -4,12 +4,18 @@ mod decide;
 mod render;
 
 use anyhow::ensure;
-use clap::{Args, Subcommand};
+use clap::{
+    Args, Subcommand,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 use common::{
     console,
-    failures::admin::{self, Filter},
+    failures::{
+        FailureState,
+        admin::{self, Filter},
+    },
     identifier::ForwarderId,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox,
     session::Session,
     settings::Settings,
@@ -29,8 +35,8 @@ pub enum FailuresCommand {
         #[command(flatten)]
         filter: FilterArgs,
         /// Only those in this state; may be repeated. Without it all.
-        #[arg(long, value_parser = ["retrying", "queued", "dead", "discarded"])]
-        state: Vec<String>,
+        #[arg(long, value_parser = state_parser())]
+        state: Vec<FailureState>,
         /// At most this many.
         #[arg(long, default_value_t = 100, value_name = "N")]
         limit: u32,
@@ -83,7 +89,7 @@ pub struct FilterArgs {
 }
 
 impl FilterArgs {
-    fn filter(&self, states: Vec<String>) -> Filter {
+    fn filter(&self, states: Vec<FailureState>) -> Filter {
         Filter {
             forwarder: self.forwarder.clone(),
             reason: self.reason_code.clone(),
@@ -94,6 +100,10 @@ impl FilterArgs {
             reference: self.id.as_deref().map(reference),
         }
     }
+}
+
+fn state_parser() -> impl TypedValueParser<Value = FailureState> {
+    PossibleValuesParser::new(FailureState::NAMES).try_map(|name| name.parse::<FailureState>())
 }
 
 /// UUIDs are stored in lower case, with hyphens.
@@ -139,8 +149,13 @@ async fn show(
     let mut row = admin::audit_row(connection, table, &reference).await?;
     if unmask {
         let (actor, filter) = (operator_log::operator(), format!("event {reference}"));
-        let action =
-            OperatorAction { actor: &actor, kind: "unmask", filter: &filter, count: 1, reason: None };
+        let action = OperatorAction {
+            actor: &actor,
+            kind: ActionKind::Unmask,
+            filter: &filter,
+            count: 1,
+            reason: None,
+        };
         operator_log::record(connection, &action).await?;
     } else if let Some(row) = &mut row {
         render::mask(row);

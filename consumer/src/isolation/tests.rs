@@ -154,7 +154,9 @@ async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
     let (judged, _) = tokio::join!(hanging.forward(&hung), later);
     let judged = judged.expect("the target answers");
     assert!(
-        judged.iter().all(|judged| matches!(judged.verdict, Verdict::Retry(_)) && judged.kind == "timeout")
+        judged
+            .iter()
+            .all(|judged| matches!(judged.verdict, Verdict::Retry(_)) && judged.kind == FailureKind::Timeout)
     );
 }
 

@@ -15,7 +15,7 @@ use common::{
     console::{self, ProgressBar},
     event::AuditEvent,
     identifier::ForwarderId,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::{lease::Lease, reconcile_cursor},
     session::Session,
     settings::Settings,
@@ -117,7 +117,8 @@ async fn work(
     if asked.drop_old {
         ensure!(state != State::None, "there is no other table to remove");
         rebuilding.shadow.remove(&mut rebuilding.timeline).await?;
-        return done(source, projection, "rebuild_finish", asked, "the other table is removed", 0).await;
+        return done(source, projection, ActionKind::RebuildFinish, asked, "the other table is removed", 0)
+            .await;
     }
     if asked.rollback {
         ensure!(
@@ -125,8 +126,15 @@ async fn work(
             "there is no table to go back to: none has been swapped, or --drop-old removed it"
         );
         rebuilding.swap(CatchUpMode::Copy, State::Kept).await?;
-        return done(source, projection, "rebuild_back", asked, "the table from before is back in place", 0)
-            .await;
+        return done(
+            source,
+            projection,
+            ActionKind::RebuildBack,
+            asked,
+            "the table from before is back in place",
+            0,
+        )
+        .await;
     }
     match state {
         State::Kept => bail!(
@@ -139,18 +147,25 @@ async fn work(
     rebuilding.catch_up(CatchUpMode::Map, LAST_CHANGES).await?;
     rebuilding.verify(source).await?;
     if asked.no_swap {
-        return done(source, projection, "rebuild", asked, "the new table is filled and verified", written)
-            .await;
+        return done(
+            source,
+            projection,
+            ActionKind::Rebuild,
+            asked,
+            "the new table is filled and verified",
+            written,
+        )
+        .await;
     }
     rebuilding.swap(CatchUpMode::Map, State::Filling).await?;
     let said = "the new table is in place; --rollback puts the old one back, --drop-old removes it";
-    done(source, projection, "rebuild", asked, said, written).await
+    done(source, projection, ActionKind::Rebuild, asked, said, written).await
 }
 
 async fn done(
     source: &mut Session,
     projection: &Projection,
-    kind: &str,
+    kind: ActionKind,
     asked: &Rebuild,
     said: &str,
     count: u64,

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use common::failures::FailureState;
 use common::{
     database::{self, Database},
     identifier::{ForwarderId, TableName},
@@ -227,7 +228,7 @@ impl<'a> Comparison<'a> {
                 .await?
                 .into_iter()
                 .collect();
-        let failed: HashMap<Uuid, String> =
+        let failed: HashMap<Uuid, FailureState> =
             reconcile_cursor::failed(&mut self.source, forwarder, &ids).await?.into_iter().collect();
         let arrived: HashMap<Uuid, StoredAction> = stored::find(&mut self.timeline, actions, &ids)
             .await?
@@ -239,16 +240,16 @@ impl<'a> Comparison<'a> {
         let adopted = self.input.adoption.find(&mut self.timeline, actions, &ids).await?;
         let mut missing = Vec::new();
         for row in source_only {
-            let letter = matches!(failed.get(&row.id).map(String::as_str), Some("dead" | "discarded"));
+            let letter = matches!(failed.get(&row.id), Some(FailureState::Dead | FailureState::Discarded));
             let ours = |stored: &&StoredAction| stored.correlation_id() == Some(row.id.to_string().as_str());
             // Somebody else's action under the id of a letter is why it is one.
             if let Some(stored) = arrived.get(&row.id).filter(|stored| !letter || ours(stored)) {
                 self.compare_row(&row, stored.clone());
                 continue;
             }
-            let finding = match failed.get(&row.id).map(String::as_str) {
-                Some("dead") => Finding::Dead,
-                Some("discarded") => Finding::Discarded,
+            let finding = match failed.get(&row.id) {
+                Some(FailureState::Dead) => Finding::Dead,
+                Some(FailureState::Discarded) => Finding::Discarded,
                 Some(_) => Finding::Pending,
                 None if pending.contains(&row.id) => Finding::Pending,
                 None if !existing.contains(&row.id) => continue,

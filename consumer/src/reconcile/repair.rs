@@ -5,7 +5,7 @@ use common::{
     broker::LiveTrafficThrottle,
     console::ProgressBar,
     identifier::{ForwarderId, TableName},
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::backfill,
     session::Session,
 };
@@ -44,8 +44,13 @@ impl<'a> RepairHandler<'a> {
         let mut source = input.source.connect().await?;
         let timeline = input.timeline.database().connect_directly().await?;
         let actor = operator_log::operator();
-        let action =
-            OperatorAction { actor: &actor, kind: "repair", filter: words, count: 0, reason: remove_extra };
+        let action = OperatorAction {
+            actor: &actor,
+            kind: ActionKind::Repair,
+            filter: words,
+            count: 0,
+            reason: remove_extra,
+        };
         let action = operator_log::record(&mut source, &action).await?;
         let remove_extra = remove_extra.is_some();
         Ok(Self { bar, input, throttle, source, timeline, action, remove_extra, count: 0 })

@@ -17,7 +17,7 @@ use common::{
     database::Database,
     health::Health,
     identifier::ForwarderId,
-    operator_log::{self, OperatorAction},
+    operator_log::{self, ActionKind, OperatorAction},
     outbox::{self, reconcile_cursor},
     rate_limit::rate_limit,
     session::Session,
@@ -135,8 +135,13 @@ pub async fn run(
     };
     if !asked.dry_run {
         let (actor, description) = (operator_log::operator(), consumer.description.clone());
-        let action =
-            OperatorAction { actor: &actor, kind: "replay", filter: &description, count: 0, reason: None };
+        let action = OperatorAction {
+            actor: &actor,
+            kind: ActionKind::Replay,
+            filter: &description,
+            count: 0,
+            reason: None,
+        };
         operator_log::record(&mut connection, &action).await?;
     }
     drop(connection);
