@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use errors::Place;
-use sqlx::{Connection, Executor as _, PgConnection, postgres::PgConnectOptions};
+use sqlx::{Connection, Executor as _, PgConnection, Row as _, postgres::PgConnectOptions};
 
 use crate::{
     dead_peer::DeadPeerDetector,
@@ -163,6 +163,9 @@ impl Database {
             if self.transaction_settings.is_none() && knows_transaction_timeout(&connection) {
                 connection.execute("set transaction_timeout = 0").await?;
             }
+            if self.transaction_settings.is_none() {
+                in_force(&mut connection).await?;
+            }
             if let Some(dead_peer) = &self.dead_peer {
                 dead_peer.watch(&mut connection).await?;
             }
@@ -171,8 +174,32 @@ impl Database {
         tokio::time::timeout(CONNECT_TIMEOUT, opened)
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-            .map_err(|error| PoolerRefusal::or(Place::of(&self.options, error)))
+            .map_err(|error| match PoolerRefusal::or(Place::of(&self.options, error)) {
+                sqlx::Error::Configuration(cause) if self.transaction_settings.is_some() => {
+                    sqlx::Error::Configuration(PoolerRefusal::of_url(cause))
+                }
+                error => error,
+            })
     }
+}
+
+/// Whether what opened the session is in force. A pooler may pass over it without a word, and rows that a policy hides would
+/// look as if they did not exist.
+async fn in_force(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    // Not prepared: another client's statement may have the name.
+    let row = connection
+        .fetch_one("select current_setting('row_security'), current_setting('enable_seqscan'), current_setting('jit')")
+        .await?;
+    let found = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    if found == ("off", "off", "off") {
+        return Ok(());
+    }
+    let (row_security, enable_seqscan, jit) = found;
+    let said = format!(
+        "the session does not have the settings that opened it (row_security is {row_security}, enable_seqscan {enable_seqscan}, \
+         jit {jit}; all should be off)"
+    );
+    Err(sqlx::Error::Configuration(PoolerRefusal { said, remedy: IN_BETWEEN }.into()))
 }
 
 /// From PostgreSQL 17 on a role may bring along a limit for whole transactions, and a long look is one. Older servers refuse
@@ -200,6 +227,8 @@ impl PoolerRefusal {
         let (code, said) = (error.code()?, error.message());
         let remedy = match code.as_ref() {
             "08P01" if said.contains("startup parameter") => IN_BETWEEN,
+            // Sent to whoever has waited for too long for a connection of the pool.
+            "08P01" if said.contains("query_wait_timeout") => POOL_TAKEN,
             "08P01" if said.contains("statement pooling") => {
                 "a pooler in between has pool_mode = statement, which allows no transactions: set it to transaction or session"
             }
@@ -209,15 +238,30 @@ impl PoolerRefusal {
         Some(Self { said: error.to_string(), remedy })
     }
 
+    /// Where the settings know of the pooler: what it does not let through comes from the URL.
+    fn of_url(cause: sqlx::error::BoxDynError) -> sqlx::error::BoxDynError {
+        match cause.downcast::<Self>() {
+            Ok(refusal) if refusal.remedy == IN_BETWEEN => Box::new(Self { remedy: OF_URL, ..*refusal }),
+            Ok(refusal) => refusal,
+            Err(cause) => cause,
+        }
+    }
+
     /// The same error, with its remedy if it is one.
     fn or(error: sqlx::Error) -> sqlx::Error {
         match Self::of(&error) {
+            // That passes by itself when there is less to do.
+            Some(refusal) if refusal.remedy == POOL_TAKEN => sqlx::Error::Io(std::io::Error::other(refusal)),
             Some(refusal) => sqlx::Error::Configuration(refusal.into()),
             None => error,
         }
     }
 }
 
+const OF_URL: &str = "the pooler in between does not let through what source.url asks for besides our settings: take options out \
+                      of it, or name it in the pooler's ignore_startup_parameters";
+const POOL_TAKEN: &str = "all connections of the pooler's pool are taken: raise its default_pool_size, or set pool_mode = \
+                          transaction where sessions keep them (docs/configuration.md, behind a pooler)";
 const IN_BETWEEN: &str = "a transaction-mode pooler is in between: for the source set source.pooler = true; the timeline, \
                           `publisher attach` and `threadline install` need the server itself (docs/configuration.md, behind a \
                           pooler)";

@@ -70,9 +70,6 @@ pub(crate) struct RowQuery {
     pub(crate) select: String,
     /// The texts of a row `e`, made once for each: joined to whatever `e` is.
     pub(crate) texts: String,
-    /// The columns of `e` that this takes.
-    #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
-    pub(crate) columns: String,
     /// Most bytes that the texts may take.
     limit: usize,
     /// When it happened, as an action's time: with it windows are cut.
@@ -127,13 +124,6 @@ impl RowQuery {
         Ok(Self {
             select: format!("e.id, {}, {}, x.size", times.join(", "), texts.join(", ")),
             texts: text(&columns, &read, wanted.metadata_keys()),
-            columns: ["id", "occurred_at", "inserted_at"]
-                .into_iter()
-                .filter(|name| columns.contains_key(*name))
-                .chain(read.iter().copied())
-                .map(quote)
-                .collect::<Vec<_>>()
-                .join(", "),
             limit,
             oldest: oldest(&columns, table),
             first: format!("select min({time}) from {table_quoted} e"),

@@ -120,9 +120,69 @@ async fn what_a_pooler_refuses_is_named_with_its_remedy() -> anyhow::Result<()> 
             assert!(!done && said.contains("set source.pooler = true"), "{binary}: {said}");
         }
     }
+    // The same with nobody's statements left: the settings are missed.
+    let alone = pipeline("ignore_startup_parameters = extra_float_digits,options\n").await?;
+    for arguments in [["doctor"], ["run"]] {
+        let (done, said) = alone.command("publisher", &[&arguments[..], &unset].concat())?;
+        assert!(
+            !done && said.contains("row_security is on") && said.contains("source.pooler = true"),
+            "{said}"
+        );
+    }
     let statements = pipeline("pool_mode = statement\n").await?;
     let (done, said) = statements.command("publisher", &["doctor"])?;
     assert!(!done && said.contains("pool_mode = statement"), "{said}");
+    Ok(())
+}
+
+/// What differs is looked up while both sides are walked: the walk must not hold the connection that this needs.
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_walk_all_rows_need_one_connection_of_the_pool() -> anyhow::Result<()> {
+    let pipeline = pipeline("default_pool_size = 1\nquery_wait_timeout = 10\n").await?;
+    let (rows, ids) = samples(2_500);
+    {
+        let _publisher = pipeline.publisher()?;
+        let _consumer = pipeline.consumer()?;
+        pipeline.commit(&rows).await?;
+        pipeline.arrive(&ids).await?;
+        pipeline.settled("timeline").await?;
+    }
+    let mut timeline = pipeline.timeline.superuser().await?;
+    sqlx::query("delete from audit_actions where correlation_id = any ($1)")
+        .bind(ids[..1_500].iter().map(ToString::to_string).collect::<Vec<_>>())
+        .execute(&mut timeline)
+        .await?;
+    let (done, said) = pipeline.command("consumer", &["reconcile"])?;
+    assert!(!done && said.contains("1500 row(s) differ"), "{said}");
+    let (done, said) = pipeline.command("consumer", &["rebuild"])?;
+    assert!(done, "{said}");
+    let (done, said) = pipeline.command("consumer", &["reconcile"])?;
+    assert!(done, "{said}");
+    Ok(())
+}
+
+/// Whoever waits for too long for a connection that somebody else keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pool_that_is_taken_is_named_with_its_remedy() -> anyhow::Result<()> {
+    let pipeline = pipeline("default_pool_size = 1\nquery_wait_timeout = 1\n").await?;
+    let owner =
+        pipeline.pooler.as_ref().and_then(|pooler| pooler.lead(&pipeline.source.url)).context("a way")?;
+    let mut other = PgConnection::connect_with(&unassuming(&owner)?).await?;
+    other.execute("begin").await?;
+    for binary in ["publisher", "consumer"] {
+        let (done, said) = pipeline.command(binary, &["doctor"])?;
+        assert!(!done && said.contains("raise its default_pool_size"), "{binary}: {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_the_setting_what_the_url_asks_for_is_the_remedy() -> anyhow::Result<()> {
+    let mut pipeline = pipeline("").await?;
+    pipeline.source.url.push_str("?options[geqo]=off");
+    let (done, said) = pipeline.command("publisher", &["doctor"])?;
+    assert!(!done && said.contains("take options out of it"), "{said}");
+    assert!(!said.contains("set source.pooler = true"), "{said}");
     Ok(())
 }
 

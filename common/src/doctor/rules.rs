@@ -289,9 +289,12 @@ fn create_index(table: &TableName, column: &str) -> String {
 /// A database that does not let us in.
 #[must_use]
 pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Problem {
-    if let sqlx::Error::Configuration(cause) = error
-        && let Some(PoolerRefusal { said, remedy }) = cause.downcast_ref()
-    {
+    let refusal = match error {
+        sqlx::Error::Configuration(cause) => cause.downcast_ref(),
+        sqlx::Error::Io(cause) => cause.get_ref().and_then(|cause| cause.downcast_ref()),
+        _ => None,
+    };
+    if let Some(PoolerRefusal { said, remedy }) = refusal {
         return Problem::new(format!("cannot connect to {what}: {said}"), *remedy);
     }
     Problem::new(

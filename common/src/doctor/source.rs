@@ -103,8 +103,10 @@ async fn server(report: &mut Report, database: &Database, connection: &mut Sessi
     let before = OffsetDateTime::now_utc();
     let server = database.with_timeout(probes::server(connection)).await;
     let after = OffsetDateTime::now_utc();
-    if let Err(error @ sqlx::Error::Configuration(_)) = &server {
-        // Let in, and the first statement is refused: by a pooler that the settings do not know of.
+    if let Err(error) = &server
+        && (!report.is_at_boot() || matches!(error, sqlx::Error::Configuration(_)))
+    {
+        // Let in, and the first statement is refused: by a pooler that the settings do not know of, or whose pool is taken.
         report.record(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, error)]);
     }
     report.record_result(SOURCE_STANDBY, server.as_ref().map(|(standby, ..)| rules::standby(*standby)));

@@ -86,7 +86,7 @@ struct Expected {
     timed: bool,
 }
 
-/// Compares a window. Both sides' rows come out of one statement each, ordered by id; the server may sort on disk.
+/// Compares a window. Both sides' rows come ordered by id; nothing is open on the source while suspects are looked up there.
 ///
 /// # Errors
 /// When a server is away.

@@ -1,6 +1,13 @@
-//! All audit rows by ascending id. One that makes the statement fail stands alone in the end, and the walk goes on behind it.
+//! All audit rows by ascending id: a page of ids, then their rows. A row that makes a statement fail stands alone in the end,
+//! and the walk goes on behind it.
+//!
+//! Nothing is open on the source while somebody looks at a row: whoever needs another connection for what he does with it
+//! gets it even from a pooler that has only one.
 
-use std::sync::Arc;
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
 use common::{
     database::{self, Database},
@@ -8,12 +15,10 @@ use common::{
     identifier::{ForwarderId, TableName},
 };
 use futures::{
-    SinkExt as _, StreamExt as _, TryStreamExt as _,
-    channel::mpsc,
-    future::ready,
+    StreamExt as _,
     stream::{self, BoxStream},
 };
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::AssertSqlSafe;
 use threadline::stored::Window;
 use uuid::Uuid;
 
@@ -21,14 +26,12 @@ use super::merge::Keyed;
 use crate::{
     audit_row::{RowQuery, Unreadable},
     forwarders::Timeline,
-    source::{ErrorScope, Source},
+    source::Source,
 };
 
-/// How many rows are looked at one statement each, or few, when one of them has made a statement fail.
-const INDIVIDUAL_ROWS: i64 = 1_000;
-
-/// Rows read ahead of who takes them.
-const READ_AHEAD: usize = 4;
+/// Ids that are read with one statement, so few that they need no memory to speak of, so many that a window which has to
+/// be sorted is not sorted often.
+const IDS: i64 = 100_000;
 
 /// An audit row, or that it cannot be read.
 pub(crate) struct SourceRow {
@@ -53,115 +56,100 @@ pub(crate) struct SourceScan {
     pub(crate) forwarder: ForwarderId,
 }
 
+/// How far a walk has come.
+struct Walk {
+    scan: SourceScan,
+    window: Window,
+    session: Option<Source>,
+    /// Ids whose rows are not read yet, in order.
+    ids: VecDeque<Uuid>,
+    /// The last id of all pages so far.
+    after: Option<Uuid>,
+    /// Rows that nobody has taken yet.
+    rows: VecDeque<SourceRow>,
+}
+
 impl SourceScan {
     /// The rows of a window.
     pub(crate) fn rows(self, window: Window) -> BoxStream<'static, anyhow::Result<SourceRow>> {
-        let (sender, rows) = mpsc::channel(READ_AHEAD);
-        let walked = stream::once(self.run(window, sender)).filter_map(|end| ready(end.err().map(Err)));
-        stream::select(rows.map(Ok), walked).boxed()
+        let walk = Walk {
+            scan: self,
+            window,
+            session: None,
+            ids: VecDeque::new(),
+            after: None,
+            rows: VecDeque::new(),
+        };
+        stream::try_unfold(walk, async |mut walk: Walk| {
+            let next = walk.next().await?;
+            Ok::<_, anyhow::Error>(next.map(|row| (row, walk)))
+        })
+        .boxed()
     }
 
-    async fn run(self, window: Window, mut rows: mpsc::Sender<SourceRow>) -> anyhow::Result<()> {
-        let mut after = None;
-        loop {
-            let Err(error) = self.read(window, &mut after, &mut rows).await else { return Ok(()) };
-            if ErrorScope::of(&error) == ErrorScope::Server {
-                return Err(error.into());
-            }
-            let Some(last) = self.read_individually(window, after, &mut rows).await? else {
-                // It was none of the rows.
-                return Err(error.into());
-            };
-            after = Some(last);
-        }
-    }
-
-    /// With one statement, to the end or the first error.
-    async fn read(
+    /// The next ids of a window.
+    async fn page(
         &self,
-        window: Window,
-        after: &mut Option<Uuid>,
-        rows: &mut mpsc::Sender<SourceRow>,
-    ) -> Result<(), sqlx::Error> {
-        let mut connection = self.source.connect().await?;
-        let mut scan = database::read_only_scan(&mut connection).await?;
-        let row_query =
-            RowQuery::of(&mut scan, &self.audit, &self.timeline, self.timeline.batch_bytes()).await?;
-        let RowQuery { select, texts, columns, time, table, .. } = &row_query;
-        // Sorted before there is any text, which may be a thousand times as large.
-        let statement = format!(
-            "select {select} from (
-                 select {columns} from {table} e
-                 where ($1::timestamptz is null or {time} >= $1) and ($2::timestamptz is null or {time} < $2)
-                   and ($3::uuid is null or e.id > $3)
-                 order by e.id offset 0) e {texts}
-             order by e.id"
-        );
-        let mut found = sqlx::query(AssertSqlSafe(statement))
-            .bind(window.since)
-            .bind(window.until)
-            .bind(*after)
-            .fetch(&mut *scan);
-        while let Some(row) = found.try_next().await? {
-            let id = row.try_get(0)?;
-            let event = row_query.event(&row, id)?;
-            // Whoever takes them may have gone.
-            if rows.send(SourceRow { id, event }).await.is_err() {
-                return Ok(());
-            }
-            *after = Some(id);
-        }
-        Ok(())
-    }
-
-    /// The next rows by their ids, those that fail one by one; returns the last of them.
-    async fn read_individually(
-        &self,
+        session: &mut Source,
         window: Window,
         after: Option<Uuid>,
-        rows: &mut mpsc::Sender<SourceRow>,
-    ) -> Result<Option<Uuid>, sqlx::Error> {
-        let batch_bytes = self.timeline.batch_bytes();
-        let mut connection = self.source.connect().await?;
-        let mut ids: Vec<Uuid> = {
-            let mut scan = database::read_only_scan(&mut connection).await?;
-            let RowQuery { time, table, .. } =
-                RowQuery::of(&mut scan, &self.audit, &self.timeline, batch_bytes).await?;
-            let statement = format!(
-                "select e.id from {table} e
-                 where ($1::timestamptz is null or {time} >= $1) and ($2::timestamptz is null or {time} < $2)
-                   and ($3::uuid is null or e.id > $3)
-                 order by e.id limit $4"
-            );
-            sqlx::query_scalar(AssertSqlSafe(statement))
-                .bind(window.since)
-                .bind(window.until)
-                .bind(after)
-                .bind(INDIVIDUAL_ROWS)
-                .fetch_all(&mut *scan)
-                .await?
-        };
-        let last = ids.last().copied();
-        let wanted = Arc::new(self.timeline.clone());
-        let mut source = Source::connect(&self.source, &self.audit, wanted, batch_bytes).await?;
-        while !ids.is_empty() {
-            // In their order: those of a slice may come in any.
-            let asked = ids.len().min(source.next_rows());
-            let rest = ids.split_off(asked);
-            let mut open = std::mem::replace(&mut ids, rest);
-            let mut loaded = Vec::new();
-            while !open.is_empty() {
-                let slice = source.load(&self.forwarder, &open, batch_bytes).await?;
-                open.retain(|id| !slice.absent.contains(id) && slice.loaded.iter().all(|row| row.id != *id));
-                loaded.extend(slice.loaded);
+    ) -> Result<Vec<Uuid>, sqlx::Error> {
+        let mut scan = database::read_only_scan(session.connection()).await?;
+        let RowQuery { time, table, .. } =
+            RowQuery::of(&mut scan, &self.audit, &self.timeline, self.timeline.batch_bytes()).await?;
+        let statement = format!(
+            "select e.id from {table} e
+             where ($1::timestamptz is null or {time} >= $1) and ($2::timestamptz is null or {time} < $2)
+               and ($3::uuid is null or e.id > $3)
+             order by e.id limit $4"
+        );
+        let ids = sqlx::query_scalar(AssertSqlSafe(statement))
+            .bind(window.since)
+            .bind(window.until)
+            .bind(after)
+            .bind(IDS)
+            .fetch_all(&mut *scan)
+            .await?;
+        scan.rollback().await?;
+        Ok(ids)
+    }
+}
+
+impl Walk {
+    async fn next(&mut self) -> Result<Option<SourceRow>, sqlx::Error> {
+        loop {
+            if let Some(row) = self.rows.pop_front() {
+                return Ok(Some(row));
             }
-            loaded.sort_unstable_by_key(|row| row.id);
-            for row in loaded {
-                if rows.send(SourceRow { id: row.id, event: row.event }).await.is_err() {
-                    return Ok(last);
+            let bytes = self.scan.timeline.batch_bytes();
+            let session = match &mut self.session {
+                Some(session) => session,
+                empty => {
+                    let wanted = Arc::new(self.scan.timeline.clone());
+                    let session = Source::connect(&self.scan.source, &self.scan.audit, wanted, bytes);
+                    empty.insert(session.await?)
                 }
+            };
+            if self.ids.is_empty() {
+                self.ids = self.scan.page(session, self.window, self.after).await?.into();
+                let Some(last) = self.ids.back() else { return Ok(None) };
+                self.after = Some(*last);
             }
+            let asked = self.ids.len().min(session.next_rows());
+            let mut open: Vec<Uuid> = self.ids.drain(..asked).collect();
+            let slice = session.load(&self.scan.forwarder, &open, bytes).await?;
+            let mut loaded = slice.loaded;
+            loaded.sort_unstable_by_key(|row| row.id);
+            let done: HashSet<Uuid> =
+                slice.absent.into_iter().chain(loaded.iter().map(|row| row.id)).collect();
+            // Those of a slice may come in any order: behind the first that is not there yet all are asked for again, fewer
+            // of them at a time.
+            if let Some(first) = open.iter().find(|id| !done.contains(*id)).copied() {
+                loaded.retain(|row| row.id < first);
+                open.retain(|id| *id >= first);
+                open.into_iter().rev().for_each(|id| self.ids.push_front(id));
+            }
+            self.rows.extend(loaded.into_iter().map(|row| SourceRow { id: row.id, event: row.event }));
         }
-        Ok(last)
     }
 }
