@@ -1,17 +1,20 @@
 //! The short commands: attach, detach, prune, rebase, drop-reader.
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use common::{
     broker::{self, SourceIdentity},
     console,
     database::Database,
     event::NEEDED_BY_THREADLINE,
+    identifier::TableName,
     operator_log::{self, ActionKind, OperatorAction},
     outbox::{
-        self, OutboxError, capture, columns, forwarders, lease, maintenance, readers,
+        self, OutboxError, capture, columns, forwarders, lease, maintenance, ownership, readers,
         rewind::{self, Move, RebaseError, Rebased},
         rounds::StreamPosition,
+        table_locks,
     },
+    session::Session,
     settings::{Settings, UsageError},
 };
 
@@ -28,7 +31,14 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     let table = &settings.source.table;
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
     let anew = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
-    capture::attach(&mut connection, table).await.with_context(|| format!("cannot attach {table}"))?;
+    if let Err(error) = capture::attach(&mut connection, table).await {
+        return Err(busy(&mut connection, table, error).await.context(format!("cannot attach {table}")));
+    }
+    if let Some((role, lacks)) = ownership::lacking(&mut connection).await? {
+        let cause = capture::Cause::Powerless { role, lacks };
+        let table = table.to_string();
+        bail!("{}: {}", cause.what(&table), cause.remedy(&table));
+    }
     for (what, remedy) in capture::warnings(&mut connection, table).await? {
         tracing::warn!(%table, remedy, "{what}");
     }
@@ -58,6 +68,21 @@ pub async fn attach(settings: &Settings) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Who keeps us from the table's lock, where that is why something failed.
+async fn busy(connection: &mut Session, table: &TableName, error: sqlx::Error) -> anyhow::Error {
+    if !capture::is_lock_timeout(&error) {
+        return error.into();
+    }
+    // Who it was may have gone meanwhile.
+    let holders = table_locks::holders(connection, table).await.unwrap_or_default();
+    let held =
+        if holders.is_empty() { "by others".to_owned() } else { format!("by {}", holders.join("; by ")) };
+    anyhow!(
+        "the table was in use whenever it was tried, {held}: end these transactions (pg_stat_activity shows them), or run this \
+         again when fewer long ones run"
+    )
+}
+
 /// What is gone with a table, and what to do about it.
 fn forgotten(table: &str) -> Option<&'static str> {
     match table {
@@ -84,7 +109,13 @@ pub async fn detach(settings: &Settings) -> anyhow::Result<()> {
     if let Err(error @ (OutboxError::Missing | OutboxError::Database(_))) = required {
         return Err(error.into());
     }
-    let tables = capture::detach(&mut connection).await.context("cannot detach; nothing has changed")?;
+    let tables = match capture::detach(&mut connection).await {
+        Ok(tables) => tables,
+        Err(error) => {
+            let error = busy(&mut connection, &settings.source.table, error).await;
+            return Err(error.context("cannot detach; nothing has changed"));
+        }
+    };
     let of = if tables.is_empty() {
         "was off already".to_owned()
     } else {

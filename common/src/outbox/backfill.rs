@@ -46,17 +46,18 @@ pub struct Backfill {
     pub entered: i64,
 }
 
-/// A filter as SQL, with parameters 1 to 3. Through epoch seconds, as in `outbox.capture()`.
+/// A filter as SQL, with parameters 1 to 3.
 async fn condition(
     connection: &mut Session,
     table: &TableName,
     filter: &Filter,
 ) -> Result<String, sqlx::Error> {
     let columns = columns::of(connection, table).await?;
+    columns::refuse_id(&columns, table)?;
     columns::refuse_action(&columns, table, filter.action.as_ref())?;
+    let at = as_captured("a.occurred_at");
     Ok(format!(
-        "($1::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) >= $1)
-         and ($2::timestamptz is null or to_timestamp(extract(epoch from a.occurred_at)) < $2)
+        "($1::timestamptz is null or {at} >= $1) and ($2::timestamptz is null or {at} < $2)
          and ($3::text is null or {})",
         columns::action_matches(&columns, "a", "$3")
     ))

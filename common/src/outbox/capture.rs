@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::ownership;
 use crate::{identifier::TableName, session::Session};
 
 /// How often attach and detach try again for the table's lock, two seconds each.
@@ -46,6 +47,13 @@ pub enum Cause {
     },
     /// Something removed or disabled the trigger on so many tables; partitions count.
     Uncovered(i64),
+    /// The function that captures runs as a role that may not do what it does: inserts fail.
+    Powerless {
+        /// Its owner.
+        role: String,
+        /// What that may not do.
+        lacks: String,
+    },
     /// A column is not what it was.
     Incompatible {
         /// In the words of `outbox.attach`.
@@ -82,6 +90,10 @@ impl Cause {
                 "the capture trigger is missing or not enabled always on {tables} table(s) of {table}: what is inserted \
                  there is not captured"
             ),
+            Self::Powerless { role, lacks } => format!(
+                "outbox.capture() runs with the rights of {role}, who may not {lacks}: inserts into {table} fail, or go by \
+                 without being captured"
+            ),
             Self::Incompatible { what, .. } => format!("{table} does not fit any more: {what}"),
             Self::Missed { rows, since, why } => {
                 let more = if *rows == MISSED_MAX { " or more" } else { "" };
@@ -103,6 +115,9 @@ impl Cause {
                 "set source.table = \"{table}\", run `publisher attach` and `publisher rebase`, and restart"
             ),
             Self::Uncovered(_) => "run `publisher attach`".to_owned(),
+            Self::Powerless { .. } => "run `publisher attach` as a superuser, which gives what is in the schema outbox to its \
+                                       owner; what was revoked from the owner is to be granted again"
+                .to_owned(),
             Self::Incompatible { remedy, .. } => remedy.clone(),
             Self::Missed { .. } => "mend the columns, and run `publisher backfill`".to_owned(),
         }
@@ -168,7 +183,7 @@ pub async fn warnings(
     table: &TableName,
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
     sqlx::query_as(
-        "select f.what, f.remedy from outbox.faults(to_regclass($1)) f where f.severity <> 'broken'",
+        "select f.what, f.remedy from outbox.faults(to_regclass($1)) f where f.severity not in ('broken', 'changed')",
     )
     .bind(table.quoted())
     .fetch_all(connection)
@@ -198,7 +213,9 @@ async fn with_lock_retries(
     }
 }
 
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
+/// Whether the table was busy for the whole time.
+#[must_use]
+pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
     error
         .as_database_error()
         .and_then(sqlx::error::DatabaseError::code)
@@ -236,6 +253,9 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
         Some(now) if *now != then => causes.push(Cause::Renamed { from: then.clone() }),
         Some(_) => {}
     }
+    if let Some((role, lacks)) = ownership::lacking(&mut *connection).await? {
+        causes.insert(0, Cause::Powerless { role, lacks });
+    }
     if now.is_some() && uncovered > 0 {
         causes.push(Cause::Uncovered(uncovered));
     }
@@ -248,7 +268,8 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
 /// What of the attached table keeps its rows from being captured or read.
 async fn trigger_problems(connection: &mut Session) -> Result<Vec<Cause>, sqlx::Error> {
     let found: Vec<(String, String)> = sqlx::query_as(
-        "select f.what, f.remedy from outbox.faults(outbox.attached_table()) f where f.severity = 'broken'",
+        "select f.what, f.remedy from outbox.faults(outbox.attached_table()) f 
+         where f.severity in ('broken', 'changed')",
     )
     .fetch_all(connection)
     .await?;

@@ -70,6 +70,22 @@ pub fn refuse_action(
     Ok(())
 }
 
+/// Refuses to look for rows by a column that is no `uuid`: the server's own words name neither table nor column.
+///
+/// # Errors
+/// When it is not.
+pub fn refuse_id(columns: &Columns, table: &TableName) -> Result<(), sqlx::Error> {
+    let kind = columns.get("id").map(String::as_str);
+    if kind == Some("uuid") {
+        return Ok(());
+    }
+    let is = kind.map_or_else(|| "missing".to_owned(), |kind| format!("of type {kind}"));
+    let message = format!(
+        "the column \"id\" of {table}, by which its rows are found, is {is}: give it back its name and the type uuid"
+    );
+    Err(sqlx::Error::Configuration(message.into()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,5 +103,8 @@ mod tests {
         );
         let error = refuse_action(&none, &table, Some(&asked)).expect_err("refused").to_string();
         assert!(error.contains("public.audit_events has no column \"action\""), "{error}");
+        let error = refuse_id(&Columns::from([("id".to_owned(), "text".to_owned())]), &table);
+        let error = error.expect_err("refused").to_string();
+        assert!(error.contains("\"id\" of public.audit_events") && error.contains("of type text"), "{error}");
     }
 }

@@ -21,6 +21,7 @@ pub mod history;
 pub mod lease;
 pub mod maintenance;
 pub mod objects;
+pub mod ownership;
 pub mod pages;
 pub mod prune;
 pub mod reader_switch;
@@ -31,6 +32,7 @@ pub mod retention;
 pub mod rewind;
 pub mod rounds;
 pub mod snapshot;
+pub mod table_locks;
 
 use sqlx::{Connection, Executor};
 
@@ -50,15 +52,26 @@ pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> 
     connection.execute("create schema if not exists outbox").await?;
     // Building an index over a long log may take longer than one of our ordinary statements.
     connection.execute("set statement_timeout = 0").await?;
-    let run = objects::migrator().run(&mut *connection).await;
+    // Whoever runs this, what is made is the owner's: capture runs with the owner's rights.
+    ownership::hand_over(session).await?;
+    ownership::enter(session).await?;
+    let made = make(session).await;
+    ownership::leave(session).await?;
+    let missing = made?;
+    let connection = session.direct()?;
+    connection.execute("reset statement_timeout").await?;
+    connection.ping().await?;
+    Ok(missing)
+}
+
+/// Runs the migrations, and makes again what is missing all the same.
+async fn make(session: &mut Session) -> Result<Vec<String>, sqlx::Error> {
+    let run = objects::migrator().run(session.direct()?).await;
     run.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
     let missing = objects::missing(session).await?;
     if !missing.is_empty() {
         objects::recreate(session, &missing).await?;
     }
-    let connection = session.direct()?;
-    connection.execute("reset statement_timeout").await?;
-    connection.ping().await?;
     Ok(missing)
 }
 

@@ -185,16 +185,16 @@ async fn tables_that_cannot_be_captured_are_refused_with_the_remedy() -> anyhow:
     assert_eq!(
         refusals,
         [
-            "no_id: cannot attach no_id: it needs a column \"id\" of type uuid, not null",
-            "wrong_id: cannot attach wrong_id: it needs a column \"id\" of type uuid, not null",
-            "null_id: cannot attach null_id: it needs a column \"id\" of type uuid, not null",
-            "no_time: cannot attach no_time: it needs a column \"occurred_at\" of type timestamp or timestamptz",
-            "a_view: cannot attach a_view: it is a view",
-            "parent: cannot attach parent: it takes part in table inheritance",
-            "child: cannot attach child: it takes part in table inheritance",
-            "part: cannot attach part: it is a partition",
+            "no_id: cannot attach public.no_id: it needs a column \"id\" of type uuid, not null",
+            "wrong_id: cannot attach public.wrong_id: it needs a column \"id\" of type uuid, not null",
+            "null_id: cannot attach public.null_id: it needs a column \"id\" of type uuid, not null",
+            "no_time: cannot attach public.no_time: it needs a column \"occurred_at\" of type timestamp or timestamptz",
+            "a_view: cannot attach public.a_view: it is a view",
+            "parent: cannot attach public.parent: it takes part in table inheritance",
+            "child: cannot attach public.child: it takes part in table inheritance",
+            "part: cannot attach public.part: it is a partition",
             "absent: relation \"public.absent\" does not exist",
-            "second: cannot attach second: this outbox already serves public.good",
+            "second: cannot attach public.second: this outbox already serves public.good",
         ]
     );
     Ok(())

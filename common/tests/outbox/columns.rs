@@ -58,7 +58,7 @@ const CHANGES: [(&str, i64, bool); 16] = [
     (
         "alter table audit_events drop id; alter table audit_events add id uuid not null default gen_random_uuid()",
         2,
-        false,
+        true,
     ),
     (
         "alter table audit_events alter id drop default, alter id type text, alter id set default gen_random_uuid()",

@@ -8,6 +8,7 @@ mod crash;
 mod digits;
 mod failures;
 mod log_model;
+mod owner;
 mod prune;
 mod reader;
 mod recipe;
