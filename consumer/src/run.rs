@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     breaker::DeadLetterBreaker,
-    delivery::Route,
+    delivery::{Route, StreamCreation},
     direct,
     dispatch_mode::{self, DispatchMode},
     dispatcher::{ForwarderRuntime, PoisonTurn},
@@ -348,7 +348,7 @@ pub(crate) fn build_runtimes(
         id: id.clone(),
         all: all.clone(),
         reports_unknown: reporter.as_ref() == Some(id),
-        stream_created: stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        stream_created: StreamCreation::of(stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
     };
     Ok(forwarders
         .iter()

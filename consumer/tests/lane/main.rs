@@ -24,7 +24,7 @@ use common::{
 };
 use consumer::{
     breaker::DeadLetterBreaker,
-    delivery::Route,
+    delivery::{Route, StreamCreation},
     dispatcher::{ForwarderRuntime, PoisonTurn},
     disposition::RetryPolicy,
     forwarder::{ForwardError, Forwarder, ForwarderFactory, Verdict},
@@ -147,7 +147,7 @@ impl Running {
                 id: id.clone(),
                 all: vec![id],
                 reports_unknown: true,
-                stream_created: stream.cached_info().created,
+                stream_created: StreamCreation::of(stream.cached_info().created),
             },
             factory: Arc::new(forwarder.clone()),
             database: database.database(),
