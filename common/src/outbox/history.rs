@@ -66,7 +66,9 @@ pub async fn of_messages(
                 exists (select from outbox.horizon h
                         where h.stream_created = $2 and h.stream_seq >= a.seq
                            -- Pruned before it was noted how far.
-                           or h.stream_created is null and h.pruned_at >= a.published)
+                           or h.stream_created is null and h.pruned_at >= a.published
+                           -- A restored stream, which newer servers take for a new one, holds messages older than itself.
+                           or h.stream_created <> $2 and a.published < $2 and h.pruned_at >= a.published)
          from asked a left join found f on f.id = a.id",
     )
     .bind(forwarder.as_str())

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use common::{
     outbox::{
+        history::{self, LogHistory, PublishedMessage},
         prune,
         rounds::{self, Append, PublishedPosition, StreamPosition},
         system_identifier,
@@ -13,6 +14,7 @@ use common::{
 use sandbox::fixture::source_database;
 use sqlx::Executor as _;
 use time::macros::datetime;
+use uuid::Uuid;
 
 use crate::reader::{READER, insert, read_all};
 
@@ -121,5 +123,30 @@ async fn a_transaction_held_open_keeps_its_own_entries_and_no_others() -> anyhow
     while prune::batch(&mut connection, &horizon, None).await?.entries > 0 {}
     assert_eq!(entries(&mut connection).await?, 2, "committed since, and unread");
     assert_eq!(read_all(&mut connection, 10).await?.len(), 2);
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_was_pruned_is_history_in_a_restored_stream_that_counts_as_a_new_one() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let mut connection = database.session().await?;
+    connection
+        .execute(
+            "insert into outbox.horizon (pruned_to, pruned_at, stream_created, stream_seq)
+             values ('100', '2026-06-01Z', '2026-01-01Z', 50)",
+        )
+        .await?;
+    let restored = datetime!(2026-07-01 00:00 UTC);
+    let table = [
+        (datetime!(2026-05-01 00:00 UTC), LogHistory::Settled, "from before the last prune"),
+        (datetime!(2026-06-15 00:00 UTC), LogHistory::Unknown, "nothing later was pruned"),
+        (datetime!(2026-07-02 00:00 UTC), LogHistory::Unknown, "the restored stream was given it"),
+    ];
+    for (at, expected, why) in table {
+        let event = Uuid::new_v4();
+        let message = PublishedMessage { event, sequence: 7, at: Some(at) };
+        let known = history::of_messages(&mut connection, &"timeline".parse()?, restored, &[message]).await?;
+        assert_eq!(known.get(&event), Some(&expected), "{why}");
+    }
     Ok(())
 }
