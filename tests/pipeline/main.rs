@@ -20,6 +20,7 @@ mod faults;
 mod forwarders;
 mod guarantees;
 mod hanging;
+mod host_objects;
 mod interrupted;
 mod letters;
 mod loss;

@@ -153,6 +153,8 @@ pub struct Inserted {
     pub conflicting: Vec<Uuid>,
     /// Ids that the database took and did not keep: a trigger that returns NULL, a rule.
     pub swallowed: Vec<Uuid>,
+    /// Ids that are free, and whose actions another unique index or an exclusion constraint keeps out, with its words.
+    pub refused: Vec<(Uuid, String)>,
 }
 
 /// Inserts many actions under ids of the caller's choice, with one statement; harmless when repeated.
@@ -171,10 +173,13 @@ pub async fn insert_batch(
     let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(&mut *connection).await;
     let written = match rows {
         Ok(rows) => rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?,
-        // A rule of the host's own allows neither clause.
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(FEATURE_NOT_SUPPORTED) => {
-            insert_absent(connection, table, actions).await?;
-            Vec::new()
+        // A rule of the host's own allows neither clause, a deferrable constraint not the first.
+        Err(error) if has_code(&error, &[FEATURE_NOT_SUPPORTED, NOT_IN_PREREQUISITE_STATE]) => {
+            match insert_absent(connection, table, actions).await {
+                Err(error) if !is_kept_out(&error) => return Err(error),
+                // Which of them are kept out is found one by one.
+                Ok(()) | Err(_) => Vec::new(),
+            }
         }
         Err(error) => return Err(error),
     };
@@ -195,17 +200,37 @@ pub async fn insert_new(
     table: &ActionTable,
     actions: &[AuditAction],
 ) -> Result<Option<Inserted>, sqlx::Error> {
-    let statement = insert(table);
-    match bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(&mut *connection).await {
-        Ok(done) if done.rows_affected() >= actions.len() as u64 => {
-            let written = actions.iter().map(|action| action.id).collect();
-            Ok(Some(Inserted { written, ..Inserted::default() }))
-        }
-        // Fewer, and nothing was in the way.
-        Ok(_) => kept(connection, table, actions).await.map(Some),
+    match insert_plainly(connection, table, actions).await {
+        Ok(inserted) => Ok(Some(inserted)),
         Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// The insert without any clause for what is there.
+async fn insert_plainly(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    actions: &[AuditAction],
+) -> Result<Inserted, sqlx::Error> {
+    let statement = insert(table);
+    let done = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(&mut *connection).await?;
+    if done.rows_affected() < actions.len() as u64 {
+        // Fewer, and nothing was in the way.
+        return kept(connection, table, actions).await;
+    }
+    let written = actions.iter().map(|action| action.id).collect();
+    Ok(Inserted { written, ..Inserted::default() })
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| codes.contains(&&*code))
+}
+
+/// Whether a unique index or an exclusion constraint says no.
+fn is_kept_out(error: &sqlx::Error) -> bool {
+    has_code(error, &[UNIQUE_VIOLATION, EXCLUSION_VIOLATION])
 }
 
 /// Tells what was kept of actions that were taken, when the database counts fewer: a trigger may have put the rest elsewhere
@@ -287,6 +312,12 @@ fn insert(table: &ActionTable) -> String {
     )
 }
 
+const UNIQUE_VIOLATION: &str = "23505";
+const EXCLUSION_VIOLATION: &str = "23P01";
+
+/// What PostgreSQL calls it when a deferrable constraint gets in the way of `on conflict`.
+const NOT_IN_PREREQUISITE_STATE: &str = "55000";
+
 /// What PostgreSQL calls it when rules get in the way of `on conflict` and `returning`.
 const FEATURE_NOT_SUPPORTED: &str = "0A000";
 
@@ -340,13 +371,16 @@ async fn explain_unwritten(
             Some(correlation) if *correlation == action.correlation_id => inserted.present.push(action.id),
             Some(_) => inserted.conflicting.push(action.id),
             None if held.contains(&action.id) => inserted.present.push(action.id),
-            // Its id is free: a constraint of the host's own refuses it, which is a conflict too, or nothing does.
-            None => match insert_new(connection, table, std::slice::from_ref(action)).await? {
-                None => inserted.conflicting.push(action.id),
-                Some(one) => {
+            // Its id is free: another constraint refuses it, or nothing does.
+            None => match insert_plainly(connection, table, std::slice::from_ref(action)).await {
+                Ok(one) => {
                     inserted.written.extend(one.written);
                     inserted.swallowed.extend(one.swallowed);
                 }
+                Err(error) if is_kept_out(&error) => {
+                    inserted.refused.push((action.id, errors::database(&error)));
+                }
+                Err(error) => return Err(error),
             },
         }
     }

@@ -4,6 +4,7 @@ mod mapping;
 mod preflight;
 
 use std::{
+    borrow::Cow,
     collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
@@ -272,7 +273,7 @@ impl Worker {
         let expect_new = self.careful == 0;
         let inserted = write(&mut connection, &self.timeline, &actions, expect_new).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
-        let met = inserted.present.len() + inserted.conflicting.len() > 0;
+        let met = inserted.present.len() + inserted.conflicting.len() + inserted.refused.len() > 0;
         self.careful = if met { CAREFUL_BATCHES } else { self.careful.saturating_sub(1) };
         self.connection = Some(connection);
         for (event, verdict) in events.iter().zip(&mut verdicts) {
@@ -325,11 +326,28 @@ async fn write(
     expect_new: bool,
 ) -> Result<Inserted, ForwardError> {
     let mut attempt = 1;
+    let mut delivered = None;
+    let mut absent = Cow::Borrowed(actions);
     loop {
-        match write_once(connection, timeline, actions, expect_new).await {
-            Ok(inserted) => return Ok(inserted),
+        match write_once(connection, timeline, &absent, expect_new).await {
+            Ok(mut inserted) => {
+                inserted.present.extend(delivered.unwrap_or_default());
+                return Ok(inserted);
+            }
             Err(error) => match classify(&error) {
                 Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
+                // A trigger of the host's may refuse a second time what it let in: that is left out.
+                Fault::Event | Fault::Statement | Fault::Table
+                    if delivered.is_none() && !timeline.overwrite =>
+                {
+                    let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
+                    // Where this fails too, the next attempt says how.
+                    let present =
+                        action::present(connection, &timeline.table, &ids).await.unwrap_or_default();
+                    absent.to_mut().retain(|action| !present.contains(&action.id));
+                    delivered = Some(present);
+                    continue;
+                }
                 Fault::Event => return Err(ForwardError::Rejected(errors::database(&error))),
                 Fault::Statement => return Err(failed(&error)),
                 Fault::Table => return Err(preflight::classify_failure(timeline, &error).await),
@@ -372,6 +390,9 @@ fn verdict_of(id: Uuid, inserted: &Inserted) -> Verdict {
              audit_actions"
                 .to_owned(),
         );
+    }
+    if let Some((_, error)) = inserted.refused.iter().find(|(refused, _)| *refused == id) {
+        return Verdict::DeadLetter(Reason::SchemaMismatch, format!("timeline database: {error}"));
     }
     if inserted.present.contains(&id) { Verdict::AlreadyDelivered } else { Verdict::Delivered }
 }
