@@ -67,9 +67,14 @@ impl Backfill {
     }
 
     /// What capture has missed is made good by a walk past all rows that begins now.
-    async fn claim(&self, connection: &mut Session, work: &backfill::Backfill) -> Result<(), sqlx::Error> {
+    async fn claim(
+        &self,
+        connection: &mut Session,
+        table: &TableName,
+        work: &backfill::Backfill,
+    ) -> Result<(), sqlx::Error> {
         if self.filter() == Filter::default() && self.forwarder.is_none() && work.after_id.is_none() {
-            backfill::claim_missed(connection, work).await?;
+            backfill::claim_missed(connection, table, work).await?;
         }
         Ok(())
     }
@@ -157,7 +162,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         let total = backfill::count(&mut connection, table, &filter).await?;
         backfill::begin(&mut connection, &text, &filter, asked.forwarder.as_ref(), total).await?
     };
-    asked.claim(&mut connection, &work).await?;
+    asked.claim(&mut connection, table, &work).await?;
     let actor = operator_log::operator();
     let action =
         OperatorAction { actor: &actor, kind: ActionKind::Backfill, filter: &text, count: 0, reason: None };
@@ -196,7 +201,14 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         work.entered += entered.cast_signed();
         bar.advance(passed.unsigned_abs());
     }
-    backfill::clear_missed(&mut connection, table, &work).await?;
+    let left = backfill::clear_missed(&mut connection, table, &work).await?;
+    if left > 0 {
+        tracing::warn!(
+            rows = left,
+            "rows that capture has missed are still counted: this backfill did not walk past all rows, or some had no id when it \
+             began. Give each row an id, and run `publisher backfill` without a filter"
+        );
+    }
     backfill::finish(&mut connection, work.id).await?;
     bar.finish();
     let backfill::Backfill { total: matched, passed, entered, .. } = work;

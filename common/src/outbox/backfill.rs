@@ -201,16 +201,25 @@ pub async fn advance(
 }
 
 /// Marks the rows that capture missed as those that this work makes good: whatever is visible now has committed before
-/// its walk.
+/// its walk. None while there are rows without an id, which may get one behind the walk.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn claim_missed(connection: &mut Session, work: &Backfill) -> Result<(), sqlx::Error> {
-    sqlx::query("update outbox.missed set backfill = $1").bind(work.id).execute(connection).await?;
+pub async fn claim_missed(
+    connection: &mut Session,
+    table: &TableName,
+    work: &Backfill,
+) -> Result<(), sqlx::Error> {
+    let statement = format!(
+        "update outbox.missed set backfill = case when not exists (select from {} a where a.id is null) then $1 end",
+        table.quoted()
+    );
+    sqlx::query(AssertSqlSafe(statement)).bind(work.id).execute(connection).await?;
     Ok(())
 }
 
-/// Removes what this work has made good; nothing while there are rows that no backfill can enter.
+/// Removes what this work has made good; nothing while there are rows that no backfill can enter. Returns how many rows that
+/// capture missed are left, counted up to a limit.
 ///
 /// # Errors
 /// When the server is away.
@@ -218,16 +227,18 @@ pub async fn clear_missed(
     connection: &mut Session,
     table: &TableName,
     work: &Backfill,
-) -> Result<(), sqlx::Error> {
+) -> Result<i64, sqlx::Error> {
     let statement = format!(
         "delete from outbox.missed where backfill = $1 and not exists (select from {} a where a.id is null)",
         table.quoted()
     );
-    let done = sqlx::query(AssertSqlSafe(statement)).bind(work.id).execute(connection).await?;
+    let done = sqlx::query(AssertSqlSafe(statement)).bind(work.id).execute(&mut *connection).await?;
     if done.rows_affected() > 0 {
         tracing::info!(rows = done.rows_affected(), "rows that capture had missed are in the log now");
     }
-    Ok(())
+    sqlx::query_scalar("select count(*) from (select from outbox.missed limit 10000) m")
+        .fetch_one(connection)
+        .await
 }
 
 /// Marks work as finished, or as given up.
