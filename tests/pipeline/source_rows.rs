@@ -91,6 +91,40 @@ async fn a_row_that_is_inserted_and_deleted_in_one_transaction_is_a_letter_and_n
     Ok(())
 }
 
+/// Within the duplicate window the broker takes the second message for the first one, whose letter is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_inserted_again_after_its_first_row_was_gone_arrives_by_the_comparison()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
+    let id = Uuid::new_v4();
+    let insert = INSERT.replace("ID", &id.to_string());
+    let mut source = pipeline.source.connect().await?;
+    let short = format!("begin; {insert}; delete from audit_events where id = '{id}'; commit");
+    source.execute(AssertSqlSafe(short)).await?;
+    wait::until_some("its letter", DEADLINE, async || {
+        Ok((!pipeline.failures().await?.is_empty()).then_some(()))
+    })
+    .await?;
+    source.execute(AssertSqlSafe(insert)).await?;
+    // The publisher has handed it over, and nothing more has come of it.
+    wait::until_some("the row to be missing", DEADLINE, async || {
+        Ok((counted(&pipeline).await? == [1, 0, 0]).then_some(()))
+    })
+    .await?;
+    assert_eq!(pipeline.projected().await?, 0);
+    let (_, said) = pipeline.command("consumer", &["explain", &id.to_string()])?;
+    assert!(said.contains("the row is there"), "{said}");
+    drop(consumer);
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=1s"])?;
+    pipeline.arrive(&[id]).await?;
+    pipeline.settled("timeline").await?;
+    assert_eq!(pipeline.failures().await?, [] as [Value; 0]);
+    assert_eq!(counted(&pipeline).await?, [0, 0, 0]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_rows_of_one_id_are_warned_of_and_one_of_them_is_delivered() -> anyhow::Result<()> {
     let (pipeline, ids, _) = after(

@@ -11,7 +11,7 @@ use clap::Args;
 use common::{
     console, database,
     failures::{
-        FailureState,
+        FailureState, Reason,
         admin::{self, FailureRecord, Filter},
     },
     outbox::{
@@ -141,6 +141,16 @@ struct InTimeline {
 /// What an operator should know first.
 fn verdict(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTimeline]) -> String {
     if let Some(failure) = failures.iter().find(|failure| failure.state != FailureState::Queued) {
+        if failure.state == FailureState::Dead
+            && failure.reason.as_deref() == Some(Reason::AuditEventNotFound.as_str())
+            && status.row.is_some()
+        {
+            return format!(
+                "forwarder {}: its dead letter says that the row was gone, and the row is there: the standing comparison, or at \
+                 once `consumer failures redrive --id {}`, delivers it",
+                failure.forwarder, failure.reference
+            );
+        }
         let reason = failure.reason.as_deref().or(failure.error.as_deref()).unwrap_or("no reason is known");
         return format!(
             "it is a failure of forwarder {} in state {} ({reason}): `consumer failures show {}`",

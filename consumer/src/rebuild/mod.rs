@@ -264,7 +264,7 @@ impl<'a> Rebuilding<'a> {
     ) -> anyhow::Result<Vec<AuditAction>> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
         let failed = reconcile_cursor::failed(source, &self.projection.forwarder.id, &ids).await?;
-        let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
+        let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, ..)| id).collect();
         left_out
             .extend(self.adoption.find(&mut self.timeline, self.projection.timeline.table(), &ids).await?);
         let others = events.iter().filter(|event| !left_out.contains(&event.id));

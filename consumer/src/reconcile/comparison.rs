@@ -228,8 +228,9 @@ impl<'a> Comparison<'a> {
                 .await?
                 .into_iter()
                 .collect();
-        let failed: HashMap<Uuid, FailureState> =
-            reconcile_cursor::failed(&mut self.source, forwarder, &ids).await?.into_iter().collect();
+        let failed = reconcile_cursor::failed(&mut self.source, forwarder, &ids).await?;
+        let failed: HashMap<Uuid, (FailureState, bool)> =
+            failed.into_iter().map(|(id, state, gone)| (id, (state, gone))).collect();
         let arrived: HashMap<Uuid, StoredAction> = stored::find(&mut self.timeline, actions, &ids)
             .await?
             .into_iter()
@@ -240,7 +241,8 @@ impl<'a> Comparison<'a> {
         let adopted = self.input.adoption.find(&mut self.timeline, actions, &ids).await?;
         let mut missing = Vec::new();
         for row in source_only {
-            let letter = matches!(failed.get(&row.id), Some(FailureState::Dead | FailureState::Discarded));
+            let letter =
+                matches!(failed.get(&row.id), Some((FailureState::Dead | FailureState::Discarded, false)));
             let ours = |stored: &&StoredAction| stored.correlation_id() == Some(row.id.to_string().as_str());
             // Somebody else's action under the id of a letter is why it is one.
             if let Some(stored) = arrived.get(&row.id).filter(|stored| !letter || ours(stored)) {
@@ -248,8 +250,13 @@ impl<'a> Comparison<'a> {
                 continue;
             }
             let finding = match failed.get(&row.id) {
-                Some(FailureState::Dead) => Finding::Dead,
-                Some(FailureState::Discarded) => Finding::Discarded,
+                Some((_, true)) if !existing.contains(&row.id) => Finding::Dead,
+                // Its letter says that there is no such row. Delivered again, it loses the letter.
+                Some((_, true)) if pending.contains(&row.id) => Finding::Pending,
+                Some((_, true)) if adopted.contains(&row.id) => Finding::DeliveredElsewhere,
+                Some((_, true)) => Finding::Missing,
+                Some((FailureState::Dead, _)) => Finding::Dead,
+                Some((FailureState::Discarded, _)) => Finding::Discarded,
                 Some(_) => Finding::Pending,
                 None if pending.contains(&row.id) => Finding::Pending,
                 None if !existing.contains(&row.id) => continue,

@@ -122,8 +122,8 @@ impl ContinuousReconciler {
                 forwarder = %self.forwarder,
                 events = found.missing - found.ineffective,
                 repaired = self.settings.repair,
-                "settled, and neither in the timeline nor among the failures: the broker lost their messages, or somebody \
-                 removed the actions"
+                "settled, and neither in the timeline nor among the failures: the broker lost their messages, somebody removed \
+                 the actions, or their ids are those of rows that had been gone"
             );
         }
         let ineffective = (found.ineffective > 0).then(|| {
@@ -251,7 +251,9 @@ impl ContinuousReconciler {
             return Ok(suspects);
         }
         let failed = reconcile_cursor::failed(source, &self.forwarder, &suspects).await?;
-        let failed: HashSet<Uuid> = failed.into_iter().map(|(id, _)| id).collect();
+        // A letter that says that the row was gone stands for no other row under its id; what is really gone is left out below.
+        let failed: HashSet<Uuid> =
+            failed.into_iter().filter(|(.., gone)| !gone).map(|(id, ..)| id).collect();
         let suspects: Vec<Uuid> = suspects.into_iter().filter(|id| !failed.contains(id)).collect();
         // A failure that was there a moment ago may have become an action.
         let arrived: HashSet<Uuid> =
