@@ -70,6 +70,8 @@ pub(crate) struct RowQuery {
     pub(crate) select: String,
     /// The texts of a row `e`, made once for each: joined to whatever `e` is.
     pub(crate) texts: String,
+    /// Those of the texts that the table has and the forwarder looks at.
+    pub(crate) read: Vec<&'static str>,
     /// Most bytes that the texts may take.
     limit: usize,
     /// When it happened, as an action's time: with it windows are cut.
@@ -100,7 +102,7 @@ impl RowQuery {
         let columns = columns::of(connection, table).await?;
         let limit = batch_bytes.max(ROW_BYTES);
         // An older installation may lack some.
-        let read: Vec<&str> = TEXT_COLUMNS
+        let read: Vec<&'static str> = TEXT_COLUMNS
             .into_iter()
             .filter(|name| columns.contains_key(*name) && wanted.columns().contains(name))
             .collect();
@@ -124,6 +126,7 @@ impl RowQuery {
         Ok(Self {
             select: format!("e.id, {}, {}, x.size", times.join(", "), texts.join(", ")),
             texts: text(&columns, &read, wanted.metadata_keys()),
+            read,
             limit,
             oldest: oldest(&columns, table),
             first: format!("select min({time}) from {table_quoted} e"),

@@ -26,6 +26,7 @@ use uuid::Uuid;
 use crate::{
     batch_outcome::BatchOutcome,
     breaker::DeadLetterBreaker,
+    column_watch::ColumnWatch,
     delivery::{Instruction, Route, WorkItem},
     disposition::RetryPolicy,
     forwarder::{ForwarderFactory, Verdict},
@@ -57,6 +58,8 @@ pub struct ForwarderRuntime {
     pub breaker: DeadLetterBreaker,
     /// Whether the target answers at all.
     pub liveness: TargetLiveness,
+    /// Columns that have gone.
+    pub columns: ColumnWatch,
     /// Where deliveries are traced.
     pub tracer: Tracer,
     /// Shared by all forwarders of the process.
@@ -199,14 +202,14 @@ impl Dispatcher {
         already_delivered: &mut AlreadyDelivered,
     ) -> Result<Vec<AckKind>, HoldReason> {
         let runtime = self.runtime.clone();
-        let ForwarderRuntime { route, breaker, .. } = &*runtime;
+        let ForwarderRuntime { route, breaker, columns, .. } = &*runtime;
         let mut events: HashMap<Uuid, bool> = HashMap::new();
         for item in items {
             if let Instruction::Forward(id) = item.instruction {
                 *events.entry(id).or_default() |= item.suspect;
             }
         }
-        let mut source = if let Some(source) = self.source.take() {
+        let mut source = if let Some(source) = self.source.take().filter(|source| !source.is_stale(columns)) {
             source
         } else {
             let ForwarderRuntime { database, table, factory, settings, .. } = &*runtime;
@@ -242,13 +245,14 @@ impl Dispatcher {
         already_delivered: &mut AlreadyDelivered,
     ) -> Result<BatchOutcome, HoldReason> {
         let runtime = self.runtime.clone();
-        let ForwarderRuntime { route, settings, breaker, .. } = &*runtime;
+        let ForwarderRuntime { route, settings, breaker, columns, .. } = &*runtime;
         let mut outcome = BatchOutcome::default();
         let mut open: Vec<Uuid> = events.keys().copied().collect();
         let mut missing = Vec::new();
         while !open.is_empty() {
             let slice = source.load(&route.id, &open, settings.batch_bytes).await;
             let Slice { loaded, mut absent } = slice.map_err(|error| source_unavailable(&error))?;
+            source.check_columns(&route.id, columns)?;
             let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).chain(absent.iter().copied()).collect();
             open.retain(|id| !seen.contains(id));
             missing.append(&mut absent);

@@ -17,6 +17,7 @@ mod audit_row;
 mod batch_outcome;
 pub mod breaker;
 pub mod cli;
+pub mod column_watch;
 pub mod delivery;
 pub mod direct;
 pub mod dispatch_mode;

@@ -1,12 +1,15 @@
 //! Events whose audit row is not there: what is in the target is there all the same, what has its letter keeps it, and what
 //! everybody had settled is nobody's loss. The rest are letters; but what the log itself has never held is not this
-//! source's, and not ours to settle.
+//! source's, and not ours to settle. Nor is anything where the table is not the captured one.
 
 use std::collections::{HashMap, HashSet};
 
 use common::{
     failures::{self, PriorAttempts, Reason},
-    outbox::history::{self, LogHistory, PublishedMessage},
+    outbox::{
+        absence::{self, Absence},
+        history::{self, LogHistory, PublishedMessage},
+    },
     settings::UnknownEvents,
 };
 use time::OffsetDateTime;
@@ -19,7 +22,7 @@ use crate::{
     forwarder::Verdict,
     isolation::{IsolatedForwarder, Unavailable},
     outage::HoldReason,
-    source::Source,
+    source::{Source, UnfitSource},
 };
 
 /// A message that refers to nothing this source has or had.
@@ -60,10 +63,12 @@ pub(crate) async fn resolve(
     items: &[WorkItem],
     outcome: &mut BatchOutcome,
 ) -> Result<(), HoldReason> {
-    if runtime.with_timeout(source.is_standby()).await? {
-        return Err(
-            Unavailable::new("the source database: a standby, which may not have the rows yet").into()
-        );
+    let away = |why: &str| Err(Unavailable::new(format!("the source database: {why}")).into());
+    match runtime.with_timeout(absence::look(source.connection(), &runtime.table, missing)).await? {
+        Absence::Gone => {}
+        Absence::Standby => return away("a standby, which may not have the rows yet"),
+        Absence::Late => return away("rows that were not there a moment ago"),
+        Absence::Elsewhere { what, remedy } => return Err(UnfitSource { what, remedy }.into()),
     }
     let id = &runtime.route.id;
     let known = runtime.with_timeout(failures::prior_attempts(source.connection(), id, missing)).await?;

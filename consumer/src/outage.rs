@@ -8,7 +8,9 @@ use common::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{breaker::BreakerOpen, isolation::Unavailable, missing_rows::ForeignMessage};
+use crate::{
+    breaker::BreakerOpen, isolation::Unavailable, missing_rows::ForeignMessage, source::UnfitSource,
+};
 
 /// The longest that a target may ask to be left alone.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(300);
@@ -25,6 +27,9 @@ pub enum HoldReason {
     /// What is asked for is another source's.
     #[error(transparent)]
     Foreign(#[from] ForeignMessage),
+    /// What rows are read from is not what it was.
+    #[error(transparent)]
+    Unfit(#[from] UnfitSource),
 }
 
 /// The back-off of one worker during an outage: probes until its work succeeds.
@@ -40,7 +45,7 @@ impl OutageBackoff {
             HoldReason::Unavailable(Unavailable { retry_after, .. }) => {
                 retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
             }
-            HoldReason::BreakerOpen(_) | HoldReason::Foreign(_) => {
+            HoldReason::BreakerOpen(_) | HoldReason::Foreign(_) | HoldReason::Unfit(_) => {
                 // Ready would be a lie from the first moment on: waiting may mend it, but somebody has to look.
                 progress.fault(Some(reason.to_string()));
                 Duration::ZERO

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     breaker::DeadLetterBreaker,
+    column_watch::ColumnWatch,
     delivery::{Route, StreamCreation},
     direct,
     dispatch_mode::{self, DispatchMode},
@@ -362,6 +363,7 @@ pub(crate) fn build_runtimes(
                 policy: RetryPolicy { max_attempts: settings.consumer.max_attempts, backoff },
                 breaker: DeadLetterBreaker::new(settings.consumer.max_dead_letters_per_minute),
                 liveness: TargetLiveness::default(),
+                columns: ColumnWatch::default(),
                 tracer: tracer.clone(),
                 poison_turn: poison_turn.clone(),
             })

@@ -1,9 +1,14 @@
 //! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use common::{
     database::Database,
+    doctor::{Problem, columns},
     event::AuditEvent,
     failures::{self, PriorAttempts},
     fault::{Fault, classify},
@@ -17,6 +22,7 @@ use uuid::Uuid;
 pub use crate::audit_row::Unreadable;
 use crate::{
     audit_row::{self, RowQuery},
+    column_watch::ColumnWatch,
     forwarder::ForwarderFactory,
 };
 
@@ -35,7 +41,12 @@ pub struct Source {
     statement: String,
     /// How many rows the next statement asks for.
     rows: usize,
+    /// When the columns were looked at.
+    since: Instant,
 }
+
+/// For how long columns that are gone are not looked for again.
+const COLUMNS_GOOD_FOR: Duration = Duration::from_secs(5);
 
 /// Most rows that one statement asks for.
 const ROWS_MAX: usize = 10_000;
@@ -47,6 +58,16 @@ pub struct Slice {
     pub loaded: Vec<LoadedRow>,
     /// Ids without a row.
     pub absent: Vec<Uuid>,
+}
+
+/// Rows are there, and cannot be read for what they are; only a person can mend it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what}: {remedy}")]
+pub struct UnfitSource {
+    /// What is so.
+    pub what: String,
+    /// What mends it.
+    pub remedy: String,
 }
 
 /// One row with its past.
@@ -99,6 +120,7 @@ impl Source {
         batch_bytes: usize,
     ) -> Result<Self, sqlx::Error> {
         let mut connection = database.connect().await?;
+        let since = Instant::now();
         let row_query =
             database.with_timeout(RowQuery::of(&mut connection, table, &*factory, batch_bytes)).await?;
         let RowQuery { select, texts, table: quoted, .. } = &row_query;
@@ -108,7 +130,17 @@ impl Source {
              where e.id = any ($1)"
         );
         let (database, table) = (database.clone(), table.clone());
-        Ok(Self { connection, database, table, factory, batch_bytes, row_query, statement, rows: ROWS_MAX })
+        Ok(Self {
+            connection,
+            database,
+            table,
+            factory,
+            batch_bytes,
+            row_query,
+            statement,
+            rows: ROWS_MAX,
+            since,
+        })
     }
 
     /// Another session: what the server had planned and remembered with the one before is gone with it.
@@ -123,6 +155,32 @@ impl Source {
     #[cfg(feature = "threadline")]
     pub(crate) fn next_rows(&self) -> usize {
         self.rows
+    }
+
+    /// Whether the table has, since this session began, what a forwarder needs of it; with a word about columns that have gone
+    /// since the process began.
+    ///
+    /// # Errors
+    /// When it has not.
+    pub(crate) fn check_columns(
+        &self,
+        forwarder: &ForwarderId,
+        watch: &ColumnWatch,
+    ) -> Result<(), UnfitSource> {
+        let read = &self.row_query.read;
+        let needed = self.factory.required_columns().iter().copied();
+        let lacking: Vec<&str> = needed.filter(|name| !read.contains(name)).collect();
+        if !lacking.is_empty() {
+            let Problem { what, remedy } = columns::undeliverable(&self.table, forwarder, &lacking);
+            return Err(UnfitSource { what, remedy });
+        }
+        watch.observe(forwarder, &self.table, read, self.since);
+        Ok(())
+    }
+
+    /// Whether a session that began now might find columns that this one does without.
+    pub(crate) fn is_stale(&self, watch: &ColumnWatch) -> bool {
+        self.since.elapsed() > COLUMNS_GOOD_FOR && watch.has_more_than(&self.row_query.read)
     }
 
     /// The connection, for statements about failures.
@@ -247,13 +305,5 @@ impl Source {
         self.rows =
             if left.is_some() { loaded.len() } else { self.rows.saturating_mul(2) }.clamp(1, ROWS_MAX);
         Ok(Slice { loaded, absent: absent.into_iter().collect() })
-    }
-
-    /// Whether this is a standby, where a row that is missing may merely be late.
-    ///
-    /// # Errors
-    /// When the server is away.
-    pub async fn is_standby(&mut self) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar("select pg_is_in_recovery()").fetch_one(&mut self.connection).await
     }
 }

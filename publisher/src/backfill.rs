@@ -201,20 +201,24 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         work.entered += entered.cast_signed();
         bar.advance(passed.unsigned_abs());
     }
-    let left = backfill::clear_missed(&mut connection, table, &work).await?;
-    if left > 0 {
-        tracing::warn!(
-            rows = left,
-            "rows that capture has missed are still counted: this backfill did not walk past all rows, or some had no id when it \
-             began. Give each row an id, and run `publisher backfill` without a filter"
-        );
-    }
+    warn_of_missed(backfill::clear_missed(&mut connection, table, &work).await?);
     backfill::finish(&mut connection, work.id).await?;
     bar.finish();
     let backfill::Backfill { total: matched, passed, entered, .. } = work;
     let report = Report { filter: &text, matched, passed, adopted: found_total, entered, dry_run: false };
     print(asked.json, &report);
     Ok(())
+}
+
+/// Says that what capture missed has not all been made good.
+fn warn_of_missed(rows: i64) {
+    if rows > 0 {
+        tracing::warn!(
+            rows,
+            "rows that capture has missed are still counted: this backfill did not walk past all rows, or some had no id when it \
+             began. Give each row an id, and run `publisher backfill` without a filter"
+        );
+    }
 }
 
 /// What a dry run found.

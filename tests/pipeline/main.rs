@@ -45,6 +45,7 @@ mod source_rows;
 mod source_table;
 mod status;
 mod swallowed;
+mod swapped;
 mod switching;
 mod traces;
 mod unreadable;

@@ -74,13 +74,20 @@ fn lacking<'a>(columns: &[&'a str], found: &[Found]) -> Vec<&'a str> {
 }
 
 fn missing(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Problem> {
-    let (id, lacking) = (wanted.forwarder, lacking(wanted.needed, found).join(", "));
-    (!lacking.is_empty()).then(|| {
-        Problem::new(
-            format!("forwarder {id}: {table} has no column {lacking}: every event would be a dead letter"),
-            format!("add it to the table, or remove the forwarder {id} from the settings (docs/events.md)"),
-        )
-    })
+    let lacking = lacking(wanted.needed, found);
+    (!lacking.is_empty()).then(|| undeliverable(table, wanted.forwarder, &lacking))
+}
+
+/// That a table lacks what a forwarder needs.
+#[must_use]
+pub fn undeliverable(table: &TableName, id: &ForwarderId, lacking: &[&str]) -> Problem {
+    let lacking = lacking.join(", ");
+    Problem::new(
+        format!("forwarder {id}: {table} has no column {lacking}: every event would be a dead letter"),
+        format!(
+            "add it to the table, or give it its name back, or remove the forwarder {id} from the settings (docs/events.md)"
+        ),
+    )
 }
 
 fn absent(table: &TableName, wanted: &Wanted<'_>, found: &[Found]) -> Option<Problem> {

@@ -96,6 +96,11 @@ pub(super) fn outbox(error: &OutboxError) -> Problem {
         OutboxError::OtherTable { attached, .. } => {
             format!("set source.table = \"{attached}\"; if it was renamed, run `publisher rebase` too")
         }
+        OutboxError::HiddenTable { attached, .. } => {
+            format!(
+                "set source.table = \"{attached}\", run `publisher attach` and `publisher rebase`, and restart"
+            )
+        }
         OutboxError::ReplacedTable { .. } => "run `publisher attach` and `publisher backfill`".to_owned(),
         OutboxError::Newer { .. } => "use a binary of that version".to_owned(),
         _ => "run `publisher attach`".to_owned(),

@@ -163,6 +163,7 @@ async fn outbox(
         Err(
             error @ (OutboxError::OtherTable { .. }
             | OutboxError::ReplacedTable { .. }
+            | OutboxError::HiddenTable { .. }
             | OutboxError::GoneTable { .. }),
         ) => {
             report.record(OUTBOX_OTHER_TABLE, [rules::outbox(error)]);

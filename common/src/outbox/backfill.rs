@@ -201,7 +201,7 @@ pub async fn advance(
 }
 
 /// Marks the rows that capture missed as those that this work makes good: whatever is visible now has committed before
-/// its walk. None while there are rows without an id, which may get one behind the walk.
+/// its walk. Only those of this table, and none while there are rows without an id, which may get one behind the walk.
 ///
 /// # Errors
 /// When the server is away.
@@ -211,10 +211,11 @@ pub async fn claim_missed(
     work: &Backfill,
 ) -> Result<(), sqlx::Error> {
     let statement = format!(
-        "update outbox.missed set backfill = case when not exists (select from {} a where a.id is null) then $1 end",
+        "update outbox.missed set backfill = case when not exists (select from {} a where a.id is null) then $1 end
+         where relation is null or relation = $2::text::regclass",
         table.quoted()
     );
-    sqlx::query(AssertSqlSafe(statement)).bind(work.id).execute(connection).await?;
+    sqlx::query(AssertSqlSafe(statement)).bind(work.id).bind(table.quoted()).execute(connection).await?;
     Ok(())
 }
 

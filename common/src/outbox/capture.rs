@@ -40,6 +40,13 @@ pub enum Cause {
         /// That name.
         name: String,
     },
+    /// Something that is no table has taken the name under which it was attached, as a rename with a view behind it leaves it.
+    Hidden {
+        /// That name.
+        name: String,
+        /// What it is, with its article.
+        kind: String,
+    },
     /// It was renamed or moved.
     Renamed {
         /// Its name when it was attached.
@@ -82,6 +89,10 @@ impl Cause {
                 "another table is called {name} now: what is inserted there is not captured, and the captured one is \
                  called {table}"
             ),
+            Self::Hidden { name, kind } => format!(
+                "the captured table is called {table} now, and {name} is {kind}: its rows are captured, but source.table must \
+                 name the table itself"
+            ),
             Self::Renamed { from } => format!(
                 "the captured table {from} is called {table} now: its rows are captured, and nobody finds them under \
                  the old name"
@@ -111,7 +122,7 @@ impl Cause {
                                       backfill` for what was inserted before (docs/operations.md, \"Another table in \
                                       its place\")"
                 .to_owned(),
-            Self::Renamed { .. } => format!(
+            Self::Hidden { .. } | Self::Renamed { .. } => format!(
                 "set source.table = \"{table}\", run `publisher attach` and `publisher rebase`, and restart"
             ),
             Self::Uncovered(_) => "run `publisher attach`".to_owned(),
@@ -222,13 +233,17 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == LOCK_TIMEOUT)
 }
 
+/// The attached table as it is called now and as it was, whether something else has that name, on how many tables the trigger is not
+/// as it should be, and what has the name, where that is no table.
+type Look = (Option<String>, String, bool, i64, Option<String>);
+
 /// Whether the trigger is present and enabled on the attached table and each of its partitions, the columns fit, and
 /// nothing was missed.
 ///
 /// # Errors
 /// When the server is away.
 pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
-    let row: Option<(Option<String>, String, bool, i64)> = sqlx::query_as(
+    let row: Option<Look> = sqlx::query_as(
         "select (select format('%s.%s', n.nspname, c.relname)
                  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid),
                 format('%s.%s', s.table_schema, s.table_name),
@@ -238,20 +253,25 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
                  -- Always: an ordinary trigger, as `enable trigger all` leaves it, misses what replication applies.
                  where not exists (select from pg_trigger t
                                    where t.tgrelid = leaf.relid and t.tgfoid = to_regprocedure('outbox.capture()')
-                                     and t.tgenabled = 'A'))
+                                     and t.tgenabled = 'A')),
+                (select case c.relkind when 'v' then 'a view' when 'm' then 'a materialized view'
+                                       when 'f' then 'a foreign table' else 'no table' end
+                 from pg_class c
+                 where c.oid = to_regclass(format('%I.%I', s.table_schema, s.table_name)) and c.relkind not in ('r', 'p'))
          from outbox.source s cross join lateral (select outbox.attached_table() as oid offset 0) a",
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((now, then, replaced, uncovered)) = row else {
+    let Some((now, then, replaced, uncovered, kind)) = row else {
         return Ok(Capture::Never);
     };
     let mut causes = Vec::new();
-    match &now {
-        None => causes.push(Cause::Gone),
-        Some(_) if replaced => causes.push(Cause::Replaced { name: then.clone() }),
-        Some(now) if *now != then => causes.push(Cause::Renamed { from: then.clone() }),
-        Some(_) => {}
+    match (&now, kind) {
+        (None, _) => causes.push(Cause::Gone),
+        (Some(_), Some(kind)) if replaced => causes.push(Cause::Hidden { name: then.clone(), kind }),
+        (Some(_), None) if replaced => causes.push(Cause::Replaced { name: then.clone() }),
+        (Some(now), _) if *now != then => causes.push(Cause::Renamed { from: then.clone() }),
+        (Some(_), _) => {}
     }
     if let Some((role, lacks)) = ownership::lacking(&mut *connection).await? {
         causes.insert(0, Cause::Powerless { role, lacks });

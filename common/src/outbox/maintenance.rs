@@ -1,7 +1,7 @@
 //! What a leader does beside relaying, whatever its sink: prune the log and thin the rounds. And, leading or not, a look at
 //! the trigger.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
 
@@ -59,27 +59,38 @@ pub async fn thin(connection: &mut Session, reader: &str, age: Duration) -> Resu
     Ok(())
 }
 
-/// Looks at the trigger, leading or not, and reports a fault that only a person can mend. Ends with the process.
+/// How often capture is looked at, at least: what is wrong with it makes unready within seconds.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Looks at the trigger, leading or not, and reports a fault that only a person can mend; says so `every` so often, and when it
+/// changes. Ends with the process.
 pub async fn watch_capture(database: Database, progress: Progress, every: Duration) {
+    let mut said: Option<(Capture, Instant)> = None;
     loop {
         let looked = async { capture::state(&mut database.connect().await?).await };
         match database.with_timeout(looked).await {
-            Ok(state) => report(&state, &progress),
+            Ok(state) => {
+                let is_news = said.as_ref().is_none_or(|(last, at)| *last != state || at.elapsed() >= every);
+                report(&state, &progress, is_news);
+                if is_news {
+                    said = Some((state, Instant::now()));
+                }
+            }
             // The relay says so too, and louder.
             Err(error) => {
                 tracing::debug!(error = errors::line(&error), "could not look at the capture trigger");
             }
         }
-        tokio::time::sleep(every).await;
+        tokio::time::sleep(every.min(LOOK_INTERVAL)).await;
     }
 }
 
-fn report(state: &Capture, progress: &Progress) {
+fn report(state: &Capture, progress: &Progress, is_news: bool) {
     let faults = state.faults();
     gauge!(names::CAPTURE_ATTACHED).set(if faults.is_empty() { 1.0 } else { 0.0 });
     #[expect(clippy::cast_precision_loss, reason = "a gauge")]
     gauge!(names::CAPTURE_MISSED).set(state.missed() as f64);
-    for (what, remedy) in &faults {
+    for (what, remedy) in faults.iter().filter(|_| is_news) {
         tracing::error!(remedy, "{what}");
     }
     progress.fault(faults.into_iter().next().map(|(what, remedy)| format!("{what}: {remedy}")));

@@ -8,8 +8,9 @@
 //! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own;
 //! [`backfill`] enters rows that were there before capture, [`reconcile_cursor`] knows how far the log has been compared with a target,
 //! [`event_status`] tells what became of one event; [`forwarders`] are those that were ever delivered to, [`history`] is what the log knows
-//! of events whose rows are gone, [`columns`] what the audit table has.
+//! of events whose rows are gone, [`absence`] whether they are, [`columns`] what the audit table has.
 
+pub mod absence;
 pub mod backfill;
 pub mod backlog;
 pub mod capture;
@@ -128,6 +129,17 @@ pub enum OutboxError {
         /// What is still captured.
         attached: String,
     },
+    /// It is a view or the like; the table behind it has another name now.
+    #[error(
+        "source.table is {configured}, which is no table; the one that was attached under that name is called {attached} now: \
+         source.table must name the table itself"
+    )]
+    HiddenTable {
+        /// In the settings.
+        configured: TableName,
+        /// What is captured, as it is called now.
+        attached: String,
+    },
     /// It was dropped.
     #[error(
         "source.table is {configured}, but the outbox captured {attached}, which is gone: run `publisher attach` to \
@@ -181,10 +193,11 @@ pub async fn require(connection: &mut Session, table: &TableName) -> Result<(), 
         (Some(true) | None, true) => {}
     }
     // By oid, so that a table that was renamed is the same, and another one under its name is not.
-    let attached: Option<(bool, bool, bool, String)> = sqlx::query_as(
+    let attached: Option<(bool, bool, bool, String, bool)> = sqlx::query_as(
         "select coalesce(a.oid = to_regclass($1), false), s.named and to_regclass($1) is not null, a.oid is not null,
                 coalesce((select format('%s.%s', n.nspname, c.relname)
-                          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid), s.name)
+                          from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid), s.name),
+                exists (select from pg_class c where c.oid = to_regclass($1) and c.relkind not in ('r', 'p'))
          from (select format('%s.%s', table_schema, table_name) as name,
                       (table_schema, table_name) = ($2, $3) as named from outbox.source) s
          cross join lateral (select outbox.attached_table() as oid offset 0) a",
@@ -197,8 +210,9 @@ pub async fn require(connection: &mut Session, table: &TableName) -> Result<(), 
     let configured = table.clone();
     match attached {
         None | Some((true, ..)) => Ok(()),
-        Some((_, _, false, attached)) => Err(OutboxError::GoneTable { configured, attached }),
-        Some((_, true, true, attached)) => Err(OutboxError::ReplacedTable { configured, attached }),
-        Some((_, false, true, attached)) => Err(OutboxError::OtherTable { configured, attached }),
+        Some((_, _, false, attached, _)) => Err(OutboxError::GoneTable { configured, attached }),
+        Some((_, true, true, attached, true)) => Err(OutboxError::HiddenTable { configured, attached }),
+        Some((_, true, true, attached, false)) => Err(OutboxError::ReplacedTable { configured, attached }),
+        Some((_, false, true, attached, _)) => Err(OutboxError::OtherTable { configured, attached }),
     }
 }

@@ -250,18 +250,14 @@ impl<'a> Comparison<'a> {
                 continue;
             }
             let finding = match failed.get(&row.id) {
-                Some((_, true)) if !existing.contains(&row.id) => Finding::Dead,
-                // Its letter says that there is no such row. Delivered again, it loses the letter.
-                Some((_, true)) if pending.contains(&row.id) => Finding::Pending,
-                Some((_, true)) if adopted.contains(&row.id) => Finding::DeliveredElsewhere,
-                Some((_, true)) => Finding::Missing,
-                Some((FailureState::Dead, _)) => Finding::Dead,
+                Some((FailureState::Dead, gone)) if !gone || !existing.contains(&row.id) => Finding::Dead,
                 Some((FailureState::Discarded, _)) => Finding::Discarded,
-                Some(_) => Finding::Pending,
-                None if pending.contains(&row.id) => Finding::Pending,
+                Some((_, false)) => Finding::Pending,
+                // Its letter says that there is no such row. Delivered again, it loses the letter.
+                _ if pending.contains(&row.id) => Finding::Pending,
                 None if !existing.contains(&row.id) => continue,
-                None if adopted.contains(&row.id) => Finding::DeliveredElsewhere,
-                None => Finding::Missing,
+                _ if adopted.contains(&row.id) => Finding::DeliveredElsewhere,
+                _ => Finding::Missing,
             };
             if finding == Finding::Missing {
                 missing.push(row.id);

@@ -24,6 +24,7 @@ use common::{
 };
 use consumer::{
     breaker::DeadLetterBreaker,
+    column_watch::ColumnWatch,
     delivery::{Route, StreamCreation},
     dispatcher::{ForwarderRuntime, PoisonTurn},
     disposition::RetryPolicy,
@@ -159,6 +160,7 @@ impl Running {
             breaker: DeadLetterBreaker::new(consumer.max_dead_letters_per_minute),
             settings: consumer,
             liveness: TargetLiveness::default(),
+            columns: ColumnWatch::default(),
             tracer: Tracer::default(),
             poison_turn: PoisonTurn::default(),
         };
