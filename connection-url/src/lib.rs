@@ -94,6 +94,8 @@ impl<'de> Deserialize<'de> for ConnectionUrl {
         // error around it.
         if parts::Parts::of(&text).is_some() {
             Ok(Self::new(text))
+        } else if text.starts_with(char::is_whitespace) {
+            Err(serde::de::Error::custom("it begins with a blank"))
         } else {
             Err(serde::de::Error::custom(
                 "not a URL such as postgres://user@host/database or nats://host:4222",

@@ -24,11 +24,19 @@ impl fmt::Debug for Server {
 }
 
 pub(crate) fn servers(text: &str) -> Result<Vec<Server>, UrlError> {
+    if text.trim_end().contains(char::is_whitespace) {
+        return Err(UrlError::new(
+            "it has a blank: servers are separated by a comma alone, and a blank in a password is written %20",
+        ));
+    }
     parts::addresses(text).iter().map(|one| server(one)).collect()
 }
 
 fn server(text: &str) -> Result<Server, UrlError> {
     let parts = Parts::of(text).ok_or_else(|| UrlError::new("not a URL such as nats://host:4222"))?;
+    if !parts.user.is_none_or(parts::is_encoded) {
+        return Err(UrlError::new(parts::NOT_ENCODED));
+    }
     match parts.scheme {
         "nats" | "tls" => {}
         "ws" | "wss" => {

@@ -1,5 +1,7 @@
 //! The parts of a URL, by their separators alone: whatever stands in them.
 
+use percent_encoding::percent_decode_str;
+
 /// `scheme://[user@]hosts[/path][?query][#fragment]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Parts<'a> {
@@ -36,6 +38,18 @@ impl<'a> Parts<'a> {
         self.tail.split(['?', '#']).next().unwrap_or_default()
     }
 }
+
+/// Whether percent-encoding stands for text: undone blindly, a typing error would become another password.
+pub(crate) fn is_encoded(text: &str) -> bool {
+    let escapes = text
+        .split('%')
+        .skip(1)
+        .all(|rest| rest.len() >= 2 && rest.bytes().take(2).all(|byte| byte.is_ascii_hexdigit()));
+    let decoded = percent_decode_str(text).decode_utf8();
+    escapes && decoded.is_ok_and(|decoded| !decoded.contains('\0'))
+}
+
+pub(crate) const NOT_ENCODED: &str = "a % in user, password or token of it does not begin an escape of UTF-8 text such as %25, which is the % itself";
 
 fn is_scheme(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())

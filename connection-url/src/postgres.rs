@@ -10,7 +10,7 @@ use url::Url;
 use crate::{
     UrlError,
     parameters::{self, Use},
-    parts::Parts,
+    parts::{self, Parts},
 };
 
 const SEVERAL_HOSTS: &str = "it names several hosts, which is not supported: name one, or put a pooler, a virtual address or a \
@@ -24,6 +24,9 @@ pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
                 "not the URL of a PostgreSQL database: it must begin with postgres:// or postgresql://",
             )
         })?;
+    if !parts.user.is_none_or(parts::is_encoded) {
+        return Err(UrlError::new(parts::NOT_ENCODED));
+    }
     if parts.hosts.contains(',') {
         return Err(UrlError::new(SEVERAL_HOSTS));
     }

@@ -197,3 +197,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn blanks_and_broken_escapes_are_refused_by_name() {
+    for (text, word) in [
+        ("nats://one:4222, nats://two:4222", "a blank"),
+        ("nats://u:%zz@one:4222", "does not begin an escape"),
+        ("nats://u:%FF@one:4222", "does not begin an escape"),
+        ("nats://u:%00@one:4222", "does not begin an escape"),
+        ("nats://u:a%@one:4222", "does not begin an escape"),
+    ] {
+        let error = ConnectionUrl::new(text).nats().expect_err(text).to_string();
+        assert!(error.contains(word), "{text}: {error}");
+    }
+    let error = ConnectionUrl::new("postgres://u:%zz@db/x").postgres().expect_err("broken").to_string();
+    assert!(error.contains("does not begin an escape"), "{error}");
+    assert!(ConnectionUrl::new("postgres://u:%25%C3%A9@db/x").postgres().is_ok());
+}

@@ -47,6 +47,41 @@ fn tls(work_dir: &WorkDir, more: &str) -> String {
     )
 }
 
+/// At the check of the settings, with the setting's name, and status 2.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_cannot_be_used_are_found_by_the_check_of_the_settings() -> anyhow::Result<()> {
+    let work_dir = WorkDir::create()?;
+    authority(&work_dir)?;
+    let write = |name: &str, text: &str| std::fs::write(work_dir.path().join(name), text);
+    let whole = std::fs::read_to_string(work_dir.path().join("ca.pem"))?;
+    write("half.pem", &whole[..whole.len() / 2])?;
+    write(
+        "locked.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    )?;
+    write("seed", "SUABC")?;
+    let (ca, certificate, key) = ("tls_ca_file", "tls_cert_file", "tls_key_file");
+    let pipeline = Pipeline::new().await?;
+    for (files, said) in [
+        (&[(ca, "half.pem")][..], "broker.tls_ca_file"),
+        (&[(ca, "client.key")], "it holds no certificate"),
+        (&[(certificate, "client.pem"), (key, "locked.key")], "its key is encrypted"),
+        (&[(certificate, "client.pem"), (key, "server.key")], "its key is not that of the certificate"),
+        (&[(certificate, "client.key"), (key, "client.pem")], "broker.tls_cert_file"),
+        (&[("nkey_seed_file", "seed")], "the seed in it is not whole"),
+    ] {
+        let set: Vec<String> =
+            files.iter().map(|(key, name)| format!("broker.{key}={}", path(&work_dir, name))).collect();
+        let mut arguments = vec!["config", "check"];
+        arguments.extend(set.iter().flat_map(|set| ["--set", set.as_str()]));
+        for binary in ["publisher", "consumer"] {
+            let (done, answer) = pipeline.command(binary, &arguments)?;
+            assert!(!done && answer.contains(said), "{binary} {files:?}: {answer}");
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_pipeline_works_through_tls_with_a_private_authority_and_client_certificates()
 -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, ffi::OsString, fmt, path::Path};
 
 use toml::{Table, Value};
 
-use super::{LogFormat, Settings, renamed};
+use super::{LogFormat, Settings, renamed, secrets};
 
 /// Environment variables that programs around us already use.
 const WELL_KNOWN: [(&str, &str); 3] = [
@@ -200,11 +200,12 @@ impl Layers {
     /// When it has no `=`, or the key holds a secret.
     pub fn flag(mut self, assignment: &str) -> Result<Self, SettingsError> {
         let Some((key, value)) = assignment.split_once('=') else {
-            return Err(SettingsError::Flag(assignment.to_owned()));
+            return Err(SettingsError::Flag(secrets::masked(assignment)));
         };
         let key = key.trim();
-        if key.ends_with("url") || key.ends_with("secret") || key.contains(".headers") {
-            return Err(SettingsError::Secret(key.to_owned()));
+        let named = key.ends_with("url") || key.ends_with("secret") || key.contains(".headers");
+        if named || secrets::is_secret(value) {
+            return Err(SettingsError::Secret(secrets::masked(key)));
         }
         self.put_text(key, value.to_owned(), Source::Flag);
         Ok(self)
@@ -242,6 +243,16 @@ impl Layers {
     /// # Errors
     /// Names the first key that is unknown, of the wrong type or outside its range, and where it was set.
     pub fn build(self) -> Result<(Settings, Provenance), SettingsError> {
+        self.built().map_err(|error| match error {
+            // A URL may stand where a key or an id belongs.
+            SettingsError::Key { key, from, message } => {
+                SettingsError::Key { key: secrets::masked(&key), from, message: secrets::masked(&message) }
+            }
+            error => error,
+        })
+    }
+
+    fn built(self) -> Result<(Settings, Provenance), SettingsError> {
         let Self { values, provenance, by_new_name, unplaced } = self;
         if let Some((new, from)) =
             by_new_name.into_iter().find(|(new, _)| provenance.renamed.contains_key(new.as_str()))

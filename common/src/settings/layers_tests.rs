@@ -226,3 +226,30 @@ fn an_old_name_is_read_from_every_layer_and_refused_beside_the_new_one() {
     let message = refusal("[publisher]\nwindow = 0", &[], &[]);
     assert!(message.starts_with("publisher.window from audit.toml: must be"), "{message}");
 }
+
+#[test]
+fn a_secret_in_place_of_a_path_or_of_a_key_is_refused_and_not_shown() {
+    let seed = "SUAM6BBSYFKMSVKL4XCOWXSOHIUEGQIV6CNOKEGGWYQ5GPUYNDIYDAVNFE";
+    let file = format!("[broker]\nnkey_seed_file = \"{seed}\"");
+    let flag = format!("broker.nkey_seed_file={seed}");
+    for message in [
+        refusal(&file, &[], &[]),
+        refusal("", &[("AUDIT__BROKER__CREDENTIALS_FILE", seed)], &[]),
+        refusal("", &[], &[&flag]),
+        refusal("[broker]\ntls_key_file = \"-----BEGIN SUAM\"", &[], &[]),
+        refusal("[source]\n\"postgres://u:SUAM@db/x\" = 1", &[], &[]),
+        refusal("[[forwarder]]\nid = \"nats://u:SUAM@h\"\nkind = \"noop\"", &[], &[]),
+    ] {
+        assert!(!message.contains("SUAM"), "{message}");
+    }
+    assert!(
+        refusal(&file, &[], &[]).contains("broker.nkey_seed_file from audit.toml: is the path of a file")
+    );
+}
+
+#[test]
+fn two_logins_at_the_broker_are_refused() {
+    let file = "[broker]\nurl = \"nats://u:p@h\"\nnkey_seed_file = \"seed\"";
+    let message = refusal(file, &[], &[]);
+    assert!(message.contains("keep one of them"), "{message}");
+}

@@ -9,6 +9,7 @@ mod duration;
 mod layers;
 mod renamed;
 mod render;
+mod secrets;
 mod sections;
 mod usage_error;
 mod validate;

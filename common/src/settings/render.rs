@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use toml::{Table, Value};
 
-use super::{Provenance, Settings};
+use super::{Provenance, Settings, secrets};
 
 /// The settings as TOML, one key a line, each with its source as a comment. Reading it back gives the same settings
 /// except masked passwords.
@@ -44,7 +44,8 @@ fn lines(out: &mut String, section: &str, prefix: &str, value: &Value, provenanc
             lines(out, section, &format!("{key}."), value, provenance);
         } else {
             let shown = if untyped { masked(value) } else { value.clone() };
-            let _ = writeln!(out, "{key} = {shown} # {}", provenance.of(&format!("{section}.{key}")));
+            let source = provenance.of(&format!("{section}.{key}"));
+            let _ = writeln!(out, "{} = {shown} # {source}", secrets::masked(&key));
         }
     }
 }

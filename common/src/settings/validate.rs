@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BrokerSettings, ConnectionUrl, Settings};
+use super::{BrokerSettings, ConnectionUrl, Settings, secrets};
 use crate::telemetry;
 
 type Refusal = (String, String);
@@ -42,6 +42,7 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         return refuse("threadline.schema", message);
     }
     of_broker(broker)?;
+    path("consumer.reconcile.receipt_key_file", consumer.reconcile.receipt_key_file.as_deref())?;
 
     number("relay.page_rows", relay.page_rows, 1, 10_000)?;
     number("publisher.max_in_flight", publisher.max_in_flight, 1, 4_000)?;
@@ -100,6 +101,23 @@ fn of_broker(broker: &BrokerSettings) -> Result<(), Refusal> {
     if let Some(Err(error)) = broker.url.as_ref().map(ConnectionUrl::nats) {
         return refuse("broker.url", error.to_string());
     }
+    for (key, file) in [
+        ("broker.credentials_file", &broker.credentials_file),
+        ("broker.nkey_seed_file", &broker.nkey_seed_file),
+        ("broker.tls_ca_file", &broker.tls_ca_file),
+        ("broker.tls_cert_file", &broker.tls_cert_file),
+        ("broker.tls_key_file", &broker.tls_key_file),
+    ] {
+        path(key, file.as_deref())?;
+    }
+    let servers = broker.url.as_ref().and_then(|url| url.nats().ok()).unwrap_or_default();
+    let login = servers.iter().any(|server| server.login.is_some());
+    if login && (broker.credentials_file.is_some() || broker.nkey_seed_file.is_some()) {
+        return refuse(
+            "broker.url",
+            "names a user or a token, and broker.credentials_file or broker.nkey_seed_file another one: keep one of them",
+        );
+    }
     if broker.credentials_file.is_some() && broker.nkey_seed_file.is_some() {
         return refuse(
             "broker.nkey_seed_file",
@@ -142,6 +160,17 @@ fn is_collector(text: &str) -> bool {
 
 fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {
     Err((key.to_owned(), message.into()))
+}
+
+/// A secret in place of the path of its file would be shown wherever the path is.
+fn path(key: &str, value: Option<&str>) -> Result<(), Refusal> {
+    if value.is_some_and(secrets::is_secret) {
+        return refuse(
+            key,
+            "is the path of a file, and this looks like what belongs into it: keep it secret, and write the path",
+        );
+    }
+    Ok(())
 }
 
 fn number<T: Copy + PartialOrd + std::fmt::Display>(
