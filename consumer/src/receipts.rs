@@ -208,7 +208,7 @@ async fn check_receipts(
         .await?;
     bar.finish();
     let source_from =
-        comparison::oldest_event(connection, &settings.source.table, &projection.timeline).await?;
+        comparison::first_event(connection, &settings.source.table, &projection.timeline).await?;
     let mut timeline = projection.timeline.database().connect().await?;
     let timeline_from = stored::oldest(timeline.direct()?, projection.timeline.table()).await?;
     let mut all = database::read_only_scan(&mut timeline).await?;

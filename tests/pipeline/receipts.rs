@@ -293,3 +293,27 @@ async fn nothing_new_to_seal_is_no_failure_and_no_window_ends_before_it_begins()
     assert!(windows.iter().all(|one| one["since"].as_str() < one["until"].as_str()), "{receipts}");
     Ok(())
 }
+
+/// An ordinary row is inserted a little later than it happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_of_rows_that_were_inserted_later_than_they_happened_may_grow() -> anyhow::Result<()> {
+    let pipeline = signed().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
+    let row = |hours: i64| {
+        let at = midnight(2) + Duration::hours(hours);
+        AuditRow { occurred_at: at, inserted_at: at + Duration::SECOND, ..AuditRow::sample("test.row") }
+    };
+    let rows = [row(1), row(5)];
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&rows.each_ref().map(|row| row.id)).await?;
+    pipeline.settled("timeline").await?;
+    seal(&pipeline, &["--since", &written(midnight(2)), "--until", &written(midnight(1))]).await?;
+    let late = [row(3)];
+    pipeline.commit(&late).await?;
+    pipeline.arrive(&[late[0].id]).await?;
+    pipeline.settled("timeline").await?;
+    let (done, states, faults) = states(&pipeline, &[])?;
+    assert!(done && states == ["grown"], "{states:?} {faults}");
+    Ok(())
+}

@@ -312,19 +312,6 @@ fn comparable(action: StoredAction, timed: bool) -> StoredAction {
     if timed { action } else { action.timeless() }
 }
 
-/// When the oldest event was inserted, which is what retention goes by; `None` for an empty table.
-///
-/// # Errors
-/// When the server is away.
-pub(crate) async fn oldest_event(
-    connection: &mut Session,
-    audit: &TableName,
-    timeline: &Timeline,
-) -> anyhow::Result<Option<OffsetDateTime>> {
-    let row_query = RowQuery::of(connection, audit, timeline, timeline.batch_bytes()).await?;
-    oldest(connection, &row_query).await
-}
-
 /// When the event that happened first did, which is where a timeline begins; `None` for an empty table. An event may be
 /// inserted long after it happened.
 ///
