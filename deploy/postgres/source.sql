@@ -49,7 +49,7 @@ $$;
 
 grant usage on schema outbox, public to audit_publisher, audit_consumer, audit_operator;
 grant select on outbox.source, outbox.missed, outbox.migrations to audit_publisher, audit_consumer, audit_operator;
-grant execute on function outbox.attached_table(), outbox.base_type(oid), outbox.faults(oid)
+grant execute on function outbox.attached_table(), outbox.this_database(), outbox.base_type(oid), outbox.faults(oid)
     to audit_publisher, audit_consumer, audit_operator;
 
 -- audit_publisher: `publisher run` and `publisher prune`.

@@ -132,7 +132,7 @@ begin
 end
 $$;
 
-revoke execute on function outbox.unreadable(oid) from public;
+revoke execute on function outbox.this_database(), outbox.unreadable(oid) from public;
 
 -- What is wrong with a table as a source, the worst first. `broken`: rows are not captured, or cannot be read. `refused`:
 -- they are, but something is not promised; it is accepted where capture has begun already. `warned`: it works otherwise
