@@ -14,7 +14,7 @@ use threadline::StorageSchema;
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
-use crate::{Options, Sandbox, audit, postgres::Postgres, rights};
+use crate::{Options, Sandbox, audit, nats::Configuration, postgres::Postgres, rights};
 
 /// The sandbox of this test binary, private whatever the environment says, with the rights of `deploy/` on its broker.
 /// Never dropped: its watchdog stops the servers when the binary ends.
@@ -24,9 +24,16 @@ use crate::{Options, Sandbox, audit, postgres::Postgres, rights};
 pub fn shared() -> &'static Sandbox {
     static SHARED: OnceLock<Sandbox> = OnceLock::new();
     SHARED.get_or_init(|| {
-        Sandbox::start(&Options { nats: rights::of_broker(), ..Options::default() })
+        Sandbox::start(&Options { nats: shared_broker(), ..Options::default() })
             .unwrap_or_else(|error| panic!("the sandbox does not start: {error:#}"))
     })
+}
+
+/// The broker counts what each stream may hold, not what it holds, against the free disk it found at its start. Hundreds of tests
+/// have a stream of their own: on a small disk the last ones would be refused.
+fn shared_broker() -> Configuration {
+    let Configuration { text, variables } = rights::of_broker();
+    Configuration { text: format!("jetstream {{ max_file_store: 1000G }}\n{text}"), variables }
 }
 
 /// A database of its own for one test.
