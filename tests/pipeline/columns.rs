@@ -28,7 +28,9 @@ fn commands(event: &str) -> Vec<(&'static str, Vec<&str>)> {
 /// Runs all of them.
 fn cope(pipeline: &Pipeline, without: &str, event: Uuid) -> anyhow::Result<()> {
     let event = event.to_string();
-    for (binary, arguments) in commands(&event) {
+    // A replay waits, as delivery does, for the column that the forwarder needs.
+    let waits = |arguments: &[&str]| without == "action" && arguments[0] == "replay";
+    for (binary, arguments) in commands(&event).into_iter().filter(|(_, arguments)| !waits(arguments)) {
         let (done, said) = pipeline.command(binary, &arguments)?;
         assert!(done, "{binary} {} without {without}: {said}", arguments.join(" "));
     }
@@ -55,7 +57,7 @@ async fn insert(source: &mut PgConnection) -> anyhow::Result<Uuid> {
 async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
-    let _consumer = pipeline.consumer()?;
+    let consumer = pipeline.consumer()?;
     // A letter, which only a row without the name of an action ends as.
     let mute = AuditRow::sample("");
     pipeline.commit(std::slice::from_ref(&mute)).await?;
@@ -94,13 +96,14 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
         assert!(done, "{arguments:?}: {said}");
     }
 
+    // Without the one that the forwarder needs delivery is held, and everything else goes on.
+    let discard = ["failures", "discard", "--all", "--reason", "its row names no action"];
+    let (_, answer) = pipeline.ask("consumer", &discard)?;
+    assert_eq!(answer["done"], 1, "{answer}");
     source.execute("alter table audit_events drop column action").await?;
     let left = insert(&mut source).await?;
-    dead(&[mute.id, left]).await?;
-    cope(&pipeline, "action", left)?;
-    dead(&[mute.id, left]).await?;
-    let (done, said) = pipeline.command("consumer", &["failures", "show", &left.to_string()])?;
-    assert!(done && said.contains("the row names no action"), "{said}");
+    wait::until("delivery to be held", DEADLINE, || consumer.log().contains("has no column action"))?;
+    cope(&pipeline, "action", mute.id)?;
     let (_, said) = pipeline.command("consumer", &["reconcile"])?;
     assert!(!said.contains("does not exist"), "{said}");
     for refused in [
@@ -114,9 +117,8 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
             "{refused:?}: {said}"
         );
     }
-    let discard = ["failures", "discard", "--all", "--reason", "the table names no actions"];
-    let (_, answer) = pipeline.ask("consumer", &discard)?;
-    // What was delivered before and entered again has become a letter too: it has no name any more.
-    assert!(answer["done"].as_u64() >= Some(2), "{answer}");
+    let again = "alter table audit_events add column action text not null default 'test.again'";
+    source.execute(again).await?;
+    pipeline.arrive(&[left]).await?;
     Ok(())
 }

@@ -19,7 +19,7 @@ async fn what_is_wrong_with_a_role_is_found() -> anyhow::Result<()> {
         &mut pipeline,
         "grant usage on schema outbox to ROLE;
          grant select on all tables in schema outbox to ROLE;
-         grant execute on function outbox.attached_table(), outbox.base_type(oid), outbox.faults(oid) to ROLE",
+         grant execute on function outbox.attached_table(), outbox.base_type(oid), outbox.faults(oid), outbox.this_database() to ROLE",
     )
     .await?;
     // Somebody else, whose transactions this role may not see.
