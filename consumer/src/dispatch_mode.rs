@@ -3,7 +3,7 @@
 use anyhow::bail;
 use async_nats::jetstream::{Context, stream::Stream};
 use common::{
-    broker::{self, AckFloor, SettledFloor, microseconds},
+    broker::{self, AckFloor, microseconds},
     failures,
     identifier::ForwarderId,
     operator_log::{self, ActionKind, OperatorAction},
@@ -94,8 +94,7 @@ pub async fn switch_to_jetstream(
     }
     // First the durable, then the look: from here on the stream keeps for this forwarder whatever it is given.
     let passed = reader_switch::passed(connection, &reader, STREAM_READER).await?;
-    let passed = passed.map(SettledFloor::of_log);
-    broker::ensure_durable(context, stream, id, settings, passed.as_ref()).await?;
+    broker::ensure_durable(context, stream, id, settings, passed).await?;
     let waiting = failures::retrying(connection, id, i64::MAX).await?;
     if waiting > 0 || reader_switch::is_behind(connection, &reader, STREAM_READER).await? {
         bail!(

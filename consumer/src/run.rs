@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     breaker::DeadLetterBreaker,
     column_watch::ColumnWatch,
-    delivery::{Route, StreamCreation},
+    delivery::Route,
     direct,
     dispatch_mode::{self, DispatchMode},
     dispatcher::{ForwarderRuntime, PoisonTurn},
@@ -349,7 +349,7 @@ pub(crate) fn build_runtimes(
         id: id.clone(),
         all: all.clone(),
         reports_unknown: reporter.as_ref() == Some(id),
-        stream_created: StreamCreation::of(stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
+        stream_created: stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
     };
     Ok(forwarders
         .iter()

@@ -83,14 +83,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn state(delivered: u64, pending: u64) -> DurableState {
-        DurableState {
-            stream_created: time::OffsetDateTime::UNIX_EPOCH,
-            floor: 0,
-            delivered,
-            pending,
-            unsettled: 0,
-            paused_until: None,
-        }
+        DurableState { floor: 0, delivered, pending, unsettled: 0, paused_until: None }
     }
 
     /// Looks every five seconds; returns after how many there is a fault.

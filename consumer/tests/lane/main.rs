@@ -25,7 +25,7 @@ use common::{
 use consumer::{
     breaker::DeadLetterBreaker,
     column_watch::ColumnWatch,
-    delivery::{Route, StreamCreation},
+    delivery::Route,
     dispatcher::{ForwarderRuntime, PoisonTurn},
     disposition::RetryPolicy,
     forwarder::{ForwardError, Forwarder, ForwarderFactory, Verdict},
@@ -148,7 +148,7 @@ impl Running {
                 id: id.clone(),
                 all: vec![id],
                 reports_unknown: true,
-                stream_created: StreamCreation::of(stream.cached_info().created),
+                stream_created: stream.cached_info().created,
             },
             factory: Arc::new(forwarder.clone()),
             database: database.database(),
