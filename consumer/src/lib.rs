@@ -24,7 +24,6 @@ pub mod dispatch_mode;
 pub mod dispatcher;
 pub mod disposition;
 pub mod doctor;
-mod durable_position;
 pub mod durables;
 pub mod explain;
 pub mod failures;

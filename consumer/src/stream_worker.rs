@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -34,7 +34,6 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     delivery::{Delivery, WorkItem},
     dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
-    durable_position::DurablePosition,
     isolation::Unavailable,
     outage::OutageBackoff,
     pull::{Durable, Prefetcher, PulledBatch},
@@ -53,6 +52,10 @@ const SAME_DURABLE_WITHIN: Duration = Duration::from_millis(500);
 /// How often a worker checks whether its subscription may continue.
 const FOREIGN_POLL: Duration = Duration::from_millis(200);
 
+/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
+/// file, a fraction of a millisecond later.
+const CREATED_TOLERANCE: Duration = Duration::from_millis(10);
+
 /// How long a look at the broker may take when the process is to stop.
 const LAST_CHECK_MAX: Duration = Duration::from_secs(1);
 
@@ -68,7 +71,8 @@ pub struct StreamSubscription {
     /// What the worker whose turn it is takes its batch from. All at once, each would take one message out of a trickle,
     /// and a batch costs the same for one row as for a hundred.
     puller: tokio::sync::Mutex<Option<Prefetcher>>,
-    position: DurablePosition,
+    /// Where the durable was seen last, and when: a durable that somebody deletes goes on there.
+    last_position: Mutex<Option<(StreamPosition, Instant)>>,
     /// Whether the stream has shown to be another source's: then nothing of it is settled, by no worker.
     foreign: AtomicBool,
     /// Whether the durable is what it should be, and delivers.
@@ -85,7 +89,7 @@ impl StreamSubscription {
             client,
             stream,
             puller: tokio::sync::Mutex::default(),
-            position: DurablePosition::default(),
+            last_position: Mutex::default(),
             foreign: AtomicBool::new(false),
             stall: StallDetector::default(),
         }
@@ -99,6 +103,10 @@ impl StreamSubscription {
         &self.runtime.settings
     }
 
+    fn last_position(&self) -> Option<(StreamPosition, Instant)> {
+        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
     async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let connection = broker::ConnectionEpoch::of(&self.client);
@@ -109,16 +117,10 @@ impl StreamSubscription {
         }
     }
 
-    /// The forwarder's durable, recreated where it was seen last if it is gone, or if it has passed over messages since.
+    /// The forwarder's durable, recreated where it was seen last if it is gone.
     async fn durable(&self) -> Result<Durable, BrokerError> {
-        let Self { context, stream, position, .. } = self;
-        let (id, settings, floor) = (self.id(), self.settings(), position.floor());
-        if let Some(skipping) = position.skipping() {
-            broker::replace_skipping_durable(context, stream, id, settings, skipping, floor).await?;
-        }
-        let durable = broker::ensure_durable(context, stream, id, settings, floor).await?;
-        position.replaced();
-        Ok(durable)
+        let floor = self.last_position().map(|(floor, _)| floor);
+        broker::ensure_durable(&self.context, &self.stream, self.id(), self.settings(), floor).await
     }
 
     /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
@@ -139,7 +141,7 @@ impl StreamSubscription {
             },
         };
         let pulled = async {
-            if self.position.age().is_none_or(|age| age > POSITION_INTERVAL) {
+            if self.last_position().is_none_or(|(_, at)| at.elapsed() > POSITION_INTERVAL) {
                 tokio::select! {
                     refreshed = self.while_connected(self.refresh_position()) => refreshed?,
                     () = shutdown.cancelled() => {}
@@ -168,9 +170,6 @@ impl StreamSubscription {
         if error.is_incompatible() {
             self.stall.set_misconfigured(&words);
         }
-        if let Some(skipping) = error.skipping() {
-            self.position.skips(skipping);
-        }
         words
     }
 
@@ -191,7 +190,7 @@ impl StreamSubscription {
         let look = async { durable.get_info().await.map_err(|error| error.to_string()) };
         let info = self.while_connected(look).await;
         let created = durable.cached_info().created;
-        if !info.is_ok_and(|info| broker::is_same_creation(info.created, created)) {
+        if !info.is_ok_and(|info| (info.created - created).unsigned_abs() < CREATED_TOLERANCE) {
             return false;
         }
         let Some(last) = deliveries.iter().max_by_key(|delivery| delivery.sequence) else {
@@ -235,7 +234,7 @@ impl StreamSubscription {
             created: microseconds(self.stream.cached_info().created),
             sequence: durable.floor,
         };
-        self.position.record(floor, now);
+        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (name, count) in
             [(names::FORWARD_PENDING, durable.pending), (names::FORWARD_UNSETTLED, durable.unsettled)]

@@ -39,7 +39,6 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
-mod skipping;
 mod snippets;
 mod source_rows;
 mod source_table;
