@@ -287,21 +287,3 @@ async fn the_page_on_switching_says_what_works() -> anyhow::Result<()> {
     assert!(done && found["matched"] == 25 && found["adopted"] == 0, "{found}");
     Ok(())
 }
-
-/// Whoever cannot see what was adopted would write all of it a second time.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_role_that_may_not_see_what_was_adopted_is_told_so_and_takes_nothing_for_not_adopted()
--> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    let revoke = "revoke select on audit_adoptions from audit_projector";
-    pipeline.timeline.connect().await?.execute(revoke).await?;
-    let (done, said) = pipeline.command("consumer", &["doctor"])?;
-    assert!(!done && said.contains("lacks select on") && said.contains("audit_adoptions"), "{said}");
-    let url = sandbox::rights::as_role(&pipeline.timeline.url, "audit_projector");
-    let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await?;
-    let adoption =
-        threadline::Adoption::of(&mut connection, &threadline::StorageSchema::default(), "timeline").await;
-    let code = adoption.unwrap_err().into_database_error().and_then(|error| error.code().map(String::from));
-    assert_eq!(code.as_deref(), Some("42501"));
-    Ok(())
-}

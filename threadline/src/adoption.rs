@@ -25,11 +25,10 @@ pub enum Adoption {
 }
 
 impl Adoption {
-    /// What the timeline remembers for a forwarder. A timeline that has no table for it yet remembers nothing;
-    /// one that the role may not read might remember something.
+    /// What the timeline remembers for a forwarder. A timeline that has no table for it yet remembers nothing.
     ///
     /// # Errors
-    /// When the server is away, or the role may not read what is remembered.
+    /// When the server is away.
     pub async fn of(
         connection: &mut PgConnection,
         schema: &StorageSchema,
@@ -47,7 +46,8 @@ impl Adoption {
                               = '{correlation_id}'::text[]),
                     exists (
                         select from pg_class c
-                        where c.relnamespace = n.oid and c.relname = 'audit_adoptions')
+                        where c.relnamespace = n.oid and c.relname = 'audit_adoptions'
+                          and has_table_privilege(c.oid, 'select'))
              from (select 1) one left join pg_namespace n on n.nspname = $1",
         )
         .bind(schema.as_str())

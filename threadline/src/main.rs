@@ -105,8 +105,8 @@ fn work(options: &PgConnectOptions, schema: &StorageSchema) -> anyhow::Result<St
             String::new()
         } else {
             format!(
-                "made anew, and empty, what somebody had dropped: {}. Nobody has a grant on it: run deploy/postgres/timeline.sql \
-                 again; `consumer reconcile --repair` delivers actions again, receipts begin a new chain\n",
+                "made anew, and empty, what somebody had dropped: {}. Grants on it are to be made again; \
+                 `consumer reconcile --repair` delivers actions again, receipts begin a new chain\n",
                 anew.join(", ")
             )
         };

@@ -14,7 +14,7 @@ use common::{
 };
 use sqlx::PgConnection;
 use threadline::{
-    Adoption, ColumnMismatch, SchemaStatus, StorageSchema, action, check_schema, install,
+    ColumnMismatch, SchemaStatus, StorageSchema, action, check_schema, install,
     schema_status::{duplicated_events, mismatched_columns},
 };
 
@@ -47,10 +47,9 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
             Vec::new()
         };
         let newer = database.with_timeout(install::newer(&mut connection, schema)).await?;
-        let adoptions = database.with_timeout(hidden_adoptions(timeline, &mut connection, &status)).await?;
-        Ok::<_, sqlx::Error>((target, status, columns, newer, adoptions))
+        Ok::<_, sqlx::Error>((target, status, columns, newer))
     };
-    let (target, status, columns, newer, adoptions) = match seen.await {
+    let (target, status, columns, newer) = match seen.await {
         Ok(seen) => seen,
         Err(error) => {
             let keys = "threadline.url, THREADLINE_DATABASE_URL or the forwarder's url";
@@ -60,7 +59,6 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
     };
     checks.push((TIMELINE_UNREACHABLE, None));
     checks.extend(schema_findings(&timeline.schema, &status));
-    checks.extend(adoptions.map(|problem| (TIMELINE_GRANT_MISSING, Some(problem))));
     if status.is_installed {
         checks.push((TIMELINE_NEWER, newer.map(|version| too_new(&timeline.schema, version))));
         checks.push((TIMELINE_COLUMN_UNFIT, None));
@@ -71,30 +69,6 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
         );
     }
     Preflight { target: Some(target), checks }
-}
-
-/// Nothing may be written by a role that cannot see what was adopted: it would be there twice.
-async fn hidden_adoptions(
-    timeline: &Timeline,
-    connection: &mut PgConnection,
-    status: &SchemaStatus,
-) -> Result<Option<Problem>, sqlx::Error> {
-    let Timeline { schema, forwarder, .. } = timeline;
-    if status.missing_grants.iter().any(|privilege| privilege == "usage") {
-        return Ok(None);
-    }
-    match Adoption::of(connection, schema, forwarder.as_str()).await {
-        Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some("42501") => {
-            let (table, role) = (schema.table("audit_adoptions"), &status.role);
-            Ok(Some(Problem::new(
-                format!(
-                    "the role {role} lacks select on {table}, which says what is in the timeline under other ids"
-                ),
-                format!("run as its owner: grant select on {table} to {role}"),
-            )))
-        }
-        answer => answer.map(|_| None),
-    }
 }
 
 /// What only a command looks for, because it visits many actions; nothing where that cannot be looked for.
