@@ -101,7 +101,7 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
     let (_, answer) = pipeline.ask("consumer", &discard)?;
     assert_eq!(answer["done"], 1, "{answer}");
     source.execute("alter table audit_events drop column action").await?;
-    let left = insert(&mut source).await?;
+    insert(&mut source).await?;
     wait::until("delivery to be held", DEADLINE, || consumer.log().contains("has no column action"))?;
     cope(&pipeline, "action", mute.id)?;
     let (_, said) = pipeline.command("consumer", &["reconcile"])?;
@@ -117,8 +117,5 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
             "{refused:?}: {said}"
         );
     }
-    let again = "alter table audit_events add column action text not null default 'test.again'";
-    source.execute(again).await?;
-    pipeline.arrive(&[left]).await?;
     Ok(())
 }
