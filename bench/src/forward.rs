@@ -15,8 +15,8 @@ use common::{
     settings::{ConnectionUrl, Layers},
 };
 use consumer::{
+    engine::source::{LoadedRow, Source},
     forwarder::{Forwarder, ForwarderFactory, MissingKinds, Registry, Verdict},
-    source::{LoadedRow, Source},
 };
 use tokio::sync::Semaphore;
 use uuid::Uuid;

@@ -4,25 +4,25 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
-    boot, console,
     identifier::ForwarderId,
+    service::{boot, console, shutdown},
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
-    shutdown,
 };
 
-use crate::{
-    doctor, durables,
-    explain::{self, Explain},
-    failures::{self, FailuresCommand},
-    forwarder::{MissingKinds, Registry},
-    replay::{self, Replay},
-    run, status,
-};
 #[cfg(feature = "threadline")]
 use crate::{
-    rebuild::{self, Rebuild},
-    receipts::{self, ReceiptsCommand},
-    reconcile::{self, Reconcile},
+    commands::{
+        drop_durable,
+        explain::{self, Explain},
+        failures::{self, FailuresCommand},
+        rebuild::{self, Rebuild},
+        receipts::{self, ReceiptsCommand},
+        reconcile::{self, Reconcile},
+        replay::{self, Replay},
+        status,
+    },
+    forwarder::{MissingKinds, Registry},
+    service::{self, doctor},
 };
 
 /// Carries audit events from JetStream to the configured forwarders, each exactly once in effect.
@@ -119,7 +119,7 @@ async fn dispatch(
     provenance: Provenance,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Run => Box::pin(run::run(settings, registry, missing)).await,
+        Command::Run => Box::pin(service::run(settings, registry, missing)).await,
         Command::Status { json } => status::show(&settings, json).await,
         Command::Replay(asked) => Box::pin(replay::run(settings, registry, missing, asked)).await,
         #[cfg(feature = "threadline")]
@@ -138,7 +138,7 @@ async fn dispatch(
         Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
         Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, missing, json)).await,
         Command::DropDurable { forwarder, lose_work, reason } => {
-            Box::pin(durables::drop(&settings, &forwarder, lose_work, &reason)).await
+            Box::pin(drop_durable::drop(&settings, &forwarder, lose_work, &reason)).await
         }
         Command::Failures(command) => {
             let left = "what has entered the log, or was discarded, stays so; the same command goes on with the rest";
@@ -146,7 +146,7 @@ async fn dispatch(
         }
         Command::Config(command) => {
             if command == ConfigCommand::Check {
-                run::check(&settings, registry, missing).await?;
+                service::check(&settings, registry, missing).await?;
             }
             console::print(&command.answer(&settings, &provenance));
             Ok(())

@@ -8,22 +8,24 @@ use std::{sync::Arc, time::Duration};
 use common::{
     database::Database,
     failures,
-    health::Progress,
     outbox::{
-        entries::Entry,
-        maintenance, readers,
+        maintenance::{self, retention::AtRiskGauge},
+        reader::{
+            entries::Entry,
+            readers,
+            rounds::{PublishedPosition, Round},
+        },
         relay::{Relay, RelayError, RelayOptions, Sink, SinkError, StreamContinuity},
-        retention::AtRiskGauge,
-        rounds::{PublishedPosition, Round},
     },
+    service::health::Progress,
     session::Session,
     settings::{RelaySettings, SourceSettings},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    delivery::{Instruction, Origin, WorkItem},
-    dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+    engine::dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+    engine::work_item::{Instruction, Origin, WorkItem},
 };
 
 /// How often failed events are looked through for those that are due.

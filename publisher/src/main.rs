@@ -4,13 +4,16 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
-    boot, console,
+    service::{boot, console, shutdown},
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
-    shutdown,
 };
 use publisher::{
-    backfill::{self, Backfill},
-    commands, doctor, run, status,
+    commands::{
+        self,
+        backfill::{self, Backfill},
+        status,
+    },
+    service::{self, doctor},
 };
 
 /// Carries committed audit rows from the outbox log to a JetStream subject, as thin references.
@@ -95,7 +98,7 @@ fn main() -> ExitCode {
 
 async fn dispatch(command: Command, settings: Settings, provenance: Provenance) -> anyhow::Result<()> {
     match command {
-        Command::Run => Box::pin(run::run(settings)).await,
+        Command::Run => Box::pin(service::run(settings)).await,
         Command::Attach => commands::attach(&settings).await,
         Command::Detach => commands::detach(&settings).await,
         Command::Backfill(asked) => {
@@ -109,7 +112,7 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::DropReader { reader, reason } => commands::drop_reader(&settings, &reader, &reason).await,
         Command::Config(command) => {
             if command == ConfigCommand::Check {
-                run::check(&settings).await?;
+                service::check(&settings).await?;
             }
             console::print(&command.answer(&settings, &provenance));
             Ok(())

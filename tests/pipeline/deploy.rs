@@ -7,8 +7,8 @@ use std::{
 };
 
 use common::{
+    service::telemetry::names::{self, Kind},
     settings::Layers,
-    telemetry::names::{self, Kind},
 };
 use end_to_end::sandbox;
 use sandbox::process;

@@ -1,6 +1,6 @@
 //! The source moves: restored into another cluster, upgraded, failed over to a standby that lagged behind.
 
-use common::outbox::{self, rounds};
+use common::outbox::{self, reader::rounds};
 use end_to_end::{DEADLINE, OwnedServer, Pipeline, address, samples};
 use sandbox::{
     fixture::{self, TestDatabase},

@@ -3,7 +3,7 @@
 use async_nats::jetstream::{context::ContextBuilder, message::PublishMessage, stream};
 use bytes::Bytes;
 use common::{
-    outbox::{entries::Entry, rounds::Position},
+    outbox::reader::{entries::Entry, rounds::Position},
     reference::{Reference, Target},
 };
 use futures::{StreamExt as _, TryStreamExt as _};

@@ -15,7 +15,7 @@ use super::{
     stored::{self, Stored},
     tables,
 };
-use crate::{identifier::ForwarderId, outbox::rounds::StreamPosition, settings::ConsumerSettings};
+use crate::{identifier::ForwarderId, outbox::reader::rounds::StreamPosition, settings::ConsumerSettings};
 
 pub(super) const PREFIX: &str = "forward-";
 

@@ -7,7 +7,10 @@ use async_nats::jetstream::stream::Stream;
 use super::{BrokerError, ack_floors, connect, context, durable_name, is_not_found};
 use crate::{
     identifier::ForwarderId,
-    outbox::{backlog, readers, rounds::STREAM_READER},
+    outbox::{
+        admin::backlog,
+        reader::{readers, rounds::STREAM_READER},
+    },
     session::Session,
     settings::BrokerSettings,
 };

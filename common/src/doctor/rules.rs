@@ -12,7 +12,7 @@ use crate::{
     outbox::{
         OutboxError,
         capture::Capture,
-        rounds::{Round, STREAM_READER},
+        reader::rounds::{Round, STREAM_READER},
     },
 };
 

@@ -20,7 +20,13 @@ use super::{
 use crate::{
     broker::SourceIdentity,
     database::Database,
-    outbox::{self, OutboxError, backlog, capture, readers, rounds, system_identifier},
+    outbox::{
+        self, OutboxError,
+        admin::backlog,
+        capture,
+        reader::{readers, rounds},
+        system_identifier,
+    },
     session::Session,
     settings::Settings,
 };

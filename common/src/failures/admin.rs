@@ -9,7 +9,7 @@ use super::FailureState;
 use crate::{
     fault::{Fault, classify},
     identifier::{ForwarderId, TableName, quote},
-    outbox::columns::{self, Columns},
+    outbox::capture::columns::{self, Columns},
     session::Session,
     time_arg::as_captured,
 };

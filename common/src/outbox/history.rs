@@ -5,8 +5,7 @@ use std::collections::HashMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::rounds::STREAM_READER;
-use crate::{identifier::ForwarderId, session::Session};
+use crate::{identifier::ForwarderId, outbox::reader::rounds::STREAM_READER, session::Session};
 
 /// What the log knows of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,41 +2,23 @@
 //!
 //! [`capture`] writes an entry in the application's own transaction. A reader's position is not a number but a
 //! PostgreSQL snapshot, because numbers and times are handed out before commit and "greater than the last" loses
-//! late commits. [`rounds`] stores the positions and fences readers off each other, [`entries`] reads what lies
-//! between two of them, [`pages`] cuts that into bounded pages, [`lease`] picks a leader, [`relay`] drives it all
-//! towards a sink, [`prune`] removes what every forwarder is past, [`rewind`] goes back after something was lost, [`maintenance`]
-//! is what a leader does beside relaying, [`retention`] tells the application how far it may delete rows of its own;
-//! [`backfill`] enters rows that were there before capture, [`reconcile_cursor`] knows how far the log has been compared with a target,
-//! [`event_status`] tells what became of one event; [`forwarders`] are those that were ever delivered to, [`history`] is what the log knows
-//! of events whose rows are gone, [`absence`] whether they are, [`columns`] what the audit table has.
+//! late commits: [`reader`]. [`relay`] drives it all towards a sink, and goes back after something was lost; [`maintenance`] is what a
+//! leader does beside relaying, and tells the application how far it may delete rows of its own; [`admin`] is for operators.
+//! [`reconcile_cursor`] knows how far the log has been compared with a target, [`forwarders`] are those that were ever delivered to,
+//! [`history`] is what the log knows of events whose rows are gone.
 
-pub mod absence;
-pub mod backfill;
-pub mod backlog;
+pub mod admin;
 pub mod capture;
-pub mod columns;
-pub mod entries;
-pub mod event_status;
 pub mod forwarders;
 pub mod history;
-pub mod lease;
 pub mod maintenance;
-pub mod objects;
-pub mod ownership;
-pub mod pages;
-pub mod prune;
-pub mod reader_switch;
-pub mod readers;
+pub mod reader;
 pub mod reconcile_cursor;
 pub mod relay;
-pub mod retention;
-pub mod rewind;
-pub mod rounds;
-pub mod snapshot;
-pub mod table_locks;
 
 use sqlx::{Connection, Executor};
 
+use self::capture::{objects, ownership};
 use crate::{database::Database, identifier::TableName, session::Session, settings::SourceSettings};
 
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start. Looks at what is there, whatever the

@@ -5,14 +5,14 @@ use serde::Serialize;
 use sqlx::{FromRow, Row as _};
 use uuid::Uuid;
 
-use super::{
-    rounds::{Position, StreamPosition},
-    snapshot::Snapshot,
-};
 use crate::{
     database,
     failures::{FailureState, Reason},
     identifier::{ForwarderId, TableName},
+    outbox::reader::{
+        rounds::{Position, StreamPosition},
+        snapshot::Snapshot,
+    },
     session::Session,
 };
 

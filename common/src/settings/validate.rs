@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{BrokerSettings, ConnectionUrl, Settings, secrets};
-use crate::telemetry;
+use crate::service::telemetry;
 
 type Refusal = (String, String);
 

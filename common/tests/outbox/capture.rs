@@ -248,13 +248,13 @@ async fn times_at_the_edge_of_what_postgresql_allows_are_clamped_not_lost() -> a
         .await?;
     }
     let identifier = outbox::system_identifier(&mut connection).await?;
-    let head = outbox::rounds::head(&mut connection, "edge", identifier).await?;
-    let outbox::rounds::Append::Written(round) =
-        outbox::rounds::open(&mut connection, &head, None, false).await?
+    let head = outbox::reader::rounds::head(&mut connection, "edge", identifier).await?;
+    let outbox::reader::rounds::Append::Written(round) =
+        outbox::reader::rounds::open(&mut connection, &head, None, false).await?
     else {
         panic!("seven rows are unread");
     };
-    let page = outbox::pages::Pages::new(round, 10).next(&mut connection).await?;
+    let page = outbox::reader::pages::Pages::new(round, 10).next(&mut connection).await?;
     let times: Vec<_> = page.iter().map(|entry| entry.occurred_at.as_deref().unwrap()).collect();
     assert_eq!(
         times,

@@ -52,7 +52,7 @@ async fn ids_of_different_lengths_are_read_in_their_order_and_completely() -> an
     // The same for a tail: from the beginning of the log, in one round.
     let identifier = outbox::system_identifier(&mut reader).await?;
     reader.execute("delete from outbox.rounds").await?;
-    outbox::rounds::head(&mut reader, crate::reader::READER, identifier).await?;
+    outbox::reader::rounds::head(&mut reader, crate::reader::READER, identifier).await?;
     let ordered: Vec<uuid::Uuid> =
         sqlx::query_scalar("select audit_event_id from outbox.entries order by xid::text::bigint, seq")
             .fetch_all(&mut writer)

@@ -2,9 +2,9 @@
 
 use common::{
     outbox::{
-        self, backfill,
-        capture::{self, Capture, Cause},
-        table_locks,
+        self,
+        admin::backfill,
+        capture::{self, Capture, Cause, table_locks},
     },
     session::Session,
 };

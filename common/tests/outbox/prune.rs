@@ -5,8 +5,8 @@ use std::time::Duration;
 use common::{
     outbox::{
         history::{self, LogHistory, PublishedMessage},
-        prune,
-        rounds::{self, Append, PublishedPosition, StreamPosition},
+        maintenance::prune,
+        reader::rounds::{self, Append, PublishedPosition, StreamPosition},
         system_identifier,
     },
     session::Session,

@@ -2,8 +2,10 @@
 
 use common::{
     outbox::{
-        pages::Pages,
-        rounds::{self, Append, Round},
+        reader::{
+            pages::Pages,
+            rounds::{self, Append, Round},
+        },
         system_identifier,
     },
     session::Session,

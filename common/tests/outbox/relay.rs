@@ -6,12 +6,14 @@ use std::{
 };
 
 use common::{
-    health::Health,
     outbox::{
-        entries::Entry,
+        reader::{
+            entries::Entry,
+            rounds::{PublishedPosition, Round},
+        },
         relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, StreamContinuity},
-        rounds::{PublishedPosition, Round},
     },
+    service::health::Health,
     session::Session,
 };
 use sandbox::{

@@ -3,8 +3,8 @@
 use common::{
     outbox::{
         self, capture,
-        retention::{generation, settle, undelivered_older_than},
-        rounds::{self, Append, PublishedPosition, Round, StreamPosition},
+        maintenance::retention::{generation, settle, undelivered_older_than},
+        reader::rounds::{self, Append, PublishedPosition, Round, StreamPosition},
         system_identifier,
     },
     session::Session,
@@ -192,7 +192,7 @@ async fn after_a_rewind_what_was_settled_before_it_says_nothing() -> anyhow::Res
     settle(&mut connection, READER, before, at(1)).await?;
     let identifier = system_identifier(&mut connection).await?;
     let head = rounds::head(&mut connection, READER, identifier).await?;
-    let Append::Written(_) = outbox::rewind::rewind(&mut connection, &head, at(1)).await? else {
+    let Append::Written(_) = outbox::relay::rewind::rewind(&mut connection, &head, at(1)).await? else {
         panic!("nobody else reads here")
     };
     assert_eq!(safe_days(&mut connection).await?, Some(120), "everything is sent again");

@@ -17,20 +17,21 @@ use common::{
     broker::{self, SourceIdentity},
     event::AuditEvent,
     failures::Reason,
-    health::Health,
     reference::{Reference, Target},
+    service::{health::Health, telemetry::traces::Tracer},
     settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
-    telemetry::traces::Tracer,
 };
 use consumer::{
-    breaker::DeadLetterBreaker,
-    column_watch::ColumnWatch,
-    delivery::Route,
-    dispatcher::{ForwarderRuntime, PoisonTurn},
-    disposition::RetryPolicy,
+    engine::work_item::Route,
+    engine::{
+        breaker::DeadLetterBreaker,
+        column_watch::ColumnWatch,
+        dispatcher::{ForwarderRuntime, PoisonTurn},
+        disposition::RetryPolicy,
+        isolation::TargetLiveness,
+    },
     forwarder::{ForwardError, Forwarder, ForwarderFactory, Verdict},
-    isolation::TargetLiveness,
-    stream_worker::{StreamSubscription, StreamWorker},
+    stream::worker::{StreamSubscription, StreamWorker},
 };
 use futures::future::BoxFuture;
 use sandbox::{

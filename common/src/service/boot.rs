@@ -1,0 +1,114 @@
+//! How every binary starts: settings and logs first, so that a mistake there fails before anything runs.
+
+use std::{
+    error::Error,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use crate::{
+    broker::BrokerError,
+    doctor::Refused,
+    service::{console, telemetry},
+    settings::{ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError, UsageError},
+};
+
+/// Exit status of a command that failed.
+pub const FAILED: u8 = 1;
+/// Exit status for settings or arguments that cannot be used, so that a restart is in vain; clap's own is the same.
+pub const MISUSED: u8 = 2;
+
+/// What becomes of a binary's work.
+pub type Ended = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Loads the settings, sets up TLS and logs, and runs `main` on a runtime of its own. What it ends with is text for whoever
+/// started it, with the remedy on a line of its own, unless `log.format` is `json`.
+pub fn run<F>(arguments: &SettingsArgs, main: impl FnOnce(Settings, Provenance) -> F) -> ExitCode
+where
+    F: Future<Output = Ended>,
+{
+    let human = |format: Option<LogFormat>| format != Some(LogFormat::Json);
+    let (settings, provenance) = match arguments.load() {
+        Ok(loaded) => loaded,
+        Err(refusal) => return failed(&refusal.error, human(refusal.format)),
+    };
+    let human = human(Some(settings.log.format));
+    if let Err(error) = telemetry::init_logs(&settings.log) {
+        return failed(&UsageError(format!("log.filter: {error}")), human);
+    }
+    for deprecation in provenance.deprecations() {
+        tracing::warn!("{deprecation}");
+    }
+    #[cfg(feature = "failpoints")]
+    let _armed = crate::failpoint::armed();
+    // One provider for the whole process; a second one in the tree would panic at the first handshake.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error, human),
+    };
+    let ended = runtime.block_on(main(settings, provenance));
+    // A name that nobody resolves is looked up on a thread that would be waited for.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failed(&*error, human),
+    }
+}
+
+fn failed(error: &(dyn Error + 'static), human: bool) -> ExitCode {
+    let status = status(error);
+    console::print_error(error, human, status);
+    ExitCode::from(status)
+}
+
+/// The exit status of a binary that ends with this error.
+#[must_use]
+pub fn status(error: &(dyn Error + 'static)) -> u8 {
+    let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
+    if causes.any(is_misuse) { MISUSED } else { FAILED }
+}
+
+/// The name of this binary, as somebody would call it; a host's consumer has one of its own.
+#[must_use]
+pub fn program() -> String {
+    let path = std::env::args_os().next().map(PathBuf::from);
+    path.as_deref()
+        .and_then(Path::file_name)
+        .map_or_else(|| "consumer".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Whether neither waiting nor a restart mends it.
+fn is_misuse(error: &(dyn Error + 'static)) -> bool {
+    error.is::<SettingsError>()
+        || error.is::<UsageError>()
+        || error.is::<ConfigureError>()
+        || error.downcast_ref::<BrokerError>().is_some_and(BrokerError::is_misuse)
+        || error.downcast_ref::<Refused>().is_some_and(Refused::is_misuse)
+        // No URL, one that cannot be parsed, or files that it names.
+        || matches!(error.downcast_ref::<sqlx::Error>(), Some(sqlx::Error::Configuration(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("cannot connect")]
+    struct Outer(#[source] sqlx::Error);
+
+    #[test]
+    fn what_a_restart_cannot_mend_has_a_status_of_its_own() {
+        let table: [(Box<dyn Error>, u8); 6] = [
+            (Box::new(UsageError("no forwarder x is configured".to_owned())), MISUSED),
+            (Box::new(Outer(sqlx::Error::Configuration("no URL".into()))), MISUSED),
+            (Box::new(Outer(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()))), FAILED),
+            (Box::new(BrokerError::NotConfigured), MISUSED),
+            (Box::new(BrokerError::NoJetStream("not enabled".to_owned())), FAILED),
+            (Box::new(std::io::Error::other("disk")), FAILED),
+        ];
+        for (error, expected) in table {
+            assert_eq!(status(&*error), expected, "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! `consumer rebuild`: builds the projection of one forwarder again from its source, beside live traffic, and put in place at once.
+//!
+//! A [shadow](threadline::shadow) table is filled from all audit rows with today's mapping, kept in step with what arrives
+//! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
+//! are carried over as they are. The table that was there stays, in step, until somebody is sure.
+
+mod change_replayer;
+mod check;
+
+use std::{collections::HashSet, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::Args;
+use common::{
+    event::AuditEvent,
+    identifier::ForwarderId,
+    outbox::{reader::lease::Lease, reconcile_cursor},
+    service::{
+        console::{self, ProgressBar},
+        operator_log::{self, ActionKind, OperatorAction},
+        shutdown::{self, Interrupted},
+    },
+    session::Session,
+    settings::Settings,
+};
+use futures::TryStreamExt as _;
+use sqlx::PgConnection;
+use threadline::{
+    ActionTable, Adoption, AuditAction,
+    action::{insert_batch, overwrite_batch},
+    shadow::{Shadow, ShadowError, State},
+    stored::Window,
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::projection::{
+    self, Projection,
+    comparison::{ComparisonInput, compare},
+    comparison_report::{Bucketing, ComparisonReport, Finding},
+};
+use change_replayer::{CatchUpMode, ChangeReplayer};
+use check::Check;
+
+/// Rows written, or changes carried over, with one statement.
+const CHUNK: usize = 1_000;
+
+/// How long another process waits before it takes over from one that was killed.
+const LEASE: Duration = Duration::from_secs(60);
+
+/// Below so many changes the rest is carried over while writers wait.
+const LAST_CHANGES: i64 = 200;
+
+/// How often actions of the host that differ are looked at behind the changes of the time in between.
+const VERIFICATIONS: u32 = 5;
+
+/// What is to be done.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub struct Rebuild {
+    /// Which forwarder of kind threadline; may be left out when there is one.
+    #[arg(long)]
+    forwarder: Option<ForwarderId>,
+    /// Stops when the new table is filled and verified: a later `consumer rebuild` catches up and swaps it in.
+    #[arg(long, conflicts_with_all = ["rollback", "drop_old"])]
+    no_swap: bool,
+    /// Puts the table that was there before the last swap back in place, with everything that has arrived since.
+    #[arg(long, alias = "back", conflicts_with = "drop_old")]
+    rollback: bool,
+    /// Leaves out all events that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it those
+    /// that were adopted once, by `publisher backfill --accept-foreign-ids`.
+    #[arg(long, alias = "adopt")]
+    accept_foreign_ids: bool,
+    /// Removes the other table: the old one after a swap, or a new one that is not wanted any more.
+    #[arg(long, alias = "finish")]
+    drop_old: bool,
+    /// Prints a JSON object instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Does it.
+///
+/// # Errors
+/// When a server is away, the new table does not verify, or the timeline is too busy for the swap. What readers see has not
+/// changed then.
+pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
+    let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
+    let mut source = projection.source(settings).await?;
+    // One at a time, and whoever is killed leaves it in a minute.
+    let lease = Lease::new(format!("rebuild-{}", projection.forwarder.id), LEASE);
+    let Some(until) = lease.acquire(&mut source).await? else {
+        bail!("another process is at a rebuild of forwarder {}", projection.forwarder.id);
+    };
+    let interrupted = shutdown::on_signal()?;
+    let done = CancellationToken::new();
+    let mut keep = std::pin::pin!(lease.keep(&projection.database, until, &done));
+    let result = tokio::select! {
+        result = work(settings, &projection, &mut source, &asked) => result,
+        // Not before the lease is given back: whoever goes on need not wait for its end.
+        () = interrupted.cancelled() => Err(Interrupted(
+            "what has been written to the new table stays, and readers see what they saw; the same command goes on",
+        ).into()),
+        () = &mut keep => bail!("the lease was lost: another process may be at a rebuild. Nothing was put in place"),
+    };
+    done.cancel();
+    keep.await;
+    result
+}
+
+async fn work(
+    settings: &Settings,
+    projection: &Projection,
+    source: &mut Session,
+    asked: &Rebuild,
+) -> anyhow::Result<()> {
+    let mut rebuilding = Rebuilding::begin(settings, projection, asked.accept_foreign_ids).await?;
+    let state = rebuilding.shadow.state(&mut rebuilding.timeline).await?;
+    if asked.drop_old {
+        ensure!(state != State::None, "there is no other table to remove");
+        rebuilding.shadow.remove(&mut rebuilding.timeline).await?;
+        return done(source, projection, ActionKind::RebuildFinish, asked, "the other table is removed", 0)
+            .await;
+    }
+    if asked.rollback {
+        ensure!(
+            state == State::Kept,
+            "there is no table to go back to: none has been swapped, or --drop-old removed it"
+        );
+        rebuilding.swap(CatchUpMode::Copy, State::Kept).await?;
+        return done(
+            source,
+            projection,
+            ActionKind::RebuildBack,
+            asked,
+            "the table from before is back in place",
+            0,
+        )
+        .await;
+    }
+    match state {
+        State::Kept => bail!(
+            "the table from before the last swap is still there: --rollback puts it back, --drop-old removes it and makes room"
+        ),
+        State::None => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
+        State::Filling => tracing::info!("going on with the rebuild that was begun"),
+    }
+    let written = rebuilding.fill(source).await?;
+    rebuilding.catch_up(CatchUpMode::Map, LAST_CHANGES).await?;
+    rebuilding.verify(source).await?;
+    if asked.no_swap {
+        return done(
+            source,
+            projection,
+            ActionKind::Rebuild,
+            asked,
+            "the new table is filled and verified",
+            written,
+        )
+        .await;
+    }
+    rebuilding.swap(CatchUpMode::Map, State::Filling).await?;
+    let said = "the new table is in place; --rollback puts the old one back, --drop-old removes it";
+    done(source, projection, ActionKind::Rebuild, asked, said, written).await
+}
+
+async fn done(
+    source: &mut Session,
+    projection: &Projection,
+    kind: ActionKind,
+    asked: &Rebuild,
+    said: &str,
+    count: u64,
+) -> anyhow::Result<()> {
+    let (actor, filter) = (operator_log::operator(), format!("forwarder {}", projection.forwarder.id));
+    operator_log::record(
+        source,
+        &OperatorAction { actor: &actor, kind, filter: &filter, count, reason: None },
+    )
+    .await?;
+    console::print(&if asked.json {
+        format!(
+            "{}\n",
+            serde_json::json!({ "forwarder": projection.forwarder.id, "done": kind, "actions": count })
+        )
+    } else if count > 0 {
+        format!("{count} actions written; {said}\n")
+    } else {
+        format!("{said}\n")
+    });
+    Ok(())
+}
+
+struct Rebuilding<'a> {
+    settings: &'a Settings,
+    projection: &'a Projection,
+    shadow: Shadow,
+    table: ActionTable,
+    timeline: PgConnection,
+    /// Which events are left out because another forwarder has brought them in.
+    adoption: Adoption,
+}
+
+impl<'a> Rebuilding<'a> {
+    async fn begin(settings: &'a Settings, projection: &'a Projection, adopt: bool) -> anyhow::Result<Self> {
+        let timeline = projection
+            .timeline
+            .database()
+            .connect_directly()
+            .await
+            .context("cannot connect to the timeline")?;
+        let shadow = Shadow::of(projection.timeline.schema());
+        let adoption = projection.adoption(adopt).await?;
+        Ok(Self { settings, projection, table: shadow.table(), shadow, timeline, adoption })
+    }
+
+    /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
+    async fn fill(&mut self, source: &mut Session) -> anyhow::Result<u64> {
+        let keeps_time = self.projection.timeline.keeps_time();
+        if !keeps_time {
+            // The times of delivery are nowhere else: all rows are copied first, and then written over except these.
+            self.shadow.carry_over(&mut self.timeline).await?;
+        }
+        let bar = ProgressBar::new("rebuilding", projection::estimated_rows(source, self.settings).await?);
+        let mut events = self
+            .projection
+            .comparison_input(self.settings, self.adoption)
+            .source_scan()
+            .rows(Window::default());
+        let mut chunk = Vec::with_capacity(CHUNK);
+        let (mut weight, mut written) = (0, 0);
+        loop {
+            let next = events.try_next().await?;
+            let ended = next.is_none();
+            // Rows that cannot be read are letters, or will be.
+            let event = next.and_then(|row| row.event.ok());
+            weight += event.as_ref().map_or(0, AuditEvent::size_in_memory);
+            chunk.extend(event);
+            if chunk.len() < CHUNK && weight < self.settings.consumer.batch_bytes && !ended {
+                continue;
+            }
+            let actions = self.actions(source, &chunk).await?;
+            written += if keeps_time {
+                insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64
+            } else {
+                overwrite_batch(&mut self.timeline, &self.table, &actions, false).await?
+            };
+            bar.advance(chunk.len() as u64);
+            chunk.clear();
+            weight = 0;
+            if ended {
+                break;
+            }
+        }
+        bar.finish();
+        let carried = self.shadow.carry_over(&mut self.timeline).await?;
+        tracing::info!(written, carried, "filled the new table");
+        Ok(written)
+    }
+
+    /// Events as actions, without those that are letters: they have their own way.
+    async fn actions(
+        &mut self,
+        source: &mut Session,
+        events: &[AuditEvent],
+    ) -> anyhow::Result<Vec<AuditAction>> {
+        let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
+        let failed = reconcile_cursor::failed(source, &self.projection.forwarder.id, &ids).await?;
+        let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, ..)| id).collect();
+        left_out
+            .extend(self.adoption.find(&mut self.timeline, self.projection.timeline.table(), &ids).await?);
+        let others = events.iter().filter(|event| !left_out.contains(&event.id));
+        Ok(others.filter_map(|event| self.projection.timeline.action(event).ok()).collect())
+    }
+
+    /// Carries over what has changed, until no more than `few` changes wait.
+    async fn catch_up(&self, mode: CatchUpMode, few: i64) -> anyhow::Result<()> {
+        let mut replayer = ChangeReplayer::connect(self, mode).await?;
+        while self.shadow.waits(&mut replayer.timeline, few).await? {
+            replayer.apply_chunk().await?;
+        }
+        Ok(())
+    }
+
+    /// Carries over what has changed up to now; what comes meanwhile is for later.
+    async fn catch_up_to_now(&self) -> anyhow::Result<()> {
+        let mut replayer = ChangeReplayer::connect(self, CatchUpMode::Map).await?;
+        let last = self.shadow.last_change(&mut replayer.timeline).await?;
+        while self.shadow.waits_up_to(&mut replayer.timeline, last).await? {
+            replayer.apply_chunk().await?;
+        }
+        Ok(())
+    }
+
+    /// Source and new table must be equal, except what was carried over and what is on its way.
+    async fn verify(&mut self, source: &mut Session) -> anyhow::Result<()> {
+        let bar = ProgressBar::new("verifying", projection::estimated_rows(source, self.settings).await?);
+        let input = ComparisonInput {
+            actions: &self.table,
+            ..self.projection.comparison_input(self.settings, self.adoption)
+        };
+        let mut findings = ComparisonReport::new(Bucketing::Whole, 20);
+        let mut check = Check { rebuilding: self, bar: &bar, faults: Vec::new() };
+        compare(&input, Window::default(), &mut findings, &mut check).await?;
+        let faults = check.faults;
+        bar.finish();
+        ensure!(
+            faults.is_empty(),
+            "the new table does not verify, and was not put in place: {} row(s) are not what the source says, such as {}. \
+             It stays for a look (audit_actions_shadow); --drop-old removes it",
+            faults.len(),
+            faults.iter().take(5).map(Uuid::to_string).collect::<Vec<_>>().join(", ")
+        );
+        // What was carried over must be the same. Changes may be on their way: what differs is looked at again behind them.
+        let mut foreign = self.shadow.foreign_differences(&mut self.timeline, None).await?;
+        for _ in 0..VERIFICATIONS {
+            if foreign.is_empty() {
+                break;
+            }
+            self.catch_up_to_now().await?;
+            foreign = self.shadow.foreign_differences(&mut self.timeline, Some(&foreign)).await?;
+        }
+        ensure!(
+            foreign.is_empty(),
+            "the new table does not verify, and was not put in place: {} action(s) of the host are not the same, such as {}",
+            foreign.len(),
+            foreign[0]
+        );
+        let pending = findings.count(Finding::Pending);
+        tracing::info!(matched = findings.count(Finding::Matched), pending, "verified the new table");
+        Ok(())
+    }
+
+    async fn swap(&mut self, mode: CatchUpMode, from: State) -> anyhow::Result<()> {
+        self.catch_up(mode, LAST_CHANGES).await?;
+        let mut replayer = ChangeReplayer::connect(self, mode).await?;
+        let mut last = async || {
+            while self.shadow.waits(&mut replayer.timeline, 0).await? {
+                replayer.apply_chunk().await.map_err(rejected)?;
+            }
+            Ok(())
+        };
+        let mut connection = self.projection.timeline.database().connect_directly().await?;
+        self.shadow.swap(&mut connection, from, &mut last).await?;
+        Ok(())
+    }
+}
+
+fn rejected(error: anyhow::Error) -> ShadowError {
+    match error.downcast::<sqlx::Error>() {
+        Ok(error) => ShadowError::Database(error),
+        Err(error) => ShadowError::Incompatible(errors::line(error.as_ref())),
+    }
+}

@@ -1,0 +1,293 @@
+//! `consumer replay`: a part of the stream once more, to one forwarder, beside live traffic and without touching its
+//! durable.
+//!
+//! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was asked for: the same
+//! command goes on where it was cut off.
+
+mod replay_consumer;
+
+use std::{collections::HashSet, sync::Arc};
+
+use anyhow::ensure;
+use async_nats::jetstream::{AckKind, stream::Stream};
+use clap::Args;
+use common::{
+    broker::{self, SourceIdentity},
+    database::Database,
+    identifier::ForwarderId,
+    outbox::{self, reconcile_cursor},
+    rate_limit::rate_limit,
+    service::{
+        console::{self, ProgressBar},
+        health::Health,
+        operator_log::{self, ActionKind, OperatorAction},
+        shutdown,
+        telemetry::traces::Tracer,
+    },
+    session::Session,
+    settings::{Settings, UsageError},
+    time_arg::TimeArg,
+};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    engine::dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+    engine::work_item::Instruction,
+    forwarder::{ForwarderFactory, Forwarders, MissingKinds, Registry},
+    service,
+    stream::delivery::Delivery,
+};
+use replay_consumer::{ReplayConsumer, acknowledge};
+
+/// What is replayed, and how.
+#[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
+pub struct Replay {
+    /// To which forwarder.
+    #[arg(long)]
+    forwarder: ForwarderId,
+    #[command(flatten)]
+    begin: Begin,
+    /// Up to this sequence of the stream. Without it up to its end when the replay begins.
+    #[arg(long, value_name = "N")]
+    until_sequence: Option<u64>,
+    /// Writes the actions over those that are there: a mapping that has changed reaches rows that have arrived. Only for
+    /// forwarders of kind threadline.
+    #[arg(long)]
+    overwrite: bool,
+    /// Most messages a second. Without it as many as the forwarder takes.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    rate: Option<u32>,
+    /// Only says what would be replayed.
+    #[arg(long)]
+    dry_run: bool,
+    /// Gives up a replay that was cut off before, and begins this one.
+    #[arg(long)]
+    restart: bool,
+    /// Prints a JSON object instead of a sentence.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Where it begins.
+#[derive(Debug, Clone, Args)]
+#[group(required = true, multiple = false)]
+struct Begin {
+    /// At the start of the stream.
+    #[arg(long = "from-start")]
+    start: bool,
+    /// At this sequence.
+    #[arg(long = "from-sequence", value_name = "N")]
+    sequence: Option<u64>,
+    /// At the first message that the broker stored at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
+    #[arg(long = "from-time", value_name = "TIME")]
+    time: Option<TimeArg>,
+}
+
+/// What came of it.
+#[derive(Debug, Default, Serialize)]
+struct ReplayOutcome {
+    /// Messages of the range.
+    messages: u64,
+    /// Of these, those for this forwarder.
+    ours: u64,
+    /// Of these, those whose audit row is gone: there is nothing to deliver.
+    gone: u64,
+    /// Of these, those that ended as delivered, now or before.
+    settled: u64,
+    /// Of these, those that failed: `consumer failures list` shows them.
+    failed: u64,
+    /// Up to which sequence.
+    until_sequence: u64,
+    /// Whether all of the range was replayed.
+    done: bool,
+    dry_run: bool,
+}
+
+/// Replays.
+///
+/// # Errors
+/// When a server is away, the arguments do not fit, or another replay of this forwarder was cut off.
+pub async fn run(
+    settings: Settings,
+    registry: &Registry,
+    missing: MissingKinds,
+    asked: Replay,
+) -> anyhow::Result<()> {
+    let shutdown = shutdown::on_signal()?;
+    let forwarders = registry.configure(&settings, missing)?;
+    let (database, mut connection) = outbox::open(&settings.source, "audit-consumer-replay").await?;
+    let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
+    let identity = identity.named(settings.source.name.as_deref());
+    let client = broker::connect(&settings.broker, "audit-consumer-replay").await?;
+    let stream =
+        broker::ensure_stream(&broker::context(&client, &settings.broker), &settings.broker, &identity)
+            .await?;
+    let runtime = build_runtime(&settings, forwarders, &asked, &database, &stream)?;
+    let last = stream.cached_info().state.last_sequence;
+    let until = asked.until_sequence.unwrap_or(last).min(last);
+    let consumer = ReplayConsumer::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
+    let Some(mut consumer) = consumer else {
+        print_outcome(
+            &asked,
+            &ReplayOutcome { dry_run: asked.dry_run, done: true, ..ReplayOutcome::default() },
+        );
+        return Ok(());
+    };
+    if !asked.dry_run {
+        let (actor, description) = (operator_log::operator(), consumer.description.clone());
+        let action = OperatorAction {
+            actor: &actor,
+            kind: ActionKind::Replay,
+            filter: &description,
+            count: 0,
+            reason: None,
+        };
+        operator_log::record(&mut connection, &action).await?;
+    }
+    drop(connection);
+    let outcome = replay_batches(&mut consumer, &asked, &settings, runtime, &shutdown).await?;
+    if asked.dry_run || outcome.done {
+        // Best effort: what is left of it is removed by the broker after a day.
+        let _ = stream.delete_consumer(&consumer.durable).await;
+    }
+    print_outcome(&asked, &outcome);
+    ensure!(outcome.done, "cut off: the same command goes on behind what has been replayed");
+    Ok(())
+}
+
+fn build_runtime(
+    settings: &Settings,
+    mut forwarders: Forwarders,
+    asked: &Replay,
+    database: &Database,
+    stream: &Stream,
+) -> anyhow::Result<Arc<ForwarderRuntime>> {
+    let index = forwarders
+        .iter()
+        .position(|(forwarder, _)| forwarder.id == asked.forwarder)
+        .ok_or_else(|| UsageError(format!("no forwarder {} is configured", asked.forwarder)))?;
+    if asked.overwrite {
+        let over = overwriting(settings, &asked.forwarder)?;
+        forwarders[index].1 = over;
+    }
+    let created = Some(stream.cached_info().created);
+    let mut runtimes = service::build_runtimes(settings, &forwarders, database, created, &Tracer::default())?;
+    Ok(runtimes.swap_remove(index))
+}
+
+#[cfg(feature = "threadline")]
+fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn ForwarderFactory>> {
+    let forwarder = crate::projection::threadline_forwarder(settings, Some(id))?;
+    Ok(Arc::new(crate::forwarders::Timeline::of(forwarder, settings)?.overwriting()))
+}
+
+#[cfg(not(feature = "threadline"))]
+fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn ForwarderFactory>> {
+    anyhow::bail!(UsageError("--overwrite needs a binary with the cargo feature threadline".to_owned()))
+}
+
+/// Batch after batch, each settled before the next is asked for.
+async fn replay_batches(
+    consumer: &mut ReplayConsumer,
+    asked: &Replay,
+    settings: &Settings,
+    runtime: Arc<ForwarderRuntime>,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<ReplayOutcome> {
+    let progress = Health::default().component("replay", settings.consumer.unready_after);
+    let mut dispatcher = Dispatcher::new(runtime.clone());
+    let mut source = runtime.database.connect().await?;
+    let mut outcome = ReplayOutcome { dry_run: asked.dry_run, ..ReplayOutcome::default() };
+    let bar = ProgressBar::new("replaying", consumer.pending);
+    let most = u32::try_from(settings.consumer.batch_rows).unwrap_or(u32::MAX);
+    let rows = asked.rate.map_or(most, |rate| rate.min(most));
+    let mut ticker = asked.rate.map(|rate| rate_limit(rows, rate));
+    while !outcome.done && !shutdown.is_cancelled() {
+        if let Some(ticker) = &mut ticker {
+            ticker.tick().await;
+        }
+        let messages = consumer.pull(rows).await?;
+        outcome.until_sequence = outcome.until_sequence.max(messages.last);
+        let deliveries: Vec<Delivery> =
+            messages.of_range.into_iter().map(|message| Delivery::new(message, &runtime.route)).collect();
+        bar.advance(deliveries.len() as u64);
+        outcome.messages += deliveries.len() as u64;
+        let ours = deliveries
+            .iter()
+            .filter(|delivery| matches!(delivery.instruction, Instruction::Forward(_)))
+            .count();
+        outcome.ours += ours as u64;
+        if !asked.dry_run {
+            let deliveries = existing(&mut source, &runtime, deliveries.as_slice(), &mut outcome).await?;
+            let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item(&runtime.tracer)).collect();
+            let ended = dispatcher.dispatch(&items, &progress, shutdown).await;
+            let Dispatched::Settle(kinds) = ended else {
+                dispatcher.release().await;
+                break;
+            };
+            count(&deliveries, &kinds, &mut outcome);
+        }
+        for delivery in &deliveries {
+            acknowledge(&delivery.message).await?;
+        }
+        if deliveries.is_empty() || outcome.until_sequence >= consumer.until {
+            outcome.done = consumer.is_done().await?;
+        }
+    }
+    bar.finish();
+    Ok(outcome)
+}
+
+/// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
+async fn existing<'d>(
+    source: &mut Session,
+    runtime: &ForwarderRuntime,
+    deliveries: &'d [Delivery],
+    outcome: &mut ReplayOutcome,
+) -> anyhow::Result<Vec<&'d Delivery>> {
+    let event = |delivery: &&Delivery| match delivery.instruction {
+        Instruction::Forward(event) => Some(event),
+        _ => None,
+    };
+    let events: Vec<Uuid> = deliveries.iter().filter_map(|delivery| event(&delivery)).collect();
+    let there: HashSet<Uuid> =
+        reconcile_cursor::existing(source, &runtime.table, &events).await?.into_iter().collect();
+    let (kept, gone): (Vec<&Delivery>, Vec<&Delivery>) =
+        deliveries.iter().partition(|delivery| event(delivery).is_none_or(|event| there.contains(&event)));
+    outcome.gone += gone.len() as u64;
+    Ok(kept)
+}
+
+fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut ReplayOutcome) {
+    for (delivery, kind) in deliveries.iter().zip(kinds) {
+        if matches!(delivery.instruction, Instruction::Forward(_)) {
+            match kind {
+                AckKind::Ack => outcome.settled += 1,
+                _ => outcome.failed += 1,
+            }
+        }
+    }
+}
+
+fn print_outcome(asked: &Replay, outcome: &ReplayOutcome) {
+    console::print(&if asked.json {
+        format!("{}\n", serde_json::json!(outcome))
+    } else {
+        let ReplayOutcome { messages, ours, gone, settled, failed, .. } = outcome;
+        if asked.dry_run {
+            format!(
+                "{messages} messages would be replayed, {ours} of them for forwarder {}\n",
+                asked.forwarder
+            )
+        } else {
+            format!(
+                "{messages} messages replayed, {ours} for forwarder {}: {settled} delivered, {failed} failed, {gone} without an \
+                 audit row\n",
+                asked.forwarder
+            )
+        }
+    });
+}

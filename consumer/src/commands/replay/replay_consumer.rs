@@ -1,0 +1,150 @@
+//! The durable of a replay: where it begins, how far it is, and what it was made for.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use async_nats::jetstream::{
+    Message,
+    consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
+    stream::Stream,
+};
+use futures::StreamExt as _;
+
+use super::{Begin, Replay};
+
+/// How long the broker waits for messages before it answers that there are none.
+const EXPIRES: Duration = Duration::from_secs(2);
+
+/// A consumer on the range.
+pub(crate) struct ReplayConsumer {
+    consumer: Consumer<pull::Config>,
+    /// Its name.
+    pub(crate) durable: String,
+    /// What was asked for: its description.
+    pub(crate) description: String,
+    /// The last sequence of the range.
+    pub(crate) until: u64,
+    /// Messages from here to the end of the stream; more than the range's, if that ends before.
+    pub(crate) pending: u64,
+}
+
+impl ReplayConsumer {
+    /// Goes on with a replay that was cut off, or begins one. `None` when the range is empty.
+    pub(crate) async fn find(
+        stream: &Stream,
+        asked: &Replay,
+        until: u64,
+        ack_wait: Duration,
+    ) -> anyhow::Result<Option<Self>> {
+        let kind = if asked.dry_run { "rehearse" } else { "replay" };
+        let durable = format!("{kind}-{}", asked.forwarder);
+        let over = if asked.overwrite { ", overwriting" } else { "" };
+        let asked_for = format!("{} to forwarder {}{over}", asked.begin.description(), asked.forwarder);
+        if asked.dry_run || asked.restart {
+            let _ = stream.delete_consumer(&durable).await;
+        }
+        let earlier: Result<Consumer<pull::Config>, _> = stream.get_consumer(&durable).await;
+        if let Ok(consumer) = earlier {
+            let info = consumer.cached_info().clone();
+            let description = info.config.description.clone().unwrap_or_default();
+            let Some(until) = description
+                .strip_prefix(&format!("{asked_for}, until "))
+                .and_then(|until| until.parse().ok())
+            else {
+                bail!(
+                    "another replay was cut off ({description}): give the same arguments to go on with it, or --restart to \
+                     give it up"
+                );
+            };
+            tracing::info!(%description, "going on with the replay that was cut off");
+            let pending = info.num_pending + info.num_ack_pending as u64;
+            return Ok(Some(Self { consumer, durable, description, until, pending }));
+        }
+        let description = format!("{asked_for}, until {until}");
+        let config = pull::Config {
+            durable_name: Some(durable.clone()),
+            description: Some(description.clone()),
+            deliver_policy: asked.begin.policy(),
+            ack_policy: AckPolicy::Explicit,
+            ack_wait,
+            inactive_threshold: Duration::from_secs(24 * 3_600),
+            ..pull::Config::default()
+        };
+        let consumer = stream
+            .create_consumer(config)
+            .await
+            .with_context(|| format!("cannot create the durable {durable}"))?;
+        let info = consumer.cached_info();
+        let pending = info.num_pending;
+        if pending == 0 || info.delivered.stream_sequence >= until {
+            let _ = stream.delete_consumer(&durable).await;
+            return Ok(None);
+        }
+        Ok(Some(Self { consumer, durable, description, until, pending }))
+    }
+
+    /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
+    /// had in hand comes again.
+    pub(crate) async fn is_done(&mut self) -> anyhow::Result<bool> {
+        let info = self.consumer.get_info().await.context("cannot look at the replay's durable")?;
+        let delivered = info.num_pending == 0 || info.delivered.stream_sequence >= self.until;
+        Ok(delivered && info.num_ack_pending == 0)
+    }
+
+    /// The next batch; empty when there was none for a while.
+    pub(crate) async fn pull(&self, rows: u32) -> anyhow::Result<ReplayBatch> {
+        let mut messages = self
+            .consumer
+            .fetch()
+            .max_messages(usize::try_from(rows).unwrap_or(usize::MAX))
+            .expires(EXPIRES)
+            .messages()
+            .await
+            .context("cannot pull from the stream")?;
+        let mut pulled = ReplayBatch { of_range: Vec::new(), last: 0 };
+        while let Some(message) = messages.next().await {
+            let message = message.map_err(|error| anyhow::anyhow!("cannot pull from the stream: {error}"))?;
+            let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
+            pulled.last = pulled.last.max(sequence);
+            if sequence <= self.until {
+                pulled.of_range.push(message);
+            } else {
+                acknowledge(&message).await?;
+            }
+        }
+        Ok(pulled)
+    }
+}
+
+impl Begin {
+    fn policy(&self) -> DeliverPolicy {
+        match (self.sequence, &self.time) {
+            (Some(start_sequence), _) => {
+                DeliverPolicy::ByStartSequence { start_sequence: start_sequence.max(1) }
+            }
+            (_, Some(time)) => DeliverPolicy::ByStartTime { start_time: time.at },
+            _ => DeliverPolicy::All,
+        }
+    }
+
+    fn description(&self) -> String {
+        match (self.sequence, &self.time) {
+            (Some(sequence), _) => format!("from sequence {sequence}"),
+            (_, Some(time)) => format!("from {time}"),
+            _ => "from the start".to_owned(),
+        }
+    }
+}
+
+/// A batch.
+pub(crate) struct ReplayBatch {
+    pub(crate) of_range: Vec<Message>,
+    /// The highest sequence that was seen, behind the range included; 0 for none.
+    pub(crate) last: u64,
+}
+
+/// To the replay's own durable, whatever the verdict: what failed is a row of `outbox.failures`, and what is to be tried
+/// again enters the log once it is overdue.
+pub(crate) async fn acknowledge(message: &Message) -> anyhow::Result<()> {
+    message.ack().await.map_err(|error| anyhow::anyhow!("cannot acknowledge: {error}"))
+}

@@ -1,0 +1,164 @@
+//! Dispatch: through the stream or straight from the log, decided once at boot; and the change from one to the other.
+
+use anyhow::bail;
+use async_nats::jetstream::{Context, stream::Stream};
+use common::{
+    broker::{self, AckFloor, microseconds},
+    failures,
+    identifier::ForwarderId,
+    outbox::{
+        forwarders,
+        reader::{
+            reader_switch, readers,
+            rounds::{STREAM_READER, StreamPosition},
+        },
+    },
+    service::operator_log::{self, ActionKind, OperatorAction},
+    session::Session,
+    settings::{BrokerSettings, ConfigureError, ConsumerSettings, Dispatch, ForwarderSettings},
+};
+
+/// How events reach a forwarder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DispatchMode {
+    /// Through JetStream.
+    JetStream,
+    /// Straight from the log.
+    Direct,
+}
+
+impl DispatchMode {
+    /// Decides.
+    ///
+    /// # Errors
+    /// For `async` without a broker.
+    pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Result<Self, ConfigureError> {
+        Self::choose(forwarder, broker).ok_or_else(|| {
+            let message = "dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or use \
+                           dispatch \"auto\" or \"sync\", which read the log without one";
+            ConfigureError::new(forwarder, message)
+        })
+    }
+
+    /// Says what was chosen.
+    pub(crate) fn log_choice(self, forwarder: &ForwarderSettings) {
+        let chosen = if self == Self::JetStream { "async" } else { "sync" };
+        tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
+    }
+
+    /// Decides; `None` for `async` without a broker.
+    #[must_use]
+    pub fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
+        match (forwarder.dispatch, broker.url.is_some()) {
+            (Dispatch::Async | Dispatch::Auto, true) => Some(Self::JetStream),
+            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Some(Self::Direct),
+            (Dispatch::Async, false) => None,
+        }
+    }
+}
+
+/// Notes whom this process delivers to, before their places are made: what is older than a place that is new is its
+/// history. And whose places are on the stream already: what is addressed to them is theirs.
+///
+/// # Errors
+/// When a server is away.
+pub async fn register(
+    connection: &mut Session,
+    stream: Option<&Stream>,
+    running: &[ForwarderId],
+) -> anyhow::Result<()> {
+    let floors = match stream {
+        Some(stream) => broker::ack_floors(stream).await?,
+        None => Vec::new(),
+    };
+    let there: Vec<ForwarderId> = floors.iter().filter_map(AckFloor::forwarder).collect();
+    let (old, new): (Vec<ForwarderId>, Vec<_>) = running.iter().cloned().partition(|id| there.contains(id));
+    forwarders::register(connection, &[old, there].concat(), false).await?;
+    forwarders::register(connection, &new, true).await?;
+    Ok(())
+}
+
+/// Before the first delivery through the stream: the durable exists, and the log's own reader, if there was one, is
+/// drained and gone.
+///
+/// # Errors
+/// When it is not drained, with the remedy; or a server is away.
+pub async fn switch_to_jetstream(
+    connection: &mut Session,
+    context: &Context,
+    stream: &Stream,
+    id: &ForwarderId,
+    settings: &ConsumerSettings,
+) -> anyhow::Result<()> {
+    let reader = readers::reader_name(id);
+    if !readers::exists(connection, &reader).await? {
+        broker::ensure_durable(context, stream, id, settings, None).await?;
+        return Ok(());
+    }
+    // First the durable, then the look: from here on the stream keeps for this forwarder whatever it is given.
+    let passed = reader_switch::passed(connection, &reader, STREAM_READER).await?;
+    broker::ensure_durable(context, stream, id, settings, passed).await?;
+    let waiting = failures::retrying(connection, id, i64::MAX).await?;
+    if waiting > 0 || reader_switch::is_behind(connection, &reader, STREAM_READER).await? {
+        bail!(
+            "forwarder {id}: its dispatch was \"sync\" and that road is not drained ({waiting} event(s) wait for another \
+             attempt). Stop the publisher, let `consumer run` with dispatch \"sync\" deliver the rest (`consumer \
+             failures list` shows what waits), stop it, and start it again with \"async\" before the publisher"
+        );
+    }
+    let rows = readers::drop_reader(connection, &reader).await?;
+    record_switch(connection, id, "from sync to async", rows).await
+}
+
+/// Before the first delivery from the log: the reader begins where the durable stands, if there is one, and the durable is
+/// gone.
+///
+/// # Errors
+/// When the durable is not drained, with the remedy; or a server is away.
+pub async fn switch_to_direct(
+    connection: &mut Session,
+    stream: Option<&Stream>,
+    id: &ForwarderId,
+) -> anyhow::Result<()> {
+    let Some(stream) = stream else {
+        return Ok(());
+    };
+    let durable = broker::durable_name(id);
+    let floors = broker::ack_floors(stream).await?;
+    let Some(floor) = floors.into_iter().find(|floor| floor.durable == durable) else {
+        return Ok(());
+    };
+    // Where the log's own reader exists, it hands over everything itself: the durable is what a refused change left.
+    if floor.pending > 0 && !readers::exists(connection, &readers::reader_name(id)).await? {
+        bail!(
+            "forwarder {id}: its dispatch was \"async\" and that road is not drained ({} reference(s) of the stream are \
+             not settled). Stop the publisher, let `consumer run` with dispatch \"async\" deliver the rest (`consumer \
+             status` shows it), stop it, and start again with \"sync\"",
+            floor.pending
+        );
+    }
+    let position =
+        StreamPosition { created: microseconds(stream.cached_info().created), sequence: floor.sequence };
+    reader_switch::begin_at(connection, &readers::reader_name(id), STREAM_READER, position).await?;
+    broker::remove_durable(stream, &durable).await?;
+    record_switch(connection, id, "from async to sync", 1).await
+}
+
+async fn record_switch(
+    connection: &mut Session,
+    id: &ForwarderId,
+    how: &str,
+    count: u64,
+) -> anyhow::Result<()> {
+    tracing::info!(forwarder = %id, how, "changed the dispatch");
+    let filter = format!("forwarder {id}: {how}");
+    let action = OperatorAction {
+        actor: "consumer run",
+        kind: ActionKind::ChangeDispatch,
+        filter: &filter,
+        count,
+        reason: None,
+    };
+    operator_log::record(connection, &action).await?;
+    Ok(())
+}

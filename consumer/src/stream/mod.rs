@@ -1,0 +1,7 @@
+//! The stream as the source of work: [`pull`] fetches messages of a durable, [`delivery`] reads one, [`worker`] has batches of
+//! them dispatched and settles each; [`stall_detector`] notices a durable that does not deliver.
+
+pub mod delivery;
+pub mod pull;
+mod stall_detector;
+pub mod worker;

@@ -1,0 +1,391 @@
+//! One forwarder's workers on the stream: pull, dispatch, settle.
+
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_nats::{
+    Client,
+    connection::State,
+    jetstream::{
+        AckKind, Context,
+        stream::{RawMessageErrorKind, Stream},
+    },
+};
+use common::{
+    broker::{self, BrokerError, microseconds},
+    failpoint,
+    identifier::ForwarderId,
+    outbox::reader::rounds::StreamPosition,
+    service::{health::Progress, shutdown::grace, telemetry::names},
+    settings::ConsumerSettings,
+};
+use metrics::{counter, gauge, histogram};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    engine::work_item::WorkItem,
+    engine::{
+        dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+        isolation::Unavailable,
+        outage::OutageBackoff,
+    },
+    stream::{
+        delivery::Delivery,
+        pull::{Durable, Prefetcher, PulledBatch},
+        stall_detector::StallDetector,
+    },
+};
+
+/// Messages in hand renew their deadline at least this often.
+const RENEW_MAX: Duration = Duration::from_secs(15);
+
+/// How often the durable's own position is asked for.
+const POSITION_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A stream is not lost, recreated and filled again in less than this.
+const SAME_DURABLE_WITHIN: Duration = Duration::from_millis(500);
+
+/// How often a worker checks whether its subscription may continue.
+const FOREIGN_POLL: Duration = Duration::from_millis(200);
+
+/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
+/// file, a fraction of a millisecond later.
+const CREATED_TOLERANCE: Duration = Duration::from_millis(10);
+
+/// How long a look at the broker may take when the process is to stop.
+const LAST_CHECK_MAX: Duration = Duration::from_secs(1);
+
+/// What the workers of one forwarder share.
+pub struct StreamSubscription {
+    /// The forwarder.
+    pub runtime: Arc<ForwarderRuntime>,
+    /// The connection to the broker.
+    pub client: Client,
+    /// The stream of references.
+    pub stream: Stream,
+    context: Context,
+    /// What the worker whose turn it is takes its batch from. All at once, each would take one message out of a trickle,
+    /// and a batch costs the same for one row as for a hundred.
+    puller: tokio::sync::Mutex<Option<Prefetcher>>,
+    /// Where the durable was seen last, and when: a durable that somebody deletes goes on there.
+    last_position: Mutex<Option<(StreamPosition, Instant)>>,
+    /// Whether the stream has shown to be another source's: then nothing of it is settled, by no worker.
+    foreign: AtomicBool,
+    /// Whether the durable is what it should be, and delivers.
+    stall: StallDetector,
+}
+
+impl StreamSubscription {
+    /// A lane from `stream`, which is of `context`, to `runtime`.
+    #[must_use]
+    pub fn new(runtime: Arc<ForwarderRuntime>, client: Client, context: Context, stream: Stream) -> Self {
+        Self {
+            runtime,
+            context,
+            client,
+            stream,
+            puller: tokio::sync::Mutex::default(),
+            last_position: Mutex::default(),
+            foreign: AtomicBool::new(false),
+            stall: StallDetector::default(),
+        }
+    }
+
+    fn id(&self) -> &ForwarderId {
+        &self.runtime.route.id
+    }
+
+    fn settings(&self) -> &ConsumerSettings {
+        &self.runtime.settings
+    }
+
+    fn last_position(&self) -> Option<(StreamPosition, Instant)> {
+        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
+    async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+        let connection = broker::ConnectionEpoch::of(&self.client);
+        tokio::select! {
+            biased;
+            answer = answer => answer,
+            () = connection.ended() => Err("the connection was lost".to_owned()),
+        }
+    }
+
+    /// The forwarder's durable, recreated where it was seen last if it is gone.
+    async fn durable(&self) -> Result<Durable, BrokerError> {
+        let floor = self.last_position().map(|(floor, _)| floor);
+        broker::ensure_durable(&self.context, &self.stream, self.id(), self.settings(), floor).await
+    }
+
+    /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
+    async fn pull(&self, shutdown: &CancellationToken) -> Result<Option<PulledBatch>, String> {
+        let mut slot = tokio::select! {
+            slot = self.puller.lock() => slot,
+            () = shutdown.cancelled() => return Ok(None),
+        };
+        // While it reconnects, the client takes requests and keeps silent about them.
+        if self.client.connection_state() != State::Connected {
+            return Err("not connected".to_owned());
+        }
+        let pull = match &mut *slot {
+            Some(pull) => pull,
+            none => tokio::select! {
+                opened = self.while_connected(self.open()) => none.insert(opened?),
+                () = shutdown.cancelled() => return Ok(None),
+            },
+        };
+        let pulled = async {
+            if self.last_position().is_none_or(|(_, at)| at.elapsed() > POSITION_INTERVAL) {
+                tokio::select! {
+                    refreshed = self.while_connected(self.refresh_position()) => refreshed?,
+                    () = shutdown.cancelled() => {}
+                }
+            }
+            pull.next(self.settings().linger, shutdown).await.map_err(|error| error.to_string())
+        };
+        let pulled = pulled.await;
+        if pulled.is_err() {
+            *slot = None;
+        }
+        pulled.map(|pulled| Some(pulled).filter(|pulled| !pulled.messages.is_empty()))
+    }
+
+    async fn open(&self) -> Result<Prefetcher, String> {
+        let durable = self.durable().await.map_err(|error| self.describe(&error))?;
+        Prefetcher::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    /// An error in words. What somebody has set differently makes unready at once: waiting does not mend it, and what is held here
+    /// is not skipped there.
+    fn describe(&self, error: &BrokerError) -> String {
+        let words = error.to_string();
+        if error.is_incompatible() {
+            self.stall.set_misconfigured(&words);
+        }
+        words
+    }
+
+    /// Lets go of a durable that is not there any more, and of what was pulled from it: nothing of it may be settled.
+    async fn drop_durable(&self, gone: &Durable) {
+        let mut slot = self.puller.lock().await;
+        let of_it = |pull: &Prefetcher| pull.durable().cached_info().created == gone.cached_info().created;
+        if slot.as_ref().is_some_and(of_it) {
+            *slot = None;
+        }
+    }
+
+    /// Whether the durable that these messages came from is still there, and the stream behind it. One that was recreated, or
+    /// restored from an older backup, knows their sequences as other messages, perhaps in somebody else's hand, which must not
+    /// be settled from here. Times of creation survive a restore; but where the last of the messages stands as it did, those
+    /// before it do, too.
+    async fn is_same_durable(&self, durable: &Durable, deliveries: &[Delivery]) -> bool {
+        let look = async { durable.get_info().await.map_err(|error| error.to_string()) };
+        let info = self.while_connected(look).await;
+        let created = durable.cached_info().created;
+        if !info.is_ok_and(|info| (info.created - created).unsigned_abs() < CREATED_TOLERANCE) {
+            return false;
+        }
+        let Some(last) = deliveries.iter().max_by_key(|delivery| delivery.sequence) else {
+            return true;
+        };
+        match self.stream.get_raw_message(last.sequence).await {
+            Ok(found) => Some(found.time) == last.published && found.payload == last.message.payload,
+            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => false,
+            Err(error) => {
+                tracing::debug!(%error, "cannot look at the last message of a batch");
+                true
+            }
+        }
+    }
+
+    /// Gives back what was pulled and not taken.
+    async fn close(&self) {
+        if let Some(pull) = self.puller.lock().await.take() {
+            pull.close().await;
+        }
+    }
+
+    /// Renews the deadlines of what was pulled while everybody is busy.
+    async fn renew(&self) {
+        // Whoever has the turn waits for a first message: then nothing is here.
+        if let Ok(mut slot) = self.puller.try_lock()
+            && let Some(pull) = &mut *slot
+        {
+            pull.renew().await;
+        }
+    }
+
+    /// Asks the broker how far this forwarder has come.
+    async fn refresh_position(&self) -> Result<(), String> {
+        let stream = &self.stream.cached_info().config.name;
+        let durable = broker::durable_state(&self.context, stream, self.id(), self.settings()).await;
+        let durable = durable.map_err(|error| self.describe(&error))?;
+        let now = Instant::now();
+        self.stall.observe(&durable, self.settings(), now);
+        let floor = StreamPosition {
+            created: microseconds(self.stream.cached_info().created),
+            sequence: durable.floor,
+        };
+        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
+        #[expect(clippy::cast_precision_loss, reason = "gauges")]
+        for (name, count) in
+            [(names::FORWARD_PENDING, durable.pending), (names::FORWARD_UNSETTLED, durable.unsettled)]
+        {
+            gauge!(name, "forwarder" => self.id().to_string()).set(count as f64);
+        }
+        Ok(())
+    }
+}
+
+/// One worker: a batch at a time, on connections of its own.
+pub struct StreamWorker {
+    subscription: Arc<StreamSubscription>,
+    progress: Progress,
+    dispatcher: Dispatcher,
+}
+
+impl StreamWorker {
+    /// A worker that reports to `progress`.
+    #[must_use]
+    pub fn new(subscription: Arc<StreamSubscription>, progress: Progress) -> Self {
+        Self { dispatcher: Dispatcher::new(subscription.runtime.clone()), subscription, progress }
+    }
+
+    /// Works until `shutdown`; what is in hand then is settled first.
+    pub async fn run(mut self, shutdown: CancellationToken) {
+        let mut backoff = OutageBackoff::default();
+        while !shutdown.is_cancelled() {
+            if self.subscription.foreign.load(Ordering::SeqCst) {
+                // Whichever worker met it asks whether it is still so.
+                tokio::time::sleep(FOREIGN_POLL).await;
+                continue;
+            }
+            match self.subscription.pull(&shutdown).await {
+                Ok(pulled) => {
+                    backoff.recovered(&self.progress);
+                    self.progress.fault(self.subscription.stall.fault());
+                    if let Some(pulled) = pulled {
+                        Box::pin(self.process(pulled, &shutdown)).await;
+                    }
+                    self.progress.idle();
+                }
+                Err(error) => {
+                    self.progress.fault(self.subscription.stall.fault());
+                    let reason = Unavailable::new(format!("the broker: {error}")).into();
+                    backoff.wait(&reason, &self.progress, &shutdown).await;
+                }
+            }
+        }
+        self.subscription.close().await;
+    }
+
+    /// Takes one batch from delivery to settlement, holding on to it while a server is away.
+    async fn process(&mut self, pulled: PulledBatch, shutdown: &CancellationToken) {
+        let PulledBatch { messages, since, durable } = pulled;
+        self.progress.busy();
+        failpoint::reach("lane.pulled");
+        let route = &self.subscription.runtime.route;
+        let deliveries: Vec<Delivery> =
+            messages.into_iter().map(|message| Delivery::new(message, route)).collect();
+        self.record_metrics(&deliveries);
+        let items: Vec<WorkItem> = {
+            let tracer = &self.subscription.runtime.tracer;
+            deliveries.iter().map(|delivery| delivery.item(tracer)).collect()
+        };
+        let every = (self.subscription.settings().ack_wait / 4).min(RENEW_MAX);
+        let dispatched = tokio::select! {
+            dispatched = self.dispatcher.dispatch(&items, &self.progress, shutdown) => dispatched,
+            () = renew(&self.subscription, &deliveries, every) => unreachable!("renewing never ends"),
+            // A target that hangs must not keep the process: another one may have the batch.
+            () = grace(shutdown) => Dispatched::Stopped,
+        };
+        let (acks, foreign) = match dispatched {
+            Dispatched::Settle(acks) if !self.subscription.foreign.load(Ordering::SeqCst) => {
+                (Some(acks), None)
+            }
+            Dispatched::Settle(_) | Dispatched::Stopped => (None, None),
+            Dispatched::Foreign(foreign) => {
+                self.subscription.foreign.store(true, Ordering::SeqCst);
+                (None, Some(foreign))
+            }
+        };
+        if acks.is_none() {
+            // First: what is given back while a request is open comes straight back to it.
+            self.subscription.close().await;
+            self.dispatcher.release().await;
+        }
+        // Given back: another process may have them at once.
+        let acks: Vec<AckKind> = acks.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
+        let same = async {
+            since.elapsed() <= SAME_DURABLE_WITHIN
+                || self.subscription.is_same_durable(&durable, &deliveries).await
+        };
+        let stopping = async {
+            shutdown.cancelled().await;
+            tokio::time::sleep(LAST_CHECK_MAX).await;
+        };
+        let same = tokio::select! {
+            same = same => same,
+            () = stopping => false,
+        };
+        if !same {
+            tracing::warn!(forwarder = %self.subscription.id(), "the durable is another one now: this batch comes again");
+            self.subscription.drop_durable(&durable).await;
+            return;
+        }
+        tokio::select! {
+            () = settle(&deliveries, acks) => {}
+            // While it reconnects, the client takes only so many.
+            () = grace(shutdown) => {}
+        }
+        if let Some(foreign) = foreign {
+            self.dispatcher.hold_foreign(&foreign, &self.progress, shutdown).await;
+            self.subscription.foreign.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn record_metrics(&self, deliveries: &[Delivery]) {
+        let forwarder = self.subscription.id().to_string();
+        #[expect(clippy::cast_precision_loss, reason = "batches are small")]
+        histogram!(names::FORWARD_BATCH_ROWS, "forwarder" => forwarder.clone())
+            .record(deliveries.len() as f64);
+        let again = deliveries.iter().filter(|delivery| delivery.delivered > 1).count();
+        counter!(names::FORWARD_REDELIVERED, "forwarder" => forwarder.clone()).increment(again as u64);
+        if let Some(oldest) = deliveries.iter().filter_map(|delivery| delivery.published).min() {
+            let lag = (OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0);
+            histogram!(names::FORWARD_LAG_SECONDS, "forwarder" => forwarder).record(lag);
+        }
+    }
+}
+
+async fn settle(deliveries: &[Delivery], acks: Vec<AckKind>) {
+    for (delivery, kind) in deliveries.iter().zip(acks) {
+        // Not confirmed: a lost one means a redelivery, which has no effect.
+        if let Err(error) = delivery.message.ack_with(kind).await {
+            tracing::debug!(%error, "an acknowledgement could not be sent");
+        }
+        failpoint::reach("lane.acknowledged");
+    }
+}
+
+/// Renews the deadline of everything in hand, for ever.
+async fn renew(subscription: &StreamSubscription, deliveries: &[Delivery], every: Duration) {
+    loop {
+        tokio::time::sleep(every).await;
+        for delivery in deliveries {
+            let _ = delivery.message.ack_with(AckKind::Progress).await;
+        }
+        subscription.renew().await;
+    }
+}

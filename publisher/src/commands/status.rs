@@ -1,0 +1,118 @@
+//! `publisher status`: where everything stands, for people and programs.
+
+use std::fmt::Write as _;
+
+use common::{
+    broker::{self, Overview, StreamOverview},
+    outbox::{
+        self,
+        admin::backlog::ReaderBacklog,
+        capture::{self, Capture},
+        reader::readers,
+    },
+    service::console,
+    session::Session,
+    settings::Settings,
+};
+use serde::Serialize;
+
+use crate::commands::APPLICATION;
+
+/// Counting stops here: a long log must not make a status command slow.
+const COUNT_MAX: i64 = 10_000;
+
+#[derive(Debug, Serialize)]
+struct Status {
+    capture: String,
+    log: Log,
+    readers: Vec<ReaderBacklog>,
+    broker: Broker,
+}
+
+#[derive(Debug, Serialize)]
+struct Log {
+    /// Entries that some reader has not handed over; at most [`COUNT_MAX`] are counted.
+    unread: i64,
+    /// Of the reader of the stream, or of the only other one.
+    round: Option<i64>,
+    generation: Option<i32>,
+    /// Age of the last stored position.
+    round_age_seconds: Option<f64>,
+    leader: Option<String>,
+    #[serde(flatten)]
+    held: Retained,
+}
+
+#[derive(Debug, Serialize, sqlx::FromRow)]
+struct Retained {
+    bytes: i64,
+    failures: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct Broker {
+    #[serde(flatten)]
+    overview: Overview,
+    #[serde(flatten)]
+    stream: Option<StreamOverview>,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// When the source is away; and, after everything else has been printed, when the broker is needed and cannot be asked.
+pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
+    let capture = match capture::state(&mut connection).await? {
+        Capture::Attached => "attached".to_owned(),
+        Capture::Never => "never attached".to_owned(),
+        Capture::Broken { table, causes } => {
+            let causes: Vec<_> = causes.iter().map(|cause| cause.what(&table)).collect();
+            format!("broken: {}", causes.join("; "))
+        }
+    };
+    let readers = readers::backlogs(&mut connection, settings, COUNT_MAX).await?;
+    let retained = retained(&mut connection).await?;
+    let (overview, stream) = broker::overview(settings, APPLICATION).await;
+    let first = readers.first();
+    let log = Log {
+        unread: readers.iter().map(|reader| reader.unread).max().unwrap_or_default(),
+        round: first.and_then(|reader| reader.round),
+        generation: first.and_then(|reader| reader.generation),
+        round_age_seconds: first.and_then(|reader| reader.round_age_seconds),
+        leader: first.and_then(|reader| reader.leader.clone()),
+        held: retained,
+    };
+    let status = Status { capture, log, readers, broker: Broker { overview, stream } };
+    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+    Ok(status.broker.overview.answered()?)
+}
+
+async fn retained(connection: &mut Session) -> Result<Retained, sqlx::Error> {
+    sqlx::query_as(
+        "select pg_total_relation_size('outbox.entries') as bytes,
+                (select count(*) from outbox.failures where state in ('retrying', 'dead')) as failures",
+    )
+    .fetch_one(connection)
+    .await
+}
+
+fn table(status: &Status) -> String {
+    let Status { capture, log, readers, broker } = status;
+    let more = if log.unread == COUNT_MAX { "+" } else { "" };
+    let mut text = format!(
+        "capture   {capture}\nlog       {}{more} unread, {} KiB, {} failure(s)\n",
+        log.unread,
+        log.held.bytes / 1_024,
+        log.held.failures,
+    );
+    for reader in readers {
+        let ReaderBacklog { reader, unread, round, round_age_seconds, leader, .. } = reader;
+        let of = if readers.len() > 1 { format!("{reader}: {unread} unread, ") } else { String::new() };
+        let _ = writeln!(text, "leader    {of}{}", leader.as_deref().unwrap_or("nobody"));
+        if let (Some(round), Some(age)) = (round, round_age_seconds) {
+            let _ = writeln!(text, "position  round {round}, stored {age:.1} s ago");
+        }
+    }
+    text + &broker.overview.text(broker.stream.as_ref())
+}
