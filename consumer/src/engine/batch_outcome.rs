@@ -6,7 +6,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use async_nats::jetstream::AckKind;
 use common::{
     event::AuditEvent,
     failures::{self, Failure, FailureKind, FailureState, NextStep, PriorAttempts, Reason},
@@ -171,19 +170,11 @@ impl BatchOutcome {
         self.failed.push(FailedAttempt { unknown_forwarder: None, failure, kind, action });
     }
 
-    /// What the broker is told about one message.
-    pub(crate) fn disposition(&mut self, instruction: &Instruction) -> AckKind {
+    /// Records what no forwarder was called for: messages that nobody here can deliver.
+    pub(crate) fn record_undeliverable(&mut self, instruction: &Instruction) {
         let (unknown_forwarder, reference, audit_event_id, error, reason, excerpt) = match instruction {
-            Instruction::Skip => return AckKind::Ack,
-            Instruction::Forward(id) => {
-                return match (self.settled.get(id), self.deferred.get(id)) {
-                    (Some(settled), _) => settled.disposition.ack_kind(),
-                    (None, wait) => AckKind::Nak(wait.copied()),
-                };
-            }
-            Instruction::Unknown(forwarder, _) if self.known_elsewhere.contains(forwarder.as_str()) => {
-                return AckKind::Ack;
-            }
+            Instruction::Skip | Instruction::Forward(_) => return,
+            Instruction::Unknown(forwarder, _) if self.known_elsewhere.contains(forwarder.as_str()) => return,
             Instruction::Unknown(forwarder, id) => {
                 let error = "no forwarder of that id is configured".to_owned();
                 let unknown_forwarder = Some(forwarder.clone());
@@ -202,7 +193,23 @@ impl BatchOutcome {
             kind: FailureKind::Error,
             action: None,
         });
-        AckKind::Term
+    }
+
+    /// What becomes of one item.
+    pub(crate) fn disposition(&self, instruction: &Instruction) -> Disposition {
+        let dead = |reason| Disposition::Dead { attempts: 1, reason };
+        match instruction {
+            Instruction::Skip => Disposition::Skipped,
+            Instruction::Forward(id) => match (self.settled.get(id), self.deferred.get(id)) {
+                (Some(settled), _) => settled.disposition,
+                (None, wait) => Disposition::Deferred(wait.copied()),
+            },
+            Instruction::Unknown(forwarder, _) if self.known_elsewhere.contains(forwarder.as_str()) => {
+                Disposition::Skipped
+            }
+            Instruction::Unknown(..) => dead(Reason::UnknownForwarder),
+            Instruction::Malformed { .. } => dead(Reason::MalformedReference),
+        }
     }
 
     /// The reasons of everything that ends here as a dead letter.
@@ -305,7 +312,7 @@ impl BatchOutcome {
                 Some((Disposition::AlreadyDead | Disposition::Obsolete, _)) => (Status::Unset, "left"),
                 Some((Disposition::Retry { .. }, kind)) => (Status::Error(kind.as_str()), "retry"),
                 Some((Disposition::Dead { reason, .. }, _)) => (Status::Error(reason.as_str()), "dead"),
-                None => (Status::Unset, "early"),
+                Some((Disposition::Skipped | Disposition::Deferred(_), _)) | None => (Status::Unset, "early"),
             };
             if let Some(called_during) = settled.and_then(|settled| settled.called_during.as_ref()) {
                 span.child(format!("forward {forwarder}"), called_during, status);

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use async_nats::jetstream::AckKind;
 use common::{
     database::Database,
     event::AuditEvent,
@@ -28,7 +27,7 @@ use crate::{
         batch_outcome::BatchOutcome,
         breaker::DeadLetterBreaker,
         column_watch::ColumnWatch,
-        disposition::RetryPolicy,
+        disposition::{Disposition, RetryPolicy},
         isolation::{Attempt, IsolatedForwarder, TargetLiveness, Unavailable},
         missing_rows::{self, ForeignMessage},
         outage::{HoldReason, OutageBackoff},
@@ -101,8 +100,8 @@ type AlreadyDelivered = HashMap<Uuid, Attempt>;
 /// How the dispatch of a batch ended.
 #[derive(Debug)]
 pub enum Dispatched {
-    /// Settle it like this: what to tell the broker about each item, in order.
-    Settle(Vec<AckKind>),
+    /// What became of each item, in order. All that must be known of it is committed.
+    Settle(Vec<Disposition>),
     /// Given up at shutdown: nothing may be settled.
     Stopped,
     /// Something in it is another source's: nothing may be settled, and it is not to be kept from whoever it belongs to.
@@ -141,9 +140,9 @@ impl Dispatcher {
         self.forwarder.begin_batch();
         loop {
             match self.attempt(items, &mut already_delivered).await {
-                Ok(acks) => {
+                Ok(dispositions) => {
                     backoff.recovered(progress);
-                    return Dispatched::Settle(acks);
+                    return Dispatched::Settle(dispositions);
                 }
                 Err(HoldReason::Foreign(foreign)) => return Dispatched::Foreign(foreign),
                 Err(reason) => {
@@ -201,7 +200,7 @@ impl Dispatcher {
         &mut self,
         items: &[WorkItem],
         already_delivered: &mut AlreadyDelivered,
-    ) -> Result<Vec<AckKind>, HoldReason> {
+    ) -> Result<Vec<Disposition>, HoldReason> {
         let runtime = self.runtime.clone();
         let ForwarderRuntime { route, breaker, columns, .. } = &*runtime;
         let mut events: HashMap<Uuid, bool> = HashMap::new();
@@ -224,7 +223,9 @@ impl Dispatcher {
         let started = Instant::now();
         let mut outcome = self.forward(&mut source, items, &events, already_delivered).await?;
         outcome.set_known_elsewhere(known_elsewhere(&runtime, &mut source, items).await?);
-        let acks = items.iter().map(|item| outcome.disposition(&item.instruction)).collect();
+        for item in items {
+            outcome.record_undeliverable(&item.instruction);
+        }
         breaker.check(&outcome.dead_letters())?;
         refuse_too_many(&runtime, &mut source, &outcome).await?;
         failpoint::reach("dispatch.forwarded");
@@ -234,7 +235,7 @@ impl Dispatcher {
         self.source = Some(source);
         outcome.emit(&route.id, started.elapsed());
         outcome.end_spans(&route.id, items);
-        Ok(acks)
+        Ok(items.iter().map(|item| outcome.disposition(&item.instruction)).collect())
     }
 
     /// Reloads and forwards, in chunks of bounded size; returns what became of each event.

@@ -1,8 +1,7 @@
-//! From a verdict to what the broker and `outbox.failures` are told.
+//! From a verdict to what becomes of an event: for `outbox.failures`, and for whoever asked for it.
 
 use std::time::Duration;
 
-use async_nats::jetstream::AckKind;
 use common::{
     backoff::Backoff,
     failures::{NextStep, PriorAttempts, Reason},
@@ -20,7 +19,7 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
 }
 
-/// What follows from a verdict.
+/// What becomes of one item of work, and so of the message it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Done: the message goes, and so does an earlier failure.
@@ -31,6 +30,10 @@ pub enum Disposition {
     Obsolete,
     /// Somebody decided that it is not to be delivered: the message goes, their decision stays.
     Discarded,
+    /// It is another forwarder's: the message goes.
+    Skipped,
+    /// Nothing was tried: the message comes again after this long, or at once.
+    Deferred(Option<Duration>),
     /// The message comes again after this long; the failure is recorded first.
     Retry {
         /// Failed attempts, this one included.
@@ -70,21 +73,16 @@ impl Disposition {
         }
     }
 
-    /// What the broker is told.
-    #[must_use]
-    pub fn ack_kind(self) -> AckKind {
-        match self {
-            Self::Delivered | Self::Discarded | Self::Obsolete => AckKind::Ack,
-            Self::Retry { delay, .. } => AckKind::Nak(Some(delay)),
-            Self::Dead { .. } | Self::AlreadyDead => AckKind::Term,
-        }
-    }
-
     /// What `outbox.failures` is told; `None` where there is nothing new to tell.
     #[must_use]
     pub fn outcome(self) -> Option<(NextStep, u32)> {
         match self {
-            Self::Delivered | Self::Discarded | Self::AlreadyDead | Self::Obsolete => None,
+            Self::Delivered
+            | Self::Discarded
+            | Self::Skipped
+            | Self::Deferred(_)
+            | Self::AlreadyDead
+            | Self::Obsolete => None,
             Self::Retry { attempts, delay } => Some((NextStep::Retry(delay), attempts)),
             Self::Dead { attempts, reason } => Some((NextStep::Dead(reason), attempts)),
         }
@@ -98,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_verdict_has_its_settlement() {
+    fn every_verdict_has_its_disposition() {
         let second = Duration::from_secs(1);
         let policy =
             RetryPolicy { max_attempts: 3, backoff: Backoff::Exponential { first: second, max: second } };
@@ -108,28 +106,28 @@ mod tests {
         let retry = || Verdict::Retry("time-out".into());
         let cancel = |reason| Verdict::DeadLetter(reason, "gone".into());
         let table = [
-            (Verdict::Delivered, None, "ack", None),
-            (Verdict::Delivered, earlier(2), "ack", None),
-            (Verdict::AlreadyDelivered, None, "ack", None),
-            (retry(), None, "nak", Some(1)),
-            (retry(), earlier(1), "nak", Some(2)),
-            (retry(), earlier(2), "term", Some(3)),
-            (retry(), earlier(9), "term", Some(10)),
-            (cancel(Reason::AuditEventNotFound), None, "term", Some(1)),
-            (cancel(Reason::IdConflict), earlier(1), "term", Some(2)),
+            (Verdict::Delivered, None, "delivered", None),
+            (Verdict::Delivered, earlier(2), "delivered", None),
+            (Verdict::AlreadyDelivered, None, "delivered", None),
+            (retry(), None, "retry", Some(1)),
+            (retry(), earlier(1), "retry", Some(2)),
+            (retry(), earlier(2), "dead", Some(3)),
+            (retry(), earlier(9), "dead", Some(10)),
+            (cancel(Reason::AuditEventNotFound), None, "dead", Some(1)),
+            (cancel(Reason::IdConflict), earlier(1), "dead", Some(2)),
         ];
-        for (verdict, earlier, told, attempts) in table {
-            let settlement =
+        for (verdict, earlier, expected, attempts) in table {
+            let disposition =
                 Disposition::of(&verdict.clone().into(), earlier, policy, &mut StdRng::seed_from_u64(1));
-            let kind = match settlement.ack_kind() {
-                AckKind::Ack => "ack",
-                AckKind::Nak(Some(delay)) if (second..second * 2).contains(&delay) => "nak",
-                AckKind::Term => "term",
+            let kind = match disposition {
+                Disposition::Delivered => "delivered",
+                Disposition::Retry { delay, .. } if (second..second * 2).contains(&delay) => "retry",
+                Disposition::Dead { .. } => "dead",
                 other => panic!("{other:?}"),
             };
-            assert_eq!(kind, told, "{verdict:?} after {earlier:?}");
+            assert_eq!(kind, expected, "{verdict:?} after {earlier:?}");
             assert_eq!(
-                settlement.outcome().map(|(_, attempts)| attempts),
+                disposition.outcome().map(|(_, attempts)| attempts),
                 attempts,
                 "{verdict:?} after {earlier:?}"
             );
@@ -137,7 +135,7 @@ mod tests {
         let exhausted = Disposition::of(&retry().into(), earlier(2), policy, &mut StdRng::seed_from_u64(1));
         assert_eq!(exhausted.outcome(), Some((NextStep::Dead(Reason::AttemptsExhausted), 3)));
         let uncharged = Attempt { counts: false, ..retry().into() };
-        let settlement = Disposition::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
-        assert_eq!(settlement.outcome().map(|(_, attempts)| attempts), Some(2), "no attempt is used");
+        let disposition = Disposition::of(&uncharged, earlier(2), policy, &mut StdRng::seed_from_u64(1));
+        assert_eq!(disposition.outcome().map(|(_, attempts)| attempts), Some(2), "no attempt is used");
     }
 }

@@ -1,11 +1,11 @@
 //! One thing to be done for a forwarder, from a message of the stream or an entry of the log.
 
 use common::{
-    broker::microseconds,
     identifier::ForwarderId,
     outbox::reader::rounds::Position,
     reference::{Reference, Target},
     service::telemetry::traces::{Kind, Span, Tracer},
+    time_arg::microseconds,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;

@@ -1,10 +1,13 @@
 //! One message as it was delivered: what it refers to, and whether that is ours.
 
-use async_nats::jetstream::Message;
+use async_nats::jetstream::{AckKind, Message};
 use common::service::telemetry::traces::{self, Attributes, Kind, Traceparent, Tracer};
 use time::OffsetDateTime;
 
-use crate::engine::work_item::{Instruction, Origin, Route, WorkItem};
+use crate::engine::{
+    disposition::Disposition,
+    work_item::{Instruction, Origin, Route, WorkItem},
+};
 
 /// From this delivery of one message on it is forwarded alone, in case it is what kills its process.
 const SUSPECT_FROM: i64 = 3;
@@ -71,5 +74,47 @@ impl Delivery {
     /// The trace that its publish is part of.
     fn traceparent(&self) -> Option<Traceparent> {
         self.header(traces::HEADER)?.parse().ok()
+    }
+}
+
+/// How the broker is told what became of a message.
+#[must_use]
+pub fn ack_kind(disposition: Disposition) -> AckKind {
+    match disposition {
+        Disposition::Delivered | Disposition::Discarded | Disposition::Obsolete | Disposition::Skipped => {
+            AckKind::Ack
+        }
+        Disposition::Retry { delay, .. } => AckKind::Nak(Some(delay)),
+        Disposition::Deferred(delay) => AckKind::Nak(delay),
+        Disposition::Dead { .. } | Disposition::AlreadyDead => AckKind::Term,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use common::failures::Reason;
+
+    use super::*;
+
+    #[test]
+    fn every_disposition_has_its_acknowledgement() {
+        let second = Duration::from_secs(1);
+        let table = [
+            (Disposition::Delivered, AckKind::Ack),
+            (Disposition::Discarded, AckKind::Ack),
+            (Disposition::Obsolete, AckKind::Ack),
+            (Disposition::Skipped, AckKind::Ack),
+            (Disposition::Retry { attempts: 1, delay: second }, AckKind::Nak(Some(second))),
+            (Disposition::Deferred(Some(second)), AckKind::Nak(Some(second))),
+            (Disposition::Deferred(None), AckKind::Nak(None)),
+            (Disposition::Dead { attempts: 1, reason: Reason::IdConflict }, AckKind::Term),
+            (Disposition::AlreadyDead, AckKind::Term),
+        ];
+        for (disposition, expected) in table {
+            let kind = ack_kind(disposition);
+            assert_eq!(format!("{kind:?}"), format!("{expected:?}"), "{disposition:?}");
+        }
     }
 }

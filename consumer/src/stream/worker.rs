@@ -33,11 +33,12 @@ use crate::{
     engine::work_item::WorkItem,
     engine::{
         dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+        disposition::Disposition,
         isolation::Unavailable,
         outage::OutageBackoff,
     },
     stream::{
-        delivery::Delivery,
+        delivery::{self, Delivery},
         pull::{Durable, Prefetcher, PulledBatch},
         stall_detector::StallDetector,
     },
@@ -310,9 +311,9 @@ impl StreamWorker {
             // A target that hangs must not keep the process: another one may have the batch.
             () = grace(shutdown) => Dispatched::Stopped,
         };
-        let (acks, foreign) = match dispatched {
-            Dispatched::Settle(acks) if !self.subscription.foreign.load(Ordering::SeqCst) => {
-                (Some(acks), None)
+        let (dispositions, foreign) = match dispatched {
+            Dispatched::Settle(dispositions) if !self.subscription.foreign.load(Ordering::SeqCst) => {
+                (Some(dispositions), None)
             }
             Dispatched::Settle(_) | Dispatched::Stopped => (None, None),
             Dispatched::Foreign(foreign) => {
@@ -320,13 +321,14 @@ impl StreamWorker {
                 (None, Some(foreign))
             }
         };
-        if acks.is_none() {
+        if dispositions.is_none() {
             // First: what is given back while a request is open comes straight back to it.
             self.subscription.close().await;
             self.dispatcher.release().await;
         }
         // Given back: another process may have them at once.
-        let acks: Vec<AckKind> = acks.unwrap_or_else(|| vec![AckKind::Nak(None); deliveries.len()]);
+        let dispositions =
+            dispositions.unwrap_or_else(|| vec![Disposition::Deferred(None); deliveries.len()]);
         let same = async {
             since.elapsed() <= SAME_DURABLE_WITHIN
                 || self.subscription.is_same_durable(&durable, &deliveries).await
@@ -345,7 +347,7 @@ impl StreamWorker {
             return;
         }
         tokio::select! {
-            () = settle(&deliveries, acks) => {}
+            () = settle(&deliveries, &dispositions) => {}
             // While it reconnects, the client takes only so many.
             () = grace(shutdown) => {}
         }
@@ -369,10 +371,10 @@ impl StreamWorker {
     }
 }
 
-async fn settle(deliveries: &[Delivery], acks: Vec<AckKind>) {
-    for (delivery, kind) in deliveries.iter().zip(acks) {
+async fn settle(deliveries: &[Delivery], dispositions: &[Disposition]) {
+    for (delivery, disposition) in deliveries.iter().zip(dispositions) {
         // Not confirmed: a lost one means a redelivery, which has no effect.
-        if let Err(error) = delivery.message.ack_with(kind).await {
+        if let Err(error) = delivery.message.ack_with(delivery::ack_kind(*disposition)).await {
             tracing::debug!(%error, "an acknowledgement could not be sent");
         }
         failpoint::reach("lane.acknowledged");

@@ -9,7 +9,7 @@ mod replay_consumer;
 use std::{collections::HashSet, sync::Arc};
 
 use anyhow::ensure;
-use async_nats::jetstream::{AckKind, stream::Stream};
+use async_nats::jetstream::stream::Stream;
 use clap::Args;
 use common::{
     broker::{self, SourceIdentity},
@@ -33,8 +33,11 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    engine::dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
-    engine::work_item::Instruction,
+    engine::{
+        dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
+        disposition::Disposition,
+        work_item::Instruction,
+    },
     forwarder::{ForwarderFactory, Forwarders, MissingKinds, Registry},
     service,
     stream::delivery::Delivery,
@@ -224,11 +227,11 @@ async fn replay_batches(
             let deliveries = existing(&mut source, &runtime, deliveries.as_slice(), &mut outcome).await?;
             let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item(&runtime.tracer)).collect();
             let ended = dispatcher.dispatch(&items, &progress, shutdown).await;
-            let Dispatched::Settle(kinds) = ended else {
+            let Dispatched::Settle(dispositions) = ended else {
                 dispatcher.release().await;
                 break;
             };
-            count(&deliveries, &kinds, &mut outcome);
+            count(&deliveries, &dispositions, &mut outcome);
         }
         for delivery in &deliveries {
             acknowledge(&delivery.message).await?;
@@ -261,12 +264,19 @@ async fn existing<'d>(
     Ok(kept)
 }
 
-fn count(deliveries: &[&Delivery], kinds: &[AckKind], outcome: &mut ReplayOutcome) {
-    for (delivery, kind) in deliveries.iter().zip(kinds) {
+fn count(deliveries: &[&Delivery], dispositions: &[Disposition], outcome: &mut ReplayOutcome) {
+    for (delivery, disposition) in deliveries.iter().zip(dispositions) {
         if matches!(delivery.instruction, Instruction::Forward(_)) {
-            match kind {
-                AckKind::Ack => outcome.settled += 1,
-                _ => outcome.failed += 1,
+            match disposition {
+                Disposition::Delivered
+                | Disposition::Discarded
+                | Disposition::Obsolete
+                | Disposition::Skipped => outcome.settled += 1,
+                // What is not due yet waits for the attempt that `consumer run` makes.
+                Disposition::Retry { .. }
+                | Disposition::Deferred(_)
+                | Disposition::Dead { .. }
+                | Disposition::AlreadyDead => outcome.failed += 1,
             }
         }
     }
