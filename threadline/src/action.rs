@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, ActorRef, Adoption, StorageSchema, stored};
+use crate::{ActionTable, ActorRef, Adoption, StorageSchema, stored, verified};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -151,7 +151,7 @@ pub struct Inserted {
     pub present: Vec<Uuid>,
     /// Ids under which something else is stored.
     pub conflicting: Vec<Uuid>,
-    /// Ids that the database took and did not keep: a trigger that returns NULL, a rule.
+    /// Ids that the database took and under which it kept nothing: a trigger that returns NULL or changes the id, a rule.
     pub swallowed: Vec<Uuid>,
     /// Ids that are free, and whose actions another unique index or an exclusion constraint keeps out, with its words.
     pub refused: Vec<(Uuid, String)>,
@@ -169,18 +169,10 @@ pub async fn insert_batch(
     table: &ActionTable,
     actions: &[AuditAction],
 ) -> Result<Inserted, sqlx::Error> {
-    let statement = format!("{} on conflict do nothing returning id", insert(table));
-    let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(&mut *connection).await;
-    let written = match rows {
-        Ok(rows) => rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<Uuid>, _>>()?,
-        // A rule of the host's own allows neither clause, a deferrable constraint not the first.
-        Err(error) if has_code(&error, &[FEATURE_NOT_SUPPORTED, NOT_IN_PREREQUISITE_STATE]) => {
-            match insert_absent(connection, table, actions).await {
-                Err(error) if !is_kept_out(&error) => return Err(error),
-                // Which of them are kept out is found one by one.
-                Ok(()) | Err(_) => Vec::new(),
-            }
-        }
+    let statement = format!("{} on conflict do nothing {RETURNING}", insert(table));
+    let written = match written_ids(connection, statement, actions).await {
+        Ok(written) => written,
+        Err(error) if needs_verification(&error) => return verified::insert(connection, table, actions).await,
         Err(error) => return Err(error),
     };
     if written.len() == actions.len() {
@@ -213,14 +205,23 @@ async fn insert_plainly(
     table: &ActionTable,
     actions: &[AuditAction],
 ) -> Result<Inserted, sqlx::Error> {
-    let statement = insert(table);
-    let done = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(&mut *connection).await?;
-    if done.rows_affected() < actions.len() as u64 {
+    let statement = format!("{} {RETURNING}", insert(table));
+    match written_ids(connection, statement, actions).await {
         // Fewer, and nothing was in the way.
-        return kept(connection, table, actions).await;
+        Ok(written) if written.len() < actions.len() => kept(connection, table, actions).await,
+        Ok(written) => Ok(Inserted { written, ..Inserted::default() }),
+        Err(error) if needs_verification(&error) => verified::insert(connection, table, actions).await,
+        Err(error) => Err(error),
     }
-    let written = actions.iter().map(|action| action.id).collect();
-    Ok(Inserted { written, ..Inserted::default() })
+}
+
+async fn written_ids(
+    connection: &mut PgConnection,
+    statement: String,
+    actions: &[AuditAction],
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let rows = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).fetch_all(connection).await?;
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
@@ -228,8 +229,19 @@ fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     code.is_some_and(|code| codes.contains(&&*code))
 }
 
+/// Whether only the verifying insert can do it: a rule of the host's own allows neither `on conflict` nor `returning`, a deferrable
+/// constraint not the first; or a trigger has given an action another id.
+fn needs_verification(error: &sqlx::Error) -> bool {
+    has_code(error, &[FEATURE_NOT_SUPPORTED, NOT_IN_PREREQUISITE_STATE]) || has_changed_id(error)
+}
+
+/// Whether a trigger has given an action another id. Then nothing of the statement was written.
+pub(crate) fn has_changed_id(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message().contains(CHANGED_ID))
+}
+
 /// Whether a unique index or an exclusion constraint says no.
-fn is_kept_out(error: &sqlx::Error) -> bool {
+pub(crate) fn is_kept_out(error: &sqlx::Error) -> bool {
     has_code(error, &[UNIQUE_VIOLATION, EXCLUSION_VIOLATION])
 }
 
@@ -238,7 +250,7 @@ fn is_kept_out(error: &sqlx::Error) -> bool {
 ///
 /// # Errors
 /// When the server is away.
-pub async fn kept(
+async fn kept(
     connection: &mut PgConnection,
     table: &ActionTable,
     actions: &[AuditAction],
@@ -249,16 +261,10 @@ pub async fn kept(
     Ok(Inserted { written, swallowed, ..Inserted::default() })
 }
 
-/// The insert for a table with rules: what is absent, without a word of what was written.
-async fn insert_absent(
-    connection: &mut PgConnection,
-    table: &ActionTable,
-    actions: &[AuditAction],
-) -> Result<(), sqlx::Error> {
+/// The statement that inserts what is absent, for any table whatever its rules: without a word of what was written.
+pub(crate) fn insert_absent(table: &ActionTable) -> String {
     let absent = format!("where not exists (select from {table} t where t.id = n.id) order by n.id");
-    let statement = insert(table).replace("order by n.id", &absent);
-    bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?;
-    Ok(())
+    insert(table).replace("order by n.id", &absent)
 }
 
 /// Writes many actions over whatever is stored under their ids, with one statement: a repair, or a mapping that has
@@ -273,16 +279,19 @@ pub async fn overwrite_batch(
     actions: &[AuditAction],
     times: bool,
 ) -> Result<u64, sqlx::Error> {
+    Ok(written_ids(connection, overwrite(table, times), actions).await?.len() as u64)
+}
+
+pub(crate) fn overwrite(table: &ActionTable, times: bool) -> String {
     let time = if times { ", inserted_at = excluded.inserted_at" } else { "" };
-    let statement = format!(
+    format!(
         "{} on conflict (id) do update
          set name = excluded.name, actor_ref = excluded.actor_ref, status = excluded.status, verb = excluded.verb,
              category = excluded.category, reason = excluded.reason, comment = excluded.comment,
-             correlation_id = excluded.correlation_id, request_id = excluded.request_id, job_id = excluded.job_id{time}",
+             correlation_id = excluded.correlation_id, request_id = excluded.request_id, job_id = excluded.job_id{time}
+         {RETURNING}",
         insert(table)
-    );
-    let done = bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?;
-    Ok(done.rows_affected())
+    )
 }
 
 /// Those of these ids under which an action of that event is stored.
@@ -312,6 +321,14 @@ fn insert(table: &ActionTable) -> String {
     )
 }
 
+/// Returns the ids that were written. Raises when one is none of those that were sent: nothing is kept of what the host gives an id
+/// of its own, because nobody would find it, and it would be written once more.
+const RETURNING: &str = "returning case when id in (select unnest($1::uuid[])) then id
+                                        else ('a trigger on the table of actions has changed the id of an action to ' || id)::uuid end";
+
+/// Words of it that no other error has.
+const CHANGED_ID: &str = "a trigger on the table of actions has changed the id";
+
 const UNIQUE_VIOLATION: &str = "23505";
 const EXCLUSION_VIOLATION: &str = "23P01";
 
@@ -321,9 +338,9 @@ const NOT_IN_PREREQUISITE_STATE: &str = "55000";
 /// What PostgreSQL calls it when rules get in the way of `on conflict` and `returning`.
 const FEATURE_NOT_SUPPORTED: &str = "0A000";
 
-type Statement<'q> = Query<'q, Postgres, PgArguments>;
+pub(crate) type Statement<'q> = Query<'q, Postgres, PgArguments>;
 
-fn bind<'q>(statement: Statement<'q>, actions: &'q [AuditAction]) -> Statement<'q> {
+pub(crate) fn bind<'q>(statement: Statement<'q>, actions: &'q [AuditAction]) -> Statement<'q> {
     let texts = |field: fn(&AuditAction) -> Option<&str>| {
         // `unnest` fills up a column that has nothing; no array is cheaper than one of NULLs.
         let any = actions.iter().any(|action| field(action).is_some());
@@ -353,14 +370,8 @@ async fn explain_unwritten(
 ) -> Result<Inserted, sqlx::Error> {
     let new: HashSet<Uuid> = written.iter().copied().collect();
     let unwritten: Vec<&AuditAction> = actions.iter().filter(|action| !new.contains(&action.id)).collect();
-    let statement = format!("select id, correlation_id from {table} where id = any ($1)");
-    let stored: std::collections::HashMap<Uuid, Option<String>> =
-        sqlx::query_as(sqlx::AssertSqlSafe(statement))
-            .bind(unwritten.iter().map(|action| action.id).collect::<Vec<_>>())
-            .fetch_all(&mut *connection)
-            .await?
-            .into_iter()
-            .collect();
+    let ids: Vec<Uuid> = unwritten.iter().map(|action| action.id).collect();
+    let stored = stored::correlation_ids(connection, table, &ids).await?;
     let free: Vec<Uuid> =
         unwritten.iter().map(|action| action.id).filter(|id| !stored.contains_key(id)).collect();
     let held =

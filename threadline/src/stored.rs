@@ -1,5 +1,7 @@
 //! Actions as they are stored, for whoever compares them with what should be there. One documented function per statement.
 
+use std::collections::HashMap;
+
 use futures::{Stream, TryStreamExt as _};
 use serde::Serialize;
 use serde_json::Value;
@@ -185,6 +187,21 @@ pub async fn present(
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     let statement = format!("select id from {table} where id = any ($1)");
     sqlx::query_scalar(AssertSqlSafe(statement)).bind(ids).fetch_all(connection).await
+}
+
+/// Those of `ids` that are taken, each with its correlation id.
+///
+/// # Errors
+/// When the server is away.
+pub(crate) async fn correlation_ids(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    ids: &[Uuid],
+) -> Result<HashMap<Uuid, Option<String>>, sqlx::Error> {
+    let statement = format!("select id, correlation_id from {table} where id = any ($1)");
+    let found: Vec<(Uuid, Option<String>)> =
+        sqlx::query_as(AssertSqlSafe(statement)).bind(ids).fetch_all(connection).await?;
+    Ok(found.into_iter().collect())
 }
 
 /// When the oldest action that the pipeline has projected happened.

@@ -19,7 +19,7 @@ const SHADOW: &str = "audit_actions_shadow";
 const JOURNAL: &str = "audit_actions_journal";
 
 /// The trigger, and its function.
-const TRIGGER: &str = "audit_actions_journal";
+pub(crate) const TRIGGER: &str = "audit_actions_journal";
 
 /// What the second table is, by its comment.
 const FILLING: &str = "threadline: being rebuilt, not yet in the place of audit_actions";

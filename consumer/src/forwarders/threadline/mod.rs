@@ -2,9 +2,9 @@
 
 mod mapping;
 mod preflight;
+mod write;
 
 use std::{
-    borrow::Cow,
     collections::HashSet,
     sync::Arc,
     time::{Duration, Instant},
@@ -14,34 +14,31 @@ use common::{
     database::Database,
     doctor::{Check, Problem},
     event::{AuditEvent, NEEDED_BY_THREADLINE},
-    failures::Reason,
-    fault::{Fault, classify},
     identifier::ForwarderId,
     settings::{ConnectionUrl, ForwarderSettings, Settings},
 };
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
-use sqlx::PgConnection;
+use sqlx::{Connection as _, PgConnection};
 use threadline::{
-    ActionTable, Adoption, AuditAction, StorageSchema,
-    action::{self, Inserted},
+    ActionTable, Adoption, AuditAction, StorageSchema, action, verified,
 };
 use uuid::Uuid;
 
-use self::mapping::{Mapping, Profile};
+use self::{
+    mapping::{Mapping, Profile},
+    write::{Way, unavailable, verdict_of, write},
+};
 
 use crate::forwarder::{
     self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Preflight, Verdict,
 };
 
-/// How often a statement is repeated after a conflict with a concurrent transaction.
-const CONFLICT_ATTEMPTS: u32 = 3;
-
 /// After a batch some of which was there already, so many are written with a look first.
 const CAREFUL_BATCHES: u32 = 100;
 
-/// How long a worker relies on what the timeline remembers of adopted events.
-const ADOPTION_KEPT: Duration = Duration::from_secs(30);
+/// How long a worker relies on what it has seen of the timeline's tables.
+const LOOK_KEPT: Duration = Duration::from_secs(30);
 
 /// The kind `threadline`.
 #[derive(Debug, Clone, Copy)]
@@ -168,7 +165,7 @@ impl ForwarderKind for Threadline {
 impl ForwarderFactory for Timeline {
     fn build(&self) -> Box<dyn Forwarder> {
         let timeline = Self { database: self.database.with_dead_peer_detection(), ..self.clone() };
-        Box::new(Worker { timeline, connection: None, careful: 0, adoption: None })
+        Box::new(Worker { timeline, connection: None, careful: 0, look: None })
     }
 
     fn columns(&self) -> &[&str] {
@@ -210,8 +207,16 @@ struct Worker {
     connection: Option<PgConnection>,
     /// For so many batches to come some actions may be there already.
     careful: u32,
-    /// Which of somebody else's actions count as events, and when the timeline was asked.
-    adoption: Option<(Adoption, Instant)>,
+    look: Option<(Look, Instant)>,
+}
+
+/// What a worker has seen of the timeline's tables, at some time.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// Which of somebody else's actions count as events.
+    adoption: Adoption,
+    /// Whether something of the host's acts on what is written.
+    verified: bool,
 }
 
 impl Forwarder for Worker {
@@ -268,14 +273,27 @@ impl Worker {
             Some(connection) => connection,
             None => self.timeline.database.connect_directly().await.map_err(|error| unavailable(&error))?,
         };
-        let adopted = self.adopted_ids(&mut connection, events).await.map_err(|error| unavailable(&error))?;
+        let look = self.look(&mut connection).await.map_err(|error| unavailable(&error))?;
+        let adopted = self.adopted_ids(&mut connection, look.adoption, events).await;
+        let adopted = adopted.map_err(|error| unavailable(&error))?;
         actions.retain(|action| !adopted.contains(&action.id));
-        let expect_new = self.careful == 0;
-        let inserted = write(&mut connection, &self.timeline, &actions, expect_new).await?;
+        let way = match self.careful {
+            _ if look.verified => Way::Verified,
+            0 => Way::New,
+            _ => Way::Careful,
+        };
+        let inserted = write(&mut connection, &self.timeline, &actions, way).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
         let met = inserted.present.len() + inserted.conflicting.len() + inserted.refused.len() > 0;
         self.careful = if met { CAREFUL_BATCHES } else { self.careful.saturating_sub(1) };
-        self.connection = Some(connection);
+        if inserted.swallowed.is_empty() {
+            self.connection = Some(connection);
+        } else {
+            // A statement that a rule made nothing of is prepared as nothing, and stays so when the rule has gone. And what is
+            // there now is looked at anew.
+            self.look = None;
+            let _ = connection.close().await;
+        }
         for (event, verdict) in events.iter().zip(&mut verdicts) {
             if *verdict == Verdict::Delivered {
                 *verdict = if adopted.contains(&event.id) {
@@ -288,22 +306,28 @@ impl Worker {
         Ok(verdicts)
     }
 
+    async fn look(&mut self, connection: &mut PgConnection) -> Result<Look, sqlx::Error> {
+        if let Some((look, at)) = self.look
+            && at.elapsed() < LOOK_KEPT
+        {
+            return Ok(look);
+        }
+        let Timeline { forwarder, schema, .. } = &self.timeline;
+        let adoption = Adoption::of(connection, schema, forwarder.as_str()).await?;
+        let look = Look { adoption, verified: verified::is_needed(connection, schema).await? };
+        self.look = Some((look, Instant::now()));
+        Ok(look)
+    }
+
     /// Events that are there under somebody else's ids. Only those from before an adoption are looked up: the live ones cost
     /// nothing. Where an index keeps a second action out it is met on the way in, but when writing over.
     async fn adopted_ids(
-        &mut self,
+        &self,
         connection: &mut PgConnection,
+        adoption: Adoption,
         events: &[AuditEvent],
     ) -> Result<HashSet<Uuid>, sqlx::Error> {
-        let Timeline { forwarder, schema, table, overwrite, .. } = &self.timeline;
-        let adoption = match self.adoption {
-            Some((adoption, at)) if at.elapsed() < ADOPTION_KEPT => adoption,
-            _ => {
-                let adoption = Adoption::of(connection, schema, forwarder.as_str()).await?;
-                self.adoption = Some((adoption, Instant::now()));
-                adoption
-            }
-        };
+        let Timeline { table, overwrite, .. } = &self.timeline;
         let ids: Vec<Uuid> = match adoption {
             Adoption::Before(until) => {
                 let from_before = |event: &&AuditEvent| {
@@ -317,90 +341,4 @@ impl Worker {
         };
         if ids.is_empty() { Ok(HashSet::new()) } else { adoption.find(connection, table, &ids).await }
     }
-}
-
-async fn write(
-    connection: &mut PgConnection,
-    timeline: &Timeline,
-    actions: &[AuditAction],
-    expect_new: bool,
-) -> Result<Inserted, ForwardError> {
-    let mut attempt = 1;
-    let mut delivered = None;
-    let mut absent = Cow::Borrowed(actions);
-    loop {
-        match write_once(connection, timeline, &absent, expect_new).await {
-            Ok(mut inserted) => {
-                inserted.present.extend(delivered.unwrap_or_default());
-                return Ok(inserted);
-            }
-            Err(error) => match classify(&error) {
-                Fault::Conflict if attempt < CONFLICT_ATTEMPTS => attempt += 1,
-                // A trigger of the host's may refuse a second time what it let in: that is left out.
-                Fault::Event | Fault::Statement | Fault::Table
-                    if delivered.is_none() && !timeline.overwrite =>
-                {
-                    let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
-                    // Where this fails too, the next attempt says how.
-                    let present =
-                        action::present(connection, &timeline.table, &ids).await.unwrap_or_default();
-                    absent.to_mut().retain(|action| !present.contains(&action.id));
-                    delivered = Some(present);
-                    continue;
-                }
-                Fault::Event => return Err(ForwardError::Rejected(errors::database(&error))),
-                Fault::Statement => return Err(failed(&error)),
-                Fault::Table => return Err(preflight::classify_failure(timeline, &error).await),
-                Fault::Conflict | Fault::Unavailable => return Err(unavailable(&error)),
-            },
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn write_once(
-    connection: &mut PgConnection,
-    Timeline { table, overwrite, mapping, .. }: &Timeline,
-    actions: &[AuditAction],
-    expect_new: bool,
-) -> Result<Inserted, sqlx::Error> {
-    if *overwrite {
-        let written = action::overwrite_batch(connection, table, actions, mapping.keeps_time()).await?;
-        let fewer = written < actions.len() as u64;
-        return if fewer { action::kept(connection, table, actions).await } else { Ok(Inserted::default()) };
-    }
-    if expect_new && let Some(inserted) = action::insert_new(connection, table, actions).await? {
-        return Ok(inserted);
-    }
-    action::insert_batch(connection, table, actions).await
-}
-
-fn verdict_of(id: Uuid, inserted: &Inserted) -> Verdict {
-    // Nearly always empty: looked through, not indexed.
-    if inserted.conflicting.contains(&id) {
-        return Verdict::DeadLetter(
-            Reason::IdConflict,
-            "the timeline holds another action under this id".to_owned(),
-        );
-    }
-    if inserted.swallowed.contains(&id) {
-        return Verdict::DeadLetter(
-            Reason::NotWritten,
-            "the timeline took the action and did not keep it: look for a trigger that returns NULL, or a rule, on \
-             audit_actions"
-                .to_owned(),
-        );
-    }
-    if let Some((_, error)) = inserted.refused.iter().find(|(refused, _)| *refused == id) {
-        return Verdict::DeadLetter(Reason::SchemaMismatch, format!("timeline database: {error}"));
-    }
-    if inserted.present.contains(&id) { Verdict::AlreadyDelivered } else { Verdict::Delivered }
-}
-
-fn failed(error: &sqlx::Error) -> ForwardError {
-    ForwardError::Failed(format!("timeline database: {}", errors::database(error)))
-}
-
-fn unavailable(error: &sqlx::Error) -> ForwardError {
-    ForwardError::unavailable(format!("timeline database: {}", errors::database(error)))
 }

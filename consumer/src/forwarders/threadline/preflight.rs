@@ -18,7 +18,10 @@ use threadline::{
     schema_status::{duplicated_events, mismatched_columns},
 };
 
-use super::{Timeline, failed, unavailable};
+use super::{
+    Timeline,
+    write::{failed, unavailable},
+};
 use crate::forwarder::{ForwardError, Preflight};
 
 /// Names the place that actions are written to.
