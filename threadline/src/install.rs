@@ -1,8 +1,14 @@
 //! Creating the tables, over nothing or over what the Elixir library has created.
 
-use sqlx::{AssertSqlSafe, Executor as _, PgConnection, migrate::Migrator};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection,
+    migrate::{Migrate as _, MigrateError, Migrator},
+};
 
-use crate::{StorageSchema, schema_status::TABLES};
+use crate::{
+    StorageSchema,
+    schema_status::{self, TABLES},
+};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/threadline");
 
@@ -24,18 +30,60 @@ pub async fn install(
         return Err(sqlx::Error::Configuration(why.into()));
     }
     let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
-    migrations.dangerous_set_table_name("threadline_migrations");
+    migrations.dangerous_set_table_name(schema_status::MIGRATIONS);
     // The statements name no schema: they run where the path leads. An index over a long table takes its time.
     let prepare = format!(
         "create schema if not exists \"{schema}\"; set search_path to \"{schema}\"; set statement_timeout = 0"
     );
     connection.execute(AssertSqlSafe(prepare)).await?;
-    let result = match migrations.run(&mut *connection).await {
-        Ok(()) => complete(connection, schema).await,
-        Err(error) => Err(sqlx::Error::Migrate(Box::new(error))),
-    };
+    let result = make(connection, schema, &migrations).await;
     connection.execute("reset search_path; reset statement_timeout").await?;
     result
+}
+
+async fn make(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    migrations: &Migrator,
+) -> Result<Vec<String>, sqlx::Error> {
+    let migrate = |error| sqlx::Error::Migrate(Box::new(error));
+    let adopted = adopt(connection, schema).await?;
+    migrations.run(&mut *connection).await.map_err(migrate)?;
+    let mut anew = complete(connection, schema).await?;
+    anew.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
+    Ok(anew)
+}
+
+/// Whether somebody has dropped the table of migrations. Then it is made again, and says that those have run that cannot run
+/// twice; all others say "if not exists".
+async fn adopt(connection: &mut PgConnection, schema: &StorageSchema) -> Result<bool, sqlx::Error> {
+    let (has_receipts, has_migrations): (bool, bool) = sqlx::query_as(
+        "select coalesce(bool_or(c.relname = 'audit_receipts'), false), coalesce(bool_or(c.relname = $2), false)
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace where n.nspname = $1",
+    )
+    .bind(schema.as_str())
+    .bind(schema_status::MIGRATIONS)
+    .fetch_one(&mut *connection)
+    .await?;
+    if has_migrations || !has_receipts {
+        return Ok(false);
+    }
+    let mut transaction = connection.begin().await?;
+    let adopted = async {
+        transaction.ensure_migrations_table(schema_status::MIGRATIONS).await?;
+        for migration in MIGRATIONS.migrations.iter().filter(|one| makes_receipts(one.sql.as_str())) {
+            transaction.skip(schema_status::MIGRATIONS, migration).await?;
+        }
+        Ok::<_, MigrateError>(())
+    };
+    adopted.await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Of a migration: all but this one say "if not exists".
+fn makes_receipts(statements: &str) -> bool {
+    statements.contains("create table audit_receipts")
 }
 
 /// Makes tables again that migrations have made and somebody has dropped.
@@ -53,9 +101,7 @@ async fn complete(connection: &mut PgConnection, schema: &StorageSchema) -> Resu
         return Ok(missing);
     }
     for migration in MIGRATIONS.migrations.iter() {
-        // All but this one say "if not exists".
-        let plain = migration.sql.as_str().contains("create table audit_receipts");
-        if !plain || missing.iter().any(|name| name == "audit_receipts") {
+        if !makes_receipts(migration.sql.as_str()) || missing.iter().any(|name| name == "audit_receipts") {
             connection.execute(migration.sql.clone()).await?;
         }
     }

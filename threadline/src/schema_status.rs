@@ -8,6 +8,9 @@ use crate::StorageSchema;
 pub(crate) const TABLES: [&str; 5] =
     ["audit_transactions", "audit_changes", "audit_actions", "audit_receipts", "audit_adoptions"];
 
+/// The table that says which migrations made them.
+pub(crate) const MIGRATIONS: &str = "threadline_migrations";
+
 /// What the database says of `audit_actions`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(clippy::struct_excessive_bools, reason = "answers of one statement")]
@@ -78,7 +81,7 @@ pub async fn check_schema(
          left join pg_class c on c.relnamespace = n.oid and c.relname = 'audit_actions' and c.relkind in ('r', 'p')",
     )
     .bind(schema.as_str())
-    .bind(TABLES)
+    .bind([&TABLES[..], &[MIGRATIONS]].concat())
     .fetch_one(connection)
     .await
 }

@@ -141,6 +141,8 @@ checks! {
             "The schema outbox is of no newer version than this binary.";
         OUTBOX_INCOMPLETE = Error "outbox-incomplete" [Both Always]
             "Nothing of the schema outbox has been dropped.";
+        OUTBOX_ALTERED = Error "outbox-altered" [Both Asked]
+            "The tables and functions of the schema outbox are what `publisher attach` made.";
         OUTBOX_OTHER_TABLE = Error "outbox-other-table" [Both Always]
             "The outbox captures the table of the settings.";
         CAPTURE_OFF = Error "capture-off" [Both Asked]

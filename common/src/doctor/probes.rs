@@ -19,8 +19,9 @@ pub(super) async fn server(
     .await
 }
 
-/// Of these relations, each with a privilege that is needed on it, those that our role lacks. In the words of `grant`: the
-/// privileges, the object, our role. What does not exist is not lacking; somebody else looks for that.
+/// Of these relations, each with a privilege that is needed on it, those that our role lacks. Behind the privilege its columns: names
+/// between commas, or `*` for all; without them any column will do. In the words of `grant`: the privileges, the object, our role.
+/// What does not exist is not lacking; somebody else looks for that.
 pub(super) async fn missing_grants(
     connection: &mut Session,
     needed: &[(&str, &str, &str)],
@@ -28,7 +29,8 @@ pub(super) async fn missing_grants(
     let column = |pick: fn(&(&str, &str, &str)) -> String| needed.iter().map(pick).collect::<Vec<_>>();
     sqlx::query_as(
         "with needed as (
-             select n.oid as namespace, n.nspname, w.relation, w.privilege, w.place
+             select n.oid as namespace, n.nspname, w.relation, split_part(w.privilege, ' ', 1) as privilege,
+                    split_part(w.privilege, ' ', 2) as columns, w.place
              from unnest($1::text[], $2::text[], $3::text[]) with ordinality w (schema, relation, privilege, place)
              join pg_namespace n on n.nspname = w.schema)
          select string_agg(m.privilege, ', ' order by m.place), m.object, format('%I', current_user)
@@ -37,11 +39,20 @@ pub(super) async fn missing_grants(
                where not has_schema_privilege(d.namespace, 'usage')
                group by d.nspname
                union all
-               select d.privilege, format('%I.%I', d.nspname, c.relname), d.place
+               -- Grants may be by column, of which some may be there.
+               select d.privilege || case when d.columns <> '' and has_any_column_privilege(c.oid, d.privilege)
+                                          then format(' (%s)', array_to_string(l.columns, ', ')) else '' end,
+                      format('%I.%I', d.nspname, c.relname), d.place
                from needed d
                join pg_class c on c.relnamespace = d.namespace and c.relname = d.relation
-               -- Grants may be by column.
+               cross join lateral (
+                   select array_agg(quote_ident(a.attname) order by a.attnum) as columns
+                   from pg_attribute a
+                   where d.columns <> '' and a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+                     and (d.columns = '*' or a.attname = any (string_to_array(d.columns, ',')))
+                     and not has_column_privilege(c.oid, a.attnum, d.privilege)) l
                where not case when d.privilege = 'delete' then has_table_privilege(c.oid, 'delete')
+                              when d.columns <> '' then l.columns is null
                               else has_any_column_privilege(c.oid, d.privilege) end
                union all
                select 'execute', format('function %s', p.oid::regprocedure), d.place

@@ -11,7 +11,7 @@ use crate::{
     identifier::TableName,
     outbox::{
         OutboxError,
-        capture::Capture,
+        capture::{Capture, catalog::Difference},
         reader::rounds::{Round, STREAM_READER},
     },
 };
@@ -106,6 +106,18 @@ pub(super) fn outbox(error: &OutboxError) -> Problem {
         _ => "run `publisher attach`".to_owned(),
     };
     Problem::new(errors::line(error), remedy)
+}
+
+/// An outbox that somebody has altered.
+pub(super) fn altered(lost: bool, differences: Vec<Difference>) -> Vec<Problem> {
+    let lost = lost.then(|| {
+        Problem::new(
+            "somebody has dropped outbox.migrations: nobody knows of which version the schema is",
+            "run `publisher attach`, which makes it anew",
+        )
+    });
+    let different = differences.into_iter().map(|Difference { what, remedy, .. }| Problem::new(what, remedy));
+    lost.into_iter().chain(different).collect()
 }
 
 /// A trigger that is not there.
@@ -308,36 +320,71 @@ pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Problem {
     )
 }
 
-/// Which relations of the outbox a service reads and writes, and what for.
+/// What of the outbox a service reads and writes: relation, privilege, and the columns that it is needed on, all of them (`*`),
+/// or whichever.
 pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'static str, &'static str)> {
+    const ROUND: &str = "insert reader,n,s,t,after_xid,after_seq,generation,system_identifier,stream_created,stream_seq,stream_event";
+    const LEASE: &[&str] = &["select *", "insert name,holder,expires_at", "update holder,expires_at", "delete"];
+    const HORIZON: &[&str] = &[
+        "select *",
+        "insert pruned_to,stream_created,stream_seq",
+        "update pruned_to,pruned_at,stream_created,stream_seq",
+    ];
     let tables: &[(&str, &[&str])] = match service {
         Service::Publisher => &[
-            ("source", &["select"]),
+            ("source", &["select *"]),
             ("attached_table", &["execute"]),
             ("base_type", &["execute"]),
             ("faults", &["execute"]),
-            ("missed", &["select"]),
-            ("entries", &["select", "insert", "delete"]),
-            ("rounds", &["select", "insert", "delete"]),
-            ("leases", &["select", "insert", "update", "delete"]),
-            ("streams", &["select", "insert", "update"]),
-            ("horizon", &["select", "insert", "update"]),
-            ("settled", &["select", "insert", "update"]),
-            ("failures", &["select", "update"]),
+            ("missed", &["select *"]),
+            ("entries", &["select *", "insert audit_event_id,forwarder", "delete"]),
+            ("rounds", &["select *", ROUND, "delete"]),
+            ("leases", LEASE),
+            ("streams", &["select *", "insert created,kept_from", "update kept_from"]),
+            ("horizon", HORIZON),
+            (
+                "settled",
+                &[
+                    "select *",
+                    "insert reader,generation,stream_created,stream_seq,s,ever",
+                    "update generation,stream_created,stream_seq,s,ever,at",
+                ],
+            ),
+            (
+                "failures",
+                &["select forwarder,ref,audit_event_id,state,next_attempt_at", "update state,next_attempt_at"],
+            ),
         ],
         Service::Consumer => &[
-            ("source", &["select"]),
+            ("source", &["select *"]),
             ("attached_table", &["execute"]),
             ("base_type", &["execute"]),
             ("faults", &["execute"]),
-            ("missed", &["select"]),
-            ("entries", &["select", "insert", "delete"]),
-            ("rounds", &["select", "insert", "delete"]),
-            ("leases", &["select", "insert", "update", "delete"]),
-            ("horizon", &["select", "insert", "update"]),
-            ("failures", &["select", "insert", "update", "delete"]),
-            ("acts", &["insert"]),
-            ("reconciled", &["select", "insert", "update"]),
+            ("missed", &["select *"]),
+            ("entries", &["select *", "insert audit_event_id,occurred_at,forwarder", "delete"]),
+            ("rounds", &["select *", ROUND, "delete"]),
+            ("leases", LEASE),
+            ("horizon", HORIZON),
+            ("settled", &["select *"]),
+            ("forwarders", &["select *", "insert forwarder,since", "update since,at,dropped_at"]),
+            (
+                "failures",
+                &[
+                    "select forwarder,ref,audit_event_id,state,reason,error,attempts,started,first_failed_at,next_attempt_at",
+                    "insert forwarder,ref,audit_event_id,state,reason,error,attempts,started,next_attempt_at,excerpt",
+                    "update state,reason,error,attempts,started,next_attempt_at,last_failed_at",
+                    "delete",
+                ],
+            ),
+            ("acts", &["insert actor,kind,filter,count,reason"]),
+            (
+                "reconciled",
+                &[
+                    "select *",
+                    "insert forwarder,s,system_identifier,checked,missing,t,after_xid,after_seq",
+                    "update s,system_identifier,checked,missing,t,after_xid,after_seq,at",
+                ],
+            ),
         ],
     };
     let watched: &[(&str, &[&str])] =

@@ -9,7 +9,7 @@ use super::{
     Problem, Report, Service,
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
-        INSERTED_AT_INDEX_MISSING, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER, OUTBOX_OTHER_TABLE,
+        INSERTED_AT_INDEX_MISSING, OUTBOX_ALTERED, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER, OUTBOX_OTHER_TABLE,
         READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SOURCE_ENCODING,
         SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD,
         TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
@@ -23,7 +23,7 @@ use crate::{
     outbox::{
         self, OutboxError,
         admin::backlog,
-        capture,
+        capture::{self, catalog, objects},
         reader::{readers, rounds},
         system_identifier,
     },
@@ -85,6 +85,13 @@ pub async fn check(
         if !report.is_at_boot() {
             let state = database.with_timeout(capture::state(connection)).await;
             report.record_result(CAPTURE_OFF, state.map(|state| rules::capture(&state)));
+            let altered = async {
+                let lost = objects::has_lost_its_migrations(connection).await?;
+                Ok((lost, catalog::differences(connection).await?))
+            };
+            let altered = database.with_timeout(altered).await;
+            report
+                .record_result(OUTBOX_ALTERED, altered.map(|(lost, differences)| rules::altered(lost, differences)));
         }
         let warnings = database.with_timeout(capture::warnings(connection, &settings.source.table)).await;
         report

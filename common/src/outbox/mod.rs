@@ -18,7 +18,7 @@ pub mod relay;
 
 use sqlx::{Connection, Executor};
 
-use self::capture::{objects, ownership};
+use self::capture::{catalog, objects, ownership};
 use crate::{database::Database, identifier::TableName, session::Session, settings::SourceSettings};
 
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start. Looks at what is there, whatever the
@@ -47,15 +47,27 @@ pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> 
     Ok(missing)
 }
 
-/// Runs the migrations, and makes again what is missing all the same.
+/// Runs the migrations, and makes again what is missing all the same, and functions that are other ones.
 async fn make(session: &mut Session) -> Result<Vec<String>, sqlx::Error> {
+    let mut anew = Vec::new();
+    if objects::has_lost_its_migrations(session).await? {
+        objects::adopt(session).await?;
+        anew.push(objects::TABLE.to_owned());
+    }
     let run = objects::migrator().run(session.direct()?).await;
     run.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
     let missing = objects::missing(session).await?;
     if !missing.is_empty() {
         objects::recreate(session, &missing).await?;
     }
-    Ok(missing)
+    anew.extend(missing);
+    let differences = catalog::differences(session).await?;
+    let altered: Vec<String> = differences.into_iter().filter_map(|difference| difference.function).collect();
+    if !altered.is_empty() {
+        objects::recreate(session, &altered).await?;
+    }
+    anew.extend(altered);
+    Ok(anew)
 }
 
 /// The cluster that the connection leads to. Transaction ids mean nothing in another one.

@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod capture;
+mod catalog;
 mod columns;
 mod crash;
 mod digits;

@@ -64,6 +64,105 @@ async fn whatever_is_dropped_from_the_outbox_is_found_and_attach_makes_the_same_
     Ok(())
 }
 
+/// What is there is what this version makes, so that it is known which migrations made it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_migrations_that_was_dropped_is_found_and_made_anew() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let before = catalog(&pipeline.source).await?;
+    for also in ["", "drop table outbox.forwarders; drop function outbox.safe_before() cascade;"] {
+        sql(&pipeline.source, &format!("drop table outbox.migrations; {also}")).await?;
+        if also.is_empty() {
+            for binary in ["publisher", "consumer"] {
+                let answer = doctor(&pipeline, binary, &[])?;
+                answer.has("outbox-altered", &["dropped outbox.migrations", "run `publisher attach`"]);
+            }
+        }
+        let (done, said) = pipeline.command("publisher", &["attach"])?;
+        assert!(done && said.contains("made anew") && said.contains("migrations"), "{said}");
+        assert_eq!(catalog(&pipeline.source).await?, before, "{also}");
+        let (done, said) = pipeline.command("publisher", &["attach"])?;
+        assert!(done && !said.contains("made anew"), "{said}");
+        doctor(&pipeline, "publisher", &[])?.misses(&["outbox-altered", "outbox-missing", "outbox-incomplete"]);
+    }
+    // Nobody knows what has been made of this.
+    sql(&pipeline.source, "drop table outbox.migrations; alter table outbox.settled drop column ever cascade").await?;
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    let remedy = "alter table outbox.settled add column \"ever\" pg_snapshot";
+    assert!(!done && said.contains("dropped outbox.migrations") && said.contains(remedy), "{said}");
+    sql(&pipeline.source, remedy).await?;
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    assert!(done && said.contains("made anew"), "{said}");
+
+    for also in ["", "drop table audit_receipts;"] {
+        sql(&pipeline.timeline, &format!("drop table threadline_migrations; {also}")).await?;
+        doctor(&pipeline, "consumer", &[])?
+            .has("timeline-incomplete", &["has no threadline_migrations", "threadline install --schema public"]);
+        let (done, said) = pipeline.command("threadline", &["install"])?;
+        // Without receipts nothing tells it from what the Elixir library installs.
+        assert!(done && said.contains("made anew") == also.is_empty(), "{said}");
+        let (done, said) = pipeline.command("threadline", &["install"])?;
+        assert!(done && !said.contains("made anew"), "{said}");
+        doctor(&pipeline, "consumer", &[])?.misses(&["timeline-incomplete"]);
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_is_altered_in_the_outbox_is_found_with_what_undoes_it() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let before = catalog(&pipeline.source).await?;
+    for (altered, words) in [
+        ("alter table outbox.entries set unlogged", "is unlogged"),
+        ("alter table outbox.entries enable row level security", "row-level security"),
+        ("alter table outbox.failures enable row level security", "outbox.failures"),
+        ("alter table outbox.entries add column tenant text not null default 'x'", "has a column"),
+        ("alter table outbox.entries alter column forwarder set not null", "not null"),
+        ("alter table outbox.entries alter column xid drop default", "lacks its default"),
+        ("alter table outbox.entries alter column seq drop identity", "lacks its identity"),
+        ("alter table outbox.entries add constraint never check (false) not valid", "constraint"),
+        ("alter table outbox.entries drop constraint entries_pkey", "lacks its constraint"),
+        ("create unique index one on outbox.entries (audit_event_id)", "index"),
+        ("create rule gone as on insert to outbox.entries do instead nothing", "rule"),
+        ("alter sequence outbox.entries_seq_seq maxvalue 70000", "sequence"),
+        ("drop index outbox.failures_due_idx", "lacks its index"),
+        ("alter function outbox.capture() security invoker", "the function outbox.capture()"),
+        (
+            "create or replace function outbox.capture() returns trigger language plpgsql security definer as
+             'begin return null; end'",
+            "the function outbox.capture()",
+        ),
+        (
+            "create trigger gone before insert on outbox.entries for each row
+             execute function suppress_redundant_updates_trigger()",
+            "trigger",
+        ),
+    ] {
+        sql(&pipeline.source, altered).await?;
+        let answer = doctor(&pipeline, "publisher", &[])?;
+        answer.has("outbox-altered", &[words]);
+        doctor(&pipeline, "consumer", &[])?.has("outbox-altered", &[words]);
+        let findings = answer.json["findings"].as_array().unwrap();
+        for finding in findings.iter().filter(|finding| finding["name"] == "outbox-altered") {
+            let remedy = finding["remedy"].as_str().unwrap();
+            match remedy.strip_prefix("run as its owner: ") {
+                Some(statement) => sql(&pipeline.source, statement).await?,
+                None => {
+                    assert!(remedy.starts_with("run `publisher attach`"), "{altered}: {remedy}");
+                    let (done, said) = pipeline.command("publisher", &["attach"])?;
+                    assert!(done && said.contains("made anew"), "{altered}: {said}");
+                }
+            }
+        }
+        let answer = doctor(&pipeline, "publisher", &[])?;
+        answer.misses(&["outbox-altered", "check-failed"]);
+        assert_eq!(catalog(&pipeline.source).await?, before, "{altered}");
+    }
+    // An index more costs something, and is no fault.
+    sql(&pipeline.source, "create index more on outbox.entries (audit_event_id)").await?;
+    doctor(&pipeline, "publisher", &[])?.misses(&["outbox-altered"]);
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tables_of_the_timeline_that_were_dropped_are_made_anew() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;

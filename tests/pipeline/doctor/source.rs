@@ -99,6 +99,72 @@ async fn what_is_wrong_with_a_role_is_found() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whoever inserts needs no rights, and the owner with whose rights capture runs has all; each that is missing breaks something.
+#[tokio::test(flavor = "multi_thread")]
+async fn each_right_that_capture_or_a_service_lacks_is_found() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let owner = rights::OWNER;
+    for (revoked, words) in [
+        (format!("revoke insert on outbox.entries from {owner}"), "insert into outbox.entries"),
+        (
+            format!(
+                "revoke insert on outbox.entries from {owner};
+                 grant insert (audit_event_id) on outbox.entries to {owner}"
+            ),
+            "insert into outbox.entries",
+        ),
+        (format!("revoke insert on outbox.missed from {owner}"), "insert into outbox.missed"),
+        (format!("revoke usage on schema outbox from {owner}"), "insert into outbox.entries"),
+        (
+            format!("revoke execute on function outbox.base_type(oid) from {owner}"),
+            "execute outbox.base_type(oid)",
+        ),
+    ] {
+        let mut pipeline = Pipeline::sharing(&pipeline, "")?;
+        sql(&pipeline.source, &revoked).await?;
+        // Somebody who may look at everything else.
+        pipeline.source.url = rights::as_superuser(&pipeline.source.url);
+        for binary in ["publisher", "consumer"] {
+            doctor(&pipeline, binary, &[])?.has("capture-off", &[&format!("runs with the rights of {owner}"), words]);
+        }
+        let all = format!(
+            "grant all on outbox.entries, outbox.missed to {owner}; grant all on schema outbox to {owner};
+             grant execute on function outbox.base_type(oid) to {owner}"
+        );
+        sql(&pipeline.source, &all).await?;
+        doctor(&pipeline, "publisher", &[])?.misses(&["capture-off"]);
+    }
+    // Two columns suffice.
+    sql(
+        &pipeline.source,
+        &format!(
+            "revoke insert on outbox.entries from {owner};
+             grant insert (audit_event_id, occurred_at) on outbox.entries to {owner}"
+        ),
+    )
+    .await?;
+    doctor(&pipeline, "consumer", &[])?.misses(&["capture-off"]);
+
+    let role = "audit_consumer";
+    for (revoked, lacks, granted) in [
+        ("insert (since) on outbox.forwarders", "insert (since)", "insert (since) on outbox.forwarders"),
+        ("update on outbox.forwarders", "update", "update (since, at, dropped_at) on outbox.forwarders"),
+        ("select on outbox.forwarders", "select", "select on outbox.forwarders"),
+        ("select on outbox.settled", "select", "select on outbox.settled"),
+        ("insert (occurred_at) on outbox.entries", "insert (occurred_at)", "insert (occurred_at) on outbox.entries"),
+    ] {
+        let mut pipeline = Pipeline::sharing(&pipeline, "")?;
+        sql(&pipeline.source, &format!("revoke {revoked} from {role}")).await?;
+        let database = pipeline.source.clone();
+        pipeline.source.url = rights::as_role(&database.url, role);
+        let answer = doctor(&pipeline, "consumer", &[])?;
+        answer.has("grant-missing", &[&format!("the role {role} lacks {lacks}")]);
+        sql(&database, &format!("grant {granted} to {role}")).await?;
+        doctor(&pipeline, "consumer", &[])?.misses(&["grant-missing"]);
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_outbox_and_its_table_is_found() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;

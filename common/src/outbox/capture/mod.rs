@@ -1,6 +1,7 @@
 //! The capture trigger: attach, detach, and whether it is there.
 
 pub mod absence;
+pub mod catalog;
 pub mod columns;
 pub mod objects;
 pub mod ownership;

@@ -1,9 +1,16 @@
 //! What the migrations make, compared with what is there: a table of migrations says what was made once, not what somebody has
 //! dropped since.
 
-use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _, migrate::Migrator};
+use sqlx::{
+    AssertSqlSafe, Executor as _, SqlSafeStr as _,
+    migrate::{Migrate as _, Migrator},
+};
 
+use super::catalog;
 use crate::{outbox::OutboxError, session::Session};
+
+/// The table of migrations, in the schema.
+pub(crate) const TABLE: &str = "migrations";
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/outbox");
 
@@ -28,7 +35,7 @@ pub(crate) fn compare(applied: &[i64]) -> Result<bool, OutboxError> {
 /// The migrations, for a run.
 pub(crate) fn migrator() -> Migrator {
     let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
-    migrations.dangerous_set_table_name("outbox.migrations");
+    migrations.dangerous_set_table_name(migrator_table());
     migrations
 }
 
@@ -67,8 +74,59 @@ pub async fn applied(connection: &mut Session) -> Result<Option<Vec<i64>>, sqlx:
     sqlx::query_scalar("select version from outbox.migrations").fetch_all(connection).await.map(Some)
 }
 
-/// Makes again, in one transaction, what is missing although the migrations have run: with the statements of the migrations that
-/// are about it, in their order.
+/// Whether somebody has dropped the table of migrations, and nothing else or not all else.
+///
+/// # Errors
+/// When the server is away.
+pub async fn has_lost_its_migrations(connection: &mut Session) -> Result<bool, sqlx::Error> {
+    let missing = missing(connection).await?;
+    let has_table: bool = sqlx::query_scalar(
+        "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                        where n.nspname = 'outbox' and c.relname = $1)",
+    )
+    .bind(TABLE)
+    .fetch_one(connection)
+    .await?;
+    Ok(!has_table && missing.len() < created_objects().len())
+}
+
+/// Makes the table of migrations again, where what is there is what this version makes.
+///
+/// # Errors
+/// When it is not: nobody knows which migrations made it.
+pub(crate) async fn adopt(connection: &mut Session) -> Result<(), sqlx::Error> {
+    let missing = missing(connection).await?;
+    let differences: Vec<_> = catalog::differences(connection).await?.into_iter().filter(|one| one.function.is_none()).collect();
+    if let Some(first) = differences.first() {
+        let why = format!(
+            "somebody has dropped outbox.{TABLE}, and the rest of the schema is not what this version makes{}: {}. Run `publisher \
+             attach` of the version that made it, or make it so ({}), and run this again",
+            if missing.is_empty() { String::new() } else { format!(" (it lacks {})", missing.join(", ")) },
+            first.what,
+            first.remedy
+        );
+        return Err(sqlx::Error::Configuration(why.into()));
+    }
+    let name = migrator_table();
+    let mut transaction = connection.begin().await?;
+    let raw = transaction.direct()?;
+    let adopted = async {
+        raw.ensure_migrations_table(&name).await?;
+        for migration in MIGRATIONS.migrations.iter() {
+            raw.skip(&name, migration).await?;
+        }
+        Ok::<_, sqlx::migrate::MigrateError>(())
+    };
+    adopted.await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+    transaction.commit().await
+}
+
+fn migrator_table() -> String {
+    format!("outbox.{TABLE}")
+}
+
+/// Makes again, in one transaction, what is missing although the migrations have run, or is another function: with the statements of
+/// the migrations that are about it, in their order.
 pub(crate) async fn recreate(connection: &mut Session, missing: &[String]) -> Result<(), sqlx::Error> {
     let mut transaction = connection.begin().await?;
     for statement in statements() {
@@ -76,6 +134,8 @@ pub(crate) async fn recreate(connection: &mut Session, missing: &[String]) -> Re
         let concerned =
             if statement.starts_with("revoke") { &about[..] } else { about.get(..1).unwrap_or_default() };
         if concerned.iter().any(|name| missing.contains(name)) {
+            // A trigger may use the other one.
+            let statement = statement.replacen("create function", "create or replace function", 1);
             transaction.execute(AssertSqlSafe(statement).into_sql_str()).await?;
         }
     }

@@ -73,16 +73,20 @@ pub(crate) async fn leave(connection: &mut Session) -> Result<(), sqlx::Error> {
 pub async fn lacking(connection: &mut Session) -> Result<Option<(String, String)>, sqlx::Error> {
     sqlx::query_as(
         "select pg_get_userbyid(f.proowner)::text, string_agg(n.privilege || ' ' || n.object, ', ')
-         from (values ('outbox.capture()', 'insert into', 'outbox.entries'), ('outbox.capture()', 'insert into', 'outbox.missed'),
-                      ('outbox.capture()', 'execute', 'outbox.base_type(oid)'),
-                      ('outbox.capture()', 'execute', 'outbox.reread(record, oid)'),
-                      ('outbox.capture()', 'execute', 'outbox.unreadable(oid)'),
-                      ('outbox.reread(record, oid)', 'select from', 'outbox.source'),
-                      ('outbox.reread(record, oid)', 'execute', 'outbox.base_type(oid)')) n (function, privilege, object)
+         from (values ('outbox.capture()', 'insert into', 'outbox.entries', '{audit_event_id,occurred_at}'),
+                      ('outbox.capture()', 'insert into', 'outbox.missed', '{relation,sqlstate,cause}'),
+                      ('outbox.capture()', 'execute', 'outbox.base_type(oid)', '{}'),
+                      ('outbox.capture()', 'execute', 'outbox.reread(record, oid)', '{}'),
+                      ('outbox.capture()', 'execute', 'outbox.unreadable(oid)', '{}'),
+                      ('outbox.reread(record, oid)', 'select from', 'outbox.source', '{relation,id_number}'),
+                      ('outbox.reread(record, oid)', 'execute', 'outbox.base_type(oid)', '{}')) n (function, privilege, object, columns)
          join pg_proc f on f.oid = to_regprocedure(n.function)
          where not coalesce(has_schema_privilege(f.proowner, 'outbox', 'usage')
                             and case n.privilege when 'execute' then has_function_privilege(f.proowner, to_regprocedure(n.object), 'execute')
-                                     else has_table_privilege(f.proowner, to_regclass(n.object), split_part(n.privilege, ' ', 1)) end, true)
+                                     else (select bool_and(has_column_privilege(f.proowner, a.attrelid, a.attnum, split_part(n.privilege, ' ', 1)))
+                                           from pg_attribute a
+                                           where a.attrelid = to_regclass(n.object) and not a.attisdropped
+                                             and a.attname = any (n.columns::name[])) end, true)
          group by f.proowner order by 1 limit 1",
     )
     .fetch_optional(connection)
