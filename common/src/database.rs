@@ -29,13 +29,20 @@ pub async fn read_only_scan(session: &mut Session) -> Result<Transaction<'_>, sq
 /// What a role of the pipeline brings along on every connection.
 #[derive(Debug, Clone)]
 pub struct Database {
+    /// With the search path of the role.
     options: PgConnectOptions,
+    /// With [`SEARCH_PATH`], but behind a pooler, where each transaction sets it.
+    pinned: PgConnectOptions,
     /// Behind a pooler: what each transaction sets for itself.
     transaction_settings: Option<Vec<(&'static str, String)>>,
     response_timeout: Duration,
     /// Who serves the one connection of a handle that is made by [`Database::with_dead_peer_detection`].
     dead_peer: Option<Arc<DeadPeerDetector>>,
 }
+
+/// Where our statements look for functions, operators and types, which they do not qualify: nowhere but in the system's own
+/// schema. Tables they qualify.
+const SEARCH_PATH: (&str, &str) = ("search_path", "pg_catalog,pg_temp");
 
 /// What our statements rely on, whatever the role or the database say.
 fn session_settings(statement_timeout: Duration) -> Vec<(&'static str, String)> {
@@ -77,13 +84,15 @@ impl Database {
             .application_name(application_name);
         let settings = session_settings(statement_timeout);
         let (options, transaction_settings) = if pooler {
+            let settings = settings.into_iter().chain([(SEARCH_PATH.0, SEARCH_PATH.1.to_owned())]).collect();
             (options.extra_float_digits(None).statement_cache_capacity(0), Some(settings))
         } else {
             // A serializable default makes our reads abort the application's transactions.
             (options.options([("default_transaction_isolation", "read committed")]).options(settings), None)
         };
         let response_timeout = statement_timeout + statement_timeout / 10;
-        Ok(Self { options, transaction_settings, response_timeout, dead_peer: None })
+        let pinned = if pooler { options.clone() } else { options.clone().options([SEARCH_PATH]) };
+        Ok(Self { options, pinned, transaction_settings, response_timeout, dead_peer: None })
     }
 
     /// The source database of the settings.
@@ -122,7 +131,7 @@ impl Database {
             Some(dead_peer) => tokio::select! {
                 biased;
                 answer = answer => answer,
-                () = dead_peer.detected(&self.options) => {
+                () = dead_peer.detected(&self.pinned) => {
                     let message = "the network has forgotten the connection: the server has nothing in work on it";
                     Ok(Err(sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::NotConnected, message))))
                 }
@@ -138,7 +147,7 @@ impl Database {
     /// # Errors
     /// When the server cannot be reached within [`CONNECT_TIMEOUT`] or refuses.
     pub async fn connect(&self) -> Result<Session, sqlx::Error> {
-        let connection = self.open().await?;
+        let connection = self.open(&self.pinned).await?;
         let Some(settings) = &self.transaction_settings else { return Ok(connection.into()) };
         let timed = knows_transaction_timeout(&connection).then_some(("transaction_timeout", "0"));
         let settings = settings.iter().map(|(name, value)| (*name, value.as_str()));
@@ -154,12 +163,37 @@ impl Database {
         if self.transaction_settings.is_some() {
             return Err(session::not_behind_a_pooler());
         }
-        self.open().await
+        self.open(&self.pinned).await
     }
 
-    async fn open(&self) -> Result<PgConnection, sqlx::Error> {
+    /// The same for writing into a table whose triggers are somebody else's and may rely on the path of the role: that one, behind
+    /// the system's own schema. A statement on it qualifies what could be overloaded.
+    ///
+    /// # Errors
+    /// As [`Database::connect_directly`].
+    pub async fn connect_with_path_of_role(&self) -> Result<PgConnection, sqlx::Error> {
+        if self.transaction_settings.is_some() {
+            return Err(session::not_behind_a_pooler());
+        }
+        let mut connection = self.open(&self.options).await?;
+        let lead = async {
+            let path: String = connection.fetch_one("show search_path").await?.try_get(0)?;
+            let path =
+                if path.trim().is_empty() { "pg_catalog".to_owned() } else { format!("pg_catalog, {path}") };
+            sqlx::query("select pg_catalog.set_config('search_path', $1, false)")
+                .bind(path)
+                .execute(&mut connection)
+                .await
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, lead)
+            .await
+            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))?;
+        Ok(connection)
+    }
+
+    async fn open(&self, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
         let opened = async {
-            let mut connection = PgConnection::connect_with(&self.options).await?;
+            let mut connection = PgConnection::connect_with(options).await?;
             if self.transaction_settings.is_none() && knows_transaction_timeout(&connection) {
                 connection.execute("set transaction_timeout = 0").await?;
             }
@@ -188,7 +222,8 @@ impl Database {
 async fn in_force(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Not prepared: another client's statement may have the name.
     let row = connection
-        .fetch_one("select current_setting('row_security'), current_setting('enable_seqscan'), current_setting('jit')")
+        .fetch_one("select pg_catalog.current_setting('row_security'), pg_catalog.current_setting('enable_seqscan'), \
+                    pg_catalog.current_setting('jit')")
         .await?;
     let found = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     if found == ("off", "off", "off") {

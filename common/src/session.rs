@@ -52,6 +52,8 @@ impl Session {
     ) -> Self {
         let mut begin = "begin isolation level read committed".to_owned();
         for (name, value) in settings {
+            // A list that is quoted as one would be one name.
+            let value = value.replace(',', "', '");
             let _ = write!(begin, "; set local {name} = '{value}'");
         }
         Self { connection, begin: Some(AssertSqlSafe(begin).into_sql_str()) }

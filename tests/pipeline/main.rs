@@ -39,6 +39,7 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod search_path;
 mod snippets;
 mod source_rows;
 mod source_table;

@@ -172,7 +172,9 @@ pub async fn insert_batch(
     let statement = format!("{} on conflict do nothing {RETURNING}", insert(table));
     let written = match written_ids(connection, statement, actions).await {
         Ok(written) => written,
-        Err(error) if needs_verification(&error) => return verified::insert(connection, table, actions).await,
+        Err(error) if needs_verification(&error) => {
+            return verified::insert(connection, table, actions).await;
+        }
         Err(error) => return Err(error),
     };
     if written.len() == actions.len() {
@@ -308,6 +310,7 @@ pub async fn present(
 }
 
 fn insert(table: &ActionTable) -> String {
+    // Unqualified on purpose: with several arguments it is PostgreSQL's own by its grammar, whatever the search path.
     format!(
         "insert into {table} (id, name, actor_ref, status, verb, category, reason, comment, correlation_id,
                               request_id, job_id, inserted_at)
@@ -323,8 +326,9 @@ fn insert(table: &ActionTable) -> String {
 
 /// Returns the ids that were written. Raises when one is none of those that were sent: nothing is kept of what the host gives an id
 /// of its own, because nobody would find it, and it would be written once more.
-const RETURNING: &str = "returning case when id in (select unnest($1::uuid[])) then id
-                                        else ('a trigger on the table of actions has changed the id of an action to ' || id)::uuid end";
+const RETURNING: &str = "returning case when id in (select pg_catalog.unnest($1::uuid[])) then id
+                                        else pg_catalog.concat('a trigger on the table of actions has changed the id of an action to ',
+                                                               id)::uuid end";
 
 /// Words of it that no other error has.
 const CHANGED_ID: &str = "a trigger on the table of actions has changed the id";

@@ -40,14 +40,14 @@ impl Adoption {
                         where c.relnamespace = n.oid and c.relname = 'audit_actions'
                           and i.indisunique and i.indisvalid
                           and (i.indpred is null
-                               or pg_get_expr(i.indpred, i.indrelid) = '(correlation_id IS NOT NULL)')
-                          and (select array_agg(a.attname::text) from pg_attribute a
+                               or pg_catalog.pg_get_expr(i.indpred, i.indrelid) = '(correlation_id IS NOT NULL)')
+                          and (select pg_catalog.array_agg(a.attname::text) from pg_attribute a
                                where a.attrelid = i.indexrelid and a.attnum <= i.indnkeyatts)
-                              = '{correlation_id}'::text[]),
+                              operator(pg_catalog.=) '{correlation_id}'::text[]),
                     exists (
                         select from pg_class c
                         where c.relnamespace = n.oid and c.relname = 'audit_adoptions'
-                          and has_table_privilege(c.oid, 'select'))
+                          and pg_catalog.has_table_privilege(c.oid, 'select'))
              from (select 1) one left join pg_namespace n on n.nspname = $1",
         )
         .bind(schema.as_str())
@@ -59,8 +59,10 @@ impl Adoption {
         if !remembers {
             return Ok(Self::None);
         }
-        let statement =
-            format!("select max(until) from {} where forwarder = $1", schema.table("audit_adoptions"));
+        let statement = format!(
+            "select pg_catalog.max(until) from {} where forwarder = $1",
+            schema.table("audit_adoptions")
+        );
         let until: Option<OffsetDateTime> =
             sqlx::query_scalar(AssertSqlSafe(statement)).bind(forwarder).fetch_one(connection).await?;
         Ok(until.map_or(Self::None, Self::Before))
@@ -83,7 +85,7 @@ impl Adoption {
             Self::All => ("and $2::timestamptz is null", None),
         };
         let statement = format!(
-            "select distinct e.id from unnest($1::uuid[]) e (id)
+            "select distinct e.id from pg_catalog.unnest($1::uuid[]) e (id)
              join {table} a on a.correlation_id = e.id::text and a.id <> e.id {condition}"
         );
         let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))

@@ -26,10 +26,10 @@ pub async fn is_needed(connection: &mut PgConnection, schema: &StorageSchema) ->
              where n.nspname = $1 and c.relname = 'audit_actions'
                and (exists (select from pg_rewrite r where r.ev_class = c.oid and r.ev_type = '3' and r.ev_enabled <> 'D')
                     or exists (select from pg_trigger t
-                               where (t.tgrelid = c.oid or t.tgrelid in (select p.relid from pg_partition_tree(c.oid) p))
+                               where (t.tgrelid = c.oid or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree(c.oid) p))
                                  and not t.tgisinternal and t.tgenabled <> 'D' and t.tgname <> $2
                                  -- On insert, and not before it.
-                                 and t.tgtype & 4 <> 0 and t.tgtype & 2 = 0)))",
+                                 and t.tgtype::integer & 4 <> 0 and t.tgtype::integer & 2 = 0)))",
     )
     .bind(schema.as_str())
     .bind(shadow::TRIGGER)
@@ -96,7 +96,9 @@ async fn write(
                     open.push(kept);
                 }
             }
-            Err(error) if !action::is_kept_out(&error) && !action::has_changed_id(&error) => return Err(error),
+            Err(error) if !action::is_kept_out(&error) && !action::has_changed_id(&error) => {
+                return Err(error);
+            }
             Err(_) if batch.len() > 1 => {
                 let half = batch.split_off(batch.len() / 2);
                 open.extend([half, batch]);
@@ -127,7 +129,9 @@ async fn write_once(
     actions: &[AuditAction],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut transaction = connection.begin().await?;
-    action::bind(sqlx::query(AssertSqlSafe(statement.to_owned())), actions).execute(&mut *transaction).await?;
+    action::bind(sqlx::query(AssertSqlSafe(statement.to_owned())), actions)
+        .execute(&mut *transaction)
+        .await?;
     // Triggers that would come with the commit come now.
     transaction.execute("set constraints all immediate").await?;
     let kept = stored::present(&mut transaction, table, &ids(actions)).await?;
@@ -141,11 +145,7 @@ async fn write_once(
 }
 
 /// Whether something is stored under its id, which is noted then.
-fn sort_in(
-    action: &AuditAction,
-    stored: &HashMap<Uuid, Option<String>>,
-    inserted: &mut Inserted,
-) -> bool {
+fn sort_in(action: &AuditAction, stored: &HashMap<Uuid, Option<String>>, inserted: &mut Inserted) -> bool {
     match stored.get(&action.id) {
         Some(correlation) if *correlation == action.correlation_id => inserted.present.push(action.id),
         Some(_) => inserted.conflicting.push(action.id),

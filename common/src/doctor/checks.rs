@@ -251,6 +251,8 @@ checks! {
             "The timeline's database stores any text, as UTF-8.";
         TIMELINE_DOUBLED = Warning "timeline-doubled" [Consumer Asked]
             "No event is in the timeline under two ids.";
+        TIMELINE_NAMES_HIDDEN = Hint "timeline-names-hidden" [Consumer Asked]
+            "This role may read the names of actions, without which events under two ids are not found.";
         TIMELINE_KEY_MISSING = Error "timeline-key-missing" [Consumer Always]
             "A unique index keeps the timeline from holding an event twice.";
     }

@@ -324,7 +324,8 @@ pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Problem {
 /// or whichever.
 pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'static str, &'static str)> {
     const ROUND: &str = "insert reader,n,s,t,after_xid,after_seq,generation,system_identifier,stream_created,stream_seq,stream_event";
-    const LEASE: &[&str] = &["select *", "insert name,holder,expires_at", "update holder,expires_at", "delete"];
+    const LEASE: &[&str] =
+        &["select *", "insert name,holder,expires_at", "update holder,expires_at", "delete"];
     const HORIZON: &[&str] = &[
         "select *",
         "insert pruned_to,stream_created,stream_seq",
@@ -352,7 +353,10 @@ pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'s
             ),
             (
                 "failures",
-                &["select forwarder,ref,audit_event_id,state,next_attempt_at", "update state,next_attempt_at"],
+                &[
+                    "select forwarder,ref,audit_event_id,state,next_attempt_at",
+                    "update state,next_attempt_at",
+                ],
             ),
         ],
         Service::Consumer => &[

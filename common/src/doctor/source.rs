@@ -9,9 +9,9 @@ use super::{
     Problem, Report, Service,
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
-        INSERTED_AT_INDEX_MISSING, OUTBOX_ALTERED, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER, OUTBOX_OTHER_TABLE,
-        READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND, SOURCE_ENCODING,
-        SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD,
+        INSERTED_AT_INDEX_MISSING, OUTBOX_ALTERED, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER,
+        OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND,
+        SOURCE_ENCODING, SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD,
         TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
@@ -90,8 +90,10 @@ pub async fn check(
                 Ok((lost, catalog::differences(connection).await?))
             };
             let altered = database.with_timeout(altered).await;
-            report
-                .record_result(OUTBOX_ALTERED, altered.map(|(lost, differences)| rules::altered(lost, differences)));
+            report.record_result(
+                OUTBOX_ALTERED,
+                altered.map(|(lost, differences)| rules::altered(lost, differences)),
+            );
         }
         let warnings = database.with_timeout(capture::warnings(connection, &settings.source.table)).await;
         report

@@ -44,7 +44,7 @@ impl<'a> RepairHandler<'a> {
         remove_extra: Option<&str>,
     ) -> anyhow::Result<Self> {
         let mut source = input.source.connect().await?;
-        let timeline = input.timeline.database().connect_directly().await?;
+        let timeline = input.timeline.database().connect_with_path_of_role().await?;
         let actor = operator_log::operator();
         let action = OperatorAction {
             actor: &actor,

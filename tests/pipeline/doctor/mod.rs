@@ -18,9 +18,9 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use uuid::Uuid;
 
 /// What a doctor answered.
-struct Answer {
-    sound: bool,
-    json: Value,
+pub(crate) struct Answer {
+    pub(crate) sound: bool,
+    pub(crate) json: Value,
 }
 
 impl Answer {
@@ -43,14 +43,14 @@ impl Answer {
         assert!(self.json["checked"].as_array().unwrap().contains(&name.into()), "{name}: {text}");
     }
 
-    fn misses(&self, names: &[&str]) {
+    pub(crate) fn misses(&self, names: &[&str]) {
         for name in names {
             assert!(!self.names().contains(name), "{name}: {}", self.json);
         }
     }
 }
 
-fn doctor(pipeline: &Pipeline, binary: &str, more: &[&str]) -> anyhow::Result<Answer> {
+pub(crate) fn doctor(pipeline: &Pipeline, binary: &str, more: &[&str]) -> anyhow::Result<Answer> {
     let (sound, said) = pipeline.command(binary, &[&["doctor", "--json"], more].concat())?;
     // What follows is the error that the exit status stands for.
     let json: Value = serde_json::Deserializer::from_str(&said)

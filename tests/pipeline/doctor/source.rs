@@ -125,7 +125,8 @@ async fn each_right_that_capture_or_a_service_lacks_is_found() -> anyhow::Result
         // Somebody who may look at everything else.
         pipeline.source.url = rights::as_superuser(&pipeline.source.url);
         for binary in ["publisher", "consumer"] {
-            doctor(&pipeline, binary, &[])?.has("capture-off", &[&format!("runs with the rights of {owner}"), words]);
+            doctor(&pipeline, binary, &[])?
+                .has("capture-off", &[&format!("runs with the rights of {owner}"), words]);
         }
         let all = format!(
             "grant all on outbox.entries, outbox.missed to {owner}; grant all on schema outbox to {owner};
@@ -151,7 +152,11 @@ async fn each_right_that_capture_or_a_service_lacks_is_found() -> anyhow::Result
         ("update on outbox.forwarders", "update", "update (since, at, dropped_at) on outbox.forwarders"),
         ("select on outbox.forwarders", "select", "select on outbox.forwarders"),
         ("select on outbox.settled", "select", "select on outbox.settled"),
-        ("insert (occurred_at) on outbox.entries", "insert (occurred_at)", "insert (occurred_at) on outbox.entries"),
+        (
+            "insert (occurred_at) on outbox.entries",
+            "insert (occurred_at)",
+            "insert (occurred_at) on outbox.entries",
+        ),
     ] {
         let mut pipeline = Pipeline::sharing(&pipeline, "")?;
         sql(&pipeline.source, &format!("revoke {revoked} from {role}")).await?;

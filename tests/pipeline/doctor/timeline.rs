@@ -1,6 +1,7 @@
 //! What is wrong with the timeline's own table.
 
 use end_to_end::{Pipeline, samples};
+use sandbox::rights;
 use sqlx::{AssertSqlSafe, Executor as _};
 use uuid::Uuid;
 
@@ -114,6 +115,17 @@ async fn events_under_two_ids_are_found_with_what_removes_them() -> anyhow::Resu
     for id in &ids[..2] {
         sql(&pipeline.timeline, &theirs("test.row", *id)).await?;
     }
+    // As the role that writes: what it may not look for is said.
+    let mut written = Pipeline::sharing(&pipeline, "")?;
+    written.timeline.url = rights::as_role(&pipeline.timeline.url, "audit_projector");
+    let answer = doctor(&written, "consumer", &[])?;
+    answer.has("timeline-names-hidden", &["timeline-doubled could not be made", "audit_reconciler"]);
+    answer.misses(&["timeline-doubled"]);
+    assert!(
+        !answer.json["checked"].as_array().unwrap().contains(&"timeline-doubled".into()),
+        "{}",
+        answer.json
+    );
     let answer = doctor(&pipeline, "consumer", &[])?;
     answer.has("timeline-doubled", &["2 event(s)", "docs/switching.md"]);
     let remedy =

@@ -158,7 +158,9 @@ fn compare(made: &[Property], found: &[Property]) -> Vec<Difference> {
     for (key @ (object, kind, name), definition) in &made {
         match found.get(key) {
             Some(other) if other == definition => {}
-            other => differences.push(difference(object, kind, name, Some(definition), other.map(String::as_str))),
+            other => {
+                differences.push(difference(object, kind, name, Some(definition), other.map(String::as_str)));
+            }
         }
     }
     for ((object, kind, name), definition) in found.iter().filter(|(key, _)| !made.contains_key(*key)) {
@@ -190,7 +192,9 @@ fn difference(object: &str, kind: &str, name: &str, made: Option<&str>, found: O
         ("table", ..) => format!("{alter} set {wanted}"),
         ("row security", ..) => format!("{alter} disable row level security"),
         ("column", true, false) => format!("{alter} add column {name} {wanted}"),
-        ("column", true, true) => format!("{alter} alter column {name} type {wanted} using {name}::text::{wanted}"),
+        ("column", true, true) => {
+            format!("{alter} alter column {name} type {wanted} using {name}::text::{wanted}")
+        }
         ("column", false, _) => format!("{alter} drop column {name}"),
         ("not null", is_made, _) => {
             format!("{alter} alter column {name} {} not null", if is_made { "set" } else { "drop" })
@@ -199,7 +203,9 @@ fn difference(object: &str, kind: &str, name: &str, made: Option<&str>, found: O
         ("default", false, _) => format!("{alter} alter column {name} drop default"),
         ("generated", ..) => format!("{alter} alter column {name} drop expression"),
         ("identity", true, true) => format!("{alter} alter column {name} set generated {wanted}"),
-        ("identity", true, false) => format!("{alter} alter column {name} add generated {wanted} as identity"),
+        ("identity", true, false) => {
+            format!("{alter} alter column {name} add generated {wanted} as identity")
+        }
         ("identity", false, _) => format!("{alter} alter column {name} drop identity"),
         ("constraint", true, true) => {
             format!("{alter} drop constraint {name}, add constraint {name} {wanted}")
@@ -254,13 +260,18 @@ mod tests {
             ("index | entries | i | CREATE UNIQUE INDEX", "drop index outbox.\"i\""),
             ("trigger | entries | t | CREATE TRIGGER", "drop trigger \"t\" on outbox.entries"),
             ("rule | entries | r | CREATE RULE", "drop rule \"r\" on outbox.entries"),
-            ("sequence | entries | entries_seq_seq | cycle", "alter sequence outbox.\"entries_seq_seq\" increment 1"),
+            (
+                "sequence | entries | entries_seq_seq | cycle",
+                "alter sequence outbox.\"entries_seq_seq\" increment 1",
+            ),
             ("function | capture() |  | sql", "run `publisher attach`"),
         ];
         for (line, remedy) in table {
             let other = property(line);
             let mut found = made();
-            found.retain(|one| (&one.kind, &one.object, &one.name) != (&other.kind, &other.object, &other.name));
+            found.retain(|one| {
+                (&one.kind, &one.object, &one.name) != (&other.kind, &other.object, &other.name)
+            });
             found.push(other);
             let differences = compare(&made(), &found);
             assert_eq!(differences.len(), 1, "{line}: {differences:?}");

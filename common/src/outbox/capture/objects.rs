@@ -96,7 +96,8 @@ pub async fn has_lost_its_migrations(connection: &mut Session) -> Result<bool, s
 /// When it is not: nobody knows which migrations made it.
 pub(crate) async fn adopt(connection: &mut Session) -> Result<(), sqlx::Error> {
     let missing = missing(connection).await?;
-    let differences: Vec<_> = catalog::differences(connection).await?.into_iter().filter(|one| one.function.is_none()).collect();
+    let differences: Vec<_> =
+        catalog::differences(connection).await?.into_iter().filter(|one| one.function.is_none()).collect();
     if let Some(first) = differences.first() {
         let why = format!(
             "somebody has dropped outbox.{TABLE}, and the rest of the schema is not what this version makes{}: {}. Run `publisher \

@@ -20,9 +20,7 @@ use common::{
 use futures::{FutureExt as _, future::BoxFuture};
 use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection};
-use threadline::{
-    ActionTable, Adoption, AuditAction, StorageSchema, action, verified,
-};
+use threadline::{ActionTable, Adoption, AuditAction, StorageSchema, action, verified};
 use uuid::Uuid;
 
 use self::{
@@ -197,7 +195,7 @@ impl ForwarderFactory for Timeline {
     }
 
     fn preflight_thorough(&self) -> BoxFuture<'_, Option<(&'static Check, Option<Problem>)>> {
-        preflight::preflight_thorough(self).boxed()
+        preflight::preflight_thorough(self).map(Some).boxed()
     }
 }
 
@@ -242,7 +240,7 @@ impl Forwarder for Worker {
             let present = async {
                 let mut connection = match self.connection.take() {
                     Some(connection) => connection,
-                    None => self.timeline.database.connect_directly().await?,
+                    None => self.timeline.database.connect_with_path_of_role().await?,
                 };
                 let present = action::present(&mut connection, &self.timeline.table, events).await?;
                 self.connection = Some(connection);
@@ -269,9 +267,10 @@ impl Worker {
         }
         // Out of its place while in use: a future that is dropped in the middle takes the connection along, which
         // would otherwise answer the next statement with the rest of this one.
+        let database = &self.timeline.database;
         let mut connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self.timeline.database.connect_directly().await.map_err(|error| unavailable(&error))?,
+            None => database.connect_with_path_of_role().await.map_err(|error| unavailable(&error))?,
         };
         let look = self.look(&mut connection).await.map_err(|error| unavailable(&error))?;
         let adopted = self.adopted_ids(&mut connection, look.adoption, events).await;

@@ -4,9 +4,10 @@ use common::{
     doctor::{
         Check, Problem,
         checks::{
-            CONNECTION_UNENCRYPTED, TIMELINE_COLUMN_UNFIT, TIMELINE_DOUBLED, TIMELINE_ENCODING,
+            CHECK_FAILED, CONNECTION_UNENCRYPTED, TIMELINE_COLUMN_UNFIT, TIMELINE_DOUBLED, TIMELINE_ENCODING,
             TIMELINE_GRANT_MISSING, TIMELINE_INCOMPLETE, TIMELINE_KEY_MISSING, TIMELINE_MISSING,
-            TIMELINE_NEWER, TIMELINE_READ_ONLY, TIMELINE_ROWS_HIDDEN, TIMELINE_STANDBY, TIMELINE_UNREACHABLE,
+            TIMELINE_NAMES_HIDDEN, TIMELINE_NEWER, TIMELINE_READ_ONLY, TIMELINE_ROWS_HIDDEN,
+            TIMELINE_STANDBY, TIMELINE_UNREACHABLE,
         },
         source::unreachable,
     },
@@ -74,12 +75,29 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
     Preflight { target: Some(target), checks }
 }
 
-/// What only a command looks for, because it visits many actions; nothing where that cannot be looked for.
-pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static Check, Option<Problem>)> {
+/// What only a command looks for, because it visits many actions; or that it cannot be looked for.
+pub(super) async fn preflight_thorough(timeline: &Timeline) -> (&'static Check, Option<Problem>) {
     let Timeline { database, schema, .. } = timeline;
     let seen = async { duplicated_events(&mut database.connect_directly().await?, schema).await };
-    let count = database.with_timeout(seen).await.ok()?;
     let table = schema.table("audit_actions");
+    let count = match database.with_timeout(seen).await {
+        Ok(count) => count,
+        Err(error) => {
+            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            let what = format!(
+                "the check {} could not be made: {}",
+                TIMELINE_DOUBLED.name,
+                errors::database(&error)
+            );
+            if code.as_deref() == Some("42501") {
+                let remedy = "run `consumer doctor` as a role that may read all actions, such as audit_reconciler of \
+                              deploy/postgres/timeline.sql";
+                return (TIMELINE_NAMES_HIDDEN, Some(Problem::new(what, remedy)));
+            }
+            let remedy = "mend what the server says, and run this again";
+            return (CHECK_FAILED, Some(Problem::new(what, remedy)));
+        }
+    };
     let trouble = (count > 0).then(|| {
         Problem::new(
             format!(
@@ -93,7 +111,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static 
             ),
         )
     });
-    Some((TIMELINE_DOUBLED, trouble))
+    (TIMELINE_DOUBLED, trouble)
 }
 
 fn too_new(schema: &StorageSchema, version: i64) -> Problem {
