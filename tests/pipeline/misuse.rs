@@ -264,6 +264,24 @@ async fn a_refusal_is_one_line_of_json_where_that_is_asked_for_and_text_with_its
         assert_eq!((&last["level"], &last["exit_status"]), (&"ERROR".into(), &status.into()), "{last}");
         assert!(last["message"].is_string() && last["timestamp"].is_string(), "{last}");
     }
+    for (file, url, status) in [
+        ("[log]\nformat = \"json\"\n[threadline]\nschema = \"a-b\"", "postgres://127.0.0.1:9/nowhere", 2),
+        ("[log]\nformat = \"json\"\n[threadline]\nschme = \"a\"", "postgres://127.0.0.1:9/nowhere", 2),
+        ("[log]\nformat = \"json\"", "postgres://127.0.0.1:9/nowhere", 1),
+        ("", "postgres://127.0.0.1:9/nowhere", 1),
+    ] {
+        std::fs::write(pipeline.path("mistake.toml"), file)?;
+        let output = output("threadline", &["install"], &pipeline, &[("THREADLINE_DATABASE_URL", url)]);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{said}");
+        if file.is_empty() {
+            assert!(said.starts_with("error: "), "{said}");
+            continue;
+        }
+        let line: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"));
+        assert_eq!((&line["level"], &line["exit_status"]), (&"ERROR".into(), &status.into()), "{line}");
+        assert!(line["message"].is_string() && line["timestamp"].is_string(), "{line}");
+    }
     std::fs::write(pipeline.path("mistake.toml"), "[[forwarder]]\nid = \"a\"\nkind = \"nope\"")?;
     let output = output("consumer", &["run"], &pipeline, &[]);
     let said = String::from_utf8_lossy(&output.stderr);

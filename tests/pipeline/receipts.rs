@@ -317,3 +317,21 @@ async fn a_window_of_rows_that_were_inserted_later_than_they_happened_may_grow()
     assert!(done && states == ["grown"], "{states:?} {faults}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_that_may_not_be_read_are_not_said_to_be_missing() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut superuser = pipeline.timeline.superuser().await?;
+    superuser.execute("revoke select on audit_receipts from audit_reconciler").await?;
+    for arguments in [&["receipts", "list"][..], &["receipts", "verify"], &["reconcile", "--seal"]] {
+        let (done, said) = pipeline.command("consumer", arguments)?;
+        assert!(!done && said.contains("deploy/postgres/timeline.sql"), "{arguments:?}: {said}");
+        assert!(!said.contains("threadline install"), "{arguments:?}: {said}");
+    }
+    superuser.execute("drop table audit_receipts").await?;
+    for arguments in [&["receipts", "list"][..], &["receipts", "verify"], &["reconcile", "--seal"]] {
+        let (done, said) = pipeline.command("consumer", arguments)?;
+        assert!(!done && said.contains("threadline install --schema public"), "{arguments:?}: {said}");
+    }
+    Ok(())
+}

@@ -15,6 +15,7 @@ use errors::Place;
 use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use threadline::{StorageSchema, install};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 /// The audit timeline: who did what, when, and how it ended.
 #[derive(Debug, Parser)]
@@ -65,6 +66,8 @@ enum Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    let Command::Install { config, .. } = &cli.command;
+    let json = wants_json(config.as_ref());
     let (status, words) = match run(cli) {
         Ok(answer) => {
             let _ = std::io::stdout().write_all(answer.as_bytes());
@@ -79,8 +82,37 @@ fn main() -> ExitCode {
         }
         Err(Failure::Failed(error)) => (1, errors::line(error.as_ref())),
     };
-    let _ = writeln!(std::io::stderr(), "error: {words}");
+    let text = if json { logged(&words, status) } else { format!("error: {words}\n") };
+    let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(status)
+}
+
+/// A line like those of the services' logs.
+fn logged(words: &str, status: u8) -> String {
+    let line = serde_json::json!({
+        "timestamp": OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default(),
+        "level": "ERROR",
+        "message": words,
+        "exit_status": status,
+    });
+    format!("{line}\n")
+}
+
+/// Whether errors are to be lines of JSON, as far as settings can be read; settings that cannot be used are refused elsewhere.
+fn wants_json(config: Option<&PathBuf>) -> bool {
+    let named = || variable("AUDIT_CONFIG").ok().flatten().map(PathBuf::from);
+    let format = match variable("AUDIT__LOG__FORMAT") {
+        Ok(Some(format)) => Some(format),
+        _ => log_format(config.cloned().or_else(named).as_deref()),
+    };
+    format.as_deref() == Some("json")
+}
+
+/// Of a file, whatever else is wrong with it.
+fn log_format(path: Option<&Path>) -> Option<String> {
+    let text = fs::read_to_string(path.unwrap_or(Path::new("audit.toml"))).ok()?;
+    let file: toml::Table = toml::from_str(&text).ok()?;
+    Some(file.get("log")?.get("format")?.as_str()?.to_owned())
 }
 
 fn run(cli: Cli) -> Result<String, Failure> {
@@ -127,7 +159,11 @@ fn settings(
     let url = url.map(ConnectionUrl::new).or(file.url).ok_or(
         "no timeline database: set THREADLINE_DATABASE_URL, or url in the section [threadline] of audit.toml",
     )?;
-    let options = url.postgres().map_err(|error| format!("threadline.url: {error}"))?;
+    // Nothing is looked for in schemas of others, whatever the role's path is.
+    let options = url
+        .postgres()
+        .map_err(|error| format!("threadline.url: {error}"))?
+        .options([("search_path", "pg_catalog,pg_temp")]);
     let named = variable("AUDIT__THREADLINE__SCHEMA")?.or(file.schema);
     let schema = match (schema, named) {
         (Some(schema), _) => schema,

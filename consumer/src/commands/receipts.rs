@@ -14,7 +14,7 @@ use common::{
 };
 use serde::Serialize;
 use threadline::{
-    Receipt,
+    Receipt, StorageSchema,
     receipt::{self, verify_chain},
     stored::{self, Outside, Window},
 };
@@ -85,9 +85,25 @@ pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Resul
 async fn chain(projection: &Projection) -> anyhow::Result<Vec<Receipt>> {
     let mut timeline =
         projection.timeline.database().connect().await.context("cannot connect to the timeline")?;
-    receipt::chain(timeline.direct()?, projection.timeline.schema(), projection.forwarder.id.as_str())
-        .await
-        .context("cannot read audit_receipts: run `threadline install`")
+    let schema = projection.timeline.schema();
+    let chain = receipt::chain(timeline.direct()?, schema, projection.forwarder.id.as_str()).await;
+    chain.map_err(|error| unreadable(schema, error))
+}
+
+/// That receipts cannot be read, with what mends it.
+pub(crate) fn unreadable(schema: &StorageSchema, error: sqlx::Error) -> anyhow::Error {
+    let what = format!("cannot read {}", schema.table("audit_receipts"));
+    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let remedy = match code.as_deref() {
+        // Not there, or not of this version.
+        Some("42P01" | "42703") => format!(": run `threadline install --schema {schema}`"),
+        Some("42501") => format!(
+            ": this role lacks usage on schema {schema} or select on the table; use one that has them, or grant them as \
+             deploy/postgres/timeline.sql does"
+        ),
+        _ => String::new(),
+    };
+    anyhow::Error::new(error).context(what + &remedy)
 }
 
 /// What has become of a sealed window.

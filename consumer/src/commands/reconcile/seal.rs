@@ -18,6 +18,7 @@ use threadline::{
 use time::OffsetDateTime;
 
 use super::Reconcile;
+use crate::commands::receipts::unreadable;
 use crate::projection::{
     Projection,
     comparison::{self, ReportOnly, compare},
@@ -55,7 +56,7 @@ pub(crate) async fn run(
     let schema = projection.timeline.schema();
     let chain = receipt::chain(timeline.direct()?, schema, forwarder.as_str())
         .await
-        .context("cannot read audit_receipts: run `threadline install`")?;
+        .map_err(|error| unreadable(schema, error))?;
     let last = chain.last();
     let settled = settled_until(connection).await?;
     let until = asked.until.unwrap_or(settled);
