@@ -1,4 +1,4 @@
-//! Recording actions: one through [`record_action`], many through [`insert_batch`] and [`insert_new`].
+//! Rows of `audit_actions`, and inserting many of them at once: [`insert_batch`] and [`insert_new`].
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, ActorRef, Adoption, StorageSchema, stored, verified};
+use crate::{ActionTable, ActorRef, Adoption, stored, verified};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,29 +27,6 @@ impl Status {
             Self::Error => "error",
         }
     }
-}
-
-/// What may be said about an action beside its name.
-#[derive(Debug, Clone, Default)]
-pub struct NewAction {
-    /// Who; required.
-    pub actor: Option<ActorRef>,
-    /// `ok` unless said otherwise.
-    pub status: Status,
-    /// What was done.
-    pub verb: Option<String>,
-    /// What kind of thing it was done to.
-    pub category: Option<String>,
-    /// Why it ended as it did.
-    pub reason: Option<String>,
-    /// Free text.
-    pub comment: Option<String>,
-    /// Ties actions and changes together.
-    pub correlation_id: Option<String>,
-    /// The HTTP request.
-    pub request_id: Option<String>,
-    /// The background job.
-    pub job_id: Option<String>,
 }
 
 /// A row of `audit_actions`.
@@ -79,66 +56,6 @@ pub struct AuditAction {
     pub job_id: Option<String>,
     /// When it happened.
     pub inserted_at: OffsetDateTime,
-}
-
-/// Why an action was not recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordError {
-    /// An action needs an actor; `ActorRef::anonymous()` is one.
-    #[error("missing_actor")]
-    MissingActor,
-    /// The database refused, or is away.
-    #[error(transparent)]
-    Database(#[from] sqlx::Error),
-}
-
-/// Records one action, in the connection's current transaction if there is one. By itself it links to no captured
-/// transaction.
-///
-/// # Errors
-/// [`RecordError::MissingActor`] without an actor, else what the database says.
-pub async fn record_action(
-    connection: &mut PgConnection,
-    schema: &StorageSchema,
-    name: &str,
-    action: NewAction,
-) -> Result<AuditAction, RecordError> {
-    let actor = action.actor.ok_or(RecordError::MissingActor)?;
-    let statement = format!(
-        "insert into {} (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         returning id, inserted_at",
-        schema.table("audit_actions")
-    );
-    let row = sqlx::query(sqlx::AssertSqlSafe(statement))
-        .bind(name)
-        .bind(actor.to_json())
-        .bind(action.status.as_str())
-        .bind(&action.verb)
-        .bind(&action.category)
-        .bind(&action.reason)
-        .bind(&action.comment)
-        .bind(&action.correlation_id)
-        .bind(&action.request_id)
-        .bind(&action.job_id)
-        .fetch_one(connection)
-        .await?;
-    let recorded = AuditAction {
-        id: row.try_get("id")?,
-        name: name.to_owned(),
-        actor,
-        status: action.status,
-        verb: action.verb,
-        category: action.category,
-        reason: action.reason,
-        comment: action.comment,
-        correlation_id: action.correlation_id,
-        request_id: action.request_id,
-        job_id: action.job_id,
-        inserted_at: row.try_get("inserted_at")?,
-    };
-    tracing::debug!(name: "threadline.action.recorded", status = recorded.status.as_str());
-    Ok(recorded)
 }
 
 /// What became of the actions of a batch.

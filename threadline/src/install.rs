@@ -10,7 +10,7 @@ use crate::{
     schema_status::{self, TABLES},
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("../migrations/threadline");
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// Creates or completes Threadline's tables in `schema`. Idempotent. Looks at what is there, whatever the table of migrations says:
 /// answers which tables somebody had dropped, and are there again, empty.

@@ -1,6 +1,25 @@
 //! The audit timeline store. It knows nothing of the pipeline that fills it: any program may record actions.
 //!
-//! [`ActorRef`] says who, [`action`] records what, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@check_schema`]
+//! A [`Timeline`] is a pool and a schema. An [`Action`] says who did what; it is recorded in the host's own transaction, or in one of its own:
+//!
+//! ```no_run
+//! use threadline::{Action, ActorRef, ActorType, StorageSchema, Timeline};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let pool = sqlx::PgPool::connect("postgres://app@localhost/app").await?;
+//! let timeline = Timeline::new(pool, StorageSchema::default());
+//! timeline.install().await?;
+//!
+//! let admin = ActorRef::new(ActorType::Admin, Some("a1"))?;
+//! let mut transaction = timeline.pool().begin().await?;
+//! // … what the application does …
+//! Action::new("user.suspended", admin).reason("fraud").record(&mut transaction, timeline.schema()).await?;
+//! transaction.commit().await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`ActorRef`] says who, [`action`] is a row of what was done, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@check_schema`]
 //! says whether they are there and may be written to. [`adoption`] knows what others have brought in, [`verified`] writes where a host's triggers and rules act. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
 //! them up, [`mod@receipt`] keeps the sums, [`shadow`] builds the table again. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
@@ -11,18 +30,22 @@ pub mod adoption;
 pub mod digest;
 pub mod install;
 pub mod receipt;
+pub mod record;
 pub mod schema;
 pub mod schema_status;
 pub mod shadow;
 pub mod stored;
+pub mod timeline;
 pub mod verified;
 
-pub use action::{AuditAction, NewAction, RecordError, Status, record_action};
+pub use action::{AuditAction, Status};
 pub use actor::{ActorError, ActorRef, ActorType};
 pub use adoption::Adoption;
 pub use digest::Digest;
 pub use install::install;
 pub use receipt::Receipt;
+pub use record::Action;
 pub use schema::{ActionTable, SchemaError, StorageSchema};
 pub use schema_status::{ColumnMismatch, SchemaStatus, check_schema};
 pub use stored::StoredAction;
+pub use timeline::Timeline;

@@ -5,9 +5,9 @@
 use sandbox::fixture::{empty_database, timeline_database};
 use sqlx::Executor as _;
 use threadline::{
-    ActorRef, ActorType, AuditAction, NewAction, RecordError, Status, StorageSchema,
+    Action, ActorRef, ActorType, AuditAction, Status, StorageSchema, Timeline,
     action::{Inserted, insert_batch},
-    install, record_action,
+    install,
 };
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
@@ -36,18 +36,17 @@ fn action(id: Uuid) -> AuditAction {
 #[tokio::test]
 async fn an_action_is_recorded_with_every_option() -> anyhow::Result<()> {
     let mut connection = timeline_database().await?.connect().await?;
-    let options = NewAction {
-        actor: Some(user()),
-        status: Status::Error,
-        verb: Some("login".into()),
-        category: Some("auth".into()),
-        reason: Some("locked".into()),
-        comment: Some("third time".into()),
-        correlation_id: Some("c1".into()),
-        request_id: Some("r1".into()),
-        job_id: Some("j1".into()),
-    };
-    let recorded = record_action(&mut connection, &StorageSchema::default(), "auth.login", options).await?;
+    let recorded = Action::new("auth.login", user())
+        .status(Status::Error)
+        .verb("login")
+        .category("auth")
+        .reason("locked")
+        .comment("third time")
+        .correlation_id("c1")
+        .request_id("r1")
+        .job_id("j1")
+        .record(&mut connection, &StorageSchema::default())
+        .await?;
     let stored: serde_json::Value =
         sqlx::query_scalar("select to_jsonb(a) - 'inserted_at' from audit_actions a")
             .fetch_one(&mut connection)
@@ -65,18 +64,18 @@ async fn an_action_is_recorded_with_every_option() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn the_status_is_ok_by_default_and_an_actor_is_required() -> anyhow::Result<()> {
-    let mut connection = timeline_database().await?.connect().await?;
-    let schema = StorageSchema::default();
-    let anonymous = NewAction { actor: Some(ActorRef::anonymous()), ..NewAction::default() };
-    let recorded = record_action(&mut connection, &schema, "a.b", anonymous).await?;
+async fn a_timeline_of_the_hosts_own_installs_and_records() -> anyhow::Result<()> {
+    let database = empty_database().await?;
+    let pool = sqlx::PgPool::connect(&database.url).await?;
+    let timeline = Timeline::new(pool, "audit_1".parse()?);
+    timeline.install().await?;
+    let status = timeline.check().await?;
+    assert!(status.is_installed && status.has_key && status.missing_tables.is_empty(), "{status:?}");
+    let recorded = timeline.record(Action::new("a.b", ActorRef::anonymous())).await?;
     assert_eq!(recorded.status, Status::Ok);
-    let error = record_action(&mut connection, &schema, "a.b", NewAction::default()).await.unwrap_err();
-    assert!(matches!(error, RecordError::MissingActor));
-    assert_eq!(error.to_string(), "missing_actor");
-    let count: i64 =
-        sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?;
-    assert_eq!(count, 1);
+    let stored: (Uuid, serde_json::Value) =
+        sqlx::query_as("select id, actor_ref from audit_1.audit_actions").fetch_one(timeline.pool()).await?;
+    assert_eq!(stored, (recorded.id, serde_json::json!({"type": "anonymous"})));
     Ok(())
 }
 
@@ -84,8 +83,7 @@ async fn the_status_is_ok_by_default_and_an_actor_is_required() -> anyhow::Resul
 async fn an_action_shares_the_fate_of_the_callers_transaction() -> anyhow::Result<()> {
     let mut connection = timeline_database().await?.connect().await?;
     connection.execute("begin").await?;
-    let options = NewAction { actor: Some(user()), ..NewAction::default() };
-    record_action(&mut connection, &StorageSchema::default(), "a.b", options).await?;
+    Action::new("a.b", user()).record(&mut connection, &StorageSchema::default()).await?;
     connection.execute("rollback").await?;
     let count: i64 =
         sqlx::query_scalar("select count(*) from audit_actions").fetch_one(&mut connection).await?;

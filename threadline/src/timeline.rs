@@ -1,0 +1,57 @@
+//! A timeline as a host holds it.
+
+use sqlx::PgPool;
+
+use crate::{Action, AuditAction, SchemaStatus, StorageSchema, check_schema, install};
+
+/// A pool of connections to the timeline's database, and the schema that its tables are in. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Timeline {
+    pool: PgPool,
+    schema: StorageSchema,
+}
+
+impl Timeline {
+    /// The timeline in `schema` of the database that `pool` leads to. Nothing is asked of the server.
+    #[must_use]
+    pub fn new(pool: PgPool, schema: StorageSchema) -> Self {
+        Self { pool, schema }
+    }
+
+    /// The pool, for transactions of the host's own.
+    #[must_use]
+    pub fn pool(&self) -> &PgPool {
+        &self.pool
+    }
+
+    /// The schema that its tables are in.
+    #[must_use]
+    pub fn schema(&self) -> &StorageSchema {
+        &self.schema
+    }
+
+    /// Creates or completes its tables; see [`install`](fn@install).
+    ///
+    /// # Errors
+    /// When the server is away or refuses, or the tables are of a newer version.
+    pub async fn install(&self) -> Result<Vec<String>, sqlx::Error> {
+        install(&mut *self.pool.acquire().await?, &self.schema).await
+    }
+
+    /// Whether its tables are there and may be written to.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn check(&self) -> Result<SchemaStatus, sqlx::Error> {
+        check_schema(&mut *self.pool.acquire().await?, &self.schema).await
+    }
+
+    /// Records an action in a transaction of its own. To have it committed or rolled back with what it is about, use
+    /// [`Action::record`] on the transaction's connection.
+    ///
+    /// # Errors
+    /// When no connection can be had, and what the database says.
+    pub async fn record(&self, action: Action) -> Result<AuditAction, sqlx::Error> {
+        action.record(&mut *self.pool.acquire().await?, &self.schema).await
+    }
+}
