@@ -13,13 +13,21 @@ use serde_json::{Map, Value, json};
 use crate::operations::get;
 
 /// Asks JetStream's API, as an administrator's tool would; answers the configuration that the server has stored then.
-async fn set(context: &Context, subject: &str, payload: &Value) -> anyhow::Result<Map<String, Value>> {
+pub(crate) async fn set(
+    context: &Context,
+    subject: &str,
+    payload: &Value,
+) -> anyhow::Result<Map<String, Value>> {
     let answer: Value = context.request(subject.to_owned(), payload).await?;
     anyhow::ensure!(answer.get("error").is_none(), "{subject}: {answer}");
     Ok(answer["config"].as_object().cloned().unwrap_or_default())
 }
 
-async fn create_durable(context: &Context, stream: &str, more: &Value) -> anyhow::Result<Map<String, Value>> {
+pub(crate) async fn create_durable(
+    context: &Context,
+    stream: &str,
+    more: &Value,
+) -> anyhow::Result<Map<String, Value>> {
     let mut config = json!({
         "durable_name": "forward-timeline", "deliver_policy": "all", "ack_policy": "explicit", "replay_policy": "instant",
         "max_deliver": -1, "ack_wait": 2_000_000_000_u64, "max_ack_pending": 20_000,
@@ -29,7 +37,7 @@ async fn create_durable(context: &Context, stream: &str, more: &Value) -> anyhow
     set(context, &subject, &json!({ "stream_name": stream, "config": config })).await
 }
 
-fn stream(pipeline: &Pipeline, more: &Value) -> Value {
+pub(crate) fn stream(pipeline: &Pipeline, more: &Value) -> Value {
     let mut config = json!({
         "name": pipeline.name, "subjects": [format!("{}.events", pipeline.name)], "retention": "limits", "discard": "new",
         "storage": "file", "max_bytes": 67_108_864, "duplicate_window": 120_000_000_000_u64, "num_replicas": 1,
@@ -40,7 +48,7 @@ fn stream(pipeline: &Pipeline, more: &Value) -> Value {
 }
 
 /// The findings of a doctor, each as text.
-fn findings(pipeline: &Pipeline, binary: &str) -> anyhow::Result<Vec<(String, String)>> {
+pub(crate) fn findings(pipeline: &Pipeline, binary: &str) -> anyhow::Result<Vec<(String, String)>> {
     let (_, answer) = pipeline.ask(binary, &["doctor"])?;
     let findings = answer["findings"].as_array().unwrap();
     Ok(findings

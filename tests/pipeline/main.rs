@@ -40,6 +40,7 @@ mod restore;
 mod retention;
 mod rights;
 mod search_path;
+mod skipping;
 mod snippets;
 mod source_rows;
 mod source_table;

@@ -144,8 +144,12 @@ pub async fn check(
             )
         }),
     );
-    match stored::durables(&context, name).await {
-        Ok(durables) => self::durables(report, settings, service, &durables),
+    let found = async {
+        let found = stored::durables(&context, name).await?;
+        Ok::<_, BrokerError>((found, stored::last_sequence(&context, name).await?))
+    };
+    match found.await {
+        Ok((found, last_sequence)) => durables(report, settings, service, &found, last_sequence),
         Err(error) => report.record_result(DURABLE_UNUSED, Err::<Option<Problem>, _>(error.to_string())),
     }
 }
@@ -202,7 +206,7 @@ fn finding(error: &BrokerError) -> (&'static Check, Problem) {
             BROKER_REFUSES,
             Problem::new(format!("the broker answers, and refuses to {call}: {words}"), remedy.clone()),
         ),
-        BrokerError::Incompatible { what, differences, remedy } => {
+        BrokerError::Incompatible { what, differences, remedy, .. } => {
             let check = if what.starts_with("stream ") { STREAM_UNFIT } else { DURABLE_UNFIT };
             (check, Problem::new(format!("{what} does not fit: {differences}"), remedy.clone()))
         }
@@ -314,7 +318,13 @@ fn untrimmable(info: &Info) -> Option<Problem> {
 }
 
 /// Durables that bear the name of a forwarder; other people's consumers are their own affair.
-fn durables(report: &mut Report, settings: &Settings, service: Service, found: &[Stored]) {
+fn durables(
+    report: &mut Report,
+    settings: &Settings,
+    service: Service,
+    found: &[Stored],
+    last_sequence: u64,
+) {
     let id = |found: &Stored| found.name().strip_prefix(durable::PREFIX)?.parse::<ForwarderId>().ok();
     let ours: Vec<(ForwarderId, &Stored)> =
         found.iter().filter_map(|found| Some((id(found)?, found))).collect();
@@ -342,7 +352,7 @@ fn durables(report: &mut Report, settings: &Settings, service: Service, found: &
         let name = found.name();
         // What the next start of a consumer sets is no fault.
         differing.extend(differs(name, &settings.consumer, found));
-        match durable::compare(name, &settings.consumer, settings.broker.replicas, found) {
+        match durable::compare(name, &settings.consumer, settings.broker.replicas, found, last_sequence) {
             Ok(told) => unusual.extend(told.into_iter().map(|told| {
                 let stream = &settings.broker.stream;
                 let remedy = format!("run `nats consumer edit {stream} {name}` if nobody needs it");

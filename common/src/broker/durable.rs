@@ -1,5 +1,7 @@
 //! One durable pull consumer per forwarder; every process shares it.
 
+use std::time::Duration;
+
 use async_nats::jetstream::{
     Context,
     consumer::{AckPolicy, Consumer, DeliverPolicy, FromConsumer as _, Info, pull},
@@ -11,7 +13,7 @@ use time::OffsetDateTime;
 
 use super::{
     BrokerError, microseconds,
-    rules::compare_fields,
+    rules::{FieldComparison, compare_fields},
     stored::{self, Stored},
     tables,
 };
@@ -42,9 +44,10 @@ pub async fn ensure_durable(
     let name = durable_name(id);
     let mut wanted = wanted(id, settings);
     let stream_name = &stream.cached_info().config.name;
+    let last_sequence = || stored::last_sequence(context, stream_name);
     if let Some(found) = stored::durable(context, stream_name, &name).await? {
         // Before anything is changed: creating under the same name would take back what somebody else has set.
-        compare(&name, settings, 1, &found)?;
+        compare(&name, settings, 1, &found, last_sequence().await?)?;
         if !has_limits_of(&found, settings) {
             let begins = found.config.get("opt_start_seq").and_then(Value::as_u64);
             wanted.deliver_policy = begins.map_or(DeliverPolicy::All, |start_sequence| {
@@ -59,7 +62,7 @@ pub async fn ensure_durable(
     }
     let stored = stored::durable(context, stream_name, &name).await?;
     let stored = stored.ok_or_else(|| BrokerError::call("consumer info", &"the durable is gone again"))?;
-    compare(&name, settings, 1, &stored)?;
+    compare(&name, settings, 1, &stored, last_sequence().await?)?;
     stream.get_consumer(&name).await.map_err(|error| BrokerError::call("consumer info", &error))
 }
 
@@ -83,6 +86,15 @@ pub(super) fn has_limits_of(found: &Stored, settings: &ConsumerSettings) -> bool
     found.duration("ack_wait") == settings.ack_wait && pending == Some(settings.max_ack_pending)
 }
 
+/// A durable that passes over messages, or has: fit again, it does not deliver them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SkippingDurable {
+    /// When it was created: the one that is made in its place is not the same.
+    pub created: OffsetDateTime,
+    /// Where the stream ended when it was looked at.
+    pub last_sequence: u64,
+}
+
 /// Compares a durable with what it should be like, except the limits that every start sets. Returns what of it is unusual and
 /// makes nothing wrong.
 pub(super) fn compare(
@@ -90,14 +102,84 @@ pub(super) fn compare(
     settings: &ConsumerSettings,
     replicas: usize,
     found: &Stored,
+    last_sequence: u64,
 ) -> Result<Vec<String>, BrokerError> {
-    let comparison = compare_fields(&tables::durable(settings, replicas), &found.config);
-    comparison.require_compatible(
-        &format!("consumer {name}"),
-        "Remove what set it differently; `nats consumer rm` and a restart of the consumers make it anew from the stream's start, \
-         which repeats deliveries without effect",
-    )?;
-    Ok(comparison.unusual)
+    let FieldComparison { unfit: mut differences, unfit_fields, unusual } =
+        compare_fields(&tables::durable(settings, replicas), &found.config);
+    let position = found.number("delivered.stream_seq").max(found.number("ack_floor.stream_seq"));
+    let ahead = position > last_sequence;
+    if ahead {
+        differences.push(format!(
+            "it stands at {position}, and the stream ends at {last_sequence} (what is published up to there is skipped)"
+        ));
+    }
+    if differences.is_empty() {
+        return Ok(unusual);
+    }
+    let skips = ahead || unfit_fields.iter().any(|field| tables::SKIPPING.contains(field));
+    let remedy = if unfit_fields == ["max_batch"] && !ahead {
+        "Set consumer.batch_rows to no more than that; or raise it (limits.max_request_batch in the section jetstream of the \
+         server's configuration, or max_batch of the durable) and remove the durable with `nats consumer rm`: the consumers \
+         make it anew, which repeats deliveries without effect"
+    } else {
+        "Remove what set it differently; after `nats consumer rm` running consumers make it anew behind what they had settled, \
+         and a start from the stream's start, which repeats deliveries without effect"
+    };
+    Err(BrokerError::Incompatible {
+        what: format!("consumer {name}"),
+        differences: differences.join("; "),
+        remedy: remedy.to_owned(),
+        skipping: skips.then(|| SkippingDurable { created: found.created(), last_sequence }),
+    })
+}
+
+/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
+/// file, a fraction of a millisecond later.
+const CREATED_TOLERANCE: Duration = Duration::from_millis(10);
+
+/// Whether two times of creation are those of one durable.
+#[must_use]
+pub fn is_same_creation(one: OffsetDateTime, other: OffsetDateTime) -> bool {
+    (one - other).unsigned_abs() < CREATED_TOLERANCE
+}
+
+/// Makes a durable anew that was seen passing over messages and is fit again: behind `floor`, where it was last seen before that,
+/// or from the stream's start. When several processes do so at once, one that begins behind a later floor than this one's is
+/// made anew once more.
+///
+/// # Errors
+/// When it is not fit yet, or the broker is away or refuses.
+pub async fn replace_skipping_durable(
+    context: &Context,
+    stream: &Stream,
+    id: &ForwarderId,
+    settings: &ConsumerSettings,
+    skipping: SkippingDurable,
+    floor: Option<StreamPosition>,
+) -> Result<(), BrokerError> {
+    let name = durable_name(id);
+    let stream_name = &stream.cached_info().config.name;
+    let Some(found) = stored::durable(context, stream_name, &name).await? else {
+        return Ok(());
+    };
+    compare(&name, settings, 1, &found, stored::last_sequence(context, stream_name).await?)?;
+    let deliver_policy = begin_after(stream, floor).await?;
+    let start_sequence = match deliver_policy {
+        DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
+        _ => 1,
+    };
+    // Once more, and last: another process may just have made it anew.
+    let Some(found) = stored::durable(context, stream_name, &name).await? else {
+        return Ok(());
+    };
+    let begins = found.config.get("opt_start_seq").and_then(Value::as_u64).unwrap_or(1);
+    if !is_same_creation(found.created(), skipping.created) && begins <= start_sequence {
+        return Ok(());
+    }
+    tracing::warn!(durable = name, start_sequence, "it has passed over messages: made anew");
+    remove_durable(stream, &name).await?;
+    create(stream, &pull::Config { deliver_policy, ..wanted(id, settings) }).await?;
+    Ok(())
 }
 
 /// Where a durable stands.
@@ -129,7 +211,7 @@ pub async fn durable_state(
     let found = stored::durable(context, stream, &name).await?;
     let found =
         found.ok_or_else(|| BrokerError::call("consumer info", &format!("there is no durable {name}")))?;
-    compare(&name, settings, 1, &found)?;
+    compare(&name, settings, 1, &found, stored::last_sequence(context, stream).await?)?;
     Ok(DurableState {
         floor: found.number("ack_floor.stream_seq"),
         delivered: found.number("delivered.consumer_seq"),
@@ -168,6 +250,8 @@ pub struct AckFloor {
     pub sequence: u64,
     /// References not yet delivered, and delivered but not settled.
     pub pending: u64,
+    /// It passes over messages: where it stands says nothing of what was delivered, and counts as 0.
+    pub skips: bool,
 }
 
 impl AckFloor {
@@ -183,17 +267,44 @@ impl AckFloor {
 /// # Errors
 /// When the broker is away.
 pub async fn ack_floors(stream: &Stream) -> Result<Vec<AckFloor>, BrokerError> {
-    stream
-        .consumers()
-        .map_ok(|info| AckFloor {
-            sequence: info.ack_floor.stream_sequence,
-            pending: info.num_pending + info.num_ack_pending as u64,
-            durable: info.name,
+    let found = consumers(stream).await?;
+    // Asked afterwards: both only grow.
+    let last = last_sequence(stream).await?;
+    let ours = found.into_iter().filter(|info| info.name.starts_with(PREFIX));
+    Ok(ours
+        .map(|info| {
+            let skips = skips(&info, last);
+            AckFloor {
+                sequence: if skips { 0 } else { info.ack_floor.stream_sequence },
+                pending: info.num_pending + info.num_ack_pending as u64,
+                durable: info.name,
+                skips,
+            }
         })
-        .try_filter(|floor| std::future::ready(floor.durable.starts_with(PREFIX)))
-        .try_collect()
-        .await
-        .map_err(|error| BrokerError::call("list consumers", &error))
+        .collect())
+}
+
+fn skips(info: &Info, last_sequence: u64) -> bool {
+    let config = &info.config;
+    is_ahead(info, last_sequence)
+        || !config.filter_subject.is_empty()
+        || !config.filter_subjects.is_empty()
+        || config.max_deliver > 0
+        || !matches!(config.deliver_policy, DeliverPolicy::All | DeliverPolicy::ByStartSequence { .. })
+}
+
+fn is_ahead(info: &Info, last_sequence: u64) -> bool {
+    info.delivered.stream_sequence.max(info.ack_floor.stream_sequence) > last_sequence
+}
+
+async fn consumers(stream: &Stream) -> Result<Vec<Info>, BrokerError> {
+    let found = stream.consumers().try_collect().await;
+    found.map_err(|error| BrokerError::call("list consumers", &error))
+}
+
+async fn last_sequence(stream: &Stream) -> Result<u64, BrokerError> {
+    let info = stream.get_info().await.map_err(|error| BrokerError::call("stream info", &error))?;
+    Ok(info.state.last_sequence)
 }
 
 /// Removes a durable. An old server may fail to tidy up its disk behind one that it has removed, above all when somebody
@@ -215,12 +326,7 @@ pub async fn remove_durable(stream: &Stream, name: &str) -> Result<(), BrokerErr
 
 /// When a durable was created; `None` when there is none.
 async fn created(stream: &Stream, name: &str) -> Result<Option<OffsetDateTime>, BrokerError> {
-    let consumers: Vec<Info> = stream
-        .consumers()
-        .try_collect()
-        .await
-        .map_err(|error| BrokerError::call("list consumers", &error))?;
-    Ok(consumers.into_iter().find(|info| info.name == name).map(|info| info.created))
+    Ok(consumers(stream).await?.into_iter().find(|info| info.name == name).map(|info| info.created))
 }
 
 /// Makes durables again that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
@@ -230,17 +336,13 @@ async fn created(stream: &Stream, name: &str) -> Result<Option<OffsetDateTime>, 
 /// # Errors
 /// When the broker is away.
 pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
-    let error = |error: &dyn std::fmt::Display| BrokerError::call("list consumers", &error.to_string());
-    let last = stream
-        .get_info()
-        .await
-        .map_err(|error| BrokerError::call("stream info", &error))?
-        .state
-        .last_sequence;
-    let consumers: Vec<Info> = stream.consumers().try_collect().await.map_err(|failed| error(&failed))?;
-    let ahead = |info: &Info| info.name.starts_with(PREFIX) && info.delivered.stream_sequence > last;
-    for info in consumers.into_iter().filter(ahead) {
-        let start_sequence = info.ack_floor.stream_sequence.min(last) + 1;
+    let found = consumers(stream).await?;
+    let last = last_sequence(stream).await?;
+    let ahead = |info: &Info| info.name.starts_with(PREFIX) && is_ahead(info, last);
+    for info in found.into_iter().filter(ahead) {
+        // One that has delivered nothing was put there by somebody, and has settled nothing either.
+        let delivered = info.delivered.consumer_sequence > 0;
+        let start_sequence = if delivered { info.ack_floor.stream_sequence.min(last) + 1 } else { 1 };
         tracing::warn!(
             durable = info.name,
             last_sequence = last,
@@ -249,7 +351,8 @@ pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
         );
         remove_durable(stream, &info.name).await?;
         let begin = DeliverPolicy::ByStartSequence { start_sequence };
-        let config = pull::Config::try_from_consumer_config(info.config).map_err(|failed| error(&failed))?;
+        let config = pull::Config::try_from_consumer_config(info.config)
+            .map_err(|error| BrokerError::call("list consumers", &error))?;
         create(stream, &pull::Config { deliver_policy: begin, ..config }).await?;
     }
     Ok(())

@@ -18,8 +18,8 @@ mod throttle;
 pub use crate::time_arg::microseconds;
 pub use connection_epoch::{ConnectionEpoch, connected};
 pub use durable::{
-    AckFloor, DurableState, ack_floors, durable_name, durable_state, ensure_durable, remove_durable,
-    reset_durables_ahead,
+    AckFloor, DurableState, SkippingDurable, ack_floors, durable_name, durable_state, ensure_durable,
+    is_same_creation, remove_durable, replace_skipping_durable, reset_durables_ahead,
 };
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
 pub use stream::{
@@ -108,6 +108,8 @@ pub enum BrokerError {
         differences: String,
         /// What to do.
         remedy: String,
+        /// It is a durable that passes over messages.
+        skipping: Option<SkippingDurable>,
     },
     /// The stream belongs to another source database.
     #[error(
@@ -142,6 +144,15 @@ impl BrokerError {
     #[must_use]
     pub fn is_incompatible(&self) -> bool {
         matches!(self, Self::Incompatible { .. })
+    }
+
+    /// The durable that passes over messages, if it is about one.
+    #[must_use]
+    pub fn skipping(&self) -> Option<SkippingDurable> {
+        match self {
+            Self::Incompatible { skipping, .. } => *skipping,
+            _ => None,
+        }
     }
 
     /// With the remedy that goes with the code.

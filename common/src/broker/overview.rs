@@ -35,6 +35,8 @@ pub struct DurableOverview {
     pub settled_up_to: u64,
     /// Not settled, delivered or not.
     pub pending: u64,
+    /// It passes over messages, so that nothing is known to be settled.
+    pub skips: bool,
 }
 
 /// How the broker stands to this pipeline.
@@ -100,6 +102,7 @@ async fn look(
             durable: floor.durable,
             settled_up_to: floor.sequence,
             pending: floor.pending,
+            skips: floor.skips,
         })
         .collect();
     let info = stream.cached_info();
@@ -156,10 +159,17 @@ impl Overview {
                 let _ = writeln!(text, "broker    {unneeded}{why}");
             }
         }
-        for DurableOverview { durable, settled_up_to, pending } in
+        for DurableOverview { durable, settled_up_to, pending, skips } in
             stream.iter().flat_map(|stream| &stream.forwarders)
         {
-            let _ = writeln!(text, "consumer  {durable}: settled up to {settled_up_to}, {pending} pending");
+            let _ = if *skips {
+                writeln!(
+                    text,
+                    "consumer  {durable}: passes over messages, see `consumer doctor`; {pending} pending"
+                )
+            } else {
+                writeln!(text, "consumer  {durable}: settled up to {settled_up_to}, {pending} pending")
+            };
         }
         text
     }

@@ -60,6 +60,8 @@ pub(super) const UNKNOWN: &str = "a setting that this version does not know";
 pub(super) struct FieldComparison {
     /// Each keeps the pipeline from working as promised.
     pub(super) unfit: Vec<String>,
+    /// The fields of these.
+    pub(super) unfit_fields: Vec<&'static str>,
     /// Each costs something, or is not known.
     pub(super) unusual: Vec<String>,
 }
@@ -71,7 +73,12 @@ impl FieldComparison {
             return Ok(());
         }
         let differences = self.unfit.join("; ");
-        Err(BrokerError::Incompatible { what: what.to_owned(), differences, remedy: remedy.to_owned() })
+        Err(BrokerError::Incompatible {
+            what: what.to_owned(),
+            differences,
+            remedy: remedy.to_owned(),
+            skipping: None,
+        })
     }
 }
 
@@ -91,7 +98,12 @@ pub(super) fn compare_fields(fields: &[Field], found: &Map<String, Value>) -> Fi
         };
         let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
         let (found, wanted) = (shown(name, value), wanted.replace("{}", &wanted_of(name, rule)));
-        let list = if *mild { &mut comparison.unusual } else { &mut comparison.unfit };
+        let list = if *mild {
+            &mut comparison.unusual
+        } else {
+            comparison.unfit_fields.push(name);
+            &mut comparison.unfit
+        };
         list.push(format!("{name} is {found}, must be {wanted}{because}"));
     }
     let known = |name: &str| fields.iter().any(|field| field.name.split('.').next() == Some(name));

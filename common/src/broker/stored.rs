@@ -3,6 +3,7 @@
 use async_nats::jetstream::{self, Context, ErrorCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::BrokerError;
 
@@ -27,6 +28,14 @@ struct Page {
 pub(super) async fn stream(context: &Context, name: &str) -> Result<Option<Stored>, BrokerError> {
     let answer = ask(context, "stream info", format!("STREAM.INFO.{name}"), &json!({})).await;
     found(answer, ErrorCode::STREAM_NOT_FOUND)
+}
+
+/// The last sequence that the stream has given. Whoever compares a durable with it asks for the durable first: both only grow.
+pub(super) async fn last_sequence(context: &Context, name: &str) -> Result<u64, BrokerError> {
+    let found = stream(context, name).await?;
+    let found =
+        found.ok_or_else(|| BrokerError::call("stream info", &format!("there is no stream {name}")))?;
+    Ok(found.number("state.last_seq"))
 }
 
 /// The durable of that name; `None` when there is none.
@@ -112,6 +121,12 @@ impl Stored {
     pub(super) fn duration(&self, field: &str) -> std::time::Duration {
         let nanos = self.config.get(field).and_then(Value::as_u64).unwrap_or_default();
         std::time::Duration::from_nanos(nanos)
+    }
+
+    /// When it was created, as its server tells it.
+    pub(super) fn created(&self) -> OffsetDateTime {
+        let text = self.state.get("created").and_then(Value::as_str).unwrap_or_default();
+        OffsetDateTime::parse(text, &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// Until when an administrator lets a durable rest.

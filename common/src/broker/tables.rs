@@ -82,6 +82,11 @@ pub(super) fn sizes(settings: &BrokerSettings) -> Vec<Field> {
     ]
 }
 
+/// Fields of a durable by which it passes over messages, and settles them in passing: what they have made it skip is not delivered
+/// when they are as they should be again.
+pub(super) const SKIPPING: [&str; 5] =
+    ["deliver_policy", "ack_policy", "max_deliver", "filter_subject", "filter_subjects"];
+
 /// `ack_wait` and `max_ack_pending` are what a start sets again.
 pub(super) fn durable(settings: &ConsumerSettings, replicas: usize) -> Vec<Field> {
     const PUSH: &str = "it is no pull consumer";

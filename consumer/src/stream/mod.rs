@@ -1,7 +1,9 @@
 //! The stream as the source of work: [`pull`] fetches messages of a durable, [`delivery`] reads one, [`worker`] has batches of
-//! them dispatched and settles each; [`stall_detector`] notices a durable that does not deliver.
+//! them dispatched and settles each; [`stall_detector`] notices a durable that does not deliver, and [`durable_position`] remembers
+//! where it was seen last.
 
 pub mod delivery;
+mod durable_position;
 pub mod pull;
 mod stall_detector;
 pub mod worker;

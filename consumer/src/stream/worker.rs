@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -39,6 +39,7 @@ use crate::{
     },
     stream::{
         delivery::{self, Delivery},
+        durable_position::DurablePosition,
         pull::{Durable, Prefetcher, PulledBatch},
         stall_detector::StallDetector,
     },
@@ -56,10 +57,6 @@ const SAME_DURABLE_WITHIN: Duration = Duration::from_millis(500);
 /// How often a worker checks whether its subscription may continue.
 const FOREIGN_POLL: Duration = Duration::from_millis(200);
 
-/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
-/// file, a fraction of a millisecond later.
-const CREATED_TOLERANCE: Duration = Duration::from_millis(10);
-
 /// How long a look at the broker may take when the process is to stop.
 const LAST_CHECK_MAX: Duration = Duration::from_secs(1);
 
@@ -75,8 +72,7 @@ pub struct StreamSubscription {
     /// What the worker whose turn it is takes its batch from. All at once, each would take one message out of a trickle,
     /// and a batch costs the same for one row as for a hundred.
     puller: tokio::sync::Mutex<Option<Prefetcher>>,
-    /// Where the durable was seen last, and when: a durable that somebody deletes goes on there.
-    last_position: Mutex<Option<(StreamPosition, Instant)>>,
+    position: DurablePosition,
     /// Whether the stream has shown to be another source's: then nothing of it is settled, by no worker.
     foreign: AtomicBool,
     /// Whether the durable is what it should be, and delivers.
@@ -93,7 +89,7 @@ impl StreamSubscription {
             client,
             stream,
             puller: tokio::sync::Mutex::default(),
-            last_position: Mutex::default(),
+            position: DurablePosition::default(),
             foreign: AtomicBool::new(false),
             stall: StallDetector::default(),
         }
@@ -107,10 +103,6 @@ impl StreamSubscription {
         &self.runtime.settings
     }
 
-    fn last_position(&self) -> Option<(StreamPosition, Instant)> {
-        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
     async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let connection = broker::ConnectionEpoch::of(&self.client);
@@ -121,10 +113,16 @@ impl StreamSubscription {
         }
     }
 
-    /// The forwarder's durable, recreated where it was seen last if it is gone.
+    /// The forwarder's durable, recreated where it was seen last if it is gone, or if it has passed over messages since.
     async fn durable(&self) -> Result<Durable, BrokerError> {
-        let floor = self.last_position().map(|(floor, _)| floor);
-        broker::ensure_durable(&self.context, &self.stream, self.id(), self.settings(), floor).await
+        let Self { context, stream, position, .. } = self;
+        let (id, settings, floor) = (self.id(), self.settings(), position.floor());
+        if let Some(skipping) = position.skipping() {
+            broker::replace_skipping_durable(context, stream, id, settings, skipping, floor).await?;
+        }
+        let durable = broker::ensure_durable(context, stream, id, settings, floor).await?;
+        position.replaced();
+        Ok(durable)
     }
 
     /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
@@ -145,7 +143,7 @@ impl StreamSubscription {
             },
         };
         let pulled = async {
-            if self.last_position().is_none_or(|(_, at)| at.elapsed() > POSITION_INTERVAL) {
+            if self.position.age().is_none_or(|age| age > POSITION_INTERVAL) {
                 tokio::select! {
                     refreshed = self.while_connected(self.refresh_position()) => refreshed?,
                     () = shutdown.cancelled() => {}
@@ -174,6 +172,9 @@ impl StreamSubscription {
         if error.is_incompatible() {
             self.stall.set_misconfigured(&words);
         }
+        if let Some(skipping) = error.skipping() {
+            self.position.skips(skipping);
+        }
         words
     }
 
@@ -194,7 +195,7 @@ impl StreamSubscription {
         let look = async { durable.get_info().await.map_err(|error| error.to_string()) };
         let info = self.while_connected(look).await;
         let created = durable.cached_info().created;
-        if !info.is_ok_and(|info| (info.created - created).unsigned_abs() < CREATED_TOLERANCE) {
+        if !info.is_ok_and(|info| broker::is_same_creation(info.created, created)) {
             return false;
         }
         let Some(last) = deliveries.iter().max_by_key(|delivery| delivery.sequence) else {
@@ -238,7 +239,7 @@ impl StreamSubscription {
             created: microseconds(self.stream.cached_info().created),
             sequence: durable.floor,
         };
-        *self.last_position.lock().unwrap_or_else(PoisonError::into_inner) = Some((floor, now));
+        self.position.record(floor, now);
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (name, count) in
             [(names::FORWARD_PENDING, durable.pending), (names::FORWARD_UNSETTLED, durable.unsettled)]

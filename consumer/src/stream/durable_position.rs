@@ -1,0 +1,82 @@
+//! Where a forwarder's durable was seen last: one that somebody deletes, or that has passed over messages, goes on there.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use common::{broker::SkippingDurable, outbox::reader::rounds::StreamPosition};
+use tokio::time::Instant;
+
+/// What the workers of one forwarder know of its durable's place.
+#[derive(Debug, Default)]
+pub(crate) struct DurablePosition(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// While it was what it should be, and when that was.
+    fit: Option<(StreamPosition, Instant)>,
+    /// The durable that was seen passing over messages since.
+    skipping: Option<SkippingDurable>,
+}
+
+impl DurablePosition {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Up to where everything had been settled when it was last fit.
+    pub(crate) fn floor(&self) -> Option<StreamPosition> {
+        self.known().fit.map(|(floor, _)| floor)
+    }
+
+    /// How long that is ago.
+    pub(crate) fn age(&self) -> Option<Duration> {
+        self.known().fit.map(|(_, at)| at.elapsed())
+    }
+
+    /// What has to be made anew before anything is taken from it.
+    pub(crate) fn skipping(&self) -> Option<SkippingDurable> {
+        self.known().skipping
+    }
+
+    /// It is fit, and stands here.
+    pub(crate) fn record(&self, floor: StreamPosition, now: Instant) {
+        self.known().fit = Some((floor, now));
+    }
+
+    /// It passes over messages. One that stands ahead because the stream has lost its end is the publisher's to make anew, who
+    /// fills the stream again first.
+    pub(crate) fn skips(&self, skipping: SkippingDurable) {
+        let mut known = self.known();
+        if known.fit.is_none_or(|(floor, _)| floor.sequence <= skipping.last_sequence) {
+            known.skipping = Some(skipping);
+        }
+    }
+
+    /// It is fit, and was made anew if that was needed.
+    pub(crate) fn replaced(&self) {
+        self.known().skipping = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    #[test]
+    fn a_durable_that_skips_is_remembered_unless_its_stream_has_lost_its_end() {
+        let position = DurablePosition::default();
+        let seen = |last_sequence| SkippingDurable { created: OffsetDateTime::UNIX_EPOCH, last_sequence };
+        position.record(StreamPosition { created: OffsetDateTime::UNIX_EPOCH, sequence: 20 }, Instant::now());
+        position.skips(seen(19));
+        assert_eq!(position.skipping(), None);
+        position.skips(seen(20));
+        assert_eq!(position.skipping(), Some(seen(20)));
+        assert_eq!(position.floor().map(|floor| floor.sequence), Some(20));
+        position.replaced();
+        assert_eq!(position.skipping(), None);
+    }
+}

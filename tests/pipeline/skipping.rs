@@ -1,0 +1,133 @@
+//! Durables that somebody makes pass over messages: nothing counts as settled that was not delivered, and what they passed over
+//! is delivered once they are fit again.
+
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{wait, work_dir::free_port};
+use serde_json::json;
+
+use crate::{
+    broker_settings::{self, create_durable, findings, set},
+    operations::get,
+};
+
+/// Without the continuous reconciliation, which would deliver what is missing after a while, and for a timeline only.
+const ALONE: [&str; 2] = ["--set", "consumer.reconcile.interval=0s"];
+
+fn unready(port: u16, words: &str) -> bool {
+    get(port, "/readyz").is_some_and(|(status, body)| status == 503 && body.contains(words))
+}
+
+fn ready(port: u16) -> bool {
+    get(port, "/readyz").is_some_and(|(status, _)| status == 200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_filter_passed_over_is_delivered_when_it_is_taken_back_under_running_consumers()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let ports = [free_port()?, free_port()?];
+    let _publisher = pipeline.publisher()?;
+    let mut consumers = Vec::new();
+    for port in ports {
+        let listen = format!("consumer.listen=127.0.0.1:{port}");
+        consumers.push(pipeline.consumer_with(&[&ALONE[..], &["--set", &listen]].concat())?);
+    }
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    // One alone may have delivered them, and one that starts later is refused.
+    for port in ports {
+        wait::until("every consumer to run", DEADLINE, || ready(port))?;
+    }
+
+    let context = pipeline.context().await?;
+    let elsewhere = json!({ "filter_subject": format!("{}.other", pipeline.name) });
+    let subject = format!("STREAM.UPDATE.{}", pipeline.name);
+    // Newer servers take no filter that matches nothing of the stream.
+    let widened = json!([format!("{}.events", pipeline.name), format!("{}.other", pipeline.name)]);
+    let stream = broker_settings::stream(&pipeline, &json!({ "subjects": widened }));
+    let narrow = broker_settings::stream(&pipeline, &json!({}));
+    let filtered = create_durable(&context, &pipeline.name, &elsewhere).await;
+    if filtered.is_err() {
+        set(&context, &subject, &stream).await?;
+        create_durable(&context, &pipeline.name, &elsewhere).await?;
+    }
+    for port in ports {
+        wait::until("every consumer to notice", DEADLINE, || unready(port, "filter_subject is "))?;
+    }
+    let (rows, ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(25).await?;
+    create_durable(&context, &pipeline.name, &json!({})).await?;
+    if filtered.is_err() {
+        set(&context, &subject, &narrow).await?;
+    }
+    pipeline.arrive(&ids).await?;
+    for port in ports {
+        wait::until("every consumer to be ready", DEADLINE, || ready(port))?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_and_settles_nothing()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let name = &pipeline.name;
+    let port = free_port()?;
+    let listen = format!("consumer.listen=127.0.0.1:{port}");
+    let arguments = [&ALONE[..], &["--set", &listen]].concat();
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let mut consumer = pipeline.consumer_with(&arguments)?;
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    consumer.terminate(DEADLINE)?;
+
+    let context = pipeline.context().await?;
+    let remove = format!("CONSUMER.DELETE.{name}.forward-timeline");
+    let beyond = json!({ "deliver_policy": "by_start_sequence", "opt_start_seq": 100_000 });
+    set(&context, &remove, &json!({})).await?;
+    create_durable(&context, name, &beyond).await?;
+    if pipeline.durable("timeline").await?.cached_info().delivered.stream_sequence < 99_999 {
+        // Servers before 2.11 take it back to the end.
+        return Ok(());
+    }
+    let (rows, more) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(10).await?;
+    let found = findings(&pipeline, "consumer")?;
+    let told = |(name, text): &(String, String)| {
+        name == "durable-unfit" && text.contains("stands at 99999, and the stream ends at 10")
+    };
+    assert!(found.iter().any(told), "{found:?}");
+    let (done, said) = pipeline.command("consumer", &["run"])?;
+    assert!(!done && said.contains("durable-unfit: "), "{said}");
+    let (_, status) = pipeline.ask("consumer", &["status"])?;
+    let forwarder = &status["forwarders"][0];
+    assert!(forwarder["settled_up_to"] == 0 && forwarder["skips"] == true, "{status}");
+
+    set(&context, &remove, &json!({})).await?;
+    let consumer = pipeline.consumer_with(&arguments)?;
+    pipeline.arrive(&more).await?;
+    pipeline.settled("timeline").await?;
+    wait::until("the consumer to know where it is", DEADLINE, || ready(port))?;
+
+    // Under a running consumer, which makes it anew whenever it finds none.
+    loop {
+        set(&context, &remove, &json!({})).await?;
+        if create_durable(&context, name, &beyond).await.is_ok() {
+            break;
+        }
+    }
+    wait::until("the consumer to notice", DEADLINE, || unready(port, "the stream ends at 10"))?;
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(15).await?;
+    set(&context, &remove, &json!({})).await?;
+    pipeline.arrive(&ids).await?;
+    wait::until("the consumer to be ready", DEADLINE, || ready(port))?;
+    assert!(!consumer.log().contains("not_written"), "{}", consumer.log());
+    Ok(())
+}
