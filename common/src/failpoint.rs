@@ -4,7 +4,7 @@
 //! `FAILPOINTS="relay.page_acknowledged=5*off->return"` dies at the sixth time that place is reached.
 
 /// Every place.
-pub const ALL: [&str; 7] = [
+pub const ALL: [&str; 8] = [
     // The round is stored, nothing of it has been read.
     "relay.round_stored",
     // A message of a page was handed to the client; its neighbours may be stored already.
@@ -19,6 +19,8 @@ pub const ALL: [&str; 7] = [
     "dispatch.recorded",
     // One message of a batch is acknowledged, the next one is not.
     "lane.acknowledged",
+    // How far every durable has settled is known, and acted upon next.
+    "maintenance.floors_read",
 ];
 
 /// Reads `FAILPOINTS`; keep the answer for as long as they are to work.
@@ -41,3 +43,18 @@ pub fn reach(place: &'static str) {
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub fn reach(_place: &'static str) {}
+
+/// Waits here for as long as a test wants (`FAILPOINTS="maintenance.floors_read=1*sleep(8000)"`), beside everything else.
+#[cfg(feature = "failpoints")]
+pub async fn pause(place: &'static str) {
+    if std::env::var("FAILPOINTS").is_ok_and(|armed| armed.contains(place)) {
+        tracing::info!(place, "a test may wait here");
+        let _ = tokio::task::spawn_blocking(move || reach(place)).await;
+    }
+}
+
+/// Nothing, in whatever is shipped.
+#[cfg(not(feature = "failpoints"))]
+#[inline]
+#[expect(clippy::unused_async, reason = "a test waits here")]
+pub async fn pause(_place: &'static str) {}

@@ -71,6 +71,50 @@ async fn a_purged_stream_is_filled_once() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// A purge moves the floor of every durable beyond what it has removed: seen by a round that had looked at the stream before,
+/// that would have counted as settled, and the trimming behind it would have hidden the purge.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_purged_while_the_leader_looks_at_the_floors_is_published_again() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    // The first round lasts for as long as all of this takes.
+    let slow = ["env", "FAILPOINTS=maintenance.floors_read=1*sleep(8000)"];
+    let at_once = ["--set", "publisher.replay_window=0s"];
+    let publisher = pipeline.start_behind(&slow, "publisher", &[&BUSY_MAINTENANCE[..], &at_once].concat())?;
+    wait::until("the leader to look", DEADLINE, || publisher.log().contains("a test may wait here"))?;
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(5).await?;
+    pipeline.stream().await?.purge().await?;
+    let (rows, later) = samples(1);
+    pipeline.commit(&rows).await?;
+    // The standing comparison would deliver them in the end.
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
+    pipeline.arrive(&later).await?;
+    pipeline.arrive(&ids).await
+}
+
+/// nats-server 2.9 answers that there is no stream while it still removes its files, and then those of a new one, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_deleted_is_made_anew_only_when_its_server_has_tidied_up() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
+    let _consumer = pipeline.consumer()?;
+    let context = pipeline.context().await?;
+    for _ in 0..2 {
+        let (rows, ids) = samples(5);
+        pipeline.commit(&rows).await?;
+        pipeline.arrive(&ids).await?;
+        let deleted = time::OffsetDateTime::now_utc();
+        delete_stream(&context, &pipeline.name).await?;
+        let (rows, ids) = samples(5);
+        pipeline.commit(&rows).await?;
+        pipeline.arrive(&ids).await?;
+        let created = pipeline.stream().await?.cached_info().created;
+        assert!(created - deleted >= time::Duration::SECOND, "deleted at {deleted}, made anew at {created}");
+    }
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stream_that_is_made_smaller_under_a_publisher_is_told_and_publishing_goes_on() -> anyhow::Result<()>
 {

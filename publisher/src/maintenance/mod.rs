@@ -24,7 +24,7 @@ use common::{
         microseconds,
     },
     database::Database,
-    failures,
+    failpoint, failures,
     outbox::{
         maintenance::{
             self,
@@ -132,14 +132,22 @@ impl Maintenance {
             }
             None => None,
         };
-        let info = match self.context.get_stream(&self.stream.cached_info().config.name).await {
-            Ok(stream) => stream.cached_info().clone(),
-            Err(error) if broker::is_not_found(&error.kind()) => return Ok(StreamCheck::Other),
-            Err(error) => return Err(error.into()),
+        let created = match baseline.created {
+            Some(created) => created,
+            None => match self.look().await? {
+                Some(info) => *baseline.created.insert(info.created),
+                None => return Ok(StreamCheck::Other),
+            },
         };
-        if *baseline.created.get_or_insert(info.created) != info.created {
-            return Ok(StreamCheck::Other);
-        }
+        let generation = retention::generation(connection, STREAM_READER).await?;
+        // A purge moves them beyond what nobody was given. So they are asked for first, and count only if the stream is then found
+        // as it was.
+        let floors = broker::ack_floors(&self.stream).await;
+        failpoint::pause("maintenance.floors_read").await;
+        let info = match self.look().await? {
+            Some(info) if info.created == created => info,
+            Some(_) | None => return Ok(StreamCheck::Other),
+        };
         if acknowledged > Some(info.state.last_sequence) {
             tracing::error!(
                 last_sequence = info.state.last_sequence,
@@ -160,8 +168,7 @@ impl Maintenance {
             return Err(error.into());
         }
         self.measure(&info, baseline);
-        let generation = retention::generation(connection, STREAM_READER).await?;
-        let floor = lowest_ack_floor(&broker::ack_floors(&self.stream).await?, info.created);
+        let floor = lowest_ack_floor(&floors?, info.created);
         if let Some(floor) = floor {
             retention::settle(connection, STREAM_READER, generation, floor).await?;
         }
@@ -176,6 +183,15 @@ impl Maintenance {
         maintenance::thin(connection, STREAM_READER, self.relay.retention.max(self.replay_window)).await?;
         self.trim(connection, floor).await?;
         Ok(StreamCheck::Same)
+    }
+
+    /// The stream as it is; `None` when there is none.
+    async fn look(&self) -> anyhow::Result<Option<Info>> {
+        match self.context.get_stream(&self.stream.cached_info().config.name).await {
+            Ok(stream) => Ok(Some(stream.cached_info().clone())),
+            Err(error) if broker::is_not_found(&error.kind()) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Somebody may have made it smaller under us. Publishing goes on: less room is back-pressure, and no loss.

@@ -2,9 +2,12 @@
 
 mod sequence_gaps;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use async_nats::{
@@ -19,7 +22,7 @@ use async_nats::{
 };
 use common::{
     backoff::Probe,
-    broker::{self, SourceIdentity, microseconds},
+    broker::{self, BrokerError, SourceIdentity, microseconds},
     failpoint,
     outbox::{
         reader::{
@@ -44,6 +47,11 @@ use metrics::counter;
 use time::OffsetDateTime;
 
 use crate::sink::sequence_gaps::SequenceGapDetector;
+
+/// How long a stream that was there is gone before it is made anew. A server that deletes one answers that there is none while it
+/// still removes its files; nats-server 2.9 then removes those of a stream that is made meanwhile, too, which takes references
+/// from then on and can hand out none.
+const TIDY_UP: Duration = Duration::from_secs(1);
 
 /// Publishes pages of references.
 #[derive(Debug)]
@@ -282,6 +290,15 @@ impl JetStreamSink {
         }
     }
 
+    /// The stream, made anew if it is gone: not at once, where there has been one.
+    async fn open_stream(&self, existed: bool) -> Result<Stream, BrokerError> {
+        if existed && broker::find_stream(&self.context, &self.broker).await?.is_none() {
+            self.progress.waiting("broker: the stream is gone, and is made anew");
+            tokio::time::sleep(TIDY_UP).await;
+        }
+        broker::ensure_stream(&self.context, &self.broker, &self.source).await
+    }
+
     /// Everybody answers; say so if somebody had not.
     fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
@@ -310,9 +327,10 @@ fn end_span(span: &Span, id: MessageId, outcome: PublishOutcome) {
 impl Sink for JetStreamSink {
     async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<StreamContinuity, SinkError> {
         let mut probe = Probe::default();
+        let existed = self.lost || head.mark.is_some() || head.generation > 0;
         self.stream = loop {
             self.connected().await;
-            match broker::ensure_stream(&self.context, &self.broker, &self.source).await {
+            match self.open_stream(existed).await {
                 Ok(stream) => break stream,
                 Err(error) if error.is_passing() || error.is_incompatible() => {
                     // Somebody has to change it: ready would be a lie from the first moment on.
