@@ -1,9 +1,16 @@
 //! Durables that somebody makes pass over messages: nothing counts as settled that was not delivered, and what they passed over
 //! is delivered once they are fit again.
 
+use async_nats::jetstream::consumer::DeliverPolicy;
+use common::{
+    broker::{self, Landmark, SettledFloor, microseconds},
+    outbox::reader::rounds::StreamPosition,
+    settings::ConsumerSettings,
+};
 use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::{wait, work_dir::free_port};
+use sandbox::{nats::delete_stream, wait, work_dir::free_port};
 use serde_json::json;
+use time::format_description::well_known::Rfc3339;
 
 use crate::{
     broker_settings::{self, create_durable, findings, set},
@@ -129,5 +136,63 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
     pipeline.arrive(&ids).await?;
     wait::until("the consumer to be ready", DEADLINE, || ready(port))?;
     assert!(!consumer.log().contains("not_written"), "{}", consumer.log());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_durable_goes_on_behind_its_floor_only_where_the_stream_still_holds_the_same_message()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let (rows, _) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(5).await?;
+    let (context, stream) = (pipeline.context().await?, pipeline.stream().await?);
+    let created = microseconds(stream.cached_info().created);
+    let at = async |sequence, landmark_of| {
+        let landmark = Landmark::at(&stream, landmark_of).await?;
+        anyhow::Ok(SettledFloor { position: StreamPosition { created, sequence }, landmark })
+    };
+    let id = "timeline".parse()?;
+    let begins = async |floor: SettledFloor| {
+        let settings = ConsumerSettings::default();
+        let durable = broker::ensure_durable(&context, &stream, &id, &settings, Some(&floor)).await?;
+        let begins = durable.cached_info().config.deliver_policy;
+        broker::remove_durable(&stream, "forward-timeline").await?;
+        anyhow::Ok(begins)
+    };
+    let third = at(3, 3).await?;
+    assert_eq!(begins(third.clone()).await?, DeliverPolicy::ByStartSequence { start_sequence: 4 });
+    assert_eq!(begins(at(3, 2).await?).await?, DeliverPolicy::All, "another message stands there");
+    assert_eq!(begins(at(9, 9).await?).await?, DeliverPolicy::All, "the stream ends before it");
+    stream.delete_message(3).await?;
+    assert_eq!(begins(third).await?, DeliverPolicy::All, "it is not there any more");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_lives_through_the_loss_of_its_stream_knows_when_the_new_one_was_created()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "publisher.maintenance=200ms"])?;
+    let _consumer = pipeline.consumer_with(&ALONE)?;
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let context = pipeline.context().await?;
+    delete_stream(&context, &pipeline.name).await?;
+    let (rows, ids) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let created = microseconds(pipeline.stream().await?.cached_info().created).format(&Rfc3339)?;
+    context.publish(format!("{}.events", pipeline.name), "no reference".into()).await?.await?;
+    let reference = wait::until_some("the dead letter", DEADLINE, async || {
+        let found = "select f.ref from outbox.failures f where f.ref like 'stream:%'";
+        Ok(sqlx::query_scalar::<_, String>(found)
+            .fetch_optional(&mut pipeline.source.connect().await?)
+            .await?)
+    })
+    .await?;
+    assert!(reference.starts_with(&format!("stream:{created}:")), "{reference}, the stream: {created}");
     Ok(())
 }

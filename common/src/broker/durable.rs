@@ -12,12 +12,14 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    BrokerError, microseconds,
+    BrokerError,
+    floor::{SettledFloor, begin_after},
+    microseconds,
     rules::{FieldComparison, compare_fields},
     stored::{self, Stored},
     tables,
 };
-use crate::{identifier::ForwarderId, outbox::reader::rounds::StreamPosition, settings::ConsumerSettings};
+use crate::{identifier::ForwarderId, settings::ConsumerSettings};
 
 pub(super) const PREFIX: &str = "forward-";
 
@@ -30,7 +32,7 @@ pub fn durable_name(id: &ForwarderId) -> String {
 /// Creates the durable when it is missing, adjusts what may be adjusted, and compares the rest.
 ///
 /// A missing one begins at the start of the stream: history is delivered, however late the forwarder was configured.
-/// One that was there before, at `floor`, goes on behind it, unless the stream is another one now.
+/// One that was there before, at `floor`, goes on behind it, unless the stream is another one now or holds something else there.
 ///
 /// # Errors
 /// When it exists and is not fit, or the broker is away.
@@ -39,7 +41,7 @@ pub async fn ensure_durable(
     stream: &Stream,
     id: &ForwarderId,
     settings: &ConsumerSettings,
-    floor: Option<StreamPosition>,
+    floor: Option<&SettledFloor>,
 ) -> Result<Consumer<pull::Config>, BrokerError> {
     let name = durable_name(id);
     let mut wanted = wanted(id, settings);
@@ -155,7 +157,7 @@ pub async fn replace_skipping_durable(
     id: &ForwarderId,
     settings: &ConsumerSettings,
     skipping: SkippingDurable,
-    floor: Option<StreamPosition>,
+    floor: Option<&SettledFloor>,
 ) -> Result<(), BrokerError> {
     let name = durable_name(id);
     let stream_name = &stream.cached_info().config.name;
@@ -185,6 +187,8 @@ pub async fn replace_skipping_durable(
 /// Where a durable stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DurableState {
+    /// When its stream was created, to the microsecond.
+    pub stream_created: OffsetDateTime,
     /// Everything at or below this stream sequence is settled.
     pub floor: u64,
     /// How many deliveries there have been, redeliveries included.
@@ -211,8 +215,11 @@ pub async fn durable_state(
     let found = stored::durable(context, stream, &name).await?;
     let found =
         found.ok_or_else(|| BrokerError::call("consumer info", &format!("there is no durable {name}")))?;
-    compare(&name, settings, 1, &found, stored::last_sequence(context, stream).await?)?;
+    let of = stored::stream(context, stream).await?;
+    let of = of.ok_or_else(|| BrokerError::call("stream info", &format!("there is no stream {stream}")))?;
+    compare(&name, settings, 1, &found, of.number("state.last_seq"))?;
     Ok(DurableState {
+        stream_created: microseconds(of.created()),
         floor: found.number("ack_floor.stream_seq"),
         delivered: found.number("delivered.consumer_seq"),
         pending: found.number("num_pending"),
@@ -226,19 +233,6 @@ async fn create(stream: &Stream, config: &pull::Config) -> Result<Consumer<pull:
         ConsumerErrorKind::JetStream(refusal) => BrokerError::refused("create consumer", &refusal),
         _ => BrokerError::call("create consumer", &error),
     })
-}
-
-async fn begin_after(stream: &Stream, floor: Option<StreamPosition>) -> Result<DeliverPolicy, BrokerError> {
-    let Some(floor) = floor.filter(|floor| floor.sequence > 0) else {
-        return Ok(DeliverPolicy::All);
-    };
-    let info = stream.get_info().await.map_err(|error| BrokerError::call("stream info", &error))?;
-    if microseconds(info.created) != floor.created {
-        return Ok(DeliverPolicy::All);
-    }
-    // Behind its end, nats-server 2.9 would skip what is published up to there.
-    let start_sequence = floor.sequence.min(info.state.last_sequence) + 1;
-    Ok(DeliverPolicy::ByStartSequence { start_sequence })
 }
 
 /// How far one durable has settled everything.

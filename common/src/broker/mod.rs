@@ -7,6 +7,7 @@ mod access;
 mod connection_epoch;
 pub mod doctor;
 mod durable;
+mod floor;
 mod limits;
 mod overview;
 mod rules;
@@ -21,6 +22,7 @@ pub use durable::{
     AckFloor, DurableState, SkippingDurable, ack_floors, durable_name, durable_state, ensure_durable,
     is_same_creation, remove_durable, replace_skipping_durable, reset_durables_ahead,
 };
+pub use floor::{Landmark, SettledFloor};
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
 pub use stream::{
     SourceIdentity, adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller,

@@ -154,7 +154,7 @@ async fn log_history(
     let route = &runtime.route;
     let mut past = HashMap::new();
     if !messages.is_empty() {
-        let created = common::time_arg::microseconds(route.stream_created);
+        let created = route.stream_created.get();
         let found = history::of_messages(source.connection(), &route.id, created, &messages);
         let found = runtime.with_timeout(found).await?;
         let known = messages.iter().filter_map(|message| Some((message, *found.get(&message.event)?)));

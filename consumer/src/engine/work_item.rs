@@ -1,5 +1,10 @@
 //! One thing to be done for a forwarder, from a message of the stream or an entry of the log.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
+};
+
 use common::{
     identifier::ForwarderId,
     outbox::reader::rounds::Position,
@@ -74,6 +79,32 @@ impl WorkItem {
     }
 }
 
+/// When the stream was created, to the microsecond. Another one may take its place while this process runs.
+#[derive(Debug, Clone)]
+pub struct StreamCreation(Arc<AtomicI64>);
+
+impl StreamCreation {
+    /// The stream that was `created` then.
+    #[must_use]
+    pub fn of(created: OffsetDateTime) -> Self {
+        let creation = Self(Arc::default());
+        creation.set(created);
+        creation
+    }
+
+    /// It is another one now.
+    pub(crate) fn set(&self, created: OffsetDateTime) {
+        let whole = microseconds(created).unix_timestamp_nanos() / 1_000;
+        self.0.store(i64::try_from(whole).unwrap_or_default(), Ordering::SeqCst);
+    }
+
+    /// When the present one was created.
+    pub(crate) fn get(&self) -> OffsetDateTime {
+        let nanos = i128::from(self.0.load(Ordering::SeqCst)) * 1_000;
+        OffsetDateTime::from_unix_timestamp_nanos(nanos).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+    }
+}
+
 /// Which messages are for this forwarder, and which for others.
 #[derive(Debug, Clone)]
 pub struct Route {
@@ -84,7 +115,7 @@ pub struct Route {
     /// Whether this one reports ids that are not configured: the first that runs.
     pub reports_unknown: bool,
     /// When the stream was created; sequences mean nothing without it.
-    pub stream_created: OffsetDateTime,
+    pub stream_created: StreamCreation,
 }
 
 impl Route {
@@ -94,7 +125,7 @@ impl Route {
         let reference: Reference = match serde_json::from_slice(payload) {
             Ok(reference) => reference,
             Err(error) => {
-                let created = microseconds(self.stream_created).format(&Rfc3339).unwrap_or_default();
+                let created = self.stream_created.get().format(&Rfc3339).unwrap_or_default();
                 return Instruction::Malformed {
                     reference: format!("stream:{created}:{sequence}"),
                     error: error.to_string(),
@@ -131,7 +162,7 @@ mod tests {
             id: id.parse().expect("an id"),
             all,
             reports_unknown: id == "first",
-            stream_created: datetime!(2026-01-02 03:04:05.678901234 UTC),
+            stream_created: StreamCreation::of(datetime!(2026-01-02 03:04:05.678901234 UTC)),
         };
         let body = format!(r#"{{"forwarder":"{forwarder}","audit_event_id":"{EVENT}","occurred_at":null}}"#);
         route.instruction(body.as_bytes(), 7)

@@ -3,7 +3,7 @@
 use anyhow::bail;
 use async_nats::jetstream::{Context, stream::Stream};
 use common::{
-    broker::{self, AckFloor, microseconds},
+    broker::{self, AckFloor, SettledFloor, microseconds},
     failures,
     identifier::ForwarderId,
     outbox::{
@@ -97,7 +97,8 @@ pub async fn switch_to_jetstream(
     }
     // First the durable, then the look: from here on the stream keeps for this forwarder whatever it is given.
     let passed = reader_switch::passed(connection, &reader, STREAM_READER).await?;
-    broker::ensure_durable(context, stream, id, settings, passed).await?;
+    let passed = passed.map(SettledFloor::of_log);
+    broker::ensure_durable(context, stream, id, settings, passed.as_ref()).await?;
     let waiting = failures::retrying(connection, id, i64::MAX).await?;
     if waiting > 0 || reader_switch::is_behind(connection, &reader, STREAM_READER).await? {
         bail!(

@@ -35,7 +35,7 @@ use crate::{
         dispatcher::{ForwarderRuntime, PoisonTurn},
         disposition::RetryPolicy,
         isolation::TargetLiveness,
-        work_item::Route,
+        work_item::{Route, StreamCreation},
     },
     forwarder::{Forwarders, MissingKinds, Registry},
     forwarders::Timeline,
@@ -353,7 +353,7 @@ pub(crate) fn build_runtimes(
         id: id.clone(),
         all: all.clone(),
         reports_unknown: reporter.as_ref() == Some(id),
-        stream_created: stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH),
+        stream_created: StreamCreation::of(stream_created.unwrap_or(OffsetDateTime::UNIX_EPOCH)),
     };
     Ok(forwarders
         .iter()

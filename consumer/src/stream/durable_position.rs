@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use common::{broker::SkippingDurable, outbox::reader::rounds::StreamPosition};
+use common::broker::{SettledFloor, SkippingDurable};
 use tokio::time::Instant;
 
 /// What the workers of one forwarder know of its durable's place.
@@ -15,7 +15,7 @@ pub(crate) struct DurablePosition(Mutex<Known>);
 #[derive(Debug, Default)]
 struct Known {
     /// While it was what it should be, and when that was.
-    fit: Option<(StreamPosition, Instant)>,
+    fit: Option<(SettledFloor, Instant)>,
     /// The durable that was seen passing over messages since.
     skipping: Option<SkippingDurable>,
 }
@@ -26,13 +26,13 @@ impl DurablePosition {
     }
 
     /// Up to where everything had been settled when it was last fit.
-    pub(crate) fn floor(&self) -> Option<StreamPosition> {
-        self.known().fit.map(|(floor, _)| floor)
+    pub(crate) fn floor(&self) -> Option<SettledFloor> {
+        self.known().fit.as_ref().map(|(floor, _)| floor.clone())
     }
 
     /// How long that is ago.
     pub(crate) fn age(&self) -> Option<Duration> {
-        self.known().fit.map(|(_, at)| at.elapsed())
+        self.known().fit.as_ref().map(|(_, at)| at.elapsed())
     }
 
     /// What has to be made anew before anything is taken from it.
@@ -41,7 +41,7 @@ impl DurablePosition {
     }
 
     /// It is fit, and stands here.
-    pub(crate) fn record(&self, floor: StreamPosition, now: Instant) {
+    pub(crate) fn record(&self, floor: SettledFloor, now: Instant) {
         self.known().fit = Some((floor, now));
     }
 
@@ -49,7 +49,8 @@ impl DurablePosition {
     /// fills the stream again first.
     pub(crate) fn skips(&self, skipping: SkippingDurable) {
         let mut known = self.known();
-        if known.fit.is_none_or(|(floor, _)| floor.sequence <= skipping.last_sequence) {
+        let within = |(floor, _): &(SettledFloor, Instant)| floor.position.sequence <= skipping.last_sequence;
+        if known.fit.as_ref().is_none_or(within) {
             known.skipping = Some(skipping);
         }
     }
@@ -62,6 +63,7 @@ impl DurablePosition {
 
 #[cfg(test)]
 mod tests {
+    use common::outbox::reader::rounds::StreamPosition;
     use time::OffsetDateTime;
 
     use super::*;
@@ -70,12 +72,13 @@ mod tests {
     fn a_durable_that_skips_is_remembered_unless_its_stream_has_lost_its_end() {
         let position = DurablePosition::default();
         let seen = |last_sequence| SkippingDurable { created: OffsetDateTime::UNIX_EPOCH, last_sequence };
-        position.record(StreamPosition { created: OffsetDateTime::UNIX_EPOCH, sequence: 20 }, Instant::now());
+        let floor = StreamPosition { created: OffsetDateTime::UNIX_EPOCH, sequence: 20 };
+        position.record(SettledFloor::of_log(floor), Instant::now());
         position.skips(seen(19));
         assert_eq!(position.skipping(), None);
         position.skips(seen(20));
         assert_eq!(position.skipping(), Some(seen(20)));
-        assert_eq!(position.floor().map(|floor| floor.sequence), Some(20));
+        assert_eq!(position.floor().map(|floor| floor.position.sequence), Some(20));
         position.replaced();
         assert_eq!(position.skipping(), None);
     }

@@ -83,7 +83,14 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn state(delivered: u64, pending: u64) -> DurableState {
-        DurableState { floor: 0, delivered, pending, unsettled: 0, paused_until: None }
+        DurableState {
+            stream_created: time::OffsetDateTime::UNIX_EPOCH,
+            floor: 0,
+            delivered,
+            pending,
+            unsettled: 0,
+            paused_until: None,
+        }
     }
 
     /// Looks every five seconds; returns after how many there is a fault.

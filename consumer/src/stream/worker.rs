@@ -17,7 +17,7 @@ use async_nats::{
     },
 };
 use common::{
-    broker::{self, BrokerError, microseconds},
+    broker::{self, BrokerError, Landmark, SettledFloor},
     failpoint,
     identifier::ForwarderId,
     outbox::reader::rounds::StreamPosition,
@@ -117,6 +117,7 @@ impl StreamSubscription {
     async fn durable(&self) -> Result<Durable, BrokerError> {
         let Self { context, stream, position, .. } = self;
         let (id, settings, floor) = (self.id(), self.settings(), position.floor());
+        let floor = floor.as_ref();
         if let Some(skipping) = position.skipping() {
             broker::replace_skipping_durable(context, stream, id, settings, skipping, floor).await?;
         }
@@ -160,6 +161,8 @@ impl StreamSubscription {
 
     async fn open(&self) -> Result<Prefetcher, String> {
         let durable = self.durable().await.map_err(|error| self.describe(&error))?;
+        let info = self.stream.get_info().await.map_err(|error| error.to_string())?;
+        self.runtime.route.stream_created.set(info.created);
         Prefetcher::open(&self.client, self.context.clone(), durable, self.settings().batch_rows)
             .await
             .map_err(|error| error.to_string())
@@ -231,15 +234,19 @@ impl StreamSubscription {
     /// Asks the broker how far this forwarder has come.
     async fn refresh_position(&self) -> Result<(), String> {
         let stream = &self.stream.cached_info().config.name;
+        let begun = Instant::now();
         let durable = broker::durable_state(&self.context, stream, self.id(), self.settings()).await;
         let durable = durable.map_err(|error| self.describe(&error))?;
         let now = Instant::now();
+        self.runtime.route.stream_created.set(durable.stream_created);
         self.stall.observe(&durable, self.settings(), now);
-        let floor = StreamPosition {
-            created: microseconds(self.stream.cached_info().created),
-            sequence: durable.floor,
-        };
-        self.position.record(floor, now);
+        let position = StreamPosition { created: durable.stream_created, sequence: durable.floor };
+        match Landmark::at(&self.stream, durable.floor).await {
+            // Later, it may be another message's place already: the older floor stays.
+            Ok(_) if begun.elapsed() > SAME_DURABLE_WITHIN => {}
+            Ok(landmark) => self.position.record(SettledFloor { position, landmark }, now),
+            Err(error) => tracing::debug!(%error, "cannot look at what was settled last"),
+        }
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (name, count) in
             [(names::FORWARD_PENDING, durable.pending), (names::FORWARD_UNSETTLED, durable.unsettled)]

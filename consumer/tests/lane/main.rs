@@ -22,7 +22,7 @@ use common::{
     settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
 };
 use consumer::{
-    engine::work_item::Route,
+    engine::work_item::{Route, StreamCreation},
     engine::{
         breaker::DeadLetterBreaker,
         column_watch::ColumnWatch,
@@ -149,7 +149,7 @@ impl Running {
                 id: id.clone(),
                 all: vec![id],
                 reports_unknown: true,
-                stream_created: stream.cached_info().created,
+                stream_created: StreamCreation::of(stream.cached_info().created),
             },
             factory: Arc::new(forwarder.clone()),
             database: database.database(),
