@@ -255,7 +255,9 @@ async fn jetstream_is_found_in_its_domain_and_behind_its_prefix() -> anyhow::Res
     let elsewhere = BrokerSettings { jetstream_domain: Some("elsewhere".into()), ..at(&server) };
     let client = broker::connect(&elsewhere, "test").await?;
     let error = broker::find_stream(&broker::context(&client, &elsewhere), &elsewhere).await.err();
-    assert!(matches!(&error, Some(BrokerError::NoJetStream(_))), "{error:?}");
+    assert!(matches!(&error, Some(BrokerError::NoJetStream { .. })), "{error:?}");
+    let said = error.map(|error| error.to_string()).unwrap_or_default();
+    assert!(said.contains("broker.jetstream_domain = \"elsewhere\""), "{said}");
 
     let work_dir = WorkDir::create()?;
     let text = "accounts {\n\

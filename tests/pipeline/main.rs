@@ -5,6 +5,7 @@
 mod after_loss;
 mod backfill;
 mod broker_access;
+mod broker_deaf;
 mod broker_settings;
 mod clocks;
 mod columns;

@@ -11,7 +11,7 @@ use async_nats::{
 use humantime::format_duration;
 
 use super::{
-    BrokerError, SourceIdentity, connect, durable, limits,
+    BrokerError, SourceIdentity, connect, durable, hearing, limits,
     stored::{self, Stored},
     stream,
 };
@@ -130,7 +130,7 @@ pub async fn check(
     report.record(STREAM_SINGLE_COPY, single_copy(client, info.config.num_replicas, &info.config.name));
     report.record(STREAM_SMALLER, smaller(settings, info));
     report.record(STREAM_NEARLY_FULL, nearly_full(info));
-    report.record(STREAM_UNTRIMMABLE, untrimmable(info));
+    report.record(STREAM_UNTRIMMABLE, untrimmable(info, compatible(client, PURGES)));
     let context = super::context(client, &settings.broker);
     let name = &info.config.name;
     // What is unfit has been told of before.
@@ -149,7 +149,13 @@ pub async fn check(
         Ok::<_, BrokerError>((found, stored::last_sequence(&context, name).await?))
     };
     match found.await {
-        Ok((found, last_sequence)) => durables(report, settings, service, &found, last_sequence),
+        Ok((found, last_sequence)) => {
+            durables(report, settings, service, &found, last_sequence);
+            if !report.is_at_boot() {
+                let purges = compatible(client, PURGES);
+                hearing::check(report, settings, service, client, purges, &found).await;
+            }
+        }
         Err(error) => report.record_result(DURABLE_UNUSED, Err::<Option<Problem>, _>(error.to_string())),
     }
 }
@@ -184,11 +190,11 @@ fn finding(error: &BrokerError) -> (&'static Check, Problem) {
                 format!("set {key} to such a file that this user may read"),
             ),
         ),
-        BrokerError::NoJetStream(error) => (
+        BrokerError::NoJetStream { error, remedy } => (
             JETSTREAM_DISABLED,
             Problem::new(
                 format!("the NATS server has no JetStream for this client: {error}"),
-                "start it with JetStream (nats-server -js), and enable it for the account",
+                remedy.clone(),
             ),
         ),
         BrokerError::Call { call, error } => (
@@ -304,8 +310,10 @@ fn nearly_full(info: &Info) -> Option<Problem> {
     })
 }
 
-fn untrimmable(info: &Info) -> Option<Problem> {
-    (info.config.deny_delete || info.config.deny_purge).then(|| {
+/// A server is asked to purge, or to delete one by one.
+fn untrimmable(info: &Info, purges: bool) -> Option<Problem> {
+    let denied = if purges { info.config.deny_purge } else { info.config.deny_delete };
+    denied.then(|| {
         Problem::new(
             format!(
                 "the stream {} forbids it (deny_delete {}, deny_purge {}): what is delivered stays in it until it is full",

@@ -8,6 +8,7 @@ mod connection_epoch;
 pub mod doctor;
 mod durable;
 mod floor;
+mod hearing;
 mod limits;
 mod overview;
 mod rules;
@@ -23,6 +24,7 @@ pub use durable::{
     is_same_creation, remove_durable, replace_skipping_durable, reset_durables_ahead,
 };
 pub use floor::{Landmark, SettledFloor};
+pub use hearing::check_acknowledgements;
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
 pub use stream::{
     SourceIdentity, adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller,
@@ -76,11 +78,13 @@ pub enum BrokerError {
         error: String,
     },
     /// It answers, but not for JetStream: because it is switched off, or not ready yet.
-    #[error(
-        "the NATS server has no JetStream for this client: {0}. Start it with JetStream (nats-server -js), and enable it \
-         for the account"
-    )]
-    NoJetStream(String),
+    #[error("the NATS server has no JetStream for this client: {error}. Remedy: {remedy}")]
+    NoJetStream {
+        /// The client's own words.
+        error: String,
+        /// What to do.
+        remedy: String,
+    },
     /// A JetStream call failed; trying again may help.
     #[error("JetStream {call}: {error}")]
     Call {
@@ -139,7 +143,10 @@ impl BrokerError {
     /// Whether waiting may mend it.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Connect { .. } | Self::NoJetStream(_) | Self::Call { .. } | Self::Refused { .. })
+        matches!(
+            self,
+            Self::Connect { .. } | Self::NoJetStream { .. } | Self::Call { .. } | Self::Refused { .. }
+        )
     }
 
     /// Stream or durable are there, and somebody has to change them.
@@ -155,6 +162,24 @@ impl BrokerError {
             Self::Incompatible { skipping, .. } => *skipping,
             _ => None,
         }
+    }
+
+    /// With the setting that decides where JetStream is looked for.
+    pub(crate) fn no_jetstream(settings: Option<&BrokerSettings>, error: &impl std::fmt::Display) -> Self {
+        let elsewhere =
+            settings.and_then(|settings| match (&settings.jetstream_domain, &settings.api_prefix) {
+                (Some(domain), _) => Some(("broker.jetstream_domain", domain)),
+                (None, prefix) => Some(("broker.api_prefix", prefix.as_ref()?)),
+            });
+        let start = "start it with JetStream (nats-server -js), and enable it for the account";
+        let remedy = match elsewhere {
+            Some((key, value)) => format!(
+                "see that {key} = {value:?} is what the server or the import of its account has, or remove it where JetStream is \
+                 neither in a domain nor behind a prefix; else {start}"
+            ),
+            None => start.to_owned(),
+        };
+        Self::NoJetStream { error: error.to_string(), remedy }
     }
 
     /// With the remedy that goes with the code.

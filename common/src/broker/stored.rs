@@ -89,7 +89,7 @@ async fn ask<T: serde::de::DeserializeOwned>(
         error: jetstream::Error,
     }
     let answer: Value = context.request(subject, payload).await.map_err(|error| match error.kind() {
-        jetstream::context::RequestErrorKind::NoResponders => BrokerError::NoJetStream(error.to_string()),
+        jetstream::context::RequestErrorKind::NoResponders => BrokerError::no_jetstream(None, &error),
         _ => BrokerError::call(call, &error),
     })?;
     if answer.get("error").is_some() {

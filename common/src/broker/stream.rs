@@ -97,7 +97,7 @@ pub async fn find_stream(
     match context.get_stream(&settings.stream).await {
         Ok(stream) => Ok(Some(stream)),
         Err(error) if is_not_found(&error.kind()) => Ok(None),
-        Err(error) if is_disabled(&error) => Err(BrokerError::NoJetStream(error.to_string())),
+        Err(error) if is_disabled(&error) => Err(BrokerError::no_jetstream(Some(settings), &error)),
         Err(error) => Err(match error.kind() {
             GetStreamErrorKind::JetStream(refusal) => BrokerError::refused("stream info", &refusal),
             _ => BrokerError::call("stream info", &error),

@@ -185,6 +185,8 @@ checks! {
             "The stream is trimmed with one request.";
         BROKER_REFUSES = Error "broker-refuses" [Both Always]
             "The broker has room for what these settings ask for, and allows it.";
+        BROKER_DEAF = Error "broker-deaf" [Both Asked]
+            "The broker hears this user on every subject that it uses.";
         JETSTREAM_DISABLED = Error "jetstream-disabled" [Both Always]
             "JetStream is enabled, and open to this account.";
         STREAM_MISSING = Hint "stream-missing" [Both Asked]

@@ -104,7 +104,7 @@ mod tests {
             (Box::new(Outer(sqlx::Error::Configuration("no URL".into()))), MISUSED),
             (Box::new(Outer(sqlx::Error::Io(std::io::ErrorKind::ConnectionRefused.into()))), FAILED),
             (Box::new(BrokerError::NotConfigured), MISUSED),
-            (Box::new(BrokerError::NoJetStream("not enabled".to_owned())), FAILED),
+            (Box::new(BrokerError::no_jetstream(None, &"not enabled")), FAILED),
             (Box::new(std::io::Error::other("disk")), FAILED),
         ];
         for (error, expected) in table {

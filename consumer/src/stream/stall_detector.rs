@@ -11,6 +11,9 @@ use tokio::time::Instant;
 /// Looks that lie further apart than this say nothing about the time between them: the workers were busy.
 const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(15);
 
+/// So many looks make sure that acknowledgements do not arrive.
+const UNHEARD_MAX: u32 = 2;
+
 /// What the workers of one forwarder have observed of its durable.
 #[derive(Debug, Default)]
 pub(crate) struct StallDetector(Mutex<StallState>);
@@ -20,6 +23,8 @@ struct StallState {
     last: Option<Observation>,
     /// What somebody has to do something about.
     fault: Option<String>,
+    /// How many looks in a row have found that acknowledgements do not arrive.
+    unheard: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +44,22 @@ impl StallDetector {
     /// The durable is not what it should be.
     pub(crate) fn set_misconfigured(&self, why: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).fault = Some(why.to_owned());
+    }
+
+    /// Whether acknowledgements arrive. Once may be a server that is busy, or another one that takes over.
+    pub(crate) fn acknowledgements(&self, heard: Result<(), String>) {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Err(why) = heard else {
+            seen.unheard = 0;
+            return;
+        };
+        seen.unheard = seen.unheard.saturating_add(1);
+        if seen.unheard == UNHEARD_MAX {
+            tracing::warn!("{why}");
+        }
+        if seen.unheard >= UNHEARD_MAX {
+            seen.fault = Some(why);
+        }
     }
 
     /// The durable is what it should be, and stands here.
@@ -118,6 +139,21 @@ mod tests {
         let moving = (0..).map(|delivered| state(delivered / 10, 3));
         assert_eq!(looks(&settings, moving, every), None, "something is delivered now and then");
         assert_eq!(looks(&settings, still(), 16 * SECOND), None, "nobody looked for too long");
+    }
+
+    #[test]
+    fn acknowledgements_that_do_not_arrive_are_a_fault_at_the_second_look_and_until_they_do() {
+        let stall = StallDetector::default();
+        let look = |heard: Result<(), String>| {
+            stall.observe(&state(7, 0), &ConsumerSettings::default(), Instant::now());
+            stall.acknowledgements(heard);
+            stall.fault()
+        };
+        let unheard = || Err("no answer".to_owned());
+        assert_eq!(look(unheard()), None);
+        assert_eq!(look(unheard()).as_deref(), Some("no answer"));
+        assert_eq!(look(Ok(())), None);
+        assert_eq!(look(unheard()), None);
     }
 
     #[test]

@@ -247,6 +247,8 @@ impl StreamSubscription {
             Ok(landmark) => self.position.record(SettledFloor { position, landmark }, now),
             Err(error) => tracing::debug!(%error, "cannot look at what was settled last"),
         }
+        let name = broker::durable_name(self.id());
+        self.stall.acknowledgements(broker::check_acknowledgements(&self.client, stream, &name).await);
         #[expect(clippy::cast_precision_loss, reason = "gauges")]
         for (name, count) in
             [(names::FORWARD_PENDING, durable.pending), (names::FORWARD_UNSETTLED, durable.unsettled)]

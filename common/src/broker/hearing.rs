@@ -1,0 +1,166 @@
+//! Whether the broker hears what this client says. Who may not publish on a subject, or lacks its import from JetStream's account, is
+//! not told: nobody answers. So each subject is asked once, in a way that the server answers and that changes nothing.
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap, client::RequestErrorKind, connection::State};
+
+use super::{durable, stored::Stored};
+use crate::{
+    doctor::{Problem, Report, Service, checks::BROKER_DEAF},
+    settings::{BrokerSettings, Settings},
+};
+
+/// How long an answer may take.
+const ANSWER_MAX: Duration = Duration::from_secs(2);
+
+/// No delivery has this sequence, so that nobody's deadline is renewed.
+const NO_SEQUENCE: u64 = (1 << 62) - 1;
+
+/// The subject and payload of a renewal of no delivery, which every server since 2.9 answers.
+fn acknowledgement(stream: &str, durable: &str) -> String {
+    format!("$JS.ACK.{stream}.{durable}.1.{NO_SEQUENCE}.1.0.0")
+}
+
+/// Whether acknowledgements reach the durable.
+///
+/// # Errors
+/// When they do not, in words with the remedy; a connection that is lost is no such case.
+pub async fn check_acknowledgements(client: &Client, stream: &str, durable: &str) -> Result<(), String> {
+    let Err(why) = ask(client, acknowledgement(stream, durable), None, "+WPI").await else {
+        return Ok(());
+    };
+    Err(format!(
+        "acknowledgements do not reach the broker ({why}), so that everything is delivered again after each consumer.ack_wait. {}",
+        acknowledgement_remedy(stream)
+    ))
+}
+
+fn acknowledgement_remedy(stream: &str) -> String {
+    format!(
+        "Allow this user to publish on $JS.ACK.{stream}.> (deploy/nats/permissions.conf); where JetStream is imported from another \
+         account, export and import $JS.ACK.> as well"
+    )
+}
+
+/// Subjects that this service uses and the broker does not hear it on.
+pub(super) async fn check(
+    report: &mut Report,
+    settings: &Settings,
+    service: Service,
+    client: &Client,
+    purges: bool,
+    found: &[Stored],
+) {
+    let questions = match service {
+        Service::Publisher => of_publisher(&settings.broker, purges),
+        Service::Consumer => {
+            let names: Vec<String> =
+                settings.forwarder.iter().map(|forwarder| durable::durable_name(&forwarder.id)).collect();
+            let there = found.iter().map(Stored::name).filter(|name| names.iter().any(|ours| ours == name));
+            of_consumer(&settings.broker, there)
+        }
+    };
+    let unheard = futures::future::join_all(questions.into_iter().map(|question| question.unheard(client)));
+    let unheard = unheard.await.into_iter().flatten();
+    report.record(BROKER_DEAF, unheard.map(|(what, remedy)| Problem::new(what, remedy)));
+}
+
+/// What a doctor asks about one subject.
+struct Question {
+    subject: String,
+    payload: &'static str,
+    headers: Option<HeaderMap>,
+    /// What it is used for.
+    purpose: &'static str,
+    remedy: Option<String>,
+}
+
+/// What a publisher says beside what its other checks say.
+fn of_publisher(settings: &BrokerSettings, purges: bool) -> Vec<Question> {
+    let BrokerSettings { stream, subject, .. } = settings;
+    // For another stream: it is refused before it is stored.
+    let mut headers = HeaderMap::new();
+    headers.insert(async_nats::header::NATS_EXPECTED_STREAM, "-");
+    let publish = Question {
+        headers: Some(headers),
+        ..question(subject.clone(), "", "references are published on it")
+    };
+    let mut questions = vec![publish, get(settings)];
+    if purges {
+        let subject = api(settings, &format!("STREAM.PURGE.{stream}"));
+        // Two limits are refused.
+        let nothing = r#"{"filter":"none","seq":1,"keep":1}"#;
+        questions.push(question(subject, nothing, "the stream is trimmed with it"));
+    }
+    questions
+}
+
+/// What a consumer says beside what its other checks say.
+fn of_consumer<'a>(settings: &BrokerSettings, durables: impl Iterator<Item = &'a str>) -> Vec<Question> {
+    let BrokerSettings { stream, .. } = settings;
+    let mut questions = vec![get(settings)];
+    for durable in durables {
+        let subject = api(settings, &format!("CONSUMER.MSG.NEXT.{stream}.{durable}"));
+        // No number of messages: it is refused.
+        questions.push(question(subject, r#"{"batch":"none"}"#, "messages are asked for on it"));
+        let settled =
+            question(acknowledgement(stream, durable), "+WPI", "what is delivered is settled on it");
+        questions.push(Question { remedy: Some(acknowledgement_remedy(stream)), ..settled });
+    }
+    questions
+}
+
+fn get(settings: &BrokerSettings) -> Question {
+    let subject = api(settings, &format!("STREAM.MSG.GET.{}", settings.stream));
+    question(subject, r#"{"seq":0}"#, "whether a message still stands in the stream is asked on it")
+}
+
+fn question(subject: String, payload: &'static str, purpose: &'static str) -> Question {
+    Question { subject, payload, headers: None, purpose, remedy: None }
+}
+
+fn api(settings: &BrokerSettings, call: &str) -> String {
+    match (&settings.jetstream_domain, &settings.api_prefix) {
+        (Some(domain), _) => format!("$JS.{domain}.API.{call}"),
+        (None, Some(prefix)) => format!("{prefix}.{call}"),
+        (None, None) => format!("$JS.API.{call}"),
+    }
+}
+
+impl Question {
+    /// What is wrong, and what to do about it.
+    async fn unheard(self, client: &Client) -> Option<(String, String)> {
+        let Self { subject, payload, headers, purpose, remedy } = self;
+        let why = ask(client, subject.clone(), headers, payload).await.err()?;
+        let remedy = remedy.unwrap_or_else(|| {
+            format!(
+                "allow this user to publish on {subject} (deploy/nats/permissions.conf); where JetStream is imported from another \
+                 account, export and import it"
+            )
+        });
+        Some((format!("the broker does not hear this user on {subject} ({why}): {purpose}"), remedy))
+    }
+}
+
+/// Why nobody answers; that the connection is lost is told by others.
+async fn ask(
+    client: &Client,
+    subject: String,
+    headers: Option<HeaderMap>,
+    payload: &'static str,
+) -> Result<(), String> {
+    let request = client.send_request(
+        subject,
+        async_nats::Request::new()
+            .payload(payload.into())
+            .headers(headers.unwrap_or_default())
+            .timeout(Some(ANSWER_MAX)),
+    );
+    let why = match request.await.map_err(|error| error.kind()) {
+        Err(RequestErrorKind::NoResponders) => "nobody listens there",
+        Err(RequestErrorKind::TimedOut) => "no answer",
+        Ok(_) | Err(_) => return Ok(()),
+    };
+    if client.connection_state() == State::Connected { Err(why.to_owned()) } else { Ok(()) }
+}
