@@ -98,19 +98,21 @@ async fn what_is_purged_while_the_leader_looks_at_the_floors_is_published_again(
 async fn a_stream_that_was_deleted_is_made_anew_only_when_its_server_has_tidied_up() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
-    let _consumer = pipeline.consumer()?;
+    let (rows, _) = samples(5);
+    pipeline.commit(&rows).await?;
+    pipeline.messages(5).await?;
     let context = pipeline.context().await?;
     for _ in 0..2 {
-        let (rows, ids) = samples(5);
-        pipeline.commit(&rows).await?;
-        pipeline.arrive(&ids).await?;
+        let before = pipeline.stream().await?.cached_info().created;
         let deleted = time::OffsetDateTime::now_utc();
         delete_stream(&context, &pipeline.name).await?;
-        let (rows, ids) = samples(5);
-        pipeline.commit(&rows).await?;
-        pipeline.arrive(&ids).await?;
-        let created = pipeline.stream().await?.cached_info().created;
+        let created = wait::until_some("the stream to be made anew", DEADLINE, async || {
+            let found = context.get_stream(&pipeline.name).await.ok();
+            Ok(found.map(|stream| stream.cached_info().created).filter(|created| *created != before))
+        })
+        .await?;
         assert!(created - deleted >= time::Duration::SECOND, "deleted at {deleted}, made anew at {created}");
+        pipeline.messages(5).await?;
     }
     Ok(())
 }

@@ -23,6 +23,10 @@ use crate::{identifier::ForwarderId, settings::ConsumerSettings};
 
 pub(super) const PREFIX: &str = "forward-";
 
+/// How long a durable is missed before it is made. A server shows a stream that it is still setting up; on nats-server 2.9 a durable
+/// that is made meanwhile is mute for ever: it delivers nothing and answers nobody.
+const SET_UP: Duration = Duration::from_millis(500);
+
 /// The durable of a forwarder.
 #[must_use]
 pub fn durable_name(id: &ForwarderId) -> String {
@@ -47,7 +51,12 @@ pub async fn ensure_durable(
     let mut wanted = wanted(id, settings);
     let stream_name = &stream.cached_info().config.name;
     let last_sequence = || stored::last_sequence(context, stream_name);
-    if let Some(found) = stored::durable(context, stream_name, &name).await? {
+    let mut found = stored::durable(context, stream_name, &name).await?;
+    if found.is_none() {
+        tokio::time::sleep(SET_UP).await;
+        found = stored::durable(context, stream_name, &name).await?;
+    }
+    if let Some(found) = found {
         // Before anything is changed: creating under the same name would take back what somebody else has set.
         compare(&name, settings, 1, &found, last_sequence().await?)?;
         if !has_limits_of(&found, settings) {
