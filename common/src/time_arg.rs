@@ -1,8 +1,10 @@
 //! Times on command lines.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::OnceLock, time::Duration};
 
 use time::{Date, OffsetDateTime, format_description::well_known::Rfc3339, macros::format_description};
+
+use crate::settings::UsageError;
 
 /// Reads a time such as `2026-01-31T08:00:00Z`, a date such as `2026-01-31` for its first moment in UTC, or so long ago, such
 /// as `2h`.
@@ -24,9 +26,32 @@ pub fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
     })?;
     ago.try_into()
         .ok()
-        .and_then(|ago| OffsetDateTime::now_utc().checked_sub(ago))
+        .and_then(|ago| command_began().checked_sub(ago))
         .map(microseconds)
         .ok_or_else(|| "too long ago".to_owned())
+}
+
+/// What `2h` is measured from: the same for all arguments of one command line, so that equal words are equal times.
+fn command_began() -> OffsetDateTime {
+    static BEGAN: OnceLock<OffsetDateTime> = OnceLock::new();
+    *BEGAN.get_or_init(OffsetDateTime::now_utc)
+}
+
+/// Refuses a range of times that nothing can be in: it begins at `since` and ends before `until`; without one of them it is open
+/// on that side.
+///
+/// # Errors
+/// When it ends before it begins, or at the same moment.
+pub fn require_range(since: Option<OffsetDateTime>, until: Option<OffsetDateTime>) -> Result<(), UsageError> {
+    match (since, until) {
+        (Some(since), Some(until)) if until <= since => Err(UsageError(format!(
+            "nothing can be in the range: it ends (--until, {}) before it begins (--since, {}), or at the same moment. \
+             Exchange the two, or leave one of them out",
+            to_rfc3339(until),
+            to_rfc3339(since)
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// The precision of PostgreSQL: what is stored must compare equal to what was meant.
@@ -58,6 +83,14 @@ pub struct TimeArg {
     /// The time.
     pub at: OffsetDateTime,
     words: String,
+}
+
+impl TimeArg {
+    /// Whether it was given as a duration, so that it is another time when the command runs again.
+    #[must_use]
+    pub fn is_relative(&self) -> bool {
+        humantime::parse_duration(&self.words).is_ok()
+    }
 }
 
 impl FromStr for TimeArg {
@@ -98,5 +131,31 @@ mod tests {
             assert!(error.contains("such as 2h") && error.contains("with its zone"), "{error}");
         }
         assert_eq!(to_rfc3339(time::macros::datetime!(2026-01-31 10:00 +2)), "2026-01-31T08:00:00Z");
+    }
+
+    #[test]
+    fn a_range_that_nothing_can_be_in_is_refused() {
+        let at = |text| Some(parse_time(text).expect("a time"));
+        for (since, until) in [
+            ("2026-01-31", "2026-01-30"),
+            ("2026-01-31", "2026-01-31"),
+            ("1h", "2h"),
+            ("2h", "2h"),
+            ("2026-01-31T08:00:00+02:00", "2026-01-31T06:00:00Z"),
+        ] {
+            let error = require_range(at(since), at(until)).expect_err(since).to_string();
+            assert!(error.contains("--until") && error.contains("--since"), "{error}");
+        }
+        for (since, until) in [
+            (at("2h"), at("1h")),
+            (at("2h"), None),
+            (None, at("2h")),
+            (None, None),
+            (at("2026-01-30"), at("1s")),
+        ] {
+            assert_eq!(require_range(since, until), Ok(()));
+        }
+        let relative = |text: &str| text.parse::<TimeArg>().expect("a time").is_relative();
+        assert!(relative("2h") && !relative("2026-01-31") && !relative("2026-01-31T08:00:00Z"));
     }
 }

@@ -8,6 +8,7 @@ mod nats;
 mod parameters;
 mod parts;
 mod postgres;
+mod tls_files;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 pub use nats::Server;
+pub use tls_files::{TlsFile, TlsFileError, TlsFiles};
 
 /// Why a URL cannot be used. Never holds anything that may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,6 +54,16 @@ impl ConnectionUrl {
     /// Names what is wrong or not supported.
     pub fn postgres(&self) -> Result<sqlx::postgres::PgConnectOptions, UrlError> {
         postgres::options(self.expose())
+    }
+
+    /// What PostgreSQL's driver is to do, when it can read the certificates and keys that the URL names.
+    ///
+    /// # Errors
+    /// Names what is wrong or not supported, or the file that cannot be used.
+    pub fn postgres_with_files(&self) -> Result<sqlx::postgres::PgConnectOptions, UrlError> {
+        let options = self.postgres()?;
+        tls_files::of_postgres(&options)?;
+        Ok(options)
     }
 
     /// The NATS servers that it names.

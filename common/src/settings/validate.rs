@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BrokerSettings, ConnectionUrl, Settings, secrets};
+use super::{BrokerSettings, ConnectionUrl, Settings, nats_names, secrets};
 use crate::service::telemetry;
 
 type Refusal = (String, String);
@@ -128,7 +128,7 @@ fn of_broker(broker: &BrokerSettings) -> Result<(), Refusal> {
         return refuse("broker.tls_cert_file", "a certificate and its key (broker.tls_key_file) go together");
     }
     if let Some(domain) = &broker.jetstream_domain {
-        name("broker.jetstream_domain", domain, ['.', '*', '>', ' '])?;
+        stated("broker.jetstream_domain", nats_names::asset(domain))?;
         if broker.api_prefix.is_some() {
             return refuse(
                 "broker.api_prefix",
@@ -137,13 +137,13 @@ fn of_broker(broker: &BrokerSettings) -> Result<(), Refusal> {
         }
     }
     if let Some(prefix) = &broker.api_prefix {
-        name("broker.api_prefix", prefix, ['*', '>', ' ', '\t'])?;
-        if prefix.split('.').any(str::is_empty) {
-            return refuse("broker.api_prefix", "is the part before .STREAM.INFO, such as JS.audit.API");
+        if let Err(why) = nats_names::subject(prefix) {
+            let message = format!("{why}; it is the part before .STREAM.INFO, such as JS.audit.API");
+            return refuse("broker.api_prefix", message);
         }
     }
-    name("broker.stream", &broker.stream, ['.', '*', '>', ' '])?;
-    name("broker.subject", &broker.subject, ['*', '>', ' ', '\t'])?;
+    stated("broker.stream", nats_names::asset(&broker.stream))?;
+    stated("broker.subject", nats_names::stream_subject(&broker.subject))?;
     number("broker.replicas", broker.replicas, 1, 5)?;
     number("broker.max_bytes", broker.max_bytes, 1 << 20, i64::MAX)?;
     within("broker.duplicate_window", broker.duplicate_window, second, 86_400 * second)
@@ -171,6 +171,11 @@ fn path(key: &str, value: Option<&str>) -> Result<(), Refusal> {
         );
     }
     Ok(())
+}
+
+/// What a rule of somebody else's says of a value.
+fn stated(key: &str, result: Result<(), String>) -> Result<(), Refusal> {
+    result.map_err(|message| (key.to_owned(), message))
 }
 
 fn number<T: Copy + PartialOrd + std::fmt::Display>(

@@ -18,7 +18,7 @@ use common::{
     },
     session::Session,
     settings::{Settings, UsageError},
-    time_arg::TimeArg,
+    time_arg::{TimeArg, require_range},
 };
 use serde::Serialize;
 use uuid::Uuid;
@@ -68,6 +68,11 @@ impl Backfill {
         Filter { since: at(&self.since), until: at(&self.until), action: self.action.clone() }
     }
 
+    /// Whether the same words mean other times when the command runs again.
+    fn is_relative(&self) -> bool {
+        [&self.since, &self.until].into_iter().flatten().any(TimeArg::is_relative)
+    }
+
     /// What capture has missed is made good by a walk past all rows that begins now.
     async fn claim(
         &self,
@@ -111,6 +116,9 @@ async fn adoptions(settings: &Settings, asked: &Backfill) -> anyhow::Result<Opti
 /// When a server is away, or the table or the timeline is not what it should be. What has been entered stays entered; the
 /// same command goes on behind it.
 pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
+    if !asked.is_relative() {
+        require_range(asked.filter().since, asked.filter().until)?;
+    }
     let (_, mut connection) = outbox::open(&settings.source, "audit-publisher-backfill").await?;
     let table = &settings.source.table;
     let (mut filter, text) = (asked.filter(), asked.text());
@@ -120,6 +128,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         // What `2h` and the like meant then.
         (filter.since, filter.until) = (work.since, work.until);
     }
+    require_range(filter.since, filter.until)?;
     let mut adopted = adoptions(settings, asked).await?;
     if asked.dry_run {
         let done = unfinished.as_ref().map_or(0, |work| work.passed);

@@ -31,7 +31,7 @@ const CHUNK: u32 = 100;
 #[derive(Debug, Clone, Args)]
 pub struct Redrive {
     #[command(flatten)]
-    filter: FilterArgs,
+    pub(super) filter: FilterArgs,
     /// Discarded ones instead of dead ones.
     #[arg(long)]
     discarded: bool,
@@ -60,7 +60,7 @@ struct CommonFlags {
 #[derive(Debug, Clone, Args)]
 pub struct Discard {
     #[command(flatten)]
-    filter: FilterArgs,
+    pub(super) filter: FilterArgs,
     /// Why they are not to be delivered. It is kept with them.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,

@@ -21,7 +21,7 @@ use common::{
     },
     session::Session,
     settings::Settings,
-    time_arg::parse_time,
+    time_arg::{parse_time, require_range},
 };
 use time::OffsetDateTime;
 
@@ -104,6 +104,18 @@ impl FilterArgs {
     }
 }
 
+impl FailuresCommand {
+    /// Which failures it is about, where a filter says so.
+    fn filter(&self) -> Option<&FilterArgs> {
+        match self {
+            Self::List { filter, .. } => Some(filter),
+            Self::Redrive(redrive) => Some(&redrive.filter),
+            Self::Discard(discard) => Some(&discard.filter),
+            Self::Show { .. } => None,
+        }
+    }
+}
+
 fn state_parser() -> impl TypedValueParser<Value = FailureState> {
     PossibleValuesParser::new(FailureState::NAMES).try_map(|name| name.parse::<FailureState>())
 }
@@ -118,6 +130,9 @@ fn reference(text: &str) -> String {
 /// # Errors
 /// When the source database is away, or the arguments do not fit it.
 pub async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Result<()> {
+    if let Some(filter) = command.filter() {
+        require_range(filter.since, filter.until)?;
+    }
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     match command {
         FailuresCommand::List { filter, state, limit, json } => {

@@ -6,8 +6,9 @@ use anyhow::{Context as _, bail};
 use async_nats::jetstream::{
     Message,
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
-    stream::Stream,
+    stream::{State, Stream},
 };
+use common::settings::UsageError;
 use futures::StreamExt as _;
 
 use super::{Begin, Replay};
@@ -60,6 +61,7 @@ impl ReplayConsumer {
             let pending = info.num_pending + info.num_ack_pending as u64;
             return Ok(Some(Self { consumer, durable, description, until, pending }));
         }
+        asked.begin.require_in(&stream.cached_info().state, asked.until_sequence)?;
         let description = format!("{asked_for}, until {until}");
         let config = pull::Config {
             durable_name: Some(durable.clone()),
@@ -125,6 +127,24 @@ impl Begin {
             (_, Some(time)) => DeliverPolicy::ByStartTime { start_time: time.at },
             _ => DeliverPolicy::All,
         }
+    }
+
+    /// Refuses a range of sequences of which the stream holds nothing: it is behind its end, or before its beginning.
+    fn require_in(&self, state: &State, until: Option<u64>) -> Result<(), UsageError> {
+        let State { first_sequence, last_sequence, .. } = *state;
+        let outside = match (self.sequence, until) {
+            // The next one is where a later replay of what is new begins.
+            (Some(from), _) if from > last_sequence + 1 => {
+                format!("--from-sequence {from} is behind its last message")
+            }
+            (_, Some(until)) if until < first_sequence => {
+                format!("--until-sequence {until} is before its first message")
+            }
+            _ => return Ok(()),
+        };
+        Err(UsageError(format!(
+            "nothing is in the range: the stream holds sequences {first_sequence} to {last_sequence}, and {outside}"
+        )))
     }
 
     fn description(&self) -> String {
