@@ -105,10 +105,47 @@ pub fn main(registry: &Registry) -> ExitCode {
     let cli = Cli::parse();
     let missing = if cli.allow_missing_kinds { MissingKinds::Skipped } else { MissingKinds::Refused };
     boot::run(&cli.settings, |settings, provenance| async {
-        let ended = dispatch(registry, missing, cli.command, settings, provenance).await;
+        let left = cli.command.left();
+        let work = Box::pin(dispatch(registry, missing, cli.command, settings, provenance));
+        let ended = match left {
+            Some(left) => shutdown::unless_interrupted(left, work).await,
+            None => work.await,
+        };
         // Otherwise its type is lost, and with it the exit status.
         ended.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
     })
+}
+
+impl Command {
+    /// What is left when somebody interrupts it, and whether it may run again. `None` for what ends in an orderly way by itself.
+    fn left(&self) -> Option<&'static str> {
+        match self {
+            // A rebuild and a replay have something to give back first.
+            Self::Run | Self::Replay(_) | Self::Config(_) => None,
+            #[cfg(feature = "threadline")]
+            Self::Rebuild(_) => None,
+            #[cfg(feature = "threadline")]
+            Self::Reconcile(asked) if asked.seals() => Some(
+                "a window has its receipt as a whole or not at all; `consumer receipts list` shows which, and the same command \
+                 may run again: no window is sealed twice",
+            ),
+            #[cfg(feature = "threadline")]
+            Self::Reconcile(_) => Some(
+                "what has been mended stays mended, and no receipt was written; the same command begins anew",
+            ),
+            #[cfg(feature = "threadline")]
+            Self::Receipts(_) => Some("nothing has changed; the same command begins anew"),
+            Self::DropDurable { .. } => Some(
+                "the durable is there or gone as a whole; the same command may run again, and says when there is none",
+            ),
+            Self::Failures(_) => Some(
+                "what has entered the log, or was discarded, stays so; the same command goes on with the rest",
+            ),
+            Self::Status { .. } | Self::Explain(_) | Self::Doctor { .. } => {
+                Some("it only reads: nothing has changed")
+            }
+        }
+    }
 }
 
 async fn dispatch(
@@ -123,27 +160,17 @@ async fn dispatch(
         Command::Status { json } => status::show(&settings, json).await,
         Command::Replay(asked) => Box::pin(replay::run(settings, registry, missing, asked)).await,
         #[cfg(feature = "threadline")]
-        Command::Reconcile(asked) => {
-            let left =
-                "what has been mended stays mended, and no receipt was written; the same command begins anew";
-            shutdown::unless_interrupted(left, Box::pin(reconcile::run(&settings, asked))).await
-        }
+        Command::Reconcile(asked) => Box::pin(reconcile::run(&settings, asked)).await,
         #[cfg(feature = "threadline")]
         Command::Rebuild(asked) => Box::pin(rebuild::run(&settings, asked)).await,
         #[cfg(feature = "threadline")]
-        Command::Receipts(command) => {
-            let left = "nothing has changed; the same command begins anew";
-            shutdown::unless_interrupted(left, Box::pin(receipts::run(&settings, command))).await
-        }
+        Command::Receipts(command) => Box::pin(receipts::run(&settings, command)).await,
         Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
         Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, missing, json)).await,
         Command::DropDurable { forwarder, lose_work, reason } => {
             Box::pin(drop_durable::drop(&settings, &forwarder, lose_work, &reason)).await
         }
-        Command::Failures(command) => {
-            let left = "what has entered the log, or was discarded, stays so; the same command goes on with the rest";
-            shutdown::unless_interrupted(left, Box::pin(failures::run(&settings, command))).await
-        }
+        Command::Failures(command) => Box::pin(failures::run(&settings, command)).await,
         Command::Config(command) => {
             if command == ConfigCommand::Check {
                 service::check(&settings, registry, missing).await?;

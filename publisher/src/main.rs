@@ -90,10 +90,46 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     boot::run(&cli.settings, |settings, provenance| async {
-        let ended = dispatch(cli.command, settings, provenance).await;
+        let left = cli.command.left();
+        let work = Box::pin(dispatch(cli.command, settings, provenance));
+        let ended = match left {
+            Some(left) => shutdown::unless_interrupted(left, work).await,
+            None => work.await,
+        };
         // Otherwise its type is lost, and with it the exit status.
         ended.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
     })
+}
+
+impl Command {
+    /// What is left when somebody interrupts it, and whether it may run again. `None` for what ends in an orderly way by itself.
+    fn left(&self) -> Option<&'static str> {
+        match self {
+            Self::Run | Self::Config(_) => None,
+            Self::Attach => Some(
+                "capture is on or off as a whole, and steps of the schema outbox that were finished stay; `publisher status` \
+                 shows whether it is on, and the same command completes what is missing",
+            ),
+            Self::Detach => Some(
+                "capture is on or off as a whole; `publisher status` shows which, and the same command may run again",
+            ),
+            Self::Backfill(_) => {
+                Some("what has been entered stays entered; the same command goes on behind it")
+            }
+            Self::Prune { .. } => Some(
+                "entries that were removed stay removed, and none that is needed is among them; the same command goes on \
+                 with the rest",
+            ),
+            Self::Rebase { .. } => Some(
+                "the positions are moved all together or not at all, and the stream is taken over after them; the same \
+                 command does what is missing: run it before the services start",
+            ),
+            Self::DropReader { .. } => Some(
+                "the reader is dropped as a whole or not at all; the same command may run again, and says when there is none",
+            ),
+            Self::Status { .. } | Self::Doctor { .. } => Some("it only reads: nothing has changed"),
+        }
+    }
 }
 
 async fn dispatch(command: Command, settings: Settings, provenance: Provenance) -> anyhow::Result<()> {
@@ -101,10 +137,7 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Run => Box::pin(service::run(settings)).await,
         Command::Attach => commands::attach(&settings).await,
         Command::Detach => commands::detach(&settings).await,
-        Command::Backfill(asked) => {
-            let left = "what has been entered stays entered; the same command goes on behind it";
-            shutdown::unless_interrupted(left, Box::pin(backfill::run(&settings, &asked))).await
-        }
+        Command::Backfill(asked) => Box::pin(backfill::run(&settings, &asked)).await,
         Command::Prune { json } => commands::prune(&settings, json).await,
         Command::Rebase { upgraded, json } => commands::rebase(&settings, upgraded, json).await,
         Command::Status { json } => status::show(&settings, json).await,

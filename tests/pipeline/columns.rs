@@ -28,10 +28,16 @@ fn commands(event: &str) -> Vec<(&'static str, Vec<&str>)> {
 /// Runs all of them.
 fn cope(pipeline: &Pipeline, without: &str, event: Uuid) -> anyhow::Result<()> {
     let event = event.to_string();
-    // A replay waits, as delivery does, for the column that the forwarder needs.
-    let waits = |arguments: &[&str]| without == "action" && arguments[0] == "replay";
-    for (binary, arguments) in commands(&event).into_iter().filter(|(_, arguments)| !waits(arguments)) {
+    for (binary, arguments) in commands(&event) {
         let (done, said) = pipeline.command(binary, &arguments)?;
+        if without == "action" && arguments[0] == "replay" {
+            // It delivers, which nobody can without the column that the forwarder needs.
+            assert!(
+                !done && said.contains("has no column action") && said.contains("give it its name back"),
+                "{said}"
+            );
+            continue;
+        }
         assert!(done, "{binary} {} without {without}: {said}", arguments.join(" "));
     }
     Ok(())
@@ -39,7 +45,12 @@ fn cope(pipeline: &Pipeline, without: &str, event: Uuid) -> anyhow::Result<()> {
 
 /// A row of what is left of the table.
 async fn insert(source: &mut PgConnection) -> anyhow::Result<Uuid> {
-    let row = serde_json::to_value(AuditRow::sample("test.left"))?;
+    insert_as(source, &AuditRow::sample("test.left")).await
+}
+
+/// As much of a row as is left of the table.
+async fn insert_as(source: &mut PgConnection, row: &AuditRow) -> anyhow::Result<Uuid> {
+    let row = serde_json::to_value(row)?;
     let columns: Vec<String> = sqlx::query_scalar(
         "select quote_ident(attname) from pg_attribute
          where attrelid = 'audit_events'::regclass and attnum > 0 and not attisdropped order by attnum",
@@ -97,13 +108,19 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
     }
 
     // Without the one that the forwarder needs delivery is held, and everything else goes on.
-    let discard = ["failures", "discard", "--all", "--reason", "its row names no action"];
-    let (_, answer) = pipeline.ask("consumer", &discard)?;
-    assert_eq!(answer["done"], 1, "{answer}");
+    let many: Vec<AuditRow> = (0..39).map(|_| AuditRow::sample("")).collect();
+    for row in &many {
+        insert_as(&mut source, row).await?;
+    }
+    let dead_letters: Vec<Uuid> = many.iter().map(|row| row.id).chain([mute.id]).collect();
+    dead(&dead_letters).await?;
     source.execute("alter table audit_events drop column action").await?;
     insert(&mut source).await?;
     wait::until("delivery to be held", DEADLINE, || consumer.log().contains("has no column action"))?;
     cope(&pipeline, "action", mute.id)?;
+    let discard = ["failures", "discard", "--all", "--reason", "its row names no action"];
+    let (done, answer) = pipeline.ask("consumer", &discard)?;
+    assert!(done && answer["done"] == 40, "{answer}");
     let (_, said) = pipeline.command("consumer", &["reconcile"])?;
     assert!(!said.contains("does not exist"), "{said}");
     for refused in [

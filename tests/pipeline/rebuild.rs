@@ -201,7 +201,8 @@ async fn a_swap_waits_for_old_snapshots_and_lets_writers_go_on_meanwhile() -> an
     let verified = || rebuilding.log().contains("verified the new table");
     wait::until_some("the new table to be verified", DEADLINE, async || Ok(verified().then_some(()))).await?;
     let (done, said) = rebuild(&pipeline, &[])?;
-    assert!(!done && said.contains("another process is at a rebuild"), "{said}");
+    let by = format!("is being rebuilt already by consumer (process {} on ", rebuilding.id());
+    assert!(!done && said.contains(&by) && said.contains(", since 20"), "{said}");
     // Writers are asked to wait now and then, and never for long.
     for _ in 0..3 {
         let (rows, ids) = samples(1);
@@ -214,5 +215,24 @@ async fn a_swap_waits_for_old_snapshots_and_lets_writers_go_on_meanwhile() -> an
     let ended = rebuilding.wait(DEADLINE)?;
     assert!(ended.success(), "{}", rebuilding.log());
     assert_eq!(pipeline.projected().await?, 23);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_finds_the_timeline_locked_says_by_whom() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut holder = pipeline.timeline.superuser().await?;
+    let pid: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut holder).await?;
+    holder
+        .execute("set application_name = 'nightly report'; begin; lock table audit_actions in share mode")
+        .await?;
+    let (done, said) = rebuild(&pipeline, &[])?;
+    for words in [
+        "too busy for a swap",
+        &format!("locked by process {pid}, nightly report, user postgres, idle in transaction"),
+        "in a transaction since 20",
+    ] {
+        assert!(!done && said.contains(words), "{words}: {said}");
+    }
     Ok(())
 }

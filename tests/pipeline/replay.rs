@@ -72,6 +72,38 @@ async fn a_replay_begins_where_it_is_told_and_leaves_the_live_durable_alone() ->
     Ok(())
 }
 
+/// A service would hold delivery until the column is back; a command says so and ends.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_that_lacks_a_needed_column_says_so_and_goes_on_once_it_is_back() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let (ids, _) = delivered(&pipeline).await?;
+    drop((publisher, consumer));
+    forget(&pipeline).await?;
+    let mut source = pipeline.source.connect().await?;
+    let arguments = ["replay", "--forwarder", "timeline", "--from-start"];
+    let slow: Vec<&str> = arguments.iter().chain(&["--rate", "5"]).copied().collect();
+    let mut process = pipeline.spawn("consumer", &slow)?;
+    wait::until_some("a part of it", DEADLINE, async || Ok((pipeline.projected().await? >= 5).then_some(())))
+        .await?;
+    source.execute("alter table audit_events rename column action to act").await?;
+    assert_eq!(process.wait(DEADLINE)?.code(), Some(1));
+    let said = process.log();
+    assert!(said.contains("has no column action") && said.contains("the same command goes on"), "{said}");
+    assert!(pipeline.projected().await? < 30, "it was cut off in the middle");
+    let (done, said) = pipeline.command("consumer", &arguments)?;
+    assert!(
+        !done && said.contains("has no column action") && said.contains("give it its name back"),
+        "{said}"
+    );
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "nothing was charged");
+    source.execute("alter table audit_events rename column act to action").await?;
+    let (done, answer) = pipeline.ask("consumer", &arguments)?;
+    assert!(done && answer["done"] == true, "{answer}");
+    pipeline.arrive(&ids).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn only_an_overwriting_replay_changes_what_has_arrived() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;

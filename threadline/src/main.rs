@@ -16,6 +16,7 @@ use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use threadline::{StorageSchema, install};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The audit timeline: who did what, when, and how it ended.
 #[derive(Debug, Parser)]
@@ -124,7 +125,7 @@ fn run(cli: Cli) -> Result<String, Failure> {
 
 fn work(options: &PgConnectOptions, schema: &StorageSchema) -> anyhow::Result<String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    runtime.block_on(unless_interrupted(async {
         let mut connection = PgConnection::connect_with(options)
             .await
             .map_err(|error| Place::of(options, error))
@@ -143,7 +144,22 @@ fn work(options: &PgConnectOptions, schema: &StorageSchema) -> anyhow::Result<St
             )
         };
         Ok(format!("{dropped}Threadline's tables are in schema {schema}\n"))
-    })
+    }))
+}
+
+/// Ends the work where it stands when SIGINT or SIGTERM comes, and says what is left of it.
+async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = work => return done,
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    anyhow::bail!(
+        "interrupted: steps that were finished stay, and a step that was not leaves nothing; the same command completes what is \
+         missing"
+    )
 }
 
 /// Flags, environment and file, in this order.
@@ -161,7 +177,7 @@ fn settings(
     )?;
     // Nothing is looked for in schemas of others, whatever the role's path is.
     let options = url
-        .postgres()
+        .postgres_with_files()
         .map_err(|error| format!("threadline.url: {error}"))?
         .options([("search_path", "pg_catalog,pg_temp")]);
     let named = variable("AUDIT__THREADLINE__SCHEMA")?.or(file.schema);

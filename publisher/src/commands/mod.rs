@@ -220,10 +220,9 @@ pub async fn drop_reader(settings: &Settings, reader: &str, reason: &str) -> any
     );
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let mut transaction = connection.begin().await?;
-    ensure!(
-        !lease::is_held(&mut transaction, reader).await?,
-        "some process reads as {reader} now: stop it first, and wait for the end of its lease"
-    );
+    if let Some(holder) = lease::holder(&mut transaction, reader).await? {
+        bail!("{holder} reads as {reader} now: stop it first, and wait for the end of its lease");
+    }
     let rows = readers::drop_reader(&mut transaction, reader).await?;
     ensure!(rows > 0, "there is no reader {reader}: `publisher doctor` names those that are out of use");
     readers::delete_settled(&mut transaction, reader).await?;

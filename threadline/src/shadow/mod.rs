@@ -3,6 +3,7 @@
 //!
 //! Readers see one table or the other, whole. Writers wait while the last changes are carried over.
 
+mod holders;
 mod swap;
 
 use std::time::Duration;
@@ -81,6 +82,19 @@ impl Shadow {
         self.schema.actions()
     }
 
+    /// That one of the tables stayed locked, and by whom.
+    async fn busy(&self, connection: &mut PgConnection, error: &sqlx::Error) -> ShadowError {
+        // Who it was may have gone meanwhile.
+        let holders = holders::of(connection, &self.live(), &self.table()).await.unwrap_or_default();
+        ShadowError::Busy(match holders.join("; by ") {
+            none if none.is_empty() => errors::database(error),
+            holders => format!(
+                "it was locked by {holders}: end that, or wait for its end ({})",
+                errors::database(error)
+            ),
+        })
+    }
+
     fn journal(&self) -> String {
         self.schema.table(JOURNAL)
     }
@@ -114,7 +128,7 @@ impl Shadow {
         loop {
             match self.create_once(connection).await {
                 Err(error) if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,
-                Err(error) if is_busy(&error) => return Err(ShadowError::Busy(errors::database(&error))),
+                Err(error) if is_busy(&error) => return Err(self.busy(connection, &error).await),
                 result => return Ok(result?),
             }
             tokio::time::sleep(PAUSE).await;
@@ -363,13 +377,17 @@ impl Shadow {
         let mut attempt = 1;
         loop {
             let mut transaction = connection.begin().await?;
-            match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await {
+            let error = match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await
+            {
                 Ok(_) => return Ok(transaction.commit().await?),
-                Err(error) if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,
-                Err(error) if is_busy(&error) => return Err(ShadowError::Busy(errors::database(&error))),
-                Err(error) => return Err(error.into()),
-            }
+                Err(error) => error,
+            };
             transaction.rollback().await?;
+            match error {
+                error if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,
+                error if is_busy(&error) => return Err(self.busy(connection, &error).await),
+                error => return Err(error.into()),
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use time::OffsetDateTime;
 
-use super::{ATTEMPTS, KEPT, LOCK_TIMEOUT, PAUSE, SHADOW, Shadow, ShadowError, State, TRIGGER, is_busy};
+use super::{
+    ATTEMPTS, KEPT, LOCK_TIMEOUT, PAUSE, SHADOW, Shadow, ShadowError, State, TRIGGER, holders, is_busy,
+};
 use crate::ActionTable;
 
 /// How long writers may wait for readers whose snapshots are older than the last changes.
@@ -38,7 +40,7 @@ impl Shadow {
             match error {
                 ShadowError::Database(error) if is_busy(&error) && attempt < ATTEMPTS => {}
                 ShadowError::Database(error) if is_busy(&error) => {
-                    return Err(ShadowError::Busy(errors::database(&error)));
+                    return Err(self.busy(connection, &error).await);
                 }
                 ShadowError::Busy(_) if attempt < ATTEMPTS => {}
                 error => return Err(error),
@@ -212,8 +214,10 @@ async fn wait_for_older_snapshots(connection: &mut PgConnection) -> Result<(), S
             return Ok(());
         }
         if begun.elapsed() > SNAPSHOTS_MAX {
+            let sessions = holders::sessions(connection, &older).await?;
             return Err(ShadowError::Busy(format!(
-                "processes {older:?} hold snapshots that are older than the last changes"
+                "transactions hold snapshots that are older than the last changes: {}",
+                sessions.join("; ")
             )));
         }
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -5,22 +5,37 @@
 
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::{database::Database, session::Session};
+use crate::{database::Database, session::Session, time_arg::to_rfc3339};
 
-/// Whether some process holds this lease now.
+/// The process that holds this lease now, in words; `None` when nobody does.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn is_held(connection: &mut Session, name: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar(
-        "select exists (select from outbox.leases where name = $1 and expires_at > clock_timestamp())",
-    )
-    .bind(name)
-    .fetch_one(connection)
-    .await
+pub async fn holder(connection: &mut Session, name: &str) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("select holder from outbox.leases where name = $1 and expires_at > clock_timestamp()")
+        .bind(name)
+        .fetch_optional(connection)
+        .await
+}
+
+/// This process for people, and a part that no other claim has: `consumer (process 7 on web-1, since …) 0193…`.
+fn claim() -> String {
+    let program = crate::boot::program();
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = match host.trim() {
+        "" => "an unknown host",
+        host => host,
+    };
+    let (process, since) = (std::process::id(), to_rfc3339(whole_second(OffsetDateTime::now_utc())));
+    format!("{program} (process {process} on {host}, since {since}) {}", Uuid::now_v7())
+}
+
+fn whole_second(time: OffsetDateTime) -> OffsetDateTime {
+    time.replace_nanosecond(0).unwrap_or(time)
 }
 
 /// A named lease and this process's claim on it.
@@ -35,7 +50,13 @@ impl Lease {
     /// A claim under a fresh identity.
     #[must_use]
     pub fn new(name: impl Into<String>, length: Duration) -> Self {
-        Self { name: name.into(), holder: Uuid::now_v7().to_string(), length }
+        Self { name: name.into(), holder: claim(), length }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// Takes or renews the lease; returns until when it surely holds, or `None` when somebody else has it.
@@ -80,6 +101,7 @@ impl Lease {
     /// the lease is lost, or given back after `done`.
     pub async fn keep(&self, database: &Database, mut until: Instant, done: &CancellationToken) {
         let mut connection = None;
+        let mut why = "this process was held up".to_owned();
         loop {
             let wait = (self.length / 3).min(until.saturating_duration_since(Instant::now()));
             tokio::select! {
@@ -88,7 +110,7 @@ impl Lease {
             }
             let rest = until.saturating_duration_since(Instant::now());
             if rest.is_zero() {
-                tracing::warn!(lease = %self.name, "the lease ended before it could be renewed");
+                tracing::warn!(lease = %self.name, why, "the lease ended before it could be renewed");
                 return;
             }
             match tokio::time::timeout(rest, self.renew(database, &mut connection)).await {
@@ -100,10 +122,16 @@ impl Lease {
                 Ok(Err(error)) => {
                     let error = errors::database(&error);
                     tracing::warn!(lease = %self.name, error, "could not renew the lease; trying again");
+                    why = error;
                     connection = None;
                     tokio::time::sleep(Duration::from_millis(100).min(rest)).await;
                 }
-                Err(_) => connection = None,
+                Err(_) => {
+                    "the server does not answer, or all connections of a pooler in between are taken: raise its \
+                     default_pool_size"
+                        .clone_into(&mut why);
+                    connection = None;
+                }
             }
         }
         if connection.is_none() {

@@ -14,7 +14,10 @@ use clap::Args;
 use common::{
     event::AuditEvent,
     identifier::ForwarderId,
-    outbox::{reader::lease::Lease, reconcile_cursor},
+    outbox::{
+        reader::lease::{self, Lease},
+        reconcile_cursor,
+    },
     service::{
         console::{self, ProgressBar},
         operator_log::{self, ActionKind, OperatorAction},
@@ -90,7 +93,14 @@ pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
     // One at a time, and whoever is killed leaves it in a minute.
     let lease = Lease::new(format!("rebuild-{}", projection.forwarder.id), LEASE);
     let Some(until) = lease.acquire(&mut source).await? else {
-        bail!("another process is at a rebuild of forwarder {}", projection.forwarder.id);
+        let holder = lease::holder(&mut source, lease.name()).await?;
+        bail!(
+            "forwarder {} is being rebuilt already by {}: wait for its end, or stop that process; its claim ends {} s after \
+             its death",
+            projection.forwarder.id,
+            holder.as_deref().unwrap_or("a process that has just ended"),
+            LEASE.as_secs()
+        );
     };
     let interrupted = shutdown::on_signal()?;
     let done = CancellationToken::new();

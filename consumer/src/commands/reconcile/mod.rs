@@ -12,7 +12,7 @@ use common::{
     identifier::ForwarderId,
     service::console::{self, ProgressBar},
     settings::{Settings, UsageError},
-    time_arg::{parse_time, to_rfc3339},
+    time_arg::{parse_time, require_range, to_rfc3339},
 };
 use threadline::stored::Window;
 use time::{Duration, OffsetDateTime};
@@ -67,6 +67,13 @@ pub struct Reconcile {
     json: bool,
 }
 
+impl Reconcile {
+    /// Whether a receipt is to be written.
+    pub(crate) fn seals(&self) -> bool {
+        self.seal
+    }
+}
+
 /// The length of parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum By {
@@ -90,6 +97,7 @@ impl By {
 /// # Errors
 /// When a server is away; and when both sides are not equal and were not made so.
 pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
+    require_range(asked.since, asked.until)?;
     let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
     let mut connection = projection.source(settings).await?;
     if asked.seal {

@@ -6,9 +6,9 @@
 
 mod replay_consumer;
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use anyhow::ensure;
+use anyhow::Context as _;
 use async_nats::jetstream::stream::Stream;
 use clap::Args;
 use common::{
@@ -21,7 +21,7 @@ use common::{
         console::{self, ProgressBar},
         health::Health,
         operator_log::{self, ActionKind, OperatorAction},
-        shutdown,
+        shutdown::{self, Interrupted},
         telemetry::traces::Tracer,
     },
     session::Session,
@@ -29,6 +29,7 @@ use common::{
     time_arg::TimeArg,
 };
 use serde::Serialize;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -36,6 +37,7 @@ use crate::{
     engine::{
         dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
         disposition::Disposition,
+        source::{Source, UnfitSource},
         work_item::Instruction,
     },
     forwarder::{ForwarderFactory, Forwarders, MissingKinds, Registry},
@@ -43,6 +45,9 @@ use crate::{
     stream::delivery::Delivery,
 };
 use replay_consumer::{ReplayConsumer, acknowledge};
+
+/// How often the table's columns are looked at while a batch is in work, which seldom takes so long.
+const COLUMNS_CHECKED_EVERY: Duration = Duration::from_secs(3);
 
 /// What is replayed, and how.
 #[derive(Debug, Clone, Args)]
@@ -54,7 +59,7 @@ pub struct Replay {
     #[command(flatten)]
     begin: Begin,
     /// Up to this sequence of the stream. Without it up to its end when the replay begins.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     until_sequence: Option<u64>,
     /// Writes the actions over those that are there: a mapping that has changed reaches rows that have arrived. Only for
     /// forwarders of kind threadline.
@@ -82,7 +87,7 @@ struct Begin {
     #[arg(long = "from-start")]
     start: bool,
     /// At this sequence.
-    #[arg(long = "from-sequence", value_name = "N")]
+    #[arg(long = "from-sequence", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     sequence: Option<u64>,
     /// At the first message that the broker stored at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
     #[arg(long = "from-time", value_name = "TIME")]
@@ -119,7 +124,25 @@ pub async fn run(
     missing: MissingKinds,
     asked: Replay,
 ) -> anyhow::Result<()> {
+    const LEFT: &str = "what has been replayed is remembered; the same command goes on behind it";
+    require_range(&asked)?;
     let shutdown = shutdown::on_signal()?;
+    let work = Box::pin(replay(settings, registry, missing, asked, &shutdown));
+    match shutdown::bounded(&shutdown, work).await {
+        Some(Ok(true)) => Ok(()),
+        Some(Err(error)) if !shutdown.is_cancelled() => Err(error),
+        _ => Err(Interrupted(LEFT).into()),
+    }
+}
+
+/// Returns whether it came to the end of its range.
+async fn replay(
+    settings: Settings,
+    registry: &Registry,
+    missing: MissingKinds,
+    asked: Replay,
+    shutdown: &CancellationToken,
+) -> anyhow::Result<bool> {
     let forwarders = registry.configure(&settings, missing)?;
     let (database, mut connection) = outbox::open(&settings.source, "audit-consumer-replay").await?;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table).await?;
@@ -129,6 +152,7 @@ pub async fn run(
         broker::ensure_stream(&broker::context(&client, &settings.broker), &settings.broker, &identity)
             .await?;
     let runtime = build_runtime(&settings, forwarders, &asked, &database, &stream)?;
+    columns_fit(&runtime).await??;
     let last = stream.cached_info().state.last_sequence;
     let until = asked.until_sequence.unwrap_or(last).min(last);
     let consumer = ReplayConsumer::find(&stream, &asked, until, settings.consumer.ack_wait).await?;
@@ -137,7 +161,7 @@ pub async fn run(
             &asked,
             &ReplayOutcome { dry_run: asked.dry_run, done: true, ..ReplayOutcome::default() },
         );
-        return Ok(());
+        return Ok(true);
     };
     if !asked.dry_run {
         let (actor, description) = (operator_log::operator(), consumer.description.clone());
@@ -151,13 +175,28 @@ pub async fn run(
         operator_log::record(&mut connection, &action).await?;
     }
     drop(connection);
-    let outcome = replay_batches(&mut consumer, &asked, &settings, runtime, &shutdown).await?;
+    let outcome = replay_batches(&mut consumer, &asked, &settings, runtime, shutdown).await?;
     if asked.dry_run || outcome.done {
         // Best effort: what is left of it is removed by the broker after a day.
         let _ = stream.delete_consumer(&consumer.durable).await;
     }
     print_outcome(&asked, &outcome);
-    ensure!(outcome.done, "cut off: the same command goes on behind what has been replayed");
+    Ok(outcome.done)
+}
+
+/// Refuses a range that no message can be in, whatever the stream holds.
+fn require_range(asked: &Replay) -> Result<(), UsageError> {
+    if let (Some(from), Some(until)) = (asked.begin.sequence, asked.until_sequence)
+        && until < from
+    {
+        return Err(UsageError(format!(
+            "nothing can be in the range: it ends (--until-sequence {until}) before it begins (--from-sequence {from}). Exchange \
+             the two, or leave --until-sequence out"
+        )));
+    }
+    if let Some(time) = asked.begin.time.as_ref().filter(|time| time.at > OffsetDateTime::now_utc()) {
+        return Err(UsageError(format!("nothing can be in the range: --from-time {time} is in the future")));
+    }
     Ok(())
 }
 
@@ -226,7 +265,13 @@ async fn replay_batches(
         if !asked.dry_run {
             let deliveries = existing(&mut source, &runtime, deliveries.as_slice(), &mut outcome).await?;
             let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item(&runtime.tracer)).collect();
-            let ended = dispatcher.dispatch(&items, &progress, shutdown).await;
+            let ended = tokio::select! {
+                ended = dispatcher.dispatch(&items, &progress, shutdown) => ended,
+                unfit = columns_unfit(&runtime) => {
+                    dispatcher.release().await;
+                    return Err(unfit).context("cut off: the same command goes on behind what has been replayed");
+                }
+            };
             let Dispatched::Settle(dispositions) = ended else {
                 dispatcher.release().await;
                 break;
@@ -242,6 +287,27 @@ async fn replay_batches(
     }
     bar.finish();
     Ok(outcome)
+}
+
+/// Whether the audit table has what the forwarder needs. A service that runs waits for that; a command says so and ends.
+///
+/// # Errors
+/// When the source database is away.
+async fn columns_fit(runtime: &ForwarderRuntime) -> Result<Result<(), UnfitSource>, sqlx::Error> {
+    let ForwarderRuntime { database, table, factory, settings, route, columns, .. } = runtime;
+    let source = Source::connect(database, table, factory.clone(), settings.batch_bytes).await?;
+    Ok(source.check_columns(&route.id, columns))
+}
+
+/// Ends when the table lacks what the forwarder needs while a batch is in work.
+async fn columns_unfit(runtime: &ForwarderRuntime) -> UnfitSource {
+    loop {
+        tokio::time::sleep(COLUMNS_CHECKED_EVERY).await;
+        // A server that is away is waited for.
+        if let Ok(Err(unfit)) = columns_fit(runtime).await {
+            return unfit;
+        }
+    }
 }
 
 /// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
