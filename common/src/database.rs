@@ -64,6 +64,14 @@ fn session_settings(statement_timeout: Duration) -> Vec<(&'static str, String)> 
     ]
 }
 
+/// With the setting whose URL cannot be used.
+fn named(key: &str, error: sqlx::Error) -> sqlx::Error {
+    match error {
+        sqlx::Error::Configuration(error) => sqlx::Error::Configuration(format!("{key}: {error}").into()),
+        error => error,
+    }
+}
+
 impl Database {
     /// Reads a connection URL.
     ///
@@ -79,7 +87,7 @@ impl Database {
         pooler: bool,
     ) -> Result<Self, sqlx::Error> {
         let options = url
-            .postgres()
+            .postgres_with_files()
             .map_err(|error| sqlx::Error::Configuration(format!("the connection URL: {error}").into()))?
             .application_name(application_name);
         let settings = session_settings(statement_timeout);
@@ -105,6 +113,7 @@ impl Database {
             sqlx::Error::Configuration(remedy.into())
         })?;
         Self::new(url, application_name, settings.statement_timeout, settings.pooler)
+            .map_err(|error| named("source.url", error))
     }
 
     /// A handle for somebody who holds one connection at a time: while an answer is waited for on it,
@@ -191,6 +200,27 @@ impl Database {
         Ok(connection)
     }
 
+    /// What to say of a server that does not answer: whether it is there at all makes a difference.
+    async fn silence(&self) -> sqlx::Error {
+        const PROBE: Duration = Duration::from_secs(1);
+        let address = (self.options.get_host(), self.options.get_port());
+        let is_tcp = self.options.get_socket().is_none();
+        let accepts = is_tcp
+            && matches!(
+                tokio::time::timeout(PROBE, tokio::net::TcpStream::connect(address)).await,
+                Ok(Ok(_))
+            );
+        if !accepts {
+            return sqlx::Error::Io(std::io::ErrorKind::TimedOut.into());
+        }
+        let said = format!(
+            "it accepts connections, and has not answered within {} s: the server hangs, or all connections of a pooler in \
+             between are taken (raise its default_pool_size)",
+            CONNECT_TIMEOUT.as_secs()
+        );
+        sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, said))
+    }
+
     async fn open(&self, options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
         let opened = async {
             let mut connection = PgConnection::connect_with(options).await?;
@@ -205,15 +235,16 @@ impl Database {
             }
             Ok(connection)
         };
-        tokio::time::timeout(CONNECT_TIMEOUT, opened)
-            .await
-            .unwrap_or_else(|_| Err(sqlx::Error::Io(std::io::ErrorKind::TimedOut.into())))
-            .map_err(|error| match PoolerRefusal::or(Place::of(&self.options, error)) {
-                sqlx::Error::Configuration(cause) if self.transaction_settings.is_some() => {
-                    sqlx::Error::Configuration(PoolerRefusal::of_url(cause))
-                }
-                error => error,
-            })
+        let opened = match tokio::time::timeout(CONNECT_TIMEOUT, opened).await {
+            Ok(opened) => opened,
+            Err(_) => Err(self.silence().await),
+        };
+        opened.map_err(|error| match PoolerRefusal::or(Place::of(&self.options, error)) {
+            sqlx::Error::Configuration(cause) if self.transaction_settings.is_some() => {
+                sqlx::Error::Configuration(PoolerRefusal::of_url(cause))
+            }
+            error => error,
+        })
     }
 }
 
@@ -282,8 +313,14 @@ impl PoolerRefusal {
         }
     }
 
+    /// That a pooler has not given one of its connections within so long.
+    pub(crate) fn exhausted(waited: Duration) -> sqlx::Error {
+        let said = format!("no connection of the pool has become free within {} s", waited.as_secs());
+        sqlx::Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, Self { said, remedy: POOL_TAKEN }))
+    }
+
     /// The same error, with its remedy if it is one.
-    fn or(error: sqlx::Error) -> sqlx::Error {
+    pub(crate) fn or(error: sqlx::Error) -> sqlx::Error {
         match Self::of(&error) {
             // That passes by itself when there is less to do.
             Some(refusal) if refusal.remedy == POOL_TAKEN => sqlx::Error::Io(std::io::Error::other(refusal)),

@@ -9,10 +9,11 @@
 use std::{
     fmt::Write as _,
     ops::{Deref, DerefMut},
+    time::Duration,
 };
 
 use futures::{
-    StreamExt as _, TryStreamExt as _,
+    StreamExt as _, TryFutureExt as _, TryStreamExt as _,
     future::{BoxFuture, FutureExt as _},
     stream::{self, BoxStream},
 };
@@ -24,8 +25,13 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::mpsc;
 
+use crate::database::PoolerRefusal;
+
 /// Who keeps the driver's account of open transactions.
 type Manager = <Postgres as sqlx::Database>::TransactionManager;
+
+/// How long a pooler may take to give a transaction one of its connections.
+const POOL_WAIT: Duration = Duration::from_secs(10);
 
 /// Rows on their way from a statement to its reader.
 const ROWS_AHEAD: usize = 8;
@@ -66,8 +72,18 @@ impl Session {
     pub async fn begin(&mut self) -> Result<Transaction<'_>, sqlx::Error> {
         let statement = if self.is_in_transaction() { None } else { self.begin.clone() };
         // In hand before the first word is sent: whatever ends this future ends the transaction.
+        let is_given_a_connection = statement.is_some();
         let mut transaction = Transaction { session: self, open: true };
-        Manager::begin(&mut transaction.connection, statement).await?;
+        let begun = Manager::begin(&mut transaction.connection, statement);
+        if is_given_a_connection {
+            // It waits for nothing in the server, only for a connection of the pooler's pool: that may take for ever.
+            tokio::time::timeout(POOL_WAIT, begun)
+                .await
+                .unwrap_or_else(|_| Err(PoolerRefusal::exhausted(POOL_WAIT)))
+        } else {
+            begun.await
+        }
+        .map_err(PoolerRefusal::or)?;
         Ok(transaction)
     }
 
@@ -200,10 +216,10 @@ impl<'c> Executor<'c> for &'c mut Session {
         E: 'q + Execute<'q, Postgres>,
     {
         if self.begin.is_none() {
-            return self.connection.fetch_many(query);
+            return self.connection.fetch_many(query).map_err(PoolerRefusal::or).boxed();
         }
         if !self.needs_transaction() {
-            return self.connection.fetch_many(Unnamed(query));
+            return self.connection.fetch_many(Unnamed(query)).map_err(PoolerRefusal::or).boxed();
         }
         let (sender, mut receiver) = mpsc::channel(ROWS_AHEAD);
         let run = async move {
@@ -226,10 +242,10 @@ impl<'c> Executor<'c> for &'c mut Session {
         E: 'q + Execute<'q, Postgres>,
     {
         if self.begin.is_none() {
-            return self.connection.fetch_optional(query);
+            return self.connection.fetch_optional(query).map_err(PoolerRefusal::or).boxed();
         }
         if !self.needs_transaction() {
-            return self.connection.fetch_optional(Unnamed(query));
+            return self.connection.fetch_optional(Unnamed(query)).map_err(PoolerRefusal::or).boxed();
         }
         async move {
             let mut transaction = self.begin().await?;

@@ -57,6 +57,16 @@ const MISTAKES: &[Mistake] = &[
     mistake(SERVICES, "[log]\nformat = \"xml\"", &[], &[], "log.format"),
     mistake(SERVICES, "[log]\nfilter = \"a=b=c\"", &[], &[], "log.filter"),
     mistake(ALL, "[threadline]\nschema = \"Not A Name\"", &[], &[], "schema"),
+    mistake(SERVICES, "[broker]\nsubject = \"a..b\"", &[], &[], "broker.subject"),
+    mistake(SERVICES, "[broker]\nsubject = \".a\"", &[], &[], "broker.subject"),
+    mistake(SERVICES, "[broker]\nsubject = \"a.>\"", &[], &[], "broker.subject"),
+    mistake(SERVICES, "[broker]\nsubject = \"$JS.API.events\"", &[], &[], "belongs to the server"),
+    mistake(SERVICES, "[broker]\nsubject = \"a\\fb\"", &[], &[], "broker.subject"),
+    mistake(SERVICES, "[broker]\nstream = \"a/b\"", &[], &[], "broker.stream"),
+    mistake(SERVICES, "[broker]\nstream = \"a\tb\"", &[], &[], "broker.stream"),
+    mistake(SERVICES, "[broker]\nstream = \"\"", &[], &[], "broker.stream"),
+    mistake(SERVICES, "[broker]\njetstream_domain = \"a.b\"", &[], &[], "broker.jetstream_domain"),
+    mistake(SERVICES, "[broker]\napi_prefix = \"JS..API\"", &[], &[], "broker.api_prefix"),
     // The environment.
     mistake(SERVICES, "", &[("AUDIT__CONSUMER__WORKERS", "many")], &[], "AUDIT__CONSUMER__WORKERS"),
     mistake(SERVICES, "", &[("AUDIT__CONSUMER__WROKERS", "1")], &[], "AUDIT__CONSUMER__WROKERS"),
@@ -72,6 +82,49 @@ const MISTAKES: &[Mistake] = &[
     mistake(SERVICES, "", &[("SOURCE_DATABASE_URL", "")], &[], "no source database is configured"),
     mistake(SERVICES, "", &[("SOURCE_DATABASE_URL", "postgres://h:99999999/hunter2")], &[], "source.url"),
     mistake(SERVICES, "", &[("SOURCE_DATABASE_URL", "postgres://h/d?sslmode=perhaps")], &[], "source.url"),
+    // Files that a URL names.
+    mistake(
+        SERVICES,
+        "",
+        &[("SOURCE_DATABASE_URL", "postgres://h/d?sslmode=verify-full&sslrootcert=/nowhere/ca.pem")],
+        &[],
+        "sslrootcert: /nowhere/ca.pem",
+    ),
+    mistake(
+        SERVICES,
+        "",
+        &[("SOURCE_DATABASE_URL", "postgres://h/d?sslrootcert=/etc/hostname")],
+        &[],
+        "sslrootcert: /etc/hostname: it is not PEM",
+    ),
+    mistake(
+        SERVICES,
+        "",
+        &[("SOURCE_DATABASE_URL", "postgres://h/d?sslmode=require&sslcert=/etc/hostname")],
+        &[],
+        "sslcert: /etc/hostname: a certificate and its key go together",
+    ),
+    mistake(
+        SERVICES,
+        "",
+        &[("SOURCE_DATABASE_URL", "postgres://h/d?sslmode=require"), ("PGSSLROOTCERT", "/nowhere/ca.pem")],
+        &[],
+        "/nowhere/ca.pem",
+    ),
+    mistake(
+        &["consumer", "threadline"],
+        "",
+        &[("THREADLINE_DATABASE_URL", "postgres://h/d?sslmode=verify-ca&sslrootcert=/")],
+        &[],
+        "sslrootcert: /: ",
+    ),
+    mistake(
+        &["consumer", "threadline"],
+        "",
+        &[("THREADLINE_DATABASE_URL", "postgres://h/d?sslmode=require&sslcert=/nowhere/a&sslkey=/nowhere/b")],
+        &[],
+        "sslcert: /nowhere/a",
+    ),
     mistake(SERVICES, "", &[("NATS_URL", "hunter2")], &[], "broker.url"),
     mistake(&["publisher"], "", &[("NATS_URL", "")], &[], "no broker is configured"),
     mistake(&["threadline"], "", &[("THREADLINE_DATABASE_URL", "")], &[], "no timeline database"),
@@ -183,6 +236,24 @@ async fn arguments_that_do_not_fit_the_settings_end_with_status_2_and_servers_th
         ("consumer", &["replay", "--forwarder", "nobody", "--from-start"], 2),
         ("consumer", &["failures", "redrive"], 2),
         ("consumer", &["failures", "discard", "--reason", "why"], 2),
+        // Ranges that nothing can be in.
+        ("publisher", &["backfill", "--since", "2026-01-31", "--until", "2026-01-30"], 2),
+        ("publisher", &["backfill", "--since", "1h", "--until", "2h", "--dry-run"], 2),
+        ("consumer", &["reconcile", "--since", "2026-01-31", "--until", "2026-01-31"], 2),
+        ("consumer", &["reconcile", "--since", "1h", "--until", "2h"], 2),
+        ("consumer", &["reconcile", "--since", "1h", "--until", "2h", "--seal"], 2),
+        ("consumer", &["failures", "list", "--since", "1h", "--until", "2h"], 2),
+        ("consumer", &["failures", "redrive", "--since", "2h", "--until", "2h"], 2),
+        ("consumer", &["failures", "discard", "--since", "1h", "--until", "2h", "--reason", "why"], 2),
+        ("consumer", &["replay", "--forwarder", "timeline", "--from-sequence", "0"], 2),
+        ("consumer", &["replay", "--forwarder", "timeline", "--from-start", "--until-sequence", "0"], 2),
+        (
+            "consumer",
+            &["replay", "--forwarder", "timeline", "--from-sequence", "5", "--until-sequence", "4"],
+            2,
+        ),
+        ("consumer", &["replay", "--forwarder", "timeline", "--from-sequence", "7"], 2),
+        ("consumer", &["replay", "--forwarder", "timeline", "--from-time", "2126-01-01"], 2),
     ] {
         let output = output(binary, arguments, &pipeline, &[]);
         let said = String::from_utf8_lossy(&output.stderr);
@@ -199,7 +270,8 @@ async fn arguments_that_do_not_fit_the_settings_end_with_status_2_and_servers_th
         let variables =
             [("SOURCE_DATABASE_URL", nowhere.as_str()), ("THREADLINE_DATABASE_URL", nowhere.as_str())];
         let output = output(binary, arguments, &pipeline, &variables);
-        let said = String::from_utf8_lossy(&output.stderr);
+        // A status shows what is away among the rest.
+        let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{binary} {arguments:?}: {said}");
         assert!(said.contains("database prod at 127.0.0.1:") && !said.contains("hunter2"), "{said}");
     }

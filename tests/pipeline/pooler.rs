@@ -1,9 +1,11 @@
 //! A transaction-mode pooler on the services' way to the source.
 
 use anyhow::Context as _;
-use end_to_end::{Pipeline, samples, sandbox};
-use sandbox::{pgbouncer::PgBouncer, rights::as_role};
+use end_to_end::{DEADLINE, Pipeline, samples, sandbox};
+use sandbox::{pgbouncer::PgBouncer, rights::as_role, wait, work_dir::free_port};
 use sqlx::{Connection as _, Executor as _, PgConnection};
+
+use crate::operations::get;
 
 /// A pipeline through a pooler of its own, with more lines of its configuration.
 async fn pipeline(more: &str) -> anyhow::Result<Pipeline> {
@@ -130,8 +132,18 @@ async fn what_a_pooler_refuses_is_named_with_its_remedy() -> anyhow::Result<()> 
         );
     }
     let statements = pipeline("pool_mode = statement\n").await?;
-    let (done, said) = statements.command("publisher", &["doctor"])?;
-    assert!(!done && said.contains("pool_mode = statement"), "{said}");
+    for binary in ["publisher", "consumer"] {
+        for arguments in [["doctor"], ["run"], ["status"]] {
+            let (done, said) = statements.command(binary, &arguments)?;
+            assert!(
+                !done
+                    && said.contains("pool_mode = statement")
+                    && said.contains("set it to transaction or session"),
+                "{binary} {arguments:?}: {said}"
+            );
+            assert!(!said.contains("Broken pipe"), "{binary} {arguments:?}: {said}");
+        }
+    }
     Ok(())
 }
 
@@ -174,6 +186,47 @@ async fn a_pool_that_is_taken_is_named_with_its_remedy() -> anyhow::Result<()> {
         assert!(!done && said.contains("raise its default_pool_size"), "{binary}: {said}");
     }
     Ok(())
+}
+
+/// Sessions keep what they were given; this pooler waits for two minutes before it says anything.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_pool_of_sessions_that_is_taken_is_named_within_seconds() -> anyhow::Result<()> {
+    let pipeline = pipeline("pool_mode = session\ndefault_pool_size = 2\n").await?;
+    let owner =
+        pipeline.pooler.as_ref().and_then(|pooler| pooler.lead(&pipeline.source.url)).context("a way")?;
+    let mut ways = vec![owner];
+    for role in ["audit_publisher", "audit_consumer", "audit_operator"] {
+        ways.push(led(&pipeline, role)?);
+    }
+    let mut others = Vec::new();
+    for way in &ways {
+        for _ in 0..2 {
+            let mut other = PgConnection::connect_with(&unassuming(way)?).await?;
+            other.execute("select 1").await?;
+            others.push(other);
+        }
+    }
+    for binary in ["publisher", "consumer"] {
+        for arguments in [["status"], ["doctor"], ["run"]] {
+            let began = std::time::Instant::now();
+            let (done, said) = pipeline.command(binary, &arguments)?;
+            assert!(!done && said.contains("default_pool_size"), "{binary} {arguments:?}: {said}");
+            assert!(began.elapsed() < DEADLINE, "{binary} {arguments:?}: {said}");
+        }
+    }
+    Ok(())
+}
+
+/// A service that needs more connections than the pool has is unready, and says why.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_a_pool_of_sessions_is_too_small_for_is_unready_and_says_why() -> anyhow::Result<()> {
+    let pipeline = pipeline("pool_mode = session\ndefault_pool_size = 2\n").await?;
+    let port = free_port()?;
+    let listen = format!("publisher.listen=127.0.0.1:{port}");
+    let _publisher = pipeline.publisher_with(&["--set", &listen, "--set", "publisher.unready_after=1s"])?;
+    wait::until("readiness to name the pool", DEADLINE, || {
+        get(port, "/readyz").is_some_and(|(status, body)| status == 503 && body.contains("default_pool_size"))
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -179,3 +179,52 @@ async fn a_standby_with_the_broker_away_shows_what_it_knows() -> anyhow::Result<
     assert!(said.starts_with("capture   attached\nlog       2 unread"), "{said}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_database_away_the_rest_is_shown_and_the_status_is_one() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    {
+        let _publisher = pipeline.publisher()?;
+        let _consumer = pipeline.consumer()?;
+        pipeline.arrive(&ids).await?;
+        pipeline.settled("timeline").await?;
+    }
+    for binary in BOTH {
+        let (done, said, json) = status(&pipeline, binary)?;
+        assert!(done && said.contains("timeline  timeline: answers"), "{said}");
+        assert_eq!((&json["source"]["state"], &json["timelines"][0]["state"]), (&"ok".into(), &"ok".into()));
+    }
+    let away = format!("postgres://app:hunter2@127.0.0.1:{}/prod", free_port()?);
+
+    let timeline = std::mem::replace(&mut pipeline.timeline.url, away.clone());
+    for binary in BOTH {
+        let (done, said, json) = status(&pipeline, binary)?;
+        assert!(!done && said.contains("timeline  timeline: database prod at 127.0.0.1:"), "{said}");
+        assert!(
+            said.contains("\nerror: the timeline could not be asked") && !said.contains("hunter2"),
+            "{said}"
+        );
+        assert!(said.contains("forward-timeline: settled up to 3"), "{said}");
+        assert_eq!(
+            (&json["source"]["state"], &json["timelines"][0]["state"]),
+            (&"ok".into(), &"trouble".into())
+        );
+    }
+    let (_, said, _) = status(&pipeline, "publisher")?;
+    assert!(said.contains("capture   attached"), "{said}");
+
+    pipeline.source.url = away;
+    for binary in BOTH {
+        let (done, said, json) = status(&pipeline, binary)?;
+        assert!(!done && said.contains("source    cannot connect to the source database"), "{said}");
+        assert!(said.contains("error: the source database and the timeline could not be asked"), "{said}");
+        assert!(said.contains("forward-timeline: settled up to 3") && !said.contains("hunter2"), "{said}");
+        assert_eq!((&json["source"]["state"], &json["broker"]["state"]), (&"trouble".into(), &"ok".into()));
+    }
+    pipeline.timeline.url = timeline;
+    let (done, said, _) = status(&pipeline, "consumer")?;
+    assert!(!done && said.contains("error: the source database could not be asked"), "{said}");
+    Ok(())
+}

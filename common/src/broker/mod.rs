@@ -25,7 +25,7 @@ pub use durable::{
 };
 pub use floor::{Landmark, SettledFloor};
 pub use hearing::check_acknowledgements;
-pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, Unanswered, overview};
+pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, overview};
 pub use stream::{
     SourceIdentity, adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller,
 };

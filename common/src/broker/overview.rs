@@ -67,11 +67,6 @@ pub struct Overview {
     name: String,
 }
 
-/// A server that is needed has not answered; what is known without it has been printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the broker could not be asked: the rest is shown above, and why")]
-pub struct Unanswered;
-
 /// Asks the broker of the settings.
 pub async fn overview(settings: &Settings, application_name: &str) -> (Overview, Option<StreamOverview>) {
     let BrokerSettings { url, stream, .. } = &settings.broker;
@@ -118,15 +113,10 @@ async fn look(
 }
 
 impl Overview {
-    /// Whether the broker has said what there was to say, or nobody needs it.
-    ///
-    /// # Errors
-    /// When it has not, and somebody does: the exit status of both status commands.
-    pub fn answered(&self) -> Result<(), Unanswered> {
-        if self.needed && matches!(self.state, BrokerState::Failed | BrokerState::None) {
-            return Err(Unanswered);
-        }
-        Ok(())
+    /// Its name, if it has not said what there was to say and somebody needs it.
+    #[must_use]
+    pub fn missing(&self) -> Option<&'static str> {
+        (self.needed && matches!(self.state, BrokerState::Failed | BrokerState::None)).then_some("the broker")
     }
 
     /// For people.

@@ -62,7 +62,9 @@ pub async fn connect_and_check(
         }
     };
     report.record(SOURCE_UNREACHABLE, None);
-    check(report, settings, service, &database, &mut connection).await;
+    if check(report, settings, service, &database, &mut connection).await.is_err() {
+        return None;
+    }
     columns::check(report, &settings.source.table, wanted, &database, &mut connection).await;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table);
     let identity = database.with_timeout(identity).await.ok()?;
@@ -70,14 +72,18 @@ pub async fn connect_and_check(
 }
 
 /// Makes the checks on a connection. Each statement is waited for within the database's limit.
+///
+/// # Errors
+/// When the server does not serve the connection at all, which is then of no more use: the other checks would only say that
+/// it is broken, each after its limit.
 pub async fn check(
     report: &mut Report,
     settings: &Settings,
     service: Service,
     database: &Database,
     connection: &mut Session,
-) {
-    server(report, database, connection).await;
+) -> Result<(), sqlx::Error> {
+    server(report, database, connection).await?;
     if grants(report, settings, service, database, connection).await
         && outbox(report, settings, database, connection).await
     {
@@ -111,10 +117,18 @@ pub async fn check(
         let blind = database.with_timeout(probes::blind_role(connection)).await;
         report.record_result(TRANSACTIONS_HIDDEN, blind.map(rules::blind));
     }
+    Ok(())
 }
 
 /// The server.
-async fn server(report: &mut Report, database: &Database, connection: &mut Session) {
+///
+/// # Errors
+/// When it does not serve the connection.
+async fn server(
+    report: &mut Report,
+    database: &Database,
+    connection: &mut Session,
+) -> Result<(), sqlx::Error> {
     let before = OffsetDateTime::now_utc();
     let server = database.with_timeout(probes::server(connection)).await;
     let after = OffsetDateTime::now_utc();
@@ -124,6 +138,10 @@ async fn server(report: &mut Report, database: &Database, connection: &mut Sessi
         // Let in, and the first statement is refused: by a pooler that the settings do not know of, or whose pool is taken.
         report.record(SOURCE_UNREACHABLE, [unreachable("the source database", KEYS, error)]);
     }
+    let server = match server {
+        Err(error @ (sqlx::Error::Configuration(_) | sqlx::Error::Io(_))) => return Err(error),
+        server => server,
+    };
     report.record_result(SOURCE_STANDBY, server.as_ref().map(|(standby, ..)| rules::standby(*standby)));
     if let Ok((is_standby, now, encoding, is_read_only)) = server {
         report.record(SOURCE_ENCODING, rules::encoding(&encoding));
@@ -132,6 +150,7 @@ async fn server(report: &mut Report, database: &Database, connection: &mut Sessi
     }
     let autovacuum = database.with_timeout(probes::autovacuum(connection)).await;
     report.record_result(AUTOVACUUM_OFF, autovacuum.map(|(works, tables)| rules::autovacuum(works, &tables)));
+    Ok(())
 }
 
 /// What our role may do. Returns whether the outbox can be looked at.

@@ -1,9 +1,10 @@
 //! What every process of the pipeline needs: [`boot`] and its exit status, [`shutdown`], [`health`], [`telemetry`], what it prints
-//! ([`console`]), and the record of what operators did ([`operator_log`]).
+//! ([`console`]), what status commands share ([`status`]), and the record of what operators did ([`operator_log`]).
 
 pub mod boot;
 pub mod console;
 pub mod health;
 pub mod operator_log;
 pub mod shutdown;
+pub mod status;
 pub mod telemetry;

@@ -136,11 +136,11 @@ fn of_broker(broker: &BrokerSettings) -> Result<(), Refusal> {
             );
         }
     }
-    if let Some(prefix) = &broker.api_prefix {
-        if let Err(why) = nats_names::subject(prefix) {
-            let message = format!("{why}; it is the part before .STREAM.INFO, such as JS.audit.API");
-            return refuse("broker.api_prefix", message);
-        }
+    if let Some(prefix) = &broker.api_prefix
+        && let Err(why) = nats_names::subject(prefix)
+    {
+        let message = format!("{why}; it is the part before .STREAM.INFO, such as JS.audit.API");
+        return refuse("broker.api_prefix", message);
     }
     stated("broker.stream", nats_names::asset(&broker.stream))?;
     stated("broker.subject", nats_names::stream_subject(&broker.subject))?;

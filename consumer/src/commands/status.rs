@@ -11,7 +11,10 @@ use common::{
         reader::{readers, rounds::STREAM_READER},
         reconcile_cursor::{self, ReconcileProgress},
     },
-    service::console,
+    service::{
+        console,
+        status::{self, DatabaseOverview, TimelineOverview},
+    },
     settings::Settings,
 };
 use serde::Serialize;
@@ -20,10 +23,19 @@ use crate::APPLICATION;
 
 #[derive(Debug, Serialize)]
 struct Status {
+    source: DatabaseOverview,
     /// `None` without a broker.
     #[serde(flatten)]
     stream: Option<StreamOverview>,
     broker: Overview,
+    timelines: Vec<TimelineOverview>,
+    #[serde(flatten)]
+    of_source: OfSource,
+}
+
+/// What the source database knows; nothing when it could not be asked.
+#[derive(Debug, Default, Serialize)]
+struct OfSource {
     /// Forwarders that read the log themselves.
     readers: Vec<ReaderBacklog>,
     failures: Vec<FailureSummary>,
@@ -37,36 +49,57 @@ const COUNT_MAX: i64 = 10_000;
 /// Prints the status.
 ///
 /// # Errors
-/// When the source is away; and, after everything else has been printed, when the broker is needed and cannot be asked.
+/// After everything that is known has been printed, when a server that is needed cannot be asked.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    let (known, (broker, stream), timelines) = tokio::join!(
+        Box::pin(of_source(settings)),
+        Box::pin(broker::overview(settings, APPLICATION)),
+        Box::pin(status::timelines(settings, APPLICATION)),
+    );
+    let source = DatabaseOverview::of(known.as_ref());
+    let (of_source, misuse) = match known {
+        Ok(known) => (known, None),
+        Err(error) => (OfSource::default(), Some(error).filter(|error| status::is_misuse(error.as_ref()))),
+    };
+    let status = Status { source, stream, broker, timelines, of_source };
+    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+    match misuse {
+        Some(error) => Err(error),
+        None => Ok(status::conclude(&status.source, status.broker.missing(), &status.timelines)?),
+    }
+}
+
+async fn of_source(settings: &Settings) -> anyhow::Result<OfSource> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let mut readers = readers::backlogs(&mut connection, settings, COUNT_MAX).await?;
     // The publisher's own is the publisher's to show.
     readers.retain(|reader| reader.reader != STREAM_READER);
     let failures = admin::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
     let compared = reconcile_cursor::progress(&mut connection).await?;
-    let (broker, stream) = broker::overview(settings, APPLICATION).await;
-    let status = Status { stream, broker, readers, failures, compared };
-    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
-    Ok(status.broker.answered()?)
+    Ok(OfSource { readers, failures, compared })
 }
 
 fn table(status: &Status) -> String {
+    let OfSource { readers, failures, compared } = &status.of_source;
     let mut text = status.broker.text(status.stream.as_ref());
-    for ReaderBacklog { reader, unread, leader, .. } in &status.readers {
+    text.extend(status.timelines.iter().map(TimelineOverview::text));
+    for ReaderBacklog { reader, unread, leader, .. } in readers {
         let more = if *unread == COUNT_MAX { "+" } else { "" };
         let leader = leader.as_deref().unwrap_or("nobody");
         let _ = writeln!(text, "log       {reader}: {unread}{more} unread, read by {leader}");
     }
-    for FailureSummary { forwarder, state, reason, count, .. } in &status.failures {
+    for FailureSummary { forwarder, state, reason, count, .. } in failures {
         let reason = reason.as_deref().unwrap_or("no reason yet");
         let _ = writeln!(text, "failures  {forwarder}: {count} {state} ({reason})");
     }
-    for ReconcileProgress { forwarder, checked, missing, at } in &status.compared {
+    for ReconcileProgress { forwarder, checked, missing, at } in compared {
         let _ = writeln!(
             text,
             "compared  {forwarder}: {checked} settled entries, {missing} were missing, last at {at}"
         );
+    }
+    if let Some(trouble) = &status.source.trouble {
+        let _ = writeln!(text, "source    {trouble}");
     }
     text
 }

@@ -181,7 +181,10 @@ async fn preflight(
 ) -> anyhow::Result<Option<(Client, Stream)>> {
     let mut report = Report::new(RunMode::Boot);
     settings_doctor::consumer(&mut report, settings);
-    source::check(&mut report, settings, Service::Consumer, database, connection).await;
+    if let Err(error) = source::check(&mut report, settings, Service::Consumer, database, connection).await {
+        report.log_and_fail_on_errors()?;
+        return Err(error).context("the source database");
+    }
     let wanted = doctor::wanted(forwarders);
     columns::check(&mut report, &settings.source.table, &wanted, database, connection).await;
     doctor::targets(&mut report, forwarders).await;

@@ -110,6 +110,18 @@ async fn adoptions(settings: &Settings, asked: &Backfill) -> anyhow::Result<Opti
     Adoptions::connect(settings, asked.forwarder.as_ref()).await.map(Some)
 }
 
+/// The forwarders that the rows are entered for.
+fn addressed(settings: &Settings, asked: &Backfill) -> Result<Vec<ForwarderId>, UsageError> {
+    let mut configured = settings.forwarder.iter().map(|one| one.id.clone());
+    match &asked.forwarder {
+        None => Ok(configured.collect()),
+        Some(one) if configured.any(|id| id == *one) => Ok(vec![one.clone()]),
+        Some(unknown) => Err(UsageError(format!(
+            "no forwarder {unknown} is configured: its events would become dead letters"
+        ))),
+    }
+}
+
 /// Enters them.
 ///
 /// # Errors
@@ -144,14 +156,7 @@ pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
         print(asked.json, &Report { filter: &text, matched, passed: done, adopted, entered, dry_run: true });
         return Ok(());
     }
-    let forwarders: Vec<ForwarderId> = match &asked.forwarder {
-        Some(one) => vec![one.clone()],
-        None => settings.forwarder.iter().map(|one| one.id.clone()).collect(),
-    };
-    if let Some(unknown) = forwarders.iter().find(|id| settings.forwarder.iter().all(|one| one.id != **id)) {
-        let what = format!("no forwarder {unknown} is configured: its events would become dead letters");
-        bail!(UsageError(what));
-    }
+    let forwarders = addressed(settings, asked)?;
     let throttle = LiveTrafficThrottle::of(&settings.broker, &forwarders, "audit-publisher-backfill").await?;
     if let Some(adopted) = &mut adopted {
         adopted.record().await?;

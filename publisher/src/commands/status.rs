@@ -10,7 +10,10 @@ use common::{
         capture::{self, Capture},
         reader::readers,
     },
-    service::console,
+    service::{
+        console,
+        status::{self, DatabaseOverview, TimelineOverview},
+    },
     session::Session,
     settings::Settings,
 };
@@ -23,10 +26,20 @@ const COUNT_MAX: i64 = 10_000;
 
 #[derive(Debug, Serialize)]
 struct Status {
-    capture: String,
-    log: Log,
+    source: DatabaseOverview,
+    /// `None` when the source database could not be asked.
+    capture: Option<String>,
+    log: Option<Log>,
     readers: Vec<ReaderBacklog>,
     broker: Broker,
+    timelines: Vec<TimelineOverview>,
+}
+
+/// What the source database knows.
+struct OfSource {
+    capture: String,
+    retained: Retained,
+    readers: Vec<ReaderBacklog>,
 }
 
 #[derive(Debug, Serialize)]
@@ -60,8 +73,34 @@ struct Broker {
 /// Prints the status.
 ///
 /// # Errors
-/// When the source is away; and, after everything else has been printed, when the broker is needed and cannot be asked.
+/// After everything that is known has been printed, when a server that is needed cannot be asked.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
+    let (of_source, (overview, stream), timelines) = tokio::join!(
+        Box::pin(of_source(settings)),
+        Box::pin(broker::overview(settings, APPLICATION)),
+        Box::pin(status::timelines(settings, APPLICATION)),
+    );
+    let source = DatabaseOverview::of(of_source.as_ref());
+    let (known, misuse) = match of_source {
+        Ok(known) => (Some(known), None),
+        Err(error) => (None, Some(error).filter(|error| status::is_misuse(error.as_ref()))),
+    };
+    let (capture, log, readers) = match known {
+        Some(OfSource { capture, retained, readers }) => {
+            (Some(capture), Some(Log::of(&readers, retained)), readers)
+        }
+        None => (None, None, Vec::new()),
+    };
+    let status = Status { source, capture, log, readers, broker: Broker { overview, stream }, timelines };
+    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
+    let Status { source, broker, timelines, .. } = &status;
+    match misuse {
+        Some(error) => Err(error),
+        None => Ok(status::conclude(source, broker.overview.missing(), timelines)?),
+    }
+}
+
+async fn of_source(settings: &Settings) -> anyhow::Result<OfSource> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let capture = match capture::state(&mut connection).await? {
         Capture::Attached => "attached".to_owned(),
@@ -73,19 +112,21 @@ pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     };
     let readers = readers::backlogs(&mut connection, settings, COUNT_MAX).await?;
     let retained = retained(&mut connection).await?;
-    let (overview, stream) = broker::overview(settings, APPLICATION).await;
-    let first = readers.first();
-    let log = Log {
-        unread: readers.iter().map(|reader| reader.unread).max().unwrap_or_default(),
-        round: first.and_then(|reader| reader.round),
-        generation: first.and_then(|reader| reader.generation),
-        round_age_seconds: first.and_then(|reader| reader.round_age_seconds),
-        leader: first.and_then(|reader| reader.leader.clone()),
-        held: retained,
-    };
-    let status = Status { capture, log, readers, broker: Broker { overview, stream } };
-    console::print(&if json { serde_json::to_string_pretty(&status)? + "\n" } else { table(&status) });
-    Ok(status.broker.overview.answered()?)
+    Ok(OfSource { capture, retained, readers })
+}
+
+impl Log {
+    fn of(readers: &[ReaderBacklog], held: Retained) -> Self {
+        let first = readers.first();
+        Self {
+            unread: readers.iter().map(|reader| reader.unread).max().unwrap_or_default(),
+            round: first.and_then(|reader| reader.round),
+            generation: first.and_then(|reader| reader.generation),
+            round_age_seconds: first.and_then(|reader| reader.round_age_seconds),
+            leader: first.and_then(|reader| reader.leader.clone()),
+            held,
+        }
+    }
 }
 
 async fn retained(connection: &mut Session) -> Result<Retained, sqlx::Error> {
@@ -98,14 +139,21 @@ async fn retained(connection: &mut Session) -> Result<Retained, sqlx::Error> {
 }
 
 fn table(status: &Status) -> String {
-    let Status { capture, log, readers, broker } = status;
-    let more = if log.unread == COUNT_MAX { "+" } else { "" };
-    let mut text = format!(
-        "capture   {capture}\nlog       {}{more} unread, {} KiB, {} failure(s)\n",
-        log.unread,
-        log.held.bytes / 1_024,
-        log.held.failures,
-    );
+    let Status { source, capture, log, readers, broker, timelines } = status;
+    let mut text = String::new();
+    if let Some(capture) = capture {
+        let _ = writeln!(text, "capture   {capture}");
+    }
+    if let Some(log) = log {
+        let more = if log.unread == COUNT_MAX { "+" } else { "" };
+        let _ = writeln!(
+            text,
+            "log       {}{more} unread, {} KiB, {} failure(s)",
+            log.unread,
+            log.held.bytes / 1_024,
+            log.held.failures,
+        );
+    }
     for reader in readers {
         let ReaderBacklog { reader, unread, round, round_age_seconds, leader, .. } = reader;
         let of = if readers.len() > 1 { format!("{reader}: {unread} unread, ") } else { String::new() };
@@ -114,5 +162,10 @@ fn table(status: &Status) -> String {
             let _ = writeln!(text, "position  round {round}, stored {age:.1} s ago");
         }
     }
-    text + &broker.overview.text(broker.stream.as_ref())
+    text += &broker.overview.text(broker.stream.as_ref());
+    text.extend(timelines.iter().map(TimelineOverview::text));
+    if let Some(trouble) = &source.trouble {
+        let _ = writeln!(text, "source    {trouble}");
+    }
+    text
 }

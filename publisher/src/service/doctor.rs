@@ -48,7 +48,10 @@ pub(crate) async fn at_boot(
 ) -> anyhow::Result<Ready> {
     let mut report = Report::new(RunMode::Boot);
     settings_doctor::publisher(&mut report, settings);
-    source::check(&mut report, settings, Service::Publisher, database, connection).await;
+    if let Err(error) = source::check(&mut report, settings, Service::Publisher, database, connection).await {
+        report.log_and_fail_on_errors()?;
+        return Err(error).context("the source database");
+    }
     let identity = SourceIdentity::read(connection, &settings.source.table);
     let identity = database.with_timeout(identity).await.context("the source database")?;
     let identity = identity.named(settings.source.name.as_deref());

@@ -377,11 +377,8 @@ impl Shadow {
         let mut attempt = 1;
         loop {
             let mut transaction = connection.begin().await?;
-            let error = match sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await
-            {
-                Ok(_) => return Ok(transaction.commit().await?),
-                Err(error) => error,
-            };
+            let removed = sqlx::raw_sql(AssertSqlSafe(statement.clone())).execute(&mut *transaction).await;
+            let Err(error) = removed else { return Ok(transaction.commit().await?) };
             transaction.rollback().await?;
             match error {
                 error if is_busy(&error) && attempt < ATTEMPTS => attempt += 1,

@@ -12,7 +12,10 @@ use super::capture::{self, Capture};
 use crate::{
     database::Database,
     outbox::reader::rounds::{self, StreamPosition},
-    service::{health::Progress, telemetry::names},
+    service::{
+        health::{Progress, Resumed},
+        telemetry::names,
+    },
     session::Session,
 };
 
@@ -75,14 +78,19 @@ pub async fn watch_capture(database: Database, progress: Progress, every: Durati
         match database.with_timeout(looked).await {
             Ok(state) => {
                 let is_news = said.as_ref().is_none_or(|(last, at)| *last != state || at.elapsed() >= every);
+                if let Some(Resumed { away, .. }) = progress.resumed() {
+                    tracing::debug!(away_ms = away.as_millis(), "the capture trigger can be looked at again");
+                }
                 report(&state, &progress, is_news);
                 if is_news {
                     said = Some((state, Instant::now()));
                 }
             }
-            // The relay says so too, and louder.
+            // A relay says so too, and louder, unless only this one gets no connection, for example of a pool that is taken.
             Err(error) => {
-                tracing::debug!(error = errors::line(&error), "could not look at the capture trigger");
+                let error = errors::line(&error);
+                tracing::debug!(error, "could not look at the capture trigger");
+                progress.waiting(format!("source database: {error}"));
             }
         }
         tokio::time::sleep(every.min(LOOK_INTERVAL)).await;

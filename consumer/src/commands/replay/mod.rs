@@ -175,7 +175,7 @@ async fn replay(
         operator_log::record(&mut connection, &action).await?;
     }
     drop(connection);
-    let outcome = replay_batches(&mut consumer, &asked, &settings, runtime, shutdown).await?;
+    let outcome = Box::pin(replay_batches(&mut consumer, &asked, &settings, runtime, shutdown)).await?;
     if asked.dry_run || outcome.done {
         // Best effort: what is left of it is removed by the broker after a day.
         let _ = stream.delete_consumer(&consumer.durable).await;
