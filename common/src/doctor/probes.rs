@@ -69,6 +69,20 @@ pub(super) async fn missing_grants(
     .await
 }
 
+/// The owner of the attached table and the table, where that is partitioned and the owner may not make partitions that are captured.
+pub(super) async fn partition_owner(
+    connection: &mut Session,
+) -> Result<Option<(String, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "select format('%I', pg_get_userbyid(c.relowner)), format('%I.%I', n.nspname, c.relname)
+         from pg_class c join pg_namespace n on n.oid = c.relnamespace
+         where c.oid = outbox.attached_table() and c.relkind = 'p'
+           and not has_function_privilege(c.relowner, to_regprocedure('outbox.capture()'), 'execute')",
+    )
+    .fetch_optional(connection)
+    .await
+}
+
 /// Whether a policy of the table applies to our role, and who that is. `None` without such a table.
 pub(super) async fn row_security(
     connection: &mut Session,

@@ -91,6 +91,8 @@ pub async fn check(
         if !report.is_at_boot() {
             let state = database.with_timeout(capture::state(connection)).await;
             report.record_result(CAPTURE_OFF, state.map(|state| rules::capture(&state)));
+            let owner = database.with_timeout(probes::partition_owner(connection)).await;
+            report.record_result(GRANT_MISSING, owner.map(partition_owner));
             let altered = async {
                 let lost = objects::has_lost_its_migrations(connection).await?;
                 Ok((lost, catalog::differences(connection).await?))
@@ -170,6 +172,16 @@ async fn grants(
     let readable = missing.as_ref().is_ok_and(|missing| !missing.iter().any(rules::hides_the_outbox));
     report.record_result(GRANT_MISSING, missing.map(rules::grants));
     readable
+}
+
+/// Who cannot make partitions of the captured table, each of which gets its trigger.
+fn partition_owner(owner: Option<(String, String)>) -> Option<Problem> {
+    owner.map(|(role, table)| {
+        Problem::new(
+            format!("the role {role}, which owns {table}, lacks execute on function outbox.capture(): it can make no partition"),
+            format!("run as the owner of the schema outbox: grant execute on function outbox.capture() to {role}"),
+        )
+    })
 }
 
 /// Whether the outbox is there, of this version and of our table.

@@ -135,6 +135,24 @@ async fn each_right_that_capture_or_a_service_lacks_is_found() -> anyhow::Result
         sql(&pipeline.source, &all).await?;
         doctor(&pipeline, "publisher", &[])?.misses(&["capture-off"]);
     }
+    // PostgreSQL asks this of whoever makes a partition, each of which gets the trigger.
+    let partitioned = format!(
+        "create table parts (id uuid not null, occurred_at timestamptz not null) partition by range (occurred_at);
+         alter table parts owner to {owner}"
+    );
+    let parted = Pipeline::new().await?;
+    sql(&parted.source, &partitioned).await?;
+    let arguments = ["--set", "source.table=public.parts"];
+    for command in ["detach", "attach"] {
+        let (done, said) = parted.command("publisher", &[&[command], &arguments[..]].concat())?;
+        assert!(done, "{said}");
+    }
+    doctor(&parted, "publisher", &arguments)?.misses(&["grant-missing"]);
+    sql(&parted.source, &format!("revoke execute on function outbox.capture() from {owner}")).await?;
+    for binary in ["publisher", "consumer"] {
+        doctor(&parted, binary, &arguments)?
+            .has("grant-missing", &["which owns public.parts", "grant execute on function outbox.capture()"]);
+    }
     // Two columns suffice.
     sql(
         &pipeline.source,

@@ -35,8 +35,8 @@ use crate::forwarder::{
 /// After a batch some of which was there already, so many are written with a look first.
 const CAREFUL_BATCHES: u32 = 100;
 
-/// How long a worker relies on what it has seen of the timeline's tables.
-const LOOK_KEPT: Duration = Duration::from_secs(30);
+/// How long a worker relies on what it has seen of the timeline's tables. A trigger that is new acts unseen for so long.
+const LOOK_KEPT: Duration = Duration::from_secs(5);
 
 /// The kind `threadline`.
 #[derive(Debug, Clone, Copy)]
