@@ -42,9 +42,14 @@ pub enum Unreadable {
     /// The server cannot hand it over, or the driver cannot take it.
     #[error("the audit row cannot be read: {0}")]
     Broken(String),
-    /// It took too much of the server, which may be the server's fault.
-    #[error("the audit row cannot be read: {0}")]
-    Costly(String),
+    /// It took too much of the server, or made it fail or end the connection, which may be the server's own fault.
+    #[error("the audit row cannot be read: {error}")]
+    Unclear {
+        /// In the server's words.
+        error: String,
+        /// Whether another row could be read meanwhile: then an attempt is used.
+        counts: bool,
+    },
     /// Its columns would take too much memory.
     #[error(
         "the columns of the audit row that its forwarder looks at take {bytes} bytes as text, more than a row may \

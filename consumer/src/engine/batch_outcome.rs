@@ -77,11 +77,11 @@ impl BatchOutcome {
     pub(crate) fn record_unforwarded(
         &mut self,
         id: Uuid,
-        verdict: Verdict,
+        attempt: impl Into<Attempt>,
         earlier: Option<PriorAttempts>,
         policy: RetryPolicy,
     ) {
-        self.settle(id, None, &verdict.into(), earlier, policy);
+        self.settle(id, None, &attempt.into(), earlier, policy);
     }
 
     /// Records a dead letter: `starts` processes have died while they forwarded this event.

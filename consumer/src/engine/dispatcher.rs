@@ -31,7 +31,7 @@ use crate::{
         isolation::{Attempt, IsolatedForwarder, TargetLiveness, Unavailable},
         missing_rows::{self, ForeignMessage},
         outage::{HoldReason, OutageBackoff},
-        source::{LoadedRow, Slice, Source, Unreadable},
+        source::{KnownReadable, LoadedRow, Slice, Source, Unreadable},
     },
     forwarder::{ForwarderFactory, Verdict},
 };
@@ -60,6 +60,8 @@ pub struct ForwarderRuntime {
     pub liveness: TargetLiveness,
     /// Columns that have gone.
     pub columns: ColumnWatch,
+    /// A row that could be read.
+    pub known_readable: KnownReadable,
     /// Where deliveries are traced.
     pub tracer: Tracer,
     /// Shared by all forwarders of the process.
@@ -212,9 +214,9 @@ impl Dispatcher {
         let mut source = if let Some(source) = self.source.take().filter(|source| !source.is_stale(columns)) {
             source
         } else {
-            let ForwarderRuntime { database, table, factory, settings, .. } = &*runtime;
+            let ForwarderRuntime { database, table, factory, settings, known_readable, .. } = &*runtime;
             let source = Source::connect(database, table, factory.clone(), settings.batch_bytes).await;
-            source.map_err(|error| source_unavailable(&error))?
+            source.map_err(|error| source_unavailable(&error))?.with_known_readable(known_readable.clone())
         };
         if let Some(event) = self.unfinished_start {
             runtime.with_timeout(failures::end(source.connection(), &route.id, event)).await?;
@@ -344,16 +346,17 @@ impl Dispatcher {
 }
 
 /// What becomes of an event whose row cannot be read.
-fn unreadable(error: &Unreadable, earlier: Option<PriorAttempts>, policy: RetryPolicy) -> Verdict {
+fn unreadable(error: &Unreadable, earlier: Option<PriorAttempts>, policy: RetryPolicy) -> Attempt {
     let words = error.to_string();
     let is_last = earlier.map_or(0, |earlier| earlier.attempts).saturating_add(1) >= policy.max_attempts;
-    match error {
-        Unreadable::TooLarge { .. } => Verdict::DeadLetter(Reason::AuditEventTooLarge, words),
-        Unreadable::Costly(_) if !is_last => Verdict::Retry(words),
-        Unreadable::Costly(_) | Unreadable::Broken(_) => {
-            Verdict::DeadLetter(Reason::AuditEventUnreadable, words)
+    let (verdict, counts) = match error {
+        Unreadable::TooLarge { .. } => (Verdict::DeadLetter(Reason::AuditEventTooLarge, words), true),
+        Unreadable::Unclear { counts, .. } if !counts || !is_last => (Verdict::Retry(words), *counts),
+        Unreadable::Unclear { .. } | Unreadable::Broken(_) => {
+            (Verdict::DeadLetter(Reason::AuditEventUnreadable, words), true)
         }
-    }
+    };
+    Attempt { counts, ..verdict.into() }
 }
 
 fn remember_delivered(already_delivered: &mut AlreadyDelivered, event: Uuid, attempt: &Attempt) {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,6 +45,28 @@ pub struct Source {
     rows: usize,
     /// When the columns were looked at.
     since: Instant,
+    known_readable: KnownReadable,
+}
+
+/// A row that could be read: read again where another one fails in a way that may be the server's own. One for all workers
+/// of a forwarder.
+#[derive(Debug, Clone, Default)]
+pub struct KnownReadable(Arc<Mutex<Option<Uuid>>>);
+
+impl KnownReadable {
+    fn get(&self) -> Option<Uuid> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, id: Option<Uuid>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    fn remember(&self, loaded: &[LoadedRow]) {
+        if let Some(row) = loaded.iter().find(|row| row.event.is_ok()) {
+            self.set(Some(row.id));
+        }
+    }
 }
 
 /// For how long columns that are gone are not looked for again.
@@ -83,31 +105,45 @@ pub struct LoadedRow {
     pub earlier: Option<PriorAttempts>,
 }
 
-/// What an error of a reload says.
+/// What an error of a reload says, where the same statement passes without any row, in a session of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ErrorScope {
-    /// The server, the connection, the table: nothing about any row.
-    Server,
-    /// Perhaps a row.
+enum ErrorScope {
+    /// A row.
     Row,
     /// Perhaps a row that takes too long, or too much memory; or a server that is short of them.
     Cost,
+    /// Perhaps a row that makes the server fail, or end the connection; or a server that does so by itself.
+    Server,
 }
 
 impl ErrorScope {
-    pub(crate) fn of(error: &sqlx::Error) -> Self {
+    fn of(error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        match (classify(error), code.as_deref()) {
+        match (error, code.as_deref()) {
             // Statement time-out, out of memory.
             (_, Some("57014" | "53200")) => Self::Cost,
-            (Fault::Event | Fault::Statement | Fault::Table, _) => Self::Row,
-            (Fault::Conflict | Fault::Unavailable, _) => Self::Server,
+            (sqlx::Error::Io(error), _) if error.kind() == std::io::ErrorKind::TimedOut => Self::Cost,
+            _ => match classify(error) {
+                Fault::Event | Fault::Statement | Fault::Table => Self::Row,
+                Fault::Conflict | Fault::Unavailable => Self::Server,
+            },
+        }
+    }
+
+    /// How often a row must fail before that counts: some errors pass, and connections are cut.
+    fn confirmations(self) -> u32 {
+        match self {
+            Self::Row | Self::Cost => 2,
+            Self::Server => 3,
         }
     }
 }
 
 /// Into so many parts rows are split of which some cost too much: each costs a time-out.
 const PARTS_OF_COST: usize = 16;
+
+/// So many rows are tried where none is known that can be read.
+const CANDIDATES: usize = 3;
 
 impl Source {
     /// Connects and looks at the table's columns; of the texts only those are read that `factory` looks at, and no row whose
@@ -142,14 +178,20 @@ impl Source {
             statement,
             rows: ROWS_MAX,
             since,
+            known_readable: KnownReadable::default(),
         })
+    }
+
+    /// With what other workers know.
+    pub(crate) fn with_known_readable(self, known_readable: KnownReadable) -> Self {
+        Self { known_readable, ..self }
     }
 
     /// Another session: what the server had planned and remembered with the one before is gone with it.
     async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
-        let rows = self.rows;
-        *self = Self::connect(&self.database, &self.table, self.factory.clone(), self.batch_bytes).await?;
-        self.rows = rows;
+        let (rows, known_readable) = (self.rows, self.known_readable.clone());
+        let new = Self::connect(&self.database, &self.table, self.factory.clone(), self.batch_bytes).await?;
+        *self = Self { rows, known_readable, ..new };
         Ok(())
     }
 
@@ -201,49 +243,96 @@ impl Source {
         ids: &[Uuid],
         bytes_max: usize,
     ) -> Result<Slice, sqlx::Error> {
-        let mut is_repeated = false;
+        // How often in a row the first of them has failed in the same way.
+        let (mut failed, mut scope) = (0, None);
         loop {
             let asked = &ids[..ids.len().min(self.rows)];
             let error = match self.load_once(forwarder, asked, bytes_max).await {
-                Ok(slice) => return Ok(slice),
+                Ok(slice) => {
+                    self.known_readable.remember(&slice.loaded);
+                    return Ok(slice);
+                }
                 Err(error) => error,
             };
-            let error_scope = ErrorScope::of(&error);
-            if error_scope == ErrorScope::Server || asked.is_empty() {
+            if asked.is_empty() {
                 return Err(error);
             }
             self.reconnect().await?;
             if self.load_once(forwarder, &[], bytes_max).await.is_err() {
                 return Err(error);
             }
-            match (asked, error_scope) {
-                // Twice, because some errors pass.
-                ([_], _) if !is_repeated => is_repeated = true,
-                ([id], _) => return self.load_failing(forwarder, *id, error_scope, &error).await,
-                (_, ErrorScope::Cost) => self.rows = (asked.len() / PARTS_OF_COST).max(1),
-                _ => (self.rows, is_repeated) = (asked.len() / 2, true),
+            let error_scope = ErrorScope::of(&error);
+            failed = if scope.replace(error_scope) == Some(error_scope) { failed + 1 } else { 1 };
+            if asked.len() > 1 {
+                // Of a row that fails in company what is said is about it, unless it may be about the server.
+                failed = u32::from(error_scope == ErrorScope::Row);
+                let parts = if error_scope == ErrorScope::Cost { PARTS_OF_COST } else { 2 };
+                self.rows = (asked.len() / parts).max(1);
+            } else if failed >= error_scope.confirmations() {
+                return self.load_failing(forwarder, ids, bytes_max, error_scope, error).await;
+            } else {
+                // No more than that, though none at all could be read.
+                self.rows = 1;
             }
         }
     }
 
-    /// A row that fails alone, with its past.
+    /// The first row, which fails alone, with its past.
     async fn load_failing(
         &mut self,
         forwarder: &ForwarderId,
-        id: Uuid,
+        ids: &[Uuid],
+        bytes_max: usize,
         error_scope: ErrorScope,
-        error: &sqlx::Error,
+        error: sqlx::Error,
     ) -> Result<Slice, sqlx::Error> {
+        let id = ids[0];
+        let words = errors::database(&error);
+        let event = Err(if error_scope == ErrorScope::Row {
+            Unreadable::Broken(words)
+        } else {
+            Unreadable::Unclear {
+                counts: self.reads_others(forwarder, ids, bytes_max, error).await?,
+                error: words,
+            }
+        });
         let asked = [id];
         let earlier = failures::prior_attempts(&mut self.connection, forwarder, &asked);
         let earlier = self.database.with_timeout(earlier).await?.get(&id).copied();
-        let error = errors::database(error);
-        let event = Err(if error_scope == ErrorScope::Cost {
-            Unreadable::Costly(error)
-        } else {
-            Unreadable::Broken(error)
-        });
         Ok(Slice { loaded: vec![LoadedRow { id, event, earlier }], absent: Vec::new() })
+    }
+
+    /// Whether another row can be read while the first one makes the server fail with `error`; `false` where none is known that
+    /// could show it.
+    ///
+    /// # Errors
+    /// With `error` where a row that could be read before cannot: then the server is what fails.
+    async fn reads_others(
+        &mut self,
+        forwarder: &ForwarderId,
+        ids: &[Uuid],
+        bytes_max: usize,
+        error: sqlx::Error,
+    ) -> Result<bool, sqlx::Error> {
+        if let Some(known) = self.known_readable.get().filter(|known| *known != ids[0]) {
+            match self.load_once(forwarder, &[known], bytes_max).await {
+                Ok(slice) if slice.loaded.iter().any(|row| row.event.is_ok()) => return Ok(true),
+                // It has been deleted.
+                Ok(_) => self.known_readable.set(None),
+                Err(_) => return Err(error),
+            }
+        }
+        for candidate in ids[1..].iter().take(CANDIDATES) {
+            match self.load_once(forwarder, &[*candidate], bytes_max).await {
+                Ok(slice) if slice.loaded.iter().any(|row| row.event.is_ok()) => {
+                    self.known_readable.remember(&slice.loaded);
+                    return Ok(true);
+                }
+                Ok(_) => {}
+                Err(_) => self.reconnect().await?,
+            }
+        }
+        Ok(false)
     }
 
     /// Loads what is asked for, within the time that an answer may take.

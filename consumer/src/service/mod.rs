@@ -35,6 +35,7 @@ use crate::{
         dispatcher::{ForwarderRuntime, PoisonTurn},
         disposition::RetryPolicy,
         isolation::TargetLiveness,
+        source::KnownReadable,
         work_item::{Route, StreamCreation},
     },
     forwarder::{Forwarders, MissingKinds, Registry},
@@ -371,6 +372,7 @@ pub(crate) fn build_runtimes(
                 breaker: DeadLetterBreaker::new(settings.consumer.max_dead_letters_per_minute),
                 liveness: TargetLiveness::default(),
                 columns: ColumnWatch::default(),
+                known_readable: KnownReadable::default(),
                 tracer: tracer.clone(),
                 poison_turn: poison_turn.clone(),
             })

@@ -29,6 +29,7 @@ use consumer::{
         dispatcher::{ForwarderRuntime, PoisonTurn},
         disposition::RetryPolicy,
         isolation::TargetLiveness,
+        source::KnownReadable,
     },
     forwarder::{ForwardError, Forwarder, ForwarderFactory, Verdict},
     stream::worker::{StreamSubscription, StreamWorker},
@@ -162,6 +163,7 @@ impl Running {
             settings: consumer,
             liveness: TargetLiveness::default(),
             columns: ColumnWatch::default(),
+            known_readable: KnownReadable::default(),
             tracer: Tracer::default(),
             poison_turn: PoisonTurn::default(),
         };
