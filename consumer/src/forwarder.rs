@@ -86,6 +86,13 @@ pub trait Forwarder: Send {
         let _ = events;
         Box::pin(async { Ok(Vec::new()) })
     }
+
+    /// Whether the target serves this forwarder, found out without any event and on a connection of its own. Called where the same
+    /// events have found it [away](ForwardError::Unavailable) three times in a row, or for long: if it serves others, one of the
+    /// events may be at fault, and halves are tried. A forwarder that cannot tell says `false`, and is taken at its word.
+    fn is_serving(&mut self) -> BoxFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
 }
 
 /// A forwarder whose options have been checked.

@@ -31,6 +31,7 @@ mod outages;
 mod poison;
 mod pooler;
 mod projection;
+mod provoked;
 mod rebuild;
 mod receipts;
 mod reconcile;

@@ -2,26 +2,25 @@
 
 use std::{
     any::Any,
+    collections::HashSet,
     ops::Range,
     panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
-use common::{
-    event::AuditEvent,
-    failures::{FailureKind, Reason},
-    identifier::ForwarderId,
-    service::telemetry::names,
-};
+use common::{event::AuditEvent, failures::FailureKind, identifier::ForwarderId, service::telemetry::names};
 use futures::FutureExt as _;
 use metrics::histogram;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
-use crate::engine::liveness::ActivityCounter;
+use self::batch_failure::{BatchFailure, ConsecutiveLimit};
 pub use crate::engine::liveness::TargetLiveness;
 use crate::forwarder::{ForwardError, Forwarder, ForwarderFactory, Verdict};
+
+mod attribution;
+mod batch_failure;
 
 /// The target is away; nothing is known about any event.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -60,38 +59,6 @@ impl From<Verdict> for Attempt {
     }
 }
 
-/// How a forwarder failed on a batch.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-enum BatchFailure {
-    #[error("{0}")]
-    Rejected(String),
-    /// Perhaps the event, perhaps the target.
-    #[error("{0}")]
-    Failed(String),
-    #[error("the forwarder panicked: {0}")]
-    Panic(String),
-    #[error("the forwarder did not finish within {0:?}")]
-    Timeout(Duration),
-}
-
-impl BatchFailure {
-    fn kind(&self) -> FailureKind {
-        match self {
-            Self::Rejected(_) | Self::Failed(_) => FailureKind::Error,
-            Self::Panic(_) => FailureKind::Panic,
-            Self::Timeout(_) => FailureKind::Timeout,
-        }
-    }
-
-    /// What a failure of a single event means for it.
-    fn verdict(self) -> Verdict {
-        match self {
-            Self::Rejected(error) | Self::Failed(error) => Verdict::DeadLetter(Reason::SchemaMismatch, error),
-            Self::Panic(_) | Self::Timeout(_) => Verdict::Retry(self.to_string()),
-        }
-    }
-}
-
 /// One worker's forwarder with its time limit.
 pub struct IsolatedForwarder {
     id: ForwarderId,
@@ -101,6 +68,10 @@ pub struct IsolatedForwarder {
     liveness: TargetLiveness,
     /// How often the batch has been held because nothing was answered.
     consecutive_holds: u32,
+    /// The events that the target was away for the last time, and how often in a row it was.
+    unavailable: (HashSet<Uuid>, u32),
+    /// When the target has shown that it serves others, in this pass.
+    served_at: Option<Instant>,
 }
 
 /// How often a batch is held because nothing in it was answered, before its events are put off.
@@ -110,29 +81,11 @@ const MAX_CONSECUTIVE_HOLDS: u32 = 3;
 /// dead letters, because one event is found by way of all the halves that it is in.
 const MAX_CONSECUTIVE_FAILURES: u32 = 100;
 
-/// How often more a target may fail in one way without a sign of life in between.
-struct ConsecutiveLimit {
-    max: u32,
-    remaining: u32,
-    seen: u64,
-}
+/// For how long a target that serves others is not checked again while a batch is split. Before an attempt is used it is.
+const SERVING_GOOD_FOR: Duration = Duration::from_secs(1);
 
-impl ConsecutiveLimit {
-    fn new(max: u32, activity: &ActivityCounter) -> Self {
-        Self { max, remaining: max, seen: activity.count() }
-    }
-
-    /// Counts a failure; `false` when it is one too many.
-    fn allow(&mut self, activity: &ActivityCounter) -> bool {
-        let now = activity.count();
-        if self.seen != now {
-            (self.seen, self.remaining) = (now, self.max);
-        }
-        let may = self.remaining > 0;
-        self.remaining = self.remaining.saturating_sub(1);
-        may
-    }
-}
+/// So often in a row a target may say that it is away for the same events before it is asked whether it serves others.
+const MAX_CONSECUTIVE_UNAVAILABLE: u32 = 2;
 
 impl IsolatedForwarder {
     /// A fresh forwarder that may take `limit` for one batch; `liveness` is its target's.
@@ -144,7 +97,8 @@ impl IsolatedForwarder {
         liveness: TargetLiveness,
     ) -> Self {
         let forwarder = factory.build();
-        Self { id, factory, forwarder, limit, liveness, consecutive_holds: 0 }
+        let unavailable = (HashSet::new(), 0);
+        Self { id, factory, forwarder, limit, liveness, consecutive_holds: 0, unavailable, served_at: None }
     }
 
     /// Another batch begins.
@@ -158,12 +112,27 @@ impl IsolatedForwarder {
     /// # Errors
     /// When the target is away. Some events may have been written; writing them again has no effect.
     pub async fn forward(&mut self, events: &[AuditEvent]) -> Result<Vec<Attempt>, Unavailable> {
+        self.served_at = None;
+        let forwarded = self.forward_by_halves(events).await;
+        if !events.is_empty() {
+            let repeated = if self.is_repeated(events) { self.unavailable.1 } else { 0 };
+            self.unavailable = match forwarded {
+                Ok(_) => (HashSet::new(), 0),
+                Err(_) => (events.iter().map(|event| event.id).collect(), repeated.saturating_add(1)),
+            };
+        }
+        forwarded
+    }
+
+    /// Whether one of these events is one that the target was away for the last time.
+    fn is_repeated(&self, events: &[AuditEvent]) -> bool {
+        events.iter().any(|event| self.unavailable.0.contains(&event.id))
+    }
+
+    async fn forward_by_halves(&mut self, events: &[AuditEvent]) -> Result<Vec<Attempt>, Unavailable> {
         let started = Instant::now();
         let mut verdicts: Vec<Attempt> = vec![Verdict::Delivered.into(); events.len()];
-        let mut ranges: Vec<Range<usize>> = Vec::new();
-        if !events.is_empty() {
-            ranges.push(0..events.len());
-        }
+        let mut ranges = self.first_ranges(events);
         // To find one hanging event takes a time-out per halving. More of them without any answer in between, to this
         // worker or another, mean that the target hangs.
         let halvings = events.len().next_power_of_two().ilog2() + 1;
@@ -172,32 +141,34 @@ impl IsolatedForwarder {
         let mut failures =
             ConsecutiveLimit::new(halvings + MAX_CONSECUTIVE_FAILURES, self.liveness.deliveries());
         let answers_before = self.liveness.answers().count();
+        let written_before = self.liveness.written().count();
         // Events that failed alone, whatever the cause.
-        let mut failed_alone: Vec<(usize, String)> = Vec::new();
+        let mut failed_alone: Vec<(usize, BatchFailure)> = Vec::new();
         while let Some(range) = ranges.pop() {
             let called_during = SystemTime::now();
             let answer = self.call(&events[range.clone()]).await?;
             let called_during = Some(called_during..SystemTime::now());
             match &answer {
-                Err(BatchFailure::Timeout(after)) if !timeouts.allow(self.liveness.answers()) => {
-                    if self.may_hold() {
-                        return Err(Unavailable::new(format!(
-                            "the forwarder does not answer within {after:?}"
-                        )));
+                Err(failure) if failure.is_slow(self.limit) => {
+                    if !timeouts.allow(self.liveness.answers()) {
+                        if self.may_hold() {
+                            return Err(Unavailable::new(failure.of_target()));
+                        }
+                        // It may be the events after all: put off, they let others show whether the target is alive.
+                        ranges.push(range);
+                        for index in std::mem::take(&mut ranges).into_iter().flatten() {
+                            let (verdict, kind) = (failure.clone().verdict(), failure.kind());
+                            let called_during = called_during.clone();
+                            verdicts[index] = Attempt { verdict, kind, counts: false, called_during };
+                        }
+                        break;
                     }
-                    // It may be the events after all: put off, they let others show whether the target is alive.
-                    ranges.push(range);
-                    for index in std::mem::take(&mut ranges).into_iter().flatten() {
-                        let verdict = BatchFailure::Timeout(*after).verdict();
-                        let called_during = called_during.clone();
-                        verdicts[index] =
-                            Attempt { verdict, kind: FailureKind::Timeout, counts: false, called_during };
-                    }
-                    break;
                 }
                 // So many events in a row are not what is wrong.
-                Err(BatchFailure::Failed(error)) if !failures.allow(self.liveness.deliveries()) => {
-                    return Err(Unavailable::new(error));
+                Err(failure @ (BatchFailure::Failed(_) | BatchFailure::Unavailable { .. }))
+                    if !failures.allow(self.liveness.deliveries()) =>
+                {
+                    return Err(Unavailable::new(failure.of_target()));
                 }
                 _ => self.record_liveness(&answer),
             }
@@ -207,9 +178,11 @@ impl IsolatedForwarder {
                         verdicts[index] = Attempt { called_during: called_during.clone(), ..verdict.into() };
                     }
                 }
-                Err(BatchFailure::Failed(error)) if range.len() == 1 => {
+                Err(failure @ (BatchFailure::Failed(_) | BatchFailure::Unavailable { .. }))
+                    if range.len() == 1 =>
+                {
                     verdicts[range.start].called_during = called_during;
-                    failed_alone.push((range.start, error));
+                    failed_alone.push((range.start, failure));
                 }
                 Err(failure) if range.len() == 1 => {
                     let kind = failure.kind();
@@ -219,14 +192,10 @@ impl IsolatedForwarder {
                     verdicts[range.start] =
                         Attempt { verdict: failure.verdict(), kind, counts, called_during };
                 }
-                Err(_) => {
-                    let middle = range.start + range.len() / 2;
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
-                }
+                Err(failure) => ranges.extend(failure.parts(range, self.limit).rev()),
             }
         }
-        self.attribute_failures(events, failed_alone, &mut verdicts).await?;
+        self.attribute_failures(events, failed_alone, written_before, &mut verdicts).await?;
         histogram!(names::FORWARD_SECONDS, "forwarder" => self.id.to_string()).record(started.elapsed());
         Ok(verdicts)
     }
@@ -237,90 +206,35 @@ impl IsolatedForwarder {
         if matches!(answer, Ok(_) | Err(BatchFailure::Rejected(_))) {
             self.liveness.answers().record();
         }
-        let taken = |verdict: &Verdict| matches!(verdict, Verdict::Delivered | Verdict::AlreadyDelivered);
-        if answer.as_ref().is_ok_and(|verdicts| verdicts.iter().any(taken)) {
+        let Ok(verdicts) = answer else { return };
+        let is_written = verdicts.contains(&Verdict::Delivered);
+        if is_written {
+            self.liveness.written().record();
+        }
+        if is_written || verdicts.contains(&Verdict::AlreadyDelivered) {
             self.liveness.deliveries().record();
         }
+    }
+
+    /// The whole batch at first; where the target has been away for some of its events before, and for nobody else, these are
+    /// the last, each alone. In reverse.
+    fn first_ranges(&self, events: &[AuditEvent]) -> Vec<Range<usize>> {
+        let (mut alone, mut together, mut start) = (Vec::new(), Vec::new(), 0);
+        for (index, event) in events.iter().enumerate() {
+            if self.liveness.is_suspected(event.id) {
+                alone.push(index..index + 1);
+                together.push(start..index);
+                start = index + 1;
+            }
+        }
+        together.push(start..events.len());
+        alone.into_iter().chain(together).filter(|range| !range.is_empty()).collect()
     }
 
     /// Whether a batch without any answer may be held once more, before its events are put off.
     fn may_hold(&mut self) -> bool {
         self.consecutive_holds += 1;
         self.consecutive_holds <= MAX_CONSECUTIVE_HOLDS
-    }
-
-    /// Finds out whether the events that failed alone or their target are at fault. What was taken of their neighbours may have been before or
-    /// after a time when nothing was. So one of these, which may come twice, is sent again, before and after the events
-    /// are tried once more: what fails in between is the offender.
-    async fn attribute_failures(
-        &mut self,
-        events: &[AuditEvent],
-        failed_alone: Vec<(usize, String)>,
-        verdicts: &mut [Attempt],
-    ) -> Result<(), Unavailable> {
-        if failed_alone.is_empty() {
-            return Ok(());
-        }
-        let taken = |index: &usize| {
-            verdicts[*index].called_during.is_some()
-                && matches!(verdicts[*index].verdict, Verdict::Delivered | Verdict::AlreadyDelivered)
-                && failed_alone.iter().all(|(failed, _)| failed != index)
-        };
-        let Some(known_good) = (0..events.len()).find(taken) else {
-            return self.attribute_by_other_workers(events, failed_alone, verdicts);
-        };
-        let mut all_delivered = true;
-        self.probe_with(&events[known_good]).await?;
-        for (index, _) in failed_alone {
-            let called_during = SystemTime::now();
-            let again = self.call(std::slice::from_ref(&events[index])).await?;
-            let called_during = Some(called_during..SystemTime::now());
-            match again {
-                Ok(verdict) => {
-                    for verdict in verdict {
-                        verdicts[index] = Attempt { called_during: called_during.clone(), ..verdict.into() };
-                    }
-                }
-                Err(failure) => {
-                    let (kind, counts) = (failure.kind(), !matches!(failure, BatchFailure::Timeout(_)));
-                    verdicts[index] = Attempt { verdict: failure.verdict(), kind, counts, called_during };
-                    all_delivered = false;
-                }
-            }
-        }
-        if all_delivered { Ok(()) } else { self.probe_with(&events[known_good]).await }
-    }
-
-    /// Sends an event again that the target has taken.
-    async fn probe_with(&mut self, event: &AuditEvent) -> Result<(), Unavailable> {
-        let answer = self.call(std::slice::from_ref(event)).await?;
-        answer.map(drop).map_err(|failure| Unavailable::new(failure.to_string()))
-    }
-
-    /// The same where nothing was taken from this worker: an attempt is used if the target has taken something from
-    /// another since the event failed last. Until then it is held, and then put off, to let others show that.
-    fn attribute_by_other_workers(
-        &mut self,
-        events: &[AuditEvent],
-        failed_alone: Vec<(usize, String)>,
-        verdicts: &mut [Attempt],
-    ) -> Result<(), Unavailable> {
-        let deliveries = self.liveness.deliveries();
-        let now = deliveries.count();
-        let counts: Vec<bool> =
-            failed_alone.iter().map(|(index, _)| deliveries.advanced_since(events[*index].id, now)).collect();
-        if !counts.contains(&true)
-            && let Some((_, error)) = failed_alone.first()
-            && self.may_hold()
-        {
-            return Err(Unavailable::new(error));
-        }
-        for ((index, error), counts) in failed_alone.into_iter().zip(counts) {
-            let called_during = verdicts[index].called_during.take();
-            verdicts[index] =
-                Attempt { verdict: Verdict::Retry(error), kind: FailureKind::Error, counts, called_during };
-        }
-        Ok(())
     }
 
     /// Those of these events that the target has, as far as it can say.
@@ -344,7 +258,44 @@ impl IsolatedForwarder {
         }
     }
 
+    /// A target that says it is away, and serves others, has failed for these events.
     async fn call(
+        &mut self,
+        events: &[AuditEvent],
+    ) -> Result<Result<Vec<Verdict>, BatchFailure>, Unavailable> {
+        let started = Instant::now();
+        let unavailable = match self.call_once(events).await {
+            Ok(answer) => return Ok(answer),
+            Err(unavailable) => unavailable,
+        };
+        let failure =
+            BatchFailure::Unavailable { error: unavailable.dependency.clone(), after: started.elapsed() };
+        let is_persistent = failure.is_slow(self.limit)
+            || self.unavailable.1 >= MAX_CONSECUTIVE_UNAVAILABLE && self.is_repeated(events)
+            || events.iter().any(|event| self.liveness.is_suspected(event.id));
+        if unavailable.retry_after.is_none() && is_persistent && self.is_serving().await {
+            Ok(Err(failure))
+        } else {
+            Err(unavailable)
+        }
+    }
+
+    /// Whether the target serves others; a forwarder that cannot tell is taken at its word.
+    async fn is_serving(&mut self) -> bool {
+        if self.served_at.is_some_and(|at| at.elapsed() < SERVING_GOOD_FOR) {
+            return true;
+        }
+        let look = AssertUnwindSafe(async { self.forwarder.is_serving().await }).catch_unwind();
+        let looked = timeout(self.limit, look).await;
+        if let Ok(Err(_)) = looked {
+            self.forwarder = self.factory.build();
+        }
+        let is_serving = matches!(looked, Ok(Ok(true)));
+        self.served_at = is_serving.then(Instant::now);
+        is_serving
+    }
+
+    async fn call_once(
         &mut self,
         events: &[AuditEvent],
     ) -> Result<Result<Vec<Verdict>, BatchFailure>, Unavailable> {
@@ -382,3 +333,5 @@ fn message(panic: &(dyn Any + Send)) -> String {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unavailable_tests;

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -19,6 +19,9 @@ pub struct TargetLiveness(Arc<Counters>);
 struct Counters {
     answers: ActivityCounter,
     deliveries: ActivityCounter,
+    written: ActivityCounter,
+    /// Events that it was away for while it served others; whether that was proven to be because of them.
+    suspects: Mutex<HashMap<Uuid, bool>>,
 }
 
 impl TargetLiveness {
@@ -31,13 +34,46 @@ impl TargetLiveness {
     pub(crate) fn deliveries(&self) -> &ActivityCounter {
         &self.0.deliveries
     }
+
+    /// Returns that an event is in the target and was not before. A target without room still has what it had.
+    pub(crate) fn written(&self) -> &ActivityCounter {
+        &self.0.written
+    }
+
+    /// Remembers an event that the target was away for while it served others.
+    pub(crate) fn suspect(&self, event: Uuid) {
+        let mut suspects = self.suspects();
+        if suspects.len() >= SUSPECTED_MAX {
+            suspects.clear();
+        }
+        suspects.entry(event).or_default();
+    }
+
+    /// Whether it is remembered.
+    pub(crate) fn is_suspected(&self, event: Uuid) -> bool {
+        self.suspects().contains_key(&event)
+    }
+
+    /// Remembers that it is this event for which the target was away.
+    pub(crate) fn set_at_fault(&self, event: Uuid) {
+        self.suspects().insert(event, true);
+    }
+
+    /// Whether that is remembered.
+    pub(crate) fn is_at_fault(&self, event: Uuid) -> bool {
+        self.suspects().get(&event).copied().unwrap_or_default()
+    }
+
+    fn suspects(&self) -> MutexGuard<'_, HashMap<Uuid, bool>> {
+        self.0.suspects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Counts one kind of activity.
 #[derive(Debug, Default)]
 pub(crate) struct ActivityCounter {
     count: AtomicU64,
-    /// Events that failed alone while there was no other activity, with the count at that time.
+    /// Events that failed alone, with the count at that time.
     suspected: Mutex<HashMap<Uuid, u64>>,
 }
 
@@ -59,13 +95,11 @@ impl ActivityCounter {
     pub(crate) fn advanced_since(&self, event: Uuid, since: u64) -> bool {
         let now = self.count();
         let mut suspected = self.suspected.lock().unwrap_or_else(PoisonError::into_inner);
-        let since = suspected.remove(&event).unwrap_or(since).min(since);
-        if since == now {
-            if suspected.len() >= SUSPECTED_MAX {
-                suspected.clear();
-            }
-            suspected.insert(event, now);
+        let since = suspected.get(&event).copied().unwrap_or(since).min(since);
+        if suspected.len() >= SUSPECTED_MAX {
+            suspected.clear();
         }
+        suspected.insert(event, now);
         since != now
     }
 }

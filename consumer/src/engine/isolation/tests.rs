@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use common::failures::Reason;
 use futures::future::BoxFuture;
 use uuid::Uuid;
 

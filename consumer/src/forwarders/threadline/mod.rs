@@ -250,6 +250,10 @@ impl Forwarder for Worker {
         }
         .boxed()
     }
+
+    fn is_serving(&mut self) -> BoxFuture<'_, bool> {
+        preflight::is_serving(&self.timeline).boxed()
+    }
 }
 
 impl Worker {

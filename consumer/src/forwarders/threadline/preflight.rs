@@ -1,5 +1,7 @@
 //! Checks the timeline, without writing to it.
 
+use std::time::Duration;
+
 use common::{
     doctor::{
         Check, Problem,
@@ -13,7 +15,7 @@ use common::{
     },
     identifier::quote,
 };
-use sqlx::PgConnection;
+use sqlx::{Executor as _, PgConnection, error::DatabaseError};
 use threadline::{
     ColumnMismatch, SchemaStatus, StorageSchema, action, check_schema, install,
     schema_status::{duplicated_events, mismatched_columns},
@@ -83,7 +85,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> (&'static Check, 
     let count = match database.with_timeout(seen).await {
         Ok(count) => count,
         Err(error) => {
-            let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+            let code = error.as_database_error().and_then(DatabaseError::code);
             let what = format!(
                 "the check {} could not be made: {}",
                 TIMELINE_DOUBLED.name,
@@ -159,6 +161,41 @@ pub(super) async fn classify_failure(timeline: &Timeline, error: &sqlx::Error) -
         database.with_timeout(action::insert_new(&mut connection, table, &[])).await
     };
     if empty.await.is_ok() { failed(error) } else { unavailable(error) }
+}
+
+/// How long the timeline may take to show that it serves us.
+const SERVING_WITHIN: Duration = Duration::from_secs(5);
+
+/// More than what is left in pages that are there.
+const ROOM: &str = "begin; create temporary table room on commit drop as
+                    select md5(n::text) from generate_series(1, 2000) n; rollback";
+
+/// Whether the timeline lets us in, has the table, takes the statement, and has room.
+pub(super) async fn is_serving(timeline: &Timeline) -> bool {
+    let Timeline { database, table, .. } = timeline;
+    let looked = tokio::time::timeout(SERVING_WITHIN, async {
+        let mut connection = database.connect_directly().await?;
+        // Refused in a read-only transaction, and by whoever has locked the table, though there is nothing to insert.
+        action::insert_new(&mut connection, table, &[]).await?;
+        match connection.execute(ROOM).await {
+            // Whoever may not make tables has to go without this.
+            Err(sqlx::Error::Database(error)) if !is_of_server(&*error) => Ok(()),
+            made => made.map(drop),
+        }
+    });
+    match looked.await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            tracing::debug!(error = errors::line(&error), "the timeline does not serve anybody");
+            false
+        }
+        Err(_) => false,
+    }
+}
+
+/// Whether an error is about the connection, resources or the system below.
+fn is_of_server(error: &dyn DatabaseError) -> bool {
+    error.code().is_none_or(|code| ["08", "53", "57", "58"].iter().any(|class| code.starts_with(class)))
 }
 
 fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'static Check, Option<Problem>)> {
