@@ -215,8 +215,11 @@ impl Shadow {
     ) -> Result<(), ShadowError> {
         let left: Vec<String> = sqlx::query_scalar(
             "with live as (select $1::text::regclass::oid as oid)
-             select distinct 'view ' || r.ev_class::regclass::text
-             from pg_depend d join pg_rewrite r on r.oid = d.objid, live
+             -- As somebody who works in this schema calls it.
+             select distinct 'view ' || case when v.relnamespace = t.relnamespace then quote_ident(v.relname)
+                                             else v.oid::regclass::text end
+             from pg_depend d join pg_rewrite r on r.oid = d.objid join pg_class v on v.oid = r.ev_class, live
+             join pg_class t on t.oid = live.oid
              where d.classid = 'pg_rewrite'::regclass and d.refobjid = live.oid and r.ev_class <> live.oid
              union all
              select 'rule ' || r.rulename from pg_rewrite r, live where r.ev_class = live.oid
