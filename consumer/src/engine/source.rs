@@ -257,7 +257,7 @@ impl Source {
             if asked.is_empty() {
                 return Err(error);
             }
-            self.reconnect().await?;
+            Box::pin(self.reconnect()).await?;
             if self.load_once(forwarder, &[], bytes_max).await.is_err() {
                 return Err(error);
             }
@@ -269,7 +269,7 @@ impl Source {
                 let parts = if error_scope == ErrorScope::Cost { PARTS_OF_COST } else { 2 };
                 self.rows = (asked.len() / parts).max(1);
             } else if failed >= error_scope.confirmations() {
-                return self.load_failing(forwarder, ids, bytes_max, error_scope, error).await;
+                return Box::pin(self.load_failing(forwarder, ids, bytes_max, error_scope, error)).await;
             } else {
                 // No more than that, though none at all could be read.
                 self.rows = 1;
@@ -383,7 +383,7 @@ impl Source {
         drop(rows);
         if is_cut {
             absent.clear();
-            self.reconnect().await?;
+            Box::pin(self.reconnect()).await?;
         }
         // Not joined: as a rule there are none, and a plan that was made for none would visit all for each row.
         if failures {
