@@ -68,6 +68,8 @@ pub struct JetStreamSink {
     highest: u64,
     /// A later one was not above it: the stream has lost its end.
     lost: bool,
+    /// Whether this process has led with a stream before.
+    has_led: bool,
     /// Whether somebody else publishes beside this leader.
     sequences: SequenceGapDetector,
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
@@ -127,6 +129,7 @@ impl JetStreamSink {
             progress,
             highest: 0,
             lost: false,
+            has_led: false,
             sequences: SequenceGapDetector::default(),
             trimmed_below,
             tracer: Tracer::default(),
@@ -327,7 +330,7 @@ fn end_span(span: &Span, id: MessageId, outcome: PublishOutcome) {
 impl Sink for JetStreamSink {
     async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<StreamContinuity, SinkError> {
         let mut probe = Probe::default();
-        let existed = self.lost || head.mark.is_some() || head.generation > 0;
+        let existed = self.has_led || self.lost || head.mark.is_some() || head.generation > 0;
         self.stream = loop {
             self.connected().await;
             match self.open_stream(existed).await {
@@ -344,6 +347,7 @@ impl Sink for JetStreamSink {
             }
         };
         self.progress.fault(None);
+        self.has_led = true;
         self.created = microseconds(self.stream.cached_info().created);
         let trimmed_below = rounds::trimmed_below(connection, self.created).await?;
         self.trimmed_below.store(trimmed_below, Ordering::SeqCst);
