@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
+use clap::{CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     identifier::ForwarderId,
-    service::{boot, console, shutdown},
+    service::{about::AboutCommand, boot, console, shutdown},
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 
@@ -94,15 +94,23 @@ enum Command {
     /// Lists, shows, re-drives or discards what could not be delivered.
     #[command(subcommand)]
     Failures(FailuresCommand),
-    /// Checks or prints the settings.
+    /// Checks or prints the settings, or begins a file of them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    #[command(flatten)]
+    About(AboutCommand),
 }
 
 /// The whole binary, with the forwarder kinds of `registry`: what a host's own `main` calls.
 #[must_use]
 pub fn main(registry: &Registry) -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match boot::parse() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    if let Some(status) = cli.command.described() {
+        return status;
+    }
     let missing = if cli.allow_missing_kinds { MissingKinds::Skipped } else { MissingKinds::Refused };
     boot::run(&cli.settings, |settings, provenance| async {
         let left = cli.command.left();
@@ -117,11 +125,20 @@ pub fn main(registry: &Registry) -> ExitCode {
 }
 
 impl Command {
+    /// Answers what needs no settings, for which there need not be any; returns the exit status.
+    fn described(&self) -> Option<ExitCode> {
+        match self {
+            Self::Config(command) => boot::init(command),
+            Self::About(command) => Some(command.run(Cli::command())),
+            _ => None,
+        }
+    }
+
     /// What is left when somebody interrupts it, and whether it may run again. `None` for what ends in an orderly way by itself.
     fn left(&self) -> Option<&'static str> {
         match self {
             // A rebuild and a replay have something to give back first.
-            Self::Run | Self::Replay(_) | Self::Config(_) => None,
+            Self::Run | Self::Replay(_) | Self::Config(_) | Self::About(_) => None,
             #[cfg(feature = "threadline")]
             Self::Rebuild(_) => None,
             #[cfg(feature = "threadline")]
@@ -172,12 +189,13 @@ async fn dispatch(
         }
         Command::Failures(command) => Box::pin(failures::run(&settings, command)).await,
         Command::Config(command) => {
-            if command == ConfigCommand::Check {
+            if matches!(command, ConfigCommand::Check { .. }) {
                 service::check(&settings, registry, missing).await?;
             }
             console::print(&command.answer(&settings, &provenance));
             Ok(())
         }
+        Command::About(_) => Ok(()),
     }
 }
 

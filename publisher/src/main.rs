@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
+use clap::{CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
-    service::{boot, console, shutdown},
+    service::{about::AboutCommand, boot, console, shutdown},
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 use publisher::{
@@ -82,13 +82,21 @@ enum Command {
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
-    /// Checks or prints the settings.
+    /// Checks or prints the settings, or begins a file of them.
     #[command(subcommand)]
     Config(ConfigCommand),
+    #[command(flatten)]
+    About(AboutCommand),
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match boot::parse() {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
+    if let Some(status) = cli.command.described() {
+        return status;
+    }
     boot::run(&cli.settings, |settings, provenance| async {
         let left = cli.command.left();
         let work = Box::pin(dispatch(cli.command, settings, provenance));
@@ -102,10 +110,19 @@ fn main() -> ExitCode {
 }
 
 impl Command {
+    /// Answers what needs no settings, for which there need not be any; returns the exit status.
+    fn described(&self) -> Option<ExitCode> {
+        match self {
+            Self::Config(command) => boot::init(command),
+            Self::About(command) => Some(command.run(Cli::command())),
+            _ => None,
+        }
+    }
+
     /// What is left when somebody interrupts it, and whether it may run again. `None` for what ends in an orderly way by itself.
     fn left(&self) -> Option<&'static str> {
         match self {
-            Self::Run | Self::Config(_) => None,
+            Self::Run | Self::Config(_) | Self::About(_) => None,
             Self::Attach => Some(
                 "capture is on or off as a whole, and steps of the schema outbox that were finished stay; `publisher status` \
                  shows whether it is on, and the same command completes what is missing",
@@ -144,12 +161,13 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
         Command::Doctor { json } => Box::pin(doctor::run(&settings, json)).await,
         Command::DropReader { reader, reason } => commands::drop_reader(&settings, &reader, &reason).await,
         Command::Config(command) => {
-            if command == ConfigCommand::Check {
+            if matches!(command, ConfigCommand::Check { .. }) {
                 service::check(&settings).await?;
             }
             console::print(&command.answer(&settings, &provenance));
             Ok(())
         }
+        Command::About(_) => Ok(()),
     }
 }
 

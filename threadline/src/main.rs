@@ -71,8 +71,18 @@ fn main() -> ExitCode {
     let json = wants_json(config.as_ref());
     let (status, words) = match run(cli) {
         Ok(answer) => {
-            let _ = std::io::stdout().write_all(answer.as_bytes());
-            return ExitCode::SUCCESS;
+            let mut out = std::io::stdout();
+            return match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
+                Err(error) => {
+                    let _ = writeln!(
+                        std::io::stderr(),
+                        "error: cannot write to standard output: {error}. What the command does is done"
+                    );
+                    ExitCode::from(1)
+                }
+            };
         }
         Err(Failure::Misused(what)) => (2, what),
         // A file that the URL names, such as a certificate.

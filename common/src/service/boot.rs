@@ -10,7 +10,10 @@ use crate::{
     broker::BrokerError,
     doctor::Refused,
     service::{console, telemetry},
-    settings::{ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError, UsageError},
+    settings::{
+        ConfigCommand, ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError,
+        UsageError,
+    },
 };
 
 /// Exit status of a command that failed.
@@ -51,12 +54,58 @@ where
     // A name that nobody resolves is looked up on a thread that would be waited for.
     runtime.shutdown_background();
     match ended {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => written(human),
         Err(error) => failed(&*error, human),
     }
 }
 
-fn failed(error: &(dyn Error + 'static), human: bool) -> ExitCode {
+/// Reads the command line. Help and version are printed here, and so is what is wrong with the arguments.
+///
+/// # Errors
+/// With the exit status, when the process has nothing more to do.
+pub fn parse<C: clap::Parser>() -> Result<C, ExitCode> {
+    C::try_parse().map_err(|error| {
+        let status = error.exit_code();
+        if error.use_stderr() {
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(status).unwrap_or(MISUSED));
+        }
+        answered(&error.render().to_string())
+    })
+}
+
+/// Answers `config init`; `None` for other commands.
+#[must_use]
+pub fn init(command: &ConfigCommand) -> Option<ExitCode> {
+    Some(match command.init()? {
+        Ok(text) => answered(&text),
+        Err(error) => failed(&error, true),
+    })
+}
+
+/// Prints the answer of a command that needs no settings; returns the exit status.
+#[must_use]
+pub fn answered(text: &str) -> ExitCode {
+    console::print(text);
+    written(true)
+}
+
+/// What becomes of a process whose work is done: it fails if it could not say so.
+fn written(human: bool) -> ExitCode {
+    match console::unwritten() {
+        None => ExitCode::SUCCESS,
+        // A reader that has gone away (`| head`) has seen enough of it.
+        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(FAILED),
+        Some(error) => failed(&Unwritten(error), human),
+    }
+}
+
+/// An answer that nobody gets to see.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to standard output: {0}. What the command does is done")]
+struct Unwritten(&'static std::io::Error);
+
+pub(crate) fn failed(error: &(dyn Error + 'static), human: bool) -> ExitCode {
     let status = status(error);
     console::print_error(error, human, status);
     ExitCode::from(status)

@@ -4,7 +4,8 @@ use std::{
     cell::Cell,
     error::Error,
     fmt::Write as _,
-    io::{Write as _, stderr, stdout},
+    io::{self, Write as _, stderr, stdout},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -16,9 +17,21 @@ use crate::time_arg::to_rfc3339;
 /// How often long work says in the log how far it is.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Writes a command's answer to standard output. A reader that has gone away (`| head`) is no error.
+/// Why an answer could not be written.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
+
+/// Writes a command's answer to standard output. What cannot be written makes the process fail at its end ([`unwritten`]): by
+/// then the work has been done.
 pub fn print(text: &str) {
-    let _ = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush());
+    if let Err(error) = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()) {
+        let _ = UNWRITTEN.set(error);
+    }
+}
+
+/// Why an answer of this process could not be written, if that happened.
+#[must_use]
+pub fn unwritten() -> Option<&'static io::Error> {
+    UNWRITTEN.get()
 }
 
 /// Writes an error with its causes to standard error: for people, or as a line like those of the logs.

@@ -1,10 +1,17 @@
 //! The flags and the subcommand that every binary shares.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    io::Write as _,
+    path::{Path, PathBuf},
+};
 
 use clap::{Args, Subcommand};
 
-use super::{Layers, LogFormat, Provenance, Settings, SettingsError, render};
+use super::{
+    Layers, LogFormat, Provenance, Settings, SettingsError, UsageError, render,
+    render::{render_json, template},
+};
 
 /// Where settings come from.
 #[derive(Debug, Clone, Args)]
@@ -54,22 +61,57 @@ impl SettingsArgs {
     }
 }
 
-/// `config check` and `config print`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+/// `config check`, `config print` and `config init`.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum ConfigCommand {
     /// Reads all settings and says whether they can be used.
-    Check,
+    Check {
+        /// Prints a JSON object instead of a sentence.
+        #[arg(long)]
+        json: bool,
+    },
     /// Prints every key with its value and where it came from; secrets are masked.
-    Print,
+    Print {
+        /// Prints a JSON array of objects with `key`, `value` and `source` instead of TOML.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints a settings file with every key, its default and what it means, all of it commented out.
+    Init {
+        /// Writes it to this file instead, which must not exist yet.
+        #[arg(value_name = "FILE")]
+        file: Option<PathBuf>,
+    },
 }
 
 impl ConfigCommand {
     /// What to show for settings that could be read.
     #[must_use]
-    pub fn answer(self, settings: &Settings, provenance: &Provenance) -> String {
+    pub fn answer(&self, settings: &Settings, provenance: &Provenance) -> String {
         match self {
-            Self::Check => "the settings are valid\n".to_owned(),
-            Self::Print => render(settings, provenance),
+            Self::Check { json: false } => "the settings are valid\n".to_owned(),
+            Self::Check { json: true } => "{\"valid\":true}\n".to_owned(),
+            Self::Print { json: false } => render(settings, provenance),
+            Self::Print { json: true } => render_json(settings, provenance),
+            Self::Init { .. } => template(),
         }
+    }
+
+    /// What `config init` says, which needs no settings; `None` for the others.
+    ///
+    /// # Errors
+    /// When the file exists, or cannot be written.
+    pub fn init(&self) -> Option<Result<String, UsageError>> {
+        let Self::Init { file } = self else { return None };
+        let Some(file) = file else { return Some(Ok(template())) };
+        let shown = file.display();
+        let refuse = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => UsageError(format!(
+                "{shown} exists, and is not written over: give another name, or remove it"
+            )),
+            _ => UsageError(format!("cannot write {shown}: {error}")),
+        };
+        let written = File::create_new(file).and_then(|mut file| file.write_all(template().as_bytes()));
+        Some(written.map(|()| format!("wrote {shown}: take out the # before what you set\n")).map_err(refuse))
     }
 }
