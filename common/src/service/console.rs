@@ -105,8 +105,8 @@ mod tests {
         struct Outer(#[source] Middle);
         #[derive(Debug, thiserror::Error)]
         #[error("the server is away")]
-        struct Middle(#[source] std::io::Error);
-        let error = Outer(Middle(std::io::Error::other("connection refused")));
+        struct Middle(#[source] io::Error);
+        let error = Outer(Middle(io::Error::other("connection refused")));
         assert_eq!(
             explain(&error),
             "error: cannot read the log: the server is away\n  because: connection refused\n"

@@ -101,6 +101,7 @@ impl ConfigCommand {
     ///
     /// # Errors
     /// When the file exists, or cannot be written.
+    #[must_use]
     pub fn init(&self) -> Option<Result<String, UsageError>> {
         let Self::Init { file } = self else { return None };
         let Some(file) = file else { return Some(Ok(template())) };

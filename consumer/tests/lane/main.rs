@@ -221,7 +221,10 @@ impl Running {
         condition: impl Fn(&jetstream::consumer::Info) -> bool,
     ) -> anyhow::Result<()> {
         let mut durable: jetstream::consumer::PullConsumer =
-            self.stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
+            wait::until_some("the durable to be made", DEADLINE, async || {
+                Ok(self.stream.get_consumer("forward-scripted").await.ok())
+            })
+            .await?;
         wait::until_some(what, DEADLINE, async || Ok(condition(durable.info().await?).then_some(()))).await
     }
 
