@@ -146,7 +146,12 @@ async fn places_that_nobody_reads_from_any_more_are_let_go_with_a_reason() -> an
     let mut without_broker = pipeline;
     without_broker.nats_url = String::new();
     let (done, said) = without_broker.command("publisher", &drop)?;
-    assert!(!done && said.contains("some process reads as jetstream now"), "{said}");
+    assert!(
+        !done
+            && said.contains("error: publisher (process ")
+            && said.contains("reads as jetstream now: stop it first"),
+        "{said}"
+    );
     publisher.terminate(DEADLINE)?;
     let (done, said) = without_broker.command("publisher", &drop)?;
     assert!(done, "{said}");
