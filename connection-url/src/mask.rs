@@ -6,13 +6,16 @@ use crate::{parameters, parts, parts::Parts};
 
 const HIDDEN: &str = "***";
 
+/// Of others nobody knows where a secret would stand: `user:password` may look like one.
+const SCHEMES: [&str; 8] = ["postgres", "postgresql", "nats", "tls", "ws", "wss", "http", "https"];
+
 /// Every address of the list without its secrets.
 pub(crate) fn mask(text: &str) -> String {
     parts::addresses(text).iter().map(|one| address(one)).collect::<Vec<_>>().join(",")
 }
 
 fn address(text: &str) -> String {
-    let Some(parts) = Parts::of(text) else {
+    let Some(parts) = Parts::of(text).filter(|parts| SCHEMES.contains(&parts.scheme)) else {
         return HIDDEN.to_owned();
     };
     let Parts { scheme, user, hosts, tail } = parts;

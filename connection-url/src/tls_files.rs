@@ -95,8 +95,8 @@ pub(crate) fn of_postgres(options: &PgConnectOptions) -> Result<(), UrlError> {
     if matches!(options.get_ssl_mode(), PgSslMode::Disable | PgSslMode::Allow) {
         return Ok(());
     }
-    // The only place where the driver shows them.
-    let url = options.to_url_lossy();
+    // The only place where the driver shows them. Host and user do not matter here, and need not be fit for a URL as they are.
+    let url = options.clone().host("localhost").username("user").to_url_lossy();
     let given = |name: &str| {
         let (_, value) = url.query_pairs().find(|(key, _)| key == name)?;
         Some(value.strip_prefix("file: ").unwrap_or(&value).to_owned())

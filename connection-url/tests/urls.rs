@@ -24,15 +24,17 @@ fn hosts_ports_databases_and_sockets_are_read_as_libpq_reads_them() {
         ("postgres://a,b:x@db/prod", "db", 5432, Some("prod"), "a,b"),
         ("postgres://app@db/x?dbname=prod&user=other", "db", 5432, Some("prod"), "other"),
         ("postgres://app@d%62/prod", "db", 5432, Some("prod"), "app"),
+        ("postgres://team%2Fapp%40x:pw@[::1]/prod", "::1", 5432, Some("prod"), "team/app@x"),
     ] {
         let options = ConnectionUrl::new(url).postgres().expect(url);
         assert_eq!(options.get_host(), host, "{url}");
         assert_eq!((options.get_port(), options.get_database()), (port, database), "{url}");
         assert_eq!(options.get_username(), user, "{url}");
+        assert!(ConnectionUrl::new(url).postgres_with_files().is_ok(), "{url}");
         assert!(options.get_socket().is_none(), "{url}");
     }
     for url in ["postgres://%2Frun%2Fpostgresql/prod", "postgres://app@/prod?host=/run/postgresql"] {
-        let options = ConnectionUrl::new(url).postgres().expect(url);
+        let options = ConnectionUrl::new(url).postgres_with_files().expect(url);
         assert_eq!(
             options.get_socket().map(std::path::PathBuf::as_path),
             Some("/run/postgresql".as_ref()),
@@ -151,6 +153,8 @@ fn what_is_no_secret_stays_readable() {
         ("nats://broker:4222", "nats://broker:4222"),
         ("nats://a:x@one:4222,two:4222", "nats://a:***@one:4222,nats://two:4222"),
         ("nats://token@one:4222", "nats://***@one:4222"),
+        // It may as well be a user with a password that begins with slashes.
+        ("app://hunter2?", "***"),
     ] {
         assert_eq!(ConnectionUrl::new(url).to_string(), shown);
     }
