@@ -43,7 +43,9 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
         max_bytes: 67_108_864,
         discard: DiscardPolicy::New,
         duplicate_window: std::time::Duration::from_secs(120),
+        // The one matters to old servers, the other to new ones.
         deny_delete: true,
+        deny_purge: true,
         max_messages_per_subject: 1_000,
         ..Config::default()
     };
@@ -79,7 +81,7 @@ async fn what_is_wrong_with_the_stream_and_its_durables_is_found() -> anyhow::Re
 
     // One that was this source's, before the source got another name.
     delete_stream(&context, &pipeline.name).await?;
-    let config = Config { deny_delete: false, max_messages_per_subject: -1, ..config };
+    let config = Config { deny_delete: false, deny_purge: false, max_messages_per_subject: -1, ..config };
     context.create_stream(config).await?;
     let full = vec![b'x'; 900_000];
     for _ in 0..61 {
