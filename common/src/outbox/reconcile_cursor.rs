@@ -18,7 +18,7 @@ use crate::{
 
 /// The newest snapshot that a forwarder is certainly past: everything visible in it has been settled by its durable at
 /// `floor`, or, without a broker, handed over by its own reader. `None` when there is no such mark. Marks of another
-/// [generation](super::retention::generation) than the one that was read before the floor speak of other messages, those
+/// [generation](super::maintenance::retention::generation) than the one that was read before the floor speak of other messages, those
 /// of another cluster of other transactions.
 ///
 /// # Errors

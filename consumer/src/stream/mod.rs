@@ -1,5 +1,5 @@
 //! The stream as the source of work: [`pull`] fetches messages of a durable, [`delivery`] reads one, [`worker`] has batches of
-//! them dispatched and settles each; [`stall_detector`] notices a durable that does not deliver, and [`durable_position`] remembers
+//! them dispatched and settles each; `stall_detector` notices a durable that does not deliver, and `durable_position` remembers
 //! where it was seen last.
 
 pub mod delivery;

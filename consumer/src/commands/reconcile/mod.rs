@@ -1,6 +1,6 @@
 //! `consumer reconcile`: the timeline compared with its source, row by row.
 //!
-//! What compares and repairs is in `projection`; [`seal`] keeps a receipt. `projection::continuous` is the small form that runs
+//! What compares and repairs is in `projection`; `seal` keeps a receipt. `projection::continuous` is the small form that runs
 //! all the time inside of `consumer run`.
 
 pub(crate) mod seal;
