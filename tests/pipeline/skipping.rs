@@ -42,10 +42,15 @@ async fn what_a_filter_passed_over_is_delivered_when_it_is_taken_back_under_runn
     let (rows, ids) = samples(5);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
-    // One alone may have delivered them, and one that starts later is refused.
+    // One alone may have delivered them. One that starts later is refused, or makes the durable anew without the filter.
     for port in ports {
         wait::until("every consumer to run", DEADLINE, || ready(port))?;
     }
+    let durable = pipeline.durable("timeline").await?;
+    wait::until_some("every consumer to pull", DEADLINE, async || {
+        Ok((durable.get_info().await?.num_waiting == ports.len()).then_some(()))
+    })
+    .await?;
 
     let context = pipeline.context().await?;
     let elsewhere = json!({ "filter_subject": format!("{}.other", pipeline.name) });
