@@ -71,6 +71,48 @@ async fn a_purged_stream_is_filled_once() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What nobody can deliver comes again like everything else, and its dead letter says nothing of the settings as they are now.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_nobodys_and_has_its_letter_is_not_counted_again_when_it_is_delivered_again()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let mut consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let client = async_nats::connect(&pipeline.nats_url).await?;
+    let stray = async |count: usize| {
+        for _ in 0..count {
+            let body = format!(
+                r#"{{"forwarder":"nobody","audit_event_id":"{}","occurred_at":null}}"#,
+                Uuid::new_v4()
+            );
+            client.publish(format!("{}.events", pipeline.name), body.into()).await?;
+        }
+        anyhow::Ok(client.flush().await?)
+    };
+    let letters = async |count: usize| {
+        wait::until_some("the dead letters", DEADLINE, async || {
+            Ok((pipeline.failures().await?.len() == count).then_some(()))
+        })
+        .await
+    };
+    client.publish(format!("{}.events", pipeline.name), "no reference".into()).await?;
+    stray(30).await?;
+    letters(31).await?;
+    pipeline.settled("timeline").await?;
+    consumer.terminate(DEADLINE)?;
+    common::broker::remove_durable(&pipeline.stream().await?, "forward-timeline").await?;
+    let consumer = pipeline.consumer()?;
+    pipeline.settled("timeline").await?;
+    // Thirty again and thirty more would be too many for a minute.
+    stray(30).await?;
+    letters(61).await?;
+    assert_eq!(consumer.log().matches("an event was not delivered").count(), 30, "{}", consumer.log());
+    Ok(())
+}
+
 /// A purge moves the floor of every durable beyond what it has removed: seen by a round that had looked at the stream before,
 /// that would have counted as settled, and the trimming behind it would have hidden the purge.
 #[tokio::test(flavor = "multi_thread")]

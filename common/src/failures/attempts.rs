@@ -1,7 +1,7 @@
 //! What the services write about attempts. One documented function per statement.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     time::Duration,
 };
 
@@ -16,6 +16,28 @@ use crate::{
 
 /// How much of an error is kept.
 const ERROR_CHARS: usize = 2_000;
+
+/// Which of these, each a forwarder and a reference, are dead letters or discarded already.
+///
+/// # Errors
+/// When the server is away.
+pub async fn ended(
+    connection: &mut Session,
+    references: &[(String, String)],
+) -> Result<HashSet<(String, String)>, sqlx::Error> {
+    let (forwarders, references): (Vec<&str>, Vec<&str>) =
+        references.iter().map(|(forwarder, reference)| (forwarder.as_str(), reference.as_str())).unzip();
+    let found: Vec<(String, String)> = sqlx::query_as(
+        "select f.forwarder, f.ref from unnest($1::text[], $2::text[]) as m (forwarder, ref)
+         join outbox.failures f on f.forwarder = m.forwarder and f.ref = m.ref
+         where f.state in ('dead', 'discarded')",
+    )
+    .bind(forwarders)
+    .bind(references)
+    .fetch_all(connection)
+    .await?;
+    Ok(found.into_iter().collect())
+}
 
 /// Writes the failures of one batch. Settle their messages only after this has been committed.
 ///

@@ -39,6 +39,8 @@ pub(crate) struct BatchOutcome {
     cleared: Vec<Uuid>,
     /// Forwarders of other processes.
     known_elsewhere: HashSet<String>,
+    /// What nobody here can deliver and has its dead letter already: the forwarder and the reference of each.
+    ended_before: HashSet<(String, String)>,
 }
 
 /// How one event is settled.
@@ -59,6 +61,15 @@ struct FailedAttempt {
     failure: Failure,
     kind: FailureKind,
     action: Option<String>,
+}
+
+/// The forwarder and the reference under which what nobody can deliver has its dead letter.
+pub(crate) fn letter_of(own: &ForwarderId, instruction: &Instruction) -> Option<(String, String)> {
+    match instruction {
+        Instruction::Skip | Instruction::Forward(_) => None,
+        Instruction::Unknown(forwarder, id) => Some((forwarder.to_string(), id.to_string())),
+        Instruction::Malformed { reference, .. } => Some((own.to_string(), reference.clone())),
+    }
 }
 
 impl BatchOutcome {
@@ -125,6 +136,15 @@ impl BatchOutcome {
         self.known_elsewhere = forwarders;
     }
 
+    /// Sets what nobody here can deliver and has its dead letter already: it is neither written nor counted again.
+    pub(crate) fn set_ended_before(&mut self, ended: HashSet<(String, String)>) {
+        self.ended_before = ended;
+    }
+
+    fn has_ended_before(&self, own: &ForwarderId, instruction: &Instruction) -> bool {
+        letter_of(own, instruction).is_some_and(|letter| self.ended_before.contains(&letter))
+    }
+
     fn settle(
         &mut self,
         id: Uuid,
@@ -171,7 +191,10 @@ impl BatchOutcome {
     }
 
     /// Records what no forwarder was called for: messages that nobody here can deliver.
-    pub(crate) fn record_undeliverable(&mut self, instruction: &Instruction) {
+    pub(crate) fn record_undeliverable(&mut self, own: &ForwarderId, instruction: &Instruction) {
+        if self.has_ended_before(own, instruction) {
+            return;
+        }
         let (unknown_forwarder, reference, audit_event_id, error, reason, excerpt) = match instruction {
             Instruction::Skip | Instruction::Forward(_) => return,
             Instruction::Unknown(forwarder, _) if self.known_elsewhere.contains(forwarder.as_str()) => return,
@@ -196,7 +219,7 @@ impl BatchOutcome {
     }
 
     /// What becomes of one item.
-    pub(crate) fn disposition(&self, instruction: &Instruction) -> Disposition {
+    pub(crate) fn disposition(&self, own: &ForwarderId, instruction: &Instruction) -> Disposition {
         let dead = |reason| Disposition::Dead { attempts: 1, reason };
         match instruction {
             Instruction::Skip => Disposition::Skipped,
@@ -207,6 +230,7 @@ impl BatchOutcome {
             Instruction::Unknown(forwarder, _) if self.known_elsewhere.contains(forwarder.as_str()) => {
                 Disposition::Skipped
             }
+            _ if self.has_ended_before(own, instruction) => Disposition::AlreadyDead,
             Instruction::Unknown(..) => dead(Reason::UnknownForwarder),
             Instruction::Malformed { .. } => dead(Reason::MalformedReference),
         }

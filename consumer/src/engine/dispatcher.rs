@@ -24,7 +24,7 @@ use uuid::Uuid;
 use crate::{
     engine::work_item::{Instruction, Route, WorkItem},
     engine::{
-        batch_outcome::BatchOutcome,
+        batch_outcome::{BatchOutcome, letter_of},
         breaker::DeadLetterBreaker,
         column_watch::ColumnWatch,
         disposition::{Disposition, RetryPolicy},
@@ -225,8 +225,9 @@ impl Dispatcher {
         let started = Instant::now();
         let mut outcome = self.forward(&mut source, items, &events, already_delivered).await?;
         outcome.set_known_elsewhere(known_elsewhere(&runtime, &mut source, items).await?);
+        outcome.set_ended_before(ended_before(&runtime, &mut source, items).await?);
         for item in items {
-            outcome.record_undeliverable(&item.instruction);
+            outcome.record_undeliverable(&route.id, &item.instruction);
         }
         breaker.check(&outcome.dead_letters())?;
         refuse_too_many(&runtime, &mut source, &outcome).await?;
@@ -237,7 +238,7 @@ impl Dispatcher {
         self.source = Some(source);
         outcome.emit(&route.id, started.elapsed());
         outcome.end_spans(&route.id, items);
-        Ok(items.iter().map(|item| outcome.disposition(&item.instruction)).collect())
+        Ok(items.iter().map(|item| outcome.disposition(&route.id, &item.instruction)).collect())
     }
 
     /// Reloads and forwards, in chunks of bounded size; returns what became of each event.
@@ -384,6 +385,20 @@ async fn known_elsewhere(
     }
     let known = runtime.with_timeout(forwarders::known(source.connection(), &unknown)).await?;
     Ok(known.into_iter().collect())
+}
+
+/// Those messages that nobody here can deliver and that have their dead letters: a broker that lost its place delivers them again.
+async fn ended_before(
+    runtime: &ForwarderRuntime,
+    source: &mut Source,
+    items: &[WorkItem],
+) -> Result<HashSet<(String, String)>, Unavailable> {
+    let letters: Vec<(String, String)> =
+        items.iter().filter_map(|item| letter_of(&runtime.route.id, &item.instruction)).collect();
+    if letters.is_empty() {
+        return Ok(HashSet::new());
+    }
+    runtime.with_timeout(failures::ended(source.connection(), &letters)).await
 }
 
 /// When too many events wait for another attempt, the target is what fails. Delayed messages count as pending at
