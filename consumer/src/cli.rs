@@ -10,14 +10,16 @@ use common::{
 };
 
 #[cfg(feature = "threadline")]
+use crate::commands::{
+    rebuild::{self, Rebuild},
+    receipts::{self, ReceiptsCommand},
+    reconcile::{self, Reconcile},
+};
 use crate::{
     commands::{
         drop_durable,
         explain::{self, Explain},
         failures::{self, FailuresCommand},
-        rebuild::{self, Rebuild},
-        receipts::{self, ReceiptsCommand},
-        reconcile::{self, Reconcile},
         replay::{self, Replay},
         status,
     },

@@ -26,7 +26,6 @@ use time::OffsetDateTime;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-#[cfg(feature = "threadline")]
 use crate::{
     direct,
     engine::{
@@ -39,11 +38,11 @@ use crate::{
         work_item::{Route, StreamCreation},
     },
     forwarder::{Forwarders, MissingKinds, Registry},
-    forwarders::Timeline,
-    projection::continuous::ContinuousReconciler,
     service::dispatch_mode::DispatchMode,
     stream::worker::{StreamSubscription, StreamWorker},
 };
+#[cfg(feature = "threadline")]
+use crate::{forwarders::Timeline, projection::continuous::ContinuousReconciler};
 #[cfg(feature = "threadline")]
 use common::broker::LiveTrafficThrottle;
 
