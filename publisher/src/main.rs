@@ -9,9 +9,9 @@ use common::{
 };
 use publisher::{
     commands::{
-        self,
+        attach,
         backfill::{self, Backfill},
-        status,
+        detach, drop_reader, prune, rebase, status,
     },
     service::{self, doctor},
 };
@@ -152,14 +152,14 @@ impl Command {
 async fn dispatch(command: Command, settings: Settings, provenance: Provenance) -> anyhow::Result<()> {
     match command {
         Command::Run => Box::pin(service::run(settings)).await,
-        Command::Attach => commands::attach(&settings).await,
-        Command::Detach => commands::detach(&settings).await,
+        Command::Attach => attach::run(&settings).await,
+        Command::Detach => detach::run(&settings).await,
         Command::Backfill(asked) => Box::pin(backfill::run(&settings, &asked)).await,
-        Command::Prune { json } => commands::prune(&settings, json).await,
-        Command::Rebase { upgraded, json } => commands::rebase(&settings, upgraded, json).await,
+        Command::Prune { json } => prune::run(&settings, json).await,
+        Command::Rebase { upgraded, json } => rebase::run(&settings, upgraded, json).await,
         Command::Status { json } => status::show(&settings, json).await,
         Command::Doctor { json } => Box::pin(doctor::run(&settings, json)).await,
-        Command::DropReader { reader, reason } => commands::drop_reader(&settings, &reader, &reason).await,
+        Command::DropReader { reader, reason } => drop_reader::run(&settings, &reader, &reason).await,
         Command::Config(command) => {
             if matches!(command, ConfigCommand::Check { .. }) {
                 service::check(&settings).await?;
