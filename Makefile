@@ -9,6 +9,9 @@ CARGO ?= cargo
 TEST_LIMIT ?= 1500
 LIMITED = timeout --foreground --kill-after=30 $(TEST_LIMIT)
 
+# Most tests wait for servers, not for a processor.
+export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
+
 # Named places where the tests let a process die, which nothing that is shipped is built with; and traces.
 FAULTY := --workspace --exclude bench --features common/failpoints,common/traces
 

@@ -1,6 +1,6 @@
 //! What the source's own rules, its load and its clients do to the pipeline, and the pipeline to them.
 
-use end_to_end::{DEADLINE, OwnedServer, Pipeline, samples};
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, exhaustion, samples};
 use futures::TryStreamExt as _;
 use sandbox::{
     audit::{self, AuditRow},
@@ -25,6 +25,11 @@ async fn nobody_is_charged(pipeline: &Pipeline) -> anyhow::Result<()> {
 /// Waits until a process has waited for something twice: once may be a look at the wrong moment.
 fn waits(process: &Process, what: &str) -> anyhow::Result<()> {
     wait::until(what, DEADLINE, || process.log().matches(what).count() >= 2)
+}
+
+/// The same, of connections.
+fn is_refused(process: &Process) -> anyhow::Result<()> {
+    wait::until("a connection to be refused", DEADLINE, || exhaustion::refusals(&process.log()) >= 2)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -125,28 +130,14 @@ async fn a_source_that_lets_nobody_in_charges_nobody() -> anyhow::Result<()> {
     pipeline.arrive(&ids).await?;
 
     let mut application = pipeline.source.connect().await?;
-    let mut watch = PgConnection::connect(&url).await?;
-    let mut grabbed = Vec::new();
-    // Whatever the pipeline gives up is taken before it comes back, sooner or later.
-    wait::until_some("every connection to be taken", DEADLINE, async || {
-        let pipelines = "from pg_stat_activity where application_name like 'audit-%'";
-        let end = format!("select pg_terminate_backend(pid) {pipelines}");
-        watch.execute(AssertSqlSafe(end)).await?;
-        while let Ok(connection) = PgConnection::connect(&url).await {
-            grabbed.push(connection);
-        }
-        let count = format!("select count(*) {pipelines}");
-        let left: i64 = sqlx::query_scalar(AssertSqlSafe(count)).fetch_one(&mut watch).await?;
-        Ok((left == 0).then_some(()))
-    })
-    .await?;
+    let taken = exhaustion::exhaust(&url, DEADLINE).await?;
     let (rows, ids) = samples(100);
     audit::insert(&mut application, &audit_events(), &rows).await?;
-    waits(&publisher, "sorry, too many clients already")?;
+    is_refused(&publisher)?;
     // The publisher cannot give it anything to do.
     publish(&pipeline, ids[0], None).await?;
-    waits(&consumer, "sorry, too many clients already")?;
-    drop(grabbed);
+    is_refused(&consumer)?;
+    drop(taken);
     pipeline.arrive(&ids).await?;
     nobody_is_charged(&pipeline).await
 }

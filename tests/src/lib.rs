@@ -1,5 +1,6 @@
 //! A pipeline for one test: fresh databases, a stream of its own, and the real binaries with the rights of `deploy/`.
 
+pub mod exhaustion;
 pub mod faults;
 mod observe;
 pub mod pooler;

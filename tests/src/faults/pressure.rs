@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use async_nats::jetstream;
 use sandbox::{audit, audit::AuditRow, fixture::audit_events, nats::delete_stream, wait};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sqlx::Executor as _;
 
 use super::{
     Scenario,
     harness::{FaultHarness, RECOVERY_MAX, ServersUnderTest},
 };
-use crate::samples;
+use crate::{exhaustion, samples};
 
 pub(super) fn scenarios() -> Vec<Scenario> {
     vec![
@@ -83,38 +83,20 @@ pub(super) fn scenarios() -> Vec<Scenario> {
 
 async fn exhaust(harness: &mut FaultHarness) -> anyhow::Result<()> {
     let url = sandbox::rights::as_superuser(&harness.pipeline.timeline.url);
-    let mut first = PgConnection::connect(&url).await?;
-    let mut taken = Vec::new();
-    let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'audit-%'";
-    let begin = Instant::now();
-    // Taken and ended until nothing of the pipeline is left: it reconnects as fast as it can.
-    loop {
-        first.execute(end).await?;
-        while let Ok(connection) = PgConnection::connect(&url).await {
-            taken.push(connection);
-        }
-        let left: i64 =
-            sqlx::query_scalar("select count(*) from pg_stat_activity where application_name like 'audit-%'")
-                .fetch_one(&mut first)
-                .await?;
-        if left == 0 {
-            break;
-        }
-        anyhow::ensure!(begin.elapsed() < RECOVERY_MAX, "the pipeline keeps {left} connection(s)");
-    }
-    waits(harness, "too many clients").await?;
+    let taken = exhaustion::exhaust(&url, RECOVERY_MAX).await?;
+    says(harness, "that no connection is left", exhaustion::refusals).await?;
     drop(taken);
     Ok(())
 }
 
-/// Until a process says once more that it waits for this. Which one depends on what was under way.
-async fn waits(harness: &FaultHarness, what: &str) -> anyhow::Result<()> {
+/// Until a process says something once more. Which one depends on what was under way.
+async fn says(harness: &FaultHarness, what: &str, count: fn(&str) -> usize) -> anyhow::Result<()> {
     let count = || -> usize {
         let services = harness.publishers.iter().chain(&harness.consumers);
-        services.map(|service| service.process.log().matches(what).count()).sum()
+        services.map(|service| count(&service.process.log())).sum()
     };
     let before = count();
-    wait::until_some(&format!("a process to say {what:?}"), RECOVERY_MAX, async || {
+    wait::until_some(&format!("a process to say {what}"), RECOVERY_MAX, async || {
         Ok((count() > before).then_some(()))
     })
     .await
@@ -123,7 +105,7 @@ async fn waits(harness: &FaultHarness, what: &str) -> anyhow::Result<()> {
 async fn lock(harness: &mut FaultHarness) -> anyhow::Result<()> {
     let mut holder = harness.pipeline.timeline.connect().await?;
     holder.execute("begin; lock table audit_actions in exclusive mode").await?;
-    waits(harness, "waiting for timeline database").await?;
+    says(harness, "that it waits", |log| log.matches("waiting for timeline database").count()).await?;
     holder.execute("rollback").await?;
     Ok(())
 }
