@@ -287,3 +287,46 @@ async fn the_page_on_switching_says_what_works() -> anyhow::Result<()> {
     assert!(done && found["matched"] == 25 && found["adopted"] == 0, "{found}");
     Ok(())
 }
+
+/// A role that cannot read what was adopted would write all of it a second time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_role_that_may_not_read_what_was_adopted_writes_nothing_twice_and_is_told_the_grant()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (rows, _) = samples(25);
+    switched(&pipeline, &rows, 25).await?;
+    let (done, said) = pipeline.command("publisher", &["backfill", "--accept-foreign-ids"])?;
+    assert!(done, "{said}");
+    let mut owner = pipeline.timeline.connect().await?;
+    owner.execute("revoke select on audit_adoptions from audit_projector").await?;
+    let mut refused = pipeline.consumer()?;
+    wait::until_some("the consumer to refuse to start", DEADLINE, async || {
+        Ok(refused.has_ended()?.then_some(()))
+    })
+    .await?;
+    let said = refused.log();
+    assert!(said.contains("grant select on \"public\".\"audit_adoptions\" to audit_projector"), "{said}");
+
+    // Taken from a consumer that runs, it is an outage: what it writes next waits for the grant.
+    owner.execute("grant select on audit_adoptions to audit_projector").await?;
+    let consumer = pipeline.consumer()?;
+    let _publisher = pipeline.publisher()?;
+    let (live, ids) = samples(1);
+    pipeline.commit(&live).await?;
+    pipeline.arrive(&ids).await?;
+    owner.execute("revoke select on audit_adoptions from audit_projector").await?;
+    wait::until_some("the consumer to wait for the grant", DEADLINE, async || {
+        pipeline.commit(&samples(1).0).await?;
+        Ok(consumer.log().contains("permission denied for table audit_adoptions").then_some(()))
+    })
+    .await?;
+    owner.execute("grant select on audit_adoptions to audit_projector").await?;
+    let found = wait::until_some("everything to be there", DEADLINE, async || {
+        let (done, found) = reconcile(&pipeline, &[])?;
+        Ok(done.then_some(found))
+    })
+    .await?;
+    assert_eq!((&found["adopted"], &found["elsewhere"]), (&25.into(), &0.into()), "{found}");
+    assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "an outage charges nobody");
+    Ok(())
+}

@@ -25,10 +25,11 @@ pub enum Adoption {
 }
 
 impl Adoption {
-    /// What the timeline remembers for a forwarder. A timeline that has no table for it yet remembers nothing.
+    /// What the timeline remembers for a forwarder. A timeline that has no table for it yet remembers nothing; one that the role
+    /// may not read may remember something.
     ///
     /// # Errors
-    /// When the server is away.
+    /// When the server is away, or the role may not read what is remembered.
     pub async fn of(
         connection: &mut PgConnection,
         schema: &StorageSchema,
@@ -46,8 +47,7 @@ impl Adoption {
                               operator(pg_catalog.=) '{correlation_id}'::text[]),
                     exists (
                         select from pg_class c
-                        where c.relnamespace = n.oid and c.relname = 'audit_adoptions'
-                          and pg_catalog.has_table_privilege(c.oid, 'select'))
+                        where c.relnamespace = n.oid and c.relname = 'audit_adoptions')
              from (select 1) one left join pg_namespace n on n.nspname = $1",
         )
         .bind(schema.as_str())

@@ -33,6 +33,8 @@ pub struct SchemaStatus {
     pub encoding: String,
     /// Tables of the store that are not there.
     pub missing_tables: Vec<String>,
+    /// What was adopted is recorded where the role may not read it.
+    pub has_hidden_adoptions: bool,
 }
 
 /// A column that actions cannot be written to as it is.
@@ -75,7 +77,10 @@ pub async fn check_schema(
                 current_setting('server_encoding') as encoding,
                 array(select w.name from unnest($2::text[]) w (name)
                       where not exists (select from pg_class t where t.relnamespace = n.oid and t.relname = w.name))
-                    as missing_tables
+                    as missing_tables,
+                exists (select from pg_class t
+                        where t.relnamespace = n.oid and t.relname = 'audit_adoptions'
+                          and not has_any_column_privilege(t.oid, 'select')) as has_hidden_adoptions
          from (select 1) one
          left join pg_namespace n on n.nspname = $1
          left join pg_class c on c.relnamespace = n.oid and c.relname = 'audit_actions' and c.relkind in ('r', 'p')",

@@ -14,6 +14,7 @@ use common::{
         source::unreachable,
     },
     identifier::quote,
+    starting::StartWait,
 };
 use sqlx::{Executor as _, PgConnection, error::DatabaseError};
 use threadline::{
@@ -163,7 +164,7 @@ pub(super) async fn classify_failure(timeline: &Timeline, error: &sqlx::Error) -
     if empty.await.is_ok() { failed(error) } else { unavailable(error) }
 }
 
-/// How long the timeline may take to show that it serves us.
+/// How long the timeline may take to show that it serves us; a server that an event has crashed recovers meanwhile.
 const SERVING_WITHIN: Duration = Duration::from_secs(5);
 
 /// More than what is left in pages that are there.
@@ -174,7 +175,13 @@ const ROOM: &str = "begin; create temporary table room on commit drop as
 pub(super) async fn is_serving(timeline: &Timeline) -> bool {
     let Timeline { database, table, .. } = timeline;
     let looked = tokio::time::timeout(SERVING_WITHIN, async {
-        let mut connection = database.connect_directly().await?;
+        let starting = StartWait::new(SERVING_WITHIN);
+        let mut connection = loop {
+            match database.connect_directly().await {
+                Err(error) if starting.may_retry(&error).await => {}
+                connected => break connected?,
+            }
+        };
         // Refused in a read-only transaction, and by whoever has locked the table, though there is nothing to insert.
         action::insert_new(&mut connection, table, &[]).await?;
         match connection.execute(ROOM).await {
@@ -276,6 +283,14 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
         );
         checks.push((TIMELINE_GRANT_MISSING, Some(trouble)));
     }
+    let hidden_adoptions = status.has_hidden_adoptions.then(|| {
+        let table = schema.table("audit_adoptions");
+        Problem::new(
+            format!("the role {role} lacks select on {table}, which records what is in the timeline under other ids"),
+            format!("run as its owner: grant select on {table} to {role}"),
+        )
+    });
+    checks.extend(hidden_adoptions.map(|problem| (TIMELINE_GRANT_MISSING, Some(problem))));
     let keyless = (!has_key).then(|| {
         Problem::new(
             format!("no unique index of {schema}.audit_actions is over id: an event that comes again is there twice"),
