@@ -4,7 +4,7 @@
 //! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. [`settings`] say how, [`doctor`] what keeps
 //! it from working, [`service`] is what a process of either kind needs. The rest is small: [`database`], [`session`],
-//! [`fault`], [`backoff`], [`time_arg`], [`mod@rate_limit`].
+//! [`fault`], [`starting`], [`backoff`], [`time_arg`], [`mod@rate_limit`].
 
 pub mod backoff;
 pub mod broker;
@@ -22,5 +22,6 @@ pub mod reference;
 pub mod service;
 pub mod session;
 pub mod settings;
+pub mod starting;
 mod text_enum;
 pub mod time_arg;

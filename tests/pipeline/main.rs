@@ -10,6 +10,7 @@ mod broker_settings;
 mod clocks;
 mod columns;
 mod copies;
+mod crashing;
 mod demo;
 mod deploy;
 mod dispatch;

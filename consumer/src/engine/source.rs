@@ -14,6 +14,7 @@ use common::{
     fault::{Fault, classify},
     identifier::{ForwarderId, TableName},
     session::Session,
+    starting::StartWait,
 };
 use futures::TryStreamExt as _;
 use sqlx::Row as _;
@@ -71,6 +72,9 @@ impl KnownReadable {
 
 /// For how long columns that are gone are not looked for again.
 const COLUMNS_GOOD_FOR: Duration = Duration::from_secs(5);
+
+/// For how long a server is waited for that a row may have crashed.
+const STARTING_MAX: Duration = Duration::from_secs(5);
 
 /// Most rows that one statement asks for.
 const ROWS_MAX: usize = 10_000;
@@ -190,7 +194,14 @@ impl Source {
     /// Another session: what the server had planned and remembered with the one before is gone with it.
     async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
         let (rows, known_readable) = (self.rows, self.known_readable.clone());
-        let new = Self::connect(&self.database, &self.table, self.factory.clone(), self.batch_bytes).await?;
+        let starting = StartWait::new(STARTING_MAX);
+        let new = loop {
+            let factory = self.factory.clone();
+            match Self::connect(&self.database, &self.table, factory, self.batch_bytes).await {
+                Err(error) if starting.may_retry(&error).await => {}
+                connected => break connected?,
+            }
+        };
         *self = Self { rows, known_readable, ..new };
         Ok(())
     }

@@ -1,0 +1,92 @@
+//! An event that crashes a whole PostgreSQL server, each time that it is touched: all sessions end, and the server recovers.
+
+use end_to_end::{DEADLINE, Pipeline, samples};
+use sandbox::{audit::AuditRow, fixture::TestDatabase, wait};
+use serde_json::Value;
+use sqlx::AssertSqlSafe;
+
+const SETTINGS: &str =
+    "max_attempts = 2\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\"";
+
+/// What a fault in an extension in C does: the process of the session dies, and the server ends all others.
+const CRASH: &str = "
+    create function public.crash(name text) returns text language plpgsql immutable security definer as $$
+    begin
+        if name = 'test.crash' then
+            execute pg_catalog.format('copy (select 1) to program %L', 'kill -9 ' || pg_catalog.pg_backend_pid());
+            perform pg_catalog.pg_sleep(60);
+        end if;
+        return name;
+    end $$;";
+
+const TRIGGER: &str = "
+    create function host_rule() returns trigger language plpgsql as $$
+    begin
+        perform public.crash(new.name);
+        return new;
+    end $$;
+    create trigger host_rule before insert on audit_actions for each row execute function host_rule()";
+
+/// A type of the host's own, whose cast to text crashes for some values.
+const CAST: &str = "
+    create type label as (name text);
+    create function label_text(label) returns text language sql immutable as 'select public.crash($1.name)';
+    create cast (label as text) with function label_text(label);
+    alter table audit_events alter actor_type drop default;
+    alter table audit_events alter actor_type type label using row(actor_type)::label;
+    update audit_events set actor_type = row(action)::label where action = 'test.crash'";
+
+async fn host(database: &TestDatabase, statements: &[&str]) -> anyhow::Result<()> {
+    let mut superuser = database.superuser().await?;
+    for statement in statements {
+        sqlx::raw_sql(AssertSqlSafe(*statement)).execute(&mut superuser).await?;
+    }
+    Ok(())
+}
+
+/// Committed, and in the stream before a consumer begins: one batch.
+async fn deliver_beside_a_crash(pipeline: &Pipeline, on: &TestDatabase, rule: &str) -> anyhow::Result<()> {
+    let (mut rows, ids) = samples(40);
+    let bad = AuditRow::sample("test.crash");
+    rows.push(bad.clone());
+    rows.sort_by_key(|row| row.id);
+    pipeline.commit(&rows).await?;
+    host(on, &[CRASH, rule]).await?;
+    let _publisher = pipeline.publisher()?;
+    pipeline.messages(41).await?;
+    let _consumer = pipeline.consumer()?;
+    wait::until_some("the neighbours to arrive", 2 * DEADLINE, async || {
+        // The server may be away at each look.
+        let Ok(mut timeline) = pipeline.timeline.connect().await else { return Ok(None) };
+        let there = sqlx::query_scalar("select count(*) = 40 from audit_actions where id = any ($1)");
+        Ok(there.bind(&ids).fetch_one(&mut timeline).await.ok().filter(|there: &bool| *there))
+    })
+    .await?;
+    let failure = wait::until_some("the offender to be a dead letter", 2 * DEADLINE, async || {
+        // What arrives meanwhile is the proof that the server serves others.
+        let _ = pipeline.commit(&samples(1).0).await;
+        let Ok(failures) = pipeline.failures().await else { return Ok(None) };
+        Ok(failures.into_iter().find(|failure| failure["state"] == "dead"))
+    })
+    .await?;
+    assert_eq!(failure["ref"], bad.id.to_string(), "{failure}");
+    let all = pipeline.failures().await?;
+    assert_eq!(all.len(), 1, "nobody else is charged: {}", Value::from(all));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_crashes_the_timelines_server_becomes_a_dead_letter_and_its_neighbours_arrive()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::with_own_postgres().await?;
+    pipeline.configure(SETTINGS)?;
+    deliver_beside_a_crash(&pipeline, &pipeline.timeline, TRIGGER).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_crashes_the_source_becomes_a_dead_letter_and_its_neighbours_arrive() -> anyhow::Result<()>
+{
+    let pipeline = Pipeline::with_own_postgres().await?;
+    pipeline.configure(SETTINGS)?;
+    deliver_beside_a_crash(&pipeline, &pipeline.source, CAST).await
+}
