@@ -1,29 +1,34 @@
 //! JetStream as a relay's sink: pipelined publishes, every acknowledgement checked.
 
+//!
+//! | part | file |
+//! |---|---|
+//! | the message of an entry, and its id | `message.rs` |
+//! | pipelined publishing | `publish.rs` |
+//! | what one acknowledgement means | `acknowledgement.rs` |
+//! | what the acknowledgements of a page add up to | `page.rs` |
+//! | whether the stream lost something | `continuity.rs` |
+//! | whether another process publishes into it | `sequence_gaps.rs` |
+
+mod acknowledgement;
+mod continuity;
+mod message;
+mod page;
+mod publish;
 mod sequence_gaps;
 
-use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
 };
 
 use async_nats::{
     Client,
-    jetstream::{
-        Context,
-        context::{ContextBuilder, PublishError},
-        message::PublishMessage,
-        publish::PublishAck,
-        stream::{RawMessageErrorKind, State, Stream},
-    },
+    jetstream::{Context, context::ContextBuilder, stream::Stream},
 };
 use common::{
     backoff::Probe,
-    broker::{self, BrokerError, SourceIdentity, microseconds},
-    failpoint,
+    broker::{self, SourceIdentity, microseconds},
     outbox::{
         reader::{
             entries::Entry,
@@ -31,27 +36,21 @@ use common::{
         },
         relay::{Sink, SinkError, StreamContinuity},
     },
-    reference::{MessageId, Reference, Target},
     service::{
         health::{Progress, Resumed},
-        telemetry::{
-            names,
-            traces::{self, Kind, Span, Status, Tracer},
-        },
+        telemetry::{names, traces::Tracer},
     },
     session::Session,
     settings::{BrokerSettings, PublisherSettings},
 };
-use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
 use time::OffsetDateTime;
 
-use crate::sink::sequence_gaps::SequenceGapDetector;
-
-/// How long a stream that was there is gone before it is made anew. A server that deletes one answers that there is none while it
-/// still removes its files; nats-server 2.9 then removes those of a stream that is made meanwhile, too, which takes references
-/// from then on and can hand out none.
-const TIDY_UP: Duration = Duration::from_secs(1);
+use self::{
+    acknowledgement::PublishOutcome,
+    page::{PageProgress, Retained},
+    sequence_gaps::SequenceGapDetector,
+};
 
 /// Publishes pages of references.
 #[derive(Debug)]
@@ -75,26 +74,8 @@ pub struct JetStreamSink {
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
     trimmed_below: Arc<AtomicU64>,
     tracer: Tracer,
-    /// What the broker said last about a publish that it did not take.
-    words: Mutex<String>,
-}
-
-/// What one publish came to. A time-out is not a failure: the broker may have stored it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PublishOutcome {
-    Stored(u64),
-    /// Stored by an earlier publish of the same id, at this sequence.
-    Duplicate(u64),
-    Unknown,
-    /// Not sent: the entry names nothing that could be delivered.
-    Unnamed,
-}
-
-/// A message with what its trace knows of it.
-struct Outgoing {
-    message: PublishMessage,
-    id: MessageId,
-    span: Option<Span>,
+    /// The broker's last error for a publish.
+    last_error: Mutex<String>,
 }
 
 impl JetStreamSink {
@@ -133,7 +114,7 @@ impl JetStreamSink {
             sequences: SequenceGapDetector::default(),
             trimmed_below,
             tracer: Tracer::default(),
-            words: Mutex::default(),
+            last_error: Mutex::default(),
         }
     }
 
@@ -143,166 +124,7 @@ impl JetStreamSink {
         Self { tracer, ..self }
     }
 
-    /// Publishes once and answers per entry, in order. What was sent on a connection that is lost since is in doubt at once:
-    /// nobody acknowledges it any more, and its time-out need not be sat out.
-    async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<PublishOutcome> {
-        let connection = broker::ConnectionEpoch::of(&self.client);
-        let mut outcomes = Vec::with_capacity(entries.len());
-        tokio::select! {
-            biased;
-            () = self.publish_all(entries, generation, &mut outcomes) => {}
-            () = connection.ended() => {}
-        }
-        outcomes.resize(entries.len(), PublishOutcome::Unknown);
-        outcomes
-    }
-
-    /// The broker has work while the rest of the page is still being written; after the first doubt nothing more is sent.
-    async fn publish_all(&self, entries: &[&Entry], generation: i32, outcomes: &mut Vec<PublishOutcome>) {
-        let mut in_flight = FuturesOrdered::new();
-        for entry in entries {
-            if in_flight.len() >= self.max_in_flight {
-                outcomes.extend(in_flight.next().await);
-            }
-            if outcomes.last() == Some(&PublishOutcome::Unknown) {
-                break;
-            }
-            let sent = self.send(self.message(entry, generation)).await;
-            in_flight.push_back(sent);
-        }
-        counter!(names::PUBLISH_SENT).increment((outcomes.len() + in_flight.len()) as u64);
-        while let Some(outcome) = in_flight.next().await {
-            outcomes.push(outcome);
-        }
-    }
-
-    /// Sends, and answers with the wait for what comes of it.
-    async fn send(&self, outgoing: Option<Outgoing>) -> impl Future<Output = PublishOutcome> {
-        let sent = match outgoing {
-            Some(Outgoing { message, id, span }) => {
-                let sent = self.context.send_publish(self.broker.subject.clone(), message).await;
-                Some((sent, id, span))
-            }
-            None => None,
-        };
-        failpoint::reach("publish.message_sent");
-        async move {
-            let Some((sent, id, span)) = sent else {
-                return PublishOutcome::Unnamed;
-            };
-            let outcome = match sent {
-                Ok(acknowledgement) => self.classify_ack(acknowledgement.await),
-                Err(error) => self.classify_ack(Err(error)),
-            };
-            if let Some(span) = span {
-                end_span(&span, id, outcome);
-            }
-            outcome
-        }
-    }
-
-    fn message(&self, entry: &Entry, generation: i32) -> Option<Outgoing> {
-        let (id, forwarder) = entry.addressed()?;
-        let message_id = match (&forwarder, generation) {
-            (Target::Only(_), generation) => {
-                MessageId::Addressed(id, entry.position.xid, entry.position.seq, generation)
-            }
-            (Target::Every, 0) => MessageId::First(id),
-            (Target::Every, generation) => MessageId::Again(id, generation),
-        };
-        let reference = Reference { forwarder, audit_event_id: id, occurred_at: entry.occurred_at.clone() };
-        let body = serde_json::to_vec(&reference).expect("three strings are JSON");
-        let mut message = PublishMessage::build()
-            .payload(body.into())
-            // The subject captured by another stream is an error, not a loss.
-            .expected_stream(&self.stream.cached_info().config.name)
-            .message_id(message_id.to_string());
-        let span = self.tracer.begin(Kind::Producer, &self.broker.subject, id, || None);
-        if let Some(span) = &span {
-            message = message.header(traces::HEADER, span.traceparent().to_string());
-        }
-        Some(Outgoing { message, id: message_id, span })
-    }
-
-    fn classify_ack(&self, acknowledged: Result<PublishAck, PublishError>) -> PublishOutcome {
-        match acknowledged {
-            Ok(ack) if ack.stream != self.stream.cached_info().config.name => {
-                tracing::error!(stream = %ack.stream, "another stream acknowledged our subject");
-                PublishOutcome::Unknown
-            }
-            // Sequence 0: the first publish of this id is still on its way to the disk.
-            Ok(ack) if ack.sequence == 0 => PublishOutcome::Unknown,
-            Ok(ack) if ack.duplicate => PublishOutcome::Duplicate(ack.sequence),
-            Ok(ack) => PublishOutcome::Stored(ack.sequence),
-            Err(error) => {
-                tracing::debug!(%error, "a publish has an unknown outcome");
-                self.progress.waiting(format!("broker: {error}"));
-                *self.words.lock().unwrap_or_else(PoisonError::into_inner) = error.to_string();
-                PublishOutcome::Unknown
-            }
-        }
-    }
-
-    /// The first sequence of the stream: the window remembers ids of messages that are gone.
-    async fn first_sequence(&self) -> Option<u64> {
-        match self.stream.get_info().await {
-            Ok(info) => Some(info.state.first_sequence),
-            Err(error) => {
-                self.progress.waiting(format!("broker: {error}"));
-                None
-            }
-        }
-    }
-
-    /// Whether publishes fail because the stream is gone or another one has its name.
-    async fn is_recreated(&self, unknown: &[&Entry]) -> bool {
-        if unknown.is_empty() {
-            return false;
-        }
-        match self.context.get_stream(&self.broker.stream).await {
-            Ok(stream) => microseconds(stream.cached_info().created) != self.created,
-            Err(error) => broker::is_not_found(&error.kind()),
-        }
-    }
-
-    /// Whether the stream still holds what it acknowledged last. One that lost its end and has grown again holds
-    /// something else there.
-    async fn still_holds(&self, mark: PublishedPosition) -> bool {
-        let State { first_sequence, last_sequence, .. } = self.stream.cached_info().state;
-        let sequence = mark.position.sequence;
-        if mark.position.created != self.created || sequence > last_sequence {
-            return false;
-        }
-        let (Some(event), true) = (mark.event, sequence >= first_sequence) else {
-            // Trimmed: every forwarder had settled it.
-            return true;
-        };
-        let mut probe = Probe::default();
-        loop {
-            match self.stream.get_raw_message(sequence).await {
-                Ok(message) => {
-                    let reference: Option<Reference> = serde_json::from_slice(&message.payload).ok();
-                    return reference.is_some_and(|reference| reference.audit_event_id == event);
-                }
-                Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return false,
-                Err(error) => {
-                    self.progress.waiting(format!("broker: {error}"));
-                    tokio::time::sleep(probe.next_delay()).await;
-                }
-            }
-        }
-    }
-
-    /// The stream, made anew if it is gone: not at once, where there has been one.
-    async fn open_stream(&self, existed: bool) -> Result<Stream, BrokerError> {
-        if existed && broker::find_stream(&self.context, &self.broker).await?.is_none() {
-            self.progress.waiting("broker: the stream is gone, and is made anew");
-            tokio::time::sleep(TIDY_UP).await;
-        }
-        broker::ensure_stream(&self.context, &self.broker, &self.source).await
-    }
-
-    /// Everybody answers; say so if somebody had not.
+    /// Every server responds; reports it if one had not.
     fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
             let away_ms = away.as_millis();
@@ -315,37 +137,11 @@ impl JetStreamSink {
     }
 }
 
-fn end_span(span: &Span, id: MessageId, outcome: PublishOutcome) {
-    let (status, sequence) = match outcome {
-        PublishOutcome::Stored(sequence) | PublishOutcome::Duplicate(sequence) => {
-            (Status::Unset, Some(sequence))
-        }
-        PublishOutcome::Unknown | PublishOutcome::Unnamed => (Status::Error("unknown"), None),
-    };
-    let mut attributes = vec![("messaging.message.id", id.to_string().into())];
-    attributes.extend(sequence.map(|sequence| ("audit.stream_sequence", sequence.into())));
-    span.end(status, attributes);
-}
-
 impl Sink for JetStreamSink {
     async fn begin(&mut self, connection: &mut Session, head: &Round) -> Result<StreamContinuity, SinkError> {
         let mut probe = Probe::default();
         let existed = self.has_led || self.lost || head.mark.is_some() || head.generation > 0;
-        self.stream = loop {
-            self.connected().await;
-            match self.open_stream(existed).await {
-                Ok(stream) => break stream,
-                Err(error) if error.is_passing() || error.is_incompatible() => {
-                    // Somebody has to change it: ready would be a lie from the first moment on.
-                    self.progress.fault(error.is_incompatible().then(|| error.to_string()));
-                    self.progress.waiting(format!("broker: {error}"));
-                    let delay = probe.next_delay();
-                    tracing::warn!(retry_in_ms = delay.as_millis(), "nothing is published: {error}");
-                    tokio::time::sleep(delay).await;
-                }
-                Err(error) => return Err(SinkError::Refused(error.to_string())),
-            }
-        };
+        self.stream = self.wait_for_stream(existed, &mut probe).await?;
         self.progress.fault(None);
         self.has_led = true;
         self.created = microseconds(self.stream.cached_info().created);
@@ -366,10 +162,8 @@ impl Sink for JetStreamSink {
             self.progress.waiting(format!("broker: {error}"));
             tokio::time::sleep(probe.next_delay()).await;
         }
-        // What the stream still holds is as good as trimmed: all of it is published again. An empty one begins with what
-        // it is given next, and says 0 or that until then.
-        let State { first_sequence, last_sequence, messages, .. } = self.stream.cached_info().state;
-        let sequence = if messages == 0 { last_sequence + 1 } else { first_sequence };
+        // All that the stream still holds is published again, so it counts as trimmed.
+        let sequence = continuity::first_retained(&self.stream.cached_info().state);
         self.trimmed_below.fetch_max(sequence, Ordering::SeqCst);
         Ok(StreamContinuity::DataLost { kept: StreamPosition { created: self.created, sequence } })
     }
@@ -379,65 +173,47 @@ impl Sink for JetStreamSink {
         page: &[Entry],
         generation: i32,
     ) -> Result<Option<PublishedPosition>, SinkError> {
-        let mut open: Vec<&Entry> = page.iter().collect();
         let acknowledged_before = self.highest;
-        let mut highest = (acknowledged_before, None);
-        let mut given = Vec::with_capacity(page.len());
+        let mut progress = PageProgress::new(page, acknowledged_before);
         let mut sent_once = true;
         let mut probe = Probe::default();
         loop {
             self.connected().await;
-            let outcomes = self.publish(&open, generation).await;
-            let repeated =
+            let outcomes = self.publish(&progress.open, generation).await;
+            let duplicates =
                 outcomes.iter().filter(|outcome| matches!(outcome, PublishOutcome::Duplicate(_))).count();
-            let first = if repeated > 0 { self.first_sequence().await } else { None };
-            // Gone, but by our own trimming: every forwarder had settled it.
+            let first_sequence = if duplicates > 0 { self.first_sequence().await } else { None };
             let trimmed_below = self.trimmed_below.load(Ordering::SeqCst);
-            let holds = |sequence| first.is_some_and(|first| sequence >= first) || sequence < trimmed_below;
-            let mut unknown = Vec::new();
-            for (entry, outcome) in open.into_iter().zip(outcomes) {
-                if let PublishOutcome::Stored(sequence) | PublishOutcome::Duplicate(sequence) = outcome {
-                    given.push(sequence);
-                }
-                match outcome {
-                    PublishOutcome::Stored(sequence) if sequence <= acknowledged_before => self.lost = true,
-                    PublishOutcome::Stored(sequence) => {
-                        highest = highest.max((sequence, entry.audit_event_id));
-                    }
-                    PublishOutcome::Unnamed => {}
-                    PublishOutcome::Duplicate(sequence) if holds(sequence) => {
-                        highest = highest.max((sequence, entry.audit_event_id));
-                    }
-                    PublishOutcome::Duplicate(_) | PublishOutcome::Unknown => unknown.push(entry),
-                }
-            }
-            counter!(names::PUBLISH_DUPLICATES).increment(repeated as u64);
-            if !unknown.is_empty() {
+            progress.apply(&outcomes, Retained { first_sequence, trimmed_below });
+            counter!(names::PUBLISH_DUPLICATES).increment(duplicates as u64);
+            self.lost |= progress.lost;
+            if !progress.open.is_empty() {
                 self.connected().await;
             }
-            if self.lost || self.is_recreated(&unknown).await {
+            if self.lost || self.is_recreated(&progress.open).await {
                 self.lost = true;
                 return Err(SinkError::Lost);
             }
-            if unknown.is_empty() {
+            if progress.open.is_empty() {
                 self.report_recovered();
+                let (sequence, event) = progress.highest();
                 let events: Vec<_> = page.iter().map(|entry| entry.audit_event_id).collect();
+                let given = progress.sequences;
                 self.sequences.page(&self.stream, acknowledged_before, given, sent_once, &events).await;
-                self.highest = highest.0;
-                let position = StreamPosition { created: self.created, sequence: highest.0 };
-                return Ok(Some(PublishedPosition { position, event: highest.1 }));
+                self.highest = sequence;
+                let position = StreamPosition { created: self.created, sequence };
+                return Ok(Some(PublishedPosition { position, event }));
             }
             sent_once = false;
-            counter!(names::PUBLISH_UNKNOWN).increment(unknown.len() as u64);
+            counter!(names::PUBLISH_UNKNOWN).increment(progress.open.len() as u64);
             let delay = probe.next_delay();
-            let words = std::mem::take(&mut *self.words.lock().unwrap_or_else(PoisonError::into_inner));
+            let error = std::mem::take(&mut *self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
             tracing::warn!(
-                unknown = unknown.len(),
-                broker = if words.is_empty() { "no answer" } else { &words },
+                unknown = progress.open.len(),
+                broker = if error.is_empty() { "no answer" } else { &error },
                 retry_in_ms = delay.as_millis(),
                 "publishes without a certain acknowledgement are sent again under the same ids"
             );
-            open = unknown;
             tokio::time::sleep(delay).await;
         }
     }
