@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let mut registry = Registry::with_built_in();
     registry.register("json_lines", JsonLines);
     // Everything else is the consumer as you know it: run, status, failures, config, and all settings.
-    cli::main(&registry)
+    cli::main(registry)
 }
 
 /// The kind: reads and checks the options of one `[[forwarder]]`, once, at boot.

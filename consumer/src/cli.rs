@@ -24,7 +24,7 @@ use crate::{
         status,
     },
     forwarder::{MissingKinds, Registry},
-    service::{self, doctor},
+    service::{Service, doctor},
 };
 
 /// Carries audit events from JetStream to the configured forwarders, each exactly once in effect.
@@ -105,7 +105,7 @@ enum Command {
 
 /// The whole binary, with the forwarder kinds of `registry`: what a host's own `main` calls.
 #[must_use]
-pub fn main(registry: &Registry) -> ExitCode {
+pub fn main(registry: Registry) -> ExitCode {
     let cli: Cli = match boot::parse() {
         Ok(cli) => cli,
         Err(status) => return status,
@@ -168,16 +168,20 @@ impl Command {
 }
 
 async fn dispatch(
-    registry: &Registry,
+    registry: Registry,
     missing: MissingKinds,
     command: Command,
     settings: Settings,
     provenance: Provenance,
 ) -> anyhow::Result<()> {
     match command {
-        Command::Run => Box::pin(service::run(settings, registry, missing)).await,
+        Command::Run => {
+            let service = Service::new(settings, registry).missing_kinds(missing);
+            let run = |metrics, shutdown| service.metrics(metrics).run(shutdown);
+            Ok(Box::pin(boot::serve(run)).await?)
+        }
         Command::Status { json } => status::show(&settings, json).await,
-        Command::Replay(asked) => Box::pin(replay::run(settings, registry, missing, asked)).await,
+        Command::Replay(asked) => Box::pin(replay::run(settings, &registry, missing, asked)).await,
         #[cfg(feature = "threadline")]
         Command::Reconcile(asked) => Box::pin(reconcile::run(&settings, asked)).await,
         #[cfg(feature = "threadline")]
@@ -185,14 +189,14 @@ async fn dispatch(
         #[cfg(feature = "threadline")]
         Command::Receipts(command) => Box::pin(receipts::run(&settings, command)).await,
         Command::Explain(asked) => Box::pin(explain::run(&settings, asked)).await,
-        Command::Doctor { json } => Box::pin(doctor::run(&settings, registry, missing, json)).await,
+        Command::Doctor { json } => Box::pin(doctor::run(&settings, &registry, missing, json)).await,
         Command::DropDurable { forwarder, lose_work, reason } => {
             Box::pin(drop_durable::drop(&settings, &forwarder, lose_work, &reason)).await
         }
         Command::Failures(command) => Box::pin(failures::run(&settings, command)).await,
         Command::Config(command) => {
             if matches!(command, ConfigCommand::Check { .. }) {
-                service::check(&settings, registry, missing).await?;
+                Service::new(settings.clone(), registry).missing_kinds(missing).check().await?;
             }
             console::print(&command.answer(&settings, &provenance));
             Ok(())

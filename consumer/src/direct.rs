@@ -17,7 +17,7 @@ use common::{
         },
         relay::{Relay, RelayError, RelayOptions, Sink, SinkError, StreamContinuity},
     },
-    service::health::Progress,
+    service::{health::Progress, tasks::Tasks},
     session::Session,
     settings::{RelaySettings, SourceSettings},
 };
@@ -41,6 +41,7 @@ pub async fn run(
     source: SourceSettings,
     progress: Progress,
     retrying: Progress,
+    tasks: Tasks,
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
     let page_rows = runtime.settings.batch_rows;
@@ -62,8 +63,8 @@ pub async fn run(
     };
     let relay = Relay::new(runtime.database.clone(), options, sink, progress);
     let running = relay.run(shutdown, move |leading| {
-        tokio::spawn(retry_loop(runtime.clone(), retrying.clone(), leading.clone()));
-        tokio::spawn(maintenance_loop(runtime.clone(), settings.clone(), source.clone(), leading));
+        tasks.spawn(retry_loop(runtime.clone(), retrying.clone(), leading.clone()));
+        tasks.spawn(maintenance_loop(runtime.clone(), settings.clone(), source.clone(), leading));
     });
     Box::pin(running).await
 }

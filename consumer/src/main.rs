@@ -5,5 +5,5 @@ use std::process::ExitCode;
 use consumer::{cli, forwarder::Registry};
 
 fn main() -> ExitCode {
-    cli::main(&Registry::with_built_in())
+    cli::main(Registry::with_built_in())
 }

@@ -15,6 +15,7 @@ mod demo;
 mod deploy;
 mod dispatch;
 mod doctor;
+mod embedded;
 mod events;
 mod explain;
 mod failures;

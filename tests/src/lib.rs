@@ -9,13 +9,13 @@ mod roles;
 use std::{
     io::Write as _,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use anyhow::Context as _;
-
+use common::settings::{Layers, Settings};
 use sandbox::{
     Sandbox,
     audit::{self, AuditRow},
@@ -204,6 +204,23 @@ impl Pipeline {
     pub fn configure(&self, settings: &str) -> anyhow::Result<()> {
         let mut file = std::fs::File::options().append(true).open(&self.config)?;
         Ok(writeln!(file, "{settings}")?)
+    }
+
+    /// The settings file of this pipeline, for what takes one as an argument.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+
+    /// What a service of this pipeline reads, for one that runs in this process.
+    ///
+    /// # Errors
+    /// When the settings cannot be used.
+    pub fn settings(&self, binary: &str) -> anyhow::Result<Settings> {
+        let environment = self.led(binary, &["run"])?;
+        let variables = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let (settings, _) = Layers::default().file(&self.config)?.environment(variables)?.build()?;
+        Ok(settings)
     }
 
     fn start(&self, binary: &str, more: &[&str]) -> anyhow::Result<Process> {

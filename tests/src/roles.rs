@@ -23,7 +23,7 @@ impl Role {
     /// Of a command line, without its options.
     pub(crate) fn of(binary: &str, arguments: &[&str]) -> Self {
         match (binary, arguments) {
-            ("publisher", ["run" | "prune", ..]) => Self::Publisher,
+            ("publisher", ["run" | "prune", ..]) | ("embed_publisher", _) => Self::Publisher,
             ("consumer" | "host", ["run", ..]) => Self::Consumer,
             (_, ["status", ..]) | ("consumer", ["failures", "list", ..]) => Self::Operator,
             ("consumer", ["failures" | "reconcile" | "receipts" | "explain", rest @ ..])

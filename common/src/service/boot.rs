@@ -6,10 +6,13 @@ use std::{
     process::ExitCode,
 };
 
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     broker::BrokerError,
     doctor::Refused,
-    service::{console, telemetry},
+    service::{ServiceError, ServiceErrorKind, console, shutdown, telemetry},
     settings::{
         ConfigCommand, ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError,
         UsageError,
@@ -57,6 +60,22 @@ where
         Ok(()) => written(human),
         Err(error) => failed(&*error, human),
     }
+}
+
+/// The `run` command of a binary, around a service: what a host that embeds it does in a way of its own. The service runs until
+/// SIGINT or SIGTERM, with a metrics recorder for the whole process.
+///
+/// # Errors
+/// The service's own; when handlers of signals or the recorder cannot be installed.
+pub async fn serve<F>(
+    service: impl FnOnce(PrometheusHandle, CancellationToken) -> F,
+) -> Result<(), ServiceError>
+where
+    F: Future<Output = Result<(), ServiceError>>,
+{
+    let shutdown = shutdown::on_signal().map_err(ServiceError::new)?;
+    let metrics = telemetry::init_metrics().map_err(ServiceError::new)?;
+    service(metrics, shutdown).await
 }
 
 /// Reads the command line. Help and version are printed here, and so is what is wrong with the arguments.
@@ -132,6 +151,7 @@ fn is_misuse(error: &(dyn Error + 'static)) -> bool {
     error.is::<SettingsError>()
         || error.is::<UsageError>()
         || error.is::<ConfigureError>()
+        || error.downcast_ref::<ServiceError>().is_some_and(|error| error.kind() == ServiceErrorKind::Misconfigured)
         || error.downcast_ref::<BrokerError>().is_some_and(BrokerError::is_misuse)
         || error.downcast_ref::<Refused>().is_some_and(Refused::is_misuse)
         // No URL, one that cannot be parsed, or files that it names.

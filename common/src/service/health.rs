@@ -1,19 +1,14 @@
 //! Readiness means progress, not liveness: a process that runs and moves nothing is unready and says why.
 
 use std::{
-    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use metrics::gauge;
-use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
 
-use crate::{service::telemetry::names, settings::Listen};
+use crate::service::telemetry::names;
 
 /// The parts of a process whose progress is watched. Cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -168,57 +163,6 @@ impl Progress {
 /// A panic elsewhere must not take the health endpoint with it.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Serves `/healthz`, `/readyz` and `/metrics` until `shutdown`; returns the address, or `None` when it is off.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn serve(
-    listen: Listen,
-    health: Health,
-    metrics: PrometheusHandle,
-    shutdown: CancellationToken,
-) -> std::io::Result<Option<SocketAddr>> {
-    let Listen::At(address) = listen else {
-        return Ok(None);
-    };
-    let listener = TcpListener::bind(address).await?;
-    let address = listener.local_addr()?;
-    let upkeep = metrics.clone();
-    let watched = health.clone();
-    let router = Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .route("/metrics", get(move || std::future::ready(metrics.render())))
-        .with_state(health);
-    tokio::spawn(async move {
-        let ticker = async {
-            loop {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-                upkeep.run_upkeep();
-                for component in watched.readiness().components {
-                    gauge!(names::OLDEST_WORK_SECONDS, "component" => component.name)
-                        .set(component.oldest_work_seconds);
-                }
-            }
-        };
-        let server = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
-        tokio::select! {
-            result = server => if let Err(error) = result {
-                tracing::error!(%error, "the operational endpoint stopped");
-            },
-            () = ticker => {}
-        }
-    });
-    tracing::info!(%address, "operational endpoint: /healthz, /readyz, /metrics");
-    Ok(Some(address))
-}
-
-async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
-    let readiness = health.readiness();
-    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(readiness))
 }
 
 #[cfg(test)]

@@ -1,11 +1,18 @@
-//! What every process of the pipeline needs: [`boot`] and its exit status, [`shutdown`], [`health`], [`telemetry`], what it prints
-//! ([`console`]), what status commands share ([`status`]), and the record of what operators did ([`operator_log`]).
+//! What every process of the pipeline needs: [`boot`] and its exit status; the [`lifecycle`] of a service, with its [`tasks`], its
+//! [`endpoint`], its [`health`] and its end ([`shutdown`], [`ServiceError`]); [`telemetry`]; what it prints ([`console`]), what status
+//! commands share ([`status`]), and the record of what operators did ([`operator_log`]).
 
 pub mod about;
 pub mod boot;
 pub mod console;
+pub mod endpoint;
+mod error;
 pub mod health;
+pub mod lifecycle;
 pub mod operator_log;
 pub mod shutdown;
 pub mod status;
+pub mod tasks;
 pub mod telemetry;
+
+pub use error::{ServiceError, ServiceErrorKind};

@@ -27,6 +27,8 @@ pub enum Source {
     Environment(String),
     /// `--set`.
     Flag,
+    /// The program that embeds a service.
+    Program,
 }
 
 impl fmt::Display for Source {
@@ -36,6 +38,7 @@ impl fmt::Display for Source {
             Self::File(path) => write!(f, "{path}"),
             Self::Environment(name) => write!(f, "the environment variable {name}"),
             Self::Flag => f.write_str("--set"),
+            Self::Program => f.write_str("the program"),
         }
     }
 }

@@ -69,6 +69,30 @@ impl Default for Settings {
     }
 }
 
+impl Settings {
+    /// Reads the text of a settings file, for a program that embeds a service: no file is opened and no environment variable
+    /// is read. URLs, which hold passwords, may be set afterwards: `settings.source.url = Some(ConnectionUrl::new(url))`.
+    ///
+    /// # Errors
+    /// Names the first key that is unknown, of the wrong type or outside its range.
+    pub fn from_toml(text: &str) -> Result<Self, SettingsError> {
+        let (settings, _) = Layers::default().text(text, "the text of the settings")?.build()?;
+        Ok(settings)
+    }
+
+    /// Checks ranges, and rules between keys: what is done for files and flags when they are read.
+    ///
+    /// # Errors
+    /// Names the first key whose value cannot be used.
+    pub fn validate(&self) -> Result<(), SettingsError> {
+        validate::validate(self).map_err(|(key, message)| SettingsError::Key {
+            from: Source::Program,
+            key,
+            message: secrets::masked(&message),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
@@ -85,6 +109,18 @@ mod tests {
                 value => drop(into.insert(format!("{prefix}{name}"), value.to_string())),
             }
         }
+    }
+
+    #[test]
+    fn settings_of_a_program_are_checked_as_those_of_a_file_are() {
+        let mut settings = Settings::from_toml("[relay]\npage_rows = 7").expect("valid");
+        assert_eq!(settings.relay.page_rows, 7);
+        settings.validate().expect("valid");
+        settings.relay.page_rows = 0;
+        let error = settings.validate().expect_err("out of range").to_string();
+        assert_eq!(error, "relay.page_rows from the program: must be 1 to 10000, is 0");
+        let error = Settings::from_toml("[relay]\npage_row = 7").expect_err("unknown").to_string();
+        assert!(error.starts_with("relay.page_row from the text of the settings: unknown field"), "{error}");
     }
 
     #[test]

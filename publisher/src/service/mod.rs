@@ -4,107 +4,161 @@ pub mod doctor;
 
 use std::sync::{Arc, atomic::AtomicU64};
 
-use anyhow::Context as _;
 use common::{
     broker,
     database::Database,
     outbox::{
-        self, maintenance,
+        maintenance,
         reader::rounds::STREAM_READER,
         relay::{PROGRESS_ROWS, Relay, RelayOptions},
     },
     service::{
-        health::{self, Health},
-        shutdown,
-        telemetry::{self, names, traces::Tracer},
+        ServiceError,
+        endpoint::Endpoint,
+        lifecycle::{self, Running, Steps},
+        telemetry::names,
     },
-    settings::Settings,
+    session::Session,
+    settings::{Listen, Settings},
 };
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{maintenance::Maintenance, service::doctor::Ready, sink::JetStreamSink};
 
 const APPLICATION: &str = "audit-publisher";
 
-/// Whether a publisher could start with these settings, as far as they and the files that they name go.
+/// A publisher that runs in the process of whoever starts it: the binary is its first user.
 ///
-/// # Errors
-/// Naming the key or the file, and what is expected.
-pub async fn check(settings: &Settings) -> anyhow::Result<()> {
-    Database::source(&settings.source, APPLICATION)?;
-    Ok(broker::check(&settings.broker).await?)
+/// It installs no signal handler, no metrics recorder and no log subscriber, and never ends the process. Several may run, in
+/// one process or in many: one leads, the others stand by.
+#[derive(Debug)]
+#[must_use = "it does nothing until it is run"]
+pub struct Service {
+    settings: Settings,
+    endpoint: Endpoint,
 }
 
-/// Relays until SIGINT or SIGTERM.
-///
-/// # Errors
-/// When settings cannot be used, a server is away at boot, or a [`doctor`] finds an error, such as a stored position of
-/// another cluster.
-pub async fn run(settings: Settings) -> anyhow::Result<()> {
-    check(&settings).await?;
-    let shutdown = shutdown::on_signal()?;
-    let serving = Box::pin(serve(settings, shutdown.clone()));
-    shutdown::bounded(&shutdown, serving).await.unwrap_or(Ok(()))
+impl Service {
+    /// A publisher with these settings; of `publisher.listen` and [`Service::listener`] the latter counts.
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, endpoint: Endpoint::default() }
+    }
+
+    /// Serves `/healthz`, `/readyz` and `/metrics` on a listener that is bound already.
+    pub fn listener(mut self, listener: TcpListener) -> Self {
+        self.endpoint.listener = Some(listener);
+        self
+    }
+
+    /// Shows the metrics of this handle, whose recorder the process has installed. Without one `/metrics` answers 404; what is
+    /// counted goes to the process's recorder all the same.
+    pub fn metrics(mut self, metrics: PrometheusHandle) -> Self {
+        self.endpoint.metrics = Some(metrics);
+        self
+    }
+
+    /// Whether a publisher could start with these settings, as far as they and the files that they name go.
+    ///
+    /// # Errors
+    /// Naming the key or the file, and what is expected.
+    pub async fn check(&self) -> Result<(), ServiceError> {
+        self.settings.validate().map_err(ServiceError::new)?;
+        Database::source(&self.settings.source, APPLICATION).map_err(ServiceError::new)?;
+        broker::check(&self.settings.broker).await.map_err(ServiceError::new)
+    }
+
+    /// Relays until `shutdown`. What is in hand then is finished or given back, within ten seconds; no task is left when this
+    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand comes again.
+    ///
+    /// # Errors
+    /// When settings cannot be used, a server is away at the start, or a doctor finds an error, such as a stored position of
+    /// another cluster. Later outages are waited for.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
+        self.check().await?;
+        let Self { settings, endpoint } = self;
+        let running = lifecycle::run(Publisher { settings }, endpoint, &shutdown);
+        Box::pin(running).await.map_err(|error: anyhow::Error| {
+            // Otherwise its type is lost, and with it its kind.
+            ServiceError::new(error.reallocate_into_boxed_dyn_error_without_backtrace())
+        })
+    }
 }
 
-async fn serve(settings: Settings, shutdown: CancellationToken) -> anyhow::Result<()> {
-    let metrics = telemetry::init_metrics()?;
-    names::begin(
-        &["audit_relay_", "audit_publish_", "audit_outbox_", "audit_stream_"],
-        &[("reader", &[STREAM_READER])],
-    );
-    let tracer = Tracer::of(&settings.traces, "audit-publisher");
-    let database = Database::source(&settings.source, APPLICATION)?;
-    let mut connection = outbox::reach(&database).await?;
-    let ready = Box::pin(doctor::at_boot(&settings, &database, &mut connection)).await?;
-    let Ready { identity, client, context, stream } = ready;
+struct Publisher {
+    settings: Settings,
+}
 
-    let health = Health::default();
-    let captured = health.component("capture", settings.publisher.unready_after);
-    drop(connection);
-    tokio::spawn(maintenance::watch_capture(database.clone(), captured, settings.relay.maintenance_interval));
-    health::serve(settings.publisher.listen, health.clone(), metrics, shutdown.clone()).await.context(
-        "cannot listen on publisher.listen; another process may: --set publisher.listen=127.0.0.1:0",
-    )?;
+impl Steps for Publisher {
+    type Error = anyhow::Error;
+    type Ready = Ready;
 
-    let progress = health.component("relay", settings.publisher.unready_after);
-    let options = RelayOptions {
-        reader: STREAM_READER.to_owned(),
-        page_rows: settings.relay.page_rows,
-        poll_min: settings.relay.poll_min,
-        poll_max: settings.relay.poll_max,
-        lease: settings.relay.lease,
-        progress_rows: PROGRESS_ROWS,
-    };
-    let trimmed_below = Arc::<AtomicU64>::default();
-    let sink = JetStreamSink::new(
-        client.clone(),
-        stream.clone(),
-        settings.broker.clone(),
-        identity,
-        &settings.publisher,
-        progress.clone(),
-        trimmed_below.clone(),
-    )
-    .traced(tracer.clone());
-    let relay = Relay::new(database.clone(), options, sink, progress);
-    let maintenance = Maintenance {
-        database,
-        client,
-        context,
-        stream,
-        relay: settings.relay,
-        replay_window: settings.publisher.replay_window,
-        trimmed_below,
-        source: settings.source,
-        broker: settings.broker,
-    };
-    let running = relay.run(shutdown, move |leading| {
-        tokio::spawn(maintenance.clone().run(leading));
-    });
-    let ended = Box::pin(running).await;
-    tracer.flush().await;
-    ended?;
-    tracing::info!("stopped");
-    Ok(())
+    const SECTION: &'static str = "publisher";
+    const APPLICATION: &'static str = APPLICATION;
+    const TRACED_AS: &'static str = "audit-publisher";
+
+    fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    fn listen(&self) -> Listen {
+        self.settings.publisher.listen
+    }
+
+    fn begin_counters(&self) {
+        names::begin(
+            &["audit_relay_", "audit_publish_", "audit_outbox_", "audit_stream_"],
+            &[("reader", &[STREAM_READER])],
+        );
+    }
+
+    async fn preflight(&mut self, database: &Database, connection: &mut Session) -> anyhow::Result<Ready> {
+        Box::pin(doctor::at_boot(&self.settings, database, connection)).await
+    }
+
+    async fn work(self, ready: Ready, connection: Session, running: &Running) -> anyhow::Result<()> {
+        let Self { settings } = self;
+        let Ready { identity, client, context, stream } = ready;
+        drop(connection);
+        let Running { database, health, shutdown, tasks, tracer } = running;
+        let captured = health.component("capture", settings.publisher.unready_after);
+        let every = settings.relay.maintenance_interval;
+        running.beside(maintenance::watch_capture(database.clone(), captured, every));
+
+        let progress = health.component("relay", settings.publisher.unready_after);
+        let options = RelayOptions {
+            reader: STREAM_READER.to_owned(),
+            page_rows: settings.relay.page_rows,
+            poll_min: settings.relay.poll_min,
+            poll_max: settings.relay.poll_max,
+            lease: settings.relay.lease,
+            progress_rows: PROGRESS_ROWS,
+        };
+        let trimmed_below = Arc::<AtomicU64>::default();
+        let sink = JetStreamSink::new(
+            client.clone(),
+            stream.clone(),
+            settings.broker.clone(),
+            identity,
+            &settings.publisher,
+            progress.clone(),
+            trimmed_below.clone(),
+        )
+        .traced(tracer.clone());
+        let relay = Relay::new(database.clone(), options, sink, progress);
+        let maintenance = Maintenance {
+            database: database.clone(),
+            client,
+            context,
+            stream,
+            relay: settings.relay,
+            replay_window: settings.publisher.replay_window,
+            trimmed_below,
+            source: settings.source,
+            broker: settings.broker,
+        };
+        let leading = |leading| tasks.spawn(maintenance.clone().run(leading));
+        Ok(Box::pin(relay.run(shutdown.clone(), leading)).await?)
+    }
 }

@@ -30,7 +30,7 @@ use serde::Deserialize;
 fn main() -> ExitCode {
     let mut registry = Registry::with_built_in();
     registry.register("moody", FaultyKind);
-    cli::main(&registry)
+    cli::main(registry)
 }
 
 struct FaultyKind;

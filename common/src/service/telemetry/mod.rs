@@ -5,7 +5,7 @@ pub mod traces;
 
 use std::io::IsTerminal;
 
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, prelude::*};
 
 use crate::settings::{LogFormat, LogSettings};
@@ -52,15 +52,20 @@ fn is_human(format: LogFormat) -> bool {
 ///
 /// # Errors
 /// When a recorder is installed already.
-pub fn init_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
+pub fn init_metrics() -> Result<PrometheusHandle, BuildError> {
+    metrics_builder()?.install_recorder()
+}
+
+/// A recorder with the buckets of our histograms, for the binaries and for hosts that install one of their own.
+///
+/// # Errors
+/// Never; the builder checks that no list of buckets is empty.
+pub fn metrics_builder() -> Result<PrometheusBuilder, BuildError> {
     /// Seconds: from one statement on a fast disk to the longest time-out.
     const SECONDS: [f64; 16] =
         [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0];
     const ROWS: [f64; 9] = [1.0, 2.0, 5.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 10_000.0];
-    let handle = PrometheusBuilder::new()
+    PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)?
-        .install_recorder()?;
-    names::describe();
-    Ok(handle)
+        .set_buckets_for_metric(Matcher::Suffix("_rows".to_owned()), &ROWS)
 }

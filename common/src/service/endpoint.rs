@@ -1,0 +1,109 @@
+//! The operational endpoint of a service: `/healthz`, `/readyz` and `/metrics`.
+
+use std::time::Duration;
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use metrics::gauge;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::net::TcpListener;
+
+use crate::{
+    service::{
+        health::{Health, Readiness},
+        lifecycle::Running,
+        telemetry::names,
+    },
+    settings::Listen,
+};
+
+/// What `/metrics` answers where whoever runs the service has passed no metrics.
+const NO_METRICS: &str =
+    "this service was started without a metrics handle: its metrics are where its host shows its own\n";
+
+/// Where the endpoint listens, and what it renders.
+#[derive(Debug, Default)]
+pub struct Endpoint {
+    /// Bound already; without it the address of the settings is bound.
+    pub listener: Option<TcpListener>,
+    /// Renders `/metrics`; without it there are none.
+    pub metrics: Option<PrometheusHandle>,
+}
+
+/// The address of the settings cannot be bound.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {key}; another process may: --set {key}=127.0.0.1:0")]
+pub struct ListenError {
+    key: String,
+    source: std::io::Error,
+}
+
+impl Endpoint {
+    /// Serves until the service ends; not at all when the settings say `off` and no listener was passed.
+    ///
+    /// # Errors
+    /// When the address of the settings, which `section` holds, cannot be bound.
+    pub(crate) async fn start(
+        self,
+        section: &str,
+        listen: Listen,
+        running: &Running,
+    ) -> Result<(), ListenError> {
+        let refused = |source| ListenError { key: format!("{section}.listen"), source };
+        let listener = match (self.listener, listen) {
+            (Some(listener), _) => listener,
+            (None, Listen::At(address)) => TcpListener::bind(address).await.map_err(refused)?,
+            (None, Listen::Off) => return Ok(()),
+        };
+        let address = listener.local_addr().map_err(refused)?;
+        let (health, shutdown) = (running.health.clone(), running.shutdown.clone());
+        let metrics = self.metrics;
+        let router = router(health.clone(), metrics.clone());
+        running.tasks.spawn(async move {
+            let server =
+                axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
+            tokio::select! {
+                result = server => if let Err(error) = result {
+                    tracing::error!(%error, "the operational endpoint stopped");
+                },
+                () = upkeep(&health, metrics.as_ref()) => {}
+            }
+        });
+        tracing::info!(%address, "operational endpoint: /healthz, /readyz, /metrics");
+        Ok(())
+    }
+}
+
+fn router(health: Health, metrics: Option<PrometheusHandle>) -> Router {
+    let rendered = move || {
+        let answer = match &metrics {
+            Some(metrics) => (StatusCode::OK, metrics.render()),
+            None => (StatusCode::NOT_FOUND, NO_METRICS.to_owned()),
+        };
+        std::future::ready(answer)
+    };
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(rendered))
+        .with_state(health)
+}
+
+/// What is to be done every second, for ever.
+async fn upkeep(health: &Health, metrics: Option<&PrometheusHandle>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if let Some(metrics) = metrics {
+            metrics.run_upkeep();
+        }
+        for component in health.readiness().components {
+            gauge!(names::OLDEST_WORK_SECONDS, "component" => component.name)
+                .set(component.oldest_work_seconds);
+        }
+    }
+}
+
+async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
+    let readiness = health.readiness();
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(readiness))
+}
