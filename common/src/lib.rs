@@ -3,7 +3,7 @@
 //! In reading order: an application commits an [`event`] row; a trigger writes an entry into the [`outbox`] log in
 //! the same transaction; the relay turns the entry into a [`mod@reference`] and hands it to a sink, JetStream
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. [`settings`] say how, [`doctor`] what keeps
-//! it from working, [`service`] is what a process of either kind needs. The rest is small: [`database`], [`session`],
+//! it from working, [`service`] is what a process of either kind needs, [`process`] what every part of it uses. The rest is small: [`database`], [`session`],
 //! [`fault`], [`starting`], [`backoff`], [`time_arg`], [`mod@rate_limit`].
 
 pub mod backoff;
@@ -17,6 +17,8 @@ pub mod failures;
 pub mod fault;
 pub mod identifier;
 pub mod outbox;
+pub mod pooler;
+pub mod process;
 pub mod rate_limit;
 pub mod reference;
 pub mod service;

@@ -25,7 +25,7 @@ use sqlx::{
 use sqlx_core::transaction::TransactionManager as _;
 use tokio::sync::mpsc;
 
-use crate::database::PoolerRefusal;
+use crate::pooler::PoolerRefusal;
 
 /// Who keeps the driver's account of open transactions.
 type Manager = <Postgres as sqlx::Database>::TransactionManager;

@@ -13,8 +13,6 @@ use futures::future::BoxFuture;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::forwarders;
-
 /// What became of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -186,18 +184,6 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The kinds that come along: `noop` and, with the cargo features of these names, `threadline` and `webhook`.
-    #[must_use]
-    pub fn with_built_in() -> Self {
-        let mut registry = Self::default();
-        registry.register("noop", forwarders::Noop);
-        #[cfg(feature = "threadline")]
-        registry.register("threadline", forwarders::Threadline);
-        #[cfg(feature = "webhook")]
-        registry.register("webhook", forwarders::Webhook);
-        registry
-    }
-
     /// Adds a kind of the host's own, or replaces one.
     pub fn register(&mut self, name: &str, kind: impl ForwarderKind + 'static) {
         self.kinds.insert(name.to_owned(), Box::new(kind));
@@ -273,6 +259,7 @@ mod tests {
     use common::settings::Layers;
 
     use super::*;
+    use crate::forwarders;
 
     fn configure(file: &str, missing: MissingKinds) -> Result<Vec<String>, String> {
         let (settings, _) = Layers::default().text(file, "audit.toml").expect("TOML").build().expect("valid");

@@ -28,6 +28,7 @@ pub(crate) const APPLICATION: &str = "audit-consumer-command";
 pub mod cli;
 pub mod commands;
 pub mod direct;
+pub mod dispatch_mode;
 pub mod engine;
 pub mod forwarder;
 pub mod forwarders;

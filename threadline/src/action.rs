@@ -1,12 +1,14 @@
 //! Rows of `audit_actions`, and inserting many of them at once: [`insert_batch`] and [`insert_new`].
 
+pub mod verified;
+
 use std::collections::HashSet;
 
 use sqlx::{PgConnection, Postgres, Row as _, postgres::PgArguments, query::Query};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, ActorRef, Adoption, stored, verified};
+use crate::{ActionTable, ActorRef, Adoption, stored};
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

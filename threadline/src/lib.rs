@@ -36,9 +36,8 @@ pub mod schema_status;
 pub mod shadow;
 pub mod stored;
 pub mod timeline;
-pub mod verified;
 
-pub use action::{AuditAction, Status};
+pub use action::{AuditAction, Status, verified};
 pub use actor::{ActorError, ActorRef, ActorType};
 pub use adoption::Adoption;
 pub use digest::Digest;

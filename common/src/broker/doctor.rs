@@ -11,7 +11,7 @@ use async_nats::{
 use humantime::format_duration;
 
 use super::{
-    BrokerError, SourceIdentity, connect, durable, hearing, limits,
+    BrokerError, connect, durable, hearing, limits,
     stored::{self, Stored},
     stream,
 };
@@ -26,6 +26,7 @@ use crate::{
         },
     },
     identifier::ForwarderId,
+    outbox::SourceIdentity,
     settings::{BrokerSettings, ConsumerSettings, ForwarderSettings, Settings},
 };
 

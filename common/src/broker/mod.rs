@@ -17,7 +17,7 @@ mod stream;
 mod tables;
 mod throttle;
 
-pub use crate::time_arg::microseconds;
+pub use crate::{outbox::SourceIdentity, time_arg::microseconds};
 pub use connection_epoch::{ConnectionEpoch, connected};
 pub use durable::{
     AckFloor, DurableState, SkippingDurable, ack_floors, durable_name, durable_state, ensure_durable,
@@ -26,9 +26,7 @@ pub use durable::{
 pub use floor::{Landmark, SettledFloor};
 pub use hearing::check_acknowledgements;
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, overview};
-pub use stream::{
-    SourceIdentity, adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller,
-};
+pub use stream::{adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller};
 pub use tables::PULL_EXPIRES;
 pub use throttle::{LiveTrafficThrottle, ThrottleError};
 

@@ -22,7 +22,7 @@ use serde::Serialize;
 
 pub use checks::Check;
 
-use crate::{outbox::OutboxError, service::console};
+use crate::{outbox::OutboxError, process::console};
 
 /// What a finding means for the pipeline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -230,7 +230,7 @@ fn of(severity: Severity) -> impl Fn(&&Finding) -> bool {
 
 /// Why a service does not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("refused to start; `{} doctor` shows everything{}", crate::service::boot::program(), listed(.0))]
+#[error("refused to start; `{} doctor` shows everything{}", crate::process::program(), listed(.0))]
 pub struct Refused(Vec<Finding>);
 
 impl Refused {

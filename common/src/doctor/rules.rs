@@ -7,13 +7,13 @@ use time::OffsetDateTime;
 
 use super::{Problem, Service, probes::Running};
 use crate::{
-    database::PoolerRefusal,
     identifier::TableName,
     outbox::{
         OutboxError,
         capture::{Capture, catalog::Difference},
         reader::rounds::{Round, STREAM_READER},
     },
+    pooler::PoolerRefusal,
 };
 
 /// Nothing is decided by this machine's clock: leases and waits are measured by the database's. What suffers beyond this are

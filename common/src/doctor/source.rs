@@ -18,10 +18,9 @@ use super::{
     probes, rules,
 };
 use crate::{
-    broker::SourceIdentity,
     database::Database,
     outbox::{
-        self, OutboxError,
+        self, OutboxError, SourceIdentity,
         admin::backlog,
         capture::{self, catalog, objects},
         reader::{readers, rounds},

@@ -5,7 +5,7 @@
 //! late commits: [`reader`]. [`relay`] drives it all towards a sink, and goes back after something was lost; [`maintenance`] is what a
 //! leader does beside relaying, and tells the application how far it may delete rows of its own; [`admin`] is for operators.
 //! [`reconcile_cursor`] knows how far the log has been compared with a target, [`forwarders`] are those that were ever delivered to,
-//! [`history`] is what the log knows of events whose rows are gone.
+//! [`SourceIdentity`] names the source, [`history`] is what the log knows of events whose rows are gone.
 
 pub mod admin;
 pub mod capture;
@@ -15,10 +15,12 @@ pub mod maintenance;
 pub mod reader;
 pub mod reconcile_cursor;
 pub mod relay;
+mod source_identity;
 
 use sqlx::{Connection, Executor};
 
 use self::capture::{catalog, objects, ownership};
+pub use self::source_identity::SourceIdentity;
 use crate::{database::Database, identifier::TableName, session::Session, settings::SourceSettings};
 
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start. Looks at what is there, whatever the

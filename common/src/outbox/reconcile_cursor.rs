@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use crate::{
     database,
-    failures::{FailureState, Reason},
     identifier::{ForwarderId, TableName},
     outbox::reader::{
         rounds::{Position, StreamPosition},
@@ -71,29 +70,6 @@ pub async fn on_their_way(
     .await?;
     look.rollback().await?;
     Ok(found)
-}
-
-/// Those of `events` that a forwarder has a failure of, with its state, and whether it is a dead letter which says
-/// that the audit row was gone: where the row is there, that one is outdated.
-///
-/// # Errors
-/// When the server is away.
-pub async fn failed(
-    connection: &mut Session,
-    forwarder: &ForwarderId,
-    events: &[Uuid],
-) -> Result<Vec<(Uuid, FailureState, bool)>, sqlx::Error> {
-    let states: Vec<(Uuid, String, bool)> = sqlx::query_as(
-        "select audit_event_id, state, state = 'dead' and coalesce(reason = $3, false) from outbox.failures
-         where forwarder = $1 and ref = any ($2::uuid[]::text[]) and audit_event_id is not null",
-    )
-    .bind(forwarder.as_str())
-    .bind(events)
-    .bind(Reason::AuditEventNotFound.as_str())
-    .fetch_all(connection)
-    .await?;
-    let parsed = states.into_iter().map(|(event, state, gone)| Ok((event, state.parse()?, gone)));
-    parsed.collect::<Result<_, String>>().map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 /// Those of `events` whose audit row exists.

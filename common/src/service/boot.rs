@@ -1,10 +1,6 @@
 //! How every binary starts: settings and logs first, so that a mistake there fails before anything runs.
 
-use std::{
-    error::Error,
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{error::Error, process::ExitCode};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
@@ -135,15 +131,6 @@ pub(crate) fn failed(error: &(dyn Error + 'static), human: bool) -> ExitCode {
 pub fn status(error: &(dyn Error + 'static)) -> u8 {
     let mut causes = std::iter::successors(Some(error), |cause| (*cause).source());
     if causes.any(is_misuse) { MISUSED } else { FAILED }
-}
-
-/// The name of this binary, as somebody would call it; a host's consumer has one of its own.
-#[must_use]
-pub fn program() -> String {
-    let path = std::env::args_os().next().map(PathBuf::from);
-    path.as_deref()
-        .and_then(Path::file_name)
-        .map_or_else(|| "consumer".to_owned(), |name| name.to_string_lossy().into_owned())
 }
 
 /// Whether neither waiting nor a restart mends it.

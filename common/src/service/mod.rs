@@ -4,15 +4,11 @@
 
 pub mod about;
 pub mod boot;
-pub mod console;
 pub mod endpoint;
 mod error;
-pub mod health;
 pub mod lifecycle;
-pub mod operator_log;
-pub mod shutdown;
 pub mod status;
 pub mod tasks;
-pub mod telemetry;
 
-pub use error::{ServiceError, ServiceErrorKind};
+pub use self::error::{ServiceError, ServiceErrorKind};
+pub use crate::process::{console, health, operator_log, shutdown, telemetry};

@@ -7,6 +7,7 @@ mod broker;
 mod cli;
 mod duration;
 mod layers;
+mod log_filter;
 mod nats_names;
 mod renamed;
 mod render;

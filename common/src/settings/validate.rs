@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use super::{BrokerSettings, ConnectionUrl, Settings, nats_names, secrets};
-use crate::service::telemetry;
 
 type Refusal = (String, String);
 
@@ -73,7 +72,7 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         return refuse("consumer.backoff.profile", "must be \"sigra\" or \"exponential\"");
     }
 
-    if let Err(error) = telemetry::filter(log) {
+    if let Err(error) = log.filter() {
         return refuse(
             "log.filter",
             format!("not a filter such as info or info,common::outbox=debug: {error}"),

@@ -11,3 +11,19 @@ pub use noop::Noop;
 pub use threadline::{Threadline, Timeline};
 #[cfg(feature = "webhook")]
 pub use webhook::Webhook;
+
+use crate::forwarder::Registry;
+
+impl Registry {
+    /// The kinds that come along: `noop` and, with the cargo features of these names, `threadline` and `webhook`.
+    #[must_use]
+    pub fn with_built_in() -> Self {
+        let mut registry = Self::default();
+        registry.register("noop", Noop);
+        #[cfg(feature = "threadline")]
+        registry.register("threadline", Threadline);
+        #[cfg(feature = "webhook")]
+        registry.register("webhook", Webhook);
+        registry
+    }
+}

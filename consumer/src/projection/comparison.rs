@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use common::{
     database::{self, Database},
-    failures::FailureState,
+    failures::{self, FailureState},
     identifier::{ForwarderId, TableName},
     outbox::reconcile_cursor,
     session::Session,
@@ -228,7 +228,7 @@ impl<'a> Comparison<'a> {
                 .await?
                 .into_iter()
                 .collect();
-        let failed = reconcile_cursor::failed(&mut self.source, forwarder, &ids).await?;
+        let failed = failures::states(&mut self.source, forwarder, &ids).await?;
         let failed: HashMap<Uuid, (FailureState, bool)> =
             failed.into_iter().map(|(id, state, gone)| (id, (state, gone))).collect();
         let arrived: HashMap<Uuid, StoredAction> = stored::find(&mut self.timeline, actions, &ids)

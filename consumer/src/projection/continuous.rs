@@ -9,7 +9,7 @@ use std::{collections::HashSet, time::Duration};
 use common::{
     broker::LiveTrafficThrottle,
     database::Database,
-    failures::Reason,
+    failures::{self, Reason},
     identifier::{ForwarderId, TableName},
     outbox::{
         reader::{entries::Entry, lease::Lease, pages::Pages, rounds::Round},
@@ -245,7 +245,7 @@ impl ContinuousReconciler {
         if suspects.is_empty() {
             return Ok(suspects);
         }
-        let failed = reconcile_cursor::failed(source, &self.forwarder, &suspects).await?;
+        let failed = failures::states(source, &self.forwarder, &suspects).await?;
         // A letter that says that the row was gone stands for no other row under its id; what is really gone is left out below.
         let failed: HashSet<Uuid> =
             failed.into_iter().filter(|(.., gone)| !gone).map(|(id, ..)| id).collect();

@@ -18,7 +18,7 @@ use common::{
     settings::{ForwarderSettings, Settings},
 };
 
-use crate::{APPLICATION, service::dispatch_mode::DispatchMode};
+use crate::{APPLICATION, dispatch_mode::DispatchMode};
 
 /// How far one forwarder has settled, by its durable or its own reader.
 #[derive(Debug, Clone)]

@@ -1,4 +1,4 @@
-//! Dispatch: through the stream or straight from the log, decided once at boot; and the change from one to the other.
+//! Beginning with a dispatch mode, and the change from one to the other.
 
 use anyhow::bail;
 use async_nats::jetstream::{Context, stream::Stream};
@@ -15,47 +15,10 @@ use common::{
     },
     service::operator_log::{self, ActionKind, OperatorAction},
     session::Session,
-    settings::{BrokerSettings, ConfigureError, ConsumerSettings, Dispatch, ForwarderSettings},
+    settings::ConsumerSettings,
 };
 
-/// How events reach a forwarder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DispatchMode {
-    /// Through JetStream.
-    JetStream,
-    /// Straight from the log.
-    Direct,
-}
-
-impl DispatchMode {
-    /// Decides.
-    ///
-    /// # Errors
-    /// For `async` without a broker.
-    pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Result<Self, ConfigureError> {
-        Self::choose(forwarder, broker).ok_or_else(|| {
-            let message = "dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or use \
-                           dispatch \"auto\" or \"sync\", which read the log without one";
-            ConfigureError::new(forwarder, message)
-        })
-    }
-
-    /// Says what was chosen.
-    pub(crate) fn log_choice(self, forwarder: &ForwarderSettings) {
-        let chosen = if self == Self::JetStream { "async" } else { "sync" };
-        tracing::info!(forwarder = %forwarder.id, configured = ?forwarder.dispatch, chosen, "dispatch");
-    }
-
-    /// Decides; `None` for `async` without a broker.
-    #[must_use]
-    pub fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
-        match (forwarder.dispatch, broker.url.is_some()) {
-            (Dispatch::Async | Dispatch::Auto, true) => Some(Self::JetStream),
-            (Dispatch::Sync, _) | (Dispatch::Auto, false) => Some(Self::Direct),
-            (Dispatch::Async, false) => None,
-        }
-    }
-}
+pub use crate::dispatch_mode::DispatchMode;
 
 /// Notes whom this process delivers to, before their places are made: what is older than a place that is new is its
 /// history. And whose places are on the stream already: what is addressed to them is theirs.

@@ -12,7 +12,7 @@ use super::capture::{self, Capture};
 use crate::{
     database::Database,
     outbox::reader::rounds::{self, StreamPosition},
-    service::{
+    process::{
         health::{Progress, Resumed},
         telemetry::names,
     },

@@ -6,7 +6,7 @@ use std::time::Duration;
 use metrics::gauge;
 
 use crate::{
-    outbox::reader::rounds::StreamPosition, service::telemetry::names, session::Session,
+    outbox::reader::rounds::StreamPosition, process::telemetry::names, session::Session,
     settings::SourceSettings,
 };
 

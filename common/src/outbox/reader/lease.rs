@@ -24,7 +24,7 @@ pub async fn holder(connection: &mut Session, name: &str) -> Result<Option<Strin
 
 /// This process for people, and a part that no other claim has: `consumer (process 7 on web-1, since …) 0193…`.
 fn claim() -> String {
-    let program = crate::service::boot::program();
+    let program = crate::process::program();
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = match host.trim() {
         "" => "an unknown host",

@@ -5,7 +5,7 @@ use metrics::counter;
 use crate::{
     database::Database,
     outbox::reader::rounds::{self, Append, Position, PublishedPosition, Round},
-    service::telemetry::names,
+    process::telemetry::names,
     session::Session,
 };
 

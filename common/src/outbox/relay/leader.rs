@@ -20,7 +20,7 @@ use crate::{
         },
         system_identifier,
     },
-    service::{shutdown, telemetry::names},
+    process::{shutdown, telemetry::names},
     session::Session,
 };
 

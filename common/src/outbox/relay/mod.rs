@@ -25,7 +25,7 @@ use crate::{
     backoff::Probe,
     database::Database,
     outbox::reader::lease::Lease,
-    service::{
+    process::{
         health::{Progress, Resumed},
         telemetry::names,
     },

@@ -8,7 +8,7 @@ use crate::{
         },
         system_identifier,
     },
-    service::operator_log::{self, ActionKind, OperatorAction},
+    process::operator_log::{self, ActionKind, OperatorAction},
     session::Session,
 };
 

@@ -13,11 +13,9 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use common::{
     event::AuditEvent,
+    failures,
     identifier::ForwarderId,
-    outbox::{
-        reader::lease::{self, Lease},
-        reconcile_cursor,
-    },
+    outbox::reader::lease::{self, Lease},
     service::{
         console::{self, ProgressBar},
         operator_log::{self, ActionKind, OperatorAction},
@@ -275,7 +273,7 @@ impl<'a> Rebuilding<'a> {
         events: &[AuditEvent],
     ) -> anyhow::Result<Vec<AuditAction>> {
         let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
-        let failed = reconcile_cursor::failed(source, &self.projection.forwarder.id, &ids).await?;
+        let failed = failures::states(source, &self.projection.forwarder.id, &ids).await?;
         let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, ..)| id).collect();
         left_out
             .extend(self.adoption.find(&mut self.timeline, self.projection.timeline.table(), &ids).await?);

@@ -6,20 +6,16 @@ pub mod traces;
 use std::io::IsTerminal;
 
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, filter::ParseError, fmt, prelude::*};
+use tracing_subscriber::{filter::ParseError, fmt, prelude::*};
 
 use crate::settings::{LogFormat, LogSettings};
-
-/// async-nats logs every message at debug, sqlx every statement, and the collector's absence is told once: quiet unless a
-/// filter names them.
-const QUIET: &str = "async_nats=warn,sqlx=warn,hyper=warn,rustls=warn,opentelemetry-otlp=off";
 
 /// Installs the log subscriber. Logs go to standard error, so that standard output stays with the command's answer.
 ///
 /// # Errors
 /// When the filter cannot be parsed.
 pub fn init_logs(settings: &LogSettings) -> Result<(), ParseError> {
-    let filter = filter(settings)?;
+    let filter = settings.filter()?;
     let human = is_human(settings.format);
     let registry = tracing_subscriber::registry().with(filter);
     // A second initialisation is a test that runs several services in one process: the first one's logs serve.
@@ -29,14 +25,6 @@ pub fn init_logs(settings: &LogSettings) -> Result<(), ParseError> {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     };
     Ok(())
-}
-
-/// What of the logs is shown.
-///
-/// # Errors
-/// When the filter cannot be parsed.
-pub(crate) fn filter(settings: &LogSettings) -> Result<EnvFilter, ParseError> {
-    EnvFilter::try_new(format!("{QUIET},{}", settings.filter))
 }
 
 /// Whether log lines are for people.

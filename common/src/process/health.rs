@@ -8,7 +8,7 @@ use std::{
 use metrics::gauge;
 use serde::Serialize;
 
-use crate::service::telemetry::names;
+use crate::process::telemetry::names;
 
 /// The parts of a process whose progress is watched. Cheap to clone.
 #[derive(Debug, Clone, Default)]
