@@ -26,6 +26,14 @@ pub enum Verdict {
     DeadLetter(Reason, String),
 }
 
+impl Verdict {
+    /// Whether the target has the event.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        matches!(self, Self::Delivered | Self::AlreadyDelivered)
+    }
+}
+
 /// Why a batch came back without verdicts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForwardError {

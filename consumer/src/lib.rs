@@ -32,10 +32,13 @@ pub mod dispatch_mode;
 pub mod engine;
 pub mod forwarder;
 pub mod forwarders;
+pub mod prelude;
 #[cfg(feature = "threadline")]
 pub(crate) mod projection;
 pub mod service;
 pub mod stream;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 pub use common::{
     service::{ServiceError, ServiceErrorKind, telemetry::metrics_builder},

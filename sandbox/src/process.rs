@@ -330,7 +330,7 @@ pub fn locate(binary: &str) -> anyhow::Result<PathBuf> {
     let current = std::env::current_exe()?;
     let folder = current.parent().context("a program is in a folder")?;
     let folder = if folder.ends_with("deps") { folder.parent().unwrap_or(folder) } else { folder };
-    // `examples/host` is an example of that name.
+    // `examples/embed_publisher` is an example of that name.
     let program = folder.join(binary);
     ensure!(program.is_file(), "{} has not been built: run `cargo build --bins`", program.display());
     Ok(program)

@@ -111,6 +111,17 @@ async fn a_key_from_a_file_is_used_without_the_newline_at_its_end() -> anyhow::R
     Ok(())
 }
 
+#[cfg(feature = "testing")]
+#[tokio::test]
+async fn it_conforms_and_does_not_ask_its_receiver_about_events() -> anyhow::Result<()> {
+    let receiver = Receiver::start(refuse_bad).await?;
+    let factory =
+        configured(&format!("url = \"http://{}\"\nunsigned = true\nmax_events = 2", receiver.address));
+    let found = consumer::testing::conformance::check(&*factory, &events(&["a", "bad", "c", "d"])).await?;
+    assert!(!found.finds_delivered && !found.tells_serving, "{found:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn without_a_key_there_is_no_signature() -> anyhow::Result<()> {
     let receiver = Receiver::start(|_, _| answer(200, "")).await?;

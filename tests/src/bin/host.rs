@@ -14,17 +14,7 @@ use std::{
     time::Duration,
 };
 
-use common::{
-    event::AuditEvent,
-    settings::{ForwarderSettings, Settings},
-};
-use consumer::{
-    cli,
-    forwarder::{
-        self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Registry, Verdict,
-    },
-};
-use futures::future::BoxFuture;
+use consumer::prelude::*;
 use serde::Deserialize;
 
 fn main() -> ExitCode {

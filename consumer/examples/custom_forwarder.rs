@@ -1,6 +1,7 @@
 //! A consumer with a forwarder of your own: the whole binary, ready to be copied.
 //!
-//! It appends one JSON object per event to a file. Build it, and configure it like any other forwarder:
+//! It appends one JSON object per event to a file. Configure it like any other forwarder, in a file `audit.toml`, and run it with the
+//! environment of the consumer: `cargo run --package consumer --example custom_forwarder -- run`.
 //!
 //! ```toml
 //! [[forwarder]]
@@ -11,18 +12,7 @@
 
 use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
-use common::{
-    event::AuditEvent,
-    failures::Reason,
-    settings::{ForwarderSettings, Settings},
-};
-use consumer::{
-    cli,
-    forwarder::{
-        self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Registry, Verdict,
-    },
-};
-use futures::future::BoxFuture;
+use consumer::prelude::*;
 use serde::Deserialize;
 use tokio::{fs::File, io::AsyncWriteExt as _};
 

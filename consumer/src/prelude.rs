@@ -1,0 +1,19 @@
+//! Everything that a forwarder of a host's own and its binary, or the process that embeds it, need: `use consumer::prelude::*;`.
+
+pub use common::{
+    doctor::Problem,
+    event::AuditEvent,
+    failures::Reason,
+    settings::{ConnectionUrl, ForwarderSettings, Settings, SettingsError},
+};
+pub use futures::future::BoxFuture;
+pub use uuid::Uuid;
+
+pub use crate::{
+    CancellationToken, PrometheusHandle, Service, ServiceError, ServiceErrorKind, cli,
+    forwarder::{
+        self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, MissingKinds,
+        Preflight, Registry, Verdict,
+    },
+    metrics_builder,
+};
