@@ -7,6 +7,7 @@
 
 pub mod checks;
 pub mod columns;
+mod grants;
 mod probes;
 mod render;
 mod rules;

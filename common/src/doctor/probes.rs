@@ -7,25 +7,42 @@ use time::OffsetDateTime;
 
 use crate::{identifier::TableName, session::Session};
 
-/// Whether it is a standby, its time, how its database stores text, and whether a session of ours can only read.
-pub(super) async fn server(
-    connection: &mut Session,
-) -> Result<(bool, OffsetDateTime, String, bool), sqlx::Error> {
+/// The server and its database.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct Server {
+    pub(super) is_standby: bool,
+    pub(super) now: OffsetDateTime,
+    /// How the database stores text.
+    pub(super) encoding: String,
+    /// Whether a session of ours can only read.
+    pub(super) is_read_only: bool,
+}
+
+/// The server and its database.
+pub(super) async fn server(connection: &mut Session) -> Result<Server, sqlx::Error> {
     sqlx::query_as(
-        "select pg_is_in_recovery(), clock_timestamp(), current_setting('server_encoding'),
-                current_setting('transaction_read_only')::boolean",
+        "select pg_is_in_recovery() as is_standby, clock_timestamp() as now,
+                current_setting('server_encoding') as encoding,
+                current_setting('transaction_read_only')::boolean as is_read_only",
     )
     .fetch_one(connection)
     .await
 }
 
+/// A grant that is missing, in the words of `grant`.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct MissingGrant {
+    pub(super) privileges: String,
+    pub(super) object: String,
+    pub(super) role: String,
+}
+
 /// Of these relations, each with a privilege that is needed on it, those that our role lacks. Behind the privilege its columns: names
-/// between commas, or `*` for all; without them any column will do. In the words of `grant`: the privileges, the object, our role.
-/// What does not exist is not lacking; somebody else looks for that.
+/// between commas, or `*` for all; without them any column will do. What does not exist is not lacking; another check covers that.
 pub(super) async fn missing_grants(
     connection: &mut Session,
     needed: &[(&str, &str, &str)],
-) -> Result<Vec<(String, String, String)>, sqlx::Error> {
+) -> Result<Vec<MissingGrant>, sqlx::Error> {
     let column = |pick: fn(&(&str, &str, &str)) -> String| needed.iter().map(pick).collect::<Vec<_>>();
     sqlx::query_as(
         "with needed as (
@@ -33,7 +50,7 @@ pub(super) async fn missing_grants(
                     split_part(w.privilege, ' ', 2) as columns, w.place
              from unnest($1::text[], $2::text[], $3::text[]) with ordinality w (schema, relation, privilege, place)
              join pg_namespace n on n.nspname = w.schema)
-         select string_agg(m.privilege, ', ' order by m.place), m.object, format('%I', current_user)
+         select string_agg(m.privilege, ', ' order by m.place) as privileges, m.object, format('%I', current_user) as role
          from (select 'usage' as privilege, format('schema %I', d.nspname) as object, min(d.place) as place
                from needed d
                where not has_schema_privilege(d.namespace, 'usage')
@@ -99,18 +116,25 @@ pub(super) async fn row_security(
     .await
 }
 
-/// The columns of the table with which a whole and valid index begins, and whether it has a column `inserted_at`. `None`
-/// without such a table.
+/// Which indexes a table has.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct Indexes {
+    /// The columns with which a whole and valid index begins.
+    pub(super) leading: Vec<String>,
+    pub(super) has_inserted_at: bool,
+}
+
+/// The indexes of the table; `None` without such a table.
 pub(super) async fn indexes(
     connection: &mut Session,
     table: &TableName,
-) -> Result<Option<(Vec<String>, bool)>, sqlx::Error> {
+) -> Result<Option<Indexes>, sqlx::Error> {
     sqlx::query_as(
         "select array(select a.attname::text
                       from pg_index i join pg_attribute a on a.attrelid = i.indrelid and a.attnum = i.indkey[0]
-                      where i.indrelid = c.oid and i.indisvalid and i.indpred is null),
+                      where i.indrelid = c.oid and i.indisvalid and i.indpred is null) as leading,
                 exists (select from pg_attribute a
-                        where a.attrelid = c.oid and a.attname = 'inserted_at' and not a.attisdropped)
+                        where a.attrelid = c.oid and a.attname = 'inserted_at' and not a.attisdropped) as has_inserted_at
          from pg_class c join pg_namespace n on n.oid = c.relnamespace
          where n.nspname = $1 and c.relname = $2",
     )
@@ -146,13 +170,21 @@ pub(super) async fn transactions(
     .await
 }
 
-/// Transactions of this database that were prepared longer ago, the oldest few: name, age in seconds, owner.
+/// A prepared transaction.
+#[derive(Debug, Clone, PartialEq, sqlx::FromRow)]
+pub(super) struct Prepared {
+    pub(super) gid: String,
+    pub(super) seconds: f64,
+    pub(super) owner: String,
+}
+
+/// Transactions of this database that were prepared longer ago, the oldest few.
 pub(super) async fn prepared(
     connection: &mut Session,
     older_than: Duration,
-) -> Result<Vec<(String, f64, String)>, sqlx::Error> {
+) -> Result<Vec<Prepared>, sqlx::Error> {
     sqlx::query_as(
-        "select gid, extract(epoch from clock_timestamp() - prepared)::float8, owner::text
+        "select gid, extract(epoch from clock_timestamp() - prepared)::float8 as seconds, owner::text as owner
          from pg_prepared_xacts
          where database = current_database() and prepared < clock_timestamp() - $1 * interval '1 second'
          order by prepared limit 5",
@@ -173,19 +205,30 @@ pub(super) async fn blind_role(connection: &mut Session) -> Result<Option<String
     .await
 }
 
-/// The owner of `outbox.safe_before()`, with whose rights it runs: whether it sees when the transactions of others began, whether
-/// it is a member of the role that lets it, inheriting or not, and whether a policy of the table applies to it.
+/// The owner of `outbox.safe_before()`, with whose rights it runs.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub(super) struct SafeBeforeOwner {
+    pub(super) role: String,
+    /// Whether it sees when the transactions of other roles began.
+    pub(super) sees: bool,
+    /// Whether it is a member of the role that lets it, inheriting or not.
+    pub(super) is_member: bool,
+    /// Whether a policy of the table applies to it.
+    pub(super) is_under_policy: bool,
+}
+
+/// The owner of `outbox.safe_before()`; `None` without that function.
 pub(super) async fn bound_owner(
     connection: &mut Session,
     table: &TableName,
-) -> Result<Option<(String, bool, bool, bool)>, sqlx::Error> {
+) -> Result<Option<SafeBeforeOwner>, sqlx::Error> {
     sqlx::query_as(
-        "select p.proowner::regrole::text, pg_has_role(p.proowner, 'pg_read_all_stats', 'usage'),
-                pg_has_role(p.proowner, 'pg_read_all_stats', 'member'),
+        "select p.proowner::regrole::text as role, pg_has_role(p.proowner, 'pg_read_all_stats', 'usage') as sees,
+                pg_has_role(p.proowner, 'pg_read_all_stats', 'member') as is_member,
                 exists (select from pg_class c join pg_namespace t on t.oid = c.relnamespace
                         where t.nspname = $1 and c.relname = $2 and c.relrowsecurity
                           and (c.relforcerowsecurity or not pg_has_role(p.proowner, c.relowner, 'usage'))
-                          and not r.rolsuper and not r.rolbypassrls)
+                          and not r.rolsuper and not r.rolbypassrls) as is_under_policy
          from pg_proc p join pg_namespace n on n.oid = p.pronamespace join pg_roles r on r.oid = p.proowner
          where n.nspname = 'outbox' and p.proname = 'safe_before'",
     )
@@ -234,7 +277,7 @@ mod tests {
 
         let name = format!("doctor_{}", uuid::Uuid::new_v4().simple());
         held.execute(sqlx::AssertSqlSafe(format!("prepare transaction '{name}'"))).await?;
-        let [(gid, seconds, _)] = &prepared(&mut watch, Duration::ZERO).await?[..] else {
+        let [Prepared { gid, seconds, .. }] = &prepared(&mut watch, Duration::ZERO).await?[..] else {
             panic!("one transaction is prepared");
         };
         assert!(*gid == name && *seconds >= 0.0, "{gid}");

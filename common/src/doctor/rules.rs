@@ -5,7 +5,10 @@ use std::time::Duration;
 use humantime::format_duration;
 use time::OffsetDateTime;
 
-use super::{Problem, Service, probes::Running};
+use super::{
+    Problem,
+    probes::{Indexes, Prepared, Running, SafeBeforeOwner},
+};
 use crate::{
     identifier::TableName,
     outbox::{
@@ -69,25 +72,6 @@ pub(super) fn clock(
             "synchronise both clocks (NTP)",
         )
     })
-}
-
-/// Privileges, object and role, as `grant` names them.
-pub(super) fn grants(missing: Vec<(String, String, String)>) -> Vec<Problem> {
-    let trouble = |(privileges, object, role): (String, String, String)| {
-        Problem::new(
-            format!("the role {role} lacks {privileges} on {object}"),
-            format!("run as its owner: grant {privileges} on {object} to {role}"),
-        )
-    };
-    missing.into_iter().map(trouble).collect()
-}
-
-/// Whether a missing grant keeps us from looking at the outbox.
-pub(super) fn hides_the_outbox((privileges, object, _): &(String, String, String)) -> bool {
-    object.contains("outbox")
-        && (privileges == "usage"
-            || privileges.contains("select")
-            || privileges == "execute" && !object.contains("undelivered"))
 }
 
 /// What `outbox::require` says, except servers that are away.
@@ -207,8 +191,8 @@ pub(super) fn transactions(running: Vec<Running>) -> Vec<Problem> {
 }
 
 /// Transactions that somebody has prepared and forgotten.
-pub(super) fn prepared(prepared: Vec<(String, f64, String)>) -> Vec<Problem> {
-    let trouble = |(name, seconds, owner): (String, f64, String)| {
+pub(super) fn prepared(prepared: Vec<Prepared>) -> Vec<Problem> {
+    let trouble = |Prepared { gid: name, seconds, owner }: Prepared| {
         let quoted = name.replace('\'', "''");
         Problem::new(
             format!(
@@ -233,8 +217,8 @@ pub(super) fn blind(role: Option<String>) -> Option<Problem> {
 }
 
 /// An owner of `outbox.safe_before()` that does not see all that it must.
-pub(super) fn bound_owner(table: &TableName, owner: Option<(String, bool, bool, bool)>) -> Vec<Problem> {
-    let Some((owner, sees, is_member, policy)) = owner else {
+pub(super) fn bound_owner(table: &TableName, owner: Option<SafeBeforeOwner>) -> Vec<Problem> {
+    let Some(SafeBeforeOwner { role: owner, sees, is_member, is_under_policy }) = owner else {
         return Vec::new();
     };
     let fail = "clean-ups that ask it and `consumer reconcile --seal` fail";
@@ -246,7 +230,7 @@ pub(super) fn bound_owner(table: &TableName, owner: Option<(String, bool, bool, 
         let inherit = if is_member { " with inherit true; before PostgreSQL 16: alter role … inherit" } else { "" };
         Problem::new(what, format!("run as a superuser: grant pg_read_all_stats to {owner}{inherit}"))
     });
-    let hidden = policy.then(|| {
+    let hidden = is_under_policy.then(|| {
         let what = format!(
             "row-level security of {table} applies to the role {owner}, which owns outbox.safe_before(): {fail}"
         );
@@ -273,26 +257,21 @@ pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Problem> {
 }
 
 /// A table whose rows cannot be found by id.
-pub(super) fn id_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Problem> {
-    let (leading, _) = found?;
-    (!leading.iter().any(|column| column == "id")).then(|| {
-        Problem::new(
-            format!("no index of {table} begins with id: every batch scans the whole table"),
-            create_index(table, "id"),
-        )
-    })
+pub(super) fn id_index(table: &TableName, indexes: Option<&Indexes>) -> Option<Problem> {
+    index(table, indexes, "id", "every batch scans the whole table")
 }
 
 /// A table whose old rows cannot be found.
-pub(super) fn inserted_at_index(table: &TableName, found: Option<&(Vec<String>, bool)>) -> Option<Problem> {
-    let (leading, has_column) = found?;
-    (*has_column && !leading.iter().any(|column| column == "inserted_at")).then(|| {
-        Problem::new(
-            format!(
-                "no index of {table} begins with inserted_at: a clean-up of old rows scans the whole table"
-            ),
-            create_index(table, "inserted_at"),
-        )
+pub(super) fn inserted_at_index(table: &TableName, indexes: Option<&Indexes>) -> Option<Problem> {
+    let indexes = indexes.filter(|indexes| indexes.has_inserted_at);
+    index(table, indexes, "inserted_at", "a clean-up of old rows scans the whole table")
+}
+
+/// A table without an index that begins with `column`.
+fn index(table: &TableName, indexes: Option<&Indexes>, column: &str, effect: &str) -> Option<Problem> {
+    (!indexes?.leading.iter().any(|leading| leading == column)).then(|| {
+        let what = format!("no index of {table} begins with {column}: {effect}");
+        Problem::new(what, create_index(table, column))
     })
 }
 
@@ -318,85 +297,6 @@ pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Problem {
         format!("cannot connect to {what}: {}", errors::database(error)),
         format!("set {keys} to where the server runs, start it, and see that it lets this role in"),
     )
-}
-
-/// What of the outbox a service reads and writes: relation, privilege, and the columns that it is needed on, all of them (`*`),
-/// or whichever.
-pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'static str, &'static str)> {
-    const ROUND: &str = "insert reader,n,s,t,after_xid,after_seq,generation,system_identifier,stream_created,stream_seq,stream_event";
-    const LEASE: &[&str] =
-        &["select *", "insert name,holder,expires_at", "update holder,expires_at", "delete"];
-    const HORIZON: &[&str] = &[
-        "select *",
-        "insert pruned_to,stream_created,stream_seq",
-        "update pruned_to,pruned_at,stream_created,stream_seq",
-    ];
-    let tables: &[(&str, &[&str])] = match service {
-        Service::Publisher => &[
-            ("source", &["select *"]),
-            ("attached_table", &["execute"]),
-            ("base_type", &["execute"]),
-            ("faults", &["execute"]),
-            ("missed", &["select *"]),
-            ("entries", &["select *", "insert audit_event_id,forwarder", "delete"]),
-            ("rounds", &["select *", ROUND, "delete"]),
-            ("leases", LEASE),
-            ("streams", &["select *", "insert created,kept_from", "update kept_from"]),
-            ("horizon", HORIZON),
-            (
-                "settled",
-                &[
-                    "select *",
-                    "insert reader,generation,stream_created,stream_seq,s,ever",
-                    "update generation,stream_created,stream_seq,s,ever,at",
-                ],
-            ),
-            (
-                "failures",
-                &[
-                    "select forwarder,ref,audit_event_id,state,next_attempt_at",
-                    "update state,next_attempt_at",
-                ],
-            ),
-        ],
-        Service::Consumer => &[
-            ("source", &["select *"]),
-            ("attached_table", &["execute"]),
-            ("base_type", &["execute"]),
-            ("faults", &["execute"]),
-            ("missed", &["select *"]),
-            ("entries", &["select *", "insert audit_event_id,occurred_at,forwarder", "delete"]),
-            ("rounds", &["select *", ROUND, "delete"]),
-            ("leases", LEASE),
-            ("horizon", HORIZON),
-            ("settled", &["select *"]),
-            ("forwarders", &["select *", "insert forwarder,since", "update since,at,dropped_at"]),
-            (
-                "failures",
-                &[
-                    "select forwarder,ref,audit_event_id,state,reason,error,attempts,started,first_failed_at,next_attempt_at",
-                    "insert forwarder,ref,audit_event_id,state,reason,error,attempts,started,next_attempt_at,excerpt",
-                    "update state,reason,error,attempts,started,next_attempt_at,last_failed_at",
-                    "delete",
-                ],
-            ),
-            ("acts", &["insert actor,kind,filter,count,reason"]),
-            (
-                "reconciled",
-                &[
-                    "select *",
-                    "insert forwarder,s,system_identifier,checked,missing,t,after_xid,after_seq",
-                    "update s,system_identifier,checked,missing,t,after_xid,after_seq,at",
-                ],
-            ),
-        ],
-    };
-    let watched: &[(&str, &[&str])] =
-        if retention { &[("undelivered", &["select"]), ("undelivered_rows", &["execute"])] } else { &[] };
-    let each = |&(table, privileges): &(&'static str, &'static [&'static str])| {
-        privileges.iter().map(move |privilege| ("outbox", table, *privilege))
-    };
-    tables.iter().chain(watched).flat_map(each).collect()
 }
 
 fn age(seconds: f64) -> String {
@@ -440,7 +340,7 @@ mod tests {
             "{found:?}"
         );
         assert!(found[0].remedy.contains("pg_terminate_backend(7)"), "{found:?}");
-        let found = prepared(vec![("it's".into(), 7_200.0, "app".into())]);
+        let found = prepared(vec![Prepared { gid: "it's".into(), seconds: 7_200.0, owner: "app".into() }]);
         assert!(found[0].what.contains("of app was prepared 2h ago"), "{found:?}");
         assert!(found[0].remedy.contains("rollback prepared 'it''s'"), "{found:?}");
     }

@@ -15,7 +15,9 @@ use super::{
         TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
-    probes, rules,
+    grants,
+    probes::{self, Server},
+    rules,
 };
 use crate::{
     database::Database,
@@ -83,7 +85,7 @@ pub async fn check(
     connection: &mut Session,
 ) -> Result<(), sqlx::Error> {
     server(report, database, connection).await?;
-    if grants(report, settings, service, database, connection).await
+    if privileges(report, settings, service, database, connection).await
         && outbox(report, settings, database, connection).await
     {
         readers(report, settings, database, connection).await;
@@ -91,7 +93,7 @@ pub async fn check(
             let state = database.with_timeout(capture::state(connection)).await;
             report.record_result(CAPTURE_OFF, state.map(|state| rules::capture(&state)));
             let owner = database.with_timeout(probes::partition_owner(connection)).await;
-            report.record_result(GRANT_MISSING, owner.map(partition_owner));
+            report.record_result(GRANT_MISSING, owner.map(grants::partition_owner));
             let altered = async {
                 let lost = objects::has_lost_its_migrations(connection).await?;
                 Ok((lost, catalog::differences(connection).await?))
@@ -143,8 +145,8 @@ async fn server(
         Err(error @ (sqlx::Error::Configuration(_) | sqlx::Error::Io(_))) => return Err(error),
         server => server,
     };
-    report.record_result(SOURCE_STANDBY, server.as_ref().map(|(standby, ..)| rules::standby(*standby)));
-    if let Ok((is_standby, now, encoding, is_read_only)) = server {
+    report.record_result(SOURCE_STANDBY, server.as_ref().map(|server| rules::standby(server.is_standby)));
+    if let Ok(Server { is_standby, now, encoding, is_read_only }) = server {
         report.record(SOURCE_ENCODING, rules::encoding(&encoding));
         report.record(SOURCE_READ_ONLY, rules::read_only(is_read_only && !is_standby));
         report.record(CLOCK_OFFSET, rules::clock(before, now, after));
@@ -155,7 +157,7 @@ async fn server(
 }
 
 /// What our role may do. Returns whether the outbox can be looked at.
-async fn grants(
+async fn privileges(
     report: &mut Report,
     settings: &Settings,
     service: Service,
@@ -163,24 +165,14 @@ async fn grants(
     connection: &mut Session,
 ) -> bool {
     let table = &settings.source.table;
-    let mut needs: Vec<(&str, &str, &str)> = rules::needs(service, settings.source.retention.is_some());
+    let mut needs: Vec<(&str, &str, &str)> = grants::needs(service, settings.source.retention.is_some());
     if service == Service::Consumer {
         needs.push((table.schema(), table.table(), "select"));
     }
     let missing = database.with_timeout(probes::missing_grants(connection, &needs)).await;
-    let readable = missing.as_ref().is_ok_and(|missing| !missing.iter().any(rules::hides_the_outbox));
-    report.record_result(GRANT_MISSING, missing.map(rules::grants));
+    let readable = missing.as_ref().is_ok_and(|missing| !missing.iter().any(grants::hides_the_outbox));
+    report.record_result(GRANT_MISSING, missing.map(grants::missing));
     readable
-}
-
-/// Who cannot make partitions of the captured table, each of which gets its trigger.
-fn partition_owner(owner: Option<(String, String)>) -> Option<Problem> {
-    owner.map(|(role, table)| {
-        Problem::new(
-            format!("the role {role}, which owns {table}, lacks execute on function outbox.capture(): it can make no partition"),
-            format!("run as the owner of the schema outbox: grant execute on function outbox.capture() to {role}"),
-        )
-    })
 }
 
 /// Whether the outbox is there, of this version and of our table.

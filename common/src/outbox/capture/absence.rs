@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     identifier::{TableName, quote},
-    outbox::capture,
+    outbox::capture::{self, Cause},
     session::Session,
 };
 
@@ -73,10 +73,9 @@ pub async fn look(
         return Ok(Absence::Standby);
     }
     if !is_table || !is_id {
-        // In the words of status and doctor.
-        let mut faults = capture::state(connection).await?.faults().into_iter();
-        let words = if is_table { "\"id\"" } else { " called " };
-        let fault = faults.find(|(what, _)| what.contains(words));
+        // As status and doctor report it.
+        let state = capture::state(connection).await?;
+        let fault = state.fault(if is_table { Cause::is_about_the_id } else { Cause::is_about_the_name });
         let (what, remedy) = fault.unwrap_or_else(|| other_column(table));
         return Ok(Absence::Elsewhere { what, remedy });
     }

@@ -67,7 +67,14 @@ pub enum Cause {
         /// What that may not do.
         lacks: String,
     },
-    /// A column is not what it was.
+    /// The column `id` is missing, of another type, or not the one that was attached.
+    IdColumn {
+        /// In the words of `outbox.attach`.
+        what: String,
+        /// What mends it.
+        remedy: String,
+    },
+    /// Another column, or the table, is not what it was.
     Incompatible {
         /// In the words of `outbox.attach`.
         what: String,
@@ -111,7 +118,9 @@ impl Cause {
                 "outbox.capture() runs with the rights of {role}, who may not {lacks}: inserts into {table} fail, or go by \
                  without being captured"
             ),
-            Self::Incompatible { what, .. } => format!("{table} does not fit any more: {what}"),
+            Self::IdColumn { what, .. } | Self::Incompatible { what, .. } => {
+                format!("{table} does not fit any more: {what}")
+            }
             Self::Missed { rows, since, why } => {
                 let more = if *rows == MISSED_MAX { " or more" } else { "" };
                 format!("{rows}{more} row(s) of {table} have not been captured, the first at {since}: {why}")
@@ -135,13 +144,32 @@ impl Cause {
             Self::Powerless { .. } => "run `publisher attach` as a superuser, which gives what is in the schema outbox to its \
                                        owner; what was revoked from the owner is to be granted again"
                 .to_owned(),
-            Self::Incompatible { remedy, .. } => remedy.clone(),
+            Self::IdColumn { remedy, .. } | Self::Incompatible { remedy, .. } => remedy.clone(),
             Self::Missed { .. } => "mend the columns, and run `publisher backfill`".to_owned(),
         }
     }
 }
 
+impl Cause {
+    /// Whether the table that was attached does not have its name any more.
+    fn is_about_the_name(&self) -> bool {
+        matches!(self, Self::Replaced { .. } | Self::Hidden { .. } | Self::Renamed { .. })
+    }
+
+    /// Whether rows cannot be found by the column that was attached.
+    fn is_about_the_id(&self) -> bool {
+        matches!(self, Self::IdColumn { .. })
+    }
+}
+
 impl Capture {
+    /// The first cause of this sort, with what mends it.
+    fn fault(&self, is_meant: impl Fn(&Cause) -> bool) -> Option<(String, String)> {
+        let Self::Broken { table, causes } = self else { return None };
+        let cause = causes.iter().find(|cause| is_meant(cause))?;
+        Some((cause.what(table), cause.remedy(table)))
+    }
+
     /// How many rows went by and have not been entered since, counted up to a limit.
     #[must_use]
     pub fn missed(&self) -> i64 {
@@ -291,15 +319,26 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
     Ok(if causes.is_empty() { Capture::Attached } else { Capture::Broken { table, causes } })
 }
 
+/// What `outbox.faults` says of a table whose column `id` is missing or of another type.
+const ID_MISSING: &str = "it needs a column \"id\" of type uuid, not null";
+
 /// What of the attached table keeps its rows from being captured or read.
 async fn trigger_problems(connection: &mut Session) -> Result<Vec<Cause>, sqlx::Error> {
-    let found: Vec<(String, String)> = sqlx::query_as(
-        "select f.what, f.remedy from outbox.faults(outbox.attached_table()) f 
+    let found: Vec<(String, String, String)> = sqlx::query_as(
+        "select f.severity, f.what, f.remedy from outbox.faults(outbox.attached_table()) f
          where f.severity in ('broken', 'changed')",
     )
     .fetch_all(connection)
     .await?;
-    Ok(found.into_iter().map(|(what, remedy)| Cause::Incompatible { what, remedy }).collect())
+    let cause = |(severity, what, remedy): (String, String, String)| {
+        // Only another column called "id" is a change.
+        if severity == "changed" || what == ID_MISSING {
+            Cause::IdColumn { what, remedy }
+        } else {
+            Cause::Incompatible { what, remedy }
+        }
+    };
+    Ok(found.into_iter().map(cause).collect())
 }
 
 /// What has not been captured, if anything.
