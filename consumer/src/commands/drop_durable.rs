@@ -17,7 +17,7 @@ use crate::APPLICATION;
 /// Removes the durable of a forwarder that is out of use, and records why.
 ///
 /// # Errors
-/// When somebody may still pull from it, there is no such durable, or a server is away; nothing is half done.
+/// When a process may still pull from it, there is no such durable, or a server is away; nothing is half done.
 pub async fn drop(
     settings: &Settings,
     id: &ForwarderId,

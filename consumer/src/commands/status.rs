@@ -33,7 +33,7 @@ struct Status {
     of_source: OfSource,
 }
 
-/// What the source database knows; nothing when it could not be asked.
+/// What the source database knows; nothing when it could not be reached.
 #[derive(Debug, Default, Serialize)]
 struct OfSource {
     /// Forwarders that read the log themselves.
@@ -49,7 +49,7 @@ const COUNT_MAX: i64 = 10_000;
 /// Prints the status.
 ///
 /// # Errors
-/// After everything that is known has been printed, when a server that is needed cannot be asked.
+/// After everything that is known has been printed, when a server that is needed cannot be reached.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (known, (broker, stream), timelines) = tokio::join!(
         Box::pin(of_source(settings)),

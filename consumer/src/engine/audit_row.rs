@@ -1,6 +1,6 @@
 //! How audit rows are read, whatever the table has: which columns, in which order, and what makes of them an event.
 //!
-//! A few bytes on disk may be a gigabyte as text. So only what is looked at is asked for, and the server sends of a row that
+//! A few bytes on disk may be a gigabyte as text. So only what is needed is requested, and the server sends of a row that
 //! is too large nothing but how large it is.
 
 use std::panic::{UnwindSafe, catch_unwind};
@@ -45,7 +45,7 @@ pub enum Unreadable {
     /// It took too much of the server, or made it fail or end the connection, which may be the server's own fault.
     #[error("the audit row cannot be read: {error}")]
     Unclear {
-        /// In the server's words.
+        /// The server's message.
         error: String,
         /// Whether another row could be read meanwhile: then an attempt is used.
         counts: bool,
@@ -75,7 +75,7 @@ pub(crate) struct RowQuery {
     pub(crate) select: String,
     /// The texts of a row `e`, made once for each: joined to whatever `e` is.
     pub(crate) texts: String,
-    /// Those of the texts that the table has and the forwarder looks at.
+    /// Those of the texts that the table has and the forwarder needs.
     pub(crate) read: Vec<&'static str>,
     /// Most bytes that the texts may take.
     limit: usize,
@@ -93,7 +93,7 @@ pub(crate) struct RowQuery {
 }
 
 impl RowQuery {
-    /// Looks at the table's columns; of the texts only those that a forwarder looks at are read. A row may take as much as
+    /// Reads the table's columns; of the texts only those that a forwarder needs are loaded. A row may take as much as
     /// a batch of `batch_bytes`, or [`ROW_BYTES`].
     ///
     /// # Errors

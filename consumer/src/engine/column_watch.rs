@@ -18,7 +18,7 @@ struct Seen {
     ever: Vec<&'static str>,
     /// Those of them that are gone.
     gone: Vec<&'static str>,
-    /// When the latest of those who told of them had looked.
+    /// When the latest of those that reported them had read them.
     at: Option<Instant>,
 }
 

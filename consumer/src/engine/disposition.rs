@@ -1,4 +1,4 @@
-//! From a verdict to what becomes of an event: for `outbox.failures`, and for whoever asked for it.
+//! From a verdict to what becomes of an event: for `outbox.failures`, and for the caller.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub enum Disposition {
     AlreadyDead,
     /// Its row is gone, and no forwarder is owed it: the message goes.
     Obsolete,
-    /// Somebody decided that it is not to be delivered: the message goes, their decision stays.
+    /// An operator decided that it is not to be delivered: the message goes, the decision stays.
     Discarded,
     /// It is another forwarder's: the message goes.
     Skipped,
@@ -73,7 +73,7 @@ impl Disposition {
         }
     }
 
-    /// What `outbox.failures` is told; `None` where there is nothing new to tell.
+    /// What is stored in `outbox.failures`; `None` where there is nothing new.
     #[must_use]
     pub fn outcome(self) -> Option<(NextStep, u32)> {
         match self {

@@ -26,9 +26,9 @@ mod batch_failure;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{dependency}")]
 pub struct Unavailable {
-    /// What is away, and its own words.
+    /// What is away, and its own message.
     pub dependency: String,
-    /// When it asked to be called again, if it did.
+    /// When it requested to be called again, if it did.
     pub retry_after: Option<Duration>,
 }
 
@@ -49,7 +49,7 @@ pub struct Attempt {
     pub kind: FailureKind,
     /// Whether a failure counts as an attempt. A time-out does not, where nothing shows that the target is alive.
     pub counts: bool,
-    /// From when to when the forwarder had it, the last time; `None` where it was not asked.
+    /// From when to when the forwarder had it, the last time; `None` where it was not called.
     pub called_during: Option<Range<SystemTime>>,
 }
 
@@ -84,7 +84,7 @@ const MAX_CONSECUTIVE_FAILURES: u32 = 100;
 /// For how long a target that serves others is not checked again while a batch is split. Before an attempt is used it is.
 const SERVING_GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// So often in a row a target may say that it is away for the same events before it is asked whether it serves others.
+/// So often in a row a target may say that it is away for the same events before it is checked whether it serves others.
 const MAX_CONSECUTIVE_UNAVAILABLE: u32 = 2;
 
 impl IsolatedForwarder {
@@ -280,7 +280,7 @@ impl IsolatedForwarder {
         }
     }
 
-    /// Whether the target serves others; a forwarder that cannot tell is taken at its word.
+    /// Whether the target serves others; a forwarder that cannot check is believed.
     async fn is_serving(&mut self) -> bool {
         if self.served_at.is_some_and(|at| at.elapsed() < SERVING_GOOD_FOR) {
             return true;

@@ -24,7 +24,7 @@ pub enum HoldReason {
     /// Too many dead letters in a minute.
     #[error(transparent)]
     BreakerOpen(#[from] BreakerOpen),
-    /// What is asked for is another source's.
+    /// The requested event is another source's.
     #[error(transparent)]
     Foreign(#[from] ForeignMessage),
     /// What rows are read from is not what it was.
@@ -46,7 +46,7 @@ impl OutageBackoff {
                 retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)
             }
             HoldReason::BreakerOpen(_) | HoldReason::Foreign(_) | HoldReason::Unfit(_) => {
-                // Ready would be a lie from the first moment on: waiting may mend it, but somebody has to look.
+                // Ready would be a lie from the first moment on: waiting may fix it, but an operator has to check.
                 progress.fault(Some(reason.to_string()));
                 Duration::ZERO
             }

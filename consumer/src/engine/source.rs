@@ -42,9 +42,9 @@ pub struct Source {
     batch_bytes: usize,
     row_query: RowQuery,
     statement: String,
-    /// How many rows the next statement asks for.
+    /// How many rows the next statement requests.
     rows: usize,
-    /// When the columns were looked at.
+    /// When the columns were read.
     since: Instant,
     known_readable: KnownReadable,
 }
@@ -76,10 +76,10 @@ const COLUMNS_GOOD_FOR: Duration = Duration::from_secs(5);
 /// For how long a server is waited for that a row may have crashed.
 const STARTING_MAX: Duration = Duration::from_secs(5);
 
-/// Most rows that one statement asks for.
+/// Most rows that one statement requests.
 const ROWS_MAX: usize = 10_000;
 
-/// Some of the rows that were asked for. Those that are neither here nor absent are for the next call.
+/// Some of the rows that were requested. Those that are neither here nor absent are for the next call.
 #[derive(Debug)]
 pub struct Slice {
     /// Rows, with what is known of their failures.
@@ -150,7 +150,7 @@ const PARTS_OF_COST: usize = 16;
 const CANDIDATES: usize = 3;
 
 impl Source {
-    /// Connects and looks at the table's columns; of the texts only those are read that `factory` looks at, and no row whose
+    /// Connects and reads the table's columns; of the texts only those are loaded that `factory` needs, and no row whose
     /// texts take more than `batch_bytes` and than a row may.
     ///
     /// # Errors
@@ -206,13 +206,13 @@ impl Source {
         Ok(())
     }
 
-    /// How many rows the next statement asks for at most.
+    /// How many rows the next statement requests at most.
     #[cfg(feature = "threadline")]
     pub(crate) fn next_rows(&self) -> usize {
         self.rows
     }
 
-    /// Whether the table has, since this session began, what a forwarder needs of it; with a word about columns that have gone
+    /// Whether the table has, since this session began, what a forwarder needs of it; with a message about columns that have gone
     /// since the process began.
     ///
     /// # Errors
@@ -244,7 +244,7 @@ impl Source {
     }
 
     /// Reloads the first of these rows, as many as `bytes_max` allows. Of rows among which one makes the statement fail
-    /// fewer are asked for, until it stands alone: then that is what is known of it.
+    /// fewer are requested, until it stands alone: then that is what is known of it.
     ///
     /// # Errors
     /// When the server is away, or the statement fails without any row.
@@ -346,7 +346,7 @@ impl Source {
         Ok(false)
     }
 
-    /// Loads what is asked for, within the time that an answer may take.
+    /// Loads what is requested, within the time that an answer may take.
     async fn load_once(
         &mut self,
         forwarder: &ForwarderId,

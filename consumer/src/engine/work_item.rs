@@ -18,7 +18,7 @@ use uuid::Uuid;
 /// How much of a message that cannot be read is kept.
 const EXCERPT_BYTES: usize = 256;
 
-/// What a delivered message asks a forwarder to do.
+/// What a delivered message requests of a forwarder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Instruction {
     /// Forward this event.
@@ -68,7 +68,7 @@ pub struct WorkItem {
 }
 
 impl WorkItem {
-    /// What an entry of the log asks; `suspect` when it may have been handed over before.
+    /// What an entry of the log requests; `suspect` when it may have been handed over before.
     #[must_use]
     pub fn from_log(instruction: Instruction, origin: Origin, suspect: bool, tracer: &Tracer) -> Self {
         let span = match instruction {
@@ -136,7 +136,7 @@ impl Route {
         self.classify(reference.forwarder, reference.audit_event_id)
     }
 
-    /// What an event that is addressed to `target` asks of this forwarder.
+    /// What an event that is addressed to `target` requests of this forwarder.
     #[must_use]
     pub fn classify(&self, target: Target, event: Uuid) -> Instruction {
         match target {

@@ -38,7 +38,7 @@ impl ForwarderFactory for Noop {
         Box::new(Self)
     }
 
-    /// It looks at nothing, so its role need not be allowed to read anything for it.
+    /// It reads nothing, so its role need not be allowed to read anything for it.
     fn columns(&self) -> &[&str] {
         &[]
     }

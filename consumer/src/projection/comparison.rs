@@ -38,7 +38,7 @@ pub(crate) struct ComparisonInput<'a> {
     pub(crate) audit: &'a TableName,
     /// The target, and what an event should be there.
     pub(crate) timeline: &'a Timeline,
-    /// The table of actions to look at: the timeline's own, or one that is to take its place.
+    /// The table of actions to compare: the timeline's own, or one that is to take its place.
     pub(crate) actions: &'a ActionTable,
     /// Who fills it.
     pub(crate) forwarder: &'a ForwarderId,
@@ -133,7 +133,7 @@ struct Comparison<'a> {
     timeline_only: Vec<StoredAction>,
     /// Actions that are not what they should be.
     differing: Vec<AuditAction>,
-    /// Events whose id somebody else's action has.
+    /// Events whose id another writer's action has.
     id_conflicts: Vec<Uuid>,
 }
 
@@ -175,7 +175,7 @@ impl<'a> Comparison<'a> {
     fn compare_row(&mut self, row: &SourceRow, stored: StoredAction) {
         let ours = stored.correlation_id() == Some(row.id.to_string().as_str());
         if let (Err(error), true) = (&row.event, ours) {
-            // It was delivered; what it should be now nobody can tell.
+            // It was delivered; what it should be now cannot be known.
             tracing::warn!(event = %row.id, %error, "an action cannot be compared with its event");
             self.findings.both(&stored, &stored);
             return;
@@ -244,7 +244,7 @@ impl<'a> Comparison<'a> {
             let letter =
                 matches!(failed.get(&row.id), Some((FailureState::Dead | FailureState::Discarded, false)));
             let ours = |stored: &&StoredAction| stored.correlation_id() == Some(row.id.to_string().as_str());
-            // Somebody else's action under the id of a letter is why it is one.
+            // Another writer's action under the id of a dead letter is why it is one.
             if let Some(stored) = arrived.get(&row.id).filter(|stored| !letter || ours(stored)) {
                 self.compare_row(&row, stored.clone());
                 continue;
@@ -253,7 +253,7 @@ impl<'a> Comparison<'a> {
                 Some((FailureState::Dead, gone)) if !gone || !existing.contains(&row.id) => Finding::Dead,
                 Some((FailureState::Discarded, _)) => Finding::Discarded,
                 Some((_, false)) => Finding::Pending,
-                // Its letter says that there is no such row. Delivered again, it loses the letter.
+                // Its dead letter says that there is no such row. Delivered again, it loses the dead letter.
                 _ if pending.contains(&row.id) => Finding::Pending,
                 None if !existing.contains(&row.id) => continue,
                 _ if adopted.contains(&row.id) => Finding::DeliveredElsewhere,
@@ -271,7 +271,7 @@ impl<'a> Comparison<'a> {
                 finding,
             );
         }
-        // Delivered, they might be there twice; that is for somebody to decide.
+        // Delivered, they might be there twice; that is for an operator to decide.
         let elsewhere = Adoption::All.find(&mut self.timeline, actions, &missing).await?;
         missing.retain(|id| !elsewhere.contains(id));
         self.findings.elsewhere += elsewhere.len() as u64;

@@ -137,7 +137,7 @@ impl Bucket {
     }
 }
 
-/// Something to look at more closely.
+/// Something to examine more closely.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Example {
     finding: &'static str,
@@ -154,7 +154,7 @@ pub(crate) struct ComparisonReport {
     parts: BTreeMap<i64, Bucket>,
     examples: Vec<Example>,
     limit: usize,
-    /// Of the missing ones, those under whose correlation id somebody else has written an action that does not count.
+    /// Of the missing ones, those under whose correlation id another writer has written an action that does not count.
     pub(crate) elsewhere: u64,
 }
 

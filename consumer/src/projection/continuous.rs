@@ -1,7 +1,7 @@
 //! The continuous reconciliation inside of `consumer run`: by marks and without any clock. What the log held up to a mark that the
 //! forwarder is past must be in its timeline or among its failures; what is in neither enters the log again.
 //!
-//! It sees what an unlucky broker does (messages deleted, acknowledged data lost without a trace), not what somebody does to
+//! It sees what an unlucky broker does (messages deleted, acknowledged data lost without a trace), not what a person does to
 //! the timeline later: that is `consumer reconcile`'s. One process does it, however many run.
 
 use std::{collections::HashSet, time::Duration};
@@ -246,7 +246,7 @@ impl ContinuousReconciler {
             return Ok(suspects);
         }
         let failed = failures::states(source, &self.forwarder, &suspects).await?;
-        // A letter that says that the row was gone stands for no other row under its id; what is really gone is left out below.
+        // A dead letter that says that the row was gone stands for no other row under its id; what is really gone is left out below.
         let failed: HashSet<Uuid> =
             failed.into_iter().filter(|(.., gone)| !gone).map(|(id, ..)| id).collect();
         let suspects: Vec<Uuid> = suspects.into_iter().filter(|id| !failed.contains(id)).collect();

@@ -28,7 +28,7 @@ struct Heads<'a, L, R, E> {
     next: (Option<L>, Option<R>),
 }
 
-/// Walks two streams of ascending ids with one element of each in memory. The left one is asked first: what it does not
+/// Walks two streams of ascending ids with one element of each in memory. The left one is read first: what it does not
 /// show yet may be in the right one, not the other way round.
 pub(crate) fn merge<'a, L, R, E>(
     left: BoxStream<'a, Result<L, E>>,

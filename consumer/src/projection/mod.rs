@@ -26,7 +26,7 @@ use threadline::Adoption;
 use self::{comparison::ComparisonInput, watermark::SettledWatermark};
 use crate::{APPLICATION, forwarders::Timeline};
 
-/// A forwarder into a timeline, with everything to look at it.
+/// A forwarder into a timeline, with everything to read it.
 pub(crate) struct Projection {
     pub(crate) forwarder: ForwarderSettings,
     pub(crate) timeline: Timeline,
@@ -35,7 +35,7 @@ pub(crate) struct Projection {
 }
 
 impl Projection {
-    /// The one that is asked for, or the only one.
+    /// The requested one, or the only one.
     ///
     /// # Errors
     /// When there is none, or it is not clear which; or the broker is needed and away.
@@ -88,7 +88,7 @@ impl Projection {
     }
 }
 
-/// The forwarder that is asked for, or the only one into a timeline.
+/// The requested forwarder, or the only one into a timeline.
 ///
 /// # Errors
 /// When there is none, or it is not clear which.

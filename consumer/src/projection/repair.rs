@@ -1,5 +1,5 @@
 //! Repair: what is missing enters the log again, addressed to its forwarder; what differs is written over; what nobody
-//! wrote is removed, if that is asked for.
+//! wrote is removed, if that is requested.
 
 use common::{
     broker::LiveTrafficThrottle,

@@ -1,7 +1,7 @@
 //! All audit rows by ascending id: a page of ids, then their rows. A row that makes a statement fail stands alone in the end,
 //! and the walk goes on behind it.
 //!
-//! Nothing is open on the source while somebody looks at a row: whoever needs another connection for what he does with it
+//! Nothing is open on the source while a row is processed: code that needs another connection for that
 //! gets it even from a pooler that has only one.
 
 use std::{
@@ -53,7 +53,7 @@ impl Keyed for SourceRow {
 pub(crate) struct SourceScan {
     pub(crate) source: Database,
     pub(crate) audit: TableName,
-    /// Of what its forwarder looks at.
+    /// Of what its forwarder reads.
     pub(crate) timeline: Timeline,
     pub(crate) forwarder: ForwarderId,
 }
@@ -144,7 +144,7 @@ impl Walk {
             loaded.sort_unstable_by_key(|row| row.id);
             let done: HashSet<Uuid> =
                 slice.absent.into_iter().chain(loaded.iter().map(|row| row.id)).collect();
-            // Those of a slice may come in any order: behind the first that is not there yet all are asked for again, fewer
+            // Those of a slice may come in any order: behind the first that is not there yet all are requested again, fewer
             // of them at a time.
             if let Some(first) = open.iter().find(|id| !done.contains(*id)).copied() {
                 loaded.retain(|row| row.id < first);

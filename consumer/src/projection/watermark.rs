@@ -70,7 +70,7 @@ impl SettledWatermark {
     /// # Errors
     /// When a server is away.
     pub(crate) async fn settled(&self, connection: &mut Session) -> anyhow::Result<Option<Snapshot>> {
-        // Asked first: a rewind between the two questions gives sequences another meaning.
+        // Read first: a rewind between the two statements gives sequences another meaning.
         let generation = retention::generation(connection, &self.reader).await?;
         let floor = match &self.stream {
             None => None,

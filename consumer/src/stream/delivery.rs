@@ -17,7 +17,7 @@ const SUSPECT_FROM: i64 = 3;
 pub struct Delivery {
     /// To settle it.
     pub message: Message,
-    /// What it asks.
+    /// What it requests.
     pub instruction: Instruction,
     /// How often the broker has delivered it. Says nothing about attempts.
     pub delivered: i64,
@@ -77,7 +77,7 @@ impl Delivery {
     }
 }
 
-/// How the broker is told what became of a message.
+/// How the outcome of a message is reported to the broker.
 #[must_use]
 pub fn ack_kind(disposition: Disposition) -> AckKind {
     match disposition {

@@ -1,4 +1,4 @@
-//! Where a forwarder's durable was seen last: one that somebody deletes, or that has passed over messages, goes on there.
+//! Where a forwarder's durable was seen last: one that is deleted, or that has passed over messages, goes on there.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

@@ -62,7 +62,7 @@ pub struct Prefetcher {
     requested_at: Instant,
     /// A request is lost with its connection.
     connection: ConnectionEpoch,
-    /// Why nothing will come any more; told once what is here has been taken.
+    /// Why nothing will come any more; reported once what is here has been taken.
     broken: Option<String>,
 }
 
@@ -102,7 +102,7 @@ impl Prefetcher {
         &self.durable
     }
 
-    /// Waits for a first message, takes what the broker says is on its way with it, and asks for more. A batch that is not
+    /// Waits for a first message, takes what the broker says is on its way with it, and requests more. A batch that is not
     /// full waits for each of those no longer than `linger`.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Prefetcher {
         }
         while self.waiting.len() < self.rows && self.more_are_coming() {
             if self.request().await.is_err() {
-                // What is in hand is in hand; the next one is told.
+                // What is in hand is in hand; the next call reports it.
                 break;
             }
             match timeout(linger, self.subscriber.next()).await {
@@ -184,7 +184,7 @@ impl Prefetcher {
         if self.requested > 0 && self.requested_at.elapsed() < EXPIRES + SILENCE {
             return Ok(());
         }
-        // Without heartbeats: the expiry tells the same.
+        // Without heartbeats: the expiry shows the same.
         let config = BatchConfig { batch: self.rows, expires: Some(EXPIRES), ..BatchConfig::default() };
         self.durable.request_batch(config, self.inbox.as_str().into()).await?;
         self.requested = self.rows;
@@ -222,7 +222,7 @@ impl Prefetcher {
         self.empty_at = Instant::now();
     }
 
-    /// A message, or a word of the server about the request.
+    /// A message, or the server's status of the request.
     fn accept(&mut self, message: async_nats::Message) {
         match message.status.unwrap_or(StatusCode::OK) {
             StatusCode::OK => {

@@ -21,7 +21,7 @@ pub(crate) struct StallDetector(Mutex<StallState>);
 #[derive(Debug, Default)]
 struct StallState {
     last: Option<Observation>,
-    /// What somebody has to do something about.
+    /// What an operator has to fix.
     fault: Option<String>,
     /// How many looks in a row have found that acknowledgements do not arrive.
     unheard: u32,

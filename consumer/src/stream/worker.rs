@@ -48,7 +48,7 @@ use crate::{
 /// Messages in hand renew their deadline at least this often.
 const RENEW_MAX: Duration = Duration::from_secs(15);
 
-/// How often the durable's own position is asked for.
+/// How often the durable's own position is requested.
 const POSITION_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A stream is not lost, recreated and filled again in less than this.
@@ -57,7 +57,7 @@ const SAME_DURABLE_WITHIN: Duration = Duration::from_millis(500);
 /// How often a worker checks whether its subscription may continue.
 const FOREIGN_POLL: Duration = Duration::from_millis(200);
 
-/// How long a look at the broker may take when the process is to stop.
+/// How long a request to the broker may take when the process is to stop.
 const LAST_CHECK_MAX: Duration = Duration::from_secs(1);
 
 /// What the workers of one forwarder share.
@@ -126,7 +126,7 @@ impl StreamSubscription {
         Ok(durable)
     }
 
-    /// A batch for the worker that asks; empty when there was none for a while, or at shutdown.
+    /// A batch for the worker that calls; empty when there was none for a while, or at shutdown.
     async fn pull(&self, shutdown: &CancellationToken) -> Result<Option<PulledBatch>, String> {
         let mut slot = tokio::select! {
             slot = self.puller.lock() => slot,
@@ -168,7 +168,7 @@ impl StreamSubscription {
             .map_err(|error| error.to_string())
     }
 
-    /// An error in words. What somebody has set differently makes unready at once: waiting does not mend it, and what is held here
+    /// An error as text. What was set differently by hand makes unready at once: waiting does not mend it, and what is held here
     /// is not skipped there.
     fn describe(&self, error: &BrokerError) -> String {
         let words = error.to_string();
@@ -191,7 +191,7 @@ impl StreamSubscription {
     }
 
     /// Whether the durable that these messages came from is still there, and the stream behind it. One that was recreated, or
-    /// restored from an older backup, knows their sequences as other messages, perhaps in somebody else's hand, which must not
+    /// restored from an older backup, knows their sequences as other messages, perhaps in another worker's hand, which must not
     /// be settled from here. Times of creation survive a restore; but where the last of the messages stands as it did, those
     /// before it do, too.
     async fn is_same_durable(&self, durable: &Durable, deliveries: &[Delivery]) -> bool {
@@ -278,7 +278,7 @@ impl StreamWorker {
         let mut backoff = OutageBackoff::default();
         while !shutdown.is_cancelled() {
             if self.subscription.foreign.load(Ordering::SeqCst) {
-                // Whichever worker met it asks whether it is still so.
+                // Whichever worker met it checks whether it is still so.
                 tokio::time::sleep(FOREIGN_POLL).await;
                 continue;
             }

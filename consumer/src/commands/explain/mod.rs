@@ -101,7 +101,7 @@ enum TimelineState {
     Elsewhere,
     /// It is not there.
     Absent,
-    /// The timeline could not be asked.
+    /// The timeline could not be queried.
     Unknown(String),
 }
 

@@ -10,13 +10,13 @@ use uuid::Uuid;
 /// How many messages are looked through for those of the event.
 const SCAN_MAX: u64 = 50_000;
 
-/// How many are asked for at a time.
+/// How many are requested at a time.
 const WINDOW: usize = 64;
 
 /// The event's messages.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct InStream {
-    /// Why the broker was not asked, or says nothing.
+    /// Why the broker was not queried, or does not respond.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) unknown: Option<String>,
     pub(crate) messages: Vec<Message>,

@@ -169,7 +169,7 @@ fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The filter in words, for the record.
+/// The filter as text, for the record.
 fn describe(filter: &Filter) -> String {
     let Filter { forwarder, reason, states, action, since, until, reference } = filter;
     let mut text =

@@ -1,4 +1,4 @@
-//! `consumer failures`: what could not be delivered, and what somebody decides about it.
+//! `consumer failures`: what could not be delivered, and what an operator decides about it.
 
 mod decide;
 mod render;

@@ -63,7 +63,7 @@ pub(crate) fn details(records: &[FailureRecord], row: Option<&Value>) -> anyhow:
     Ok(text)
 }
 
-/// Hides whatever may tell about a person. NULL stays NULL: that there is nothing is no secret.
+/// Hides whatever may reveal something about a person. NULL stays NULL: that there is nothing is no secret.
 pub(crate) fn mask(row: &mut Value) {
     for (column, value) in row.as_object_mut().into_iter().flatten() {
         if !UNMASKED_FIELDS.contains(&column.as_str()) && !value.is_null() {

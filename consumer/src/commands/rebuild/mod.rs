@@ -2,7 +2,7 @@
 //!
 //! A [shadow](threadline::shadow) table is filled from all audit rows with today's mapping, kept in step with what arrives
 //! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
-//! are carried over as they are. The table that was there stays, in step, until somebody is sure.
+//! are carried over as they are. The table that was there stays, in step, until an operator drops it.
 
 mod change_replayer;
 mod check;
@@ -52,7 +52,7 @@ const LEASE: Duration = Duration::from_secs(60);
 /// Below so many changes the rest is carried over while writers wait.
 const LAST_CHANGES: i64 = 200;
 
-/// How often actions of the host that differ are looked at behind the changes of the time in between.
+/// How often actions of the host that differ are compared behind the changes of the time in between.
 const VERIFICATIONS: u32 = 5;
 
 /// What is to be done.
@@ -240,7 +240,7 @@ impl<'a> Rebuilding<'a> {
         loop {
             let next = events.try_next().await?;
             let ended = next.is_none();
-            // Rows that cannot be read are letters, or will be.
+            // Rows that cannot be read are dead letters, or will be.
             let event = next.and_then(|row| row.event.ok());
             weight += event.as_ref().map_or(0, AuditEvent::size_in_memory);
             chunk.extend(event);
@@ -266,7 +266,7 @@ impl<'a> Rebuilding<'a> {
         Ok(written)
     }
 
-    /// Events as actions, without those that are letters: they have their own way.
+    /// Events as actions, without those that are dead letters: they have their own way.
     async fn actions(
         &mut self,
         source: &mut Session,
@@ -319,7 +319,7 @@ impl<'a> Rebuilding<'a> {
             faults.len(),
             faults.iter().take(5).map(Uuid::to_string).collect::<Vec<_>>().join(", ")
         );
-        // What was carried over must be the same. Changes may be on their way: what differs is looked at again behind them.
+        // What was carried over must be the same. Changes may be on their way: what differs is compared again behind them.
         let mut foreign = self.shadow.foreign_differences(&mut self.timeline, None).await?;
         for _ in 0..VERIFICATIONS {
             if foreign.is_empty() {

@@ -92,7 +92,7 @@ impl By {
     }
 }
 
-/// Compares, and repairs or seals if asked to.
+/// Compares, and repairs or seals if requested.
 ///
 /// # Errors
 /// When a server is away; and when both sides are not equal and were not made so.

@@ -85,7 +85,7 @@ pub(crate) async fn run(
             return Ok(());
         }
     };
-    // A window that has changed for a good reason (a letter delivered after all, a new mapping) may be sealed again; what
+    // A window that has changed for a good reason (a dead letter delivered after all, a new mapping) may be sealed again; what
     // lies between windows, or before them, by itself.
     let again = chain.iter().any(|receipt| (receipt.since, receipt.until) == (since, until));
     let met = chain.iter().find(|receipt| since < receipt.until && receipt.since < until);
@@ -150,7 +150,7 @@ pub(crate) fn text(receipt: &Receipt) -> String {
     )
 }
 
-/// The last full minute before which every event is in the timeline or a letter, and no transaction may add one.
+/// The last full minute before which every event is in the timeline or a dead letter, and no transaction may add one.
 async fn settled_until(connection: &mut Session) -> anyhow::Result<OffsetDateTime> {
     let settled: Option<OffsetDateTime> =
         sqlx::query_scalar("select date_trunc('minute', nullif(outbox.safe_before(), '-infinity'))")

@@ -1,7 +1,7 @@
 //! `consumer replay`: a part of the stream once more, to one forwarder, beside live traffic and without touching its
 //! durable.
 //!
-//! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was asked for: the same
+//! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was requested: the same
 //! command goes on where it was cut off.
 
 mod replay_consumer;
@@ -46,7 +46,7 @@ use crate::{
 };
 use replay_consumer::{ReplayConsumer, acknowledge};
 
-/// How often the table's columns are looked at while a batch is in work, which seldom takes so long.
+/// How often the table's columns are read while a batch is in work, which seldom takes so long.
 const COLUMNS_CHECKED_EVERY: Duration = Duration::from_secs(3);
 
 /// What is replayed, and how.
@@ -231,7 +231,7 @@ fn overwriting(_: &Settings, _: &ForwarderId) -> anyhow::Result<Arc<dyn Forwarde
     anyhow::bail!(UsageError("--overwrite needs a binary with the cargo feature threadline".to_owned()))
 }
 
-/// Batch after batch, each settled before the next is asked for.
+/// Batch after batch, each settled before the next is requested.
 async fn replay_batches(
     consumer: &mut ReplayConsumer,
     asked: &Replay,
@@ -310,7 +310,7 @@ async fn columns_unfit(runtime: &ForwarderRuntime) -> UnfitSource {
     }
 }
 
-/// Without those whose audit row was deleted since: they were delivered when they came first, or are letters.
+/// Without those whose audit row was deleted since: they were delivered when they came first, or are dead letters.
 async fn existing<'d>(
     source: &mut Session,
     runtime: &ForwarderRuntime,

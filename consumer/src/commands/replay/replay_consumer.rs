@@ -21,7 +21,7 @@ pub(crate) struct ReplayConsumer {
     consumer: Consumer<pull::Config>,
     /// Its name.
     pub(crate) durable: String,
-    /// What was asked for: its description.
+    /// What was requested: its description.
     pub(crate) description: String,
     /// The last sequence of the range.
     pub(crate) until: u64,

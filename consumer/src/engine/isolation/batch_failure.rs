@@ -17,7 +17,7 @@ pub(super) enum BatchFailure {
     /// The target says that it is away, and serves others.
     #[error("{error}")]
     Unavailable {
-        /// Its own words.
+        /// Its own message.
         error: String,
         /// How long that took.
         after: Duration,

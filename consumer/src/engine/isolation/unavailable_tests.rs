@@ -15,7 +15,7 @@ use super::*;
 
 const SECONDS: u64 = 30;
 
-/// A target that says it is away for events of some actions, and for everything during some of what is asked of it.
+/// A target that says it is away for events of some actions, and for everything during some of its calls.
 #[derive(Clone)]
 struct Target {
     down: Range<u32>,
@@ -181,7 +181,7 @@ async fn several_events_that_their_target_is_away_for_are_all_charged_while_it_t
     }
 }
 
-/// Whoever cannot look is taken at its word, and so is who says when to come back.
+/// A forwarder that cannot check is believed, and so is one that says when to come back.
 #[tokio::test]
 async fn a_target_that_is_away_and_cannot_be_asked_is_held_for_ever() {
     let silent = Target { can_tell: false, ..Target::up() };
@@ -260,7 +260,7 @@ async fn an_outage_with_a_bad_event_in_hand_charges_nobody_else_whenever_it_begi
     }
 }
 
-/// As a proxy or an administrator cuts connections: what is asked next is answered.
+/// As a proxy or an administrator cuts connections: the next request succeeds.
 #[tokio::test]
 async fn connections_that_are_cut_again_and_again_charge_nobody() {
     for (every, count) in (2..9).flat_map(|every| [1, 2, 9, 100].map(|count| (every, count))) {

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 
 use crate::forwarder::Verdict;
 
-/// What the rules look at.
+/// What the rules read.
 pub(super) const COLUMNS: [&str; 5] = ["action", "outcome", "actor_id", "actor_type", "metadata"];
 
 /// What they look for in the metadata.
@@ -21,7 +21,7 @@ pub(super) enum Profile {
     /// The whole event, as it happened.
     #[default]
     Correct,
-    /// What Sigra's own forwarder writes, to the letter, including what it drops: the time and every detail.
+    /// Exactly what Sigra's own forwarder writes, including what it drops: the time and every detail.
     Compat,
 }
 

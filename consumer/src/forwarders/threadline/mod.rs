@@ -211,7 +211,7 @@ struct Worker {
 /// What a worker has seen of the timeline's tables, at some time.
 #[derive(Debug, Clone, Copy)]
 struct Look {
-    /// Which of somebody else's actions count as events.
+    /// Which of other writers' actions count as events.
     adoption: Adoption,
     /// Whether something of the host's acts on what is written.
     verified: bool,
@@ -293,7 +293,7 @@ impl Worker {
             self.connection = Some(connection);
         } else {
             // A statement that a rule made nothing of is prepared as nothing, and stays so when the rule has gone. And what is
-            // there now is looked at anew.
+            // there now is read again.
             self.look = None;
             let _ = connection.close().await;
         }
@@ -322,7 +322,7 @@ impl Worker {
         Ok(look)
     }
 
-    /// Events that are there under somebody else's ids. Only those from before an adoption are looked up: the live ones cost
+    /// Events that are there under another writer's ids. Only those from before an adoption are looked up: the live ones cost
     /// nothing. Where an index keeps a second action out it is met on the way in, but when writing over.
     async fn adopted_ids(
         &self,

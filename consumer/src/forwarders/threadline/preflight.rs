@@ -154,7 +154,7 @@ fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Problem {
 }
 
 /// Of an error about a table, a column or a grant: whether the timeline's are what is wrong, or something that a host's
-/// trigger or policy names for some events only. The same statement without any rows tells.
+/// trigger or policy names for some events only. The same statement without any rows shows which.
 pub(super) async fn classify_failure(timeline: &Timeline, error: &sqlx::Error) -> ForwardError {
     let Timeline { database, table, .. } = timeline;
     let empty = async {

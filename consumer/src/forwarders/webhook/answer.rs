@@ -23,7 +23,7 @@ pub(super) enum Meaning {
     Accepted,
     /// One of them can never be delivered.
     Refused,
-    /// Nothing: the receiver is overloaded, broken, or not what the settings say. In these words.
+    /// Nothing: the receiver is overloaded, broken, or not what the settings say. With this message.
     Away(String),
 }
 
@@ -40,7 +40,7 @@ pub(super) fn meaning(status: StatusCode) -> Meaning {
     }
 }
 
-/// When the receiver asked to be called again: seconds, or an HTTP date (RFC 9110, 10.2.3). Anything else is ignored.
+/// When the receiver requested to be called again: seconds, or an HTTP date (RFC 9110, 10.2.3). Anything else is ignored.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -50,7 +50,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// The beginning of the receiver's own words, on one line. Its status has said what counts: an answer that breaks off
+/// The beginning of the receiver's own message, on one line. Its status has said what counts: an answer that breaks off
 /// is an answer.
 pub(super) async fn excerpt(mut response: Response) -> String {
     let mut read = Vec::new();

@@ -92,7 +92,7 @@ fn checked(options: &Options, forwarder: &ForwarderSettings, settings: &Settings
 
 fn url(options: &Options) -> Result<Url, String> {
     let text = text("url", options.url.as_ref())?.ok_or("url: missing; the address that takes the events")?;
-    // The parser's own words are about the form; the text may be a secret with a typing error around it.
+    // The parser's own message is about the form; the text may be a secret with a typing error around it.
     let url =
         Url::parse(text).map_err(|error| format!("url: not a URL such as https://host/path: {error}"))?;
     match url.scheme() {
