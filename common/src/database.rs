@@ -16,7 +16,7 @@ use crate::{
 /// for the operating system's two minutes.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A transaction for one long look at a whole table: read-only, without our time-out, and free to scan.
+/// A transaction that reads a whole table: read-only, without our time-out, and free to scan.
 ///
 /// # Errors
 /// When the server is away.
@@ -57,7 +57,7 @@ fn session_settings(statement_timeout: Duration) -> Vec<(&'static str, String)> 
         // A scan that cannot be avoided, of a table with one row, now looks so dear that it would be compiled first,
         // for seconds.
         ("jit", "off".to_owned()),
-        // What we have told the broker must survive a crash of the database.
+        // What was published to the broker must survive a crash of the database.
         ("synchronous_commit", "on".to_owned()),
         ("statement_timeout", milliseconds(statement_timeout)),
         ("lock_timeout", milliseconds(Duration::from_secs(5))),
@@ -117,7 +117,7 @@ impl Database {
             .map_err(|error| named("source.url", error))
     }
 
-    /// A handle for somebody who holds one connection at a time: while an answer is waited for on it,
+    /// A handle for a task that holds one connection at a time: while an answer is waited for on it,
     /// [`Database::with_timeout`] notices within seconds that a network has forgotten it. Not behind a pooler, where nobody
     /// knows who serves whom.
     #[must_use]
@@ -176,7 +176,7 @@ impl Database {
         self.open(&self.pinned).await
     }
 
-    /// The same for writing into a table whose triggers are somebody else's and may rely on the path of the role: that one, behind
+    /// The same for writing into a table whose triggers are the host's and may rely on the path of the role: that one, behind
     /// the system's own schema. A statement on it qualifies what could be overloaded.
     ///
     /// # Errors
@@ -249,7 +249,7 @@ impl Database {
     }
 }
 
-/// Whether what opened the session is in force. A pooler may pass over it without a word, and rows that a policy hides would
+/// Whether what opened the session is in force. A pooler may ignore it silently, and rows that a policy hides would
 /// look as if they did not exist.
 async fn in_force(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     // Not prepared: another client's statement may have the name.

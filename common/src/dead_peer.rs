@@ -1,5 +1,5 @@
 //! Noticing that a network has forgotten a connection to PostgreSQL: nothing comes on it any more, no error either, and waiting
-//! for the server's own time-out would take as long as that is. Another connection tells whether anybody is at work there.
+//! for the server's own time-out would take as long as that is. Another connection shows whether the server still works on it.
 
 use std::{
     sync::atomic::{AtomicI32, Ordering},
@@ -18,7 +18,7 @@ const PROBE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Detects a dead peer, as TCP keep-alive would, by asking the server about the process that serves one connection.
+/// Detects a dead peer, as TCP keep-alive would, by querying the server for the process that serves one connection.
 #[derive(Debug, Default)]
 pub(crate) struct DeadPeerDetector(AtomicI32);
 
@@ -31,7 +31,7 @@ impl DeadPeerDetector {
     }
 
     /// Ends once the server has certainly nothing in work for this connection, although an answer is waited for; never while it
-    /// works, waits for a lock, or cannot be asked.
+    /// works, waits for a lock, or cannot be queried.
     pub(crate) async fn detected(&self, options: &PgConnectOptions) {
         sleep(PROBE_AFTER).await;
         // Hardly ever come to: not part of every answer's future.
@@ -59,7 +59,7 @@ impl DeadPeerDetector {
             Some(connection) => connection,
             None => PgConnection::connect_with(options).await?,
         };
-        // One whose state is not told, or has just changed, may be at work.
+        // One whose state is not shown, or has just changed, may be at work.
         let is_idle = sqlx::query_scalar(
             "select not exists (
                  select from pg_stat_activity

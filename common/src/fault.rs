@@ -5,8 +5,8 @@
 pub enum Fault {
     /// This event's own data: the same statement would fail again for it, and not for its neighbours.
     Event,
-    /// The statement failed, by the word of a host's trigger, policy or function, or by a limit of the server. It may be
-    /// one event that it failed for, or all: halves tell.
+    /// The statement failed, on the decision of a host's trigger, policy or function, or by a limit of the server. It may be
+    /// one event that it failed for, or all: halves show which.
     Statement,
     /// The same of what a statement names: tables, columns, grants. As a rule the table is not as it should be, but a
     /// trigger or a policy may name things for some events only.

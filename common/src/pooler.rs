@@ -14,7 +14,7 @@ const IN_BETWEEN: &str = "a transaction-mode pooler is in between: for the sourc
 #[derive(Debug, thiserror::Error)]
 #[error("{said}: {remedy}")]
 pub struct PoolerRefusal {
-    /// In its own words.
+    /// Its own message.
     pub said: String,
     /// The remedy.
     pub remedy: &'static str,

@@ -71,7 +71,7 @@ impl Session {
     /// When the server is away.
     pub async fn begin(&mut self) -> Result<Transaction<'_>, sqlx::Error> {
         let statement = if self.is_in_transaction() { None } else { self.begin.clone() };
-        // In hand before the first word is sent: whatever ends this future ends the transaction.
+        // Created before anything is sent: whatever ends this future ends the transaction.
         let is_given_a_connection = statement.is_some();
         let mut transaction = Transaction { session: self, open: true };
         let begun = Manager::begin(&mut transaction.connection, statement);

@@ -31,7 +31,7 @@ pub fn parse_time(text: &str) -> Result<OffsetDateTime, String> {
         .ok_or_else(|| "too long ago".to_owned())
 }
 
-/// What `2h` is measured from: the same for all arguments of one command line, so that equal words are equal times.
+/// What `2h` is measured from: the same for all arguments of one command line, so that equal arguments are equal times.
 fn command_began() -> OffsetDateTime {
     static BEGAN: OnceLock<OffsetDateTime> = OnceLock::new();
     *BEGAN.get_or_init(OffsetDateTime::now_utc)
@@ -77,7 +77,7 @@ pub fn as_captured(time: &str) -> String {
     format!("case when {time} is not null then to_timestamp(least(extract(epoch from {time}), 9.2e12)) end")
 }
 
-/// A moment, and how somebody put it: `2h` means another one each time, and yet the same work.
+/// A moment, and how it was written: `2h` means another one each time, and yet the same work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimeArg {
     /// The time.

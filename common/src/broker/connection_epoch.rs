@@ -5,7 +5,7 @@ use std::{sync::atomic::Ordering, time::Duration};
 
 use async_nats::{Client, connection::State};
 
-/// How often it is looked at.
+/// How often it is checked.
 const POLL: Duration = Duration::from_millis(50);
 
 /// The connection that a client had at one moment.
@@ -37,7 +37,7 @@ impl ConnectionEpoch {
     }
 }
 
-/// Waits until a client is connected, and tells `waiting` while it is not.
+/// Waits until a client is connected, and calls `waiting` while it is not.
 pub async fn connected(client: &Client, waiting: impl Fn()) {
     while client.connection_state() != State::Connected {
         waiting();

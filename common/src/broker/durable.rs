@@ -57,7 +57,7 @@ pub async fn ensure_durable(
         found = stored::durable(context, stream_name, &name).await?;
     }
     if let Some(found) = found {
-        // Before anything is changed: creating under the same name would take back what somebody else has set.
+        // Before anything is changed: creating under the same name would undo what an operator or another process has set.
         compare(&name, settings, 1, &found, last_sequence().await?)?;
         if !has_limits_of(&found, settings) {
             let begins = found.config.get("opt_start_seq").and_then(Value::as_u64);
@@ -102,7 +102,7 @@ pub(super) fn has_limits_of(found: &Stored, settings: &ConsumerSettings) -> bool
 pub struct SkippingDurable {
     /// When it was created: the one that is made in its place is not the same.
     pub created: OffsetDateTime,
-    /// Where the stream ended when it was looked at.
+    /// Where the stream ended when it was read.
     pub last_sequence: u64,
 }
 
@@ -144,7 +144,7 @@ pub(super) fn compare(
     })
 }
 
-/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 tells the one in its
+/// By how much a durable's time of creation may differ and it is the same one: after a restart nats-server 2.9 reports the one in its
 /// file, a fraction of a millisecond later.
 const CREATED_TOLERANCE: Duration = Duration::from_millis(10);
 
@@ -213,7 +213,7 @@ pub struct DurableState {
 /// Looks at the durable of a forwarder, and whether it is still what it should be.
 ///
 /// # Errors
-/// When somebody has changed it, when it is gone, or the broker is away.
+/// When it was changed, when it is gone, or the broker is away.
 pub async fn durable_state(
     context: &Context,
     stream: &str,
@@ -271,7 +271,7 @@ impl AckFloor {
 /// When the broker is away.
 pub async fn ack_floors(stream: &Stream) -> Result<Vec<AckFloor>, BrokerError> {
     let found = consumers(stream).await?;
-    // Asked afterwards: both only grow.
+    // Read afterwards: both only grow.
     let last = last_sequence(stream).await?;
     let ours = found.into_iter().filter(|info| info.name.starts_with(PREFIX));
     Ok(ours
@@ -333,7 +333,7 @@ async fn created(stream: &Stream, name: &str) -> Result<Option<OffsetDateTime>, 
 }
 
 /// Makes durables again that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
-/// skip whatever is published up to where they stand. They go on behind what they had settled. Somebody else's consumers
+/// skip whatever is published up to where they stand. They go on behind what they had settled. Other people's consumers
 /// are left alone.
 ///
 /// # Errors
@@ -343,7 +343,7 @@ pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
     let last = last_sequence(stream).await?;
     let ahead = |info: &Info| info.name.starts_with(PREFIX) && is_ahead(info, last);
     for info in found.into_iter().filter(ahead) {
-        // One that has delivered nothing was put there by somebody, and has settled nothing either.
+        // One that has delivered nothing was created by hand, and has settled nothing either.
         let delivered = info.delivered.consumer_sequence > 0;
         let start_sequence = if delivered { info.ack_floor.stream_sequence.min(last) + 1 } else { 1 };
         tracing::warn!(

@@ -1,5 +1,5 @@
 //! Whether the broker hears what this client says. Who may not publish on a subject, or lacks its import from JetStream's account, is
-//! not told: nobody answers. So each subject is asked once, in a way that the server answers and that changes nothing.
+//! not told: nobody answers. So one request goes to each subject, in a way that the server answers and that changes nothing.
 
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn acknowledgement(stream: &str, durable: &str) -> String {
 /// Whether acknowledgements reach the durable.
 ///
 /// # Errors
-/// When they do not, in words with the remedy; a connection that is lost is no such case.
+/// When they do not, with the remedy; a connection that is lost is no such case.
 pub async fn check_acknowledgements(client: &Client, stream: &str, durable: &str) -> Result<(), String> {
     let Err(why) = ask(client, acknowledgement(stream, durable), None, "+WPI").await else {
         return Ok(());
@@ -66,7 +66,7 @@ pub(super) async fn check(
     report.record(BROKER_DEAF, unheard.map(|(what, remedy)| Problem::new(what, remedy)));
 }
 
-/// What a doctor asks about one subject.
+/// What a doctor checks about one subject.
 struct Question {
     subject: String,
     payload: &'static str,
@@ -143,7 +143,7 @@ impl Question {
     }
 }
 
-/// Why nobody answers; that the connection is lost is told by others.
+/// Why nobody answers; that the connection is lost is reported elsewhere.
 async fn ask(
     client: &Client,
     subject: String,

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::{BrokerError, stored};
 use crate::settings::BrokerSettings;
 
-/// An account that may not be asked about gets no answer at all.
+/// A request about an account that is not permitted gets no response at all.
 const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A stream that is made on a broker with little room: about 200,000 references.
@@ -42,7 +42,7 @@ struct Limits {
 impl Account {
     /// How many bytes it may use, where that is limited.
     pub(super) fn storage_max(&self) -> Option<i64> {
-        // What is given by copies is not told as one figure.
+        // A limit by number of copies is not reported as one figure.
         (self.limits.max_storage > 0).then_some(self.limits.max_storage)
     }
 

@@ -1,4 +1,4 @@
-//! NATS JetStream: connection, stream and durables, compared with what was asked for.
+//! NATS JetStream: connection, stream and durables, compared with the settings.
 //!
 //! Servers up to 2.10 ignore configuration fields they do not know instead of refusing them, so every set-up call is
 //! followed by a comparison with the server's echo. The default path uses NATS 2.9 features only.
@@ -57,7 +57,7 @@ pub enum BrokerError {
     Connect {
         /// Masked.
         url: String,
-        /// The client's own words.
+        /// The client's own message.
         error: String,
     },
     /// It is no address of a server.
@@ -78,7 +78,7 @@ pub enum BrokerError {
     /// It answers, but not for JetStream: because it is switched off, or not ready yet.
     #[error("the NATS server has no JetStream for this client: {error}. Remedy: {remedy}")]
     NoJetStream {
-        /// The client's own words.
+        /// The client's own message.
         error: String,
         /// What to do.
         remedy: String,
@@ -86,19 +86,19 @@ pub enum BrokerError {
     /// A JetStream call failed; trying again may help.
     #[error("JetStream {call}: {error}")]
     Call {
-        /// What was asked.
+        /// What was requested.
         call: &'static str,
         /// The server's answer.
         error: String,
     },
-    /// The broker answers, and does not do what it is asked to.
+    /// The broker responds, and refuses the request.
     #[error("the broker refuses ({call}): {words}. Remedy: {remedy}")]
     Refused {
-        /// What was asked.
+        /// What was requested.
         call: &'static str,
         /// Of JetStream's API.
         code: u64,
-        /// The server's own words.
+        /// The server's own message.
         words: String,
         /// The setting or the limit that it is about.
         remedy: String,
@@ -147,7 +147,7 @@ impl BrokerError {
         )
     }
 
-    /// Stream or durable are there, and somebody has to change them.
+    /// Stream or durable exist, and an operator has to change them.
     #[must_use]
     pub fn is_incompatible(&self) -> bool {
         matches!(self, Self::Incompatible { .. })

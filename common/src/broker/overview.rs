@@ -49,7 +49,7 @@ pub enum BrokerState {
     Ok,
     /// It has no stream yet.
     NoStream,
-    /// It cannot be asked.
+    /// It cannot be reached.
     #[serde(rename = "trouble")]
     Failed,
 }
@@ -60,7 +60,7 @@ pub struct Overview {
     state: BrokerState,
     /// Whether any forwarder goes through it.
     needed: bool,
-    /// Why it cannot be asked.
+    /// Why it cannot be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
     trouble: Option<String>,
     #[serde(skip)]
@@ -113,7 +113,7 @@ async fn look(
 }
 
 impl Overview {
-    /// Its name, if it has not said what there was to say and somebody needs it.
+    /// Its name, if it did not respond and something needs it.
     #[must_use]
     pub fn missing(&self) -> Option<&'static str> {
         (self.needed && matches!(self.state, BrokerState::Failed | BrokerState::None)).then_some("the broker")

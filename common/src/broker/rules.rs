@@ -1,4 +1,4 @@
-//! What stored settings must be like, field by field: everything that a server stores is in a table here, or is told of.
+//! What stored settings must be like, field by field: everything that a server stores is in a table here, or is reported.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::BrokerError;
 pub(super) enum Rule {
     /// Exactly this.
     Is(Value),
-    /// One of these words.
+    /// One of these values.
     OneOf(&'static [&'static str]),
     /// Absent, or nothing: 0, false, empty.
     Absent,
@@ -22,7 +22,7 @@ pub(super) enum Rule {
     Room(i64),
     /// At least so much.
     AtLeast(i64),
-    /// No concern of ours, or looked at elsewhere.
+    /// No concern of ours, or checked elsewhere.
     Any,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn must(name: &'static str, rule: Rule, why: &'static str) -> Field {
     Field { name, rule, why, mild: false }
 }
 
-/// A field that is only told of.
+/// A field that is only reported.
 pub(super) fn should(name: &'static str, rule: Rule, why: &'static str) -> Field {
     Field { name, rule, why, mild: true }
 }
@@ -52,7 +52,7 @@ pub(super) fn free<const N: usize>(names: [&'static str; N]) -> impl Iterator<It
     names.into_iter().map(|name| should(name, Rule::Any, ""))
 }
 
-/// Ends what is told of a field that no table knows.
+/// Ends the report of a field that no table knows.
 pub(super) const UNKNOWN: &str = "a setting that this version does not know";
 
 /// What a comparison found.
@@ -82,7 +82,7 @@ impl FieldComparison {
     }
 }
 
-/// Compares. A field that no table knows and that is set to something is told of by name.
+/// Compares. A field that no table knows and that is set to something is reported by name.
 pub(super) fn compare_fields(fields: &[Field], found: &Map<String, Value>) -> FieldComparison {
     let mut comparison = FieldComparison::default();
     for Field { name, rule, why, mild } in fields {

@@ -30,7 +30,7 @@ pub(super) async fn stream(context: &Context, name: &str) -> Result<Option<Store
     found(answer, ErrorCode::STREAM_NOT_FOUND)
 }
 
-/// The last sequence that the stream has given. Whoever compares a durable with it asks for the durable first: both only grow.
+/// The last sequence that the stream has given. To compare a durable with it, read the durable first: both only grow.
 pub(super) async fn last_sequence(context: &Context, name: &str) -> Result<u64, BrokerError> {
     let found = stream(context, name).await?;
     let found =
@@ -123,7 +123,7 @@ impl Stored {
         std::time::Duration::from_nanos(nanos)
     }
 
-    /// When it was created, as its server tells it.
+    /// When it was created, as its server reports it.
     pub(super) fn created(&self) -> OffsetDateTime {
         let text = self.state.get("created").and_then(Value::as_str).unwrap_or_default();
         OffsetDateTime::parse(text, &Rfc3339).unwrap_or(OffsetDateTime::UNIX_EPOCH)

@@ -130,7 +130,7 @@ pub(super) fn durable(settings: &ConsumerSettings, replicas: usize) -> Vec<Field
         "sample_freq",
         "metadata",
         "direct",
-        // A pause is told of by itself.
+        // A pause is reported by itself.
         "pause_until",
     ]));
     debug_assert!(fields.iter().all(|field| field.rule != Any || field.why.is_empty()));

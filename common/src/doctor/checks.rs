@@ -11,7 +11,7 @@ pub struct Check {
     pub name: &'static str,
     /// Of its findings.
     pub severity: Severity,
-    /// What it looks at.
+    /// What it checks.
     pub part: Part,
     /// Whose doctor makes it.
     pub owner: Owner,
@@ -21,7 +21,7 @@ pub struct Check {
     pub expectation: &'static str,
 }
 
-/// What a check looks at, in the order of the answer.
+/// What a check is about, in the order of the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
     /// Settings alone.

@@ -1,4 +1,4 @@
-//! Whether forwarders find in the audit table what they look at, and may read it.
+//! Whether forwarders find the columns that they need in the audit table, and may read them.
 
 use super::{
     Problem, Report,
@@ -13,12 +13,12 @@ use crate::{
 /// Columns that are read for every forwarder, where they are there.
 const ALWAYS: [&str; 3] = ["id", "occurred_at", "inserted_at"];
 
-/// What a forwarder looks at.
+/// What a forwarder reads.
 #[derive(Debug, Clone, Copy)]
 pub struct Wanted<'a> {
     /// Which forwarder.
     pub forwarder: &'a ForwarderId,
-    /// The columns that it looks at.
+    /// The columns that it reads.
     pub columns: &'a [&'a str],
     /// Those of them without which it delivers nothing.
     pub needed: &'a [&'a str],
@@ -52,7 +52,7 @@ pub async fn check(
 /// A column of the table, whether our role may read it, and that role.
 type Found = (String, bool, String);
 
-/// The columns of the table; none without such a table, which somebody else looks for.
+/// The columns of the table; none without such a table, which another check reports.
 async fn found(connection: &mut Session, table: &TableName) -> Result<Vec<Found>, sqlx::Error> {
     sqlx::query_as(
         "select a.attname::text, has_column_privilege(c.oid, a.attnum, 'select'), format('%I', current_user)

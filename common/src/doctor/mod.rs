@@ -1,7 +1,7 @@
 //! Checks that settings and servers keep the contracts that the pipeline rests on: `publisher doctor`, `consumer doctor`,
 //! and the boot of both services.
 //!
-//! A [`Check`] has a name that stays and a severity; [`checks`] lists all of them. [`settings`] looks at settings alone,
+//! A [`Check`] has a name that stays and a severity; [`checks`] lists all of them. [`settings`] checks the settings alone,
 //! [`source`] at the source database, [`crate::broker::doctor`] at JetStream; the services add what only they know. Nothing
 //! here changes anything.
 
@@ -69,7 +69,7 @@ impl Problem {
     /// A sentence on what is wrong, and what to do.
     #[must_use]
     pub fn new(what: impl Into<String>, remedy: impl Into<String>) -> Self {
-        // Names of sessions and words of servers are other people's text.
+        // Names of sessions and messages of servers are text that others wrote.
         let line = |text: String| text.replace(char::is_control, " ");
         Self { what: line(what.into()), remedy: line(remedy.into()) }
     }
@@ -91,7 +91,7 @@ pub struct Finding {
 /// When the checks are made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunMode {
-    /// Somebody asks for all of them.
+    /// A command makes all of them.
     Command,
     /// A service starts: some are left out, see [`Check::at_boot`].
     Boot,

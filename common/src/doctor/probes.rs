@@ -29,7 +29,7 @@ pub(super) async fn server(connection: &mut Session) -> Result<Server, sqlx::Err
     .await
 }
 
-/// A grant that is missing, in the words of `grant`.
+/// A grant that is missing, as `grant` writes it.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub(super) struct MissingGrant {
     pub(super) privileges: String,

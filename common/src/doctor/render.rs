@@ -13,7 +13,7 @@ pub(super) fn json(report: &Report) -> String {
     format!("{answer:#}\n")
 }
 
-/// A line for each check that was made, by what it looks at, and one for the sum.
+/// A line for each check that was made, by its subject, and one for the sum.
 pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
     let mut part: Option<Part> = None;

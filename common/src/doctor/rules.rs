@@ -54,7 +54,7 @@ pub(super) fn encoding(name: &str) -> Option<Problem> {
     })
 }
 
-/// The server's time, asked for between two looks at our own clock.
+/// The server's time, read between two readings of our own clock.
 pub(super) fn clock(
     before: OffsetDateTime,
     server: OffsetDateTime,
@@ -92,7 +92,7 @@ pub(super) fn outbox(error: &OutboxError) -> Problem {
     Problem::new(errors::line(error), remedy)
 }
 
-/// An outbox that somebody has altered.
+/// An outbox that was altered by hand.
 pub(super) fn altered(lost: bool, differences: Vec<Difference>) -> Vec<Problem> {
     let lost = lost.then(|| {
         Problem::new(
@@ -190,7 +190,7 @@ pub(super) fn transactions(running: Vec<Running>) -> Vec<Problem> {
     running.into_iter().map(trouble).collect()
 }
 
-/// Transactions that somebody has prepared and forgotten.
+/// Transactions that were prepared and forgotten.
 pub(super) fn prepared(prepared: Vec<Prepared>) -> Vec<Problem> {
     let trouble = |Prepared { gid: name, seconds, owner }: Prepared| {
         let quoted = name.replace('\'', "''");

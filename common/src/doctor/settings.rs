@@ -99,7 +99,7 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
     }));
 }
 
-/// What `consumer` makes of its settings. Targets look at their own URLs.
+/// What `consumer` makes of its settings. Targets check their own URLs.
 pub fn consumer(report: &mut Report, settings: &Settings) {
     let Settings { source, broker, consumer, forwarder, .. } = settings;
     let on_stream =

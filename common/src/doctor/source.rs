@@ -156,7 +156,7 @@ async fn server(
     Ok(())
 }
 
-/// What our role may do. Returns whether the outbox can be looked at.
+/// What our role may do. Returns whether the outbox can be read.
 async fn privileges(
     report: &mut Report,
     settings: &Settings,

@@ -1,4 +1,4 @@
-//! What people look at and decide: lists of failures, one failure with its audit row, re-drive, discard. One documented
+//! What operators read and decide: lists of failures, one failure with its audit row, re-drive, discard. One documented
 //! function per statement.
 
 use serde::Serialize;
@@ -67,7 +67,7 @@ pub struct FailureRecord {
     pub last_failed_at: String,
     /// When it is tried again, RFC 3339.
     pub next_attempt_at: Option<String>,
-    /// Why somebody discarded it.
+    /// Why an operator discarded it.
     pub note: Option<String>,
 }
 
@@ -299,7 +299,7 @@ pub async fn redrive(
     Ok(entered.cast_unsigned())
 }
 
-/// Marks those that match as not to be delivered, with the reason that somebody gave. Returns how many.
+/// Marks those that match as not to be delivered, with the operator's reason. Returns how many.
 ///
 /// # Errors
 /// When the server is away.

@@ -53,7 +53,7 @@ pub async fn record(
         failures.iter().map(|failure| (failure.reference.as_str(), failure)).collect();
     let failures: Vec<&Failure> = last.into_values().collect();
     match insert(connection, forwarder, &failures, storable).await {
-        // An error's own words may not exist in the database's encoding.
+        // An error's own message may not exist in the database's encoding.
         Err(error) if classify(&error) == Fault::Event => {
             insert(connection, forwarder, &failures, |error| {
                 storable(error).chars().map(|c| if c.is_ascii() { c } else { '?' }).collect()

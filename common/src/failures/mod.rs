@@ -45,7 +45,7 @@ text_enum! {
 /// Why an event will not be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Reason {
-    /// The audit row is gone: retention came first, or somebody deleted it.
+    /// The audit row is gone: retention came first, or it was deleted by hand.
     AuditEventNotFound,
     /// Addressed to a forwarder that nobody has configured.
     UnknownForwarder,
@@ -96,7 +96,7 @@ pub struct Failure {
     pub reference: String,
     /// The event, where it is known.
     pub audit_event_id: Option<Uuid>,
-    /// The last error, in the words of whoever refused.
+    /// The last error, as whatever refused it said.
     pub error: String,
     /// Failed attempts, this one included.
     pub attempts: u32,
@@ -122,7 +122,7 @@ pub struct PriorAttempts {
     pub attempts: u32,
     /// How long until the next one is due; zero when it is.
     pub wait: Duration,
-    /// Whether somebody has decided that it is not to be delivered.
+    /// Whether an operator has decided that it is not to be delivered.
     pub discarded: bool,
     /// Whether it is a dead letter of this forwarder's own judgement: it waits for a person, and is not judged again.
     pub dead: bool,

@@ -29,7 +29,7 @@ pub async fn register(
     Ok(())
 }
 
-/// Notes that somebody has let go of a forwarder.
+/// Records that an operator has dropped a forwarder.
 ///
 /// # Errors
 /// When the server is away.
@@ -41,7 +41,7 @@ pub async fn drop(connection: &mut Session, forwarder: &str) -> Result<(), sqlx:
     Ok(())
 }
 
-/// Those of these that somebody has, or had: what is addressed to them is not for others to judge.
+/// Those of these that some process has, or had: what is addressed to them is not for others to decide.
 ///
 /// # Errors
 /// When the server is away.

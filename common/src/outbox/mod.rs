@@ -3,7 +3,7 @@
 //! [`capture`] writes an entry in the application's own transaction. A reader's position is not a number but a
 //! PostgreSQL snapshot, because numbers and times are handed out before commit and "greater than the last" loses
 //! late commits: [`reader`]. [`relay`] drives it all towards a sink, and goes back after something was lost; [`maintenance`] is what a
-//! leader does beside relaying, and tells the application how far it may delete rows of its own; [`admin`] is for operators.
+//! leader does beside relaying, and shows the application how far it may delete rows of its own; [`admin`] is for operators.
 //! [`reconcile_cursor`] knows how far the log has been compared with a target, [`forwarders`] are those that were ever delivered to,
 //! [`SourceIdentity`] names the source, [`history`] is what the log knows of events whose rows are gone.
 
@@ -24,7 +24,7 @@ pub use self::source_identity::SourceIdentity;
 use crate::{database::Database, identifier::TableName, session::Session, settings::SourceSettings};
 
 /// Creates schema `outbox` and its tables, or brings them up to date. Never run by a service start. Looks at what is there, whatever the
-/// table of migrations says: answers what somebody had dropped, and is there again, empty.
+/// table of migrations says: returns what had been dropped, and is there again, empty.
 ///
 /// # Errors
 /// When the server is away or refuses, or behind a pooler, or a newer version has been here; nothing is half done, each step is

@@ -116,7 +116,7 @@ impl Progress {
         lock(&self.inner.state).working_since = Some(Instant::now());
     }
 
-    /// Everything is done, or somebody else's to do.
+    /// Everything is done, or left to another process.
     pub fn idle(&self) {
         lock(&self.inner.state).working_since = None;
     }

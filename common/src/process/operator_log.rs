@@ -42,11 +42,11 @@ pub struct OperatorAction<'a> {
     pub actor: &'a str,
     /// What was done.
     pub kind: ActionKind,
-    /// What it was meant to reach, in words.
+    /// What it was meant to reach, as text.
     pub filter: &'a str,
     /// How many rows it reached.
     pub count: u64,
-    /// The stated reason, where one is asked for.
+    /// The stated reason, where one is required.
     pub reason: Option<&'a str>,
 }
 

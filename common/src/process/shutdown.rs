@@ -1,4 +1,4 @@
-//! Graceful shutdown: the first signal asks, the second kills.
+//! Graceful shutdown: the first signal requests it, the second kills.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ pub fn on_signal() -> std::io::Result<CancellationToken> {
     Ok(token)
 }
 
-/// The end of a command's long work that somebody has stopped.
+/// The end of a command's long work that was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("interrupted: {0}")]
 pub struct Interrupted(pub &'static str);

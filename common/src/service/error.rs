@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use crate::service::boot;
 
-/// Why a service did not start, or ended before it was told to. Its text says what happened and what to do; [`Error::source`]
+/// Why a service did not start, or ended before that was requested. Its text says what happened and what to do; [`Error::source`]
 /// leads to the causes. It never holds row data or secrets.
 #[derive(Debug)]
 pub struct ServiceError {

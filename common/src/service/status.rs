@@ -22,7 +22,7 @@ pub enum ServerState {
     Failed,
 }
 
-/// A database that a status command asks.
+/// A database that a status command queries.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DatabaseOverview {
     /// Whether it has answered.
@@ -68,7 +68,7 @@ impl TimelineOverview {
 }
 
 /// Asks the database of each forwarder of kind threadline; those for which these settings have no URL are left out: whoever
-/// looks at the source need not be let into the timeline.
+/// reads the source need not be let into the timeline.
 pub async fn timelines(settings: &Settings, application_name: &str) -> Vec<TimelineOverview> {
     let mut overviews = Vec::new();
     for forwarder in settings.forwarder.iter().filter(|forwarder| forwarder.kind == "threadline") {

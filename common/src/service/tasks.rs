@@ -7,7 +7,7 @@ use tokio_util::{
     task::{TaskTracker, task_tracker::TrackedFuture},
 };
 
-/// How long tasks that have been told to end may take to give back what they hold.
+/// How long tasks that are requested to end may take to give back what they hold.
 const GIVE_BACK_MAX: Duration = Duration::from_secs(1);
 
 /// The tasks that a service has started. Cheap to clone.
@@ -26,7 +26,7 @@ impl Tasks {
         });
     }
 
-    /// A future that somebody else spawns, and whose end is waited for here as well.
+    /// A future that the caller spawns, and whose end is waited for here as well.
     pub fn track<F: Future>(&self, task: F) -> TrackedFuture<F> {
         self.tracker.track_future(task)
     }
@@ -37,7 +37,7 @@ impl Tasks {
         self.aborted.clone().drop_guard()
     }
 
-    /// Waits until all have ended, but not for long. They must have been told to.
+    /// Waits until all have ended, but not for long. The end must have been requested.
     pub async fn finish(&self) {
         self.tracker.close();
         let _ = tokio::time::timeout(GIVE_BACK_MAX, self.tracker.wait()).await;

@@ -85,7 +85,7 @@ impl Provenance {
     }
 }
 
-/// Settings that cannot be used, in words an operator can act on. Never holds a value that may be secret.
+/// Settings that cannot be used, described so that an operator can act. Never holds a value that may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
@@ -103,7 +103,7 @@ pub enum SettingsError {
         path: String,
         /// Counted from 1.
         line: usize,
-        /// The parser's own words.
+        /// The parser's own message.
         message: String,
     },
     /// A key that does not exist, or a value of the wrong type or outside its range.
@@ -231,7 +231,7 @@ impl Layers {
         if let Err(message) = place(&mut self.values, &path, value) {
             self.unplaced.push((key.to_owned(), message));
         }
-        // As paths of errors are written; a part that could not be placed keeps the words in which it was set.
+        // As paths of errors are written; a part that could not be placed keeps the spelling in which it was set.
         self.provenance.sources.insert(key.to_owned(), source.clone());
         self.provenance.sources.insert(indexed(&path), source);
     }

@@ -4,7 +4,7 @@
 /// nats-server's limit on the names of streams and consumers, in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-/// A line of the protocol has 4,096 bytes, which the subject shares with a reply subject and the client's own words.
+/// A line of the protocol has 4,096 bytes, which the subject shares with a reply subject and the client's own keywords.
 const SUBJECT_BYTES_MAX: usize = 1_000;
 
 /// Where the server itself publishes: a stream may not be on it.

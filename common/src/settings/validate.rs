@@ -172,7 +172,7 @@ fn path(key: &str, value: Option<&str>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// What a rule of somebody else's says of a value.
+/// What another crate's rule says of a value.
 fn stated(key: &str, result: Result<(), String>) -> Result<(), Refusal> {
     result.map_err(|message| (key.to_owned(), message))
 }

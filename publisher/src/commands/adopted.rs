@@ -27,7 +27,7 @@ pub(crate) struct Adoptions {
 }
 
 impl Adoptions {
-    /// Looks at the timeline of the forwarder that is asked for, or of the only one that has one.
+    /// Connects to the timeline of the requested forwarder, or of the only one that has one.
     ///
     /// # Errors
     /// When there is none, it is not clear which, or the server is away.

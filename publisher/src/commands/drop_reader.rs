@@ -18,7 +18,7 @@ use crate::commands::APPLICATION;
 /// Lets go of a reader that is out of use, and records why.
 ///
 /// # Errors
-/// When somebody may still read as it, there is no such reader, or the server is away; nothing is half done.
+/// When a process may still read as it, there is no such reader, or the server is away; nothing is half done.
 pub async fn run(settings: &Settings, reader: &str, reason: &str) -> anyhow::Result<()> {
     ensure!(
         !readers::reader_names(settings).iter().any(|used| used == reader),

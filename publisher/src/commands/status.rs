@@ -27,7 +27,7 @@ const COUNT_MAX: i64 = 10_000;
 #[derive(Debug, Serialize)]
 struct Status {
     source: DatabaseOverview,
-    /// `None` when the source database could not be asked.
+    /// `None` when the source database could not be reached.
     capture: Option<String>,
     log: Option<Log>,
     readers: Vec<ReaderBacklog>,
@@ -73,7 +73,7 @@ struct Broker {
 /// Prints the status.
 ///
 /// # Errors
-/// After everything that is known has been printed, when a server that is needed cannot be asked.
+/// After everything that is known has been printed, when a server that is needed cannot be reached.
 pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (of_source, (overview, stream), timelines) = tokio::join!(
         Box::pin(of_source(settings)),

@@ -69,7 +69,7 @@ pub struct JetStreamSink {
     lost: bool,
     /// Whether this process has led with a stream before.
     has_led: bool,
-    /// Whether somebody else publishes beside this leader.
+    /// Whether another process publishes alongside this leader.
     sequences: SequenceGapDetector,
     /// What the pipeline itself has trimmed the stream to; maintenance says so.
     trimmed_below: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! Whether somebody else publishes into our stream: a single publisher's acknowledgements skip no sequence.
+//! Whether another process publishes into our stream: a single publisher's acknowledgements skip no sequence.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use metrics::counter;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-/// How often it is told at most.
+/// How often it is reported at most.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What one leader knows of the sequences that it has been given.

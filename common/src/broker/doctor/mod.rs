@@ -21,7 +21,7 @@ use crate::{
     settings::{BrokerSettings, Settings},
 };
 
-/// The first server that may be told to purge a stream behind its consumers: those before lose the record of every
+/// The first server that may be requested to purge a stream behind its consumers: those before lose the record of every
 /// delivered and unsettled message by it, and never deliver them again (nats-server, pull request 3892).
 pub const PURGES: (i64, i64, i64) = (2, 9, 15);
 
@@ -125,7 +125,7 @@ pub async fn check(
     report.record(STREAM_UNTRIMMABLE, streams::untrimmable(info, compatible(client, PURGES)));
     let context = super::context(client, &settings.broker);
     let name = &info.config.name;
-    // What is unfit has been told of before.
+    // What is unfit has been reported before.
     let unusual = stream::check_stream(&context, &settings.broker, None).await.ok().flatten();
     report.record(
         STREAM_UNUSUAL,

@@ -68,7 +68,7 @@ pub(super) fn nearly_full(info: &Info) -> Option<Problem> {
     })
 }
 
-/// A server is asked to purge, or to delete one by one.
+/// The server is requested to purge, or to delete one by one.
 pub(super) fn untrimmable(info: &Info, purges: bool) -> Option<Problem> {
     let denied = if purges { info.config.deny_purge } else { info.config.deny_delete };
     denied.then(|| {

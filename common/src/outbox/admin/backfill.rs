@@ -81,7 +81,7 @@ pub async fn count(connection: &mut Session, table: &TableName, filter: &Filter)
     Ok(count)
 }
 
-/// The work under these words that has not been finished.
+/// The work with these arguments that has not been finished.
 ///
 /// # Errors
 /// When the server is away.
@@ -95,7 +95,7 @@ pub async fn unfinished(connection: &mut Session, words: &str) -> Result<Option<
     .await
 }
 
-/// Begins work, unless somebody else has under the same words; then that is answered.
+/// Begins work, unless another process has with the same arguments; then that is returned.
 ///
 /// # Errors
 /// When the server is away.
@@ -175,7 +175,7 @@ pub async fn enter(
 }
 
 /// Moves on behind `last`, in the transaction that entered the rows. Returns whether the work stood where the caller
-/// thought: if not somebody else is at it, and the chunk must be rolled back.
+/// thought: if not, another process works on it, and the chunk must be rolled back.
 ///
 /// # Errors
 /// When the server is away.

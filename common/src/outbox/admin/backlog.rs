@@ -1,4 +1,4 @@
-//! How much of the log waits to be read: what re-drive and backfill give way to, and what tells that nobody reads.
+//! How much of the log waits to be read: what re-drive and backfill give way to, and what shows that no process reads.
 
 use crate::session::Session;
 use std::time::Duration;

@@ -21,7 +21,7 @@ pub struct EventStatus {
     pub entries: Vec<EntryStatus>,
     /// All readers of the log.
     pub readers: Vec<String>,
-    /// Those that somebody reads for now.
+    /// Those that a process reads for now.
     pub leaders: Vec<String>,
     /// Transactions that write, oldest first: a row that is not committed may be in one of them.
     pub blockers: Vec<Blocker>,
@@ -73,7 +73,7 @@ pub enum ReadState {
     HandedOver,
     /// In the round that is being read.
     InWork,
-    /// Not looked at yet.
+    /// Not checked yet.
     Unread,
 }
 
@@ -130,7 +130,7 @@ impl EventStatus {
         self.entries.iter().filter_map(of_stream).collect()
     }
 
-    /// The name of a reader, if somebody reads for it now.
+    /// The name of a reader, if a process reads for it now.
     #[must_use]
     pub fn leader(&self, reader: &str) -> Option<&str> {
         self.leaders.iter().find(|leader| *leader == reader).map(String::as_str)
@@ -170,7 +170,7 @@ pub async fn of(
 
 async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Option<Row>, sqlx::Error> {
     let has = columns::readable(connection, table).await?;
-    // Not the whole row: what is not looked at may be a gigabyte as text.
+    // Not the whole row: what is not needed may be a gigabyte as text.
     let parts = ["action", "occurred_at", "inserted_at"].map(|name| {
         let is_there = has.iter().any(|column| column == name);
         let value = if is_there {

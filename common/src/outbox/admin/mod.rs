@@ -1,4 +1,4 @@
-//! For operators: [`backfill`] enters rows that were there before capture, [`event_status`] tells what became of one event,
+//! For operators: [`backfill`] enters rows that were there before capture, [`event_status`] shows what became of one event,
 //! [`backlog`] how much waits.
 
 pub mod backfill;

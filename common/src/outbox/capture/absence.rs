@@ -1,5 +1,5 @@
 //! What it means that a row is not where it is looked for. Rows are read by the table's name and by the column `id`; the outbox
-//! knows both by what does not change when somebody renames them. Where these are not the same any more, nothing is known of
+//! knows both by what does not change when they are renamed. Where these are not the same any more, nothing is known of
 //! any row.
 
 use sqlx::AssertSqlSafe;

@@ -1,5 +1,5 @@
 //! What the migrations make, in full, compared with what is there: columns, constraints, triggers and the like of the outbox's own
-//! tables, which somebody may have altered. What is missing as a whole is told by [`objects`](super::objects).
+//! tables, which may have been altered by hand. What is missing as a whole is reported by [`objects`](super::objects).
 
 use std::collections::{BTreeMap, BTreeSet};
 

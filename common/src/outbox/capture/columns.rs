@@ -1,5 +1,5 @@
 //! Which columns the audit table has. Only `id` and `occurred_at` are sure to be there: `outbox.attach` insists on them, and
-//! whoever reads another asks here first.
+//! code that reads another one checks here first.
 
 use std::collections::HashMap;
 
@@ -70,7 +70,7 @@ pub fn refuse_action(
     Ok(())
 }
 
-/// Refuses to look for rows by a column that is no `uuid`: the server's own words name neither table nor column.
+/// Refuses to look for rows by a column that is no `uuid`: the server's own message names neither table nor column.
 ///
 /// # Errors
 /// When it is not.

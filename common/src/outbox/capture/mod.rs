@@ -69,14 +69,14 @@ pub enum Cause {
     },
     /// The column `id` is missing, of another type, or not the one that was attached.
     IdColumn {
-        /// In the words of `outbox.attach`.
+        /// The message of `outbox.attach`.
         what: String,
         /// What mends it.
         remedy: String,
     },
     /// Another column, or the table, is not what it was.
     Incompatible {
-        /// In the words of `outbox.attach`.
+        /// The message of `outbox.attach`.
         what: String,
         /// What mends it.
         remedy: String,
@@ -206,7 +206,7 @@ pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), s
 /// tables there was a trigger.
 ///
 /// # Errors
-/// When the table is busy for the whole time, or belongs to somebody else; then nothing has changed.
+/// When the table is busy for the whole time, or belongs to another role; then nothing has changed.
 pub async fn detach(connection: &mut Session) -> Result<Vec<String>, sqlx::Error> {
     let tables = sqlx::query_scalar(
         "select format('%s.%s', n.nspname, c.relname)

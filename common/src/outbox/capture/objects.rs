@@ -74,7 +74,7 @@ pub async fn applied(connection: &mut Session) -> Result<Option<Vec<i64>>, sqlx:
     sqlx::query_scalar("select version from outbox.migrations").fetch_all(connection).await.map(Some)
 }
 
-/// Whether somebody has dropped the table of migrations, and nothing else or not all else.
+/// Whether the table of migrations was dropped, and nothing else or not all else.
 ///
 /// # Errors
 /// When the server is away.

@@ -5,8 +5,8 @@ use crate::{identifier::TableName, session::Session};
 /// Most transactions that are named.
 const NAMED: i64 = 3;
 
-/// Those who hold a lock that the trigger cannot be made or dropped beside, on the table or a partition of it: each in words,
-/// the longest first. Of other roles' sessions the server tells less to who lacks `pg_read_all_stats`.
+/// Those who hold a lock that the trigger cannot be made or dropped beside, on the table or a partition of it: each described,
+/// the longest first. Of other roles' sessions the server shows less to a role that lacks `pg_read_all_stats`.
 ///
 /// # Errors
 /// When the server is away.

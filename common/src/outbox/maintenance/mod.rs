@@ -66,7 +66,7 @@ pub async fn thin(connection: &mut Session, reader: &str, age: Duration) -> Resu
     Ok(())
 }
 
-/// How often capture is looked at, at least: what is wrong with it makes unready within seconds.
+/// How often capture is checked, at least: what is wrong with it makes unready within seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Looks at the trigger, leading or not, and reports a fault that only a person can mend; says so `every` so often, and when it

@@ -26,7 +26,7 @@ pub async fn generation(connection: &mut Session, reader: &str) -> Result<i32, s
 /// Stores how far every durable has settled what `reader` handed over: the newest mark at or below `floor`.
 ///
 /// A mark that is known stays known when thinning takes its row, but not when the floor falls: a forwarder that is new,
-/// or whose durable was made again, has not been given what the others have. A look at an earlier generation changes
+/// or whose durable was made again, has not been given what the others have. A report about an earlier generation changes
 /// nothing: before a rewind the same sequences meant other messages.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{database::Database, session::Session, time_arg::to_rfc3339};
 
-/// The process that holds this lease now, in words; `None` when nobody does.
+/// The process that holds this lease now, described; `None` when none does.
 ///
 /// # Errors
 /// When the server is away.
@@ -59,7 +59,7 @@ impl Lease {
         &self.name
     }
 
-    /// Takes or renews the lease; returns until when it surely holds, or `None` when somebody else has it.
+    /// Takes or renews the lease; returns until when it surely holds, or `None` when another process has it.
     ///
     /// # Errors
     /// When the server is away.

@@ -93,7 +93,7 @@ impl<S: Sink> Relay<S> {
         Self { database, options, sink, progress }
     }
 
-    /// Runs until `shutdown`. `leading` is told when this process becomes the leader, with a token that ends with
+    /// Runs until `shutdown`. `leading` is called when this process becomes the leader, with a token that ends with
     /// the leadership.
     ///
     /// # Errors

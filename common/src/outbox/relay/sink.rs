@@ -55,7 +55,7 @@ pub enum SinkError {
     /// Given up because the process is to stop; the page comes again.
     #[error("stopped in the middle of a page")]
     Stopped,
-    /// The database was away while the sink looked at it.
+    /// The database was away while the sink read from it.
     #[error("the source database: {}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }

@@ -1,4 +1,4 @@
-//! The W3C trace context: what tells the next process which span it continues.
+//! The W3C trace context: what says which span the next process continues.
 
 use std::{fmt, str::FromStr};
 
@@ -62,7 +62,7 @@ impl FromStr for Traceparent {
 /// Whether a trace is among the `share`, from 0 to 1, that is kept. Everybody keeps the same ones, and whoever keeps more keeps
 /// these too.
 ///
-/// OpenTelemetry would look at the last 56 bits of the id. An event's are not random enough for that: generators of UUIDs of
+/// OpenTelemetry would use the last 56 bits of the id. An event's are not random enough for that: generators of UUIDs of
 /// version 7 count in them within a millisecond, so a burst would be kept or left as a whole.
 pub(crate) fn is_sampled(trace: u128, share: f64) -> bool {
     #[expect(clippy::cast_possible_truncation, reason = "both halves are mixed in")]

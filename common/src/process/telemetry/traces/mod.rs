@@ -1,7 +1,7 @@
 //! Traces: one for each audit event, under the event's own id, from the publish to the projection.
 //!
-//! Spans are told of when they have ended, with their times: whole batches are in work at once, so there is no one span
-//! that code could be inside of. They hold ids, times and reasons; never what is in the row, and no error's words, which
+//! Spans are reported when they have ended, with their times: whole batches are in work at once, so there is no one span
+//! that code could be inside of. They hold ids, times and reasons; never what is in the row, and no error's message, which
 //! may quote it.
 
 mod context;
@@ -72,7 +72,7 @@ pub enum Kind {
     Producer,
     /// A message, or an entry of the log, comes in.
     Consumer,
-    /// Another system is asked.
+    /// A request to another system.
     Client,
 }
 
@@ -81,7 +81,7 @@ pub enum Kind {
 pub enum Status {
     /// As it should.
     Unset,
-    /// Not, and this in one word is why: `error.type`.
+    /// It failed, and this is the reason: `error.type`.
     Error(&'static str),
 }
 
@@ -136,7 +136,7 @@ impl Tracer {
 
     /// Begins a span of `event` on a message to or from `destination`, if the event is to be traced: when its `parent`, which
     /// came with the message, says so; or, without one, when it is among the share that is sampled. Every process finds
-    /// the same share. Where nothing is traced, no header is looked at.
+    /// the same share. Where nothing is traced, no header is read.
     #[must_use]
     pub fn begin(
         &self,
@@ -201,7 +201,7 @@ impl Span {
         self
     }
 
-    /// Tells of another system that was asked within this span.
+    /// Reports a request to another system within this span.
     pub fn child(&self, name: String, time: &Range<SystemTime>, status: Status) {
         let child = Open {
             own: Traceparent { span: context::new_span(), ..self.open.own },
