@@ -50,7 +50,7 @@ soak: servers ## Half an hour of steady load: what grows. MINUTES=n for another 
 dist: ## The binaries as they are shipped, in target/dist: optimised, stripped, debug information in files of its own. FEATURES=… for more.
 	./scripts/dist
 
-check: ## Formatting, lints, documentation.
+check: ## Formatting, lints, documentation, what others build from it.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --all-targets $(FAULTY) -- --deny warnings
 	$(CARGO) clippy --package publisher --package consumer -- --deny warnings
@@ -58,6 +58,7 @@ check: ## Formatting, lints, documentation.
 	$(CARGO) clippy --package bench --all-targets -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' $(CARGO) doc --workspace --no-deps --document-private-items --quiet
 	./scripts/check-house
+	./scripts/check-outside
 
 fix: ## Formats and applies what clippy can mend by itself.
 	$(CARGO) fmt --all
