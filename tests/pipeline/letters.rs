@@ -99,7 +99,7 @@ async fn many_dead_letters_are_delivered_again_in_chunks_and_each_once() -> anyh
     let (_, said) = pipeline
         .command("consumer", &["config", "check", "--set", "consumer.max_dead_letters_per_minute=0"])?;
     assert!(said.contains("valid"), "{said}");
-    let consumer = pipeline.consumer_with(&["--set", "consumer.max_dead_letters_per_minute=0"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.max_dead_letters_per_minute=0"])?;
     dead(&pipeline, 250).await?;
     accept(&pipeline).await?;
     let answer = ask(&pipeline, &["redrive", "--forwarder", "timeline", "--rate", "5000"])?;
@@ -107,7 +107,7 @@ async fn many_dead_letters_are_delivered_again_in_chunks_and_each_once() -> anyh
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;
     assert!(pipeline.verdict().await?.holds());
-    assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "{}", consumer.log());
+    pipeline.charges_nobody().await?;
     Ok(())
 }
 

@@ -11,16 +11,10 @@ use sandbox::{
     wait,
     work_dir::{WorkDir, free_port},
 };
-use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
 use crate::{loss::publish, operations::get};
-
-async fn nobody_is_charged(pipeline: &Pipeline) -> anyhow::Result<()> {
-    assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "an outage charges nobody");
-    Ok(())
-}
 
 /// Waits until a process has waited for something twice: once may be a look at the wrong moment.
 fn waits(process: &Process, what: &str) -> anyhow::Result<()> {
@@ -61,12 +55,12 @@ async fn rows_that_a_policy_hides_are_an_outage_and_not_missing() -> anyhow::Res
         get(port, "/readyz")
             .is_some_and(|(status, body)| status == 503 && body.contains("row-level security"))
     })?;
-    nobody_is_charged(&pipeline).await?;
+    pipeline.charges_nobody().await?;
     assert_eq!(pipeline.projected().await?, 0);
 
     superuser.execute(AssertSqlSafe(format!("alter role {role} bypassrls"))).await?;
     pipeline.arrive(&rows.map(|row| row.id)).await?;
-    nobody_is_charged(&pipeline).await
+    pipeline.charges_nobody().await
 }
 
 /// Predicate locks of the pipeline's sessions: what could make a serializable transaction of the application fail.
@@ -111,7 +105,7 @@ async fn a_database_that_is_serializable_by_default_never_aborts_the_application
     }
     assert!(watched >= 4, "the pipeline was at work: {watched} sessions");
     pipeline.arrive(&ids).await?;
-    nobody_is_charged(&pipeline).await
+    pipeline.charges_nobody().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -139,7 +133,7 @@ async fn a_source_that_lets_nobody_in_charges_nobody() -> anyhow::Result<()> {
     is_refused(&consumer)?;
     drop(taken);
     pipeline.arrive(&ids).await?;
-    nobody_is_charged(&pipeline).await
+    pipeline.charges_nobody().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -154,7 +148,7 @@ async fn time_outs_of_the_source_charge_nobody() -> anyhow::Result<()> {
     sqlx::raw_sql("begin; lock table audit_events in access exclusive mode").execute(&mut holder).await?;
     let consumer = pipeline.consumer_with(&short)?;
     waits(&consumer, "canceling statement due to statement timeout")?;
-    nobody_is_charged(&pipeline).await?;
+    pipeline.charges_nobody().await?;
     holder.execute("rollback").await?;
     pipeline.arrive(&ids).await?;
 
@@ -165,7 +159,7 @@ async fn time_outs_of_the_source_charge_nobody() -> anyhow::Result<()> {
     waits(&publisher, "canceling statement due to statement timeout")?;
     holder.execute("rollback").await?;
     pipeline.arrive(&ids).await?;
-    nobody_is_charged(&pipeline).await
+    pipeline.charges_nobody().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -212,7 +206,7 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;
     assert!(pipeline.verdict().await?.holds());
-    nobody_is_charged(&pipeline).await
+    pipeline.charges_nobody().await
 }
 
 /// nats-server before 2.9.15 forgets, when a stream is purged behind a consumer, every message that the consumer has
@@ -246,5 +240,5 @@ async fn trimming_behind_the_consumers_loses_nothing_of_what_they_have_in_hand()
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&held).await?;
     assert!(pipeline.verdict().await?.holds());
-    nobody_is_charged(&pipeline).await
+    pipeline.charges_nobody().await
 }

@@ -109,7 +109,7 @@ async fn a_source_restored_into_another_cluster_goes_on_after_a_rebase() -> anyh
     pipeline.settled("timeline").await?;
     let verdict = pipeline.verdict().await?;
     assert!(verdict.holds() && verdict.committed == 80 + 20, "{verdict}");
-    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    pipeline.charges_nobody().await?;
     Ok(())
 }
 
@@ -241,6 +241,6 @@ async fn a_fail_over_to_a_standby_that_lagged_loses_nothing_of_what_the_new_prim
     let verdict = pipeline.verdict().await?;
     assert_eq!((verdict.missing, verdict.twice), (0, 0), "{verdict}");
     assert_eq!((verdict.committed, verdict.foreign), (60, lost.len()), "{verdict}");
-    assert_eq!(pipeline.failures().await?, Vec::<Value>::new());
+    pipeline.charges_nobody().await?;
     Ok(())
 }

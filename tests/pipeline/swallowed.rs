@@ -170,7 +170,7 @@ async fn what_a_rule_or_a_trigger_let_vanish_arrives_in_the_same_sessions_once_t
         pipeline.arrive(&more).await?;
         redrive(&pipeline)?;
         pipeline.arrive(&ids).await?;
-        assert_eq!(pipeline.failures().await?, Vec::<Value>::new(), "{host}");
+        pipeline.charges_nobody().await?;
     }
     Ok(())
 }

@@ -56,7 +56,7 @@ async fn held(
         get(port, "/readyz")
             .is_some_and(|(status, body)| status == 503 && said.iter().all(|words| body.contains(words)))
     })?;
-    assert_eq!(pipeline.failures().await?, [] as [serde_json::Value; 0]);
+    pipeline.charges_nobody().await?;
     assert_eq!(pipeline.projected().await?, 1);
     Ok((consumer, ids))
 }
@@ -74,7 +74,7 @@ async fn rows_whose_column_id_became_another_one_are_held_until_it_has_its_name_
         .execute("alter table audit_events drop id; alter table audit_events rename legacy_id to id")
         .await?;
     pipeline.arrive(&ids).await?;
-    assert_eq!(pipeline.failures().await?, [] as [serde_json::Value; 0]);
+    pipeline.charges_nobody().await?;
     Ok(())
 }
 
@@ -89,7 +89,7 @@ async fn rows_of_a_table_in_whose_place_an_empty_one_was_put_are_held_until_they
     let (_consumer, ids) = held(&pipeline, &mut application, change, &said).await?;
     application.execute("insert into audit_events select * from audit_events_2026").await?;
     pipeline.arrive(&ids).await?;
-    assert_eq!(pipeline.failures().await?, [] as [serde_json::Value; 0]);
+    pipeline.charges_nobody().await?;
     Ok(())
 }
 
@@ -104,7 +104,7 @@ async fn rows_of_a_table_that_was_let_go_of_and_swapped_are_held_until_they_are_
     let (_consumer, ids) = held(&pipeline, &mut application, change, &said).await?;
     application.execute("insert into audit_events select * from audit_old").await?;
     pipeline.arrive(&ids).await?;
-    assert_eq!(pipeline.failures().await?, [] as [serde_json::Value; 0]);
+    pipeline.charges_nobody().await?;
     Ok(())
 }
 
@@ -161,7 +161,7 @@ async fn a_column_that_a_forwarder_needs_and_that_goes_meanwhile_holds_delivery_
         get(port, "/readyz")
             .is_some_and(|(status, body)| status == 503 && body.contains("has no column action"))
     })?;
-    assert_eq!(pipeline.failures().await?, [] as [serde_json::Value; 0]);
+    pipeline.charges_nobody().await?;
     application.execute("alter table audit_events rename event_name to action").await?;
     pipeline.arrive(&renamed).await?;
     wait::until("the consumer to be ready", DEADLINE, || {

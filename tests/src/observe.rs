@@ -33,6 +33,21 @@ impl Pipeline {
         .await
     }
 
+    /// Waits until no event has a failure. One whose forwarding has begun is on record until it has ended; one that has used an
+    /// attempt is an error at once.
+    ///
+    /// # Errors
+    /// With the failures; or after [`DEADLINE`].
+    pub async fn charges_nobody(&self) -> anyhow::Result<()> {
+        wait::until_some("no event to be in hand", DEADLINE, async || {
+            let failures = self.failures().await?;
+            let charged: Vec<&Value> = failures.iter().filter(|failure| failure["attempts"] != 0).collect();
+            anyhow::ensure!(charged.is_empty(), "charged: {charged:?}");
+            Ok(failures.is_empty().then_some(()))
+        })
+        .await
+    }
+
     /// Waits until the stream has been given so many messages.
     ///
     /// # Errors
