@@ -179,7 +179,7 @@ async fn a_missed_row_leaves_nothing_of_what_was_in_it() -> anyhow::Result<()> {
         .await?;
     assert!(missed.contains("22P02") && !missed.contains("secret"), "{missed}");
     let Capture::Broken { causes, .. } = capture::state(&mut connection).await? else { panic!("missed") };
-    assert!(matches!(&causes[..], [Cause::Incompatible { .. }, Cause::Missed { rows: 1, .. }]), "{causes:?}");
+    assert!(matches!(&causes[..], [Cause::IdColumn { .. }, Cause::Missed { rows: 1, .. }]), "{causes:?}");
     Ok(())
 }
 
