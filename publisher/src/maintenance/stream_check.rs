@@ -37,7 +37,7 @@ enum StreamLoss {
 }
 
 impl StreamCheck {
-    /// What has been acknowledged by now; `None` if there is no stream. Must precede [`Self::compare`]: what is acknowledged between
+    /// What has been acknowledged by now; `None` if there is no stream. Must precede [`Expected::compare`]: what is acknowledged between
     /// the two must not look like a loss.
     ///
     /// # Errors
