@@ -35,7 +35,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// Only what waiting cannot mend.
-pub async fn run(
+pub(crate) async fn run(
     runtime: Arc<ForwarderRuntime>,
     settings: RelaySettings,
     source: SourceSettings,

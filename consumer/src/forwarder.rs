@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 /// What became of one event.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Verdict {
     /// It is in the target now.
     Delivered,
@@ -36,6 +37,7 @@ impl Verdict {
 
 /// Why a batch came back without verdicts.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ForwardError {
     /// The target is away, overloaded, shutting down, or refuses us: says nothing about any event. The batch is held
     /// and tried again; no attempt is used.
@@ -255,6 +257,7 @@ pub(crate) fn is_bundled(kind: &str) -> bool {
 
 /// What becomes of a forwarder whose kind nobody has heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum MissingKinds {
     /// It is a mistake.
     Refused,

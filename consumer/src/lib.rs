@@ -1,11 +1,11 @@
 //! From JetStream, or from the log itself, to the forwarders.
 //!
 //! [`cli`] is the binary, [`Service`] the service, in the binary or in the process of a host: for every configured forwarder workers that pull from the stream ([`stream`]), or,
-//! without a broker, a relay that reads the log ([`direct`]). Both hand what is to be done to the [`engine`], which reloads the rows,
+//! without a broker, a relay that reads the log (`direct`). Both hand what is to be done to the [`engine`], which reloads the rows,
 //! forwards them and commits what failed; every message is settled by its disposition. [`forwarders`] are the kinds that come
 //! along; a host's own binary may register more ([`forwarder`]) and call [`cli::main`].
 //!
-//! For operators: [`commands`]. What they and the continuous reconciliation share of a timeline is in `projection`.
+//! For operators: `commands`. What they and the continuous reconciliation share of a timeline is in `projection`.
 //!
 //! ```no_run
 //! use consumer::{CancellationToken, ConnectionUrl, Registry, Service, Settings};
@@ -26,8 +26,8 @@
 pub(crate) const APPLICATION: &str = "audit-consumer-command";
 
 pub mod cli;
-pub mod commands;
-pub mod direct;
+mod commands;
+mod direct;
 pub mod dispatch_mode;
 pub mod engine;
 pub mod forwarder;
@@ -35,7 +35,7 @@ pub mod forwarders;
 pub mod prelude;
 #[cfg(feature = "threadline")]
 pub(crate) mod projection;
-pub mod service;
+mod service;
 pub mod stream;
 #[cfg(feature = "testing")]
 pub mod testing;

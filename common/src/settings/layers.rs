@@ -87,6 +87,7 @@ impl Provenance {
 
 /// Settings that cannot be used, described so that an operator can act. Never holds a value that may be secret.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SettingsError {
     /// The file cannot be read.
     #[error("cannot read the settings file {path}: {error}")]

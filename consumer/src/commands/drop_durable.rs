@@ -18,7 +18,7 @@ use crate::APPLICATION;
 ///
 /// # Errors
 /// When a process may still pull from it, there is no such durable, or a server is away; nothing is half done.
-pub async fn drop(
+pub(crate) async fn drop(
     settings: &Settings,
     id: &ForwarderId,
     lose_work: bool,

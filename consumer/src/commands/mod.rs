@@ -1,13 +1,13 @@
 //! One file or folder for each command that is not a service.
 
-pub mod drop_durable;
-pub mod explain;
-pub mod failures;
+pub(crate) mod drop_durable;
+pub(crate) mod explain;
+pub(crate) mod failures;
 #[cfg(feature = "threadline")]
-pub mod rebuild;
+pub(crate) mod rebuild;
 #[cfg(feature = "threadline")]
-pub mod receipts;
+pub(crate) mod receipts;
 #[cfg(feature = "threadline")]
-pub mod reconcile;
-pub mod replay;
-pub mod status;
+pub(crate) mod reconcile;
+pub(crate) mod replay;
+pub(crate) mod status;

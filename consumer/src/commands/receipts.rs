@@ -31,7 +31,7 @@ use crate::{
 
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
-pub enum ReceiptsCommand {
+pub(crate) enum ReceiptsCommand {
     /// Lists the receipts of a forwarder.
     List {
         /// Which forwarder; may be left out when there is one.
@@ -63,7 +63,7 @@ pub enum ReceiptsCommand {
 ///
 /// # Errors
 /// When a server is away; and when something does not verify.
-pub async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, command: ReceiptsCommand) -> anyhow::Result<()> {
     match command {
         ReceiptsCommand::List { forwarder, json } => {
             let projection = Projection::resolve(settings, forwarder.as_ref()).await?;

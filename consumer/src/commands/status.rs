@@ -50,7 +50,7 @@ const COUNT_MAX: i64 = 10_000;
 ///
 /// # Errors
 /// After everything that is known has been printed, when a server that is needed cannot be reached.
-pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (known, (broker, stream), timelines) = tokio::join!(
         Box::pin(of_source(settings)),
         Box::pin(broker::overview(settings, APPLICATION)),

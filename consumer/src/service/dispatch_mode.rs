@@ -18,14 +18,14 @@ use common::{
     settings::ConsumerSettings,
 };
 
-pub use crate::dispatch_mode::DispatchMode;
+pub(crate) use crate::dispatch_mode::DispatchMode;
 
 /// Notes whom this process delivers to, before their places are made: what is older than a place that is new is its
 /// history. And whose places are on the stream already: what is addressed to them is theirs.
 ///
 /// # Errors
 /// When a server is away.
-pub async fn register(
+pub(crate) async fn register(
     connection: &mut Session,
     stream: Option<&Stream>,
     running: &[ForwarderId],
@@ -46,7 +46,7 @@ pub async fn register(
 ///
 /// # Errors
 /// When it is not drained, with the remedy; or a server is away.
-pub async fn switch_to_jetstream(
+pub(crate) async fn switch_to_jetstream(
     connection: &mut Session,
     context: &Context,
     stream: &Stream,
@@ -79,7 +79,7 @@ pub async fn switch_to_jetstream(
 ///
 /// # Errors
 /// When the durable is not drained, with the remedy; or a server is away.
-pub async fn switch_to_direct(
+pub(crate) async fn switch_to_direct(
     connection: &mut Session,
     stream: Option<&Stream>,
     id: &ForwarderId,

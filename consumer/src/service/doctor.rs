@@ -29,7 +29,7 @@ const NAME: &str = "audit-consumer-doctor";
 ///
 /// # Errors
 /// When there is a finding of severity error; it is printed all the same.
-pub async fn run(
+pub(crate) async fn run(
     settings: &Settings,
     registry: &Registry,
     missing: MissingKinds,

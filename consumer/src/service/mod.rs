@@ -1,7 +1,7 @@
 //! The service.
 
-pub mod dispatch_mode;
-pub mod doctor;
+pub(crate) mod dispatch_mode;
+pub(crate) mod doctor;
 mod preflight;
 mod supervisor;
 

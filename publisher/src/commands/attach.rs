@@ -18,7 +18,7 @@ use crate::commands::{APPLICATION, table_in_use};
 ///
 /// # Errors
 /// When the table is not fit, or too busy; nothing is half done.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let table = &settings.source.table;
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
     let anew = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;

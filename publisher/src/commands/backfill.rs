@@ -31,7 +31,7 @@ const CHUNK: u32 = 1_000;
 /// Which rows, and how.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
-pub struct Backfill {
+pub(crate) struct Backfill {
     /// Rows that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `90days`.
     #[arg(long, value_name = "TIME")]
     since: Option<TimeArg>,
@@ -127,7 +127,7 @@ fn addressed(settings: &Settings, asked: &Backfill) -> Result<Vec<ForwarderId>, 
 /// # Errors
 /// When a server is away, or the table or the timeline is not what it should be. What has been entered stays entered; the
 /// same command goes on behind it.
-pub async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     if !asked.is_relative() {
         require_range(asked.filter().since, asked.filter().until)?;
     }

@@ -13,7 +13,7 @@ use crate::commands::{APPLICATION, table_in_use};
 ///
 /// # Errors
 /// When the table is too busy.
-pub async fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
     // Whatever the settings call the table: it is the outbox's that is let go.
     let required = outbox::require(&mut connection, &settings.source.table).await;

@@ -19,7 +19,7 @@ use crate::commands::APPLICATION;
 ///
 /// # Errors
 /// When a process may still read as it, there is no such reader, or the server is away; nothing is half done.
-pub async fn run(settings: &Settings, reader: &str, reason: &str) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, reader: &str, reason: &str) -> anyhow::Result<()> {
     ensure!(
         !readers::reader_names(settings).iter().any(|used| used == reader),
         UsageError(format!(

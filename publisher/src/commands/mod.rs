@@ -1,13 +1,13 @@
 //! One file a command.
 
 mod adopted;
-pub mod attach;
-pub mod backfill;
-pub mod detach;
-pub mod drop_reader;
-pub mod prune;
-pub mod rebase;
-pub mod status;
+pub(crate) mod attach;
+pub(crate) mod backfill;
+pub(crate) mod detach;
+pub(crate) mod drop_reader;
+pub(crate) mod prune;
+pub(crate) mod rebase;
+pub(crate) mod status;
 mod table_in_use;
 
 /// The name of the connections that the commands open.

@@ -14,7 +14,7 @@ use crate::{commands::APPLICATION, maintenance::lowest_ack_floor};
 ///
 /// # Errors
 /// When a server is away.
-pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let floor = floor(settings).await?;
     let pruned = maintenance::prune(&mut connection, floor, settings.relay.retention).await?;

@@ -19,7 +19,7 @@ use crate::commands::APPLICATION;
 ///
 /// # Errors
 /// When there is nothing to rebase, it would be wrong, or a server is away; nothing is half done.
-pub async fn run(settings: &Settings, upgraded: bool, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, upgraded: bool, json: bool) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, APPLICATION).await?;
     let table = &settings.source.table;
     let how = if upgraded { Move::Upgraded } else { Move::Restored };

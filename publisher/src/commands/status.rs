@@ -74,7 +74,7 @@ struct Broker {
 ///
 /// # Errors
 /// After everything that is known has been printed, when a server that is needed cannot be reached.
-pub async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn show(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let (of_source, (overview, stream), timelines) = tokio::join!(
         Box::pin(of_source(settings)),
         Box::pin(broker::overview(settings, APPLICATION)),

@@ -46,25 +46,25 @@ use self::{size_comparison::SizeComparison, stream_check::StreamCheck};
 
 /// The leader's housekeeping.
 #[derive(Debug, Clone)]
-pub struct Maintenance {
+pub(crate) struct Maintenance {
     /// The source.
-    pub database: Database,
+    pub(crate) database: Database,
     /// The connection to the broker.
-    pub client: Client,
+    pub(crate) client: Client,
     /// The broker.
-    pub context: JetStream,
+    pub(crate) context: JetStream,
     /// The stream of references, by its name: another creation of it may take its place.
-    pub stream: Stream,
+    pub(crate) stream: Stream,
     /// Intervals and retentions.
-    pub relay: RelaySettings,
+    pub(crate) relay: RelaySettings,
     /// How much of the stream stays behind the slowest consumer.
-    pub replay_window: Duration,
+    pub(crate) replay_window: Duration,
     /// Where the sink looks up how far the stream has been trimmed.
-    pub trimmed_below: Arc<AtomicU64>,
+    pub(crate) trimmed_below: Arc<AtomicU64>,
     /// The application's own retention.
-    pub source: SourceSettings,
+    pub(crate) source: SourceSettings,
     /// How large the stream should be.
-    pub broker: BrokerSettings,
+    pub(crate) broker: BrokerSettings,
 }
 
 /// What one leadership remembers from run to run.
@@ -84,7 +84,7 @@ enum RunEnd {
 
 impl Maintenance {
     /// Works at its interval until the leadership ends. A run that fails is logged and repeated at the next interval.
-    pub async fn run(self, leading: CancellationToken) {
+    pub(crate) async fn run(self, leading: CancellationToken) {
         // Should this task end by a panic, the leadership ends with it, and both begin again.
         let _ends_with_it = leading.clone().drop_guard();
         let mut remembered = Remembered::default();

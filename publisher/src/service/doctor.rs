@@ -20,7 +20,7 @@ const NAME: &str = "audit-publisher-doctor";
 ///
 /// # Errors
 /// When there is a finding of severity error; it is printed all the same.
-pub async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, json: bool) -> anyhow::Result<()> {
     let mut report = Report::new(RunMode::Command);
     settings_doctor::publisher(&mut report, settings);
     let identity = source::connect_and_check(&mut report, settings, Service::Publisher, NAME, &[]).await;

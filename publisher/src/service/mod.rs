@@ -1,6 +1,6 @@
 //! The service.
 
-pub mod doctor;
+pub(crate) mod doctor;
 
 use std::sync::{Arc, atomic::AtomicU64};
 

@@ -54,7 +54,7 @@ use self::{
 
 /// Publishes pages of references.
 #[derive(Debug)]
-pub struct JetStreamSink {
+pub(crate) struct JetStreamSink {
     client: Client,
     context: Context,
     broker: BrokerSettings,
@@ -81,7 +81,7 @@ pub struct JetStreamSink {
 impl JetStreamSink {
     /// Publishes to `stream`, which has been compared with the settings, for `source`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         client: Client,
         stream: Stream,
         broker: BrokerSettings,
@@ -120,7 +120,7 @@ impl JetStreamSink {
 
     /// The same, with spans of its publishes.
     #[must_use]
-    pub fn traced(self, tracer: Tracer) -> Self {
+    pub(crate) fn traced(self, tracer: Tracer) -> Self {
         Self { tracer, ..self }
     }
 

@@ -28,7 +28,7 @@ use self::stream::InStream;
 
 /// Which event.
 #[derive(Debug, Clone, Args)]
-pub struct Explain {
+pub(crate) struct Explain {
     /// The audit row's id.
     #[arg(value_name = "EVENT ID")]
     id: Uuid,
@@ -54,7 +54,7 @@ struct Explanation {
 ///
 /// # Errors
 /// When the source database is away; what another server does not say is part of the answer.
-pub async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<()> {
     let (_, mut connection) = outbox::open(&settings.source, "audit-consumer-explain").await?;
     let table = &settings.source.table;
     let status = {

@@ -29,7 +29,7 @@ const CHUNK: u32 = 100;
 
 /// `failures redrive`.
 #[derive(Debug, Clone, Args)]
-pub struct Redrive {
+pub(crate) struct Redrive {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
     /// Discarded ones instead of dead ones.
@@ -58,7 +58,7 @@ struct CommonFlags {
 
 /// `failures discard`.
 #[derive(Debug, Clone, Args)]
-pub struct Discard {
+pub(crate) struct Discard {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
     /// Why they are not to be delivered. It is kept with them.

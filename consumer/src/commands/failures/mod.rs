@@ -30,7 +30,7 @@ use decide::{Discard, Redrive};
 
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
-pub enum FailuresCommand {
+pub(crate) enum FailuresCommand {
     /// Lists failures, last failed first.
     List {
         /// Which.
@@ -69,7 +69,7 @@ pub enum FailuresCommand {
 
 /// Which failures.
 #[derive(Debug, Clone, Args)]
-pub struct FilterArgs {
+pub(crate) struct FilterArgs {
     /// One event.
     #[arg(long, value_name = "ID")]
     id: Option<String>,
@@ -129,7 +129,7 @@ fn reference(text: &str) -> String {
 ///
 /// # Errors
 /// When the source database is away, or the arguments do not fit it.
-pub async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, command: FailuresCommand) -> anyhow::Result<()> {
     if let Some(filter) = command.filter() {
         require_range(filter.since, filter.until)?;
     }

@@ -58,7 +58,7 @@ const VERIFICATIONS: u32 = 5;
 /// What is to be done.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
-pub struct Rebuild {
+pub(crate) struct Rebuild {
     /// Which forwarder of kind threadline; may be left out when there is one.
     #[arg(long)]
     forwarder: Option<ForwarderId>,
@@ -85,7 +85,7 @@ pub struct Rebuild {
 /// # Errors
 /// When a server is away, the new table does not verify, or the timeline is too busy for the swap. What readers see has not
 /// changed then.
-pub async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
     let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
     let mut source = projection.source(settings).await?;
     // One at a time, and whoever is killed leaves it in a minute.

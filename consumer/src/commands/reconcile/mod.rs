@@ -31,7 +31,7 @@ use crate::{
 /// What is compared, and what is done about it.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
-pub struct Reconcile {
+pub(crate) struct Reconcile {
     /// Which forwarder of kind threadline; may be left out when there is one.
     #[arg(long)]
     forwarder: Option<ForwarderId>,
@@ -96,7 +96,7 @@ impl By {
 ///
 /// # Errors
 /// When a server is away; and when both sides are not equal and were not made so.
-pub async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
+pub(crate) async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result<()> {
     require_range(asked.since, asked.until)?;
     let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
     let mut connection = projection.source(settings).await?;

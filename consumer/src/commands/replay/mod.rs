@@ -52,7 +52,7 @@ const COLUMNS_CHECKED_EVERY: Duration = Duration::from_secs(3);
 /// What is replayed, and how.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
-pub struct Replay {
+pub(crate) struct Replay {
     /// To which forwarder.
     #[arg(long)]
     forwarder: ForwarderId,
@@ -118,7 +118,7 @@ struct ReplayOutcome {
 ///
 /// # Errors
 /// When a server is away, the arguments do not fit, or another replay of this forwarder was cut off.
-pub async fn run(
+pub(crate) async fn run(
     settings: Settings,
     registry: &Registry,
     missing: MissingKinds,
