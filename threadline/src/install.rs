@@ -7,25 +7,53 @@ use sqlx::{
 
 use crate::{
     StorageSchema,
-    schema_status::{self, TABLES},
+    catalog::{self, Property},
+    schema_status,
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
-/// Creates or completes Threadline's tables in `schema`. Idempotent. Looks at what is there, whatever the table of migrations says:
-/// answers which tables somebody had dropped, and are there again, empty.
+/// The one that says "create" without "if not exists".
+const RECEIPTS: &str = "create table audit_receipts";
+
+/// What an installation found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Installation {
+    /// Tables that somebody had dropped, and are there again, empty.
+    pub made_anew: Vec<String>,
+    /// What else was missing and is there now, in words.
+    pub added: Vec<String>,
+    /// What is missing and could not be made over what is there, in words.
+    pub lacking: Vec<String>,
+}
+
+/// Creates or completes Threadline's tables and functions in `schema`. Idempotent. Looks at what is there, whatever the table of
+/// migrations says.
 ///
 /// # Errors
-/// When the server is away or refuses; each step is a transaction of its own. When the tables are of a newer version.
+/// When the server is away or refuses; each step is a transaction of its own. When the tables are of a newer version, or an index
+/// is one that an interrupted build has left.
 pub async fn install(
     connection: &mut PgConnection,
     schema: &StorageSchema,
-) -> Result<Vec<String>, sqlx::Error> {
+) -> Result<Installation, sqlx::Error> {
     if let Some(version) = newer(connection, schema).await? {
         let why = format!(
             "Threadline's tables in schema {schema} are of a newer version (migration {version}; this binary knows {}): use a \
              newer threadline",
             newest()
+        );
+        return Err(sqlx::Error::Configuration(why.into()));
+    }
+    let invalid = catalog::invalid_indexes(connection, schema).await?;
+    if !invalid.is_empty() {
+        let drops: Vec<String> =
+            invalid.iter().map(|index| format!("drop index concurrently \"{schema}\".\"{index}\"")).collect();
+        let why = format!(
+            "indexes in schema {schema} are not valid, an interrupted build has left them or is going on: {}. When none is going \
+             on, run {}; then install again",
+            invalid.join(", "),
+            drops.join("; ")
         );
         return Err(sqlx::Error::Configuration(why.into()));
     }
@@ -45,13 +73,95 @@ async fn make(
     connection: &mut PgConnection,
     schema: &StorageSchema,
     migrations: &Migrator,
-) -> Result<Vec<String>, sqlx::Error> {
-    let migrate = |error| sqlx::Error::Migrate(Box::new(error));
+) -> Result<Installation, sqlx::Error> {
+    let before = catalog::lacking(connection, schema).await?;
+    let missing_tables = |lacking: &[Property]| -> Vec<String> {
+        lacking.iter().filter(|one| one.kind == "table").map(|one| one.object.clone()).collect()
+    };
+    let is_fresh = missing_tables(&before).len() == catalog::tables().len();
+    let applied = applied(connection, schema).await?;
+    let mut made_anew: Vec<String> =
+        missing_tables(&before).into_iter().filter(|table| was_made(table, &applied)).collect();
     let adopted = adopt(connection, schema).await?;
-    migrations.run(&mut *connection).await.map_err(migrate)?;
-    let mut anew = complete(connection, schema).await?;
-    anew.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
-    Ok(anew)
+    if !made_anew.is_empty() {
+        // A migration that is still to run may be about them.
+        repeat(connection, |migration| !migration.contains(RECEIPTS)).await?;
+    }
+    migrations.run(&mut *connection).await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
+    let mut lacking = catalog::lacking(connection, schema).await?;
+    if !lacking.is_empty() {
+        let has_no_receipts = missing_tables(&lacking).iter().any(|table| table == "audit_receipts");
+        repeat(connection, |migration| has_no_receipts || !migration.contains(RECEIPTS)).await?;
+        add_columns(connection, schema, &lacking).await?;
+        repeat(connection, |migration| !migration.contains(RECEIPTS)).await?;
+        lacking = catalog::lacking(connection, schema).await?;
+    }
+    let whole =
+        |one: &&Property| !made_anew.contains(&one.object) && one.kind != "table" || one.kind == "function";
+    let added = before.iter().filter(|one| !is_fresh && !lacking.contains(one)).filter(whole);
+    let added = added.map(Property::describe).collect();
+    made_anew.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
+    Ok(Installation { made_anew, added, lacking: lacking.iter().map(Property::describe).collect() })
+}
+
+/// Runs migrations again; all but one say "if not exists" or "or replace".
+async fn repeat(connection: &mut PgConnection, wanted: impl Fn(&str) -> bool) -> Result<(), sqlx::Error> {
+    for migration in MIGRATIONS.migrations.iter().filter(|one| wanted(one.sql.as_str())) {
+        connection.execute(migration.sql.clone()).await?;
+    }
+    Ok(())
+}
+
+/// Adds columns that no statement of a migration adds to a table that is there. One that must have a value is left to people.
+async fn add_columns(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    lacking: &[Property],
+) -> Result<(), sqlx::Error> {
+    let made = catalog::made();
+    for column in lacking.iter().filter(|one| one.kind == "column") {
+        let needs_value = made
+            .iter()
+            .any(|one| one.kind == "not null" && one.object == column.object && one.name == column.name);
+        if !needs_value {
+            let statement = format!(
+                "alter table \"{schema}\".\"{}\" add column if not exists \"{}\" {}",
+                column.object, column.name, column.definition
+            );
+            connection.execute(AssertSqlSafe(statement)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Migrations that have run, as far as the table of them is there.
+async fn applied(connection: &mut PgConnection, schema: &StorageSchema) -> Result<Vec<i64>, sqlx::Error> {
+    let has_table: bool = sqlx::query_scalar("select to_regclass($1) is not null")
+        .bind(schema.table(schema_status::MIGRATIONS))
+        .fetch_one(&mut *connection)
+        .await?;
+    if !has_table {
+        return Ok(Vec::new());
+    }
+    let statement = format!("select version from {}", schema.table(schema_status::MIGRATIONS));
+    sqlx::query_scalar(AssertSqlSafe(statement)).fetch_all(connection).await
+}
+
+/// Whether one of these migrations makes the table.
+fn was_made(table: &str, applied: &[i64]) -> bool {
+    let creates = |sql: &str| {
+        ["create table if not exists", "create table"]
+            .iter()
+            .any(|words| sql.contains(&format!("{words} {table} (")))
+    };
+    MIGRATIONS.migrations.iter().any(|one| applied.contains(&one.version) && creates(one.sql.as_str()))
+}
+
+/// The tables of the timeline, which capture has to leave alone.
+pub(crate) fn owned_tables() -> Vec<&'static str> {
+    let mut tables = catalog::tables();
+    tables.push(schema_status::MIGRATIONS);
+    tables
 }
 
 /// Whether somebody has dropped the table of migrations. Then it is made again, and says that those have run that cannot run
@@ -71,7 +181,7 @@ async fn adopt(connection: &mut PgConnection, schema: &StorageSchema) -> Result<
     let mut transaction = connection.begin().await?;
     let adopted = async {
         transaction.ensure_migrations_table(schema_status::MIGRATIONS).await?;
-        for migration in MIGRATIONS.migrations.iter().filter(|one| makes_receipts(one.sql.as_str())) {
+        for migration in MIGRATIONS.migrations.iter().filter(|one| one.sql.as_str().contains(RECEIPTS)) {
             transaction.skip(schema_status::MIGRATIONS, migration).await?;
         }
         Ok::<_, MigrateError>(())
@@ -79,33 +189,6 @@ async fn adopt(connection: &mut PgConnection, schema: &StorageSchema) -> Result<
     adopted.await.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
     transaction.commit().await?;
     Ok(true)
-}
-
-/// Of a migration: all but this one say "if not exists".
-fn makes_receipts(statements: &str) -> bool {
-    statements.contains("create table audit_receipts")
-}
-
-/// Makes tables again that migrations have made and somebody has dropped.
-async fn complete(connection: &mut PgConnection, schema: &StorageSchema) -> Result<Vec<String>, sqlx::Error> {
-    let missing: Vec<String> = sqlx::query_scalar(
-        "select w.name from unnest($2::text[]) w (name)
-         where not exists (select from pg_class t join pg_namespace n on n.oid = t.relnamespace
-                           where n.nspname = $1 and t.relname = w.name)",
-    )
-    .bind(schema.as_str())
-    .bind(TABLES)
-    .fetch_all(&mut *connection)
-    .await?;
-    if missing.is_empty() {
-        return Ok(missing);
-    }
-    for migration in MIGRATIONS.migrations.iter() {
-        if !makes_receipts(migration.sql.as_str()) || missing.iter().any(|name| name == "audit_receipts") {
-            connection.execute(migration.sql.clone()).await?;
-        }
-    }
-    Ok(missing)
 }
 
 /// The newest migration that this binary knows.

@@ -27,6 +27,8 @@
 pub mod action;
 pub mod actor;
 pub mod adoption;
+pub mod capture;
+pub mod catalog;
 pub mod digest;
 pub mod install;
 pub mod receipt;
@@ -41,7 +43,7 @@ pub use action::{AuditAction, Status, verified};
 pub use actor::{ActorError, ActorRef, ActorType};
 pub use adoption::Adoption;
 pub use digest::Digest;
-pub use install::install;
+pub use install::{Installation, install};
 pub use receipt::Receipt;
 pub use record::Action;
 pub use schema::{ActionTable, SchemaError, StorageSchema};

@@ -1,7 +1,10 @@
 //! `threadline`: the audit timeline's own commands.
 
+mod gen_triggers;
+
 use std::{
     env::VarError,
+    fmt::Write as _,
     fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -14,7 +17,7 @@ use connection_url::ConnectionUrl;
 use errors::Place;
 use serde::Deserialize;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
-use threadline::{StorageSchema, install};
+use threadline::{Installation, StorageSchema, capture::Refusal, install};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -41,6 +44,17 @@ enum Command {
         #[arg(long)]
         schema: Option<StorageSchema>,
     },
+    /// Generates the triggers that capture tables: prints them, writes them as a migration, or makes them.
+    GenTriggers {
+        /// The settings file, of which the sections [threadline] and [capture] count.
+        #[arg(long, short, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// The storage schema.
+        #[arg(long)]
+        schema: Option<StorageSchema>,
+        #[command(flatten)]
+        arguments: gen_triggers::Arguments,
+    },
 }
 
 /// The part of the settings file that is ours; the rest belongs to the pipeline, which checks it.
@@ -48,6 +62,7 @@ enum Command {
 #[serde(default)]
 struct File {
     threadline: Section,
+    capture: gen_triggers::Section,
 }
 
 #[derive(Default, Deserialize)]
@@ -67,7 +82,7 @@ enum Failure {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    let Command::Install { config, .. } = &cli.command;
+    let (Command::Install { config, .. } | Command::GenTriggers { config, .. }) = &cli.command;
     let json = wants_json(config.as_ref());
     let (status, words) = match run(cli) {
         Ok(answer) => {
@@ -127,34 +142,79 @@ fn log_format(path: Option<&Path>) -> Option<String> {
 }
 
 fn run(cli: Cli) -> Result<String, Failure> {
-    let Command::Install { config, schema } = cli.command;
-    let (options, schema) = settings(config, schema).map_err(Failure::Misused)?;
     let _ = rustls::crypto::ring::default_provider().install_default();
-    work(&options, &schema).map_err(Failure::Failed)
+    match cli.command {
+        Command::Install { config, schema } => {
+            let file = read(config).map_err(Failure::Misused)?;
+            let (options, schema) = settings(file.threadline, schema).map_err(Failure::Misused)?;
+            on_timeline(&options, async |connection| {
+                let done = install(connection, &schema)
+                    .await
+                    .with_context(|| format!("cannot install into schema {schema}"))?;
+                Ok(told(&done, &schema))
+            })
+        }
+        Command::GenTriggers { config, schema, arguments } => {
+            let file = read(config).map_err(Failure::Misused)?;
+            let (options, schema) = settings(file.threadline, schema).map_err(Failure::Misused)?;
+            let tables =
+                gen_triggers::wanted(&file.capture, &arguments).map_err(|refusal| refused(&refusal))?;
+            on_timeline(&options, async |connection| {
+                gen_triggers::run(connection, &schema, &tables, &arguments).await
+            })
+        }
+    }
 }
 
-fn work(options: &PgConnectOptions, schema: &StorageSchema) -> anyhow::Result<String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(unless_interrupted(async {
+/// With its term, which programs can rely on.
+fn refused(refusal: &Refusal) -> Failure {
+    Failure::Misused(format!("{}: {refusal}", refusal.term))
+}
+
+/// Does something on a connection to the timeline database.
+fn on_timeline(
+    options: &PgConnectOptions,
+    work: impl AsyncFnOnce(&mut PgConnection) -> anyhow::Result<String>,
+) -> Result<String, Failure> {
+    let connected = async {
         let mut connection = PgConnection::connect_with(options)
             .await
             .map_err(|error| Place::of(options, error))
             .context("cannot connect to the timeline database (threadline.url)")?;
-        let anew = install(&mut connection, schema)
-            .await
-            .with_context(|| format!("cannot install into schema {schema}"))?;
+        let answer = work(&mut connection).await?;
         connection.close().await?;
-        let dropped = if anew.is_empty() {
-            String::new()
-        } else {
-            format!(
-                "made anew, and empty, what somebody had dropped: {}. Grants on it are to be made again; \
-                 `consumer reconcile --repair` delivers actions again, receipts begin a new chain\n",
-                anew.join(", ")
-            )
-        };
-        Ok(format!("{dropped}Threadline's tables are in schema {schema}\n"))
-    }))
+        Ok(answer)
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.into()))?;
+    runtime.block_on(unless_interrupted(connected)).map_err(|error| match error.downcast_ref::<Refusal>() {
+        Some(refusal) => refused(refusal),
+        None => Failure::Failed(error),
+    })
+}
+
+/// What an installation found and did.
+fn told(done: &Installation, schema: &StorageSchema) -> String {
+    let Installation { made_anew, added, lacking } = done;
+    let mut text = String::new();
+    if !made_anew.is_empty() {
+        let _ = writeln!(
+            text,
+            "made anew, and empty, what somebody had dropped: {}. Grants on it are to be made again; `consumer reconcile --repair` \
+             delivers actions again, receipts begin a new chain",
+            made_anew.join(", ")
+        );
+    }
+    for one in added {
+        let _ = writeln!(text, "added {one}");
+    }
+    for one in lacking {
+        let _ = writeln!(text, "warning: {one} is missing, and cannot be made over what is there");
+    }
+    let _ = writeln!(text, "Threadline's tables are in schema {schema}");
+    text
 }
 
 /// Ends the work where it stands when SIGINT or SIGTERM comes, and says what is left of it.
@@ -174,10 +234,9 @@ async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) ->
 
 /// Flags, environment and file, in this order.
 fn settings(
-    config: Option<PathBuf>,
+    file: Section,
     schema: Option<StorageSchema>,
 ) -> Result<(PgConnectOptions, StorageSchema), String> {
-    let file = read(config.or(variable("AUDIT_CONFIG")?.map(PathBuf::from)).as_deref())?.threadline;
     let url = match variable("AUDIT__THREADLINE__URL")? {
         Some(url) => Some(url),
         None => variable("THREADLINE_DATABASE_URL")?,
@@ -208,9 +267,11 @@ fn variable(name: &str) -> Result<Option<String>, String> {
     }
 }
 
-fn read(path: Option<&Path>) -> Result<File, String> {
+/// The settings file: the one that is named, by the flag or `AUDIT_CONFIG`, or ./audit.toml when it exists.
+fn read(config: Option<PathBuf>) -> Result<File, String> {
     let default = Path::new("audit.toml");
-    let path = match path {
+    let named = config.or(variable("AUDIT_CONFIG")?.map(PathBuf::from));
+    let path = match named.as_deref() {
         Some(path) => path,
         None if default.exists() => default,
         None => return Ok(File::default()),

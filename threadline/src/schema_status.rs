@@ -4,8 +4,8 @@ use sqlx::PgConnection;
 
 use crate::StorageSchema;
 
-/// The tables of the store.
-pub(crate) const TABLES: [&str; 5] =
+/// The tables that the pipeline's preflight looks for.
+const TABLES: [&str; 5] =
     ["audit_transactions", "audit_changes", "audit_actions", "audit_receipts", "audit_adoptions"];
 
 /// The table that says which migrations made them.

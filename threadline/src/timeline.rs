@@ -2,7 +2,7 @@
 
 use sqlx::PgPool;
 
-use crate::{Action, AuditAction, SchemaStatus, StorageSchema, check_schema, install};
+use crate::{Action, AuditAction, Installation, SchemaStatus, StorageSchema, check_schema, install};
 
 /// A pool of connections to the timeline's database, and the schema that its tables are in. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ impl Timeline {
     ///
     /// # Errors
     /// When the server is away or refuses, or the tables are of a newer version.
-    pub async fn install(&self) -> Result<Vec<String>, sqlx::Error> {
+    pub async fn install(&self) -> Result<Installation, sqlx::Error> {
         install(&mut *self.pool.acquire().await?, &self.schema).await
     }
 

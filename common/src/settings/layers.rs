@@ -156,11 +156,13 @@ impl Layers {
     /// # Errors
     /// When it is not TOML.
     pub fn text(mut self, text: &str, path: &str) -> Result<Self, SettingsError> {
-        let table: Table = toml::from_str(text).map_err(|error| SettingsError::Syntax {
+        let mut table: Table = toml::from_str(text).map_err(|error| SettingsError::Syntax {
             path: path.to_owned(),
             line: error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1),
             message: error.message().to_owned(),
         })?;
+        // Which tables Threadline's triggers capture: `threadline gen-triggers` reads and checks it, with names of tables as keys.
+        table.remove("capture");
         self.merge("", table, &Source::File(path.to_owned()));
         Ok(self)
     }

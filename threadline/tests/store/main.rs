@@ -2,12 +2,13 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod catalog;
+
 use sandbox::fixture::{empty_database, timeline_database};
 use sqlx::Executor as _;
 use threadline::{
     Action, ActorRef, ActorType, AuditAction, Status, StorageSchema, Timeline,
     action::{Inserted, insert_batch},
-    install,
 };
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
@@ -138,101 +139,5 @@ async fn overlapping_batches_in_any_order_do_not_deadlock() -> anyhow::Result<()
             writer.await??;
         }
     }
-    Ok(())
-}
-
-#[tokio::test]
-async fn install_makes_the_documented_tables_and_indexes_in_the_chosen_schema() -> anyhow::Result<()> {
-    let mut connection = empty_database().await?.connect().await?;
-    let schema: StorageSchema = "Audit_1".parse()?;
-    install(&mut connection, &schema).await?;
-    install(&mut connection, &schema).await?;
-    let columns: Vec<String> = sqlx::query_scalar(
-        "select table_name || '.' || column_name || ' ' || udt_name || case is_nullable when 'NO' then ' not null' else '' end
-         from information_schema.columns
-         where table_schema = 'Audit_1' and table_name like 'audit_%' order by table_name, ordinal_position",
-    )
-    .fetch_all(&mut connection)
-    .await?;
-    assert_eq!(
-        columns,
-        [
-            "audit_actions.id uuid not null",
-            "audit_actions.name text not null",
-            "audit_actions.actor_ref jsonb not null",
-            "audit_actions.status text not null",
-            "audit_actions.verb text",
-            "audit_actions.category text",
-            "audit_actions.reason text",
-            "audit_actions.comment text",
-            "audit_actions.correlation_id text",
-            "audit_actions.request_id text",
-            "audit_actions.job_id text",
-            "audit_actions.inserted_at timestamptz not null",
-            "audit_adoptions.forwarder text not null",
-            "audit_adoptions.until timestamptz not null",
-            "audit_adoptions.adopted_at timestamptz not null",
-            "audit_changes.id uuid not null",
-            "audit_changes.transaction_id uuid not null",
-            "audit_changes.table_schema text not null",
-            "audit_changes.table_name text not null",
-            "audit_changes.table_pk jsonb not null",
-            "audit_changes.op text not null",
-            "audit_changes.data_after jsonb",
-            "audit_changes.changed_fields _text",
-            "audit_changes.changed_from jsonb",
-            "audit_changes.captured_at timestamptz not null",
-            "audit_receipts.forwarder text not null",
-            "audit_receipts.n int8 not null",
-            "audit_receipts.source text not null",
-            "audit_receipts.since timestamptz not null",
-            "audit_receipts.until timestamptz not null",
-            "audit_receipts.actions int8 not null",
-            "audit_receipts.letters int8 not null",
-            "audit_receipts.first_at timestamptz",
-            "audit_receipts.digest text not null",
-            "audit_receipts.previous text not null",
-            "audit_receipts.sealed_at timestamptz not null",
-            "audit_receipts.hash text not null",
-            "audit_receipts.key text",
-            "audit_receipts.signature text",
-            "audit_transactions.id uuid not null",
-            "audit_transactions.txid int8 not null",
-            "audit_transactions.occurred_at timestamptz not null",
-            "audit_transactions.source text",
-            "audit_transactions.meta jsonb",
-            "audit_transactions.actor_ref jsonb",
-            "audit_transactions.action_id uuid",
-        ]
-    );
-    let indexes: Vec<String> =
-        sqlx::query_scalar("select indexname::text from pg_indexes where schemaname = 'Audit_1' and tablename like 'audit_%' order by 1")
-            .fetch_all(&mut connection)
-            .await?;
-    assert_eq!(
-        indexes,
-        [
-            "audit_actions_actor_ref_idx",
-            "audit_actions_correlation_id_idx",
-            "audit_actions_inserted_at_idx",
-            "audit_actions_name_idx",
-            "audit_actions_page_idx",
-            "audit_actions_pkey",
-            "audit_adoptions_pkey",
-            "audit_changes_captured_at_idx",
-            "audit_changes_page_idx",
-            "audit_changes_pkey",
-            "audit_changes_row_history_idx",
-            "audit_changes_table_name_idx",
-            "audit_changes_transaction_id_idx",
-            "audit_receipts_pkey",
-            "audit_transactions_action_id_idx",
-            "audit_transactions_actor_ref_gin",
-            "audit_transactions_page_idx",
-            "audit_transactions_pkey",
-            "audit_transactions_txid_idx",
-            "audit_transactions_txid_key",
-        ]
-    );
     Ok(())
 }

@@ -1,0 +1,99 @@
+//! The trigger function of row level.
+
+use super::{Capture, array, literal, quote};
+
+pub(super) fn body(capture: &Capture) -> String {
+    let (schema, table, partition) = capture.filed_under();
+    let changes = capture.ours("audit_changes");
+    let transaction = capture.ours("threadline_transaction_id");
+    let (image_of_new, image_of_old) = (image(capture, "new", "after"), image(capture, "old", "before"));
+    let (shown_after, shown_before) = (capture.redact("after"), capture.redact("before"));
+    let (key_after, key_of_deleted) = (capture.key_of("after"), capture.key_of("before"));
+    let key_before = capture.key_before("fields", "before");
+    let (nulls_after, nulls_before) = (capture.nulls_of("after", "new"), capture.nulls_of("before", "old"));
+    let compare = capture.changes("before", "after", "shown");
+    format!(
+        "declare
+    before pg_catalog.jsonb;
+    after  pg_catalog.jsonb;
+    shown  pg_catalog.jsonb;
+    fields pg_catalog.text[];
+    was    pg_catalog.jsonb;
+begin
+    if tg_op operator(pg_catalog.=) 'INSERT' then
+{image_of_new}
+        insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, op, data_after, json_nulls, captured_at)
+        values ({transaction}(), {schema}, {table}, {partition},
+            {key_after},
+            'insert',
+            {shown_after},
+            {nulls_after},
+            pg_catalog.clock_timestamp());
+    elsif tg_op operator(pg_catalog.=) 'UPDATE' then
+{image_of_new}
+{image_of_old}
+        if after operator(pg_catalog.=) before then
+            return null;
+        end if;
+        shown := {shown_before};
+        select c.fields, c.was into fields, was from ({compare}) c;
+        if fields is null then
+            return null;
+        end if;
+        insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
+            changed_fields, changed_from, captured_at)
+        values ({transaction}(), {schema}, {table}, {partition},
+            {key_after},
+            {key_before},
+            'update',
+            {shown_after},
+            {nulls_after},
+            fields, was, pg_catalog.clock_timestamp());
+    else
+{image_of_old}
+        insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, op, data_before, json_nulls, captured_at)
+        values ({transaction}(), {schema}, {table}, {partition},
+            {key_of_deleted},
+            'delete',
+            {shown_before},
+            {nulls_before},
+            pg_catalog.clock_timestamp());
+    end if;
+    return null;
+end"
+    )
+}
+
+/// Statements that put the image of a row into a variable. A document of type json that jsonb cannot hold is kept as text.
+fn image(capture: &Capture, row: &str, variable: &str) -> String {
+    let documents = capture.table.json_columns();
+    let fast = format!("        {variable} := pg_catalog.to_jsonb({row});");
+    if documents.is_empty() {
+        return fast;
+    }
+    let texts: Vec<String> = documents
+        .iter()
+        .map(|column| format!("{}, {row}.{}::pg_catalog.text", literal(column), quote(column)))
+        .collect();
+    let emptied: Vec<String> = documents
+        .iter()
+        .map(|column| format!("                {row}.{} := null;\n", quote(column)))
+        .collect();
+    let emptied = emptied.concat();
+    format!(
+        "        begin
+    {fast}
+        exception when others then
+            declare
+                texts pg_catalog.jsonb := pg_catalog.jsonb_build_object({});
+            begin
+{emptied}                {variable} := pg_catalog.to_jsonb({row}) operator(pg_catalog.||) texts;
+            exception when others then
+                -- The columns are not what they were: what can be said is which are not stored.
+                {variable} := pg_catalog.jsonb_build_object('threadline.unreadable', pg_catalog.to_jsonb({}));
+            end;
+        end;",
+        texts.join(", "),
+        array(&documents)
+    )
+}

@@ -1,0 +1,207 @@
+//! The triggers of a table. A rerun leaves those that somebody has disabled, or set to fire always, as they are.
+
+use super::{
+    Capture, HostTable, Level, literal, quote,
+    statement::{NEW_ROWS, OLD_ROWS},
+};
+use crate::capture::names::{FunctionPrefix, TriggerPrefix};
+
+/// Makes the triggers of the capture's level, and drops those and the functions that only the other level has.
+pub(in crate::capture) fn triggers(capture: &Capture) -> String {
+    let name = capture.name();
+    let mut made: Vec<(TriggerPrefix, String)> = Vec::new();
+    let arguments: Vec<String> = capture.key.iter().map(|column| literal(column)).collect();
+    let arguments = arguments.join(", ");
+    let changes = capture.ours(&name.function(FunctionPrefix::Changes));
+    let on = |prefix, events: &str, tables: &str, function: &str| {
+        let trigger = quote(&name.trigger(prefix));
+        let each = if tables.is_empty() { "row" } else { "statement" };
+        let statement = format!(
+            "create or replace trigger {trigger} after {events} on {}{tables}\n        for each {each} execute function {function};",
+            name.quoted()
+        );
+        (prefix, statement)
+    };
+    match capture.level {
+        Level::Row => made.push(on(
+            TriggerPrefix::Audit,
+            "insert or update or delete",
+            "",
+            &format!("{changes}({arguments})"),
+        )),
+        Level::Statement => {
+            let updates = capture.ours(&name.function(FunctionPrefix::Updates));
+            let deletes = capture.ours(&name.function(FunctionPrefix::Deletes));
+            let (old, new) = (format!(" old table as {OLD_ROWS}"), format!(" new table as {NEW_ROWS}"));
+            made.push(on(
+                TriggerPrefix::Audit,
+                "insert",
+                &format!(" referencing{new}"),
+                &format!("{changes}({arguments})"),
+            ));
+            made.push(on(
+                TriggerPrefix::Update,
+                "update",
+                &format!(" referencing{old}{new}"),
+                &format!("{updates}()"),
+            ));
+            made.push(on(
+                TriggerPrefix::Delete,
+                "delete",
+                &format!(" referencing{old}"),
+                &format!("{deletes}()"),
+            ));
+        }
+    }
+    let truncate = quote(&name.trigger(TriggerPrefix::Truncate));
+    let emptied = capture.ours("threadline_capture_truncate");
+    let mut statements: Vec<String> = made.iter().map(|(_, statement)| statement.clone()).collect();
+    statements.push(format!(
+        "create or replace trigger {truncate} after truncate on {}\n        for each statement execute function {emptied}();",
+        name.quoted()
+    ));
+    for leaf in &capture.table.leaves {
+        statements.push(format!(
+            "create or replace trigger {truncate} after truncate on {}\n        for each statement execute function \
+             {emptied}({}, {});",
+            leaf.quoted(),
+            literal(&name.schema),
+            literal(&name.name)
+        ));
+    }
+    if capture.level == Level::Row {
+        statements
+            .extend([TriggerPrefix::Update, TriggerPrefix::Delete].map(|prefix| drop_trigger(name, prefix)));
+    }
+    format!(
+        "do $threadline$
+declare
+    kept text[] := array(
+        select pg_catalog.format('alter table only %s %s trigger %I', t.tgrelid::pg_catalog.regclass,
+                   case t.tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'disable' end, t.tgname)
+        from pg_catalog.pg_trigger t
+        where {} and t.tgenabled <> 'O' and t.tgname in ({}));
+    one  text;
+begin
+    {}
+    foreach one in array kept loop
+        execute one;
+    end loop;
+end
+$threadline$;
+{}",
+        is_on(name),
+        [TriggerPrefix::Audit, TriggerPrefix::Update, TriggerPrefix::Delete, TriggerPrefix::Truncate]
+            .iter()
+            .filter(|prefix| capture.level == Level::Statement || !matches!(prefix, TriggerPrefix::Update | TriggerPrefix::Delete))
+            .map(|prefix| literal(&name.trigger(*prefix)))
+            .collect::<Vec<_>>()
+            .join(", "),
+        statements.join("\n    "),
+        if capture.level == Level::Row {
+            drop_functions(capture, &[FunctionPrefix::Updates, FunctionPrefix::Deletes])
+        } else {
+            String::new()
+        }
+    )
+}
+
+/// Drops everything that [`triggers`] and the capture's functions make, as far as nothing else uses it.
+pub(in crate::capture) fn drop_all(capture: &Capture) -> String {
+    let name = capture.name();
+    let prefixes =
+        [TriggerPrefix::Audit, TriggerPrefix::Update, TriggerPrefix::Delete, TriggerPrefix::Truncate];
+    let mut statements: Vec<String> = prefixes.iter().map(|prefix| drop_trigger(name, *prefix)).collect();
+    let truncate = quote(&name.trigger(TriggerPrefix::Truncate));
+    statements.extend(
+        capture
+            .table
+            .leaves
+            .iter()
+            .map(|leaf| format!("drop trigger if exists {truncate} on {};", leaf.quoted())),
+    );
+    let all = [FunctionPrefix::Changes, FunctionPrefix::Updates, FunctionPrefix::Deletes];
+    format!("{}\n{}", statements.join("\n"), drop_functions(capture, &all))
+}
+
+fn drop_trigger(name: &HostTable, prefix: TriggerPrefix) -> String {
+    format!("drop trigger if exists {} on {};", quote(&name.trigger(prefix)), name.quoted())
+}
+
+/// Functions that a trigger still uses stay, and somebody is told.
+fn drop_functions(capture: &Capture, prefixes: &[FunctionPrefix]) -> String {
+    let names: Vec<String> =
+        prefixes.iter().map(|prefix| literal(&capture.name().function(*prefix))).collect();
+    format!(
+        "do $threadline$
+declare
+    one   pg_catalog.regprocedure;
+    users text;
+begin
+    for one in
+        select p.oid from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+        where n.nspname = {} and p.pronargs = 0 and p.proname in ({})
+    loop
+        select pg_catalog.string_agg(t.tgrelid::pg_catalog.regclass::text, ', ') into users
+        from pg_catalog.pg_trigger t where t.tgfoid = one;
+        if users is null then
+            execute pg_catalog.format('drop function %s', one);
+        else
+            raise warning 'threadline: % stays, triggers of % use it', one, users;
+        end if;
+    end loop;
+end
+$threadline$;",
+        literal(capture.storage.as_str()),
+        names.join(", ")
+    )
+}
+
+/// A condition on a trigger `t`: it is on the table or on a partition of it.
+pub(super) fn is_on(name: &HostTable) -> String {
+    let table = format!("{}::pg_catalog.regclass", literal(&name.quoted()));
+    format!(
+        "(t.tgrelid = {table} or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree({table}) p))"
+    )
+}
+
+/// Refuses to go on where the table is not what was read, and where a function that is to be written anew serves another table.
+pub(in crate::capture) fn guard(capture: &Capture) -> String {
+    let name = capture.name();
+    let functions: Vec<String> = capture.functions().iter().map(|function| literal(&function.name)).collect();
+    let redacted = capture.policy.redacted();
+    let columns: Vec<String> = redacted.iter().chain(&capture.key).map(|column| literal(column)).collect();
+    format!(
+        "do $threadline$
+declare
+    problem text;
+begin
+    if pg_catalog.to_regclass({quoted}) is null then
+        raise exception 'threadline: the table {name} does not exist';
+    end if;
+    select pg_catalog.string_agg(w.name, ', ') into problem from pg_catalog.unnest(array[{}]::text[]) w (name)
+    where not exists (select from pg_catalog.pg_attribute a
+                      where a.attrelid = {quoted}::pg_catalog.regclass and a.attname = w.name and a.attnum > 0
+                        and not a.attisdropped);
+    if problem is not null then
+        raise exception 'threadline: {name} has no column %, which its policy or its key names', problem
+            using hint = 'run threadline gen-triggers on a database that has the same tables';
+    end if;
+    select pg_catalog.string_agg(distinct t.tgrelid::pg_catalog.regclass::text, ',') into problem
+    from pg_catalog.pg_trigger t
+    join pg_catalog.pg_proc p on p.oid = t.tgfoid
+    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+    where n.nspname = {storage} and p.proname in ({functions}) and not {is_on};
+    if problem is not null then
+        raise exception 'threadline: the function that is to capture {name} serves other tables: %', problem
+            using hint = pg_catalog.format('threadline gen-triggers --tables {name},%s generates all of them together', problem);
+    end if;
+end
+$threadline$;",
+        columns.join(", "),
+        quoted = literal(&name.quoted()),
+        storage = literal(capture.storage.as_str()),
+        functions = functions.join(", "),
+        is_on = is_on(name),
+    )
+}

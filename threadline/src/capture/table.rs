@@ -1,0 +1,389 @@
+//! What the catalog says about one table, and whether it can be captured.
+
+use sqlx::{FromRow, PgConnection};
+
+use super::{
+    names::HostTable,
+    policy::{Level, Policy, key_redacted, refused},
+    refusal::Refusal,
+};
+
+/// Types whose text form is the same for everybody.
+const KEY_TYPES: [&str; 9] = ["int2", "int4", "int8", "text", "varchar", "bpchar", "citext", "uuid", "date"];
+
+/// A table as it is.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name.
+    pub name: HostTable,
+    kind: TableKind,
+    /// In order.
+    columns: Vec<Column>,
+    primary_key: Vec<String>,
+    unique_indexes: Vec<UniqueIndex>,
+    /// Of a partitioned table, all that hold rows.
+    pub(super) leaves: Vec<HostTable>,
+}
+
+#[derive(Debug, Clone, FromRow)]
+#[expect(clippy::struct_excessive_bools, reason = "answers of one statement")]
+struct TableKind {
+    oid: i64,
+    kind: String,
+    is_partition: bool,
+    has_relatives: bool,
+    is_unlogged: bool,
+    has_capture: bool,
+}
+
+#[derive(Debug, Clone, FromRow)]
+struct Column {
+    name: String,
+    /// As in SQL.
+    type_name: String,
+    /// Of what a domain is over, at last.
+    base: String,
+    is_enum: bool,
+    is_virtual: bool,
+    number: i16,
+    /// Columns that a generated one is computed from.
+    computed_from: Vec<String>,
+}
+
+#[derive(Debug, Clone, FromRow)]
+struct UniqueIndex {
+    name: String,
+    /// Key columns; an expression is none.
+    columns: Vec<String>,
+    /// Why it identifies no row, in words.
+    flaws: Vec<String>,
+}
+
+impl Table {
+    /// Reads the catalog.
+    ///
+    /// # Errors
+    /// When the server is away; `None` for a table that is not there.
+    pub async fn read(connection: &mut PgConnection, name: &HostTable) -> Result<Option<Self>, sqlx::Error> {
+        let kind: Option<TableKind> = sqlx::query_as(
+            "select c.oid::int8 as oid, c.relkind::text as kind, c.relispartition as is_partition,
+                    exists (select from pg_inherits i where c.oid in (i.inhparent, i.inhrelid)) as has_relatives,
+                    c.relpersistence = 'u' as is_unlogged,
+                    exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname like 'threadline\\_audit\\_%')
+                        as has_capture
+             from pg_class c join pg_namespace n on n.oid = c.relnamespace
+             where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p', 'v', 'm', 'f')",
+        )
+        .bind(&name.schema)
+        .bind(&name.name)
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(kind) = kind else { return Ok(None) };
+        let columns: Vec<Column> = sqlx::query_as(
+            "with recursive base (number, type) as (
+                 select a.attnum, a.atttypid from pg_attribute a
+                 where a.attrelid = $1::int8::oid and a.attnum > 0 and not a.attisdropped
+                 union
+                 select b.number, t.typbasetype from base b join pg_type t on t.oid = b.type and t.typtype = 'd')
+             select a.attname::text as name, format_type(a.atttypid, null) as type_name, t.typname::text as base,
+                    t.typtype = 'e' as is_enum, a.attgenerated = 'v' as is_virtual, a.attnum as number,
+                    array(select distinct p.attname::text from pg_attrdef d
+                          join pg_depend e on e.classid = 'pg_attrdef'::regclass and e.objid = d.oid
+                                          and e.refclassid = 'pg_class'::regclass and e.refobjid = a.attrelid
+                          join pg_attribute p on p.attrelid = a.attrelid and p.attnum = e.refobjsubid
+                          where d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated <> ''
+                            and p.attnum <> a.attnum) as computed_from
+             from pg_attribute a
+             join base b on b.number = a.attnum
+             join pg_type t on t.oid = b.type and t.typtype <> 'd'
+             where a.attrelid = $1::int8::oid
+             order by a.attnum",
+        )
+        .bind(kind.oid)
+        .fetch_all(&mut *connection)
+        .await?;
+        let primary_key: Vec<String> = sqlx::query_scalar(
+            "select a.attname::text
+             from pg_index i
+             cross join unnest(i.indkey::int2[]) with ordinality k (number, n)
+             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+             where i.indrelid = $1::int8::oid and i.indisprimary and k.n <= i.indnkeyatts
+             order by k.n",
+        )
+        .bind(kind.oid)
+        .fetch_all(&mut *connection)
+        .await?;
+        let unique_indexes = unique_indexes(connection, kind.oid).await?;
+        let leaves: Vec<(String, String)> = sqlx::query_as(
+            "select n.nspname::text, c.relname::text
+             from pg_partition_tree($1::int8::oid::regclass) t
+             join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace
+             where t.isleaf and t.relid <> $1::int8::oid order by 1, 2",
+        )
+        .bind(kind.oid)
+        .fetch_all(connection)
+        .await?;
+        let leaves = leaves.into_iter().map(|(schema, name)| HostTable { schema, name }).collect();
+        Ok(Some(Self { name: name.clone(), kind, columns, primary_key, unique_indexes, leaves }))
+    }
+
+    /// The key by which a change names its row, in order.
+    ///
+    /// # Errors
+    /// When the table cannot be captured under the policy: why, and what to do.
+    pub fn check(&self, policy: &Policy) -> Result<Vec<String>, Refusal> {
+        let name = &self.name;
+        if !matches!(self.kind.kind.as_str(), "r" | "p") {
+            return Err(refused(name, "not_a_table", "is no table: triggers see what is written to tables")
+                .hint("capture what it is made from"));
+        }
+        if self.kind.is_partition {
+            return Err(
+                refused(name, "is_partition", "is a partition").hint("capture the table that it belongs to")
+            );
+        }
+        policy.check(name)?;
+        for column in policy.redacted().iter().chain(&policy.except) {
+            if self.column(column).is_none() {
+                return Err(refused(
+                    name,
+                    "column_unknown",
+                    &format!("has no column {column}, which its policy names"),
+                ));
+            }
+        }
+        for path in &policy.paths {
+            if !self.is_document(&path[0]) {
+                let reason = format!(
+                    "the column {} of the path {} is of no type json or jsonb",
+                    path[0],
+                    path.join(".")
+                );
+                return Err(refused(name, "path_invalid", &reason).hint("mask hides a whole column"));
+            }
+        }
+        self.check_generated(policy)?;
+        let key = self.key(policy)?;
+        let uses = [
+            ("exclude", &policy.exclude),
+            ("mask", &policy.mask),
+            ("hash", &policy.hash),
+            ("except", &policy.except),
+        ];
+        for column in &key {
+            if let Some((option, _)) = uses.iter().find(|(_, columns)| columns.contains(column)) {
+                return Err(key_redacted(name, column, option));
+            }
+        }
+        self.check_level(policy)?;
+        Ok(key)
+    }
+
+    /// What is computed from a secret would tell it.
+    fn check_generated(&self, policy: &Policy) -> Result<(), Refusal> {
+        let redacted = policy.redacted();
+        let telling = self.columns.iter().find(|column| {
+            !column.is_virtual
+                && !redacted.contains(&column.name)
+                && column.computed_from.iter().any(|from| redacted.contains(from))
+        });
+        telling.map_or(Ok(()), |column| {
+            let reason =
+                format!("the column {} is computed from {}", column.name, column.computed_from.join(", "));
+            Err(refused(&self.name, "computed_from_redacted", &reason).hint("redact it too"))
+        })
+    }
+
+    fn check_level(&self, policy: &Policy) -> Result<(), Refusal> {
+        match self.blind_spot() {
+            Some(why) if policy.level == Some(Level::Statement) => {
+                let reason = format!("triggers of statement level would miss changes: {why}");
+                Err(refused(&self.name, "statement_level_impossible", &reason).hint("level = \"row\""))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The level that the policy requests, or the best for the table.
+    #[must_use]
+    pub fn level(&self, policy: &Policy) -> Level {
+        let best = if self.blind_spot().is_some() { Level::Row } else { Level::Statement };
+        policy.level.unwrap_or(best)
+    }
+
+    /// Why triggers of statement level do not do for the table.
+    #[must_use]
+    pub fn blind_spot(&self) -> Option<&'static str> {
+        if self.kind.kind == "p" {
+            Some("they do not see what is written to its partitions directly")
+        } else if self.kind.has_relatives {
+            Some(
+                "they do not see what is written through tables that it inherits from, or to those that inherit from it",
+            )
+        } else if self.columns.iter().any(|column| column.base == "json") {
+            Some("a document of type json that jsonb cannot hold is put aside row by row")
+        } else {
+            None
+        }
+    }
+
+    fn key(&self, policy: &Policy) -> Result<Vec<String>, Refusal> {
+        let name = &self.name;
+        let declared = &policy.primary_key;
+        if !self.primary_key.is_empty() && !declared.is_empty() {
+            let key = self.primary_key.join(", ");
+            let reason = format!("has the primary key ({key}), and primary_key is for tables without one");
+            return Err(
+                refused(name, "primary_key_not_needed", &reason).hint("remove primary_key from its section")
+            );
+        }
+        let key = if self.primary_key.is_empty() { declared } else { &self.primary_key };
+        if key.is_empty() {
+            return Err(self.without_key());
+        }
+        if let Some(missing) = key.iter().find(|column| self.column(column).is_none()) {
+            let reason = format!("has no column {missing}, which primary_key names");
+            return Err(refused(name, "primary_key_column_unknown", &reason));
+        }
+        if self.primary_key.is_empty() && !self.unique_indexes.iter().any(|index| index.identifies(key)) {
+            let flaws: Vec<String> = self.unique_indexes.iter().map(|index| index.describe(key)).collect();
+            let flaws =
+                if flaws.is_empty() { "there is no unique index".to_owned() } else { flaws.join("; ") };
+            let reason = format!("no unique index says that ({}) names one row: {flaws}", key.join(", "));
+            return Err(refused(name, "primary_key_without_index", &reason)
+                .hint("create a unique index over exactly these columns, all of them not null"));
+        }
+        for column in key.iter().filter_map(|column| self.column(column)) {
+            if column.is_virtual
+                || !(column.is_enum
+                    || column.base == "timestamp"
+                    || KEY_TYPES.contains(&column.base.as_str()))
+            {
+                let reason = format!(
+                    "the key column {} is {}{}, which has no stable text form",
+                    column.name,
+                    if column.is_virtual { "virtual and " } else { "" },
+                    column.type_name
+                );
+                return Err(refused(name, "primary_key_type", &reason).hint(
+                    "keys are of smallint, integer, bigint, text, varchar, char, citext, uuid, date, timestamp without time zone, \
+                     enums, and domains over these",
+                ));
+            }
+        }
+        Ok(key.clone())
+    }
+
+    fn without_key(&self) -> Refusal {
+        let usable = self.unique_indexes.iter().find(|index| index.flaws.is_empty());
+        let refusal = |found: &str| {
+            let reason =
+                format!("has no primary key, and nobody could tell which row a change is of; {found}");
+            refused(&self.name, "primary_key_missing", &reason)
+        };
+        match usable {
+            Some(index) => {
+                let columns: Vec<String> = index.columns.iter().map(|column| format!("{column:?}")).collect();
+                let section =
+                    format!("[capture.tables.\"{}\"] primary_key = [{}]", self.name, columns.join(", "));
+                refusal(&format!("the unique index {} would do", index.name))
+                    .hint(format!("in the settings: {section}"))
+            }
+            None => refusal("no unique index over columns that are not null would do")
+                .hint("add a primary key, or such an index and primary_key = [\"column\"]"),
+        }
+    }
+
+    fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|column| column.name == name)
+    }
+
+    fn is_document(&self, name: &str) -> bool {
+        self.column(name).is_some_and(|column| matches!(column.base.as_str(), "json" | "jsonb"))
+    }
+
+    /// Whether it has partitions.
+    #[must_use]
+    pub fn is_partitioned(&self) -> bool {
+        self.kind.kind == "p"
+    }
+
+    /// Whether a crash empties it, which nobody captures.
+    #[must_use]
+    pub fn is_unlogged(&self) -> bool {
+        self.kind.is_unlogged
+    }
+
+    /// Whether a trigger of Threadline's, ours or the Elixir library's, is there already.
+    #[must_use]
+    pub fn has_capture(&self) -> bool {
+        self.kind.has_capture
+    }
+
+    /// All columns that have values, in order.
+    pub(super) fn column_names(&self) -> Vec<String> {
+        self.columns.iter().filter(|column| !column.is_virtual).map(|column| column.name.clone()).collect()
+    }
+
+    pub(super) fn virtual_columns(&self) -> Vec<String> {
+        self.columns.iter().filter(|column| column.is_virtual).map(|column| column.name.clone()).collect()
+    }
+
+    /// Those of type json, which takes documents that jsonb does not.
+    pub(super) fn json_columns(&self) -> Vec<String> {
+        self.columns.iter().filter(|column| column.base == "json").map(|column| column.name.clone()).collect()
+    }
+
+    pub(super) fn document_columns(&self) -> Vec<String> {
+        self.columns
+            .iter()
+            .filter(|column| self.is_document(&column.name))
+            .map(|column| column.name.clone())
+            .collect()
+    }
+
+    pub(super) fn number(&self, column: &str) -> Option<i16> {
+        self.column(column).map(|column| column.number)
+    }
+}
+
+async fn unique_indexes(connection: &mut PgConnection, table: i64) -> Result<Vec<UniqueIndex>, sqlx::Error> {
+    sqlx::query_as(
+        "select x.relname::text as name,
+                array(select a.attname::text from unnest(i.indkey::int2[]) with ordinality k (number, n)
+                      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+                      where k.n <= i.indnkeyatts order by k.n) as columns,
+                array_remove(array[
+                    case when not (i.indisvalid and i.indisready) then 'invalid' end,
+                    case when not i.indimmediate then 'deferrable' end,
+                    case when i.indpred is not null then 'partial' end,
+                    case when i.indexprs is not null then 'expression' end,
+                    case when exists (select from unnest(i.indkey::int2[]) with ordinality k (number, n)
+                                      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
+                                      where k.n <= i.indnkeyatts and not a.attnotnull) then 'nullable column' end], null)
+                    as flaws
+         from pg_index i join pg_class x on x.oid = i.indexrelid
+         where i.indrelid = $1::int8::oid and i.indisunique and not i.indisprimary order by 1",
+    )
+    .bind(table)
+    .fetch_all(connection)
+    .await
+}
+
+impl UniqueIndex {
+    fn identifies(&self, key: &[String]) -> bool {
+        self.flaws.is_empty() && self.is_over(key)
+    }
+
+    fn is_over(&self, key: &[String]) -> bool {
+        self.columns.len() == key.len() && key.iter().all(|column| self.columns.contains(column))
+    }
+
+    fn describe(&self, key: &[String]) -> String {
+        let mut flaws = self.flaws.clone();
+        if !self.is_over(key) {
+            flaws.push("column-set mismatch".to_owned());
+        }
+        format!("{} ({}): {}", self.name, self.columns.join(", "), flaws.join(", "))
+    }
+}

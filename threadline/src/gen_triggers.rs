@@ -1,0 +1,236 @@
+//! `threadline gen-triggers`: settings and flags become triggers, as migrations or at once.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use threadline::{
+    StorageSchema,
+    capture::{Capture, HostTable, Migration, PlanError, Policy, Refusal, names, plan},
+};
+use time::{OffsetDateTime, macros::format_description};
+
+/// The section [capture] of the settings file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Section {
+    tables: BTreeMap<String, Map<String, Value>>,
+}
+
+/// What the command line says.
+#[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags")]
+pub(crate) struct Arguments {
+    /// Which tables, as NAME or SCHEMA.NAME; without it all that the section [capture] has.
+    #[arg(long, value_delimiter = ',', value_name = "TABLES")]
+    tables: Vec<String>,
+    /// Where triggers fire; without it, once for each statement where that misses nothing, and otherwise once for each row.
+    #[arg(long, value_name = "row|statement")]
+    level: Option<String>,
+    /// Columns that are not stored, beside those of the settings.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    exclude: Vec<String>,
+    /// Columns of which a placeholder is stored, beside those of the settings.
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    mask: Vec<String>,
+    /// Columns that are stored and do not count as changed, beside those of the settings.
+    #[arg(long, visible_alias = "except", value_delimiter = ',', value_name = "COLUMNS")]
+    except_columns: Vec<String>,
+    /// Stores values before an update, whatever the settings say.
+    #[arg(long)]
+    store_changed_from: bool,
+    /// Says what would be captured, a line for each table, and writes nothing.
+    #[arg(long, conflicts_with_all = ["out", "apply"])]
+    dry_run: bool,
+    /// Writes a migration into this directory, as sqlx reads them: up, and down.
+    #[arg(long, value_name = "DIR", conflicts_with = "apply")]
+    out: Option<PathBuf>,
+    /// Makes the triggers in the database at once, in one transaction.
+    #[arg(long)]
+    apply: bool,
+    /// Answers in JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Tables and policies of settings and flags.
+///
+/// # Errors
+/// What of them cannot be used.
+pub(crate) fn wanted(section: &Section, arguments: &Arguments) -> Result<Vec<(HostTable, Policy)>, Refusal> {
+    let mut sections: BTreeMap<HostTable, Map<String, Value>> = BTreeMap::new();
+    for (name, options) in &section.tables {
+        let table: HostTable = name.parse()?;
+        if sections.insert(table.clone(), options.clone()).is_some() {
+            return Err(refusal("table_twice", format!("[capture] has {table} twice")));
+        }
+    }
+    let tables: Vec<HostTable> = if arguments.tables.is_empty() {
+        sections.keys().cloned().collect()
+    } else {
+        arguments.tables.iter().map(|name| name.parse()).collect::<Result<_, _>>()?
+    };
+    if tables.is_empty() {
+        let mut none = refusal("no_tables", "no table is named".to_owned());
+        none.hint = Some("--tables, or a section [capture.tables.\"schema.table\"] in audit.toml".to_owned());
+        return Err(none);
+    }
+    let policy = |table: HostTable| {
+        let mut options = sections.get(&table).cloned().unwrap_or_default();
+        if let Some(level) = &arguments.level {
+            options.insert("level".to_owned(), json!(level));
+        }
+        if arguments.store_changed_from {
+            options.insert("store_changed_from".to_owned(), json!(true));
+        }
+        for (option, more) in [
+            ("exclude", &arguments.exclude),
+            ("mask", &arguments.mask),
+            ("except", &arguments.except_columns),
+        ] {
+            // What is no list is refused below.
+            let columns = options.entry(option).or_insert_with(|| json!([]));
+            if let Some(columns) = columns.as_array_mut() {
+                columns.extend(more.iter().map(|column| json!(column)));
+            }
+        }
+        Ok((table.clone(), Policy::read(&table, &options)?))
+    };
+    tables.into_iter().map(policy).collect()
+}
+
+fn refusal(term: &'static str, reason: String) -> Refusal {
+    Refusal { term, reason, hint: None }
+}
+
+/// Reads the tables and does what the arguments say: answers what is to be printed.
+///
+/// # Errors
+/// A refusal, what the server says, or files that cannot be written.
+pub(crate) async fn run(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    tables: &[(HostTable, Policy)],
+    arguments: &Arguments,
+) -> anyhow::Result<String> {
+    let captures = plan(connection, schema, tables).await.map_err(|error| match error {
+        PlanError::Refused(refusal) => anyhow::Error::new(refusal),
+        PlanError::Database(error) => anyhow::Error::new(error).context("cannot read the tables"),
+    })?;
+    if arguments.dry_run {
+        return Ok(if arguments.json { described(&captures, &[]) } else { lines(captures.iter().map(line)) });
+    }
+    let is_captured = |capture: &Capture| capture.table.has_capture();
+    if let Some(directory) = &arguments.out {
+        let files = write(directory, &captures, is_captured)?;
+        return Ok(if arguments.json {
+            described(&captures, &files)
+        } else {
+            lines(files.iter().map(|file| file.display().to_string()))
+        });
+    }
+    let migration = Migration::new(&captures, 1, is_captured);
+    if arguments.apply {
+        let mut transaction = connection.begin().await?;
+        transaction
+            .execute(AssertSqlSafe(migration.up))
+            .await
+            .context("cannot make the triggers; nothing has changed")?;
+        transaction.commit().await?;
+        return Ok(if arguments.json {
+            described(&captures, &[])
+        } else {
+            lines(captures.iter().map(|capture| format!("captured: {}", line(capture))))
+        });
+    }
+    Ok(migration.up)
+}
+
+/// A line for people.
+fn line(capture: &Capture) -> String {
+    let policy = &capture.policy;
+    let mut text = format!(
+        "table={} level={} key={}",
+        capture.table.name,
+        capture.level.as_str(),
+        capture.key.join(",")
+    );
+    let paths: Vec<String> = policy.paths.iter().map(|path| path.join(".")).collect();
+    for (option, columns) in [
+        ("exclude", &policy.exclude),
+        ("mask", &policy.mask),
+        ("hash", &policy.hash),
+        ("paths", &paths),
+        ("except", &policy.except),
+    ] {
+        let _ = write!(text, " {option}={}", columns.join(","));
+    }
+    if let Some(why) = capture.table.blind_spot() {
+        let _ = write!(text, " (row level: statement level would not do, {why})");
+    }
+    if capture.table.is_unlogged() {
+        text.push_str(" (unlogged: a crash empties it, which nothing records)");
+    }
+    text
+}
+
+fn lines(all: impl Iterator<Item = String>) -> String {
+    all.fold(String::new(), |text, line| text + &line + "\n")
+}
+
+fn described(captures: &[Capture], files: &[PathBuf]) -> String {
+    let tables: Vec<Value> = captures
+        .iter()
+        .map(|capture| {
+            json!({
+                "table": capture.table.name.to_string(), "level": capture.level.as_str(), "key": capture.key,
+                "policy": capture.policy, "unlogged": capture.table.is_unlogged(), "row_level_because": capture.table.blind_spot(),
+            })
+        })
+        .collect();
+    format!("{}\n", json!({"tables": tables, "files": files}))
+}
+
+/// Both files of a migration that sorts after all that are there.
+fn write(
+    directory: &Path,
+    captures: &[Capture],
+    is_captured: impl Fn(&Capture) -> bool,
+) -> anyhow::Result<Vec<PathBuf>> {
+    let listed = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let mut versions: Vec<u64> = Vec::new();
+    let mut present: Vec<String> = Vec::new();
+    for entry in listed {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if let Some((version, rest)) = name.split_once('_')
+            && let Ok(version) = version.parse()
+        {
+            versions.push(version);
+            present.extend(rest.strip_suffix(".up.sql").map(str::to_owned));
+        }
+    }
+    let now =
+        OffsetDateTime::now_utc().format(format_description!("[year][month][day][hour][minute][second]"))?;
+    let version = versions.into_iter().max().map_or(0, |newest| newest + 1).max(now.parse()?);
+    let tables: Vec<HostTable> = captures.iter().map(|capture| capture.table.name.clone()).collect();
+    let mut ordinal = 1;
+    while present.contains(&names::migration(&tables, ordinal)) {
+        ordinal += 1;
+    }
+    let migration = Migration::new(captures, ordinal, |capture| ordinal > 1 || is_captured(capture));
+    let files = [("up", &migration.up), ("down", &migration.down)];
+    let mut written = Vec::new();
+    for (way, sql) in files {
+        let path = directory.join(format!("{version}_{}.{way}.sql", migration.name));
+        fs::write(&path, sql).with_context(|| format!("cannot write {}", path.display()))?;
+        written.push(path);
+    }
+    Ok(written)
+}

@@ -1,0 +1,133 @@
+//! The captured transaction: one for each database transaction, with actor and context.
+
+use serde_json::json;
+use sqlx::Executor as _;
+
+use super::{actors, capture, host};
+
+const TABLE: &str = "create table notes (id int primary key, body text)";
+
+#[tokio::test]
+async fn changes_of_one_transaction_share_its_row_with_actor_and_context() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(TABLE).await?;
+    capture(&mut connection, &[("notes", json!({}))]).await?;
+    connection
+        .execute(
+            r#"begin;
+               select set_config('threadline.actor_ref', '{"type": "user", "id": "u1"}', true);
+               select set_config('threadline.context',
+                   '{"request_id": "r1", "correlation_id": "c1", "job_id": "j1", "source": "web", "tenant": 7}', true);
+               insert into notes values (1, 'a');
+               update notes set body = 'b';
+               savepoint s; insert into notes values (2, 'c'); rollback to s;
+               commit;
+               insert into notes values (3, 'd')"#,
+        )
+        .await?;
+    assert_eq!(
+        actors(&mut connection).await?,
+        [
+            json!({"actor_ref": {"type": "user", "id": "u1"}, "request_id": "r1", "correlation_id": "c1", "job_id": "j1",
+                   "source": "web", "context": {"tenant": 7}}),
+            json!({}),
+        ]
+    );
+    let counts: Vec<i64> = sqlx::query_scalar(
+        "select count(*) from audit_changes c join audit_transactions t on t.id = c.transaction_id group by t.txid order by t.txid",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    assert_eq!(counts, [2, 1]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_malformed_setting_is_marked_and_never_aborts_the_write() -> anyhow::Result<()> {
+    for (policy, function) in [(json!({}), ""), (json!({}), "library")] {
+        let (_database, mut connection) = host(TABLE).await?;
+        capture(&mut connection, &[("notes", policy)]).await?;
+        if !function.is_empty() {
+            connection
+                .execute(
+                    "drop trigger threadline_update_notes on notes; drop trigger threadline_delete_notes on notes;
+                     create or replace trigger threadline_audit_notes after insert or update or delete on notes
+                     for each row execute function threadline_capture_changes('id')",
+                )
+                .await?;
+        }
+        let long = format!("{{\"k\": \"{}\"}}", "x".repeat(9000));
+        let values = [
+            "{not json",
+            "\"text\"",
+            "[1]",
+            "7",
+            "\\u0000",
+            "{\"a\": \"\\u0000\"}",
+            &long,
+            "{\"type\": \"\\ud800\"}",
+        ];
+        for (n, value) in values.iter().enumerate() {
+            connection.execute("begin").await?;
+            for setting in ["threadline.actor_ref", "threadline.context"] {
+                sqlx::query("select set_config($1, $2, true)")
+                    .bind(setting)
+                    .bind(value)
+                    .execute(&mut connection)
+                    .await?;
+            }
+            sqlx::query("insert into notes values ($1, 'a')")
+                .bind(i32::try_from(n)?)
+                .execute(&mut connection)
+                .await?;
+            connection.execute("commit").await?;
+        }
+        let marked =
+            json!({"context": {"threadline.malformed": ["threadline.actor_ref", "threadline.context"]}});
+        assert_eq!(actors(&mut connection).await?, vec![marked; values.len()]);
+    }
+    Ok(())
+}
+
+/// A dump brings rows with it whose numbers this cluster gives out again.
+#[tokio::test]
+async fn a_transaction_of_another_cluster_with_the_same_number_takes_no_changes() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(TABLE).await?;
+    capture(&mut connection, &[("notes", json!({}))]).await?;
+    connection
+        .execute(
+            "insert into audit_transactions (txid, occurred_at, actor_ref)
+             select txid_current() + n + (k::bigint << 48), now() - interval '1 day', '{\"type\": \"system\", \"id\": \"old\"}'
+             from generate_series(0, 50) n, generate_series(0, 1) k;
+             insert into notes values (1, 'a'); update notes set body = 'b'; begin;
+             insert into notes values (2, 'a'); insert into notes values (3, 'a'); commit",
+        )
+        .await?;
+    let new: Vec<(i64, i64)> = sqlx::query_as(
+        "select t.txid >> 48, count(*) from audit_changes c join audit_transactions t on t.id = c.transaction_id
+         where t.actor_ref is null group by t.txid, t.id order by t.txid",
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    assert!(new.iter().all(|(slot, _)| *slot == 2), "{new:?}");
+    assert_eq!(new.iter().map(|(_, count)| *count).sum::<i64>(), 4);
+    let old: i64 = sqlx::query_scalar(
+        "select count(*) from audit_changes c join audit_transactions t on t.id = c.transaction_id where t.actor_ref is not null",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(old, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_statement_without_rows_makes_no_transaction() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(TABLE).await?;
+    capture(&mut connection, &[("notes", json!({"level": "statement"}))]).await?;
+    connection
+        .execute(
+            "insert into notes select 1, 'a' where false; update notes set body = 'b'; delete from notes",
+        )
+        .await?;
+    assert!(actors(&mut connection).await?.is_empty());
+    Ok(())
+}
