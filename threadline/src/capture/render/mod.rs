@@ -145,14 +145,55 @@ impl Capture {
         ignored
     }
 
-    /// A query for what an update changed: `fields`, and their values `was` before, of the images `before` and `after`;
-    /// `shown` is what of `before` may be stored.
-    fn changes(&self, before: &str, after: &str, shown: &str) -> String {
-        let was = if self.policy.store_changed_from {
-            format!("pg_catalog.jsonb_object_agg(e.key, {shown} operator(pg_catalog.->) e.key)")
-        } else {
-            "null::pg_catalog.jsonb".to_owned()
+    /// Columns that count, in the order of `changed_fields`.
+    fn counted(&self) -> Vec<String> {
+        let ignored = self.ignored();
+        let mut counted = self.table.column_names();
+        counted.retain(|column| !ignored.contains(column));
+        counted.sort();
+        counted
+    }
+
+    /// Whether an image has no columns but those that were there when this was generated.
+    fn is_known(&self, image: &str) -> String {
+        let known = [self.table.column_names(), self.table.virtual_columns()].concat();
+        format!(
+            "{image} operator(pg_catalog.-) {} operator(pg_catalog.=) '{{}}'::pg_catalog.jsonb",
+            array(&known)
+        )
+    }
+
+    /// Names of the columns that an update changed, of images without unknown columns; empty when there are none.
+    fn fields(&self, before: &str, after: &str) -> String {
+        self.columns_that(before, after, "not ")
+    }
+
+    /// Values of these columns before the update; `shown` is what of `before` may be stored.
+    fn was(&self, before: &str, after: &str, shown: &str) -> String {
+        if !self.policy.store_changed_from {
+            return "null::pg_catalog.jsonb".to_owned();
+        }
+        let others = match self.ignored() {
+            ignored if ignored.is_empty() => String::new(),
+            ignored => format!(" operator(pg_catalog.-) {}", array(&ignored)),
         };
+        format!("({shown}){others} operator(pg_catalog.-) {}", self.columns_that(before, after, ""))
+    }
+
+    fn columns_that(&self, before: &str, after: &str, not: &str) -> String {
+        let case = |column: &String| {
+            let column = literal(column);
+            format!(
+                "case when {not}({after} operator(pg_catalog.->) {column} operator(pg_catalog.=) \
+                 ({before} operator(pg_catalog.->) {column})) then {column} end"
+            )
+        };
+        let cases: Vec<String> = self.counted().iter().map(case).collect();
+        format!("pg_catalog.array_remove(array[{}]::pg_catalog.text[], null)", cases.join(", "))
+    }
+
+    /// The same for images with columns that came later, as sub-selects.
+    fn later_fields(&self, before: &str, after: &str) -> String {
         let ignored = self.ignored();
         let counts = if ignored.is_empty() {
             String::new()
@@ -160,9 +201,56 @@ impl Capture {
             format!(" and not e.key operator(pg_catalog.=) any ({})", array(&ignored))
         };
         format!(
-            "select pg_catalog.array_agg(e.key order by e.key collate pg_catalog.\"C\") as fields, {was} as was\n        \
-             from pg_catalog.jsonb_each({after}) e\n        \
-             where not e.value operator(pg_catalog.=) ({before} operator(pg_catalog.->) e.key){counts}"
+            "(select coalesce(pg_catalog.array_agg(e.key order by e.key collate pg_catalog.\"C\"), '{{}}')
+                from pg_catalog.jsonb_each({after}) e
+                where not e.value operator(pg_catalog.=) ({before} operator(pg_catalog.->) e.key){counts})"
+        )
+    }
+
+    fn later_was(&self, fields: &str, shown: &str) -> String {
+        if !self.policy.store_changed_from {
+            return "null::pg_catalog.jsonb".to_owned();
+        }
+        format!(
+            "(select pg_catalog.jsonb_object_agg(f.name, ({shown}) operator(pg_catalog.->) f.name)
+                from pg_catalog.unnest({fields}) f (name))"
+        )
+    }
+
+    /// The insert of an update's change, of the plpgsql variables `before` and `after`; returns early when nothing counts.
+    fn record_update(&self, nulls: &str) -> String {
+        let (schema, table, partition) = self.filed_under();
+        let (known, fields, was) =
+            (self.is_known("after"), self.fields("before", "after"), self.was("before", "after", "shown"));
+        let (later_fields, later_was) =
+            (self.later_fields("before", "after"), self.later_was("fields", "shown"));
+        let (shown_before, shown_after) = (self.redact("before"), self.redact("after"));
+        let (key, key_before) = (self.key_of("after"), self.key_before("fields", "before"));
+        let (changes, transaction) = (self.ours("audit_changes"), self.ours("threadline_transaction_id"));
+        format!(
+            "        if after operator(pg_catalog.=) before then
+            return null;
+        end if;
+        shown := {shown_before};
+        if {known} then
+            fields := {fields};
+            was := {was};
+        else
+            fields := {later_fields};
+            was := {later_was};
+        end if;
+        if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
+            return null;
+        end if;
+        insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
+            changed_fields, changed_from, captured_at)
+        values ({transaction}(), {schema}, {table}, {partition},
+            {key},
+            {key_before},
+            'update',
+            {shown_after},
+            {nulls},
+            fields, was, pg_catalog.clock_timestamp());"
         )
     }
 

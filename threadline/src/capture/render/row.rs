@@ -9,9 +9,8 @@ pub(super) fn body(capture: &Capture) -> String {
     let (image_of_new, image_of_old) = (image(capture, "new", "after"), image(capture, "old", "before"));
     let (shown_after, shown_before) = (capture.redact("after"), capture.redact("before"));
     let (key_after, key_of_deleted) = (capture.key_of("after"), capture.key_of("before"));
-    let key_before = capture.key_before("fields", "before");
     let (nulls_after, nulls_before) = (capture.nulls_of("after", "new"), capture.nulls_of("before", "old"));
-    let compare = capture.changes("before", "after", "shown");
+    let update = capture.record_update(&nulls_after);
     format!(
         "declare
     before pg_catalog.jsonb;
@@ -32,23 +31,7 @@ begin
     elsif tg_op operator(pg_catalog.=) 'UPDATE' then
 {image_of_new}
 {image_of_old}
-        if after operator(pg_catalog.=) before then
-            return null;
-        end if;
-        shown := {shown_before};
-        select c.fields, c.was into fields, was from ({compare}) c;
-        if fields is null then
-            return null;
-        end if;
-        insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
-            changed_fields, changed_from, captured_at)
-        values ({transaction}(), {schema}, {table}, {partition},
-            {key_after},
-            {key_before},
-            'update',
-            {shown_after},
-            {nulls_after},
-            fields, was, pg_catalog.clock_timestamp());
+{update}
     else
 {image_of_old}
         insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, op, data_before, json_nulls, captured_at)
