@@ -16,7 +16,8 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
-use common::service::{boot, console, shutdown};
+use common::process::{console, shutdown};
+use common::service::boot;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{

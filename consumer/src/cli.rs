@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     identifier::ForwarderId,
-    service::{about::AboutCommand, boot, console, shutdown},
+    process::{console, shutdown},
+    service::{about::AboutCommand, boot},
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 

@@ -17,7 +17,8 @@ use common::{
         },
         relay::{Relay, RelayError, RelayOptions, Sink, SinkError, StreamContinuity},
     },
-    service::{health::Progress, tasks::Tasks},
+    process::health::Progress,
+    service::tasks::Tasks,
     session::Session,
     settings::{RelaySettings, SourceSettings},
 };

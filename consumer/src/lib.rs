@@ -41,7 +41,8 @@ pub mod stream;
 pub mod testing;
 
 pub use common::{
-    service::{ServiceError, ServiceErrorKind, telemetry::metrics_builder},
+    process::telemetry::metrics_builder,
+    service::{ServiceError, ServiceErrorKind},
     settings::{ConnectionUrl, Settings, SettingsError},
 };
 pub use forwarder::{MissingKinds, Registry};

@@ -26,7 +26,8 @@ mod service;
 mod sink;
 
 pub use common::{
-    service::{ServiceError, ServiceErrorKind, telemetry::metrics_builder},
+    process::telemetry::metrics_builder,
+    service::{ServiceError, ServiceErrorKind},
     settings::{ConnectionUrl, Settings, SettingsError},
 };
 pub use metrics_exporter_prometheus::PrometheusHandle;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream;
 use clap::Args;
-use common::{identifier::TableName, service::console};
+use common::{identifier::TableName, process::console};
 use indicatif::{ProgressBar, ProgressStyle};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use common::{identifier::TableName, service::console};
+use common::{identifier::TableName, process::console};
 use sandbox::{
     Options, Sandbox, audit,
     demo::{self, Demo},
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {
-    let stop = common::service::shutdown::on_signal()?;
+    let stop = common::process::shutdown::on_signal()?;
     match command {
         Command::Up => up(&stop).await,
         Command::Demo(demo) => Box::pin(demo::run(&demo, &stop)).await,

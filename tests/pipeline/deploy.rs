@@ -7,7 +7,7 @@ use std::{
 };
 
 use common::{
-    service::telemetry::names::{self, Kind},
+    process::telemetry::names::{self, Kind},
     settings::Layers,
 };
 use end_to_end::sandbox;

@@ -1,6 +1,6 @@
 //! Several forwarders, of one kind and of different ones; and none.
 
-use std::fs;
+use std::{collections::BTreeSet, fs};
 
 use end_to_end::{DEADLINE, Pipeline, address, samples};
 use sandbox::{
@@ -169,5 +169,23 @@ async fn each_delivery_and_each_failed_attempt_is_an_event_with_its_circumstance
     assert_eq!(error["action"], "test.refused");
     assert_eq!([&error["kind"], &error["state"], &error["reason"]], ["error", "dead", "schema_mismatch"]);
     assert_eq!(error["attempt"], 1);
+    for event in [ok, error] {
+        assert_eq!(fields_of(&event), documented_fields(event["event"].as_str().unwrap()), "{event}");
+    }
     Ok(())
+}
+
+/// Without those that every line of the log has.
+fn fields_of(event: &Value) -> BTreeSet<&str> {
+    let of_every_line = ["timestamp", "level", "target", "message", "event"];
+    let fields = event.as_object().unwrap().keys().map(String::as_str);
+    fields.filter(|field| !of_every_line.contains(field)).collect()
+}
+
+fn documented_fields(event: &str) -> BTreeSet<&'static str> {
+    let row = include_str!("../../docs/metrics.md")
+        .lines()
+        .find(|line| line.starts_with(&format!("| `{event}` |")))
+        .expect("a row for the event");
+    row.split('|').nth(2).unwrap().split(',').map(str::trim).collect()
 }

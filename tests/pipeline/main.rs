@@ -26,6 +26,7 @@ mod hanging;
 mod host_objects;
 mod interrupted;
 mod letters;
+mod limits;
 mod loss;
 mod misuse;
 mod operations;

@@ -9,7 +9,7 @@ mod operate;
 pub(crate) mod soak;
 mod steady;
 
-use common::service::console;
+use common::process::console;
 
 use crate::{
     environment::{Environment, add_timeline},

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     broker::BrokerError,
     doctor::Refused,
-    service::{ServiceError, ServiceErrorKind, console, shutdown, telemetry},
+    process::{console, shutdown, telemetry},
+    service::{ServiceError, ServiceErrorKind},
     settings::{
         ConfigCommand, ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError,
         UsageError,

@@ -8,11 +8,11 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
 
 use crate::{
-    service::{
+    process::{
         health::{Health, Readiness},
-        lifecycle::Running,
         telemetry::names,
     },
+    service::lifecycle::Running,
     settings::Listen,
 };
 

@@ -7,12 +7,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     database::Database,
     outbox::{self, OutboxError},
-    service::{
-        endpoint::{Endpoint, ListenError},
+    process::{
         health::Health,
         shutdown,
-        tasks::Tasks,
         telemetry::{names, traces::Tracer},
+    },
+    service::{
+        endpoint::{Endpoint, ListenError},
+        tasks::Tasks,
     },
     session::Session,
     settings::{Listen, Settings},

@@ -1,6 +1,5 @@
-//! What every process of the pipeline needs: [`boot`] and its exit status; the [`lifecycle`] of a service, with its [`tasks`], its
-//! [`endpoint`], its [`health`] and its end ([`shutdown`], [`ServiceError`]); [`telemetry`]; what it prints ([`console`]), what status
-//! commands share ([`status`]), and the record of what operators did ([`operator_log`]).
+//! What a service and its commands are made of: [`boot`] and its exit status; the [`lifecycle`] of a service, with its [`tasks`], its
+//! [`endpoint`] and its [`ServiceError`]; what status commands share ([`status`]). What every process has is in [`crate::process`].
 
 pub mod about;
 pub mod boot;
@@ -11,4 +10,3 @@ pub mod status;
 pub mod tasks;
 
 pub use self::error::{ServiceError, ServiceErrorKind};
-pub use crate::process::{console, health, operator_log, shutdown, telemetry};

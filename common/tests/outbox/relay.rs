@@ -13,7 +13,7 @@ use common::{
         },
         relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, StreamContinuity},
     },
-    service::health::Health,
+    process::health::Health,
     session::Session,
 };
 use sandbox::{

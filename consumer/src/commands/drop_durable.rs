@@ -5,7 +5,7 @@ use common::{
     broker,
     identifier::ForwarderId,
     outbox::{self, forwarders},
-    service::{
+    process::{
         console,
         operator_log::{self, ActionKind, OperatorAction},
     },

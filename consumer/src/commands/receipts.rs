@@ -7,7 +7,7 @@ use clap::Subcommand;
 use common::{
     database,
     identifier::ForwarderId,
-    service::console::{self, ProgressBar},
+    process::console::{self, ProgressBar},
     session::Session,
     settings::Settings,
     time_arg::to_rfc3339,

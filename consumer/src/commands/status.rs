@@ -11,10 +11,8 @@ use common::{
         reader::{readers, rounds::STREAM_READER},
         reconcile_cursor::{self, ReconcileProgress},
     },
-    service::{
-        console,
-        status::{self, DatabaseOverview, TimelineOverview},
-    },
+    process::console,
+    service::status::{self, DatabaseOverview, TimelineOverview},
     settings::Settings,
 };
 use serde::Serialize;

@@ -10,7 +10,7 @@ use common::{
     event::AuditEvent,
     failures::{self, Failure, FailureKind, FailureState, NextStep, PriorAttempts, Reason},
     identifier::ForwarderId,
-    service::telemetry::{names, traces::Status},
+    process::telemetry::{names, traces::Status},
     session::Session,
 };
 use metrics::counter;

@@ -14,7 +14,7 @@ use common::{
     failures::{self, PriorAttempts, Reason},
     identifier::{ForwarderId, TableName},
     outbox::forwarders,
-    service::{health::Progress, telemetry::traces::Tracer},
+    process::{health::Progress, telemetry::traces::Tracer},
     settings::ConsumerSettings,
 };
 use tokio::sync::Mutex;

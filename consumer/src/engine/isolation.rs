@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use common::{event::AuditEvent, failures::FailureKind, identifier::ForwarderId, service::telemetry::names};
+use common::{event::AuditEvent, failures::FailureKind, identifier::ForwarderId, process::telemetry::names};
 use futures::FutureExt as _;
 use metrics::histogram;
 use tokio::time::{Instant, timeout};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use common::{
     backoff::Probe,
-    service::health::{Progress, Resumed},
+    process::health::{Progress, Resumed},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -73,7 +73,7 @@ impl OutageBackoff {
 
 #[cfg(test)]
 mod tests {
-    use common::service::health::Health;
+    use common::process::health::Health;
     use tokio::time::Instant;
 
     use super::*;

@@ -8,8 +8,8 @@ use std::sync::{
 use common::{
     identifier::ForwarderId,
     outbox::reader::rounds::Position,
+    process::telemetry::traces::{Kind, Span, Tracer},
     reference::{Reference, Target},
-    service::telemetry::traces::{Kind, Span, Tracer},
     time_arg::microseconds,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};

@@ -338,7 +338,7 @@ async fn oldest(connection: &mut Session, row_query: &RowQuery) -> anyhow::Resul
 }
 
 /// Nothing is done about anything.
-pub(crate) struct ReportOnly<'a>(pub(crate) &'a common::service::console::ProgressBar);
+pub(crate) struct ReportOnly<'a>(pub(crate) &'a common::process::console::ProgressBar);
 
 impl Handler for ReportOnly<'_> {
     async fn missing(&mut self, _: &[Uuid]) -> anyhow::Result<()> {

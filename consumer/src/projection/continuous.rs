@@ -16,7 +16,7 @@ use common::{
         reconcile_cursor::{self, ReconcileCursor},
         system_identifier,
     },
-    service::{health::Progress, telemetry::names},
+    process::{health::Progress, telemetry::names},
     session::Session,
     settings::ReconcileSettings,
 };

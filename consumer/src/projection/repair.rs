@@ -5,7 +5,7 @@ use common::{
     broker::LiveTrafficThrottle,
     identifier::{ForwarderId, TableName},
     outbox::admin::backfill,
-    service::{
+    process::{
         console::ProgressBar,
         operator_log::{self, ActionKind, OperatorAction},
     },

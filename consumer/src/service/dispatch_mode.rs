@@ -13,7 +13,7 @@ use common::{
             rounds::{STREAM_READER, StreamPosition},
         },
     },
-    service::operator_log::{self, ActionKind, OperatorAction},
+    process::operator_log::{self, ActionKind, OperatorAction},
     session::Session,
     settings::ConsumerSettings,
 };

@@ -14,11 +14,11 @@ use common::{
     failures::FailureKind,
     identifier::ForwarderId,
     outbox::reader::readers,
+    process::telemetry::names,
     service::{
         ServiceError,
         endpoint::Endpoint,
         lifecycle::{self, Running, Steps},
-        telemetry::names,
     },
     session::Session,
     settings::{Listen, Settings},

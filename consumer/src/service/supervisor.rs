@@ -10,7 +10,8 @@ use common::{
     database::Database,
     identifier::ForwarderId,
     outbox::maintenance,
-    service::{lifecycle::Running, telemetry::traces::Tracer},
+    process::telemetry::traces::Tracer,
+    service::lifecycle::Running,
     settings::{ForwarderSettings, Settings},
 };
 use time::OffsetDateTime;

@@ -1,7 +1,7 @@
 //! One message as it was delivered: what it refers to, and whether that is ours.
 
 use async_nats::jetstream::{AckKind, Message};
-use common::service::telemetry::traces::{self, Attributes, Kind, Traceparent, Tracer};
+use common::process::telemetry::traces::{self, Attributes, Kind, Traceparent, Tracer};
 use time::OffsetDateTime;
 
 use crate::engine::{

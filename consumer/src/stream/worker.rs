@@ -21,7 +21,7 @@ use common::{
     failpoint,
     identifier::ForwarderId,
     outbox::reader::rounds::StreamPosition,
-    service::{health::Progress, shutdown::grace, telemetry::names},
+    process::{health::Progress, shutdown::grace, telemetry::names},
     settings::ConsumerSettings,
 };
 use metrics::{counter, gauge, histogram};

@@ -17,8 +17,8 @@ use common::{
     broker::{self, SourceIdentity},
     event::AuditEvent,
     failures::Reason,
+    process::{health::Health, telemetry::traces::Tracer},
     reference::{Reference, Target},
-    service::{health::Health, telemetry::traces::Tracer},
     settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
 };
 use consumer::{

@@ -8,7 +8,7 @@ use common::{
         self,
         capture::{self, columns, ownership},
     },
-    service::console,
+    process::console,
     settings::Settings,
 };
 

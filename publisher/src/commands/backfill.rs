@@ -11,11 +11,11 @@ use common::{
         self,
         admin::backfill::{self, Filter},
     },
-    rate_limit::rate_limit,
-    service::{
+    process::{
         console,
         operator_log::{self, ActionKind, OperatorAction},
     },
+    rate_limit::rate_limit,
     session::Session,
     settings::{Settings, UsageError},
     time_arg::{TimeArg, require_range},

@@ -3,7 +3,7 @@
 use common::{
     database::Database,
     outbox::{self, OutboxError, capture},
-    service::console,
+    process::console,
     settings::Settings,
 };
 

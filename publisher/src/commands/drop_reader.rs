@@ -6,7 +6,7 @@ use common::{
         self, forwarders,
         reader::{lease, readers},
     },
-    service::{
+    process::{
         console,
         operator_log::{self, ActionKind, OperatorAction},
     },

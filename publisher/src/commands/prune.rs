@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use common::{
     broker,
     outbox::{self, maintenance, reader::rounds::StreamPosition},
-    service::console,
+    process::console,
     settings::Settings,
 };
 

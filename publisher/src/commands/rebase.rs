@@ -6,7 +6,7 @@ use common::{
         self,
         relay::rewind::{self, Move, RebaseError, Rebased},
     },
-    service::{
+    process::{
         console,
         operator_log::{self, ActionKind, OperatorAction},
     },

@@ -10,10 +10,8 @@ use common::{
         capture::{self, Capture},
         reader::readers,
     },
-    service::{
-        console,
-        status::{self, DatabaseOverview, TimelineOverview},
-    },
+    process::console,
+    service::status::{self, DatabaseOverview, TimelineOverview},
     session::Session,
     settings::Settings,
 };

@@ -14,7 +14,7 @@ use common::{
         microseconds,
     },
     outbox::reader::rounds::{self, STREAM_READER, StreamPosition},
-    service::telemetry::names,
+    process::telemetry::names,
     session::Session,
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};

@@ -12,11 +12,11 @@ use common::{
         reader::rounds::STREAM_READER,
         relay::{PROGRESS_ROWS, Relay, RelayOptions},
     },
+    process::telemetry::names,
     service::{
         ServiceError,
         endpoint::Endpoint,
         lifecycle::{self, Running, Steps},
-        telemetry::names,
     },
     session::Session,
     settings::{Listen, Settings},

@@ -3,8 +3,8 @@
 use async_nats::jetstream::message::PublishMessage;
 use common::{
     outbox::reader::entries::Entry,
+    process::telemetry::traces::{self, Kind, Span, Status, Tracer},
     reference::{MessageId, Reference, Target},
-    service::telemetry::traces::{self, Kind, Span, Status, Tracer},
 };
 
 use super::acknowledgement::PublishOutcome;

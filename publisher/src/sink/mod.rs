@@ -36,7 +36,7 @@ use common::{
         },
         relay::{Sink, SinkError, StreamContinuity},
     },
-    service::{
+    process::{
         health::{Progress, Resumed},
         telemetry::{names, traces::Tracer},
     },

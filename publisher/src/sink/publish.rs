@@ -3,7 +3,7 @@
 use std::sync::PoisonError;
 
 use async_nats::jetstream::{context::PublishError, publish::PublishAck};
-use common::{broker, failpoint, outbox::reader::entries::Entry, service::telemetry::names};
+use common::{broker, failpoint, outbox::reader::entries::Entry, process::telemetry::names};
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use metrics::counter;
 

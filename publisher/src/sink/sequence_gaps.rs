@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Stream;
-use common::{reference::Reference, service::telemetry::names};
+use common::{process::telemetry::names, reference::Reference};
 use metrics::counter;
 use tokio::time::Instant;
 use uuid::Uuid;

@@ -118,7 +118,7 @@ pub(crate) fn describe() {
 }
 
 /// What becomes of an event, in the label `verdict`.
-pub const VERDICTS: [&str; 4] = ["delivered", "retry", "dead", "discarded"];
+pub const VERDICTS: [&str; 5] = ["delivered", "retry", "dead", "discarded", "left"];
 
 /// Shows the counters whose names begin like this at zero, for all values of their labels that are known: what looks at an
 /// increase sees the first.

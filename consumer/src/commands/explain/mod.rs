@@ -18,7 +18,7 @@ use common::{
         self,
         admin::event_status::{self, EventStatus, ReadState},
     },
-    service::console,
+    process::console,
     settings::Settings,
 };
 use serde::{Serialize, Serializer};

@@ -11,11 +11,11 @@ use common::{
         admin::{self, FailureSummary, Filter},
     },
     identifier::ForwarderId,
-    rate_limit::rate_limit,
-    service::{
+    process::{
         console,
         operator_log::{self, ActionKind, OperatorAction},
     },
+    rate_limit::rate_limit,
     session::Session,
     settings::{Settings, UsageError},
     time_arg::to_rfc3339,

@@ -15,7 +15,7 @@ use common::{
     },
     identifier::ForwarderId,
     outbox,
-    service::{
+    process::{
         console,
         operator_log::{self, ActionKind, OperatorAction},
     },

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use common::service::console::ProgressBar;
+use common::process::console::ProgressBar;
 use threadline::{AuditAction, StoredAction, stored};
 use uuid::Uuid;
 

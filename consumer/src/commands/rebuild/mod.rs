@@ -16,7 +16,7 @@ use common::{
     failures,
     identifier::ForwarderId,
     outbox::reader::lease::{self, Lease},
-    service::{
+    process::{
         console::{self, ProgressBar},
         operator_log::{self, ActionKind, OperatorAction},
         shutdown::{self, Interrupted},

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use common::{
     broker::LiveTrafficThrottle,
     identifier::ForwarderId,
-    service::console::{self, ProgressBar},
+    process::console::{self, ProgressBar},
     settings::{Settings, UsageError},
     time_arg::{parse_time, require_range, to_rfc3339},
 };

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, bail, ensure};
 use common::{
     broker::SourceIdentity,
-    service::console::{self, ProgressBar},
+    process::console::{self, ProgressBar},
     session::Session,
     settings::{Settings, UsageError},
     time_arg::to_rfc3339,

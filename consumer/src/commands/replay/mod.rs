@@ -16,14 +16,14 @@ use common::{
     database::Database,
     identifier::ForwarderId,
     outbox::{self, reconcile_cursor},
-    rate_limit::rate_limit,
-    service::{
+    process::{
         console::{self, ProgressBar},
         health::Health,
         operator_log::{self, ActionKind, OperatorAction},
         shutdown::{self, Interrupted},
         telemetry::traces::Tracer,
     },
+    rate_limit::rate_limit,
     session::Session,
     settings::{Settings, UsageError},
     time_arg::TimeArg,

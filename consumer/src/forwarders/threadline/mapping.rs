@@ -1,6 +1,6 @@
 //! From an audit event to an action.
 
-use common::{event::AuditEvent, failures::Reason, service::telemetry::names};
+use common::{event::AuditEvent, failures::Reason, process::telemetry::names};
 use metrics::counter;
 use serde::Deserialize;
 use threadline::{ActorRef, ActorType, AuditAction, Status};
