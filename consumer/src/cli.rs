@@ -28,7 +28,8 @@ use crate::{
     service::{Service, doctor},
 };
 
-/// Carries audit events from JetStream to the configured forwarders, each exactly once in effect.
+/// Carries audit events from JetStream to the configured forwarders: to a timeline exactly once in effect, to other targets at least
+/// once, under an id that never changes.
 ///
 /// Start as many processes as you like: those with the same settings share the work.
 #[derive(Debug, Parser)]

@@ -1,4 +1,4 @@
-//! Dispatch `sync`: without any broker; and the change between the two roads.
+//! Dispatch `sync`: without any broker; and the change from one to the other.
 
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{audit::AuditRow, postgres::Stop, wait, work_dir::free_port};
@@ -174,4 +174,27 @@ async fn databases_that_crash_under_the_log_road_lose_and_repeat_nothing() -> an
     let verdict = pipeline.verdict().await?;
     assert!(verdict.holds() && verdict.committed == 400, "{verdict}");
     Ok(())
+}
+
+/// It would deliver everything a second time, and the next consumer with a broker would not start.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_without_a_broker_is_refused_where_a_publisher_reads_the_log() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let broker = std::mem::take(&mut pipeline.nats_url);
+    let (done, said) = pipeline.command("consumer", &["run"])?;
+    assert!(
+        !done && said.contains("set broker.url") && said.contains("publisher drop-reader jetstream"),
+        "{said}"
+    );
+    pipeline.nats_url = broker;
+    drop(consumer);
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await
 }

@@ -30,7 +30,8 @@ fn collect(folder: &Path, found: &mut Vec<Definition>) {
                 let Some((head, _)) = part.split_once(';') else { continue };
                 let Some((name, rest)) = head.split_once(':') else { continue };
                 let Some((_, expression)) = rest.split_once('=') else { continue };
-                let (name, expression) = (name.to_owned(), expression.trim().to_owned());
+                let expression = expression.trim().trim_start_matches("std::time::").to_owned();
+                let name = name.to_owned();
                 found.push(Definition { name, file: path.display().to_string(), expression });
             }
         }

@@ -222,3 +222,30 @@ async fn an_outage_longer_than_the_whole_retry_span_loses_nothing_and_uses_no_at
     pipeline.charges_nobody().await?;
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_services_go_on_saying_that_the_broker_is_away() -> anyhow::Result<()> {
+    let mut pipeline = Pipeline::with_own_nats().await?;
+    let (publisher, consumer) = (pipeline.publisher()?, pipeline.consumer()?);
+    let (rows, ids) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.own_nats.as_mut().unwrap().server.kill()?;
+    // Without anything to do it would not notice.
+    pipeline.commit(&samples(1).0).await?;
+    for service in [&publisher, &consumer] {
+        wait::until("it to be said three times", DEADLINE, || {
+            service
+                .log()
+                .lines()
+                .filter(|line| line.contains("WARN") && line.contains("waiting for broker"))
+                .count()
+                >= 3
+        })?;
+    }
+    pipeline.own_nats.as_mut().unwrap().server.restart()?;
+    let (rows, ids) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.charges_nobody().await
+}

@@ -26,7 +26,7 @@ async fn status_shows_where_everything_stands() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     for binary in BOTH {
         let (done, said, json) = status(&pipeline, binary)?;
-        assert!(done && said.contains("is not there yet: `publisher run` creates it"), "{said}");
+        assert!(done && said.contains("is not there: `publisher run` creates it"), "{said}");
         assert_eq!(json["broker"]["state"], "no_stream");
     }
     let _publisher = pipeline.publisher()?;

@@ -38,7 +38,7 @@ impl ConnectionEpoch {
 }
 
 /// Waits until a client is connected, and calls `waiting` while it is not.
-pub async fn connected(client: &Client, waiting: impl Fn()) {
+pub async fn connected(client: &Client, mut waiting: impl FnMut()) {
     while client.connection_state() != State::Connected {
         waiting();
         tokio::time::sleep(POLL).await;

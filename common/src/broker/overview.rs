@@ -136,8 +136,12 @@ impl Overview {
                 );
             }
             (BrokerState::NoStream, _) => {
-                let _ =
-                    writeln!(text, "stream    {} is not there yet: `publisher run` creates it", self.name);
+                let _ = writeln!(
+                    text,
+                    "stream    {} is not there: `publisher run` creates it, and one that runs creates it again and fills it within \
+                     relay.maintenance_interval",
+                    self.name
+                );
             }
             (BrokerState::None, _) if self.needed => {
                 text.push_str("broker    none is configured, and a forwarder has dispatch \"async\": set broker.url or NATS_URL\n");

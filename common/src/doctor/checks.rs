@@ -147,6 +147,8 @@ checks! {
             "The outbox captures the table of the settings.";
         CAPTURE_OFF = Error "capture-off" [Both Asked]
             "Every row that is inserted is captured, and none has gone by since the last backfill.";
+        SOURCE_TABLE_MISSING = Error "source-table-missing" [Both Asked]
+            "The audit table is there.";
         SOURCE_UNFIT = Warning "source-unfit" [Both Always]
             "The table keeps each row once and on its disk, in columns that can be read.";
         ROWS_HIDDEN = Error "rows-hidden" [Consumer Asked]

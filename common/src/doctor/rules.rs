@@ -13,7 +13,7 @@ use crate::{
     identifier::TableName,
     outbox::{
         OutboxError,
-        capture::{Capture, catalog::Difference},
+        capture::{Capture, NO_TABLE_REMEDY, catalog::Difference},
         reader::rounds::{Round, STREAM_READER},
     },
     pooler::PoolerRefusal,
@@ -273,6 +273,11 @@ fn index(table: &TableName, indexes: Option<&Indexes>, column: &str, effect: &st
         let what = format!("no index of {table} begins with {column}: {effect}");
         Problem::new(what, create_index(table, column))
     })
+}
+
+/// The table of the settings.
+pub(super) fn missing_table(table: &TableName, found: bool) -> Option<Problem> {
+    (!found).then(|| Problem::new(format!("there is no table {table}"), NO_TABLE_REMEDY))
 }
 
 fn create_index(table: &TableName, column: &str) -> String {

@@ -11,8 +11,8 @@ use super::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
         INSERTED_AT_INDEX_MISSING, OUTBOX_ALTERED, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER,
         OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND,
-        SOURCE_ENCODING, SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD,
-        TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
+        SOURCE_ENCODING, SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_TABLE_MISSING, SOURCE_UNFIT,
+        SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
     grants,
@@ -63,16 +63,19 @@ pub async fn connect_and_check(
         }
     };
     report.record(SOURCE_UNREACHABLE, None);
-    if check(report, settings, service, &database, &mut connection).await.is_err() {
+    let Ok(has_table) = check(report, settings, service, &database, &mut connection).await else {
         return None;
+    };
+    if has_table {
+        columns::check(report, &settings.source.table, wanted, &database, &mut connection).await;
     }
-    columns::check(report, &settings.source.table, wanted, &database, &mut connection).await;
     let identity = SourceIdentity::read(&mut connection, &settings.source.table);
     let identity = database.with_timeout(identity).await.ok()?;
     Some(identity.named(settings.source.name.as_deref()))
 }
 
-/// Makes the checks on a connection. Each statement is waited for within the database's limit.
+/// Makes the checks on a connection. Each statement is waited for within the database's limit. Returns whether the table is there;
+/// where it is not, nothing is said of what it has.
 ///
 /// # Errors
 /// When the server does not serve the connection at all, which is then of no more use: the other checks would only say that
@@ -83,8 +86,17 @@ pub async fn check(
     service: Service,
     database: &Database,
     connection: &mut Session,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     server(report, database, connection).await?;
+    let table = &settings.source.table;
+    let has_table = if report.is_at_boot() {
+        true
+    } else {
+        let found = database.with_timeout(capture::table_exists(connection, table)).await;
+        let has_table = *found.as_ref().unwrap_or(&true);
+        report.record_result(SOURCE_TABLE_MISSING, found.map(|found| rules::missing_table(table, found)));
+        has_table
+    };
     if privileges(report, settings, service, database, connection).await
         && outbox(report, settings, database, connection).await
     {
@@ -104,23 +116,25 @@ pub async fn check(
                 altered.map(|(lost, differences)| rules::altered(lost, differences)),
             );
         }
-        let warnings = database.with_timeout(capture::warnings(connection, &settings.source.table)).await;
-        report
-            .record_result(SOURCE_UNFIT, warnings.map(|found| rules::source(&settings.source.table, found)));
+        if has_table {
+            let warnings = database.with_timeout(capture::warnings(connection, table)).await;
+            report.record_result(SOURCE_UNFIT, warnings.map(|found| rules::source(table, found)));
+        }
     }
-    tables(report, settings, service, database, connection).await;
+    if has_table {
+        tables(report, settings, service, database, connection).await;
+    }
     let running = database.with_timeout(probes::transactions(connection, TRANSACTION_MAX)).await;
     report.record_result(TRANSACTION_OLD, running.map(rules::transactions));
     let prepared = database.with_timeout(probes::prepared(connection, TRANSACTION_MAX)).await;
     report.record_result(TRANSACTION_PREPARED, prepared.map(rules::prepared));
-    let table = &settings.source.table;
     let owner = database.with_timeout(probes::bound_owner(connection, table)).await;
     report.record_result(SAFE_BEFORE_BLIND, owner.map(|owner| rules::bound_owner(table, owner)));
     if !report.is_at_boot() {
         let blind = database.with_timeout(probes::blind_role(connection)).await;
         report.record_result(TRANSACTIONS_HIDDEN, blind.map(rules::blind));
     }
-    Ok(())
+    Ok(has_table)
 }
 
 /// The server.

@@ -8,7 +8,16 @@ pub mod operator_log;
 pub mod shutdown;
 pub mod telemetry;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// A duration as a field of the log, in whole milliseconds. Wider integers would be logged as text.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// The name of this binary, as an operator would call it; a host's consumer has one of its own.
 #[must_use]

@@ -298,7 +298,7 @@ impl BatchOutcome {
                 audit_event_id = %id,
                 action = action.as_deref(),
                 attempt,
-                duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+                duration_ms = common::process::millis(took),
                 "delivered"
             );
         }

@@ -52,7 +52,11 @@ impl OutageBackoff {
             }
         };
         let delay = self.probe.next_delay().max(least);
-        tracing::warn!(component = progress.name(), retry_in_ms = delay.as_millis(), "waiting for {reason}");
+        tracing::warn!(
+            component = progress.name(),
+            retry_in_ms = common::process::millis(delay),
+            "waiting for {reason}"
+        );
         progress.waiting(reason.to_string());
         tokio::select! {
             () = shutdown.cancelled() => {}
@@ -65,7 +69,7 @@ impl OutageBackoff {
         self.probe.reset();
         progress.fault(None);
         if let Some(Resumed { dependency, away }) = progress.resumed() {
-            let away_ms = away.as_millis();
+            let away_ms = common::process::millis(away);
             tracing::info!(component = progress.name(), away_ms, waited_for = dependency, "it goes on");
         }
     }

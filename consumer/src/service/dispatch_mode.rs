@@ -15,7 +15,7 @@ use common::{
     },
     process::operator_log::{self, ActionKind, OperatorAction},
     session::Session,
-    settings::ConsumerSettings,
+    settings::{ConsumerSettings, UsageError},
 };
 
 pub(crate) use crate::dispatch_mode::DispatchMode;
@@ -65,8 +65,8 @@ pub(crate) async fn switch_to_jetstream(
     let waiting = failures::retrying(connection, id, i64::MAX).await?;
     if waiting > 0 || reader_switch::is_behind(connection, &reader, STREAM_READER).await? {
         bail!(
-            "forwarder {id}: its dispatch was \"sync\" and that road is not drained ({waiting} event(s) wait for another \
-             attempt). Stop the publisher, let `consumer run` with dispatch \"sync\" deliver the rest (`consumer \
+            "forwarder {id}: its dispatch was \"sync\" and what it reads is not drained ({waiting} event(s) wait for another \
+             attempt, and others may be unread). Stop the publisher, let `consumer run` with dispatch \"sync\" deliver the rest (`consumer \
              failures list` shows what waits), stop it, and start it again with \"async\" before the publisher"
         );
     }
@@ -85,7 +85,7 @@ pub(crate) async fn switch_to_direct(
     id: &ForwarderId,
 ) -> anyhow::Result<()> {
     let Some(stream) = stream else {
-        return Ok(());
+        return begin_without_broker(connection, id).await;
     };
     let durable = broker::durable_name(id);
     let floors = broker::ack_floors(stream).await?;
@@ -95,7 +95,7 @@ pub(crate) async fn switch_to_direct(
     // Where the log's own reader exists, it hands over everything itself: the durable is what a refused change left.
     if floor.pending > 0 && !readers::exists(connection, &readers::reader_name(id)).await? {
         bail!(
-            "forwarder {id}: its dispatch was \"async\" and that road is not drained ({} reference(s) of the stream are \
+            "forwarder {id}: its dispatch was \"async\" and the stream is not drained ({} reference(s) of the stream are \
              not settled). Stop the publisher, let `consumer run` with dispatch \"async\" deliver the rest (`consumer \
              status` shows it), stop it, and start again with \"sync\"",
             floor.pending
@@ -106,6 +106,21 @@ pub(crate) async fn switch_to_direct(
     reader_switch::begin_at(connection, &readers::reader_name(id), STREAM_READER, position).await?;
     broker::remove_durable(stream, &durable).await?;
     record_switch(connection, id, "from async to sync", 1).await
+}
+
+/// Without a broker it cannot be seen what the stream still holds for a forwarder; a publisher that reads the log says that there is
+/// one.
+async fn begin_without_broker(connection: &mut Session, id: &ForwarderId) -> anyhow::Result<()> {
+    let has_own_reader = readers::exists(connection, &readers::reader_name(id)).await?;
+    if has_own_reader || !readers::exists(connection, STREAM_READER).await? {
+        return Ok(());
+    }
+    bail!(UsageError(format!(
+        "forwarder {id}: no broker is configured, and a publisher reads this log for one: set broker.url in the settings \
+         file, or NATS_URL. If that broker is gone for good, stop the publisher, run `publisher drop-reader {STREAM_READER} \
+         --reason …` without a broker in its settings, and start again: what the log holds is delivered once more, without a \
+         second effect in a timeline"
+    )));
 }
 
 async fn record_switch(

@@ -21,6 +21,9 @@ use crate::commands::{APPLICATION, table_in_use};
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let table = &settings.source.table;
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
+    if !capture::table_exists(&mut connection, table).await? {
+        bail!("there is no table {table}: {}", capture::NO_TABLE_REMEDY);
+    }
     let anew = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
     if let Err(error) = capture::attach(&mut connection, table).await {
         return Err(table_in_use::explain(&mut connection, table, error)

@@ -67,7 +67,10 @@ impl JetStreamSink {
                     self.progress.fault(error.is_incompatible().then(|| error.to_string()));
                     self.progress.waiting(format!("broker: {error}"));
                     let delay = probe.next_delay();
-                    tracing::warn!(retry_in_ms = delay.as_millis(), "nothing is published: {error}");
+                    tracing::warn!(
+                        retry_in_ms = common::process::millis(delay),
+                        "nothing is published: {error}"
+                    );
                     tokio::time::sleep(delay).await;
                 }
                 Err(error) => return Err(SinkError::Refused(error.to_string())),

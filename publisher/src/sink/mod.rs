@@ -1,5 +1,4 @@
 //! JetStream as a relay's sink: pipelined publishes, every acknowledgement checked.
-
 //!
 //! | part | file |
 //! |---|---|
@@ -17,9 +16,12 @@ mod page;
 mod publish;
 mod sequence_gaps;
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use async_nats::{
@@ -51,6 +53,9 @@ use self::{
     page::{PageProgress, Retained},
     sequence_gaps::SequenceGapDetector,
 };
+
+/// How often the log says during an outage that the broker is away.
+const REPEAT_WARNING: Duration = Duration::from_secs(5);
 
 /// Publishes pages of references.
 #[derive(Debug)]
@@ -92,7 +97,7 @@ impl JetStreamSink {
     ) -> Self {
         let context = ContextBuilder::new()
             .timeout(publisher.ack_timeout)
-            // Bounded by `window` below; permits must not be the narrower bound.
+            // Bounded by `max_in_flight` below; permits must not be the narrower bound.
             .max_ack_inflight(publisher.max_in_flight * 2);
         let context = match (&broker.jetstream_domain, &broker.api_prefix) {
             (Some(domain), _) => context.domain(domain).build(client.clone()),
@@ -127,13 +132,22 @@ impl JetStreamSink {
     /// Every server responds; reports it if one had not.
     fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
-            let away_ms = away.as_millis();
+            let away_ms = common::process::millis(away);
             tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
         }
     }
 
+    /// Waits until the client is connected, and says every few seconds that it is not.
     async fn connected(&self) {
-        broker::connected(&self.client, || self.progress.waiting("broker: not connected")).await;
+        let mut said: Option<Instant> = None;
+        broker::connected(&self.client, || {
+            self.progress.waiting("broker: not connected");
+            if said.is_none_or(|at| at.elapsed() >= REPEAT_WARNING) {
+                said = Some(Instant::now());
+                tracing::warn!(component = self.progress.name(), "waiting for broker: not connected");
+            }
+        })
+        .await;
     }
 }
 
@@ -211,7 +225,7 @@ impl Sink for JetStreamSink {
             tracing::warn!(
                 unknown = progress.open.len(),
                 broker = if error.is_empty() { "no answer" } else { &error },
-                retry_in_ms = delay.as_millis(),
+                retry_in_ms = common::process::millis(delay),
                 "publishes without a certain acknowledgement are sent again under the same ids"
             );
             tokio::time::sleep(delay).await;

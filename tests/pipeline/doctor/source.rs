@@ -305,3 +305,24 @@ async fn transactions_that_are_older_than_an_hour_are_found_and_so_is_a_check_th
     pipeline.own_postgres = Some(OwnedServer { server, work_dir });
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_that_is_not_there_is_said_and_nothing_is_ok_about_it() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    sql(&pipeline.source, "drop schema outbox cascade; drop table audit_events").await?;
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    assert!(!done && said.contains("no table public.audit_events: create it (docs/events.md"), "{said}");
+    let outbox: bool = sqlx::query_scalar("select to_regnamespace('outbox') is not null")
+        .fetch_one(&mut pipeline.source.connect().await?)
+        .await?;
+    assert!(!outbox, "nothing is half done");
+    for binary in ["publisher", "consumer"] {
+        let answer = doctor(&pipeline, binary, &[])?;
+        answer.has("source-table-missing", &["no table public.audit_events", "create it"]);
+        let (_, said) = pipeline.command(binary, &["doctor"])?;
+        for check in ["source-unfit", "id-index-missing", "rows-hidden", "forwarder-column-missing"] {
+            assert!(!said.contains(&format!("ok {check}")), "{said}");
+        }
+    }
+    Ok(())
+}

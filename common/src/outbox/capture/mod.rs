@@ -219,6 +219,18 @@ pub async fn detach(connection: &mut Session) -> Result<Vec<String>, sqlx::Error
     Ok(tables)
 }
 
+/// What to do where the table of the settings is not there.
+pub const NO_TABLE_REMEDY: &str =
+    "create it (docs/events.md says with which columns), or set source.table to the name that it has";
+
+/// Whether there is such a table, or another relation that takes its place.
+///
+/// # Errors
+/// When the server is away.
+pub async fn table_exists(connection: &mut Session, table: &TableName) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("select to_regclass($1) is not null").bind(table.quoted()).fetch_one(connection).await
+}
+
 /// What of the table is not as one might think, and does not keep it from being captured: what, and what mends it.
 ///
 /// # Errors

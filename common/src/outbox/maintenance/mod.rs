@@ -79,7 +79,10 @@ pub async fn watch_capture(database: Database, progress: Progress, every: Durati
             Ok(state) => {
                 let is_news = said.as_ref().is_none_or(|(last, at)| *last != state || at.elapsed() >= every);
                 if let Some(Resumed { away, .. }) = progress.resumed() {
-                    tracing::debug!(away_ms = away.as_millis(), "the capture trigger can be looked at again");
+                    tracing::debug!(
+                        away_ms = crate::process::millis(away),
+                        "the capture trigger can be looked at again"
+                    );
                 }
                 report(&state, &progress, is_news);
                 if is_news {

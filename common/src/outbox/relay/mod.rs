@@ -121,7 +121,11 @@ impl<S: Sink> Relay<S> {
                     let delay = probe.next_delay();
                     let error = errors::database(&error);
                     self.progress.waiting(format!("source database: {error}"));
-                    tracing::warn!(error, retry_in_ms = delay.as_millis(), "the source database is away");
+                    tracing::warn!(
+                        error,
+                        retry_in_ms = crate::process::millis(delay),
+                        "the source database is away"
+                    );
                     tokio::select! {
                         () = shutdown.cancelled() => {}
                         () = tokio::time::sleep(delay) => {}
@@ -201,7 +205,7 @@ impl<S: Sink> Relay<S> {
     /// The servers respond; reports it if one had not, and which: the sink waits under the same name.
     fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
-            let away_ms = away.as_millis();
+            let away_ms = crate::process::millis(away);
             tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
         }
     }
