@@ -1,6 +1,6 @@
 //! A PostgreSQL server that starts, or recovers: after a crash too, and one statement can be its cause.
 
-use std::time::Duration;
+use std::{io::ErrorKind, time::Duration};
 
 use rand::Rng as _;
 use tokio::time::{Instant, sleep};
@@ -36,9 +36,35 @@ impl StartWait {
     }
 }
 
-/// Class 57 of `SQLSTATE`: `cannot_connect_now` before the server takes connections, `crash_shutdown` where it ends them.
-/// PostgreSQL documentation, appendix A.
+/// Class 57 of `SQLSTATE`: `cannot_connect_now` before the server takes connections, `crash_shutdown` where it ends them
+/// (PostgreSQL documentation, appendix A). In between it accepts connections and ends them without a word; a server that is away
+/// accepts none.
 fn is_starting(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("57P02" | "57P03"))
+    match error {
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P02" | "57P03")),
+        sqlx::Error::Io(error) => {
+            matches!(
+                error.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe
+            )
+        }
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_that_was_accepted_and_ended_is_a_server_that_starts_and_a_refused_one_is_not() {
+        for (kind, starting) in [
+            (ErrorKind::ConnectionReset, true),
+            (ErrorKind::UnexpectedEof, true),
+            (ErrorKind::ConnectionRefused, false),
+            (ErrorKind::TimedOut, false),
+        ] {
+            assert_eq!(is_starting(&sqlx::Error::Io(kind.into())), starting, "{kind}");
+        }
+    }
 }

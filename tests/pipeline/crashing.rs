@@ -1,7 +1,14 @@
 //! An event that crashes a whole PostgreSQL server, each time that it is touched: all sessions end, and the server recovers.
 
-use end_to_end::{DEADLINE, Pipeline, samples};
-use sandbox::{audit::AuditRow, fixture::TestDatabase, wait};
+use anyhow::Context as _;
+use end_to_end::{DEADLINE, OwnedServer, Pipeline, samples};
+use sandbox::{
+    audit::AuditRow,
+    fixture::{self, TestDatabase},
+    postgres::Postgres,
+    wait,
+    work_dir::WorkDir,
+};
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
 
@@ -10,7 +17,7 @@ const SETTINGS: &str =
 
 /// What a fault in an extension in C does: the process of the session dies, and the server ends all others.
 const CRASH: &str = "
-    create function public.crash(name text) returns text language plpgsql immutable security definer as $$
+    create function public.crash(name text) returns text language plpgsql volatile security definer as $$
     begin
         if name = 'test.crash' then
             execute pg_catalog.format('copy (select 1) to program %L', 'kill -9 ' || pg_catalog.pg_backend_pid());
@@ -30,7 +37,7 @@ const TRIGGER: &str = "
 /// A type of the host's own, whose cast to text crashes for some values.
 const CAST: &str = "
     create type label as (name text);
-    create function label_text(label) returns text language sql immutable as 'select public.crash($1.name)';
+    create function label_text(label) returns text language sql volatile as 'select public.crash($1.name)';
     create cast (label as text) with function label_text(label);
     alter table audit_events alter actor_type drop default;
     alter table audit_events alter actor_type type label using row(actor_type)::label;
@@ -75,18 +82,34 @@ async fn deliver_beside_a_crash(pipeline: &Pipeline, on: &TestDatabase, rule: &s
     Ok(())
 }
 
+fn server_of_its_own(name: &str) -> anyhow::Result<OwnedServer<Postgres>> {
+    let work_dir = WorkDir::create()?;
+    let server = Postgres::start(&work_dir, false).with_context(|| format!("a server for the {name}"))?;
+    Ok(OwnedServer { server, work_dir })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_crashes_the_timelines_server_becomes_a_dead_letter_and_its_neighbours_arrive()
 -> anyhow::Result<()> {
-    let pipeline = Pipeline::with_own_postgres().await?;
-    pipeline.configure(SETTINGS)?;
+    let own = server_of_its_own("timeline")?;
+    let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
+    pipeline.timeline = fixture::timeline_database_on(&own.server, "timeline").await?;
     deliver_beside_a_crash(&pipeline, &pipeline.timeline, TRIGGER).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_crashes_the_source_becomes_a_dead_letter_and_its_neighbours_arrive() -> anyhow::Result<()>
 {
+    let own = server_of_its_own("source")?;
+    let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
+    pipeline.source = fixture::source_database_on(&own.server, "source").await?;
+    deliver_beside_a_crash(&pipeline, &pipeline.source, CAST).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_crashes_the_server_of_both_becomes_a_dead_letter_and_its_neighbours_arrive()
+-> anyhow::Result<()> {
     let pipeline = Pipeline::with_own_postgres().await?;
     pipeline.configure(SETTINGS)?;
-    deliver_beside_a_crash(&pipeline, &pipeline.source, CAST).await
+    deliver_beside_a_crash(&pipeline, &pipeline.timeline, TRIGGER).await
 }

@@ -236,6 +236,11 @@ impl BatchOutcome {
         }
     }
 
+    /// Whether an attempt has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
     /// The reasons of everything that ends here as a dead letter.
     pub(crate) fn dead_letters(&self) -> Vec<Reason> {
         let outcomes = self.failed.iter().map(|failed| failed.failure.outcome);

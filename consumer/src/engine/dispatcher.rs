@@ -224,6 +224,10 @@ impl Dispatcher {
         }
         let started = Instant::now();
         let mut outcome = self.forward(&mut source, items, &events, already_delivered).await?;
+        if outcome.has_failed() {
+            // What one of them has crashed may be the source's server too.
+            runtime.with_timeout(source.revive()).await?;
+        }
         outcome.set_known_elsewhere(known_elsewhere(&runtime, &mut source, items).await?);
         outcome.set_ended_before(ended_before(&runtime, &mut source, items).await?);
         for item in items {

@@ -17,7 +17,7 @@ use common::{
     starting::StartWait,
 };
 use futures::TryStreamExt as _;
-use sqlx::Row as _;
+use sqlx::{Executor as _, Row as _};
 use uuid::Uuid;
 
 pub use crate::engine::audit_row::Unreadable;
@@ -236,6 +236,17 @@ impl Source {
     /// Whether a session that began now might find columns that this one does without.
     pub(crate) fn is_stale(&self, watch: &ColumnWatch) -> bool {
         self.since.elapsed() > COLUMNS_GOOD_FOR && watch.has_more_than(&self.row_query.read)
+    }
+
+    /// Another session if this one has ended.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub(crate) async fn revive(&mut self) -> Result<(), sqlx::Error> {
+        match self.database.with_timeout(self.connection.execute("select 1")).await {
+            Ok(_) => Ok(()),
+            Err(_) => Box::pin(self.reconnect()).await,
+        }
     }
 
     /// The connection, for statements about failures.
