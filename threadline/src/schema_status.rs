@@ -37,6 +37,25 @@ pub struct SchemaStatus {
     pub has_hidden_adoptions: bool,
 }
 
+/// Columns of `audit_actions` that are read when actions are written.
+const READ: [&str; 3] = ["id", "correlation_id", "inserted_at"];
+
+/// Columns of `audit_actions` that an action is written to.
+const WRITTEN: [&str; 12] = [
+    "id",
+    "name",
+    "actor_ref",
+    "status",
+    "verb",
+    "category",
+    "reason",
+    "comment",
+    "correlation_id",
+    "request_id",
+    "job_id",
+    "inserted_at",
+];
+
 /// A column that actions cannot be written to as it is.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct ColumnMismatch {
@@ -64,8 +83,10 @@ pub async fn check_schema(
                 c.oid is not null as is_installed,
                 array(select 'usage' where not has_schema_privilege(n.oid, 'usage')
                       union all
-                      select p.name from unnest('{select,insert}'::text[]) p (name)
-                      where not has_any_column_privilege(c.oid, p.name)) as missing_grants,
+                      select p.name from (values ('select', $3::text[]), ('insert', $4::text[])) p (name, columns)
+                      where exists (select from pg_attribute a
+                                    where a.attrelid = c.oid and a.attname = any (p.columns)
+                                      and not has_column_privilege(c.oid, a.attnum, p.name))) as missing_grants,
                 exists (select from pg_index i
                         where i.indrelid = c.oid and i.indisunique and i.indisvalid and i.indpred is null
                           and (select array_agg(a.attname::text order by a.attname) from pg_attribute a
@@ -79,14 +100,17 @@ pub async fn check_schema(
                       where not exists (select from pg_class t where t.relnamespace = n.oid and t.relname = w.name))
                     as missing_tables,
                 exists (select from pg_class t
+                        join pg_attribute a on a.attrelid = t.oid and a.attname in ('forwarder', 'until')
                         where t.relnamespace = n.oid and t.relname = 'audit_adoptions'
-                          and not has_any_column_privilege(t.oid, 'select')) as has_hidden_adoptions
+                          and not has_column_privilege(t.oid, a.attnum, 'select')) as has_hidden_adoptions
          from (select 1) one
          left join pg_namespace n on n.nspname = $1
          left join pg_class c on c.relnamespace = n.oid and c.relname = 'audit_actions' and c.relkind in ('r', 'p')",
     )
     .bind(schema.as_str())
     .bind([&TABLES[..], &[MIGRATIONS]].concat())
+    .bind(READ)
+    .bind(WRITTEN)
     .fetch_one(connection)
     .await
 }

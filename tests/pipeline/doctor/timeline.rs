@@ -162,3 +162,24 @@ async fn databases_that_do_not_know_what_their_text_means_are_found() -> anyhow:
     doctor(&pipeline, "consumer", &[])?.has("timeline-encoding", &["stores text as SQL_ASCII"]);
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rights_on_some_of_the_columns_that_are_needed_do_not_pass_for_rights() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    sql(
+        &pipeline.timeline,
+        "revoke insert on audit_actions from audit_projector;
+         revoke insert (actor_ref) on audit_actions from audit_projector;
+         revoke select on audit_adoptions from audit_projector;
+         grant select (adopted_at) on audit_adoptions to audit_projector",
+    )
+    .await?;
+    let (done, said) = pipeline.command("consumer", &["run"])?;
+    assert!(!done, "{said}");
+    for grant in
+        ["grant insert on \"public\".\"audit_actions\"", "grant select on \"public\".\"audit_adoptions\""]
+    {
+        assert!(said.contains(&format!("{grant} to audit_projector")), "{said}");
+    }
+    Ok(())
+}
