@@ -15,3 +15,4 @@ mod reader;
 mod recipe;
 mod relay;
 mod retention;
+mod triggers;

@@ -6,7 +6,7 @@ use common::{
     event::NEEDED_BY_THREADLINE,
     outbox::{
         self,
-        capture::{self, columns, ownership},
+        capture::{self, columns, ownership, triggers},
     },
     process::console,
     settings::Settings,
@@ -25,6 +25,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         bail!("there is no table {table}: {}", capture::NO_TABLE_REMEDY);
     }
     let anew = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
+    let replaced = triggers::replaced(&mut connection, table).await?;
     if let Err(error) = capture::attach(&mut connection, table).await {
         return Err(table_in_use::explain(&mut connection, table, error)
             .await
@@ -58,6 +59,11 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
              (deploy/postgres/source.sql)\n",
             anew.join(", "),
             forgotten.join("; ")
+        ));
+    }
+    for trigger in replaced {
+        console::print(&format!(
+            "replaced a trigger: {trigger}. Rows that were inserted meanwhile may not be in the log: `publisher backfill` enters them\n"
         ));
     }
     console::print(&format!("every row inserted into {table} from now on is captured\n"));

@@ -188,6 +188,34 @@ async fn each_right_that_capture_or_a_service_lacks_is_found() -> anyhow::Result
     Ok(())
 }
 
+/// Rows that the condition leaves out went by, were counted by nothing, and capture was called attached.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_capture_trigger_that_leaves_rows_out_is_found_and_attach_replaces_it() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    sql(
+        &pipeline.source,
+        "drop trigger outbox_capture on audit_events;
+         create trigger outbox_capture after insert on audit_events for each row when (new.action <> 'left.out')
+             execute function outbox.capture();
+         alter table audit_events enable always trigger outbox_capture;
+         insert into audit_events (id, occurred_at, action, outcome, inserted_at)
+         values (gen_random_uuid(), now(), 'left.out', 'success', now())",
+    )
+    .await?;
+    let what =
+        "outbox_capture on public.audit_events is not the one that attach made: it has a condition (WHEN)";
+    doctor(&pipeline, "publisher", &[])?
+        .has("capture-off", &[what, "publisher attach", "publisher backfill"]);
+    let (_, said) = pipeline.command("publisher", &["status"])?;
+    assert!(said.contains("broken") && said.contains(what), "{said}");
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    assert!(done && said.contains("replaced a trigger") && said.contains("publisher backfill"), "{said}");
+    doctor(&pipeline, "publisher", &[])?.misses(&["capture-off"]);
+    let (done, said) = pipeline.command("publisher", &["attach"])?;
+    assert!(done && !said.contains("replaced"), "{said}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_with_the_outbox_and_its_table_is_found() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;

@@ -6,9 +6,13 @@ pub mod columns;
 pub mod objects;
 pub mod ownership;
 pub mod table_locks;
+pub mod triggers;
 
 use std::time::Duration;
 
+use sqlx::postgres::types::Oid;
+
+use self::triggers::OtherTrigger;
 use crate::{identifier::TableName, session::Session};
 
 /// How often attach and detach try again for the table's lock, two seconds each.
@@ -58,6 +62,8 @@ pub enum Cause {
         /// Its name when it was attached.
         from: String,
     },
+    /// A trigger of that name, or one that calls the capture function, is not the one that attach made.
+    OtherTrigger(OtherTrigger),
     /// Something removed or disabled the trigger on so many tables; partitions count.
     Uncovered(i64),
     /// The function that captures runs as a role that may not do what it does: inserts fail.
@@ -110,6 +116,7 @@ impl Cause {
                 "the captured table {from} is called {table} now: its rows are captured, and nobody finds them under \
                  the old name"
             ),
+            Self::OtherTrigger(trigger) => trigger.to_string(),
             Self::Uncovered(tables) => format!(
                 "the capture trigger is missing or not enabled always on {tables} table(s) of {table}: what is inserted \
                  there is not captured"
@@ -140,6 +147,9 @@ impl Cause {
             Self::Hidden { .. } | Self::Renamed { .. } => format!(
                 "set source.table = \"{table}\", run `publisher attach` and `publisher rebase`, and restart"
             ),
+            Self::OtherTrigger(_) => {
+                "run `publisher attach`, which replaces it, and `publisher backfill` for what was inserted meanwhile".to_owned()
+            }
             Self::Uncovered(_) => "run `publisher attach`".to_owned(),
             Self::Powerless { .. } => "run `publisher attach` as a superuser, which gives what is in the schema outbox to its \
                                        owner; what was revoked from the owner is to be granted again"
@@ -279,27 +289,22 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
         .is_some_and(|code| code == LOCK_TIMEOUT)
 }
 
-/// The attached table as it is called now and as it was, whether something else has that name, on how many tables the trigger is not
-/// as it should be, and what has the name, where that is no table.
-type Look = (Option<String>, String, bool, i64, Option<String>);
+/// The attached table, as it is called now and as it was, whether something else has that name, and what that is, where it is no
+/// table.
+type Look = (Option<Oid>, Option<String>, String, bool, Option<String>);
 
-/// Whether the trigger is present and enabled on the attached table and each of its partitions, the columns fit, and
+/// Whether the trigger is present, as attach makes it, and enabled on the attached table and each of its partitions, the columns fit, and
 /// nothing was missed.
 ///
 /// # Errors
 /// When the server is away.
 pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
     let row: Option<Look> = sqlx::query_as(
-        "select (select format('%s.%s', n.nspname, c.relname)
+        "select a.oid,
+                (select format('%s.%s', n.nspname, c.relname)
                  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid),
                 format('%s.%s', s.table_schema, s.table_name),
                 coalesce(to_regclass(format('%I.%I', s.table_schema, s.table_name)) <> a.oid, false),
-                -- An ordinary table is not in its own partition tree.
-                (select count(*) from (select relid from pg_partition_tree(a.oid) union select a.oid) leaf
-                 -- Always: an ordinary trigger, as `enable trigger all` leaves it, misses what replication applies.
-                 where not exists (select from pg_trigger t
-                                   where t.tgrelid = leaf.relid and t.tgfoid = to_regprocedure('outbox.capture()')
-                                     and t.tgenabled = 'A')),
                 (select case c.relkind when 'v' then 'a view' when 'm' then 'a materialized view'
                                        when 'f' then 'a foreign table' else 'no table' end
                  from pg_class c
@@ -308,7 +313,7 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
     )
     .fetch_optional(&mut *connection)
     .await?;
-    let Some((now, then, replaced, uncovered, kind)) = row else {
+    let Some((relation, now, then, replaced, kind)) = row else {
         return Ok(Capture::Never);
     };
     let mut causes = Vec::new();
@@ -322,8 +327,8 @@ pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
     if let Some((role, lacks)) = ownership::lacking(&mut *connection).await? {
         causes.insert(0, Cause::Powerless { role, lacks });
     }
-    if now.is_some() && uncovered > 0 {
-        causes.push(Cause::Uncovered(uncovered));
+    if let (Some(_), Some(relation)) = (&now, relation) {
+        causes.extend(triggers::faults(&mut *connection, relation).await?);
     }
     causes.extend(trigger_problems(&mut *connection).await?);
     causes.extend(missed(connection).await?);

@@ -1,0 +1,119 @@
+//! Triggers that have the name of the capture trigger, or its function, and are not it.
+
+use common::{
+    outbox::{self, capture},
+    session::Session,
+};
+use sandbox::fixture::{audit_events, empty_database};
+use sqlx::Executor as _;
+
+/// How many rows there are, and entries of them.
+async fn captured(connection: &mut Session) -> anyhow::Result<(i64, i64)> {
+    let count = "select (select count(*) from audit_events),
+                        (select count(*) from outbox.entries e join audit_events a on a.id = e.audit_event_id)";
+    Ok(sqlx::query_as(count).fetch_one(connection).await?)
+}
+
+#[tokio::test]
+async fn a_trigger_that_is_not_the_one_that_attach_makes_is_a_fault_and_attach_replaces_it()
+-> anyhow::Result<()> {
+    const OTHERS: [(&str, &str); 7] = [
+        (
+            "after insert on audit_events for each row when (new.action <> 'secret') execute function outbox.capture()",
+            "WHEN",
+        ),
+        (
+            "after update on audit_events for each row execute function outbox.capture()",
+            "not for insert, it is for update",
+        ),
+        (
+            "after insert or update of action on audit_events for each row execute function outbox.capture()",
+            "some columns",
+        ),
+        (
+            "after insert or delete on audit_events for each row execute function outbox.capture()",
+            "it is for delete",
+        ),
+        (
+            "after insert on audit_events for each statement execute function outbox.capture()",
+            "for each statement",
+        ),
+        ("before insert on audit_events for each row execute function outbox.capture()", "before the row"),
+        ("after insert on audit_events for each row execute function nothing()", "it calls"),
+    ];
+    const INSERT: &str = "insert into audit_events (id, occurred_at, action) values (gen_random_uuid(), '2026-05-01', 'secret')";
+    for is_partitioned in [false, true] {
+        let database = empty_database().await?;
+        let mut connection = database.session().await?;
+        connection
+            .execute(
+                "create function nothing() returns trigger language plpgsql as $$ begin return new; end $$;
+                 create table audit_events (id uuid not null, occurred_at timestamptz not null, action text,
+                     outcome text, inserted_at timestamptz, primary key (id, occurred_at)) partition by range (occurred_at);
+                 create table p2026 partition of audit_events for values from ('2026-01-01') to ('2027-01-01')",
+            )
+            .await?;
+        if !is_partitioned {
+            connection
+                .execute(
+                    "drop table audit_events;
+                     create table audit_events (id uuid primary key, occurred_at timestamptz not null, action text)",
+                )
+                .await?;
+        }
+        outbox::migrate(&mut connection).await?;
+        capture::attach(&mut connection, &audit_events()).await?;
+        let mut inserted = 0;
+        for (other, differs) in OTHERS {
+            // A `before` trigger of a partitioned table may not be made on it, but on the partition.
+            let on_partition = is_partitioned && (differs == "before the row" || differs == "it calls");
+            let table = if on_partition { "p2026" } else { "audit_events" };
+            let other = other.replace("audit_events", table);
+            // Capture runs, or runs no more; the one of a partition stands beside its parent's.
+            let own = if on_partition && differs == "before the row" { "own" } else { "outbox_capture" };
+            if own == "outbox_capture" {
+                connection.execute("drop trigger if exists outbox_capture on audit_events").await?;
+            }
+            connection
+                .execute(sqlx::AssertSqlSafe(format!(
+                    "create trigger {own} {other}; alter table {table} enable always trigger {own}"
+                )))
+                .await?;
+            let faults = capture::state(&mut connection).await?.faults();
+            let said = format!("the trigger {own} on public.{table} is not the one that attach made: ");
+            assert!(
+                faults.iter().any(|(what, remedy)| what.starts_with(&said)
+                    && what.contains(differs)
+                    && remedy.contains("publisher attach")),
+                "{other}: {faults:?}"
+            );
+            capture::attach(&mut connection, &audit_events()).await?;
+            assert_eq!(capture::state(&mut connection).await?, capture::Capture::Attached, "{other}");
+            database
+                .superuser()
+                .await?
+                .execute(sqlx::AssertSqlSafe(format!("set session_replication_role = replica; {INSERT}")))
+                .await?;
+            inserted += 1;
+            assert_eq!(captured(&mut connection).await?, (inserted, inserted), "{other}");
+        }
+        // What only has the name, beside one that captures, is somebody else's.
+        connection
+            .execute(
+                "alter trigger outbox_capture on audit_events rename to mine;
+                 create trigger outbox_capture after insert on audit_events for each row execute function nothing()",
+            )
+            .await?;
+        assert_eq!(capture::state(&mut connection).await?, capture::Capture::Attached);
+        capture::attach(&mut connection, &audit_events()).await?;
+        connection.execute(INSERT).await?;
+        assert_eq!(captured(&mut connection).await?, (inserted + 1, inserted + 1));
+        let others: i64 = sqlx::query_scalar(
+            "select count(*) from pg_trigger where tgfoid = 'nothing'::regproc and tgparentid = 0",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        assert_eq!(others, 1);
+    }
+    Ok(())
+}
