@@ -159,3 +159,43 @@ async fn what_the_timeline_takes_of_the_metadata_is_the_same_for_every_type_of_c
     }
     Ok(())
 }
+
+/// A table of the host's own that a cast reads.
+const LOOKUP: &str = "
+    create table names (key text primary key, name text);
+    insert into names values ('user', 'user');
+    create type label as (name text);
+    create function say(label) returns text language plpgsql stable as $$
+    begin
+        return (select name from public.names where key = $1.name);
+    end $$;
+    create cast (label as text) with function say(label);
+    grant select on names to audit_consumer;
+    alter table audit_events alter actor_type drop default;
+    alter table audit_events alter actor_type type label using row(actor_type)::label;
+    alter table audit_events alter actor_type set default row('user')::label";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_which_no_row_can_be_read_is_an_outage_and_charges_nobody() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.source.connect().await?;
+    owner.execute(LOOKUP).await?;
+    let _publisher = pipeline.publisher()?;
+    let consumer = pipeline.consumer()?;
+    let insert = "insert into audit_events (id, occurred_at, inserted_at, action, outcome)
+                  select gen_random_uuid(), now(), now(), 'test.row', 'success' from generate_series(1, 5) returning id";
+    let mut ids: Vec<Uuid> = sqlx::query_scalar(insert).fetch_all(&mut owner).await?;
+    pipeline.arrive(&ids).await?;
+    owner.execute("alter table names rename to names_moved").await?;
+    for _ in 0..3 {
+        let said = consumer.log().matches("waiting for the source database").count();
+        ids.extend(sqlx::query_scalar::<_, Uuid>(insert).fetch_all(&mut owner).await?);
+        wait::until("the source to be waited for", DEADLINE, || {
+            consumer.log().matches("waiting for the source database").count() > said
+        })?;
+    }
+    assert_eq!(pipeline.failures().await?.len(), 0, "of a table that cannot be read no row is at fault");
+    owner.execute("alter table names_moved rename to names").await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.charges_nobody().await
+}

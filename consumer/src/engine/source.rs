@@ -310,13 +310,12 @@ impl Source {
     ) -> Result<Slice, sqlx::Error> {
         let id = ids[0];
         let words = errors::database(&error);
-        let event = Err(if error_scope == ErrorScope::Row {
+        // Of a table that no row can be read from, every row would fail like this.
+        let reads_others = self.reads_others(forwarder, ids, bytes_max, error).await?;
+        let event = Err(if error_scope == ErrorScope::Row && reads_others {
             Unreadable::Broken(words)
         } else {
-            Unreadable::Unclear {
-                counts: self.reads_others(forwarder, ids, bytes_max, error).await?,
-                error: words,
-            }
+            Unreadable::Unclear { counts: reads_others, error: words }
         });
         let asked = [id];
         let earlier = failures::prior_attempts(&mut self.connection, forwarder, &asked);
