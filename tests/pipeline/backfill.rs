@@ -19,6 +19,26 @@ async fn entries(pipeline: &Pipeline) -> anyhow::Result<i64> {
     Ok(count.fetch_one(&mut pipeline.source.connect().await?).await?)
 }
 
+/// Begins a backfill and kills it after a few chunks.
+async fn kill_in_the_middle(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let mut first = pipeline.spawn("publisher", &["backfill", "--rate", "500"])?;
+    wait::until_some("a few chunks", DEADLINE, async || Ok((entries(pipeline).await? > 900).then_some(())))
+        .await?;
+    first.kill()?;
+    // The server may still end what it was given.
+    wait::until_some("its session to end", DEADLINE, async || {
+        let sessions: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and application_name = 'audit-publisher-backfill'",
+        )
+        .fetch_one(&mut pipeline.source.connect().await?)
+        .await?;
+        Ok((sessions == 0).then_some(()))
+    })
+    .await?;
+    Ok(())
+}
+
 /// Conformance: CT-30.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_from_before_capture_arrive_once_though_filled_in_twice_beside_live_writes() -> anyhow::Result<()>
@@ -48,21 +68,7 @@ async fn a_backfill_that_was_killed_goes_on_where_it_was_and_enters_no_row_twice
     let pipeline = Pipeline::new().await?;
     let (old, _) = samples(3_000);
     commit_before_capture(&pipeline, &old).await?;
-    let mut first = pipeline.spawn("publisher", &["backfill", "--rate", "500"])?;
-    wait::until_some("a few chunks", DEADLINE, async || Ok((entries(&pipeline).await? > 900).then_some(())))
-        .await?;
-    first.kill()?;
-    // The server may still end what it was given.
-    wait::until_some("its session to end", DEADLINE, async || {
-        let sessions: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity
-             where datname = current_database() and application_name = 'audit-publisher-backfill'",
-        )
-        .fetch_one(&mut pipeline.source.connect().await?)
-        .await?;
-        Ok((sessions == 0).then_some(()))
-    })
-    .await?;
+    kill_in_the_middle(&pipeline).await?;
     let before = entries(&pipeline).await?;
     assert!(before < 3_000, "it was killed in the middle");
     let (done, dry) = pipeline.ask("publisher", &["backfill", "--rate", "500", "--dry-run"])?;
@@ -76,6 +82,33 @@ async fn a_backfill_that_was_killed_goes_on_where_it_was_and_enters_no_row_twice
         (&3_000.into(), 6_000),
         "asked for anew, all are"
     );
+    Ok(())
+}
+
+/// Ids are random: what is inserted while nothing is captured may lie before the place where a backfill was cut off long ago.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backfill_that_goes_on_enters_what_came_to_lie_before_the_place_where_it_was_cut_off()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (old, mut ids) = samples(3_000);
+    commit_before_capture(&pipeline, &old).await?;
+    kill_in_the_middle(&pipeline).await?;
+    let mut late: Vec<AuditRow> = samples(7).0;
+    for (number, row) in (1..).zip(&mut late) {
+        row.id = Uuid::from_u128(number);
+        ids.push(row.id);
+    }
+    commit_before_capture(&pipeline, &late).await?;
+    // Captured, and so in the log already.
+    let captured = AuditRow { id: Uuid::from_u128(8), ..AuditRow::sample("auth.login") };
+    ids.push(captured.id);
+    pipeline.commit(&[captured]).await?;
+    let (done, answer) = pipeline.ask("publisher", &["backfill"])?;
+    assert!(done && answer["left_behind"] == 7, "{answer}");
+    assert_eq!(entries(&pipeline).await?, 3_008, "each row once");
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    pipeline.arrive(&ids).await?;
     Ok(())
 }
 

@@ -21,12 +21,16 @@ use common::{
     time_arg::{TimeArg, require_range},
 };
 use serde::Serialize;
+use tokio::time::Interval;
 use uuid::Uuid;
 
 use crate::commands::adopted::Adoptions;
 
 /// Rows walked past with one transaction.
 const CHUNK: u32 = 1_000;
+
+/// Rows that were left behind are looked for so many at a time, because each look reads the log.
+const LEFT_BEHIND: i64 = 10_000;
 
 /// Which rows, and how.
 #[derive(Debug, Clone, Args)]
@@ -73,14 +77,15 @@ impl Backfill {
         [&self.since, &self.until].into_iter().flatten().any(TimeArg::is_relative)
     }
 
-    /// What capture has missed is made good by a walk past all rows that begins now.
+    /// What capture has missed is made good by a walk past all rows that begins now; one that goes on comes back for those before
+    /// the place where it was cut off.
     async fn claim(
         &self,
         connection: &mut Session,
         table: &TableName,
         work: &backfill::Backfill,
     ) -> Result<(), sqlx::Error> {
-        if self.filter() == Filter::default() && self.forwarder.is_none() && work.after_id.is_none() {
+        if self.filter() == Filter::default() && self.forwarder.is_none() {
             backfill::claim_missed(connection, table, work).await?;
         }
         Ok(())
@@ -153,7 +158,10 @@ pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result
         };
         let DryRun { matched, adopted } = counted;
         let entered = matched - adopted;
-        print(asked.json, &Report { filter: &text, matched, passed: done, adopted, entered, dry_run: true });
+        print(
+            asked.json,
+            &Report { filter: &text, matched, passed: done, adopted, entered, left_behind: 0, dry_run: true },
+        );
         return Ok(());
     }
     let forwarders = addressed(settings, asked)?;
@@ -167,9 +175,12 @@ pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result
         .filter(|id| adopted.as_ref().is_some_and(|one| one.forwarder != **id))
         .cloned()
         .collect();
-    let mut found_total = 0;
     let mut work = if let Some(work) = unfinished {
-        tracing::info!(passed = work.passed, of = work.total, "going on where the same backfill was cut off");
+        tracing::info!(
+            passed = work.passed,
+            of = work.total,
+            "going on where the same backfill was cut off; what lies before that is looked at again at the end"
+        );
         work
     } else {
         if let Some(earlier) = given_up {
@@ -185,45 +196,123 @@ pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result
     let action = operator_log::record(&mut connection, &action).await?;
     let bar = console::ProgressBar::new("entering", work.total.unsigned_abs());
     bar.advance(work.passed.unsigned_abs());
+    // What was inserted before this place since the walk went by, while capture was off, is in no log.
+    let resumed_after = work.after_id;
     let chunk = asked.rate.map_or(CHUNK, |rate| rate.min(CHUNK));
-    let mut ticker = asked.rate.map(|rate| rate_limit(chunk, rate));
+    let mut walk = Walk {
+        table,
+        filter: &filter,
+        forwarder: asked.forwarder.as_ref(),
+        others,
+        adopted,
+        action,
+        chunk,
+        ticker: asked.rate.map(|rate| rate_limit(chunk, rate)),
+        throttle,
+        found: 0,
+    };
     loop {
-        if let Some(ticker) = &mut ticker {
-            ticker.tick().await;
-        }
-        throttle.wait(&mut connection).await?;
+        walk.wait(&mut connection).await?;
         let page = backfill::page(&mut connection, table, &filter, work.after_id, chunk.into()).await?;
         let Some(&(last, _)) = page.last() else { break };
         let page: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
-        let passed = i64::try_from(page.len()).unwrap_or(i64::MAX);
-        let found = match &mut adopted {
-            Some(adopted) => adopted.find(&page).await?,
-            None => HashSet::new(),
-        };
-        let (found, page): (Vec<Uuid>, Vec<Uuid>) = page.into_iter().partition(|id| found.contains(id));
-        found_total += i64::try_from(found.len())?;
-        let mut transaction = connection.begin().await?;
-        let entered = backfill::enter(&mut transaction, table, &page, asked.forwarder.as_ref()).await?;
-        for other in &others {
-            backfill::enter(&mut transaction, table, &found, Some(other)).await?;
-        }
-        if !backfill::advance(&mut transaction, &work, last, passed, entered.cast_signed()).await? {
-            bail!("another process works at the same backfill; nothing is lost, let it finish");
-        }
-        operator_log::extend(&mut transaction, action, entered).await?;
-        transaction.commit().await?;
-        work.after_id = Some(last);
-        work.passed += passed;
-        work.entered += entered.cast_signed();
-        bar.advance(passed.unsigned_abs());
+        walk.enter(&mut connection, &mut work, &page, last).await?;
+        bar.advance(page.len() as u64);
     }
+    let left_behind = match resumed_after {
+        Some(until) => walk.enter_left_behind(&mut connection, &mut work, until).await?,
+        None => 0,
+    };
     warn_of_missed(backfill::clear_missed(&mut connection, table, &work).await?);
     backfill::finish(&mut connection, work.id).await?;
     bar.finish();
     let backfill::Backfill { total: matched, passed, entered, .. } = work;
-    let report = Report { filter: &text, matched, passed, adopted: found_total, entered, dry_run: false };
+    let adopted = walk.found;
+    let report = Report { filter: &text, matched, passed, adopted, entered, left_behind, dry_run: false };
     print(asked.json, &report);
     Ok(())
+}
+
+/// What stays the same while rows are walked past.
+struct Walk<'a> {
+    table: &'a TableName,
+    filter: &'a Filter,
+    forwarder: Option<&'a ForwarderId>,
+    /// An event that one timeline holds is news to the other forwarders.
+    others: Vec<ForwarderId>,
+    adopted: Option<Adoptions>,
+    /// The line in the log of operators' actions.
+    action: i64,
+    chunk: u32,
+    ticker: Option<Interval>,
+    throttle: LiveTrafficThrottle,
+    /// Rows that the timeline held.
+    found: i64,
+}
+
+impl Walk<'_> {
+    /// Until the next page may be entered.
+    async fn wait(&mut self, connection: &mut Session) -> anyhow::Result<()> {
+        if let Some(ticker) = &mut self.ticker {
+            ticker.tick().await;
+        }
+        self.throttle.wait(connection).await?;
+        Ok(())
+    }
+
+    /// Enters the rows up to `until` that the log has nothing of. Returns how many there were.
+    async fn enter_left_behind(
+        &mut self,
+        connection: &mut Session,
+        work: &mut backfill::Backfill,
+        until: Uuid,
+    ) -> anyhow::Result<i64> {
+        let (mut entered, mut after) = (0, None);
+        loop {
+            let (forwarder, span) = (self.forwarder, (after, until));
+            let ids =
+                backfill::left_behind(connection, self.table, self.filter, forwarder, span, LEFT_BEHIND)
+                    .await?;
+            let Some(&last) = ids.last() else { return Ok(entered) };
+            for page in ids.chunks(self.chunk as usize) {
+                self.wait(connection).await?;
+                let position = work.after_id.unwrap_or(until);
+                entered += self.enter(connection, work, page, position).await?;
+            }
+            after = Some(last);
+        }
+    }
+
+    /// Enters a page of rows and moves on to `last`, in one transaction. Returns how many were entered.
+    async fn enter(
+        &mut self,
+        connection: &mut Session,
+        work: &mut backfill::Backfill,
+        page: &[Uuid],
+        last: Uuid,
+    ) -> anyhow::Result<i64> {
+        let passed = i64::try_from(page.len()).unwrap_or(i64::MAX);
+        let found = match &mut self.adopted {
+            Some(adopted) => adopted.find(page).await?,
+            None => HashSet::new(),
+        };
+        let (found, page): (Vec<Uuid>, Vec<Uuid>) = page.iter().partition(|id| found.contains(id));
+        self.found += i64::try_from(found.len())?;
+        let mut transaction = connection.begin().await?;
+        let entered = backfill::enter(&mut transaction, self.table, &page, self.forwarder).await?;
+        for other in &self.others {
+            backfill::enter(&mut transaction, self.table, &found, Some(other)).await?;
+        }
+        if !backfill::advance(&mut transaction, work, last, passed, entered.cast_signed()).await? {
+            bail!("another process works at the same backfill; nothing is lost, let it finish");
+        }
+        operator_log::extend(&mut transaction, self.action, entered).await?;
+        transaction.commit().await?;
+        work.after_id = Some(last);
+        work.passed += passed;
+        work.entered += entered.cast_signed();
+        Ok(entered.cast_signed())
+    }
 }
 
 /// Says that what capture missed has not all been made good.
@@ -273,13 +362,20 @@ struct Report<'a> {
     adopted: i64,
     /// Of a dry run, those that would be.
     entered: i64,
+    /// Of the rows entered, those that came to lie before the place where a backfill was cut off.
+    left_behind: i64,
     dry_run: bool,
 }
 
 fn print(json: bool, report: &Report<'_>) {
-    let Report { filter, passed, adopted, entered, dry_run, .. } = report;
+    let Report { filter, passed, adopted, entered, left_behind, dry_run, .. } = report;
     let found = if *adopted > 0 {
         format!("; {adopted} that the timeline holds under other ids count as delivered")
+    } else {
+        String::new()
+    };
+    let behind = if *left_behind > 0 {
+        format!("; {left_behind} of them lay before the place where it went on")
     } else {
         String::new()
     };
@@ -288,6 +384,8 @@ fn print(json: bool, report: &Report<'_>) {
     } else if *dry_run {
         format!("{entered} rows would be entered ({filter}), {passed} have been before{found}\n")
     } else {
-        format!("{entered} rows entered the log ({filter}); what had arrived is left as it is{found}\n")
+        format!(
+            "{entered} rows entered the log ({filter}){behind}; what had arrived is left as it is{found}\n"
+        )
     });
 }

@@ -4,7 +4,7 @@
 //! Rows are walked by their primary key, which every table has an index for. Whatever commits behind the walk is captured:
 //! `attach` waits for the transactions that were writing when it came.
 
-use sqlx::{AssertSqlSafe, FromRow};
+use sqlx::{AssertSqlSafe, Executor as _, FromRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -147,6 +147,45 @@ pub async fn page(
         .bind(limit)
         .fetch_all(connection)
         .await
+}
+
+/// The ids of matching rows from `after` on and up to `until` that the log has nothing of, in order. A walk that was cut off has left
+/// these behind: whatever is inserted there while capture is off, nobody walks past. Visits all rows up to there, and the log.
+///
+/// # Errors
+/// When the server is away.
+pub async fn left_behind(
+    connection: &mut Session,
+    table: &TableName,
+    filter: &Filter,
+    forwarder: Option<&ForwarderId>,
+    (after, until): (Option<Uuid>, Uuid),
+    limit: i64,
+) -> Result<Vec<Uuid>, sqlx::Error> {
+    let condition = condition(connection, table, filter).await?;
+    let statement = format!(
+        "select a.id from {} a
+         where {condition} and ($4::uuid is null or a.id > $4) and a.id <= $5
+           and not exists (select from outbox.entries e
+                           where e.audit_event_id = a.id and (e.forwarder is null or e.forwarder = $6))
+         order by a.id limit $7",
+        table.quoted()
+    );
+    let mut look = database::read_only_scan(connection).await?;
+    // The log has no index for this: it is to be read once, and not for each row.
+    look.execute("set local enable_nestloop = off").await?;
+    let ids = sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(filter.since)
+        .bind(filter.until)
+        .bind(&filter.action)
+        .bind(after)
+        .bind(until)
+        .bind(forwarder.map(ForwarderId::as_str))
+        .bind(limit)
+        .fetch_all(&mut *look)
+        .await?;
+    look.rollback().await?;
+    Ok(ids)
 }
 
 /// Enters rows into the log, those that still exist; returns how many.
