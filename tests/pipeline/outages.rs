@@ -238,7 +238,7 @@ async fn both_services_go_on_saying_that_the_broker_is_away() -> anyhow::Result<
             service
                 .log()
                 .lines()
-                .filter(|line| line.contains("WARN") && line.contains("waiting for broker"))
+                .filter(|line| line.contains("WARN") && line.contains("waiting for the broker"))
                 .count()
                 >= 3
         })?;

@@ -144,7 +144,7 @@ impl JetStreamSink {
             self.progress.waiting("broker: not connected");
             if said.is_none_or(|at| at.elapsed() >= REPEAT_WARNING) {
                 said = Some(Instant::now());
-                tracing::warn!(component = self.progress.name(), "waiting for broker: not connected");
+                tracing::warn!(component = self.progress.name(), "waiting for the broker: not connected");
             }
         })
         .await;
