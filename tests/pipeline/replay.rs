@@ -137,7 +137,9 @@ async fn a_replay_that_was_killed_goes_on_and_another_one_is_refused_meanwhile()
     pipeline.settled("timeline").await?;
     drop((publisher, consumer));
     forget(&pipeline).await?;
-    let arguments = ["replay", "--forwarder", "timeline", "--from-start"];
+    // Long enough for what is in hand not to be delivered twice, and counted twice, on a busy machine.
+    let patient = ["--set", "consumer.ack_wait=10s"];
+    let arguments = ["replay", "--forwarder", "timeline", "--from-start", patient[0], patient[1]];
     let slow: Vec<&str> = arguments.iter().chain(&["--rate", "200"]).copied().collect();
     let mut first = pipeline.spawn("consumer", &slow)?;
     wait::until_some("a part of it", DEADLINE, async || {

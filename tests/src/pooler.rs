@@ -23,7 +23,9 @@ pub(crate) fn lead(
         None if std::env::var_os(THROUGH_POOLER).is_some() => Some(shared()?),
         None => None,
     };
-    let needs_its_own = binary == "threadline" || arguments.first() == Some(&"attach");
+    // The example of a host reads its settings from a file alone.
+    let needs_its_own =
+        ["threadline", "embed_publisher"].contains(&binary) || arguments.first() == Some(&"attach");
     let mut environment = environment.to_vec();
     for variable in &mut environment {
         let led = pooler
