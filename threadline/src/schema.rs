@@ -5,6 +5,22 @@ use std::{fmt, str::FromStr};
 /// PostgreSQL cuts longer identifiers silently.
 const BYTES_MAX: usize = 63;
 
+/// The columns of `audit_actions` that an action is written to, in the order of the table.
+pub(crate) const ACTION_COLUMNS: [&str; 12] = [
+    "id",
+    "name",
+    "actor_ref",
+    "status",
+    "verb",
+    "category",
+    "reason",
+    "comment",
+    "correlation_id",
+    "request_id",
+    "job_id",
+    "inserted_at",
+];
+
 /// A validated schema name; `public` unless chosen otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StorageSchema(String);

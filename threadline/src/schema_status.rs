@@ -2,7 +2,7 @@
 
 use sqlx::PgConnection;
 
-use crate::StorageSchema;
+use crate::{StorageSchema, schema::ACTION_COLUMNS};
 
 /// The tables that the pipeline's preflight looks for.
 const TABLES: [&str; 5] =
@@ -39,22 +39,6 @@ pub struct SchemaStatus {
 
 /// Columns of `audit_actions` that are read when actions are written.
 const READ: [&str; 3] = ["id", "correlation_id", "inserted_at"];
-
-/// Columns of `audit_actions` that an action is written to.
-const WRITTEN: [&str; 12] = [
-    "id",
-    "name",
-    "actor_ref",
-    "status",
-    "verb",
-    "category",
-    "reason",
-    "comment",
-    "correlation_id",
-    "request_id",
-    "job_id",
-    "inserted_at",
-];
 
 /// A column that actions cannot be written to as it is.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
@@ -110,7 +94,7 @@ pub async fn check_schema(
     .bind(schema.as_str())
     .bind([&TABLES[..], &[MIGRATIONS]].concat())
     .bind(READ)
-    .bind(WRITTEN)
+    .bind(ACTION_COLUMNS)
     .fetch_one(connection)
     .await
 }

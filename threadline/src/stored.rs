@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, AuditAction};
+use crate::{ActionTable, AuditAction, schema::ACTION_COLUMNS};
 
 /// A row of `audit_actions`, whatever somebody may have made of it: nothing here is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,22 +28,6 @@ pub struct StoredAction {
     /// When, clamped to the years 1 to 9999.
     pub inserted_at: OffsetDateTime,
 }
-
-/// The names of a stored action's parts, in the order of the table.
-const PARTS: [&str; 12] = [
-    "id",
-    "name",
-    "actor_ref",
-    "status",
-    "verb",
-    "category",
-    "reason",
-    "comment",
-    "correlation_id",
-    "request_id",
-    "job_id",
-    "inserted_at",
-];
 
 impl StoredAction {
     /// What the table will hold for an action.
@@ -114,7 +98,7 @@ impl StoredAction {
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<&'static str> {
         let (ours, theirs) = (self.parts(), other.parts());
-        PARTS
+        ACTION_COLUMNS
             .iter()
             .zip(ours.iter().zip(&theirs))
             .filter(|(_, (a, b))| a != b)
