@@ -199,3 +199,40 @@ async fn a_table_of_which_no_row_can_be_read_is_an_outage_and_charges_nobody() -
     pipeline.arrive(&ids).await?;
     pipeline.charges_nobody().await
 }
+
+/// Every row is unreadable for two statements, once `failing` is set to begin.
+const FAILS_TWICE: &str = "
+    create sequence failing start 3;
+    create type label as (name text);
+    create function say(label) returns text language plpgsql volatile as $$
+    begin
+        if nextval('public.failing') <= 2 then
+            raise undefined_table;
+        end if;
+        return $1.name;
+    end $$;
+    create cast (label as text) with function say(label);
+    grant usage on sequence failing to audit_consumer;
+    alter table audit_events alter actor_type drop default;
+    alter table audit_events alter actor_type type label using row(actor_type)::label;
+    alter table audit_events alter actor_type set default row('user')::label";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_failed_before_its_table_was_repaired_is_no_dead_letter() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.source.connect().await?;
+    owner.execute(FAILS_TWICE).await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let insert = "insert into audit_events (id, occurred_at, inserted_at, action, outcome)
+                  values (gen_random_uuid(), now(), now(), 'test.row', 'success') returning id";
+    let mut ids: Vec<Uuid> = vec![sqlx::query_scalar(insert).fetch_one(&mut owner).await?];
+    pipeline.arrive(&ids).await?;
+    owner.execute("select setval('failing', 1, false)").await?;
+    ids.push(sqlx::query_scalar(insert).fetch_one(&mut owner).await?);
+    pipeline.arrive(&ids).await?;
+    let calls: i64 = sqlx::query_scalar("select last_value from failing").fetch_one(&mut owner).await?;
+    assert!(calls > 2, "the row was read again after it had failed");
+    assert_eq!(pipeline.failures().await?.len(), 0);
+    pipeline.charges_nobody().await
+}

@@ -312,6 +312,13 @@ impl Source {
         let words = errors::database(&error);
         // Of a table that no row can be read from, every row would fail like this.
         let reads_others = self.reads_others(forwarder, ids, bytes_max, error).await?;
+        if error_scope == ErrorScope::Row && reads_others {
+            // The table may have been repaired between the row's failure and the other's success.
+            if let Ok(slice) = self.load_once(forwarder, &ids[..1], bytes_max).await {
+                return Ok(slice);
+            }
+            self.reconnect().await?;
+        }
         let event = Err(if error_scope == ErrorScope::Row && reads_others {
             Unreadable::Broken(words)
         } else {
