@@ -122,6 +122,7 @@ async fn retry_loop(runtime: Arc<ForwarderRuntime>, progress: Progress, leading:
             Vec::new()
         });
         if items.is_empty() {
+            progress.fault(runtime.deliveries.fault());
             progress.idle();
             tokio::select! {
                 () = leading.cancelled() => {}

@@ -51,34 +51,46 @@ async fn host(database: &TestDatabase, statements: &[&str]) -> anyhow::Result<()
     Ok(())
 }
 
-/// Committed, and in the stream before a consumer begins: one batch.
-async fn deliver_beside_a_crash(pipeline: &Pipeline, on: &TestDatabase, rule: &str) -> anyhow::Result<()> {
+/// Committed, and in the stream before a consumer begins: one batch, or several where `bad` is more than one.
+async fn deliver_beside_crashes(
+    pipeline: &Pipeline,
+    on: &TestDatabase,
+    rule: &str,
+    bad: usize,
+) -> anyhow::Result<()> {
     let (mut rows, ids) = samples(40);
-    let bad = AuditRow::sample("test.crash");
-    rows.push(bad.clone());
-    rows.sort_by_key(|row| row.id);
+    let offenders: Vec<AuditRow> = (0..bad).map(|_| AuditRow::sample("test.crash")).collect();
+    let every = rows.len() / bad;
+    for (index, offender) in offenders.iter().enumerate() {
+        rows.insert(index * (every + 1), offender.clone());
+    }
     pipeline.commit(&rows).await?;
     host(on, &[CRASH, rule]).await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(41).await?;
-    let _consumer = pipeline.consumer()?;
-    wait::until_some("the neighbours to arrive", 2 * DEADLINE, async || {
+    pipeline.messages(40 + bad as u64).await?;
+    let batch = format!("consumer.batch_rows={}", rows.len().div_ceil(bad));
+    let _consumers =
+        [pipeline.consumer_with(&["--set", &batch])?, pipeline.consumer_with(&["--set", &batch])?];
+    wait::until_some("the neighbours to arrive", 4 * DEADLINE, async || {
         // The server may be away at each look.
         let Ok(mut timeline) = pipeline.timeline.connect().await else { return Ok(None) };
         let there = sqlx::query_scalar("select count(*) = 40 from audit_actions where id = any ($1)");
         Ok(there.bind(&ids).fetch_one(&mut timeline).await.ok().filter(|there: &bool| *there))
     })
     .await?;
-    let failure = wait::until_some("the offender to be a dead letter", 2 * DEADLINE, async || {
+    let mut failures = wait::until_some("the offenders to be dead letters", 4 * DEADLINE, async || {
         // What arrives meanwhile is the proof that the server serves others.
         let _ = pipeline.commit(&samples(1).0).await;
         let Ok(failures) = pipeline.failures().await else { return Ok(None) };
-        Ok(failures.into_iter().find(|failure| failure["state"] == "dead"))
+        let dead = failures.iter().filter(|failure| failure["state"] == "dead").count();
+        Ok((dead >= bad).then_some(failures))
     })
     .await?;
-    assert_eq!(failure["ref"], bad.id.to_string(), "{failure}");
-    let all = pipeline.failures().await?;
-    assert_eq!(all.len(), 1, "nobody else is charged: {}", Value::from(all));
+    let mut expected: Vec<String> = offenders.iter().map(|row| row.id.to_string()).collect();
+    expected.sort();
+    failures.sort_by_key(|failure| failure["ref"].to_string());
+    let refs: Vec<&str> = failures.iter().filter_map(|failure| failure["ref"].as_str()).collect();
+    assert_eq!(refs, expected, "nobody else is charged: {}", Value::from(failures.clone()));
     Ok(())
 }
 
@@ -94,7 +106,7 @@ async fn an_event_that_crashes_the_timelines_server_becomes_a_dead_letter_and_it
     let own = server_of_its_own("timeline")?;
     let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
     pipeline.timeline = fixture::timeline_database_on(&own.server, "timeline").await?;
-    deliver_beside_a_crash(&pipeline, &pipeline.timeline, TRIGGER).await
+    deliver_beside_crashes(&pipeline, &pipeline.timeline, TRIGGER, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -103,7 +115,7 @@ async fn a_row_that_crashes_the_source_becomes_a_dead_letter_and_its_neighbours_
     let own = server_of_its_own("source")?;
     let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
     pipeline.source = fixture::source_database_on(&own.server, "source").await?;
-    deliver_beside_a_crash(&pipeline, &pipeline.source, CAST).await
+    deliver_beside_crashes(&pipeline, &pipeline.source, CAST, 1).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,5 +123,22 @@ async fn an_event_that_crashes_the_server_of_both_becomes_a_dead_letter_and_its_
 -> anyhow::Result<()> {
     let pipeline = Pipeline::with_own_postgres().await?;
     pipeline.configure(SETTINGS)?;
-    deliver_beside_a_crash(&pipeline, &pipeline.timeline, TRIGGER).await
+    deliver_beside_crashes(&pipeline, &pipeline.timeline, TRIGGER, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_crash_the_source_from_several_workers_at_once_become_dead_letters() -> anyhow::Result<()> {
+    let own = server_of_its_own("source")?;
+    let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
+    pipeline.source = fixture::source_database_on(&own.server, "source").await?;
+    deliver_beside_crashes(&pipeline, &pipeline.source, CAST, 3).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_that_crash_the_timeline_from_several_workers_at_once_become_dead_letters()
+-> anyhow::Result<()> {
+    let own = server_of_its_own("timeline")?;
+    let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
+    pipeline.timeline = fixture::timeline_database_on(&own.server, "timeline").await?;
+    deliver_beside_crashes(&pipeline, &pipeline.timeline, TRIGGER, 3).await
 }

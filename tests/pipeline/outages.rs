@@ -9,8 +9,10 @@ use sandbox::{
     postgres::{Postgres, Stop},
     proxy::{Flow, Proxy},
     wait,
-    work_dir::WorkDir,
+    work_dir::{WorkDir, free_port},
 };
+
+use crate::operations::get;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_killed_again_and_again_under_load_loses_and_repeats_nothing() -> anyhow::Result<()> {
@@ -247,5 +249,34 @@ async fn both_services_go_on_saying_that_the_broker_is_away() -> anyhow::Result<
     let (rows, ids) = samples(1);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
+    pipeline.charges_nobody().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_that_refuses_every_event_of_a_trickle_makes_unready_though_nobody_is_charged()
+-> anyhow::Result<()> {
+    let backoff = "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\"";
+    let pipeline = Pipeline::with_settings(backoff).await?;
+    let mut timeline = pipeline.timeline.connect().await?;
+    let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'not today'; end $$;
+                  create trigger refuse before insert on audit_actions for each row execute function refuse()";
+    sqlx::raw_sql(refuse).execute(&mut timeline).await?;
+    let port = free_port()?;
+    let listen = format!("consumer.listen=127.0.0.1:{port}");
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer_with(&["--set", &listen, "--set", "consumer.unready_after=2s"])?;
+    let (rows, ids) = samples(1);
+    pipeline.commit(&rows).await?;
+    wait::until("the consumer to be unready", DEADLINE, || {
+        get(port, "/readyz").is_some_and(|(status, body)| {
+            status == 503 && body.contains("nothing was delivered") && body.contains("not today")
+        })
+    })?;
+    pipeline.charges_nobody().await?;
+    sqlx::raw_sql("drop trigger refuse on audit_actions").execute(&mut timeline).await?;
+    pipeline.arrive(&ids).await?;
+    wait::until("the consumer to be ready", DEADLINE, || {
+        get(port, "/readyz").is_some_and(|(status, _)| status == 200)
+    })?;
     pipeline.charges_nobody().await
 }

@@ -19,6 +19,7 @@ use uuid::Uuid;
 use crate::{
     engine::work_item::{Instruction, WorkItem},
     engine::{
+        delivery_watch::DeliveryWatch,
         disposition::{Disposition, RetryPolicy},
         isolation::Attempt,
     },
@@ -35,6 +36,8 @@ pub(crate) struct BatchOutcome {
     /// For the log: the event, its action, and which attempt it was.
     delivered: Vec<(Uuid, Option<String>, u32)>,
     failed: Vec<FailedAttempt>,
+    /// What put off an event without a charge, and for how long.
+    uncharged: Option<(String, Duration)>,
     /// Delivered after an earlier failure.
     cleared: Vec<Uuid>,
     /// Forwarders of other processes.
@@ -158,6 +161,11 @@ impl BatchOutcome {
             id,
             SettledEvent { disposition, kind: attempt.kind, called_during: attempt.called_during.clone() },
         );
+        if let (Verdict::Retry(error), Disposition::Retry { delay, .. }, false) =
+            (&attempt.verdict, disposition, attempt.counts)
+        {
+            self.uncharged = Some((error.clone(), delay));
+        }
         match (&attempt.verdict, disposition.outcome()) {
             (Verdict::Retry(error) | Verdict::DeadLetter(_, error), Some((outcome, attempts))) => {
                 self.fail(id, action, attempt.kind, error.clone(), outcome, attempts);
@@ -233,6 +241,15 @@ impl BatchOutcome {
             _ if self.has_ended_before(own, instruction) => Disposition::AlreadyDead,
             Instruction::Unknown(..) => dead(Reason::UnknownForwarder),
             Instruction::Malformed { .. } => dead(Reason::MalformedReference),
+        }
+    }
+
+    /// Reports whether anything was delivered, or put off without a charge.
+    pub(crate) fn report(&self, watch: &DeliveryWatch) {
+        if !self.delivered.is_empty() {
+            watch.delivered();
+        } else if let Some((error, delay)) = &self.uncharged {
+            watch.put_off(error, *delay);
         }
     }
 

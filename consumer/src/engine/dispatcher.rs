@@ -27,11 +27,12 @@ use crate::{
         batch_outcome::{BatchOutcome, letter_of},
         breaker::DeadLetterBreaker,
         column_watch::ColumnWatch,
+        delivery_watch::DeliveryWatch,
         disposition::{Disposition, RetryPolicy},
         isolation::{Attempt, IsolatedForwarder, TargetLiveness, Unavailable},
         missing_rows::{self, ForeignMessage},
         outage::{HoldReason, OutageBackoff},
-        source::{KnownReadable, LoadedRow, Slice, Source, Unreadable},
+        source::{LoadedRow, ReadHistory, Slice, Source, Unreadable},
     },
     forwarder::{ForwarderFactory, Verdict},
 };
@@ -58,10 +59,12 @@ pub struct ForwarderRuntime {
     pub breaker: DeadLetterBreaker,
     /// Whether the target answers at all.
     pub liveness: TargetLiveness,
+    /// Whether anything is delivered.
+    pub deliveries: DeliveryWatch,
     /// Columns that have gone.
     pub columns: ColumnWatch,
-    /// A row that could be read.
-    pub known_readable: KnownReadable,
+    /// What is known of earlier reads.
+    pub reads: ReadHistory,
     /// Where deliveries are traced.
     pub tracer: Tracer,
     /// Shared by all forwarders of the process.
@@ -144,6 +147,7 @@ impl Dispatcher {
             match self.attempt(items, &mut already_delivered).await {
                 Ok(dispositions) => {
                     backoff.recovered(progress);
+                    progress.fault(self.runtime.deliveries.fault());
                     return Dispatched::Settle(dispositions);
                 }
                 Err(HoldReason::Foreign(foreign)) => return Dispatched::Foreign(foreign),
@@ -204,7 +208,7 @@ impl Dispatcher {
         already_delivered: &mut AlreadyDelivered,
     ) -> Result<Vec<Disposition>, HoldReason> {
         let runtime = self.runtime.clone();
-        let ForwarderRuntime { route, breaker, columns, .. } = &*runtime;
+        let ForwarderRuntime { route, breaker, columns, reads, .. } = &*runtime;
         let mut events: HashMap<Uuid, bool> = HashMap::new();
         for item in items {
             if let Instruction::Forward(id) = item.instruction {
@@ -214,9 +218,9 @@ impl Dispatcher {
         let mut source = if let Some(source) = self.source.take().filter(|source| !source.is_stale(columns)) {
             source
         } else {
-            let ForwarderRuntime { database, table, factory, settings, known_readable, .. } = &*runtime;
+            let ForwarderRuntime { database, table, factory, settings, reads, .. } = &*runtime;
             let source = Source::connect(database, table, factory.clone(), settings.batch_bytes).await;
-            source.map_err(|error| source_unavailable(&error))?.with_known_readable(known_readable.clone())
+            source.map_err(|error| source_unavailable(&error))?.with_history(reads.clone())
         };
         if let Some(event) = self.unfinished_start {
             runtime.with_timeout(failures::end(source.connection(), &route.id, event)).await?;
@@ -239,6 +243,8 @@ impl Dispatcher {
         runtime.with_timeout(outcome.commit(source.connection(), &route.id)).await?;
         failpoint::reach("dispatch.recorded");
         breaker.record(&outcome.dead_letters());
+        reads.settled(events.into_keys());
+        outcome.report(&runtime.deliveries);
         self.source = Some(source);
         outcome.emit(&route.id, started.elapsed());
         outcome.end_spans(&route.id, items);

@@ -7,6 +7,7 @@ pub(crate) mod audit_row;
 mod batch_outcome;
 pub mod breaker;
 pub mod column_watch;
+pub mod delivery_watch;
 pub mod dispatcher;
 pub mod disposition;
 pub mod isolation;

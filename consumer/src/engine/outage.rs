@@ -36,6 +36,8 @@ pub enum HoldReason {
 #[derive(Debug, Default)]
 pub struct OutageBackoff {
     probe: Probe,
+    /// Whether what is waited for was reported as a fault.
+    is_fault: bool,
 }
 
 impl OutageBackoff {
@@ -48,6 +50,7 @@ impl OutageBackoff {
             HoldReason::BreakerOpen(_) | HoldReason::Foreign(_) | HoldReason::Unfit(_) => {
                 // Ready would be a lie from the first moment on: waiting may fix it, but an operator has to check.
                 progress.fault(Some(reason.to_string()));
+                self.is_fault = true;
                 Duration::ZERO
             }
         };
@@ -67,7 +70,9 @@ impl OutageBackoff {
     /// The work succeeded: logs the end of an outage if there was one, and resets the back-off.
     pub fn recovered(&mut self, progress: &Progress) {
         self.probe.reset();
-        progress.fault(None);
+        if std::mem::take(&mut self.is_fault) {
+            progress.fault(None);
+        }
         if let Some(Resumed { dependency, away }) = progress.resumed() {
             let away_ms = common::process::millis(away);
             tracing::info!(component = progress.name(), away_ms, waited_for = dependency, "it goes on");

@@ -1,8 +1,7 @@
 //! Reloading audit rows by id, together with what is known of their failures. One documented function per statement.
 
 use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -11,26 +10,27 @@ use common::{
     doctor::{Problem, columns},
     event::AuditEvent,
     failures::{self, PriorAttempts},
-    fault::{Fault, classify},
     identifier::{ForwarderId, TableName},
     session::Session,
     starting::StartWait,
 };
-use futures::TryStreamExt as _;
-use sqlx::{Executor as _, Row as _};
+use sqlx::Executor as _;
 use uuid::Uuid;
 
+pub use self::read_history::ReadHistory;
+use self::{
+    error_scope::ErrorScope,
+    fetch::{FetchError, Fetched, Reload, Request},
+};
 pub use crate::engine::audit_row::Unreadable;
 use crate::{
-    engine::{
-        audit_row::{self, RowQuery},
-        column_watch::ColumnWatch,
-    },
+    engine::{audit_row::RowQuery, column_watch::ColumnWatch},
     forwarder::ForwarderFactory,
 };
 
-/// Where the statement says whether anything has ever failed, the same in all rows.
-const FAILURES_AT: usize = audit_row::REST_AT;
+mod error_scope;
+mod fetch;
+mod read_history;
 
 /// A session with the source database. Reopened after an error, so that a changed table is seen.
 pub struct Source {
@@ -40,34 +40,12 @@ pub struct Source {
     /// Whose columns are read.
     factory: Arc<dyn ForwarderFactory>,
     batch_bytes: usize,
-    row_query: RowQuery,
-    statement: String,
+    reload: Reload,
     /// How many rows the next statement requests.
     rows: usize,
     /// When the columns were read.
     since: Instant,
-    known_readable: KnownReadable,
-}
-
-/// A row that could be read: read again where another one fails in a way that may be the server's own. One for all workers
-/// of a forwarder.
-#[derive(Debug, Clone, Default)]
-pub struct KnownReadable(Arc<Mutex<Option<Uuid>>>);
-
-impl KnownReadable {
-    fn get(&self) -> Option<Uuid> {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn set(&self, id: Option<Uuid>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = id;
-    }
-
-    fn remember(&self, loaded: &[LoadedRow]) {
-        if let Some(row) = loaded.iter().find(|row| row.event.is_ok()) {
-            self.set(Some(row.id));
-        }
-    }
+    history: ReadHistory,
 }
 
 /// For how long columns that are gone are not looked for again.
@@ -75,6 +53,9 @@ const COLUMNS_GOOD_FOR: Duration = Duration::from_secs(5);
 
 /// For how long a server is waited for that a row may have crashed.
 const STARTING_MAX: Duration = Duration::from_secs(5);
+
+/// For how long a turn is waited for.
+const TURN_MAX: Duration = Duration::from_secs(30);
 
 /// Most rows that one statement requests.
 const ROWS_MAX: usize = 10_000;
@@ -109,40 +90,6 @@ pub struct LoadedRow {
     pub earlier: Option<PriorAttempts>,
 }
 
-/// What an error of a reload says, where the same statement passes without any row, in a session of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum ErrorScope {
-    /// A row.
-    Row,
-    /// Perhaps a row that takes too long, or too much memory; or a server that is short of them.
-    Cost,
-    /// Perhaps a row that makes the server fail, or end the connection; or a server that does so by itself.
-    Server,
-}
-
-impl ErrorScope {
-    fn of(error: &sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        match (error, code.as_deref()) {
-            // Statement time-out, out of memory.
-            (_, Some("57014" | "53200")) => Self::Cost,
-            (sqlx::Error::Io(error), _) if error.kind() == std::io::ErrorKind::TimedOut => Self::Cost,
-            _ => match classify(error) {
-                Fault::Event | Fault::Statement | Fault::Table => Self::Row,
-                Fault::Conflict | Fault::Unavailable => Self::Server,
-            },
-        }
-    }
-
-    /// How often a row must fail before that counts: some errors pass, and connections are cut.
-    fn confirmations(self) -> u32 {
-        match self {
-            Self::Row | Self::Cost => 2,
-            Self::Server => 3,
-        }
-    }
-}
-
 /// Into so many parts rows are split of which some cost too much: each costs a time-out.
 const PARTS_OF_COST: usize = 16;
 
@@ -165,12 +112,6 @@ impl Source {
         let since = Instant::now();
         let row_query =
             database.with_timeout(RowQuery::of(&mut connection, table, &*factory, batch_bytes)).await?;
-        let RowQuery { select, texts, table: quoted, .. } = &row_query;
-        let statement = format!(
-            "select {select}, (select exists (select from outbox.failures f where f.forwarder = $2))
-             from {quoted} e {texts}
-             where e.id = any ($1)"
-        );
         let (database, table) = (database.clone(), table.clone());
         Ok(Self {
             connection,
@@ -178,22 +119,21 @@ impl Source {
             table,
             factory,
             batch_bytes,
-            row_query,
-            statement,
+            reload: Reload::new(row_query),
             rows: ROWS_MAX,
             since,
-            known_readable: KnownReadable::default(),
+            history: ReadHistory::default(),
         })
     }
 
     /// With what other workers know.
-    pub(crate) fn with_known_readable(self, known_readable: KnownReadable) -> Self {
-        Self { known_readable, ..self }
+    pub(crate) fn with_history(self, history: ReadHistory) -> Self {
+        Self { history, ..self }
     }
 
     /// Another session: what the server had planned and remembered with the one before is gone with it.
     async fn reconnect(&mut self) -> Result<(), sqlx::Error> {
-        let (rows, known_readable) = (self.rows, self.known_readable.clone());
+        let (rows, history) = (self.rows, self.history.clone());
         let starting = StartWait::new(STARTING_MAX);
         let new = loop {
             let factory = self.factory.clone();
@@ -202,7 +142,7 @@ impl Source {
                 connected => break connected?,
             }
         };
-        *self = Self { rows, known_readable, ..new };
+        *self = Self { rows, history, ..new };
         Ok(())
     }
 
@@ -222,7 +162,7 @@ impl Source {
         forwarder: &ForwarderId,
         watch: &ColumnWatch,
     ) -> Result<(), UnfitSource> {
-        let read = &self.row_query.read;
+        let read = &self.reload.row_query.read;
         let needed = self.factory.required_columns().iter().copied();
         let lacking: Vec<&str> = needed.filter(|name| !read.contains(name)).collect();
         if !lacking.is_empty() {
@@ -235,7 +175,7 @@ impl Source {
 
     /// Whether a session that began now might find columns that this one does without.
     pub(crate) fn is_stale(&self, watch: &ColumnWatch) -> bool {
-        self.since.elapsed() > COLUMNS_GOOD_FOR && watch.has_more_than(&self.row_query.read)
+        self.since.elapsed() > COLUMNS_GOOD_FOR && watch.has_more_than(&self.reload.row_query.read)
     }
 
     /// Another session if this one has ended.
@@ -265,33 +205,42 @@ impl Source {
         ids: &[Uuid],
         bytes_max: usize,
     ) -> Result<Slice, sqlx::Error> {
+        let isolated = self.history.isolated(ids);
+        if !isolated.is_empty() {
+            return self.with_earlier(forwarder, isolated).await;
+        }
         // How often in a row the first of them has failed in the same way.
         let (mut failed, mut scope) = (0, None);
         loop {
-            let asked = &ids[..ids.len().min(self.rows)];
-            let error = match self.load_once(forwarder, asked, bytes_max).await {
+            let request = Request { forwarder, ids: &ids[..ids.len().min(self.rows)], bytes_max };
+            let error = match self.load_once(request).await {
                 Ok(slice) => {
-                    self.known_readable.remember(&slice.loaded);
+                    self.history.record(&slice.loaded);
                     return Ok(slice);
                 }
-                Err(error) => error,
+                Err(FetchError::Statement(error)) if !ids.is_empty() => error,
+                Err(FetchError::Statement(error) | FetchError::Turn(error)) => return Err(error),
             };
-            if asked.is_empty() {
-                return Err(error);
+            let error_scope = ErrorScope::of(&error);
+            if error_scope == ErrorScope::Server {
+                self.history.server_failed();
             }
             Box::pin(self.reconnect()).await?;
-            if self.load_once(forwarder, &[], bytes_max).await.is_err() {
+            let rows = self.rows;
+            if self.load_once(Request { ids: &[], ..request }).await.is_err() {
                 return Err(error);
             }
-            let error_scope = ErrorScope::of(&error);
+            self.rows = rows;
             failed = if scope.replace(error_scope) == Some(error_scope) { failed + 1 } else { 1 };
-            if asked.len() > 1 {
+            let asked = request.ids.len();
+            if asked > 1 {
                 // Of a row that fails in company what is said is about it, unless it may be about the server.
                 failed = u32::from(error_scope == ErrorScope::Row);
                 let parts = if error_scope == ErrorScope::Cost { PARTS_OF_COST } else { 2 };
-                self.rows = (asked.len() / parts).max(1);
+                self.rows = (asked / parts).max(1);
             } else if failed >= error_scope.confirmations() {
-                return Box::pin(self.load_failing(forwarder, ids, bytes_max, error_scope, error)).await;
+                let request = Request { ids, ..request };
+                return Box::pin(self.load_failing(request, error_scope, error)).await;
             } else {
                 // No more than that, though none at all could be read.
                 self.rows = 1;
@@ -302,32 +251,47 @@ impl Source {
     /// The first row, which fails alone, with its past.
     async fn load_failing(
         &mut self,
-        forwarder: &ForwarderId,
-        ids: &[Uuid],
-        bytes_max: usize,
+        request: Request<'_>,
         error_scope: ErrorScope,
         error: sqlx::Error,
     ) -> Result<Slice, sqlx::Error> {
-        let id = ids[0];
+        let id = request.ids[0];
         let words = errors::database(&error);
         // Of a table that no row can be read from, every row would fail like this.
-        let reads_others = self.reads_others(forwarder, ids, bytes_max, error).await?;
+        let reads_others = self.reads_others(request, error).await?;
         if error_scope == ErrorScope::Row && reads_others {
             // The table may have been repaired between the row's failure and the other's success.
-            if let Ok(slice) = self.load_once(forwarder, &ids[..1], bytes_max).await {
+            if let Ok(slice) = self.load_once(Request { ids: &[id], ..request }).await {
                 return Ok(slice);
             }
             self.reconnect().await?;
         }
-        let event = Err(if error_scope == ErrorScope::Row && reads_others {
+        let unreadable = if error_scope == ErrorScope::Row && reads_others {
             Unreadable::Broken(words)
         } else {
             Unreadable::Unclear { counts: reads_others, error: words }
+        };
+        if error_scope != ErrorScope::Row {
+            self.history.isolate(id, unreadable.clone());
+        }
+        self.with_earlier(request.forwarder, vec![(id, unreadable)]).await
+    }
+
+    /// Rows that cannot be read, with their past.
+    async fn with_earlier(
+        &mut self,
+        forwarder: &ForwarderId,
+        rows: Vec<(Uuid, Unreadable)>,
+    ) -> Result<Slice, sqlx::Error> {
+        let ids: Vec<Uuid> = rows.iter().map(|(id, _)| *id).collect();
+        let earlier = failures::prior_attempts(&mut self.connection, forwarder, &ids);
+        let earlier = self.database.with_timeout(earlier).await?;
+        let loaded = rows.into_iter().map(|(id, unreadable)| LoadedRow {
+            id,
+            event: Err(unreadable),
+            earlier: earlier.get(&id).copied(),
         });
-        let asked = [id];
-        let earlier = failures::prior_attempts(&mut self.connection, forwarder, &asked);
-        let earlier = self.database.with_timeout(earlier).await?.get(&id).copied();
-        Ok(Slice { loaded: vec![LoadedRow { id, event, earlier }], absent: Vec::new() })
+        Ok(Slice { loaded: loaded.collect(), absent: Vec::new() })
     }
 
     /// Whether another row can be read while the first one makes the server fail with `error`; `false` where none is known that
@@ -335,25 +299,20 @@ impl Source {
     ///
     /// # Errors
     /// With `error` where a row that could be read before cannot: then the server is what fails.
-    async fn reads_others(
-        &mut self,
-        forwarder: &ForwarderId,
-        ids: &[Uuid],
-        bytes_max: usize,
-        error: sqlx::Error,
-    ) -> Result<bool, sqlx::Error> {
-        if let Some(known) = self.known_readable.get().filter(|known| *known != ids[0]) {
-            match self.load_once(forwarder, &[known], bytes_max).await {
+    async fn reads_others(&mut self, request: Request<'_>, error: sqlx::Error) -> Result<bool, sqlx::Error> {
+        let Request { ids, .. } = request;
+        if let Some(known) = self.history.readable().filter(|known| *known != ids[0]) {
+            match self.load_once(Request { ids: &[known], ..request }).await {
                 Ok(slice) if slice.loaded.iter().any(|row| row.event.is_ok()) => return Ok(true),
                 // It has been deleted.
-                Ok(_) => self.known_readable.set(None),
+                Ok(_) => self.history.forget_readable(),
                 Err(_) => return Err(error),
             }
         }
         for candidate in ids[1..].iter().take(CANDIDATES) {
-            match self.load_once(forwarder, &[*candidate], bytes_max).await {
+            match self.load_once(Request { ids: &[*candidate], ..request }).await {
                 Ok(slice) if slice.loaded.iter().any(|row| row.event.is_ok()) => {
-                    self.known_readable.remember(&slice.loaded);
+                    self.history.record(&slice.loaded);
                     return Ok(true);
                 }
                 Ok(_) => {}
@@ -364,65 +323,40 @@ impl Source {
     }
 
     /// Loads what is requested, within the time that an answer may take.
-    async fn load_once(
-        &mut self,
-        forwarder: &ForwarderId,
-        asked: &[Uuid],
-        bytes_max: usize,
-    ) -> Result<Slice, sqlx::Error> {
-        let database = self.database.clone();
-        database.with_timeout(self.read(forwarder, asked, bytes_max)).await
-    }
-
-    /// The answer of the server is read to its end: what is left of one on the connection would hold up the next statement.
-    /// Where that would be a second batch, the connection goes instead.
-    async fn read(
-        &mut self,
-        forwarder: &ForwarderId,
-        asked: &[Uuid],
-        bytes_max: usize,
-    ) -> Result<Slice, sqlx::Error> {
-        let mut rows = sqlx::query(sqlx::AssertSqlSafe(self.statement.as_str()))
-            .bind(asked)
-            .bind(forwarder.as_str())
-            .fetch(&mut self.connection);
-        let mut loaded: Vec<LoadedRow> = Vec::new();
-        let mut absent: HashSet<Uuid> = asked.iter().copied().collect();
-        let (mut weight, mut left): (usize, Option<usize>) = (0, None);
-        let mut failures = false;
-        let mut is_cut = false;
-        while let Some(row) = rows.try_next().await? {
-            let id = row.try_get(0)?;
-            absent.remove(&id);
-            if weight >= bytes_max {
-                let more = left.get_or_insert(0);
-                *more = more.saturating_add(self.row_query.sent(&row)?);
-                is_cut = *more > bytes_max;
-                if is_cut {
-                    break;
-                }
-                continue;
-            }
-            failures = row.try_get(FAILURES_AT)?;
-            let event = self.row_query.event(&row, id)?;
-            weight += event.as_ref().map_or(0, AuditEvent::size_in_memory);
-            loaded.push(LoadedRow { id, event, earlier: None });
-        }
-        drop(rows);
+    async fn load_once(&mut self, request: Request<'_>) -> Result<Slice, FetchError> {
+        let fetched = self.fetch(request).await?;
+        let Fetched { mut loaded, absent, has_failures, has_more, is_cut } = fetched;
+        let asked = request.ids;
         if is_cut {
-            absent.clear();
-            Box::pin(self.reconnect()).await?;
+            Box::pin(self.reconnect()).await.map_err(FetchError::Turn)?;
         }
         // Not joined: as a rule there are none, and a plan that was made for none would visit all for each row.
-        if failures {
-            let known = failures::prior_attempts(&mut self.connection, forwarder, asked).await?;
+        if has_failures {
+            let known = failures::prior_attempts(&mut self.connection, request.forwarder, asked);
+            let known = self.database.with_timeout(known).await.map_err(FetchError::Turn)?;
             for row in &mut loaded {
                 row.earlier = known.get(&row.id).copied();
             }
         }
         // Rows are about as large as their neighbours: so many as were taken, or twice as many if there was room.
-        self.rows =
-            if left.is_some() { loaded.len() } else { self.rows.saturating_mul(2) }.clamp(1, ROWS_MAX);
+        self.rows = if has_more { loaded.len() } else { self.rows.saturating_mul(2) }.clamp(1, ROWS_MAX);
         Ok(Slice { loaded, absent: absent.into_iter().collect() })
+    }
+
+    /// In turn with others while rows may be what makes the server fail. Whoever waits for a turn may lose the connection by
+    /// what the other one reads, and waits again.
+    async fn fetch(&mut self, request: Request<'_>) -> Result<Fetched, FetchError> {
+        let begun = Instant::now();
+        while self.history.is_careful() {
+            match self.reload.fetch_in_turn(&mut self.connection, &self.database, request).await {
+                Err(FetchError::Turn(error)) if begun.elapsed() > TURN_MAX => {
+                    return Err(FetchError::Turn(error));
+                }
+                Err(FetchError::Turn(_)) => Box::pin(self.reconnect()).await.map_err(FetchError::Turn)?,
+                fetched => return fetched,
+            }
+        }
+        let fetched = self.reload.fetch(&mut self.connection, request);
+        self.database.with_timeout(fetched).await.map_err(FetchError::Statement)
     }
 }

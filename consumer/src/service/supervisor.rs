@@ -22,10 +22,11 @@ use crate::{
     engine::{
         breaker::DeadLetterBreaker,
         column_watch::ColumnWatch,
+        delivery_watch::DeliveryWatch,
         dispatcher::{ForwarderRuntime, PoisonTurn},
         disposition::RetryPolicy,
         isolation::TargetLiveness,
-        source::KnownReadable,
+        source::ReadHistory,
         work_item::{Route, StreamCreation},
     },
     forwarder::Forwarders,
@@ -183,8 +184,9 @@ pub(crate) fn build_runtimes(
                 policy: RetryPolicy { max_attempts: settings.consumer.max_attempts, backoff },
                 breaker: DeadLetterBreaker::new(settings.consumer.max_dead_letters_per_minute),
                 liveness: TargetLiveness::default(),
+                deliveries: DeliveryWatch::new(settings.consumer.unready_after),
                 columns: ColumnWatch::default(),
-                known_readable: KnownReadable::default(),
+                reads: ReadHistory::default(),
                 tracer: tracer.clone(),
                 poison_turn: poison_turn.clone(),
             })

@@ -103,6 +103,11 @@ impl StreamSubscription {
         &self.runtime.settings
     }
 
+    /// What keeps the forwarder from being ready, if anything does.
+    fn fault(&self) -> Option<String> {
+        self.stall.fault().or_else(|| self.runtime.deliveries.fault())
+    }
+
     /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
     async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let connection = broker::ConnectionEpoch::of(&self.client);
@@ -285,14 +290,15 @@ impl StreamWorker {
             match self.subscription.pull(&shutdown).await {
                 Ok(pulled) => {
                     backoff.recovered(&self.progress);
-                    self.progress.fault(self.subscription.stall.fault());
+                    self.progress.fault(self.subscription.fault());
                     if let Some(pulled) = pulled {
                         Box::pin(self.process(pulled, &shutdown)).await;
+                        self.progress.fault(self.subscription.fault());
                     }
                     self.progress.idle();
                 }
                 Err(error) => {
-                    self.progress.fault(self.subscription.stall.fault());
+                    self.progress.fault(self.subscription.fault());
                     let reason = Unavailable::new(format!("the broker: {error}")).into();
                     backoff.wait(&reason, &self.progress, &shutdown).await;
                 }
