@@ -60,16 +60,17 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
-    /// A string under `key` at the top level of the metadata; `None` when it is absent or not a string.
+    /// A string under `key` at the top level of the metadata; `None` when it is absent, not a string, or one that PostgreSQL
+    /// stores as JSON only and as no text: it holds `\u0000` or half of a surrogate pair.
     #[must_use]
     pub fn metadata_string(&self, key: &str) -> Option<String> {
         let text = self.metadata.as_deref()?.get();
-        // Most rows carry `{}` or a few unrelated keys: a substring test is cheaper than parsing them all.
-        if !text.contains(key) {
+        // Most rows carry `{}` or a few unrelated keys: a substring test is cheaper than parsing them all. A key may be escaped.
+        if !text.contains(key) && !text.contains("\\u") {
             return None;
         }
         let object: std::collections::BTreeMap<String, &RawValue> = serde_json::from_str(text).ok()?;
-        serde_json::from_str(object.get(key)?.get()).ok()
+        serde_json::from_str(object.get(key)?.get()).ok().filter(|text: &String| !text.contains('\0'))
     }
 
     /// The bytes this event holds in memory, roughly; what batches are bounded by.
@@ -110,7 +111,15 @@ mod tests {
             with_metadata(r#"{"reason":"sso \"x\""}"#).metadata_string("reason").as_deref(),
             Some("sso \"x\"")
         );
+        assert_eq!(with_metadata(r#"{"\u0072eason":"x"}"#).metadata_string("reason").as_deref(), Some("x"));
         for json in ["{}", r#"{"reason":7}"#, r#"{"a":{"reason":"x"}}"#, r#"["reason"]"#, r#""reason""#] {
+            assert_eq!(with_metadata(json).metadata_string("reason"), None, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_string_of_the_metadata_that_no_text_column_holds_counts_as_absent() {
+        for json in [r#"{"reason":"a\u0000b"}"#, r#"{"reason":"a\ud800b"}"#, r#"{"reason":"a\udc00"}"#] {
             assert_eq!(with_metadata(json).metadata_string("reason"), None, "{json}");
         }
     }
