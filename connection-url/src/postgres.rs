@@ -8,7 +8,7 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use url::Url;
 
 use crate::{
-    UrlError,
+    UrlError, environment,
     parameters::{self, Use},
     parts::{self, Parts},
 };
@@ -48,6 +48,10 @@ pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
     let insists = parameters.iter().any(|(key, _)| key == "sslmode" || key == "ssl-mode");
     url.set_query(None);
     let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let names_port = url.port().is_some();
+    for (key, value) in environment::DEFAULTS.iter().filter(|(key, _)| !(names_port && *key == "port")) {
+        url.query_pairs_mut().append_pair(key, value);
+    }
     if let Some((user, password)) = parts.user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
         for (key, value) in
             [("user", user), ("password", password)].iter().filter(|(_, value)| !value.is_empty())
@@ -59,10 +63,15 @@ pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
     for (key, value) in parameters.iter().filter(|(key, value)| !(is_root(key) && value == "system")) {
         url.query_pairs_mut().append_pair(key, value);
     }
+    environment::refuse(&url)?;
     // Not the driver's own words: they may repeat a value.
     let options = PgConnectOptions::from_str(url.as_str()).map_err(|_| {
         UrlError::new("one of its parameters has a value that cannot be used; see sslmode, port and hostaddr")
     })?;
+    let options = match options.get_database() {
+        Some(_) if !environment::says(&url, "database") => options.clone().database(options.get_username()),
+        _ => options,
+    };
     let host = host.or_else(|| {
         let host = url.host_str().filter(|host| !host.is_empty())?;
         Some(decoded(host))

@@ -87,7 +87,7 @@ impl TlsFiles {
     }
 }
 
-/// Checks the files that a connection to PostgreSQL would read, from its URL or from libpq's environment variables.
+/// Checks the files that a connection to PostgreSQL would read.
 ///
 /// # Errors
 /// Names the parameter, the file and what is wrong with it.

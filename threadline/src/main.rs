@@ -248,6 +248,7 @@ fn settings(
     let options = url
         .postgres_with_files()
         .map_err(|error| format!("threadline.url: {error}"))?
+        .application_name("threadline")
         .options([("search_path", "pg_catalog,pg_temp")]);
     let named = variable("AUDIT__THREADLINE__SCHEMA")?.or(file.schema);
     let schema = match (schema, named) {

@@ -1,6 +1,7 @@
 //! Settings and arguments that cannot be used: every binary ends with a status that no supervisor answers with a restart, and
 //! `config check` says beforehand what `run` would say.
 
+mod environment;
 mod mistakes;
 
 use std::process::{Command, Output};
