@@ -330,3 +330,19 @@ async fn a_limit_of_the_broker_is_told_with_the_setting_to_change_and_is_no_outa
     assert!(answer.to_string().contains("nothing else is to be done"), "{answer}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_takes_no_messages_as_large_as_ours_is_told_with_its_limit() -> anyhow::Result<()> {
+    let text = format!("max_payload: 512\njetstream {{}}\nauthorization {{ users: {USERS} }}");
+    let pipeline = limited(&text).await?;
+    for binary in ["publisher", "consumer"] {
+        let (done, said) = pipeline.command(binary, &["run"])?;
+        assert!(!done && said.contains("max_payload is 512") && said.contains("to 1024 or more"), "{said}");
+        assert!(!said.contains("unreachable"), "{said}");
+        let (_, answer) = pipeline.ask(binary, &["doctor"])?;
+        let found = answer["findings"].to_string();
+        assert!(found.contains("broker-refuses") && found.contains("max_payload is 512"), "{found}");
+        assert!(!found.contains("broker-unreachable"), "{found}");
+    }
+    Ok(())
+}

@@ -9,7 +9,7 @@ use async_nats::{
 
 use serde::Deserialize;
 
-use super::{BrokerError, stored};
+use super::{BrokerError, stored, tables::MESSAGE_MAX};
 use crate::settings::BrokerSettings;
 
 /// A request about an account that is not permitted gets no response at all.
@@ -17,6 +17,22 @@ const ACCOUNT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A stream that is made on a broker with little room: about 200,000 references.
 const SMALL: i64 = 64 << 20;
+
+/// Refuses a server that takes no messages as large as ours. The client would not even send them.
+pub(super) fn takes_messages(client: &Client) -> Result<(), BrokerError> {
+    let limit = client.server_info().max_payload;
+    if i64::try_from(limit).is_ok_and(|limit| limit < MESSAGE_MAX) {
+        return Err(BrokerError::Refused {
+            call: "take messages as large as ours",
+            code: 0,
+            words: format!("its max_payload is {limit} bytes"),
+            remedy: format!(
+                "set max_payload in the server's configuration to {MESSAGE_MAX} or more; without it it is 1 MiB"
+            ),
+        });
+    }
+    Ok(())
+}
 
 /// What the account has been given and uses. The client's type does not read the answers of nats-server 2.9.
 #[derive(Debug, Default, Deserialize)]

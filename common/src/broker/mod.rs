@@ -231,7 +231,7 @@ async fn prepared(settings: &BrokerSettings) -> Result<(Vec<ServerAddr>, Connect
 /// Connects, once: a broker that is away at boot is an error with a remedy. Later outages are reconnected for ever.
 ///
 /// # Errors
-/// When no URL is set, it cannot be parsed, or the server cannot be reached.
+/// When no URL is set, it cannot be parsed, the server cannot be reached, or takes no messages as large as ours.
 pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, BrokerError> {
     let (servers, options) = prepared(settings).await?;
     let options = options
@@ -250,7 +250,7 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
             Event::ClientError(error) => tracing::debug!(%error, "broker client"),
             event => tracing::warn!(%event, "broker"),
         });
-    options.connect(servers).await.map_err(|error| {
+    let client = options.connect(servers).await.map_err(|error| {
         let error = errors::line(&error);
         // What rustls says of an answer that is not TLS.
         let plain = error.contains("InvalidContentType");
@@ -258,5 +258,7 @@ pub async fn connect(settings: &BrokerSettings, name: &str) -> Result<Client, Br
             url: settings.url.as_ref().map(ToString::to_string).unwrap_or_default(),
             error: if plain { format!("{error}: the server does not speak TLS at this port") } else { error },
         }
-    })
+    })?;
+    limits::takes_messages(&client)?;
+    Ok(client)
 }

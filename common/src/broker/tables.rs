@@ -13,7 +13,7 @@ use crate::settings::{BrokerSettings, ConsumerSettings};
 pub const PULL_EXPIRES: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// No reference with its headers is larger.
-const MESSAGE_MAX: i64 = 1_024;
+pub(super) const MESSAGE_MAX: i64 = 1_024;
 
 /// Requests that wait at a time, one from each process.
 const REQUESTS: i64 = 16;
