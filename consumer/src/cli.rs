@@ -112,7 +112,7 @@ pub fn main(registry: Registry) -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    if let Some(status) = cli.command.described() {
+    if let Some(status) = cli.command.described(&cli.settings) {
         return status;
     }
     let missing = if cli.allow_missing_kinds { MissingKinds::Skipped } else { MissingKinds::Refused };
@@ -130,10 +130,10 @@ pub fn main(registry: Registry) -> ExitCode {
 
 impl Command {
     /// Answers what needs no settings, for which there need not be any; returns the exit status.
-    fn described(&self) -> Option<ExitCode> {
+    fn described(&self, arguments: &SettingsArgs) -> Option<ExitCode> {
         match self {
-            Self::Config(command) => boot::init(command),
-            Self::About(command) => Some(command.run(Cli::command())),
+            Self::Config(command) => boot::init(command, arguments),
+            Self::About(command) => Some(command.run(Cli::command(), arguments)),
             _ => None,
         }
     }

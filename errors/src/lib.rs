@@ -35,6 +35,18 @@ pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     said
 }
 
+/// What clap says of a command line that it refuses, in one line: without the usage and the advice that follow.
+#[must_use]
+pub fn usage(rendered: &str) -> String {
+    let Some(said) = rendered.strip_prefix("error: ") else {
+        // The help, where everything is missing.
+        return "the command line names no subcommand: --help lists them".to_owned();
+    };
+    let said = said.split("\n\nUsage:").next().unwrap_or_default();
+    let said = said.split("\n\nFor more information").next().unwrap_or_default();
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The next cause; those of the driver's errors are in [`database`] already.
 fn beneath<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a (dyn Error + 'static)> {
     if error.is::<sqlx::Error>() { None } else { error.source() }

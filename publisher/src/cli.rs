@@ -98,7 +98,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(status) => return status,
     };
-    if let Some(status) = cli.command.described() {
+    if let Some(status) = cli.command.described(&cli.settings) {
         return status;
     }
     boot::run(&cli.settings, |settings, provenance| async {
@@ -115,10 +115,10 @@ pub fn main() -> ExitCode {
 
 impl Command {
     /// Answers what needs no settings, for which there need not be any; returns the exit status.
-    fn described(&self) -> Option<ExitCode> {
+    fn described(&self, arguments: &SettingsArgs) -> Option<ExitCode> {
         match self {
-            Self::Config(command) => boot::init(command),
-            Self::About(command) => Some(command.run(Cli::command())),
+            Self::Config(command) => boot::init(command, arguments),
+            Self::About(command) => Some(command.run(Cli::command(), arguments)),
             _ => None,
         }
     }

@@ -81,34 +81,42 @@ enum Failure {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && wants_json(config_named().as_ref()) => {
+            return failed(&errors::usage(&error.render().to_string()), 2, true);
+        }
+        Err(error) => error.exit(),
+    };
     let (Command::Install { config, .. } | Command::GenTriggers { config, .. }) = &cli.command;
     let json = wants_json(config.as_ref());
-    let (status, words) = match run(cli) {
+    match run(cli) {
         Ok(answer) => {
             let mut out = std::io::stdout();
-            return match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
+            match out.write_all(answer.as_bytes()).and_then(|()| out.flush()) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::from(1),
                 Err(error) => {
-                    let _ = writeln!(
-                        std::io::stderr(),
-                        "error: cannot write to standard output: {error}. What the command does is done"
-                    );
-                    ExitCode::from(1)
+                    let words =
+                        format!("cannot write to standard output: {error}. What the command does is done");
+                    failed(&words, 1, json)
                 }
-            };
+            }
         }
-        Err(Failure::Misused(what)) => (2, what),
+        Err(Failure::Misused(what)) => failed(&what, 2, json),
         // A file that the URL names, such as a certificate.
         Err(Failure::Failed(error))
             if matches!(error.downcast_ref(), Some(sqlx::Error::Configuration(_))) =>
         {
-            (2, errors::line(error.as_ref()))
+            failed(&errors::line(error.as_ref()), 2, json)
         }
-        Err(Failure::Failed(error)) => (1, errors::line(error.as_ref())),
-    };
-    let text = if json { logged(&words, status) } else { format!("error: {words}\n") };
+        Err(Failure::Failed(error)) => failed(&errors::line(error.as_ref()), 1, json),
+    }
+}
+
+/// Says why, as text or as a line of JSON; returns the exit status.
+fn failed(words: &str, status: u8, json: bool) -> ExitCode {
+    let text = if json { logged(words, status) } else { format!("error: {words}\n") };
     let _ = std::io::stderr().write_all(text.as_bytes());
     ExitCode::from(status)
 }
@@ -122,6 +130,19 @@ fn logged(words: &str, status: u8) -> String {
         "exit_status": status,
     });
     format!("{line}\n")
+}
+
+/// The settings file that a command line names which is refused.
+fn config_named() -> Option<PathBuf> {
+    let mut arguments = std::env::args_os().skip(1).filter_map(|argument| argument.into_string().ok());
+    while let Some(argument) = arguments.next() {
+        match argument.split_once('=').unwrap_or((&argument, "")) {
+            ("--config" | "-c", "") => return arguments.next().map(PathBuf::from),
+            ("--config" | "-c", file) => return Some(PathBuf::from(file)),
+            _ => {}
+        }
+    }
+    None
 }
 
 /// Whether errors are to be lines of JSON, as far as settings can be read; settings that cannot be used are refused elsewhere.

@@ -7,6 +7,7 @@ use clap_complete::Shell;
 use clap_mangen::Man;
 
 use super::boot;
+use crate::settings::{SettingsArgs, UsageError};
 
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]
@@ -19,7 +20,7 @@ pub enum AboutCommand {
     },
     /// Prints the man page, in roff: `man | man -l -`.
     Man {
-        /// Writes the pages of this command and of all its subcommands into this folder instead.
+        /// Writes the pages of this command and of all its subcommands into this folder instead, which must exist.
         #[arg(value_name = "FOLDER")]
         folder: Option<PathBuf>,
     },
@@ -28,7 +29,7 @@ pub enum AboutCommand {
 impl AboutCommand {
     /// Answers; returns the exit status.
     #[must_use]
-    pub fn run(&self, mut command: Command) -> ExitCode {
+    pub fn run(&self, mut command: Command, arguments: &SettingsArgs) -> ExitCode {
         let mut text = Vec::new();
         let made = match self {
             Self::Completions { shell } => {
@@ -36,12 +37,16 @@ impl AboutCommand {
                 clap_complete::generate(*shell, &mut command, name, &mut text);
                 Ok(())
             }
-            Self::Man { folder: Some(folder) } => clap_mangen::generate_to(command, folder),
-            Self::Man { folder: None } => Man::new(command).render(&mut text),
+            Self::Man { folder: Some(folder) } => clap_mangen::generate_to(command, folder)
+                .map_err(|error| format!("cannot write man pages into {}: {error}", folder.display())),
+            Self::Man { folder: None } => {
+                Man::new(command).render(&mut text).map_err(|error| error.to_string())
+            }
         };
+        let human = boot::for_people(arguments);
         match made {
-            Ok(()) => boot::answered(&String::from_utf8_lossy(&text)),
-            Err(error) => boot::failed(&error, true),
+            Ok(()) => boot::answered(&String::from_utf8_lossy(&text), human),
+            Err(error) => boot::failed(&UsageError(error), human),
         }
     }
 }

@@ -30,12 +30,11 @@ pub fn run<F>(arguments: &SettingsArgs, main: impl FnOnce(Settings, Provenance) 
 where
     F: Future<Output = Ended>,
 {
-    let human = |format: Option<LogFormat>| format != Some(LogFormat::Json);
     let (settings, provenance) = match arguments.load() {
         Ok(loaded) => loaded,
-        Err(refusal) => return failed(&refusal.error, human(refusal.format)),
+        Err(error) => return failed(&error, for_people(arguments)),
     };
-    let human = human(Some(settings.log.format));
+    let human = settings.log.format != LogFormat::Json;
     if let Err(error) = telemetry::init_logs(&settings.log) {
         return failed(&UsageError(format!("log.filter: {error}")), human);
     }
@@ -75,35 +74,42 @@ where
     service(metrics, shutdown).await
 }
 
+/// Whether errors are text for people, and no lines of JSON, as far as the settings can be read.
+pub(crate) fn for_people(arguments: &SettingsArgs) -> bool {
+    arguments.log_format() != Some(LogFormat::Json)
+}
+
 /// Reads the command line. Help and version are printed here, and so is what is wrong with the arguments.
 ///
 /// # Errors
 /// With the exit status, when the process has nothing more to do.
 pub fn parse<C: clap::Parser>() -> Result<C, ExitCode> {
     C::try_parse().map_err(|error| {
-        let status = error.exit_code();
-        if error.use_stderr() {
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(status).unwrap_or(MISUSED));
+        if !error.use_stderr() {
+            return answered(&error.render().to_string(), true);
         }
-        answered(&error.render().to_string())
+        if for_people(&SettingsArgs::of(std::env::args_os())) {
+            let _ = error.print();
+            return ExitCode::from(MISUSED);
+        }
+        failed(&UsageError(errors::usage(&error.render().to_string())), false)
     })
 }
 
 /// Answers `config init`; `None` for other commands.
 #[must_use]
-pub fn init(command: &ConfigCommand) -> Option<ExitCode> {
+pub fn init(command: &ConfigCommand, arguments: &SettingsArgs) -> Option<ExitCode> {
+    let human = for_people(arguments);
     Some(match command.init()? {
-        Ok(text) => answered(&text),
-        Err(error) => failed(&error, true),
+        Ok(text) => answered(&text, human),
+        Err(error) => failed(&error, human),
     })
 }
 
 /// Prints the answer of a command that needs no settings; returns the exit status.
-#[must_use]
-pub fn answered(text: &str) -> ExitCode {
+pub(crate) fn answered(text: &str, human: bool) -> ExitCode {
     console::print(text);
-    written(true)
+    written(human)
 }
 
 /// What becomes of a process whose work is done: it fails if it could not say so.

@@ -1,6 +1,7 @@
 //! The flags and the subcommand that every binary shares.
 
 use std::{
+    ffi::OsString,
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
@@ -24,38 +25,60 @@ pub struct SettingsArgs {
     set: Vec<String>,
 }
 
-/// Settings that cannot be used.
-#[derive(Debug)]
-pub struct Refusal {
-    /// Why.
-    pub error: SettingsError,
-    /// How log lines were to look, as far as could be read.
-    pub format: Option<LogFormat>,
-}
-
 impl SettingsArgs {
+    /// What can be read of a command line that is refused.
+    #[must_use]
+    pub fn of(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let mut found = Self { config: None, set: Vec::new() };
+        let mut arguments = arguments.into_iter().skip(1).filter_map(|argument| argument.into_string().ok());
+        while let Some(argument) = arguments.next() {
+            match argument.split_once('=').unwrap_or((&argument, "")) {
+                ("--config" | "-c", "") => found.config = arguments.next().map(PathBuf::from),
+                ("--config" | "-c", file) => found.config = Some(PathBuf::from(file)),
+                ("--set", "") => found.set.extend(arguments.next()),
+                ("--set", assignment) => found.set.push(assignment.to_owned()),
+                _ => {}
+            }
+        }
+        found
+    }
+
     /// File, environment and flags, laid over the defaults and checked.
     ///
     /// # Errors
     /// Names the key, its source and what is expected.
-    pub fn load(&self) -> Result<(Settings, Provenance), Refusal> {
-        let layers = self.layers().map_err(|error| Refusal { error, format: None })?;
-        let format = layers.log_format();
-        layers.build().map_err(|error| Refusal { error, format })
+    pub fn load(&self) -> Result<(Settings, Provenance), SettingsError> {
+        self.layers(Err)?.build()
     }
 
-    fn layers(&self) -> Result<Layers, SettingsError> {
+    /// How log lines are to look, as far as it can be read: whatever cannot be used is left out.
+    #[must_use]
+    pub fn log_format(&self) -> Option<LogFormat> {
+        self.layers(|_| Ok(())).ok()?.log_format()
+    }
+
+    /// `refused` is what becomes of a layer that cannot be used.
+    fn layers(
+        &self,
+        refused: impl Fn(SettingsError) -> Result<(), SettingsError>,
+    ) -> Result<Layers, SettingsError> {
         const DEFAULT_FILE: &str = "audit.toml";
+        let lay =
+            |below: Layers, next: &dyn Fn(Layers) -> Result<Layers, SettingsError>| match next(below.clone())
+            {
+                Ok(layers) => Ok(layers),
+                Err(error) => refused(error).map(|()| below),
+            };
         let named = std::env::var_os("AUDIT_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let mut layers = Layers::default();
         if let Some(path) = self.config.as_ref().or(named.as_ref()) {
-            layers = layers.file(path)?;
+            layers = lay(layers, &|layers| layers.file(path))?;
         } else if Path::new(DEFAULT_FILE).exists() {
-            layers = layers.file(Path::new(DEFAULT_FILE))?;
+            layers = lay(layers, &|layers| layers.file(Path::new(DEFAULT_FILE)))?;
         }
-        layers = layers.environment(std::env::vars_os())?;
+        layers = lay(layers, &|layers| layers.environment(std::env::vars_os()))?;
         for assignment in &self.set {
-            layers = layers.flag(assignment)?;
+            layers = lay(layers, &|layers| layers.flag(assignment))?;
         }
         Ok(layers)
     }

@@ -129,7 +129,7 @@ pub enum SettingsError {
 }
 
 /// Collects layers, later ones over earlier ones.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Layers {
     values: Table,
     provenance: Provenance,

@@ -202,6 +202,54 @@ async fn a_refusal_is_one_line_of_json_where_that_is_asked_for_and_text_with_its
     Ok(())
 }
 
+/// Before any settings are read.
+#[tokio::test]
+async fn what_is_wrong_with_a_command_line_is_one_line_of_json_where_that_is_asked_for() -> anyhow::Result<()>
+{
+    let pipeline = Pipeline::new().await?;
+    let json = pipeline.path("json.toml").display().to_string();
+    std::fs::write(&json, "[log]\nformat = \"json\"\n")?;
+    std::fs::write(pipeline.path("broken.toml"), "[broken")?;
+    std::fs::write(pipeline.path("mistake.toml"), "")?;
+    let broken = pipeline.path("broken.toml").display().to_string();
+    let variable = [("AUDIT__LOG__FORMAT", "json")];
+    for (binaries, arguments, variables, says) in [
+        (ALL, &["--colour"][..], &variable[..], "unexpected argument '--colour' found"),
+        (ALL, &[], &variable, "names no subcommand"),
+        (SERVICES, &["drop"], &variable, "unrecognized subcommand 'drop'"),
+        (&["publisher"], &["drop-reader", "a"], &variable, "--reason <TEXT>"),
+        (SERVICES, &["status", "--set", "consumer.workers"], &variable, "expected KEY=VALUE"),
+        (SERVICES, &["status", "--config", "/nowhere/audit.toml"], &variable, "/nowhere/audit.toml"),
+        (&["threadline"], &["install", "--config", "/nowhere/audit.toml"], &variable, "/nowhere/audit.toml"),
+        (SERVICES, &["config", "check", "--config", &broken], &variable, "not valid TOML"),
+        (&["threadline"], &["install", "--config", &broken], &variable, "unclosed table"),
+        (SERVICES, &["config", "init", &json], &variable, "is not written over"),
+        (SERVICES, &["man", "/nowhere/pages"], &variable, "man pages into /nowhere/pages: No such file"),
+        // As far as a file or a flag says so.
+        (ALL, &["--config", &json, "--colour"], &[], "unexpected argument"),
+        (SERVICES, &["--set=log.format=json", "--colour"], &[], "unexpected argument"),
+        (SERVICES, &["status", "--set", "log.format=json", "--set", "a"], &[], "expected KEY=VALUE"),
+    ] {
+        for binary in binaries {
+            let output = output(binary, arguments, &pipeline, variables);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let about = format!("{binary} {arguments:?}: {said}");
+            assert!(output.status.code() == Some(2) && output.stdout.is_empty(), "{about}");
+            let line: Value = serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {about}"));
+            assert!(said.lines().count() == 1 && line["exit_status"] == 2, "{about}");
+            let message = line["message"].as_str().unwrap_or_default();
+            assert!(message.contains(says) && !message.contains("Usage"), "{about}");
+        }
+    }
+    for binary in ALL {
+        let asked = output(binary, &["--help"], &pipeline, &variable);
+        assert!(asked.status.success() && String::from_utf8_lossy(&asked.stdout).contains("Usage: "));
+        let wrong = output(binary, &["--colour"], &pipeline, &[]);
+        assert!(String::from_utf8_lossy(&wrong.stderr).starts_with("error: unexpected argument"));
+    }
+    Ok(())
+}
+
 /// What a program says of itself needs neither settings nor servers, and works beside settings that cannot be used.
 #[tokio::test]
 async fn binaries_describe_themselves_without_settings() -> anyhow::Result<()> {
