@@ -236,3 +236,63 @@ async fn a_rebuild_that_finds_the_timeline_locked_says_by_whom() -> anyhow::Resu
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_done_to_the_table_between_two_halves_of_a_rebuild_is_refused_before_anything_is_filled()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let mut timeline = pipeline.timeline.connect().await?;
+    let (done, said) = rebuild(&pipeline, &["--no-swap"])?;
+    assert!(done, "{said}");
+    for (command, one, other) in [
+        ([].as_slice(), "audit_actions", "audit_actions_shadow"),
+        (["--rollback"].as_slice(), "audit_actions_shadow", "audit_actions"),
+    ] {
+        timeline.execute("create index host_idx on audit_actions (verb)").await?;
+        let (done, said) = rebuild(&pipeline, command)?;
+        for words in ["only audit_actions has index using btree (verb)", "--drop-old"] {
+            assert!(
+                !done && said.contains(words) && !said.contains("filled the new table"),
+                "{words}: {said}"
+            );
+        }
+        // Whichever of the two has it: the other is given the same.
+        let changed = format!("drop index host_idx; create index one_idx on {one} (job_id)");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(changed)).execute(&mut timeline).await?;
+        assert!(!rebuild(&pipeline, command)?.0);
+        let same = format!("create index other_idx on {other} (job_id)");
+        timeline.execute(sqlx::AssertSqlSafe(same)).await?;
+        let (done, said) = rebuild(&pipeline, command)?;
+        assert!(done, "{said}");
+        sqlx::raw_sql("drop index one_idx, other_idx").execute(&mut timeline).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_whose_second_table_was_dropped_by_hand_begins_again_or_is_given_up() -> anyhow::Result<()>
+{
+    let pipeline = Pipeline::new().await?;
+    let mut timeline = pipeline.timeline.connect().await?;
+    for next in [[].as_slice(), ["--drop-old"].as_slice()] {
+        assert!(rebuild(&pipeline, &["--no-swap"])?.0);
+        timeline.execute("drop table audit_actions_shadow").await?;
+        let (done, said) = rebuild(&pipeline, next)?;
+        assert!(done, "{next:?}: {said}");
+        rebuild(&pipeline, &["--drop-old"])?;
+        let left: i64 = sqlx::query_scalar(
+            "select (select count(*) from pg_class where relname like 'audit_actions_journal%')
+                  + (select count(*) from pg_proc where proname = 'audit_actions_journal')
+                  + (select count(*) from pg_trigger where tgname like 'audit_actions_journal%')",
+        )
+        .fetch_one(&mut timeline)
+        .await?;
+        assert_eq!(left, 0, "{next:?}");
+    }
+    Ok(())
+}

@@ -6,7 +6,8 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use time::OffsetDateTime;
 
 use super::{
-    ATTEMPTS, KEPT, LOCK_TIMEOUT, PAUSE, SHADOW, Shadow, ShadowError, State, TRIGGER, holders, is_busy,
+    ATTEMPTS, KEPT, LOCK_TIMEOUT, PAUSE, SHADOW, Shadow, ShadowError, State, holders, is_busy,
+    shape::INDEXES, triggers,
 };
 use crate::ActionTable;
 
@@ -18,7 +19,8 @@ impl Shadow {
     /// `last` carries over what is left in the journal, on a connection of its own, while writers wait.
     ///
     /// # Errors
-    /// When either table stays busy, or somebody else has swapped; then nothing has changed.
+    /// When either table stays busy, somebody else has swapped, or the swap would undo what was done to one of the tables; then
+    /// nothing has changed.
     pub async fn swap(
         &self,
         connection: &mut PgConnection,
@@ -89,6 +91,7 @@ impl Shadow {
         sqlx::raw_sql(AssertSqlSafe(format!("lock table {live}, {shadow} in access exclusive mode")))
             .execute(&mut *transaction)
             .await?;
+        self.refuse_what_would_be_undone(transaction).await?;
         let references = references(transaction, &live).await?;
         for statement in self.exchange(transaction, &references).await? {
             sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
@@ -111,8 +114,9 @@ impl Shadow {
         for Reference { table, name, .. } in references {
             statements.push(format!("alter table {table} drop constraint {name}"));
         }
-        statements
-            .push(format!("drop trigger {TRIGGER} on {live}; drop trigger {TRIGGER}_truncate on {live}"));
+        for trigger in triggers() {
+            statements.push(format!("drop trigger {trigger} on {live}"));
+        }
         for (ours, theirs) in self.index_pairs(connection).await? {
             let schema = format!("\"{}\"", self.schema);
             statements.push(format!("alter index {schema}.{ours} rename to audit_actions_swapping"));
@@ -126,30 +130,47 @@ impl Shadow {
         statements
             .push(format!("comment on table {shadow} is '{KEPT}'; comment on table {live} is {comment}"));
         statements.push(self.trigger());
+        statements.extend(self.sequences(connection).await?);
         for Reference { table, name, definition } in references {
             statements.push(format!("alter table {table} add constraint {name} {definition} not valid"));
         }
         Ok(statements)
     }
 
-    /// Each index of the first table with its like of the second, quoted.
-    async fn index_pairs(&self, connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
-        sqlx::query_as(
-            "with described as (
-                 select i.indrelid, quote_ident(c.relname) as name, d.text,
-                        row_number() over (partition by i.indrelid, d.text order by c.oid) as nth
-                 from pg_index i join pg_class c on c.oid = i.indexrelid
-                 -- All but the two names.
-                 cross join lateral (select i.indisprimary::text || i.indisunique::text
-                     || substring(pg_get_indexdef(i.indexrelid) from ' USING .*$') as text) d
-                 where i.indrelid in ($1::text::regclass, $2::text::regclass))
-             select l.name, s.name from described l join described s using (text, nth)
-             where l.indrelid = $1::text::regclass and s.indrelid = $2::text::regclass",
+    /// Numbers that the server gives to rows go on behind those of both tables, and the sequences of a host's own columns go with
+    /// the table. For after the names are exchanged.
+    async fn sequences(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
+        sqlx::query_scalar(
+            "with columns as (
+                 select l.attname, l.attidentity, pg_get_serial_sequence($1, l.attname) as first,
+                        pg_get_serial_sequence($2, l.attname) as second
+                 from pg_attribute l
+                 where l.attrelid = $1::text::regclass and l.attnum > 0 and not l.attisdropped)
+             select case attidentity
+                 when '' then format('alter sequence %s owned by %s.%I', first, $1, attname)
+                 else format('select setval(%L, greatest(f.last_value, case when s.is_called then s.last_value end), f.is_called)
+                              from %s f, %s s', second, first, second)
+             end
+             from columns where first is not null",
         )
         .bind(self.live().to_string())
         .bind(self.table().to_string())
         .fetch_all(connection)
         .await
+    }
+
+    /// Each index of the first table with its like of the second, quoted.
+    async fn index_pairs(&self, connection: &mut PgConnection) -> Result<Vec<(String, String)>, sqlx::Error> {
+        let statement = format!(
+            "with described as ({INDEXES})
+             select l.name, s.name from described l join described s using (text, nth)
+             where l.indrelid = $1::text::regclass and s.indrelid = $2::text::regclass"
+        );
+        sqlx::query_as(AssertSqlSafe(statement))
+            .bind(self.live().to_string())
+            .bind(self.table().to_string())
+            .fetch_all(connection)
+            .await
     }
 }
 

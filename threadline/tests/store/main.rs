@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod catalog;
+mod shadow;
 
 use sandbox::fixture::{empty_database, timeline_database};
 use sqlx::Executor as _;

@@ -1,6 +1,6 @@
 //! `consumer rebuild`: builds the projection of one forwarder again from its source, beside live traffic, and put in place at once.
 //!
-//! A [shadow](threadline::shadow) table is filled from all audit rows with today's mapping, kept in step with what arrives
+//! A [second table](threadline::shadow) is filled from all audit rows with today's mapping, kept in step with what arrives
 //! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
 //! are carried over as they are. The table that was there stays, in step, until an operator drops it.
 
@@ -135,6 +135,7 @@ async fn work(
             state == State::Kept,
             "there is no table to go back to: none has been swapped, or --drop-old removed it"
         );
+        rebuilding.shadow.refuse_what_would_be_undone(&mut rebuilding.timeline).await?;
         rebuilding.swap(CatchUpMode::Copy, State::Kept).await?;
         return done(
             source,
@@ -150,8 +151,12 @@ async fn work(
         State::Kept => bail!(
             "the table from before the last swap is still there: --rollback puts it back, --drop-old removes it and makes room"
         ),
-        State::None => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
-        State::Filling => tracing::info!("going on with the rebuild that was begun"),
+        State::None | State::Abandoned => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
+        State::Filling => {
+            // The swap looks again; nobody is to wait for the filling only to be refused then.
+            rebuilding.shadow.refuse_what_would_be_undone(&mut rebuilding.timeline).await?;
+            tracing::info!("going on with the rebuild that was begun");
+        }
     }
     let written = rebuilding.fill(source).await?;
     rebuilding.catch_up(CatchUpMode::Map, LAST_CHANGES).await?;
