@@ -11,6 +11,7 @@ use sandbox::{
 };
 use serde_json::Value;
 use sqlx::AssertSqlSafe;
+use uuid::Uuid;
 
 const SETTINGS: &str =
     "max_attempts = 2\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\"";
@@ -140,5 +141,42 @@ async fn events_that_crash_the_timeline_from_several_workers_at_once_become_dead
     let own = server_of_its_own("timeline")?;
     let mut pipeline = Pipeline::with_settings(SETTINGS).await?;
     pipeline.timeline = fixture::timeline_database_on(&own.server, "timeline").await?;
-    deliver_beside_crashes(&pipeline, &pipeline.timeline, TRIGGER, 3).await
+    deliver_beside_crashes(&pipeline, &pipeline.timeline, TRIGGER, 2).await
+}
+
+/// Beside rows that arrive.
+async fn commit_neighbours(pipeline: &Pipeline) -> anyhow::Result<Vec<Uuid>> {
+    let insert = "insert into audit_events (id, occurred_at, inserted_at, action, actor_type, outcome)
+                  select gen_random_uuid(), now(), now(), 'test.row', row('user')::label, 'success'
+                  from generate_series(1, 5) returning id";
+    Ok(sqlx::query_scalar(insert).fetch_all(&mut pipeline.source.superuser().await?).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_crash_the_server_of_both_while_others_arrive_become_dead_letters() -> anyhow::Result<()> {
+    let pipeline = Pipeline::with_own_postgres().await?;
+    pipeline.configure(SETTINGS)?;
+    host(&pipeline.source, &[CRASH, CAST]).await?;
+    let _publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    pipeline.arrive(&commit_neighbours(&pipeline).await?).await?;
+    let insert = "insert into audit_events (id, occurred_at, inserted_at, action, actor_type, outcome)
+                  select gen_random_uuid(), now(), now(), 'test.crash', row('test.crash')::label, 'success'
+                  from generate_series(1, 3) returning id::text";
+    let mut expected: Vec<String> =
+        sqlx::query_scalar(insert).fetch_all(&mut pipeline.source.superuser().await?).await?;
+    let failures = wait::until_some("the offenders to be dead letters", 4 * DEADLINE, async || {
+        // The server may be away at each attempt.
+        let _ = commit_neighbours(&pipeline).await;
+        let Ok(failures) = pipeline.failures().await else { return Ok(None) };
+        let dead = failures.iter().filter(|failure| failure["state"] == "dead").count();
+        Ok((dead >= 3).then_some(failures))
+    })
+    .await?;
+    let mut refs: Vec<String> =
+        failures.iter().filter_map(|failure| failure["ref"].as_str()).map(str::to_owned).collect();
+    expected.sort();
+    refs.sort();
+    assert_eq!(refs, expected, "nobody else is charged: {}", Value::from(failures));
+    Ok(())
 }

@@ -17,7 +17,6 @@ use common::{
     process::{health::Progress, telemetry::traces::Tracer},
     settings::ConsumerSettings,
 };
-use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -29,7 +28,7 @@ use crate::{
         column_watch::ColumnWatch,
         delivery_watch::DeliveryWatch,
         disposition::{Disposition, RetryPolicy},
-        isolation::{Attempt, IsolatedForwarder, TargetLiveness, Unavailable},
+        isolation::{Attempt, IsolatedForwarder, PoisonTurn, TargetLiveness, Unavailable},
         missing_rows::{self, ForeignMessage},
         outage::{HoldReason, OutageBackoff},
         source::{LoadedRow, ReadHistory, Slice, Source, Unreadable},
@@ -70,11 +69,6 @@ pub struct ForwarderRuntime {
     /// Shared by all forwarders of the process.
     pub poison_turn: PoisonTurn,
 }
-
-/// The turn of suspects: in a whole process one at a time is forwarded. Otherwise a death would be charged to whatever
-/// other forwarders and workers had just begun, besides the event that caused it.
-#[derive(Debug, Clone, Default)]
-pub struct PoisonTurn(Arc<Mutex<()>>);
 
 impl ForwarderRuntime {
     /// Waits for the source database, within its limit.
@@ -337,7 +331,7 @@ impl Dispatcher {
     ) -> Result<(), Unavailable> {
         let runtime = self.runtime.clone();
         let ForwarderRuntime { route, policy, poison_turn, .. } = &*runtime;
-        let _turn = poison_turn.0.lock().await;
+        let _turn = poison_turn.take().await;
         self.unfinished_start = Some(event.id);
         let started = runtime.with_timeout(failures::start(source.connection(), &route.id, event.id)).await?;
         if started > policy.max_attempts {
@@ -346,6 +340,10 @@ impl Dispatcher {
             return Ok(());
         }
         let verdicts = self.forwarder.forward(std::slice::from_ref(&event)).await;
+        if !verdicts.as_ref().is_ok_and(|attempts| attempts.iter().all(Attempt::is_delivered)) {
+            // What it has crashed may be the source's server too.
+            runtime.with_timeout(source.revive()).await?;
+        }
         runtime.with_timeout(failures::end(source.connection(), &route.id, event.id)).await?;
         self.unfinished_start = None;
         for attempt in verdicts? {
@@ -371,7 +369,7 @@ fn unreadable(error: &Unreadable, earlier: Option<PriorAttempts>, policy: RetryP
 }
 
 fn remember_delivered(already_delivered: &mut AlreadyDelivered, event: Uuid, attempt: &Attempt) {
-    if matches!(attempt.verdict, Verdict::Delivered | Verdict::AlreadyDelivered) {
+    if attempt.is_delivered() {
         already_delivered.insert(event, attempt.clone());
     }
 }

@@ -53,9 +53,29 @@ pub struct Attempt {
     pub called_during: Option<Range<SystemTime>>,
 }
 
+impl Attempt {
+    /// Whether the event is in the target.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        matches!(self.verdict, Verdict::Delivered | Verdict::AlreadyDelivered)
+    }
+}
+
 impl From<Verdict> for Attempt {
     fn from(verdict: Verdict) -> Self {
         Self { verdict, kind: FailureKind::Error, counts: true, called_during: None }
+    }
+}
+
+/// The turn of suspects: in a whole process one at a time is forwarded. Otherwise a death would be charged to whatever
+/// other forwarders and workers had just begun, besides the event that caused it.
+#[derive(Debug, Clone, Default)]
+pub struct PoisonTurn(Arc<tokio::sync::Mutex<()>>);
+
+impl PoisonTurn {
+    /// Waits for the turn, which ends when the answer is dropped.
+    pub(crate) async fn take(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.0.lock().await
     }
 }
 

@@ -27,7 +27,7 @@ impl IsolatedForwarder {
         }
         let taken = |index: &usize| {
             verdicts[*index].called_during.is_some()
-                && matches!(verdicts[*index].verdict, Verdict::Delivered | Verdict::AlreadyDelivered)
+                && verdicts[*index].is_delivered()
                 && failed_alone.iter().all(|(failed, _)| failed != index)
         };
         let Some(known_good) = (0..events.len()).find(taken) else {
