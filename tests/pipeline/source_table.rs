@@ -351,3 +351,47 @@ async fn a_table_that_takes_the_place_of_the_captured_one_is_said_and_captured_b
     assert_eq!(status["capture"], "attached");
     Ok(())
 }
+
+/// They have the name or the function of the capture trigger, and are not it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_trigger_that_only_resembles_the_capture_trigger_makes_a_running_publisher_unready()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.source.connect().await?;
+    let port = free_port()?;
+    let listen = format!("publisher.listen=127.0.0.1:{port}");
+    let _publisher =
+        pipeline.publisher_with(&["--set", &listen, "--set", "relay.maintenance_interval=200ms"])?;
+    let ready = || get(port, "/readyz").is_some_and(|(status, _)| status == 200);
+    let attached = |value: u8| {
+        let gauge = format!("audit_capture_attached {value}");
+        get(port, "/metrics").is_some_and(|(_, metrics)| metrics.contains(&gauge))
+    };
+    for (spoil, says) in [
+        (
+            "drop trigger outbox_capture on audit_events;
+             create trigger outbox_capture after insert on audit_events for each row when (new.action <> 'secret')
+                 execute function outbox.capture();
+             alter table audit_events enable always trigger outbox_capture",
+            "it has a condition (WHEN)",
+        ),
+        (
+            "create trigger again after insert on audit_events for each row execute function outbox.capture()",
+            "it captures each row once more, beside outbox_capture",
+        ),
+    ] {
+        wait::until("the publisher to be ready", DEADLINE, || ready() && attached(1))?;
+        owner.execute(spoil).await?;
+        wait::until("the publisher to be unready", DEADLINE, || {
+            get(port, "/readyz").is_some_and(|(status, body)| status == 503 && body.contains(says)) && attached(0)
+        })?;
+        let (_, status) = pipeline.ask("publisher", &["status"])?;
+        assert!(status["capture"].as_str().unwrap_or_default().contains(says), "{status}");
+        let (_, answer) = pipeline.ask("publisher", &["doctor"])?;
+        let found = answer["findings"].to_string();
+        assert!(found.contains("capture-off") && found.contains(says), "{found}");
+        let (done, said) = pipeline.command("publisher", &["attach"])?;
+        assert!(done && said.contains(says), "{said}");
+    }
+    wait::until("the publisher to be ready", DEADLINE, || ready() && attached(1))
+}

@@ -1,7 +1,10 @@
 //! Triggers that have the name of the capture trigger, or its function, and are not it.
 
 use common::{
-    outbox::{self, capture},
+    outbox::{
+        self,
+        capture::{self, triggers},
+    },
     session::Session,
 };
 use sandbox::fixture::{audit_events, empty_database};
@@ -114,6 +117,66 @@ async fn a_trigger_that_is_not_the_one_that_attach_makes_is_a_fault_and_attach_r
         .fetch_one(&mut connection)
         .await?;
         assert_eq!(others, 1);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trigger_that_captures_beside_the_one_that_attach_made_is_a_fault_and_attach_removes_it()
+-> anyhow::Result<()> {
+    const TABLES: [&str; 2] = [
+        "create table audit_events (id uuid primary key, occurred_at timestamptz not null)",
+        "create table audit_events (id uuid not null, occurred_at timestamptz not null, primary key (id, occurred_at))
+             partition by range (occurred_at);
+         create table p2026 partition of audit_events for values from ('2026-01-01') to ('2027-01-01')",
+    ];
+    for (table, on) in [(TABLES[0], "audit_events"), (TABLES[1], "audit_events"), (TABLES[1], "p2026")] {
+        let database = empty_database().await?;
+        let mut connection = database.session().await?;
+        connection.execute(table).await?;
+        outbox::migrate(&mut connection).await?;
+        capture::attach(&mut connection, &audit_events()).await?;
+        // By its name it would be the first.
+        connection
+            .execute(sqlx::AssertSqlSafe(format!(
+                "create trigger again after insert on {on} for each row execute function outbox.capture();
+                 alter table {on} enable always trigger again"
+            )))
+            .await?;
+        let faults = capture::state(&mut connection).await?.faults();
+        let said =
+            format!("the trigger again on public.{on} is not the one that attach made: it captures each row");
+        assert!(
+            faults.iter().any(|(what, remedy)| what.starts_with(&said) && remedy.contains("removes it")),
+            "{on}: {faults:?}"
+        );
+        let replaced = triggers::replaced(&mut connection, &audit_events()).await?;
+        assert!(replaced.iter().all(|one| one.repeats && one.name == "again"), "{replaced:?}");
+        assert_eq!(replaced.len(), 1);
+        capture::attach(&mut connection, &audit_events()).await?;
+        assert_eq!(capture::state(&mut connection).await?, capture::Capture::Attached, "{on}");
+        connection
+            .execute("insert into audit_events (id, occurred_at) values (gen_random_uuid(), '2026-05-01')")
+            .await?;
+        assert_eq!(captured(&mut connection).await?, (1, 1), "{on}");
+        let names: Vec<String> = sqlx::query_scalar(
+            "select tgname::text from pg_trigger where tgfoid = 'outbox.capture()'::regprocedure and tgparentid = 0",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        assert_eq!(names, ["outbox_capture"]);
+
+        // A table that has two of them is let go, and named, once.
+        connection
+            .execute("create trigger again after insert on audit_events for each row execute function outbox.capture()")
+            .await?;
+        assert_eq!(capture::detach(&mut connection).await?, ["public.audit_events"]);
+        let left: i64 = sqlx::query_scalar(
+            "select count(*) from pg_trigger where tgfoid = 'outbox.capture()'::regprocedure",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        assert_eq!(left, 0);
     }
     Ok(())
 }

@@ -62,9 +62,13 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         ));
     }
     for trigger in replaced {
-        console::print(&format!(
-            "replaced a trigger: {trigger}. Rows that were inserted meanwhile may not be in the log: `publisher backfill` enters them\n"
-        ));
+        console::print(&if trigger.repeats {
+            format!("removed a trigger: {trigger}\n")
+        } else {
+            format!(
+                "replaced a trigger: {trigger}. Rows that were inserted meanwhile may not be in the log: `publisher backfill` enters them\n"
+            )
+        });
     }
     console::print(&format!("every row inserted into {table} from now on is captured\n"));
     Ok(())

@@ -43,6 +43,22 @@ pub fn text(columns: &Columns, row: &str, name: &str) -> String {
     if columns.contains_key(name) { format!("{row}.{}::text", quote(name)) } else { "null::text".to_owned() }
 }
 
+/// SQL for a time of the row `row` as [`to_rfc3339`](crate::time_arg::to_rfc3339) shows it, as JSON: in UTC, which what has no zone
+/// is by convention. What is no time, endless, or before the year 1 is shown as it is.
+#[must_use]
+pub fn shown_time(columns: &Columns, row: &str, name: &str) -> String {
+    let column = format!("{row}.{}", quote(name));
+    let utc = match columns.get(name).map(String::as_str) {
+        Some("timestamp with time zone") => format!("({column} at time zone 'UTC')"),
+        Some("timestamp without time zone" | "date") => format!("{column}::timestamp"),
+        _ => return format!("to_jsonb({column})"),
+    };
+    format!(
+        "case when isfinite({utc}) and {utc} >= '0001-01-01' then to_jsonb((to_jsonb({utc}) #>> '{{}}') || 'Z') \
+         else to_jsonb({column}) end"
+    )
+}
+
 /// SQL for whether the row `row` has the action that a filter names in a parameter; with a `*` at its end, one that begins
 /// like this. NULL where the table has no actions.
 #[must_use]

@@ -147,6 +147,9 @@ impl Cause {
             Self::Hidden { .. } | Self::Renamed { .. } => format!(
                 "set source.table = \"{table}\", run `publisher attach` and `publisher rebase`, and restart"
             ),
+            Self::OtherTrigger(OtherTrigger { repeats: true, .. }) => {
+                "run `publisher attach`, which removes it; what is delivered twice has no second effect in a timeline".to_owned()
+            }
             Self::OtherTrigger(_) => {
                 "run `publisher attach`, which replaces it, and `publisher backfill` for what was inserted meanwhile".to_owned()
             }
@@ -219,7 +222,7 @@ pub async fn attach(connection: &mut Session, table: &TableName) -> Result<(), s
 /// When the table is busy for the whole time, or belongs to another role; then nothing has changed.
 pub async fn detach(connection: &mut Session) -> Result<Vec<String>, sqlx::Error> {
     let tables = sqlx::query_scalar(
-        "select format('%s.%s', n.nspname, c.relname)
+        "select distinct format('%s.%s', n.nspname, c.relname)
          from pg_trigger t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
          where t.tgfoid = to_regprocedure('outbox.capture()') and t.tgparentid = 0",
     )

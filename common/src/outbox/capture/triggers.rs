@@ -7,7 +7,7 @@ use sqlx::{FromRow, postgres::types::Oid};
 use super::Cause;
 use crate::{identifier::TableName, session::Session};
 
-/// What is not the trigger that `outbox.attach` makes, and has its name or calls its function.
+/// What is not the trigger that `outbox.attach` makes, and has its name or calls its function; or the same once more.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]
 pub struct OtherTrigger {
     /// Its name.
@@ -16,11 +16,13 @@ pub struct OtherTrigger {
     pub table: String,
     /// What it does otherwise.
     pub differs: String,
+    /// It would be right if it were the only one.
+    pub repeats: bool,
 }
 
 impl fmt::Display for OtherTrigger {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, table, differs } = self;
+        let Self { name, table, differs, .. } = self;
         write!(to, "the trigger {name} on {table} is not the one that attach made: {differs}")
     }
 }
@@ -33,7 +35,7 @@ macro_rules! with_triggers {
             "with leaf as (
                  -- An ordinary table is not in its own partition tree.
                  select relid as oid from pg_partition_tree($1) union select $1),
-             found as (
+             looked as (
                  select t.tgrelid, t.tgname, t.tgparentid, t.tgenabled, f.captures,
                         concat_ws(', ',
                             case when not f.captures then format('it calls %s', t.tgfoid::regprocedure) end,
@@ -49,6 +51,17 @@ macro_rules! with_triggers {
                  from leaf join pg_trigger t on t.tgrelid = leaf.oid
                  cross join lateral (select coalesce(t.tgfoid = to_regprocedure('outbox.capture()'), false) as captures) f
                  where f.captures or t.tgname = 'outbox_capture'),
+             -- Of several that are right, attach keeps one; each more makes another entry of a row.
+             ranked as (
+                 select t.*, t.differs = '' as is_right, first_value(t.tgname) over kept as kept
+                 from looked t
+                 window kept as (partition by t.tgrelid, t.differs = ''
+                                 order by t.tgparentid = 0, t.tgname <> 'outbox_capture', t.tgname)),
+             found as (
+                 select t.tgrelid, t.tgname, t.tgparentid, t.tgenabled, t.captures, t.is_right and t.tgname <> t.kept as repeats,
+                        case when t.is_right and t.tgname <> t.kept then format('it captures each row once more, beside %s', t.kept)
+                             else t.differs end as differs
+                 from ranked t),
              other as (
                  -- One that only has the name does no harm beside one that captures.
                  select * from found t
@@ -95,7 +108,7 @@ pub async fn replaced(connection: &mut Session, table: &TableName) -> Result<Vec
 /// Those of partitions that came with their parent's are not named.
 async fn other(connection: &mut Session, table: Oid) -> Result<Vec<OtherTrigger>, sqlx::Error> {
     sqlx::query_as(with_triggers!(
-        "select t.tgname::text as name, format('%s.%s', n.nspname, c.relname) as \"table\", t.differs
+        "select t.tgname::text as name, format('%s.%s', n.nspname, c.relname) as \"table\", t.differs, t.repeats
          from other t join pg_class c on c.oid = t.tgrelid join pg_namespace n on n.oid = c.relnamespace
          where t.tgparentid = 0
          order by t.tgrelid <> $1, 2, 1 limit 5"
