@@ -53,12 +53,24 @@ async fn an_event_is_explained_at_every_station_of_its_way() -> anyhow::Result<(
     let answer = explain(&pipeline, row.id)?;
     assert_eq!(answer["verdict"], "it has arrived");
     assert_eq!(answer["timelines"][0]["state"], "as it should be");
+    // Its column has no zone.
+    let occurred_at = common::time_arg::to_rfc3339(row.occurred_at);
+    assert_eq!(answer["row"]["occurred_at"], occurred_at, "{answer}");
     assert_eq!(answer["stream"]["durables"][0]["settled_up_to"], 1);
     let (done, text) = pipeline.command("consumer", &["explain", &row.id.to_string()])?;
     assert!(
         done && text.contains("=> it has arrived") && text.contains("handed over and acknowledged"),
         "{text}"
     );
+    assert!(text.contains(&format!("test.row at {occurred_at}")), "{text}");
+    // What has one is shown in UTC as well.
+    pipeline
+        .source
+        .connect()
+        .await?
+        .execute("alter table audit_events alter occurred_at type timestamptz using occurred_at at time zone 'UTC'")
+        .await?;
+    assert_eq!(explain(&pipeline, row.id)?["row"]["occurred_at"], occurred_at);
 
     let spoil = "update audit_actions set name = 'spoilt'";
     pipeline.timeline.connect().await?.execute(spoil).await?;

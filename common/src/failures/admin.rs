@@ -199,15 +199,20 @@ pub async fn audit_row(
     let Ok(id) = reference.parse::<uuid::Uuid>() else {
         return Ok(None);
     };
+    let types = columns::of(connection, table).await?;
     let columns = columns::readable(connection, table).await?;
     let shown: Vec<String> = columns
         .iter()
         .map(|name| {
+            let value = match name.as_str() {
+                "occurred_at" | "inserted_at" => columns::shown_time(&types, "e", name),
+                _ => format!("to_jsonb(e.{})", quote(name)),
+            };
             let name = quote(name);
             format!(
                 "case when octet_length(x.{name}) > {SHOWN_BYTES}
                       then to_jsonb('(' || octet_length(x.{name}) || ' bytes as text, not shown)')
-                      else to_jsonb(e.{name}) end as {name}"
+                      else {value} end as {name}"
             )
         })
         .collect();
@@ -222,7 +227,9 @@ pub async fn audit_row(
         let value = match row_of(connection, table, id, std::slice::from_ref(name), &[shown]).await {
             Ok(None) => return Ok(None),
             Ok(Some(mut one)) => one.get_mut(name).map(serde_json::Value::take).unwrap_or_default(),
-            Err(error) if is_of_row(&error) => format!("(cannot be read: {error})").into(),
+            Err(error) if is_of_row(&error) => {
+                format!("(cannot be read: {})", errors::database(&error)).into()
+            }
             Err(error) => return Err(error),
         };
         whole.insert(name.clone(), value);

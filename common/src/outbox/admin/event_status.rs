@@ -170,11 +170,12 @@ pub async fn of(
 
 async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result<Option<Row>, sqlx::Error> {
     let has = columns::readable(connection, table).await?;
+    let types = columns::of(connection, table).await?;
     // Not the whole row: what is not needed may be a gigabyte as text.
     let parts = ["action", "occurred_at", "inserted_at"].map(|name| {
         let is_there = has.iter().any(|column| column == name);
         let value = if is_there {
-            format!("left(to_jsonb(e.{name}) #>> '{{}}', 1000)")
+            format!("left({} #>> '{{}}', 1000)", columns::shown_time(&types, "e", name))
         } else {
             "null::text".to_owned()
         };
@@ -190,7 +191,7 @@ async fn row(connection: &mut Session, table: &TableName, event: Uuid) -> Result
         // It is there, and cannot be read.
         Err(error) if matches!(classify(&error), Fault::Event | Fault::Statement) => {
             attempt.rollback().await?;
-            let action = Some(format!("(the row cannot be read: {error})"));
+            let action = Some(format!("(the row cannot be read: {})", errors::database(&error)));
             Ok(Some(Row { action, occurred_at: None, inserted_at: None }))
         }
         Err(error) => Err(error),
