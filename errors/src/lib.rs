@@ -63,7 +63,7 @@ pub fn database(error: &sqlx::Error) -> String {
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Configuration(error) => error.to_string(),
         sqlx::Error::Tls(error) => format!("TLS: {error}"),
-        sqlx::Error::Protocol(error) => error.clone(),
+        sqlx::Error::Protocol(error) => protocol(error),
         sqlx::Error::Migrate(error) => match error.as_ref() {
             MigrateError::Execute(error) => database(error),
             MigrateError::ExecuteMigration(error, version) => {
@@ -73,6 +73,21 @@ pub fn database(error: &sqlx::Error) -> String {
         },
         other => other.to_string(),
     }
+}
+
+/// What the driver does not understand, without the place in its own source, and with what it means where that is known.
+fn protocol(error: &str) -> String {
+    let is_place = |place: &str| {
+        let line = place.strip_suffix(')').and_then(|place| place.rsplit_once(':'));
+        line.is_some_and(|(path, line)| {
+            path.contains("::") && line.bytes().all(|digit| digit.is_ascii_digit())
+        })
+    };
+    let said = error.rsplit_once(" (").filter(|(_, place)| is_place(place)).map_or(error, |(said, _)| said);
+    if said.contains("SSLRequest") {
+        return format!("{said}: what answers there is no PostgreSQL server; see host and port of the URL");
+    }
+    said.to_owned()
 }
 
 /// A server's message with its SQLSTATE, DETAIL and HINT.

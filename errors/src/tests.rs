@@ -149,3 +149,17 @@ fn a_connection_that_fails_names_host_port_and_database_and_no_secret() {
         assert_eq!(line(&denied), format!("{place}: password authentication failed (SQLSTATE 28P01)"));
     }
 }
+
+#[test]
+fn what_the_driver_does_not_understand_is_said_without_a_place_in_its_source() {
+    for (error, said) in [
+        (
+            "unexpected response from SSLRequest: 0x49 (sqlx_postgres::connection::tls:95)",
+            "unexpected response from SSLRequest: 0x49: what answers there is no PostgreSQL server; see host and port of the URL",
+        ),
+        ("unknown message type: '\\0' (sqlx_postgres::message:7)", "unknown message type: '\\0'"),
+        ("it said no (twice)", "it said no (twice)"),
+    ] {
+        assert_eq!(database(&sqlx::Error::Protocol(error.to_owned())), said);
+    }
+}
