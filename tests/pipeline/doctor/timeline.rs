@@ -183,3 +183,17 @@ async fn rights_on_some_of_the_columns_that_are_needed_do_not_pass_for_rights() 
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_that_is_not_installed_is_one_finding_and_no_check_that_failed() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    sql(&pipeline.timeline, "drop table audit_actions cascade").await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("timeline-missing", &["threadline install"]);
+    answer.misses(&["check-failed", "timeline-doubled"]);
+    sql(&pipeline.timeline, "create table audit_actions (id uuid primary key)").await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("timeline-column-unfit", &["has no column correlation_id"]);
+    answer.misses(&["check-failed", "timeline-doubled"]);
+    Ok(())
+}

@@ -79,7 +79,9 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
 }
 
 /// What only a command looks for, because it visits many actions; or that it cannot be looked for.
-pub(super) async fn preflight_thorough(timeline: &Timeline) -> (&'static Check, Option<Problem>) {
+///
+/// `None` where table or columns are missing, which other findings say.
+pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static Check, Option<Problem>)> {
     let Timeline { database, schema, .. } = timeline;
     let seen = async { duplicated_events(&mut database.connect_directly().await?, schema).await };
     let table = schema.table("audit_actions");
@@ -87,6 +89,9 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> (&'static Check, 
         Ok(count) => count,
         Err(error) => {
             let code = error.as_database_error().and_then(DatabaseError::code);
+            if matches!(code.as_deref(), Some("42P01" | "42703")) {
+                return None;
+            }
             let what = format!(
                 "the check {} could not be made: {}",
                 TIMELINE_DOUBLED.name,
@@ -95,10 +100,10 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> (&'static Check, 
             if code.as_deref() == Some("42501") {
                 let remedy = "run `consumer doctor` as a role that may read all actions, such as audit_reconciler of \
                               deploy/postgres/timeline.sql";
-                return (TIMELINE_NAMES_HIDDEN, Some(Problem::new(what, remedy)));
+                return Some((TIMELINE_NAMES_HIDDEN, Some(Problem::new(what, remedy))));
             }
             let remedy = "mend what the server says, and run this again";
-            return (CHECK_FAILED, Some(Problem::new(what, remedy)));
+            return Some((CHECK_FAILED, Some(Problem::new(what, remedy))));
         }
     };
     let trouble = (count > 0).then(|| {
@@ -114,7 +119,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> (&'static Check, 
             ),
         )
     });
-    (TIMELINE_DOUBLED, trouble)
+    Some((TIMELINE_DOUBLED, trouble))
 }
 
 fn too_new(schema: &StorageSchema, version: i64) -> Problem {
