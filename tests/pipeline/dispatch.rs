@@ -186,11 +186,10 @@ async fn a_consumer_without_a_broker_is_refused_where_a_publisher_reads_the_log(
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
     let broker = std::mem::take(&mut pipeline.nats_url);
-    let (done, said) = pipeline.command("consumer", &["run"])?;
-    assert!(
-        !done && said.contains("set broker.url") && said.contains("publisher drop-reader jetstream"),
-        "{said}"
-    );
+    let mut refused = pipeline.spawn("consumer", &["run"])?;
+    assert_eq!(refused.wait(DEADLINE)?.code(), Some(2), "no restart mends it: {}", refused.log());
+    let said = refused.log();
+    assert!(said.contains("set broker.url") && said.contains("publisher drop-reader jetstream"), "{said}");
     pipeline.nats_url = broker;
     drop(consumer);
     let _consumer = pipeline.consumer()?;
