@@ -78,7 +78,7 @@ enum Command {
     /// and `outbox.safe_before()` for ever. Recorded in `outbox.acts`.
     DropReader {
         /// Its name, as `doctor` gives it.
-        #[arg(value_name = "NAME")]
+        #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         reader: String,
         /// Why it is out of use. It is kept.
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]

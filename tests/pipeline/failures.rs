@@ -139,3 +139,36 @@ async fn a_retry_that_is_not_due_waits_out_the_rest_of_its_delay() -> anyhow::Re
     })
     .await
 }
+
+#[tokio::test]
+async fn an_id_of_which_no_failure_is_known_is_an_error_for_every_command_that_takes_one()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let (known, unknown) = (uuid::Uuid::new_v4().to_string(), uuid::Uuid::new_v4().to_string());
+    sqlx::query(
+        "insert into outbox.failures (forwarder, ref, audit_event_id, state, reason, error, attempts)
+         values ('timeline', $1, $1::uuid, 'dead', 'schema_mismatch', 'before', 1)",
+    )
+    .bind(&known)
+    .execute(&mut pipeline.source.connect().await?)
+    .await?;
+    for arguments in [
+        &["failures", "show", &unknown][..],
+        &["failures", "redrive", "--id", &unknown],
+        &["failures", "redrive", "--id", &unknown, "--dry-run"],
+        &["failures", "discard", "--id", &unknown, "--reason", "why"],
+        &["failures", "discard", "--id", &unknown, "--reason", "why", "--dry-run"],
+    ] {
+        let (done, said) = pipeline.command("consumer", arguments)?;
+        assert!(
+            !done && said.contains(&format!("there is no failure of {unknown}")),
+            "{arguments:?}: {said}"
+        );
+    }
+    for said in ["1 discarded", "0 discarded"] {
+        let discard = ["failures", "discard", "--id", &known, "--reason", "why"];
+        let (done, answer) = pipeline.command("consumer", &discard)?;
+        assert!(done && answer.starts_with(said), "{answer}");
+    }
+    Ok(())
+}

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -29,19 +30,19 @@ pub(crate) struct Section {
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct Arguments {
     /// Which tables, as NAME or SCHEMA.NAME; without it all that the section [capture] has.
-    #[arg(long, value_delimiter = ',', value_name = "TABLES")]
+    #[arg(long, value_delimiter = ',', value_name = "TABLES", value_parser = NonEmptyStringValueParser::new())]
     tables: Vec<String>,
     /// Where triggers fire; without it, once for each statement where that misses nothing, and otherwise once for each row.
-    #[arg(long, value_name = "row|statement")]
+    #[arg(long, value_name = "row|statement", value_parser = NonEmptyStringValueParser::new())]
     level: Option<String>,
     /// Columns that are not stored, beside those of the settings.
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
     /// Columns of which a placeholder is stored, beside those of the settings.
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS")]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     mask: Vec<String>,
     /// Columns that are stored and do not count as changed, beside those of the settings.
-    #[arg(long, visible_alias = "except", value_delimiter = ',', value_name = "COLUMNS")]
+    #[arg(long, visible_alias = "except", value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     except_columns: Vec<String>,
     /// Stores values before an update, whatever the settings say.
     #[arg(long)]

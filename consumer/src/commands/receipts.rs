@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
-use clap::Subcommand;
+use clap::{Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     database,
     identifier::ForwarderId,
@@ -48,15 +48,23 @@ pub(crate) enum ReceiptsCommand {
         forwarder: Option<ForwarderId>,
         /// A public key that may have signed, in hexadecimal, as `receipts list --json` shows it; may be repeated. Without any
         /// a receipt's own key counts.
-        #[arg(long, value_name = "HEX")]
+        #[arg(long, value_name = "HEX", value_parser = public_key)]
         key: Vec<String>,
         /// The hash of a receipt that must be in the chain, as it was noted down elsewhere.
-        #[arg(long, alias = "kept", value_name = "HASH")]
+        #[arg(long, alias = "kept", value_name = "HASH", value_parser = NonEmptyStringValueParser::new())]
         anchor: Option<String>,
         /// Prints a JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A public key of Ed25519: 32 bytes.
+fn public_key(text: &str) -> Result<String, String> {
+    let is_key = text.len() == 64 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let expected =
+        "expected the 64 hexadecimal digits of a public key, as `consumer receipts list --json` shows it";
+    if is_key { Ok(text.to_ascii_lowercase()) } else { Err(expected.to_owned()) }
 }
 
 /// Runs one of them.

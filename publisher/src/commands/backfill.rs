@@ -3,7 +3,7 @@
 use std::{collections::HashSet, fmt::Write as _};
 
 use anyhow::bail;
-use clap::Args;
+use clap::{Args, builder::NonEmptyStringValueParser};
 use common::{
     broker::LiveTrafficThrottle,
     identifier::{ForwarderId, TableName},
@@ -43,7 +43,7 @@ pub(crate) struct Backfill {
     #[arg(long, value_name = "TIME")]
     until: Option<TimeArg>,
     /// Rows of an action; `auth.*` for all that begin like this.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     action: Option<String>,
     /// For one forwarder only. Without it for all.
     #[arg(long)]

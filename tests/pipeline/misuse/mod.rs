@@ -76,6 +76,28 @@ async fn arguments_that_do_not_fit_the_settings_end_with_status_2_and_servers_th
         ("consumer", &["replay", "--forwarder", "nobody", "--from-start"], 2),
         ("consumer", &["failures", "redrive"], 2),
         ("consumer", &["failures", "discard", "--reason", "why"], 2),
+        // Empty values.
+        ("publisher", &["backfill", "--action", ""], 2),
+        ("publisher", &["drop-reader", "", "--reason", "why"], 2),
+        ("publisher", &["drop-reader", "a", "--reason", ""], 2),
+        ("consumer", &["drop-durable", "a", "--reason", ""], 2),
+        ("consumer", &["reconcile", "--repair", "--remove-extra", ""], 2),
+        ("consumer", &["failures", "list", "--id", ""], 2),
+        ("consumer", &["failures", "list", "--reason-code", ""], 2),
+        ("consumer", &["failures", "list", "--action", ""], 2),
+        ("consumer", &["failures", "list", "--forwarder", ""], 2),
+        ("consumer", &["failures", "show", ""], 2),
+        ("consumer", &["failures", "discard", "--all", "--reason", ""], 2),
+        ("consumer", &["receipts", "verify", "--anchor", ""], 2),
+        ("threadline", &["gen-triggers", "--tables", "", "--dry-run"], 2),
+        ("threadline", &["gen-triggers", "--tables", "a", "--level", "", "--dry-run"], 2),
+        ("threadline", &["gen-triggers", "--tables", "a", "--exclude", "", "--dry-run"], 2),
+        ("threadline", &["gen-triggers", "--tables", "a", "--mask", "", "--dry-run"], 2),
+        ("threadline", &["gen-triggers", "--tables", "a", "--except-columns", "", "--dry-run"], 2),
+        ("threadline", &["install", "--schema", ""], 2),
+        // What is no public key, whether there are receipts or not.
+        ("consumer", &["receipts", "verify", "--key", ""], 2),
+        ("consumer", &["receipts", "verify", "--key", "nonsense"], 2),
         // Ranges that nothing can be in.
         ("publisher", &["backfill", "--since", "2026-01-31", "--until", "2026-01-30"], 2),
         ("publisher", &["backfill", "--since", "1h", "--until", "2h", "--dry-run"], 2),
@@ -98,6 +120,16 @@ async fn arguments_that_do_not_fit_the_settings_end_with_status_2_and_servers_th
         let output = output(binary, arguments, &pipeline, &[]);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(status), "{binary} {arguments:?}: {said}");
+    }
+    // Another server's port.
+    let elsewhere = format!("postgres://app@{}/prod", end_to_end::address(&pipeline.nats_url)?);
+    for (binary, arguments) in [("publisher", &["attach"]), ("threadline", &["install"])] {
+        let variables =
+            [("SOURCE_DATABASE_URL", elsewhere.as_str()), ("THREADLINE_DATABASE_URL", elsewhere.as_str())];
+        let output = output(binary, arguments, &pipeline, &variables);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains("no PostgreSQL server"), "{said}");
+        assert!(!said.contains("sqlx") && !said.contains("::"), "{said}");
     }
     let nowhere = format!("postgres://app:hunter2@127.0.0.1:{}/prod", free_port()?);
     for (binary, arguments) in [

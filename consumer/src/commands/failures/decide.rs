@@ -82,6 +82,7 @@ pub(crate) async fn redrive(
     filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
     let table = &settings.source.table;
     let summaries = admin::summary(connection, table, &filter).await?;
+    require_known(connection, settings, &filter, &summaries).await?;
     if asked.flags.dry_run {
         print_result("would be delivered again", &summaries, None, asked.flags.json);
         return Ok(());
@@ -137,6 +138,7 @@ pub(crate) async fn discard(
     refuse_everything(&filter, asked.flags.all)?;
     let table = &settings.source.table;
     let summaries = admin::summary(connection, table, &filter).await?;
+    require_known(connection, settings, &filter, &summaries).await?;
     if asked.flags.dry_run {
         print_result("would be discarded", &summaries, None, asked.flags.json);
         return Ok(());
@@ -154,6 +156,21 @@ pub(crate) async fn discard(
     operator_log::record(&mut transaction, &action).await?;
     transaction.commit().await?;
     print_result("discarded; they stay in outbox.failures", &summaries, Some(count), asked.flags.json);
+    Ok(())
+}
+
+/// Refuses an id that nothing is known of: it is mistyped, or was delivered meanwhile. One that waits in another state is no
+/// mistake, so that the same command may run again.
+async fn require_known(
+    connection: &mut Session,
+    settings: &Settings,
+    filter: &Filter,
+    matched: &[FailureSummary],
+) -> anyhow::Result<()> {
+    let Some(reference) = filter.reference.as_ref().filter(|_| matched.is_empty()) else { return Ok(()) };
+    let one = Filter { reference: Some(reference.clone()), ..Filter::default() };
+    let known = admin::list(connection, &settings.source.table, &one, 1).await?;
+    ensure!(!known.is_empty(), "{}", super::unknown(reference));
     Ok(())
 }
 

@@ -6,7 +6,7 @@ mod render;
 use anyhow::ensure;
 use clap::{
     Args, Subcommand,
-    builder::{PossibleValuesParser, TypedValueParser},
+    builder::{NonEmptyStringValueParser, PossibleValuesParser, TypedValueParser},
 };
 use common::{
     failures::{
@@ -49,7 +49,7 @@ pub(crate) enum FailuresCommand {
     /// Shows one failure with its audit row.
     Show {
         /// The event's id, or the `stream:…` of a message that cannot be read.
-        #[arg(value_name = "ID")]
+        #[arg(value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
         reference: String,
         /// One forwarder's failure only.
         #[arg(long)]
@@ -71,16 +71,16 @@ pub(crate) enum FailuresCommand {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FilterArgs {
     /// One event.
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// One forwarder's.
     #[arg(long)]
     forwarder: Option<ForwarderId>,
     /// One reason's, such as `schema_mismatch`.
-    #[arg(long, alias = "because", value_name = "REASON")]
+    #[arg(long, alias = "because", value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
     reason_code: Option<String>,
     /// Those of an action; `auth.*` for all that begin like this.
-    #[arg(long)]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
     action: Option<String>,
     /// Failed last at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
@@ -162,7 +162,7 @@ async fn show(
     let reference = self::reference(&reference);
     let filter = Filter { forwarder, reference: Some(reference.clone()), ..Filter::default() };
     let records = admin::list(connection, table, &filter, 1_000).await?;
-    ensure!(!records.is_empty(), "there is no failure of {reference}");
+    ensure!(!records.is_empty(), unknown(&reference));
     let mut row = admin::audit_row(connection, table, &reference).await?;
     if unmask {
         let (actor, filter) = (operator_log::operator(), format!("event {reference}"));
@@ -183,6 +183,11 @@ async fn show(
         render::details(&records, row.as_ref())?
     });
     Ok(())
+}
+
+/// That no forwarder has a failure of an event.
+fn unknown(reference: &str) -> String {
+    format!("there is no failure of {reference}")
 }
 
 fn pretty(value: &impl serde::Serialize) -> anyhow::Result<String> {

@@ -6,7 +6,7 @@
 pub(crate) mod seal;
 
 use anyhow::ensure;
-use clap::{Args, ValueEnum};
+use clap::{Args, ValueEnum, builder::NonEmptyStringValueParser};
 use common::{
     broker::LiveTrafficThrottle,
     identifier::ForwarderId,
@@ -52,7 +52,7 @@ pub(crate) struct Reconcile {
     repair: bool,
     /// With --repair: removes actions that no event stands behind, for this reason. They are not removed otherwise: their
     /// events may have been deleted on purpose.
-    #[arg(long, value_name = "REASON", requires = "repair")]
+    #[arg(long, value_name = "REASON", requires = "repair", value_parser = NonEmptyStringValueParser::new())]
     remove_extra: Option<String>,
     /// Counts all events as there that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it
     /// those that were adopted once, by `publisher backfill --accept-foreign-ids`.
@@ -141,6 +141,11 @@ pub(crate) async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result
          --repair leaves these alone: if Sigra's own forwarder wrote them, `publisher backfill --accept-foreign-ids` remembers that they \
          are there (docs/switching.md); if not, `publisher backfill` delivers them under their own ids as well",
         findings.elsewhere
+    );
+    ensure!(
+        left == 0 || repaired.is_none(),
+        "source and timeline are not equal: {left} row(s) differ and are left as they are. --repair removes an action that no event \
+         stands behind with --remove-extra REASON only; `consumer explain <id>` shows what became of one"
     );
     ensure!(
         left == 0,
