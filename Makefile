@@ -30,7 +30,7 @@ test: servers ## Passes all tests, on private servers that they start, kill and 
 	$(CARGO) test $(FAULTY) --no-run
 	$(LIMITED) $(CARGO) test $(FAULTY)
 	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
-	$(LIMITED) ./scripts/test-newest $(CARGO) test $(FAULTY) --test outbox --test store --test capture --test lane --test pipeline
+	$(LIMITED) ./scripts/test-newest $(CARGO) test $(FAULTY) --test outbox --test store --test capture --test stream_worker --test pipeline
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --bins $(FAULTY)

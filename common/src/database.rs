@@ -12,7 +12,7 @@ use crate::{
     settings::{ConnectionUrl, SourceSettings},
 };
 
-/// How long a connection attempt may take before it counts as failed. A silent host would otherwise hold the lane
+/// How long a connection attempt may take before it counts as failed. A silent host would otherwise hold the worker
 /// for the operating system's two minutes.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -12,13 +12,13 @@ pub const ALL: [&str; 8] = [
     // The page is acknowledged, the position does not say so.
     "relay.page_acknowledged",
     // Messages are in hand.
-    "lane.pulled",
+    "worker.pulled",
     // The target has the batch; failures and acknowledgements are still to come.
     "dispatch.forwarded",
     // Failures are committed, nothing is acknowledged.
     "dispatch.recorded",
     // One message of a batch is acknowledged, the next one is not.
-    "lane.acknowledged",
+    "worker.acknowledged",
     // How far every durable has settled is known, and acted upon next.
     "maintenance.floors_read",
 ];

@@ -88,7 +88,7 @@ grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, st
       update (state, reason, error, attempts, started, next_attempt_at, last_failed_at),
       delete
     on outbox.failures to audit_consumer;
--- At start it looks where the forwarder's other road stands, and leaves an act when it changes to this one.
+-- At start it reads the position of the forwarder's other dispatch mode, and records it in outbox.acts when it switches to this one.
 grant select, delete on outbox.rounds to audit_consumer;
 grant select (xid) on outbox.entries to audit_consumer;
 -- Whom it delivers to; and what the log knows of an event whose row is gone.

@@ -220,7 +220,7 @@ async fn lose_the_stream(pipeline: &Pipeline, forwarders: &[&str], messages: u64
 const HELD: &str = "within a minute would become dead letters";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn letters_are_neither_judged_nor_counted_again_after_a_loss() -> anyhow::Result<()> {
+async fn dead_letters_are_neither_checked_nor_counted_again_after_a_loss() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let rule = "alter table audit_actions add constraint host_rule check (name <> 'test.refused')";
     sqlx::raw_sql(rule).execute(&mut pipeline.timeline.connect().await?).await?;
@@ -278,7 +278,7 @@ async fn what_is_in_the_target_is_there_although_its_row_was_deleted_before_the_
 
 /// A target that cannot say what it has: what everybody had settled was the application's to delete.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_everybody_had_settled_is_no_letter_of_a_target_that_cannot_say() -> anyhow::Result<()> {
+async fn what_all_had_settled_is_no_dead_letter_of_a_target_that_cannot_say() -> anyhow::Result<()> {
     let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"nothing\"\nkind = \"noop\"").await?;
     let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let consumer = pipeline.consumer()?;

@@ -77,7 +77,7 @@ async fn a_failed_event_of_the_log_is_swept_when_it_is_due_and_does_not_stop_the
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_of_the_log_is_delivered_again_on_the_same_road() -> anyhow::Result<()> {
+async fn a_dead_letter_of_the_log_is_delivered_again_in_the_same_dispatch_mode() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new().await?;
     pipeline.nats_url = String::new();
     let rule = "alter table audit_actions add constraint host_rule check (name <> 'test.refused')";

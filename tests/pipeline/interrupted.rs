@@ -108,7 +108,7 @@ async fn a_command_that_is_interrupted_says_what_is_left_and_the_next_one_goes_o
     drop(consumer);
 
     for (binary, arguments, table, by, left) in [
-        ("consumer", &["rebuild"][..], "audit_events", "SIGINT", "the same command goes on"),
+        ("consumer", &["rebuild"][..], "audit_events", "SIGINT", "the same command continues"),
         ("consumer", &["rebuild"], "audit_events", "SIGTERM", "readers see what they saw"),
         (
             "consumer",

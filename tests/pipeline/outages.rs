@@ -50,7 +50,7 @@ async fn databases_that_crash_under_the_pipeline_lose_and_repeat_nothing() -> an
             pipeline.commit(part).await?;
         }
         ids.append(&mut some);
-        // Committed, and somewhere on the road.
+        // Committed, and somewhere on its way.
         let postgres = &mut pipeline.own_postgres.as_mut().unwrap().server;
         postgres.stop(how)?;
         postgres.restart()?;

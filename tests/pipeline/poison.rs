@@ -107,7 +107,7 @@ async fn a_panicking_and_a_hanging_forwarder_do_not_delay_another_forwarders_eve
         ["moody.hang", "moody.panic", "moody.hang", "moody.refuse"].map(AuditRow::sample).into();
     pipeline.commit(&bad).await?;
     wait::until("the forwarder to hang", DEADLINE, || host.log().contains("sigra.audit.forward.error"))?;
-    // While one lane loses time-outs, the other one delivers as ever.
+    // While one worker waits for time-outs, the other one delivers as always.
     for _ in 0..10 {
         let (rows, ids) = samples(3);
         pipeline.commit(&rows).await?;
@@ -177,7 +177,7 @@ async fn a_flood_of_dead_letters_is_held_back_and_goes_on_when_its_cause_is_mend
     let _publisher = pipeline.publisher()?;
     pipeline.messages(60).await?;
     let consumer = pipeline.consumer()?;
-    wait::until("the lane to be held", DEADLINE, || {
+    wait::until("the worker to be held", DEADLINE, || {
         consumer.log().contains("within a minute would become dead letters")
     })?;
     assert!(pipeline.failures().await?.len() <= 50, "no more than fifty in a minute");

@@ -3,7 +3,7 @@
 
 use async_nats::jetstream::consumer::DeliverPolicy;
 use common::{
-    broker::{self, Landmark, SettledFloor, microseconds},
+    broker::{self, FloorMessage, SettledFloor, microseconds},
     outbox::reader::rounds::StreamPosition,
     settings::ConsumerSettings,
 };
@@ -154,9 +154,9 @@ async fn a_durable_goes_on_behind_its_floor_only_where_the_stream_still_holds_th
     pipeline.messages(5).await?;
     let (context, stream) = (pipeline.context().await?, pipeline.stream().await?);
     let created = microseconds(stream.cached_info().created);
-    let at = async |sequence, landmark_of| {
-        let landmark = Landmark::at(&stream, landmark_of).await?;
-        anyhow::Ok(SettledFloor { position: StreamPosition { created, sequence }, landmark })
+    let at = async |sequence, floor_message_of| {
+        let message = FloorMessage::at(&stream, floor_message_of).await?;
+        anyhow::Ok(SettledFloor { position: StreamPosition { created, sequence }, message })
     };
     let id = "timeline".parse()?;
     let begins = async |floor: SettledFloor| {

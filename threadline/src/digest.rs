@@ -8,26 +8,26 @@
 use std::fmt;
 
 /// Numbers of 16 bits in the sum; 2 KiB.
-const LANES: usize = 1_024;
+const ELEMENTS: usize = 1_024;
 
 /// The sum of any number of rows.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Digest {
-    lanes: Box<[u16; LANES]>,
+    elements: Box<[u16; ELEMENTS]>,
     rows: u64,
 }
 
 impl Default for Digest {
     fn default() -> Self {
-        Self { lanes: Box::new([0; LANES]), rows: 0 }
+        Self { elements: Box::new([0; ELEMENTS]), rows: 0 }
     }
 }
 
 impl Digest {
     /// Adds a row, in its canonical form.
     pub fn add(&mut self, row: &RowHash) {
-        for (lane, number) in self.lanes.iter_mut().zip(row.0.iter()) {
-            *lane = lane.wrapping_add(*number);
+        for (element, number) in self.elements.iter_mut().zip(row.0.iter()) {
+            *element = element.wrapping_add(*number);
         }
         self.rows += 1;
     }
@@ -44,8 +44,8 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.rows.to_le_bytes());
-        for lane in self.lanes.iter() {
-            hasher.update(&lane.to_le_bytes());
+        for element in self.elements.iter() {
+            hasher.update(&element.to_le_bytes());
         }
         f.write_str(&hasher.finalize().to_hex())
     }
@@ -58,19 +58,19 @@ impl fmt::Debug for Digest {
 }
 
 /// A row, ready to be added to one sum or several.
-pub struct RowHash(Box<[u16; LANES]>);
+pub struct RowHash(Box<[u16; ELEMENTS]>);
 
 impl RowHash {
     /// Of a row's canonical form.
     #[must_use]
     pub fn new(row: &[u8]) -> Self {
-        let mut bytes = [0; 2 * LANES];
+        let mut bytes = [0; 2 * ELEMENTS];
         blake3::Hasher::new().update(row).finalize_xof().fill(&mut bytes);
-        let mut lanes = Box::new([0; LANES]);
-        for (lane, pair) in lanes.iter_mut().zip(bytes.chunks_exact(2)) {
-            *lane = u16::from_le_bytes([pair[0], pair[1]]);
+        let mut elements = Box::new([0; ELEMENTS]);
+        for (element, pair) in elements.iter_mut().zip(bytes.chunks_exact(2)) {
+            *element = u16::from_le_bytes([pair[0], pair[1]]);
         }
-        Self(lanes)
+        Self(elements)
     }
 }
 

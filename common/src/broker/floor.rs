@@ -1,4 +1,4 @@
-//! Where a durable had settled everything, and what stands there: a stream that is restored from a backup keeps its time of
+//! Up to where a durable had settled everything, and which message is there: a stream that is restored from a backup keeps its time of
 //! creation, and counts on from an earlier sequence.
 
 use async_nats::jetstream::{
@@ -13,8 +13,8 @@ use crate::outbox::reader::rounds::StreamPosition;
 
 /// What a stream holds at a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Landmark {
-    /// Nobody has looked.
+pub enum FloorMessage {
+    /// It was not read.
     Unknown,
     /// Nothing: it was removed, or the stream ends before it.
     Nothing,
@@ -22,13 +22,13 @@ pub enum Landmark {
     Message {
         /// When the broker stored it.
         published: OffsetDateTime,
-        /// What it says.
+        /// Its payload.
         payload: Vec<u8>,
     },
 }
 
-impl Landmark {
-    /// What stands at `sequence` now.
+impl FloorMessage {
+    /// What is at `sequence` now.
     ///
     /// # Errors
     /// When the broker is away.
@@ -51,24 +51,24 @@ impl Landmark {
 pub struct SettledFloor {
     /// Up to where.
     pub position: StreamPosition,
-    /// What stood there.
-    pub landmark: Landmark,
+    /// What was there.
+    pub message: FloorMessage,
 }
 
 impl SettledFloor {
-    /// A place that the log's own marks name.
+    /// A position from the log's marks.
     #[must_use]
     pub fn of_log(position: StreamPosition) -> Self {
-        Self { position, landmark: Landmark::Unknown }
+        Self { position, message: FloorMessage::Unknown }
     }
 }
 
-/// Where a durable begins that goes on behind `floor`: at the stream's start, where that is not the stream of the floor any more.
+/// Where a durable begins that continues behind `floor`: at the stream's start, if the stream is no longer that of the floor.
 pub(super) async fn begin_after(
     stream: &Stream,
     floor: Option<&SettledFloor>,
 ) -> Result<DeliverPolicy, BrokerError> {
-    let Some(SettledFloor { position, landmark }) = floor.filter(|floor| floor.position.sequence > 0) else {
+    let Some(SettledFloor { position, message }) = floor.filter(|floor| floor.position.sequence > 0) else {
         return Ok(DeliverPolicy::All);
     };
     let info = stream.get_info().await.map_err(|error| BrokerError::call("stream info", &error))?;
@@ -76,13 +76,13 @@ pub(super) async fn begin_after(
         return Ok(DeliverPolicy::All);
     }
     let last = info.state.last_sequence;
-    if *landmark != Landmark::Unknown
-        && (position.sequence > last || Landmark::at(stream, position.sequence).await? != *landmark)
+    if *message != FloorMessage::Unknown
+        && (position.sequence > last || FloorMessage::at(stream, position.sequence).await? != *message)
     {
         tracing::warn!(
             settled_up_to = position.sequence,
             last_sequence = last,
-            "the stream does not hold any more what stood where everything was settled: the durable begins at its start"
+            "the message up to which everything was settled is no longer in the stream: the durable begins at its start"
         );
         return Ok(DeliverPolicy::All);
     }

@@ -23,7 +23,7 @@ pub use durable::{
     AckFloor, DurableState, SkippingDurable, ack_floors, durable_name, durable_state, ensure_durable,
     is_same_creation, remove_durable, replace_skipping_durable, reset_durables_ahead,
 };
-pub use floor::{Landmark, SettledFloor};
+pub use floor::{FloorMessage, SettledFloor};
 pub use hearing::check_acknowledgements;
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, overview};
 pub use stream::{adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller};

@@ -1,4 +1,4 @@
-//! What waits on the roads of some forwarders: what re-drive, backfill and repair give way to.
+//! Gives live traffic priority over re-drive, backfill and repair: they wait while too much is not yet delivered.
 
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,16 @@ use crate::{
     settings::BrokerSettings,
 };
 
-/// Live events are never behind what is delivered again: above this many waiting, it waits too.
+/// Redeliveries wait while more than this many live events do.
 const MAX_WAITING: i64 = 10_000;
 
-/// How long it waits before it looks again.
+/// How long it waits before it checks again.
 const POLL: Duration = Duration::from_millis(200);
 
 /// How often it says that it waits.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Why nobody knows how much waits.
+/// Why it is not known how much waits.
 #[derive(Debug, thiserror::Error)]
 pub enum ThrottleError {
     /// The broker is away.
@@ -35,7 +35,7 @@ pub enum ThrottleError {
     Database(#[from] sqlx::Error),
 }
 
-/// The roads of some forwarders.
+/// What waits for some forwarders, in the log and in their durables.
 #[derive(Debug)]
 pub struct LiveTrafficThrottle {
     stream: Option<Stream>,
@@ -67,7 +67,7 @@ impl LiveTrafficThrottle {
         Ok(Self { stream, durables: forwarders.iter().map(durable_name).collect(), readers })
     }
 
-    /// The road of one forwarder, through a stream that is at hand or straight from the log.
+    /// That of one forwarder: through `stream` where there is one, otherwise directly from the log.
     #[must_use]
     pub fn on(stream: Option<Stream>, forwarder: &ForwarderId) -> Self {
         let reader =
@@ -90,7 +90,7 @@ impl LiveTrafficThrottle {
         Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
     }
 
-    /// Waits until live events are not behind what is delivered again.
+    /// Waits until live events have priority: until few enough of them wait.
     ///
     /// # Errors
     /// When a server is away.

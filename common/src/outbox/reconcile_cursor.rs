@@ -63,7 +63,7 @@ pub async fn on_their_way(
            and not pg_visible_in_snapshot(e.xid, $1::text::pg_snapshot)
            and (e.forwarder is null or e.forwarder = $2) and e.audit_event_id = any ($3)",
     )
-    .bind(settled.map_or(Snapshot::GENESIS, Snapshot::as_str))
+    .bind(settled.map_or(Snapshot::EMPTY, Snapshot::as_str))
     .bind(forwarder.as_str())
     .bind(events)
     .fetch_all(&mut *look)
@@ -112,7 +112,7 @@ pub async fn read(
     .fetch_optional(connection)
     .await?;
     let Some(row) = row else {
-        return Ok(ReconcileCursor { compared: snapshot(Snapshot::GENESIS)?, resume: None });
+        return Ok(ReconcileCursor { compared: snapshot(Snapshot::EMPTY)?, resume: None });
     };
     let (s, t): (String, Option<String>) = (row.try_get(0)?, row.try_get(1)?);
     let (xid, seq): (Option<String>, Option<i64>) = (row.try_get(2)?, row.try_get(3)?);

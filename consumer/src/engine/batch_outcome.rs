@@ -67,7 +67,7 @@ struct FailedAttempt {
 }
 
 /// The forwarder and the reference under which what nobody can deliver has its dead letter.
-pub(crate) fn letter_of(own: &ForwarderId, instruction: &Instruction) -> Option<(String, String)> {
+pub(crate) fn dead_letter_of(own: &ForwarderId, instruction: &Instruction) -> Option<(String, String)> {
     match instruction {
         Instruction::Skip | Instruction::Forward(_) => None,
         Instruction::Unknown(forwarder, id) => Some((forwarder.to_string(), id.to_string())),
@@ -145,7 +145,7 @@ impl BatchOutcome {
     }
 
     fn has_ended_before(&self, own: &ForwarderId, instruction: &Instruction) -> bool {
-        letter_of(own, instruction).is_some_and(|letter| self.ended_before.contains(&letter))
+        dead_letter_of(own, instruction).is_some_and(|dead_letter| self.ended_before.contains(&dead_letter))
     }
 
     fn settle(

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use crate::{
     engine::work_item::{Instruction, Route, WorkItem},
     engine::{
-        batch_outcome::{BatchOutcome, letter_of},
+        batch_outcome::{BatchOutcome, dead_letter_of},
         breaker::DeadLetterBreaker,
         column_watch::ColumnWatch,
         delivery_watch::DeliveryWatch,
@@ -103,7 +103,7 @@ pub enum Dispatched {
     Settle(Vec<Disposition>),
     /// Given up at shutdown: nothing may be settled.
     Stopped,
-    /// Something in it is another source's: nothing may be settled, and it is not to be kept from whoever it belongs to.
+    /// Something in it is another source's: nothing may be settled, and its own consumer must get it.
     Foreign(ForeignMessage),
 }
 
@@ -157,8 +157,8 @@ impl Dispatcher {
         }
     }
 
-    /// Waits, unready, until what was another source's is not so any more: its row has come to light. What it asks for is
-    /// done then, and its message comes again.
+    /// Waits, unready, until what was another source's is so no more: its row was found. What it asks for is
+    /// done then, and its message is redelivered.
     pub async fn hold_foreign(
         &mut self,
         foreign: &ForeignMessage,
@@ -401,12 +401,12 @@ async fn ended_before(
     source: &mut Source,
     items: &[WorkItem],
 ) -> Result<HashSet<(String, String)>, Unavailable> {
-    let letters: Vec<(String, String)> =
-        items.iter().filter_map(|item| letter_of(&runtime.route.id, &item.instruction)).collect();
-    if letters.is_empty() {
+    let dead_letters: Vec<(String, String)> =
+        items.iter().filter_map(|item| dead_letter_of(&runtime.route.id, &item.instruction)).collect();
+    if dead_letters.is_empty() {
         return Ok(HashSet::new());
     }
-    runtime.with_timeout(failures::ended(source.connection(), &letters)).await
+    runtime.with_timeout(failures::ended(source.connection(), &dead_letters)).await
 }
 
 /// When too many events wait for another attempt, the target is what fails. Delayed messages count as pending at

@@ -236,7 +236,7 @@ impl IsolatedForwarder {
         }
     }
 
-    /// The whole batch at first; where the target has been away for some of its events before, and for nobody else, these are
+    /// The whole batch at first; where the target has been away for some of its events before, and for no others, these are
     /// the last, each alone. In reverse.
     fn first_ranges(&self, events: &[AuditEvent]) -> Vec<Range<usize>> {
         let (mut alone, mut together, mut start) = (Vec::new(), Vec::new(), 0);

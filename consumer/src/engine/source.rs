@@ -69,13 +69,13 @@ pub struct Slice {
     pub absent: Vec<Uuid>,
 }
 
-/// Rows are there, and cannot be read for what they are; only a person can mend it.
+/// Rows are there, and cannot be read for what they are; only a person can fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what}: {remedy}")]
 pub struct UnfitSource {
     /// What is so.
     pub what: String,
-    /// What mends it.
+    /// What fixes it.
     pub remedy: String,
 }
 

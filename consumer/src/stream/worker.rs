@@ -17,7 +17,7 @@ use async_nats::{
     },
 };
 use common::{
-    broker::{self, BrokerError, Landmark, SettledFloor},
+    broker::{self, BrokerError, FloorMessage, SettledFloor},
     failpoint,
     identifier::ForwarderId,
     outbox::reader::rounds::StreamPosition,
@@ -80,7 +80,7 @@ pub struct StreamSubscription {
 }
 
 impl StreamSubscription {
-    /// A lane from `stream`, which is of `context`, to `runtime`.
+    /// A subscription to `stream`, which is of `context`, for `runtime`.
     #[must_use]
     pub fn new(runtime: Arc<ForwarderRuntime>, client: Client, context: Context, stream: Stream) -> Self {
         Self {
@@ -108,7 +108,7 @@ impl StreamSubscription {
         self.stall.fault().or_else(|| self.runtime.deliveries.fault())
     }
 
-    /// An answer of the broker, unless its connection is lost: the client makes a new one, and nobody answers on the old one.
+    /// A response of the broker, unless its connection is lost: the client makes a new one, and no response comes on the old one.
     async fn while_connected<T>(&self, answer: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let connection = broker::ConnectionEpoch::of(&self.client);
         tokio::select! {
@@ -173,7 +173,7 @@ impl StreamSubscription {
             .map_err(|error| error.to_string())
     }
 
-    /// An error as text. What was set differently by hand makes unready at once: waiting does not mend it, and what is held here
+    /// An error as text. What was set differently by hand makes unready at once: waiting does not fix it, and what is held here
     /// is not skipped there.
     fn describe(&self, error: &BrokerError) -> String {
         let words = error.to_string();
@@ -186,7 +186,7 @@ impl StreamSubscription {
         words
     }
 
-    /// Lets go of a durable that is not there any more, and of what was pulled from it: nothing of it may be settled.
+    /// Releases a durable that no longer exists, and what was pulled from it: nothing of it may be settled.
     async fn drop_durable(&self, gone: &Durable) {
         let mut slot = self.puller.lock().await;
         let of_it = |pull: &Prefetcher| pull.durable().cached_info().created == gone.cached_info().created;
@@ -197,8 +197,8 @@ impl StreamSubscription {
 
     /// Whether the durable that these messages came from is still there, and the stream behind it. One that was recreated, or
     /// restored from an older backup, knows their sequences as other messages, perhaps in another worker's hand, which must not
-    /// be settled from here. Times of creation survive a restore; but where the last of the messages stands as it did, those
-    /// before it do, too.
+    /// be settled from here. Times of creation survive a restore; but if the last of the messages is unchanged, so are those
+    /// before it.
     async fn is_same_durable(&self, durable: &Durable, deliveries: &[Delivery]) -> bool {
         let look = async { durable.get_info().await.map_err(|error| error.to_string()) };
         let info = self.while_connected(look).await;
@@ -213,22 +213,22 @@ impl StreamSubscription {
             Ok(found) => Some(found.time) == last.published && found.payload == last.message.payload,
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => false,
             Err(error) => {
-                tracing::debug!(%error, "cannot look at the last message of a batch");
+                tracing::debug!(%error, "cannot read the last message of a batch");
                 true
             }
         }
     }
 
-    /// Gives back what was pulled and not taken.
+    /// Returns what was pulled and not taken.
     async fn close(&self) {
         if let Some(pull) = self.puller.lock().await.take() {
             pull.close().await;
         }
     }
 
-    /// Renews the deadlines of what was pulled while everybody is busy.
+    /// Renews the deadlines of what was pulled while all workers are busy.
     async fn renew(&self) {
-        // Whoever has the turn waits for a first message: then nothing is here.
+        // The worker that holds the lock waits for a first message: then nothing is here.
         if let Ok(mut slot) = self.puller.try_lock()
             && let Some(pull) = &mut *slot
         {
@@ -246,11 +246,11 @@ impl StreamSubscription {
         self.runtime.route.stream_created.set(durable.stream_created);
         self.stall.observe(&durable, self.settings(), now);
         let position = StreamPosition { created: durable.stream_created, sequence: durable.floor };
-        match Landmark::at(&self.stream, durable.floor).await {
+        match FloorMessage::at(&self.stream, durable.floor).await {
             // Later, it may be another message's place already: the older floor stays.
             Ok(_) if begun.elapsed() > SAME_DURABLE_WITHIN => {}
-            Ok(landmark) => self.position.record(SettledFloor { position, landmark }, now),
-            Err(error) => tracing::debug!(%error, "cannot look at what was settled last"),
+            Ok(message) => self.position.record(SettledFloor { position, message }, now),
+            Err(error) => tracing::debug!(%error, "cannot read what was settled last"),
         }
         let name = broker::durable_name(self.id());
         self.stall.acknowledgements(broker::check_acknowledgements(&self.client, stream, &name).await);
@@ -311,7 +311,7 @@ impl StreamWorker {
     async fn process(&mut self, pulled: PulledBatch, shutdown: &CancellationToken) {
         let PulledBatch { messages, since, durable } = pulled;
         self.progress.busy();
-        failpoint::reach("lane.pulled");
+        failpoint::reach("worker.pulled");
         let route = &self.subscription.runtime.route;
         let deliveries: Vec<Delivery> =
             messages.into_iter().map(|message| Delivery::new(message, route)).collect();
@@ -358,7 +358,7 @@ impl StreamWorker {
             () = stopping => false,
         };
         if !same {
-            tracing::warn!(forwarder = %self.subscription.id(), "the durable is another one now: this batch comes again");
+            tracing::warn!(forwarder = %self.subscription.id(), "the durable was recreated: this batch is redelivered");
             self.subscription.drop_durable(&durable).await;
             return;
         }
@@ -393,11 +393,11 @@ async fn settle(deliveries: &[Delivery], dispositions: &[Disposition]) {
         if let Err(error) = delivery.message.ack_with(delivery::ack_kind(*disposition)).await {
             tracing::debug!(%error, "an acknowledgement could not be sent");
         }
-        failpoint::reach("lane.acknowledged");
+        failpoint::reach("worker.acknowledged");
     }
 }
 
-/// Renews the deadline of everything in hand, for ever.
+/// Renews the deadlines of the batch until it is dropped.
 async fn renew(subscription: &StreamSubscription, deliveries: &[Delivery], every: Duration) {
     loop {
         tokio::time::sleep(every).await;

@@ -66,7 +66,8 @@ pub(super) fn scenarios() -> Vec<Scenario> {
             faults: 20,
             brief: 4,
             inject: |harness, turn| {
-                let places = ["lane.pulled", "dispatch.forwarded", "dispatch.recorded", "lane.acknowledged"];
+                let places =
+                    ["worker.pulled", "dispatch.forwarded", "dispatch.recorded", "worker.acknowledged"];
                 Box::pin(die(
                     harness,
                     first_consumer,

@@ -1,4 +1,4 @@
-//! A second table of actions beside the first, which may take its place: made like it, kept in step by a journal of what
+//! A second table of actions next to the first, which may take its place: made like it, kept in step by a journal of what
 //! changes meanwhile, swapped in one short transaction, and swapped back as quickly.
 //!
 //! Readers see one table or the other, whole. Writers wait while the last changes are carried over.
@@ -33,7 +33,7 @@ const KEPT: &str = "threadline: what audit_actions was before the last swap";
 /// transactions must end with us and not with it, so below the server's `deadlock_timeout`.
 const LOCK_TIMEOUT: &str = "500ms";
 
-/// How often everything is tried that needs a lock, and how long others go on in between.
+/// How often everything is tried that needs a lock, and how long others continue in between.
 const ATTEMPTS: u32 = 30;
 const PAUSE: Duration = Duration::from_millis(500);
 
@@ -43,7 +43,7 @@ pub enum ShadowError {
     /// A swap would leave something behind, or undo it.
     #[error("{0}")]
     Incompatible(String),
-    /// Readers or writers did not let go.
+    /// Readers or writers held their locks for too long.
     #[error("audit_actions was too busy for a swap: {0}. Nothing has changed; try again when it is quieter")]
     Busy(String),
     /// The server is away, or refuses.
@@ -51,7 +51,7 @@ pub enum ShadowError {
     Database(#[from] sqlx::Error),
 }
 
-/// What there is beside `audit_actions`.
+/// What there is next to `audit_actions`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Nothing.

@@ -47,11 +47,11 @@ impl Shadow {
                 ShadowError::Busy(_) if attempt < ATTEMPTS => {}
                 error => return Err(error),
             }
-            // Longer each time: whoever holds an old snapshot may hold it for a while.
+            // Longer each time: a transaction with an old snapshot may last for a while.
             tokio::time::sleep(PAUSE * attempt).await;
             attempt += 1;
         };
-        // They hold for new rows already; those that were there before are looked at without locking anybody out. Should that
+        // They hold for new rows already; those that were there before are looked at without blocking other transactions. Should that
         // fail, the swap has happened all the same.
         for reference in references {
             if let Err(error) = validate(connection, &reference).await {
@@ -80,10 +80,10 @@ impl Shadow {
         sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut *transaction).await?;
         if self.state(transaction).await? != from {
             return Err(ShadowError::Incompatible(
-                "somebody else has swapped or removed the other table meanwhile".to_owned(),
+                "another process has swapped or removed the other table meanwhile".to_owned(),
             ));
         }
-        // Nobody writes now, and everybody reads.
+        // Writers are blocked now, readers are not.
         tokio::time::timeout(SNAPSHOTS_MAX, last())
             .await
             .unwrap_or_else(|_| Err(ShadowError::Busy("the last changes took too long".to_owned())))?;

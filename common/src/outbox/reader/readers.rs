@@ -24,7 +24,7 @@ pub fn forwarder_of(reader: &str) -> Option<&str> {
 }
 
 /// All readers that these settings may lead to. A forwarder may have one of its own even where it goes through the stream:
-/// until its earlier road is drained.
+/// until its previous path is drained.
 #[must_use]
 pub fn reader_names(settings: &Settings) -> Vec<String> {
     let stream = settings.broker.url.as_ref().map(|_| STREAM_READER.to_owned());

@@ -99,7 +99,7 @@ pub async fn head(
          on conflict do nothing",
     )
     .bind(reader)
-    .bind(Snapshot::GENESIS)
+    .bind(Snapshot::EMPTY)
     .bind(system_identifier)
     .execute(&mut *connection)
     .await?;

@@ -13,7 +13,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// The snapshot before the first transaction of a cluster: nothing is visible in it.
-    pub const GENESIS: &str = "3:3:";
+    pub const EMPTY: &str = "3:3:";
 
     /// The first transaction id that had not been handed out.
     #[must_use]
@@ -66,8 +66,8 @@ mod tests {
         let snapshot: Snapshot = "10:20:10,14,15".parse().expect("a snapshot");
         assert_eq!(snapshot.xmax(), 20);
         assert!(snapshot.has_running());
-        let genesis: Snapshot = Snapshot::GENESIS.parse().expect("a snapshot");
-        assert!(!genesis.has_running());
+        let empty: Snapshot = Snapshot::EMPTY.parse().expect("a snapshot");
+        assert!(!empty.has_running());
         for text in ["", "10", "10:20", "10:x:", "10:20:30:40"] {
             assert!(text.parse::<Snapshot>().is_err(), "{text}");
         }

@@ -46,11 +46,11 @@ pub async fn rewind(
 }
 
 fn beginning(head: &Round, system_identifier: i64) -> Round {
-    let genesis: Snapshot = Snapshot::GENESIS.parse().expect("a valid constant");
+    let empty: Snapshot = Snapshot::EMPTY.parse().expect("a valid constant");
     Round {
         number: head.number + 1,
-        from: genesis.clone(),
-        to: genesis,
+        from: empty.clone(),
+        to: empty,
         resume_after: None,
         generation: head.generation + 1,
         system_identifier,

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Rebuilding;
 use crate::projection::comparison::Handler;
 
-/// Looks twice at what the comparison finds: live traffic goes on.
+/// Checks twice what the comparison finds, because live traffic continues.
 pub(crate) struct Check<'a, 'b> {
     pub(crate) rebuilding: &'a Rebuilding<'b>,
     pub(crate) bar: &'a ProgressBar,

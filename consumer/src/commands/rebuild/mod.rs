@@ -1,4 +1,4 @@
-//! `consumer rebuild`: builds the projection of one forwarder again from its source, beside live traffic, and put in place at once.
+//! `consumer rebuild`: builds the projection of one forwarder again from its source, during live traffic, and swaps it in at once.
 //!
 //! A [second table](threadline::shadow) is filled from all audit rows with today's mapping, kept in step with what arrives
 //! meanwhile, compared with the source, and swapped in. What a host recorded by itself, and actions whose events are gone,
@@ -88,7 +88,7 @@ pub(crate) struct Rebuild {
 pub(crate) async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<()> {
     let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
     let mut source = projection.source(settings).await?;
-    // One at a time, and whoever is killed leaves it in a minute.
+    // One at a time, and a killed process releases it after a minute.
     let lease = Lease::new(format!("rebuild-{}", projection.forwarder.id), LEASE);
     let Some(until) = lease.acquire(&mut source).await? else {
         let holder = lease::holder(&mut source, lease.name()).await?;
@@ -105,9 +105,9 @@ pub(crate) async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<(
     let mut keep = std::pin::pin!(lease.keep(&projection.database, until, &done));
     let result = tokio::select! {
         result = work(settings, &projection, &mut source, &asked) => result,
-        // Not before the lease is given back: whoever goes on need not wait for its end.
+        // Not before the lease is given back: the next process need not wait for its end.
         () = interrupted.cancelled() => Err(Interrupted(
-            "what has been written to the new table stays, and readers see what they saw; the same command goes on",
+            "what has been written to the new table stays, and readers see what they saw; the same command continues",
         ).into()),
         () = &mut keep => bail!("the lease was lost: another process may be at a rebuild. Nothing was put in place"),
     };
@@ -231,7 +231,7 @@ impl<'a> Rebuilding<'a> {
     async fn fill(&mut self, source: &mut Session) -> anyhow::Result<u64> {
         let keeps_time = self.projection.timeline.keeps_time();
         if !keeps_time {
-            // The times of delivery are nowhere else: all rows are copied first, and then written over except these.
+            // The times of delivery are nowhere else: all rows are copied first, and then overwritten except these.
             self.shadow.carry_over(&mut self.timeline).await?;
         }
         let bar = ProgressBar::new("rebuilding", projection::estimated_rows(source, self.settings).await?);

@@ -95,7 +95,7 @@ impl Timeline {
         let schema: StorageSchema = schema.parse().map_err(|error| refuse(format!("schema: {error}")))?;
         let actor_type = options.actor_type.as_deref().unwrap_or("user");
         let mapping = Mapping::new(options.profile, actor_type).map_err(refuse)?;
-        // The server gives up first: its time-out says that it is slow, the lane's would blame the events.
+        // The server gives up first: its time-out says that it is slow, the worker's would blame the events.
         let limit = settings.consumer.forward_timeout.mul_f64(0.8);
         let database = Database::new(&url, "audit-consumer-timeline", limit, false)
             .map_err(|error| refuse(format!("url: {}", errors::database(&error))))?;

@@ -108,7 +108,7 @@ impl Hook {
 /// One worker's forwarder.
 struct Worker {
     hook: Hook,
-    /// What is known of the events of a batch that came back without verdicts: the lane hands the same batch on again,
+    /// What is known of the events of a batch that came back without verdicts: the worker passes the same batch again,
     /// and what was accepted is not sent twice. Without it a receiver that is too slow for a whole batch would be sent
     /// the beginning of it for ever.
     settled: HashMap<Uuid, Verdict>,
@@ -134,7 +134,7 @@ impl Worker {
         open.reverse();
         let mut first = true;
         while let Some(range) = open.pop() {
-            // Each has its whole time or is not begun: the lane's time-out would blame the events, and what a POST
+            // Each has its whole time or is not begun: the worker's time-out would blame the events, and what a POST
             // that was cut short has done is not known.
             if !first && begun.elapsed() + self.hook.timeout > self.hook.total_timeout {
                 self.most = range.len();

@@ -85,7 +85,7 @@ fn checked(options: &Options, forwarder: &ForwarderSettings, settings: &Settings
         max_events: within("max_events", options.max_events.unwrap_or(100), 1, MAX_EVENTS)?,
         max_bytes: within("max_bytes", options.max_bytes.unwrap_or(1 << 20), MIN_BYTES, MAX_BYTES)?,
         timeout,
-        // The webhook gives up first: that says that the receiver is slow, the lane's time-out would blame the events.
+        // The webhook gives up first: that says that the receiver is slow, the worker's time-out would blame the events.
         total_timeout: limit.mul_f64(0.8),
     })
 }
@@ -181,7 +181,7 @@ fn client(options: &Options, url: &Url, timeout: Duration) -> Result<Client, Str
         .user_agent(concat!("audit-consumer/", env!("CARGO_PKG_VERSION")))
         .redirect(redirect::Policy::none())
         .no_proxy()
-        // The lane repeats, and says so.
+        // The worker repeats, and says so.
         .retry(retry::never())
         .timeout(timeout);
     let roots = match &options.ca_file {

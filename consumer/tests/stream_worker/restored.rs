@@ -1,4 +1,4 @@
-//! A broker whose stream is made anew, or restored from an older backup, under a lane that runs.
+//! A broker whose stream is recreated, or restored from an older backup, under a running worker.
 
 use async_nats::jetstream;
 use common::settings::ConsumerSettings;
@@ -27,23 +27,23 @@ async fn a_batch_held_while_the_broker_was_restored_from_an_older_backup_settles
     let work_dir = WorkDir::create()?;
     let mut nats = Nats::start(&work_dir)?;
     let settings = ConsumerSettings { ack_wait: DEADLINE, ..ConsumerSettings::default() };
-    let lane = Running::between(source_database().await?, nats.url(), &forwarder, settings).await?;
-    let first = lane.send("test.first").await?;
+    let worker = Running::between(source_database().await?, nats.url(), &forwarder, settings).await?;
+    let first = worker.send("test.first").await?;
     wait::until("the first", DEADLINE, || !forwarder.times(first).is_empty())?;
-    lane.settled().await?;
+    worker.settled().await?;
     nats.stop()?;
     let backup = nats.save_store()?;
     nats.restart()?;
-    let held = lane.send("test.held").await?;
+    let held = worker.send("test.held").await?;
     wait::until("the batch to be held", DEADLINE, || forwarder.times(held).len() >= 3)?;
     nats.stop()?;
     nats.restore_store(&backup)?;
     nats.restart()?;
     let context = jetstream::new(async_nats::connect(nats.url()).await?);
-    let stream = context.get_stream(&lane.stream.cached_info().config.name).await?;
+    let stream = context.get_stream(&worker.stream.cached_info().config.name).await?;
     assert_eq!(stream.cached_info().state.last_sequence, 1, "what came since the backup is gone");
     // Another event under the same sequence, in the hand of another worker.
-    lane.send("test.other").await?;
+    worker.send("test.other").await?;
     let durable: jetstream::consumer::PullConsumer =
         stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
     let mut messages = durable.batch().max_messages(1).expires(DEADLINE).messages().await?;
@@ -51,15 +51,15 @@ async fn a_batch_held_while_the_broker_was_restored_from_an_older_backup_settles
         futures::StreamExt::next(&mut messages).await.unwrap().map_err(|error| anyhow::anyhow!(error))?;
     assert_eq!(other.info().map_err(|error| anyhow::anyhow!(error))?.stream_sequence, 2);
     BACK.store(true, std::sync::atomic::Ordering::Relaxed);
-    let after = lane.send("test.after").await?;
-    wait::until("the lane to go on", DEADLINE, || !forwarder.times(after).is_empty())?;
+    let after = worker.send("test.after").await?;
+    wait::until("the worker to continue", DEADLINE, || !forwarder.times(after).is_empty())?;
     wait::until_some("it to be settled", DEADLINE, async || {
         Ok((durable.get_info().await?.num_ack_pending == 1).then_some(()))
     })
     .await?;
     let info = durable.get_info().await?;
     assert_eq!(info.ack_floor.stream_sequence, 1, "the other worker's message is still open: {info:?}");
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -72,11 +72,11 @@ async fn a_batch_held_while_the_stream_was_made_anew_settles_nothing_of_the_new_
             Err(ForwardError::unavailable("connection refused"))
         }
     });
-    let lane = Running::with_ack_wait(&forwarder, DEADLINE).await?;
-    let held = lane.send("test.held").await?;
+    let worker = Running::with_ack_wait(&forwarder, DEADLINE).await?;
+    let held = worker.send("test.held").await?;
     wait::until("the batch to be held", DEADLINE, || forwarder.times(held).len() >= 3)?;
     let context = jetstream::new(async_nats::connect(shared().nats.url()).await?);
-    let config = lane.stream.cached_info().config.clone();
+    let config = worker.stream.cached_info().config.clone();
     context.delete_stream(&config.name).await?;
     let stream = context.create_stream(config).await?;
     let durable: jetstream::consumer::PullConsumer = stream
@@ -87,16 +87,16 @@ async fn a_batch_held_while_the_stream_was_made_anew_settles_nothing_of_the_new_
         })
         .await?;
     // Another event under the same sequence, in the hand of another worker.
-    lane.send("test.other").await?;
+    worker.send("test.other").await?;
     let mut messages = durable.batch().max_messages(1).expires(DEADLINE).messages().await?;
     let other =
         futures::StreamExt::next(&mut messages).await.unwrap().map_err(|error| anyhow::anyhow!(error))?;
     assert_eq!(other.info().map_err(|error| anyhow::anyhow!(error))?.stream_sequence, 1);
     BACK.store(true, std::sync::atomic::Ordering::Relaxed);
     // It has gone on once it takes the next message, and by then it would have settled the held one.
-    let after = lane.send("test.after").await?;
-    wait::until("the lane to go on", DEADLINE, || !forwarder.times(after).is_empty())?;
+    let after = worker.send("test.after").await?;
+    wait::until("the worker to continue", DEADLINE, || !forwarder.times(after).is_empty())?;
     let info = durable.get_info().await?;
     assert_eq!(info.ack_floor.stream_sequence, 0, "the other worker's message is still open: {info:?}");
-    lane.stop().await
+    worker.stop().await
 }

@@ -1,4 +1,4 @@
-//! A lane with forwarders that misbehave, on real servers.
+//! A stream worker with forwarders that misbehave, on real servers.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
@@ -132,7 +132,7 @@ impl Running {
         forwarder: &Scripted,
         consumer: ConsumerSettings,
     ) -> anyhow::Result<Self> {
-        let name = format!("LANE_{}", Uuid::new_v4().simple());
+        let name = format!("WORKER_{}", Uuid::new_v4().simple());
         let settings = BrokerSettings {
             url: Some(ConnectionUrl::new(url)),
             stream: name.clone(),
@@ -169,10 +169,10 @@ impl Running {
             tracer: Tracer::default(),
             poison_turn: PoisonTurn::default(),
         };
-        let lane = StreamSubscription::new(Arc::new(runtime), client, context, stream.clone());
+        let subscription = StreamSubscription::new(Arc::new(runtime), client, context, stream.clone());
         let health = Health::default();
         let shutdown = CancellationToken::new();
-        let worker = StreamWorker::new(Arc::new(lane), health.component("worker", DEADLINE));
+        let worker = StreamWorker::new(Arc::new(subscription), health.component("worker", DEADLINE));
         let worker = tokio::spawn(worker.run(shutdown.clone()));
         Ok(Self {
             url: url.to_owned(),
@@ -250,51 +250,51 @@ fn retry() -> Verdict {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_retry_comes_again_after_its_delay_and_a_delivery_clears_the_row() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, attempt| Ok(if attempt == 1 { retry() } else { Verdict::Delivered }));
-    let lane = Running::start(&forwarder).await?;
-    let id = lane.send("test.retry").await?;
+    let worker = Running::start(&forwarder).await?;
+    let id = worker.send("test.retry").await?;
     wait::until_some("the second attempt", DEADLINE, async || {
         Ok((forwarder.times(id).len() == 2).then_some(()))
     })
     .await?;
-    lane.settled().await?;
+    worker.settled().await?;
     let times = forwarder.times(id);
     assert_eq!(times.len(), 2);
     assert!(times[1] - times[0] >= Duration::from_millis(900), "{:?}", times[1] - times[0]);
-    assert_eq!(lane.failures().await?, []);
-    lane.stop().await
+    assert_eq!(worker.failures().await?, []);
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn attempts_end_in_a_dead_letter_and_are_counted_in_the_row() -> anyhow::Result<()> {
     let forwarder =
         Scripted::new(|action, _| Ok(if action == "test.never" { retry() } else { Verdict::Delivered }));
-    let lane = Running::start(&forwarder).await?;
-    let never = lane.send("test.never").await?;
-    let fine = lane.send("test.fine").await?;
+    let worker = Running::start(&forwarder).await?;
+    let never = worker.send("test.never").await?;
+    let fine = worker.send("test.fine").await?;
     wait::until_some("the dead letter", DEADLINE, async || {
-        let failures = lane.failures().await?;
+        let failures = worker.failures().await?;
         Ok((failures == [("dead".into(), Some("attempts_exhausted".into()), 3)]).then_some(()))
     })
     .await?;
-    lane.settled().await?;
+    worker.settled().await?;
     assert_eq!(forwarder.times(never).len(), 3);
     assert_eq!(forwarder.times(fine).len(), 1, "its neighbour was delivered at once");
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_event_is_a_dead_letter_at_once() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, _| Ok(Verdict::DeadLetter(Reason::SchemaMismatch, "too odd".into())));
-    let lane = Running::start(&forwarder).await?;
-    let id = lane.send("test.odd").await?;
+    let worker = Running::start(&forwarder).await?;
+    let id = worker.send("test.odd").await?;
     wait::until_some("the dead letter", DEADLINE, async || {
-        Ok((!lane.failures().await?.is_empty()).then_some(()))
+        Ok((!worker.failures().await?.is_empty()).then_some(()))
     })
     .await?;
-    lane.settled().await?;
-    assert_eq!(lane.failures().await?, [("dead".into(), Some("schema_mismatch".into()), 1)]);
+    worker.settled().await?;
+    assert_eq!(worker.failures().await?, [("dead".into(), Some("schema_mismatch".into()), 1)]);
     assert_eq!(forwarder.times(id).len(), 1);
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -303,14 +303,14 @@ async fn a_panicking_forwarder_takes_nobody_down() -> anyhow::Result<()> {
         assert!(action != "test.panic" || attempt > 2, "boom");
         Ok(Verdict::Delivered)
     });
-    let lane = Running::start(&forwarder).await?;
-    let panicking = lane.send("test.panic").await?;
-    let after = lane.send("test.fine").await?;
+    let worker = Running::start(&forwarder).await?;
+    let panicking = worker.send("test.panic").await?;
+    let after = worker.send("test.fine").await?;
     wait::until("the next event", DEADLINE, || !forwarder.times(after).is_empty())?;
-    lane.settled().await?;
-    assert_eq!(lane.failures().await?, []);
+    worker.settled().await?;
+    assert_eq!(worker.failures().await?, []);
     assert!(forwarder.times(panicking).len() >= 3, "tried until it went well");
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -324,40 +324,40 @@ async fn a_target_that_is_away_uses_no_attempts_and_its_batch_is_held_not_redeli
             Err(ForwardError::unavailable("connection refused"))
         }
     });
-    let lane = Running::start(&forwarder).await?;
-    let id = lane.send("test.held").await?;
+    let worker = Running::start(&forwarder).await?;
+    let id = worker.send("test.held").await?;
     // One behind it: it waits in this process for a worker to be free.
     wait::until("the worker to be held", DEADLINE, || !forwarder.times(id).is_empty())?;
-    lane.send("test.behind").await?;
-    lane.delivered(2).await?;
+    worker.send("test.behind").await?;
+    worker.delivered(2).await?;
     // Longer than twice the ack wait of two seconds: without renewal the broker would deliver again.
     let first =
         wait::until_some("the first attempt", DEADLINE, async || Ok(forwarder.times(id).first().copied()))
             .await?;
     wait::until("an outage of five seconds", DEADLINE, || first.elapsed() > Duration::from_secs(5))?;
-    let waiting = lane.health.readiness().components[0].waiting_for.clone().unwrap();
+    let waiting = worker.health.readiness().components[0].waiting_for.clone().unwrap();
     assert_eq!(waiting.dependency, "connection refused");
     BACK.store(true, std::sync::atomic::Ordering::Relaxed);
-    lane.settled().await?;
-    assert_eq!(lane.failures().await?, [], "no attempt was charged");
+    worker.settled().await?;
+    assert_eq!(worker.failures().await?, [], "no attempt was charged");
     let mut durable: jetstream::consumer::PullConsumer =
-        lane.stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
+        worker.stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
     let info = durable.info().await?;
     assert_eq!(info.delivered.consumer_sequence, 2, "each delivered once, for all those seconds");
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, _| Err(ForwardError::unavailable("connection refused")));
-    let lane = Running::with_ack_wait(&forwarder, DEADLINE).await?;
-    let id = lane.send("test.held").await?;
+    let worker = Running::with_ack_wait(&forwarder, DEADLINE).await?;
+    let id = worker.send("test.held").await?;
     wait::until("the first attempt", DEADLINE, || !forwarder.times(id).is_empty())?;
-    let behind = lane.send("test.behind").await?;
-    lane.delivered(2).await?;
-    let stream = lane.stream.clone();
+    let behind = worker.send("test.behind").await?;
+    worker.delivered(2).await?;
+    let stream = worker.stream.clone();
     let stopped = Instant::now();
-    lane.stop().await?;
+    worker.stop().await?;
     let durable: jetstream::consumer::PullConsumer =
         stream.get_consumer("forward-scripted").await.map_err(|error| anyhow::anyhow!(error))?;
     let messages = durable.batch().max_messages(2).expires(DEADLINE).messages().await?;
@@ -381,22 +381,23 @@ async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> 
 async fn rows_larger_than_a_batch_may_be_are_taken_in_slices_and_each_once() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, _| Ok(Verdict::Delivered));
     let settings = ConsumerSettings { batch_bytes: 64 << 10, ..ConsumerSettings::default() };
-    let lane = Running::with_settings(&forwarder, settings).await?;
+    let worker = Running::with_settings(&forwarder, settings).await?;
     let mut ids = Vec::new();
     for _ in 0..60 {
         let padding = "x".repeat(8_000);
         ids.push(
-            lane.send_row(AuditRow {
-                metadata: serde_json::json!({ "padding": padding }),
-                ..AuditRow::sample("test.large")
-            })
-            .await?,
+            worker
+                .send_row(AuditRow {
+                    metadata: serde_json::json!({ "padding": padding }),
+                    ..AuditRow::sample("test.large")
+                })
+                .await?,
         );
     }
     wait::until("all of them", DEADLINE, || ids.iter().all(|id| !forwarder.times(*id).is_empty()))?;
-    lane.settled().await?;
+    worker.settled().await?;
     assert!(ids.iter().all(|id| forwarder.times(*id).len() == 1));
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -414,21 +415,21 @@ async fn what_is_in_the_target_is_not_sent_there_again_while_its_neighbours_are_
         Ok(Verdict::Delivered)
     });
     let settings = ConsumerSettings { max_dead_letters_per_minute: 1, ..ConsumerSettings::default() };
-    let lane = Running::with_settings(&forwarder, settings).await?;
+    let worker = Running::with_settings(&forwarder, settings).await?;
     // What is delivered while the only worker is busy becomes one batch.
-    let gate = lane.send("test.gate").await?;
+    let gate = worker.send("test.gate").await?;
     wait::until("the worker to be held", DEADLINE, || !forwarder.times(gate).is_empty())?;
-    let first = lane.send("test.fine").await?;
-    let bad = [lane.send("test.bad").await?, lane.send("test.bad").await?];
-    lane.delivered(4).await?;
+    let first = worker.send("test.fine").await?;
+    let bad = [worker.send("test.bad").await?, worker.send("test.bad").await?];
+    worker.delivered(4).await?;
     OPEN.store(true, std::sync::atomic::Ordering::Relaxed);
     wait::until("the batch to be held", DEADLINE, || forwarder.times(bad[0]).len() >= 3)?;
     assert_eq!(forwarder.times(first).len(), 1, "it was delivered, once");
-    let waiting = lane.health.readiness();
+    let waiting = worker.health.readiness();
     assert!(!waiting.ready && waiting.components[0].fault.is_some(), "unready at once: {waiting:?}");
     BACK.store(true, std::sync::atomic::Ordering::Relaxed);
-    lane.settled().await?;
-    assert_eq!(lane.failures().await?, []);
-    assert!(lane.health.readiness().ready);
-    lane.stop().await
+    worker.settled().await?;
+    assert_eq!(worker.failures().await?, []);
+    assert!(worker.health.readiness().ready);
+    worker.stop().await
 }

@@ -10,21 +10,21 @@ fn delivered() -> Scripted {
 }
 
 /// Commits rows, changes some of them by SQL, publishes all, and waits until all is settled.
-async fn carry(lane: &Running, actions: &[&str], change: &str) -> anyhow::Result<Vec<Uuid>> {
+async fn carry(worker: &Running, actions: &[&str], change: &str) -> anyhow::Result<Vec<Uuid>> {
     let rows: Vec<AuditRow> = actions.iter().map(|action| AuditRow::sample(action)).collect();
-    let mut application = lane.database.connect().await?;
+    let mut application = worker.database.connect().await?;
     audit::insert(&mut application, &audit_events(), &rows).await?;
-    sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut lane.database.superuser().await?).await?;
+    sqlx::raw_sql(AssertSqlSafe(change)).execute(&mut worker.database.superuser().await?).await?;
     for row in &rows {
-        lane.publish(row.id).await?;
+        worker.publish(row.id).await?;
     }
-    lane.settled().await?;
+    worker.settled().await?;
     Ok(rows.iter().map(|row| row.id).collect())
 }
 
 /// The first of these is the offender; each of the others has been forwarded.
 async fn only_the_first_is_a_letter(
-    lane: &Running,
+    worker: &Running,
     forwarder: &Scripted,
     ids: &[Uuid],
     reason: &str,
@@ -34,7 +34,7 @@ async fn only_the_first_is_a_letter(
     assert!(forwarder.times(ids[0]).is_empty());
     let letters: Vec<(String, String, String, String)> =
         sqlx::query_as("select ref, state, reason, error from outbox.failures")
-            .fetch_all(&mut lane.database.connect().await?)
+            .fetch_all(&mut worker.database.connect().await?)
             .await?;
     let [(id, state, because, error)] = letters.as_slice() else { panic!("{letters:?}") };
     assert_eq!([id.as_str(), state, because], [&ids[0].to_string(), "dead", reason]);
@@ -49,36 +49,36 @@ const ACTIONS: [&str; 6] = ["test.bad", "test.fine", "test.fine", "test.fine", "
 async fn a_row_that_expands_beyond_its_bound_is_not_sent_and_its_letter_names_the_bound() -> anyhow::Result<()>
 {
     let forwarder = delivered();
-    let lane = Running::start(&forwarder).await?;
+    let worker = Running::start(&forwarder).await?;
     let change = "update audit_events set metadata = (
                       select jsonb_agg('1e131071'::jsonb) from generate_series(1, 1000))
                   where action = 'test.bad'";
-    let ids = carry(&lane, &ACTIONS, change).await?;
+    let ids = carry(&worker, &ACTIONS, change).await?;
     let words = "more than a row may (16777216: 16 MiB, or consumer.batch_bytes";
-    only_the_first_is_a_letter(&lane, &forwarder, &ids, "audit_event_too_large", words).await?;
-    lane.stop().await
+    only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_too_large", words).await?;
+    worker.stop().await
 }
 
 /// The same of a text that is stored compressed, and beside others that fit.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_text_beyond_the_bound_is_not_sent_and_many_large_ones_are_taken_in_slices() -> anyhow::Result<()> {
     let forwarder = delivered();
-    let lane = Running::start(&forwarder).await?;
+    let worker = Running::start(&forwarder).await?;
     let change = "alter table audit_events alter user_agent type text;
                   update audit_events set user_agent = repeat('x', case action
                       when 'test.bad' then 100000000 else 10000000 end)";
     let actions: Vec<&str> =
         std::iter::once("test.bad").chain(std::iter::repeat_n("test.large", 20)).collect();
-    let ids = carry(&lane, &actions, change).await?;
-    only_the_first_is_a_letter(&lane, &forwarder, &ids, "audit_event_too_large", "16777216").await?;
+    let ids = carry(&worker, &actions, change).await?;
+    only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_too_large", "16777216").await?;
     assert!(ids[1..].iter().all(|id| forwarder.times(*id).len() == 1));
-    lane.stop().await
+    worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_with_a_damaged_value_is_a_letter_and_its_neighbours_are_delivered() -> anyhow::Result<()> {
     let forwarder = delivered();
-    let lane = Running::start(&forwarder).await?;
+    let worker = Running::start(&forwarder).await?;
     let change = "alter table audit_events alter metadata set storage external;
                   update audit_events set metadata = jsonb_build_object('a', repeat(md5(id::text), 1000))
                       where action = 'test.bad';
@@ -91,10 +91,10 @@ async fn a_row_with_a_damaged_value_is_a_letter_and_its_neighbours_are_delivered
                       execute format('select min(ctid) from %s', toast) into place;
                       perform heap_force_kill(toast, array[place]);
                   end $$";
-    let ids = carry(&lane, &ACTIONS, change).await?;
+    let ids = carry(&worker, &ACTIONS, change).await?;
     let words = "chunk number";
-    only_the_first_is_a_letter(&lane, &forwarder, &ids, "audit_event_unreadable", words).await?;
-    lane.stop().await
+    only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_unreadable", words).await?;
+    worker.stop().await
 }
 
 /// A byte that means nothing in WIN1252, and one that is no UTF-8 in a database that does not look.
@@ -103,12 +103,12 @@ async fn a_byte_that_does_not_convert_is_a_letter_and_its_neighbours_are_deliver
     for (encoding, byte) in [("WIN1252", "chr(129)"), ("SQL_ASCII", "chr(255)")] {
         let database = database_in(encoding).await?;
         let forwarder = delivered();
-        let lane = Running::on(database, &forwarder, ConsumerSettings::default()).await?;
+        let worker = Running::on(database, &forwarder, ConsumerSettings::default()).await?;
         let change = format!("update audit_events set user_agent = {byte} where action = 'test.bad'");
-        let ids = carry(&lane, &ACTIONS, &change).await?;
+        let ids = carry(&worker, &ACTIONS, &change).await?;
         let words = "the audit row cannot be read";
-        only_the_first_is_a_letter(&lane, &forwarder, &ids, "audit_event_unreadable", words).await?;
-        lane.stop().await?;
+        only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_unreadable", words).await?;
+        worker.stop().await?;
     }
     Ok(())
 }
