@@ -60,7 +60,7 @@ check: ## Formatting, lints, documentation, what others build from it.
 	./scripts/check-house
 	./scripts/check-outside
 
-fix: ## Formats and applies what clippy can mend by itself.
+fix: ## Formats and applies what clippy can fix by itself.
 	$(CARGO) fmt --all
 	$(CARGO) clippy --workspace --all-targets --fix --allow-dirty
 

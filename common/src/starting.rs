@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 /// How often a server that starts is tried.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// Clients that a crash has cut off do not all come back at the same moment: what one of them sends may crash it again.
+/// Clients that a crash has disconnected do not all come back at the same moment: what one of them sends may crash it again.
 const SPREAD: Duration = Duration::from_millis(500);
 
 /// Waits for a server that starts; one that is away is not waited for.

@@ -110,7 +110,7 @@ impl Writer {
         }
         let file = self.file.as_mut().expect("opened above");
         file.write_all(lines).await?;
-        // Only what is safe may be called delivered. Events may come again after a crash: whoever reads the file drops
+        // Only what is safe may be called delivered. Events may be delivered again after a crash: whoever reads the file drops
         // repeats by their id.
         file.sync_data().await
     }

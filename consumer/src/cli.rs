@@ -40,7 +40,7 @@ use crate::{
 struct Cli {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Skips forwarders of kinds that this binary has never heard of, because another one has them.
+    /// Skips forwarders of kinds that are unknown to this binary, because another one has them.
     #[arg(long, global = true)]
     allow_missing_kinds: bool,
     #[command(subcommand)]
@@ -59,7 +59,7 @@ enum Command {
         json: bool,
     },
     /// Delivers a part of the stream once more to one forwarder, beside live traffic. What has arrived stays as it is, or is
-    /// written over if asked to.
+    /// overwritten if asked to.
     Replay(Replay),
     /// Compares the timeline with its source, row by row, and repairs or seals it if asked to. Exit status 1 when both are
     /// not equal.
@@ -73,10 +73,10 @@ enum Command {
     #[cfg(feature = "threadline")]
     #[command(subcommand)]
     Receipts(ReceiptsCommand),
-    /// Tells one event's whole life: row, entry, stream, deliveries, failures, timeline, receipt; and what it waits for.
+    /// Shows the status of one event at every step: row, entry, stream, deliveries, failures, timeline, receipt; and what it waits for.
     Explain(Explain),
     /// Checks settings, source, broker and targets for what could keep the pipeline from working as promised, and says what
-    /// mends it. Changes nothing, and sends nothing to any target. Exit status 1 when something is of severity error.
+    /// fixes it. Changes nothing, and sends nothing to any target. Exit status 1 when something is of severity error.
     Doctor {
         /// Prints a JSON object instead of text.
         #[arg(long)]
@@ -151,16 +151,16 @@ impl Command {
                  may run again: no window is sealed twice",
             ),
             #[cfg(feature = "threadline")]
-            Self::Reconcile(_) => Some(
-                "what has been mended stays mended, and no receipt was written; the same command begins anew",
-            ),
+            Self::Reconcile(_) => {
+                Some("repairs that were made stay, and no receipt was written; the same command starts over")
+            }
             #[cfg(feature = "threadline")]
-            Self::Receipts(_) => Some("nothing has changed; the same command begins anew"),
+            Self::Receipts(_) => Some("nothing has changed; the same command starts over"),
             Self::DropDurable { .. } => Some(
                 "the durable is there or gone as a whole; the same command may run again, and says when there is none",
             ),
             Self::Failures(_) => Some(
-                "what has entered the log, or was discarded, stays so; the same command goes on with the rest",
+                "what has entered the log, or was discarded, stays so; the same command continues with the rest",
             ),
             Self::Status { .. } | Self::Explain(_) | Self::Doctor { .. } => {
                 Some("it only reads: nothing has changed")

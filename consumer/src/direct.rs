@@ -35,7 +35,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// Forwards from the log to one destination until `shutdown`, leading or standing by.
 ///
 /// # Errors
-/// Only what waiting cannot mend.
+/// Only what waiting cannot fix.
 pub(crate) async fn run(
     runtime: Arc<ForwarderRuntime>,
     settings: RelaySettings,
@@ -171,9 +171,9 @@ async fn maintenance_loop(
             maintained = tokio::time::timeout(maintenance::RUN_TIMEOUT, round) => match maintained {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::warn!(error = errors::line(&error), "maintenance did not finish; it comes again");
+                    tracing::warn!(error = errors::line(&error), "maintenance did not finish; it is tried again");
                 }
-                Err(_) => tracing::warn!("maintenance took too long; it comes again"),
+                Err(_) => tracing::warn!("maintenance took too long; it is tried again"),
             }
         }
         tokio::select! {

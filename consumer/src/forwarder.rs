@@ -69,7 +69,7 @@ impl ForwardError {
 
 /// A sink for events. Each worker has one of its own, so it may hold a connection.
 ///
-/// Events may come again, at any time, in any order and to another worker: writing one twice must have the effect of
+/// Events may be delivered again, at any time, in any order and to another worker: writing one twice must have the effect of
 /// writing it once. The event's id is the key to that. A future that is dropped (time-out, shutdown) must leave the
 /// forwarder usable; after a panic it is replaced by a new one.
 pub trait Forwarder: Send {
@@ -255,7 +255,7 @@ pub(crate) fn is_bundled(kind: &str) -> bool {
     BUNDLED.contains(&kind)
 }
 
-/// What becomes of a forwarder whose kind nobody has heard of.
+/// What becomes of a forwarder of an unknown kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MissingKinds {

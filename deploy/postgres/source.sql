@@ -96,7 +96,7 @@ grant select, insert (forwarder, since), update (since, at, dropped_at) on outbo
 grant select (xid, audit_event_id, forwarder) on outbox.entries to audit_consumer;
 grant select on outbox.horizon, outbox.settled to audit_consumer;
 grant insert (actor, kind, filter, count, reason), select (id) on outbox.acts to audit_consumer;
--- The standing comparison (consumer.reconcile.interval): one process at a time looks for what is settled, and enters what is
+-- The continuous reconciliation (consumer.reconcile.interval): one process at a time looks for what is settled, and enters what is
 -- missing again.
 grant select, insert (audit_event_id, occurred_at, forwarder) on outbox.entries to audit_consumer;
 grant select,

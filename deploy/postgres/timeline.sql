@@ -33,7 +33,7 @@ grant select on public.threadline_migrations to audit_projector, audit_reconcile
 
 
 -- audit_reconciler: `consumer reconcile`, with `--repair` and `--seal`, `receipts`, `explain`, and `replay`, with
--- `--overwrite`. It reads actions, writes over what differs, and appends receipts, of which it can change none. It removes
+-- `--overwrite`. It reads actions, overwrites what differs, and appends receipts, of which it can change none. It removes
 -- nothing: for `--remove-extra` grant delete on public.audit_actions, or let the owner do it. `rebuild` makes tables and
 -- stays with the owner.
 grant usage on schema public to audit_reconciler;

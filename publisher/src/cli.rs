@@ -41,8 +41,8 @@ enum Command {
     Attach,
     /// Stops capture. What has been captured is still relayed.
     Detach,
-    /// Enters rows that were there before `attach`, or any others, into the log: they are relayed like all others. Goes on where
-    /// it was cut off; harmless when repeated, and beside live traffic, which it lets pass.
+    /// Enters rows that were there before `attach`, or any others, into the log: they are relayed like all others. Continues where
+    /// it was interrupted; harmless when repeated, and beside live traffic, which it lets pass.
     Backfill(Backfill),
     /// Removes entries that every forwarder is past and that are older than `relay.retention`.
     Prune {
@@ -67,7 +67,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Checks settings, source and broker for what could keep the pipeline from working as promised, and says what mends it.
+    /// Checks settings, source and broker for what could keep the pipeline from working as promised, and says how to fix it.
     /// Changes nothing. Exit status 1 when something is of severity error.
     Doctor {
         /// Prints a JSON object instead of text.
@@ -135,10 +135,10 @@ impl Command {
                 "capture is on or off as a whole; `publisher status` shows which, and the same command may run again",
             ),
             Self::Backfill(_) => {
-                Some("what has been entered stays entered; the same command goes on behind it")
+                Some("what has been entered stays entered; the same command continues behind it")
             }
             Self::Prune { .. } => Some(
-                "entries that were removed stay removed, and none that is needed is among them; the same command goes on \
+                "entries that were removed stay removed, and none that is needed is among them; the same command continues \
                  with the rest",
             ),
             Self::Rebase { .. } => Some(

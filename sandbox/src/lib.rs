@@ -1,6 +1,6 @@
 //! Private PostgreSQL and NATS servers from installed binaries, real processes of the pipeline, and a workload.
 //!
-//! The servers can be broken as a fault suite needs it: stopped, killed, cut off or slowed down by a
+//! The servers can be broken as a fault suite needs it: stopped, killed, disconnected or slowed down by a
 //! [`proxy`], failed over to a [standby](postgres::Postgres::standby), robbed of
 //! [messages](nats::Nats::lose_messages_since), or run as a [cluster](nats::NatsCluster); processes are
 //! [started](process::Process::start_with) under another clock.

@@ -40,7 +40,7 @@ impl Tour<'_> {
             "\n# Where everything stands.\n\
              publisher status\n\
              consumer status\n\
-             \n# One event's whole life, from the audit row to the timeline.\n\
+             \n# The status of one event at every step, from the audit row to the timeline.\n\
              consumer explain {event}\n\
              \n# What people query.\n\
              psql \"$THREADLINE_DATABASE_URL\" --command \"select inserted_at, name, status, actor_ref from audit_actions \

@@ -1,4 +1,4 @@
-//! After a broker's loss everything goes on by itself: once, without false alarms, whatever has become of the rows since.
+//! After a broker's loss everything continues by itself: once, without false alarms, whatever has become of the rows since.
 
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{audit::AuditRow, nats::delete_stream, wait};
@@ -70,9 +70,9 @@ async fn a_purged_stream_is_filled_once() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What nobody can deliver comes again like everything else, and its dead letter says nothing of the settings as they are now.
+/// What nobody can deliver is redelivered like everything else, and its dead letter says nothing of the settings as they are now.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_nobodys_and_has_its_letter_is_not_counted_again_when_it_is_delivered_again()
+async fn what_is_nobodys_and_has_its_dead_letter_is_not_counted_again_when_it_is_delivered_again()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
@@ -91,7 +91,7 @@ async fn what_is_nobodys_and_has_its_letter_is_not_counted_again_when_it_is_deli
         }
         anyhow::Ok(client.flush().await?)
     };
-    let letters = async |count: usize| {
+    let dead_letters = async |count: usize| {
         wait::until_some("the dead letters", DEADLINE, async || {
             Ok((pipeline.failures().await?.len() == count).then_some(()))
         })
@@ -99,7 +99,7 @@ async fn what_is_nobodys_and_has_its_letter_is_not_counted_again_when_it_is_deli
     };
     client.publish(format!("{}.events", pipeline.name), "no reference".into()).await?;
     stray(30).await?;
-    letters(31).await?;
+    dead_letters(31).await?;
     pipeline.settled("timeline").await?;
     consumer.terminate(DEADLINE)?;
     common::broker::remove_durable(&pipeline.stream().await?, "forward-timeline").await?;
@@ -107,7 +107,7 @@ async fn what_is_nobodys_and_has_its_letter_is_not_counted_again_when_it_is_deli
     pipeline.settled("timeline").await?;
     // Thirty again and thirty more would be too many for a minute.
     stray(30).await?;
-    letters(61).await?;
+    dead_letters(61).await?;
     assert_eq!(consumer.log().matches("an event was not delivered").count(), 30, "{}", consumer.log());
     Ok(())
 }
@@ -128,7 +128,7 @@ async fn what_is_purged_while_the_leader_looks_at_the_floors_is_published_again(
     pipeline.stream().await?.purge().await?;
     let (rows, later) = samples(1);
     pipeline.commit(&rows).await?;
-    // The standing comparison would deliver them in the end.
+    // The continuous reconciliation would deliver them in the end.
     let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
     pipeline.arrive(&later).await?;
     pipeline.arrive(&ids).await
@@ -136,7 +136,7 @@ async fn what_is_purged_while_the_leader_looks_at_the_floors_is_published_again(
 
 /// nats-server 2.9 answers that there is no stream while it still removes its files, and then those of a new one, too.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_was_deleted_is_made_anew_only_when_its_server_has_tidied_up() -> anyhow::Result<()> {
+async fn a_stream_that_was_deleted_is_recreated_only_when_its_server_has_tidied_up() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let (rows, _) = samples(5);
@@ -147,20 +147,20 @@ async fn a_stream_that_was_deleted_is_made_anew_only_when_its_server_has_tidied_
         let before = pipeline.stream().await?.cached_info().created;
         let deleted = time::OffsetDateTime::now_utc();
         delete_stream(&context, &pipeline.name).await?;
-        let created = wait::until_some("the stream to be made anew", DEADLINE, async || {
+        let created = wait::until_some("the stream to be recreated", DEADLINE, async || {
             let found = context.get_stream(&pipeline.name).await.ok();
             Ok(found.map(|stream| stream.cached_info().created).filter(|created| *created != before))
         })
         .await?;
-        assert!(created - deleted >= time::Duration::SECOND, "deleted at {deleted}, made anew at {created}");
+        assert!(created - deleted >= time::Duration::SECOND, "deleted at {deleted}, recreated at {created}");
         pipeline.messages(5).await?;
     }
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stream_that_is_made_smaller_under_a_publisher_is_told_and_publishing_goes_on() -> anyhow::Result<()>
-{
+async fn a_stream_that_is_made_smaller_under_a_publisher_is_told_and_publishing_continues()
+-> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let mut publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let _consumer = pipeline.consumer()?;
@@ -174,7 +174,7 @@ async fn a_stream_that_is_made_smaller_under_a_publisher_is_told_and_publishing_
     context.update_stream(config).await?;
     wait::until("the leader to notice", DEADLINE, || {
         let log = publisher.log();
-        log.contains("the stream is smaller than the settings; publishing goes on")
+        log.contains("the stream is smaller than the settings; publishing continues")
             && log.contains("max_bytes is 1048576, must be at least 67108864")
     })?;
     let (rows, ids) = samples(20);
@@ -230,21 +230,21 @@ async fn dead_letters_are_neither_checked_nor_counted_again_after_a_loss() -> an
         let mut consumer = pipeline.consumer()?;
         let rows: Vec<_> = (0..40).map(|_| AuditRow::sample("test.refused")).collect();
         pipeline.commit(&rows).await?;
-        wait::until_some("forty more letters", DEADLINE, async || {
+        wait::until_some("forty more dead letters", DEADLINE, async || {
             Ok((pipeline.failures().await?.len() == 40 * batch).then_some(()))
         })
         .await?;
         pipeline.settled("timeline").await?;
         consumer.terminate(DEADLINE)?;
     }
-    let letters = pipeline.failures().await?;
+    let dead_letters = pipeline.failures().await?;
     let consumer = pipeline.consumer()?;
     lose_the_stream(&pipeline, &["timeline"], 80).await?;
     let (rows, ids) = samples(5);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
     assert!(!consumer.log().contains(HELD), "{}", consumer.log());
-    assert_eq!(pipeline.failures().await?, letters, "not one of them was touched");
+    assert_eq!(pipeline.failures().await?, dead_letters, "not one of them was touched");
     Ok(())
 }
 
@@ -261,7 +261,7 @@ async fn what_is_in_the_target_is_there_although_its_row_was_deleted_before_the_
     lose_the_stream(&pipeline, &["timeline"], 120).await?;
     pipeline.charges_nobody().await?;
     assert!(!consumer.log().contains(HELD));
-    // One whose row went before it was delivered is a letter, as ever.
+    // One whose row went before it was delivered is a dead letter, as always.
     let mut timeline = pipeline.timeline.connect().await?;
     timeline.execute("begin; lock audit_actions in access exclusive mode").await?;
     let (rows, lost) = samples(1);
@@ -271,7 +271,7 @@ async fn what_is_in_the_target_is_there_although_its_row_was_deleted_before_the_
     timeline.execute("rollback").await?;
     pipeline.settled("timeline").await?;
     let arrived = pipeline.projected().await? == 121;
-    assert_eq!(pipeline.failures().await?.len(), usize::from(!arrived), "in the target, or a letter");
+    assert_eq!(pipeline.failures().await?.len(), usize::from(!arrived), "in the target, or a dead letter");
     assert_eq!(pipeline.generation().await?, Some(1), "{}", publisher.log());
     Ok(())
 }
@@ -303,7 +303,8 @@ async fn what_all_had_settled_is_no_dead_letter_of_a_target_that_cannot_say() ->
 
 /// Its history is what was there when it came; rows of that which are gone are nobody's loss, and what went since is.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_letters() -> anyhow::Result<()> {
+async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_dead_letters() -> anyhow::Result<()>
+{
     let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"").await?;
     let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let mut consumer = pipeline.consumer()?;
@@ -357,7 +358,7 @@ async fn history_that_the_log_has_pruned_is_nobodys_loss() -> anyhow::Result<()>
     let (done, said) = pipeline.command("publisher", &["prune"])?;
     assert!(done && said.contains("removed 60 entries"), "{said}");
     delete(&pipeline, &gone).await?;
-    // A target that has lost them as well, and begins anew.
+    // A target that has lost them as well, and starts over.
     sqlx::query("delete from audit_actions").execute(&mut pipeline.timeline.connect().await?).await?;
     common::broker::remove_durable(&pipeline.stream().await?, "forward-timeline").await?;
     let consumer = pipeline.consumer()?;

@@ -64,7 +64,7 @@ async fn rows_from_before_capture_arrive_once_though_filled_in_twice_beside_live
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_that_was_killed_goes_on_where_it_was_and_enters_no_row_twice() -> anyhow::Result<()> {
+async fn a_backfill_that_was_killed_continues_where_it_was_and_enters_no_row_twice() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let (old, _) = samples(3_000);
     commit_before_capture(&pipeline, &old).await?;
@@ -80,14 +80,14 @@ async fn a_backfill_that_was_killed_goes_on_where_it_was_and_enters_no_row_twice
     assert_eq!(
         (&again["entered"], entries(&pipeline).await?),
         (&3_000.into(), 6_000),
-        "asked for anew, all are"
+        "asked for again, all are"
     );
     Ok(())
 }
 
-/// Ids are random: what is inserted while nothing is captured may lie before the place where a backfill was cut off long ago.
+/// Ids are random: what is inserted while nothing is captured may lie before the place where a backfill was interrupted long ago.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_backfill_that_goes_on_enters_what_came_to_lie_before_the_place_where_it_was_cut_off()
+async fn a_backfill_that_continues_enters_what_came_to_lie_before_the_place_where_it_was_interrupted()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let (old, mut ids) = samples(3_000);

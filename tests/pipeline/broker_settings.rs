@@ -185,7 +185,7 @@ async fn every_setting_of_a_stream_that_withholds_something_is_found_by_both() -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_durable_and_a_stream_that_somebody_changes_under_running_services_hold_them_until_it_is_mended()
+async fn a_durable_and_a_stream_that_somebody_changes_under_running_services_hold_them_until_it_is_fixed()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let (publisher_port, consumer_port) = (free_port()?, free_port()?);

@@ -6,7 +6,7 @@ use sandbox::{audit::AuditRow, wait};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use uuid::Uuid;
 
-/// What an operator may ask, whatever the table looks like. Of the letters and the rows everything, and of one event.
+/// What an operator may ask, whatever the table looks like. About all dead letters and rows, and about one event.
 fn commands(event: &str) -> Vec<(&'static str, Vec<&str>)> {
     vec![
         ("publisher", vec!["status"]),
@@ -69,7 +69,7 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
-    // A letter, which only a row without the name of an action ends as.
+    // A dead letter, which only a row without the name of an action ends as.
     let mute = AuditRow::sample("");
     pipeline.commit(std::slice::from_ref(&mute)).await?;
     let (rows, ids) = samples(3);
@@ -107,7 +107,7 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
         assert!(done, "{arguments:?}: {said}");
     }
 
-    // Without the one that the forwarder needs delivery is held, and everything else goes on.
+    // Without the one that the forwarder needs delivery is held, and everything else continues.
     let many: Vec<AuditRow> = (0..39).map(|_| AuditRow::sample("")).collect();
     for row in &many {
         insert_as(&mut source, row).await?;

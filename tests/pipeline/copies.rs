@@ -77,7 +77,7 @@ async fn a_copy_of_the_source_settles_nothing_of_what_the_source_has_committed_s
 
 /// The other way round it is the source itself, which came back without its last rows: a person says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_that_lost_its_last_rows_goes_on_once_somebody_says_so() -> anyhow::Result<()> {
+async fn a_source_that_lost_its_last_rows_continues_once_somebody_says_so() -> anyhow::Result<()> {
     let (primary, pipeline) = source().await?;
     let mut publisher = pipeline.publisher()?;
     let (rows, kept) = samples(20);
@@ -91,7 +91,7 @@ async fn a_source_that_lost_its_last_rows_goes_on_once_somebody_says_so() -> any
     let mut consumer = copy.consumer()?;
     wait::until("the consumer to hold", DEADLINE, || consumer.log().contains("it is another source's"))?;
     consumer.terminate(DEADLINE)?;
-    let _consumer = copy.consumer_with(&["--set", "consumer.unknown_events=letters"])?;
+    let _consumer = copy.consumer_with(&["--set", "consumer.unknown_events=dead_letter"])?;
     let _publisher = copy.publisher()?;
     copy.arrive(&kept).await?;
     copy.settled("timeline").await?;

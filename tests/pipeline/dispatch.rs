@@ -98,7 +98,7 @@ async fn a_dead_letter_of_the_log_is_delivered_again_in_the_same_dispatch_mode()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_dispatch_changes_both_ways_and_a_road_that_is_not_drained_is_refused() -> anyhow::Result<()> {
+async fn the_dispatch_changes_both_ways_and_a_path_that_is_not_drained_is_refused() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let mut publisher = pipeline.publisher()?;
     let (rows, first) = samples(20);
@@ -156,7 +156,7 @@ async fn the_dispatch_changes_both_ways_and_a_road_that_is_not_drained_is_refuse
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn databases_that_crash_under_the_log_road_lose_and_repeat_nothing() -> anyhow::Result<()> {
+async fn databases_that_crash_under_direct_dispatch_lose_and_repeat_nothing() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::with_own_postgres().await?;
     pipeline.nats_url = String::new();
     let consumer = pipeline.consumer()?;

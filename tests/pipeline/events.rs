@@ -180,10 +180,11 @@ async fn outcomes_actors_and_times_become_what_the_tables_of_the_page_say() -> a
         action(&pipeline, "public", nobody, "actor_ref ->> 'type'").await?[0].as_deref(),
         Some("anonymous")
     );
-    let letter =
-        wait::until_some("the dead letter", DEADLINE, async || Ok(pipeline.failures().await?.pop())).await?;
+    let dead_letter =
+        wait::until_some("the dead dead_letter", DEADLINE, async || Ok(pipeline.failures().await?.pop()))
+            .await?;
     assert_eq!(
-        (&letter["forwarder"], &letter["reason"], &letter["error"]),
+        (&dead_letter["forwarder"], &dead_letter["reason"], &dead_letter["error"]),
         (&"compat".into(), &"schema_mismatch".into(), &"missing_actor".into())
     );
     Ok(())

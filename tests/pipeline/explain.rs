@@ -1,4 +1,4 @@
-//! One event's whole life.
+//! The status of one event.
 
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{
@@ -17,7 +17,7 @@ fn explain(pipeline: &Pipeline, id: Uuid) -> anyhow::Result<Value> {
 }
 
 fn verdict(pipeline: &Pipeline, id: Uuid) -> anyhow::Result<String> {
-    Ok(explain(pipeline, id)?["verdict"].as_str().unwrap_or_default().to_owned())
+    Ok(explain(pipeline, id)?["diagnosis"].as_str().unwrap_or_default().to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,12 +38,11 @@ async fn an_event_is_explained_at_every_station_of_its_way() -> anyhow::Result<(
     let publisher = pipeline.publisher()?;
     pipeline.messages(1).await?;
     wait::until_some("the entry to be handed over", DEADLINE, async || {
-        Ok((explain(&pipeline, row.id)?["entries"][0]["readers"][0]["passage"] == "handed_over")
-            .then_some(()))
+        Ok((explain(&pipeline, row.id)?["entries"][0]["readers"][0]["state"] == "handed_over").then_some(()))
     })
     .await?;
     let answer = explain(&pipeline, row.id)?;
-    assert!(answer["verdict"].as_str().unwrap_or_default().contains("on its way"), "{answer}");
+    assert!(answer["diagnosis"].as_str().unwrap_or_default().contains("on its way"), "{answer}");
     assert_eq!(answer["stream"]["messages"][0]["sequence"], 1, "{answer}");
     assert_eq!(answer["stream"]["messages"][0]["id"], row.id.to_string());
 
@@ -51,7 +50,7 @@ async fn an_event_is_explained_at_every_station_of_its_way() -> anyhow::Result<(
     pipeline.arrive(&[row.id]).await?;
     pipeline.settled("timeline").await?;
     let answer = explain(&pipeline, row.id)?;
-    assert_eq!(answer["verdict"], "it has arrived");
+    assert_eq!(answer["diagnosis"], "it has arrived");
     assert_eq!(answer["timelines"][0]["state"], "as it should be");
     // Its column has no zone.
     let occurred_at = common::time_arg::to_rfc3339(row.occurred_at);

@@ -34,7 +34,7 @@ scenarios! {
     a_clock_that_is_off_by_minutes_changes_nothing = "clock off by minutes";
     a_broker_that_is_killed_loses_nothing = "broker killed";
     databases_that_are_killed_lose_nothing = "databases killed";
-    a_cluster_that_loses_its_leader_goes_on = "cluster loses its leader";
+    a_cluster_that_loses_its_leader_continues = "cluster loses its leader";
     every_link_may_be_cut_delayed_silenced_or_forgotten = "network";
     running_out_of_connections_charges_nobody = "no connection left";
     a_locked_timeline_charges_nobody = "timeline locked";

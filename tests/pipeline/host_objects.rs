@@ -33,7 +33,7 @@ async fn twice_without_a_failure(host: &'static str) -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deferrable_constraint_of_the_host_fails_nothing_that_comes_again() -> anyhow::Result<()> {
+async fn a_deferrable_constraint_of_the_host_fails_nothing_that_is_redelivered() -> anyhow::Result<()> {
     for host in [
         "alter table audit_actions add constraint host unique (correlation_id) deferrable initially deferred",
         "alter table audit_actions add constraint host unique (id) deferrable",
@@ -66,7 +66,7 @@ async fn what_the_timeline_has_is_delivered_though_a_trigger_fails_for_it_a_seco
     Ok(())
 }
 
-async fn letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
+async fn dead_letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
     wait::until_some(&format!("{count} dead letters"), DEADLINE, async || {
         let failures = pipeline.failures().await?;
         let dead = failures.iter().filter(|failure| failure["state"] == "dead").count();
@@ -80,7 +80,7 @@ fn with_request(request: &str) -> AuditRow {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_constraint_keeps_out_is_no_id_conflict_and_its_letter_names_the_constraint()
+async fn what_another_constraint_keeps_out_is_no_id_conflict_and_its_dead_letter_names_the_constraint()
 -> anyhow::Result<()> {
     for host in [
         "create unique index host_request on audit_actions (request_id)",
@@ -94,14 +94,14 @@ async fn what_another_constraint_keeps_out_is_no_id_conflict_and_its_letter_name
         rows.extend([with_request("r-1"), with_request("r-1")]);
         pipeline.commit(&rows).await?;
         pipeline.arrive(&ids).await?;
-        letters(&pipeline, 1).await?;
+        dead_letters(&pipeline, 1).await?;
         // The same beside what is there already.
         publish(&pipeline, ids[0], None).await?;
         pipeline.settled("timeline").await?;
         pipeline.commit(&[with_request("r-1")]).await?;
-        for letter in letters(&pipeline, 2).await? {
-            assert_eq!(letter["reason"], "schema_mismatch", "{host}: {letter}");
-            let error = letter["error"].as_str().unwrap_or_default();
+        for dead_letter in dead_letters(&pipeline, 2).await? {
+            assert_eq!(dead_letter["reason"], "schema_mismatch", "{host}: {dead_letter}");
+            let error = dead_letter["error"].as_str().unwrap_or_default();
             assert!(error.contains("host_request"), "{host}: {error}");
         }
         assert_eq!(pipeline.projected().await?, 21, "{host}");

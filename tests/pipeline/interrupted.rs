@@ -1,4 +1,4 @@
-//! Commands that somebody interrupts: they say so, leave nothing locked, and the next one goes on.
+//! Commands that somebody interrupts: they say so, leave nothing locked, and the next one continues.
 
 use anyhow::Context as _;
 use end_to_end::{DEADLINE, Pipeline, samples};
@@ -69,7 +69,7 @@ async fn every_command_that_changes_something_says_that_it_was_interrupted_and_m
             &["replay", "--forwarder", "timeline", "--from-start"],
             "outbox.acts",
             "SIGTERM",
-            "goes on behind it",
+            "continues behind it",
         ),
         ("consumer", &["receipts", "verify"], "audit_receipts", "SIGINT", "nothing has changed"),
         ("threadline", &["install"], "threadline_migrations", "SIGTERM", "completes what is missing"),
@@ -97,7 +97,7 @@ async fn every_command_that_changes_something_says_that_it_was_interrupted_and_m
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_is_interrupted_says_what_is_left_and_the_next_one_goes_on_at_once()
+async fn a_command_that_is_interrupted_says_what_is_left_and_the_next_one_continues_at_once()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let (rows, ids) = samples(20);
@@ -110,21 +110,15 @@ async fn a_command_that_is_interrupted_says_what_is_left_and_the_next_one_goes_o
     for (binary, arguments, table, by, left) in [
         ("consumer", &["rebuild"][..], "audit_events", "SIGINT", "the same command continues"),
         ("consumer", &["rebuild"], "audit_events", "SIGTERM", "readers see what they saw"),
-        (
-            "consumer",
-            &["reconcile", "--repair"],
-            "audit_events",
-            "SIGINT",
-            "what has been mended stays mended",
-        ),
+        ("consumer", &["reconcile", "--repair"], "audit_events", "SIGINT", "repairs that were made stay"),
         (
             "consumer",
             &["failures", "redrive", "--all"],
             "outbox.failures",
             "SIGTERM",
-            "goes on with the rest",
+            "continues with the rest",
         ),
-        ("consumer", &["failures", "list"], "outbox.failures", "SIGINT", "goes on with the rest"),
+        ("consumer", &["failures", "list"], "outbox.failures", "SIGINT", "continues with the rest"),
         ("publisher", &["backfill"], "audit_events", "SIGTERM", "what has been entered stays entered"),
     ] {
         let mut locker = pipeline.source.connect().await?;
@@ -153,7 +147,7 @@ async fn a_command_that_is_interrupted_says_what_is_left_and_the_next_one_goes_o
         Ok((passed > Some(0)).then_some(()))
     })
     .await?;
-    interrupted(process, "SIGINT", "the same command goes on behind it")?;
+    interrupted(process, "SIGINT", "the same command continues behind it")?;
     let (done, answer) = pipeline.ask("publisher", &["backfill"])?;
     assert!(done && answer["passed"] == 20, "{answer}");
     Ok(())

@@ -137,7 +137,7 @@ async fn a_durable_ahead_of_its_stream_is_reset_and_skips_nothing() -> anyhow::R
     pipeline.arrive(&ids).await?;
     assert_eq!(pipeline.generation().await?, Some(1));
     assert_eq!(publisher.log().contains("stands ahead of its stream"), stands == 40, "{}", publisher.log());
-    assert_eq!(stream.consumer_info("somebody").await?.created, other.created, "not ours, not made anew");
+    assert_eq!(stream.consumer_info("somebody").await?.created, other.created, "not ours, not recreated");
     pipeline.messages(80).await?;
     pipeline.settled("timeline").await?;
     all_is_well(&pipeline).await
@@ -296,7 +296,7 @@ async fn our_own_trimming_never_counts_as_a_purge() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_durable_deleted_under_a_running_consumer_goes_on_where_it_was() -> anyhow::Result<()> {
+async fn a_durable_deleted_under_a_running_consumer_continues_where_it_was() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
@@ -317,7 +317,7 @@ async fn a_durable_deleted_under_a_running_consumer_goes_on_where_it_was() -> an
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;
     let durable = stream.consumer_info("forward-timeline").await?;
-    assert_ne!(durable.created, before, "it was made anew");
+    assert_ne!(durable.created, before, "it was recreated");
     assert_eq!(durable.delivered.consumer_sequence, 20, "only what came later was delivered: {durable:?}");
     assert_eq!(durable.ack_floor.stream_sequence, 40);
     all_is_well(&pipeline).await

@@ -166,7 +166,7 @@ async fn a_delay_that_a_crashed_broker_forgot_is_waited_out_all_the_same() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_dead_letters_is_held_back_and_goes_on_when_its_cause_is_mended() -> anyhow::Result<()> {
+async fn a_flood_of_dead_letters_is_held_back_and_continues_when_its_cause_is_fixed() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let rule = "alter table audit_actions add constraint host_rule check (name <> 'test.refused')";
     sqlx::raw_sql(rule).execute(&mut pipeline.timeline.connect().await?).await?;

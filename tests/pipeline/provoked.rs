@@ -222,7 +222,7 @@ async fn a_timeline_that_is_read_only_or_locked_for_long_charges_nobody() -> any
     let (rows, mut ids) = samples(1);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
-    for (broken, mended) in [
+    for (broken, fixed) in [
         (
             "do $$ begin execute format(
                  'alter role audit_projector in database %I set default_transaction_read_only = on', current_database());
@@ -247,7 +247,7 @@ async fn a_timeline_that_is_read_only_or_locked_for_long_charges_nobody() -> any
             consumer.log().matches("waiting for timeline database").count() > said + 5
         })?;
         only(&pipeline, &[]).await?;
-        owner.execute(sqlx::raw_sql(AssertSqlSafe(mended))).await?;
+        owner.execute(sqlx::raw_sql(AssertSqlSafe(fixed))).await?;
         pipeline.arrive(&ids).await?;
         only(&pipeline, &[]).await?;
     }

@@ -1,4 +1,4 @@
-//! The projection anew, beside live traffic.
+//! The projection rebuilt during live traffic.
 
 use std::sync::{
     Arc,
@@ -188,7 +188,7 @@ async fn a_rebuild_and_an_overwriting_replay_leave_the_times_of_delivery_as_they
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_swap_waits_for_old_snapshots_and_lets_writers_go_on_meanwhile() -> anyhow::Result<()> {
+async fn a_swap_waits_for_old_snapshots_and_lets_writers_continue_meanwhile() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;

@@ -121,7 +121,7 @@ async fn one_changed_one_removed_and_one_inserted_row_are_each_detected() -> any
     assert!(faults.contains("its hash is not that of its content"), "{faults}");
     timeline.execute("delete from audit_receipts where n = 3").await?;
     let (_, _, faults) = states(&pipeline, &pinned)?;
-    assert!(faults.contains("was cut or written anew"), "{faults}");
+    assert!(faults.contains("was cut or written again"), "{faults}");
     Ok(())
 }
 
@@ -249,8 +249,8 @@ async fn the_first_window_begins_with_the_oldest_event_and_what_lies_outside_is_
         pipeline.timeline.connect().await?.execute(AssertSqlSafe(spoil)).await?;
         let (holds, found, _) = states(&pipeline, &[])?;
         assert!(!holds && found.contains(&"timeline_changed".to_owned()), "{found:?}");
-        let mend = format!("update audit_actions set status = 'ok' where id = '{}'", row.id);
-        pipeline.timeline.connect().await?.execute(AssertSqlSafe(mend)).await?;
+        let fix = format!("update audit_actions set status = 'ok' where id = '{}'", row.id);
+        pipeline.timeline.connect().await?.execute(AssertSqlSafe(fix)).await?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The timeline compared with its source, and mended.
+//! The timeline compared with its source, and fixed.
 
 use std::collections::BTreeSet;
 
@@ -39,10 +39,10 @@ async fn equal(pipeline: &Pipeline) -> anyhow::Result<Value> {
 
 /// Conformance: CT-31.
 #[tokio::test(flavor = "multi_thread")]
-async fn every_removed_altered_and_foreign_action_is_found_and_mended() -> anyhow::Result<()> {
+async fn every_removed_altered_and_foreign_action_is_found_and_repaired() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
-    // The standing comparison would find the removed ones, too.
+    // The continuous reconciliation would find the removed ones, too.
     let _consumer = pipeline.consumer_with(&NEVER)?;
     let (rows, ids) = samples(400);
     pipeline.commit(&rows).await?;
@@ -97,8 +97,8 @@ async fn every_removed_altered_and_foreign_action_is_found_and_mended() -> anyho
     assert!(!said.contains("--repair enters"), "{said}");
     let (_, repaired) = reconcile(&pipeline, &["--repair", "--remove-extra", "slipped in"])?;
     assert!(repaired["repaired"].as_i64() >= Some(15), "{repaired}");
-    let mended = equal(&pipeline).await?;
-    assert_eq!((&mended["matched"], &mended["timeline"]), (&400.into(), &clean["timeline"]));
+    let fixed = equal(&pipeline).await?;
+    assert_eq!((&fixed["matched"], &fixed["timeline"]), (&400.into(), &clean["timeline"]));
     assert_eq!(pipeline.projected().await?, 401, "what the host recorded by itself is nobody's business");
     let acts: Vec<(String, Option<String>)> =
         sqlx::query_as("select kind, reason from outbox.acts order by id")
@@ -110,7 +110,7 @@ async fn every_removed_altered_and_foreign_action_is_found_and_mended() -> anyho
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_on_its_way_or_a_letter_is_no_difference() -> anyhow::Result<()> {
+async fn what_is_on_its_way_or_a_dead_letter_is_no_difference() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     pipeline
         .timeline
@@ -161,7 +161,7 @@ async fn a_comparison_beside_live_traffic_raises_no_false_alarm() -> anyhow::Res
     let acts: i64 = sqlx::query_scalar("select count(*) from outbox.entries where forwarder is not null")
         .fetch_one(&mut pipeline.source.connect().await?)
         .await?;
-    assert_eq!(acts, 0, "nor does the standing one");
+    assert_eq!(acts, 0, "nor does the continuous reconciliation");
     Ok(())
 }
 
@@ -190,7 +190,8 @@ async fn rows_that_escaped_the_trigger_are_missing_until_they_are_repaired() -> 
 
 /// The durable's floor goes past messages that are not there; nobody else would ever look for them.
 #[tokio::test(flavor = "multi_thread")]
-async fn the_standing_comparison_heals_a_stream_that_lost_acknowledged_messages() -> anyhow::Result<()> {
+async fn the_continuous_reconciliation_heals_a_stream_that_lost_acknowledged_messages() -> anyhow::Result<()>
+{
     let pipeline = Pipeline::new().await?;
     let publisher = pipeline.publisher()?;
     let (rows, ids) = samples(50);
@@ -216,7 +217,7 @@ async fn the_standing_comparison_heals_a_stream_that_lost_acknowledged_messages(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn told_not_to_repair_the_standing_comparison_makes_the_process_unready() -> anyhow::Result<()> {
+async fn told_not_to_repair_the_continuous_reconciliation_makes_the_process_unready() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let (rows, _) = samples(5);
@@ -243,9 +244,9 @@ async fn told_not_to_repair_the_standing_comparison_makes_the_process_unready() 
     .await
 }
 
-/// Whose it is nobody can know: it is not written over, and the event becomes a letter that says so.
+/// Its owner is unknown: it is not overwritten, and the event becomes a dead letter that says so.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_action_of_somebody_else_under_an_events_id_is_found_and_never_written_over() -> anyhow::Result<()>
+async fn an_action_of_somebody_else_under_an_events_id_is_found_and_never_overwritten() -> anyhow::Result<()>
 {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
@@ -267,7 +268,7 @@ async fn an_action_of_somebody_else_under_an_events_id_is_found_and_never_writte
     let action = end_to_end::action(&mut pipeline.timeline.connect().await?, ids[1]).await?;
     assert_eq!(action["correlation_id"], "theirs");
     let (done, found) = reconcile(&pipeline, &[])?;
-    assert!(done && found["dead"] == 1, "a letter, from now on: {found}");
+    assert!(done && found["dead"] == 1, "a dead letter, from now on: {found}");
     Ok(())
 }
 

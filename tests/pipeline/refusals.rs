@@ -143,7 +143,7 @@ async fn a_timeline_that_fails_for_every_event_is_an_outage_and_charges_nobody()
     let _publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
     let mut ids = Vec::new();
-    for (broken, mended) in [
+    for (broken, fixed) in [
         (
             "create function closed() returns trigger language plpgsql as $$ begin raise exception 'closed'; end $$;
              create trigger closed before insert on audit_actions for each row execute function closed()",
@@ -171,7 +171,7 @@ async fn a_timeline_that_fails_for_every_event_is_an_outage_and_charges_nobody()
         for failure in pipeline.failures().await? {
             assert_eq!((&failure["state"], &failure["attempts"]), (&"retrying".into(), &0.into()), "{broken}");
         }
-        host.execute(sqlx::AssertSqlSafe(mended)).await?;
+        host.execute(sqlx::AssertSqlSafe(fixed)).await?;
         ids.extend(more);
         pipeline.arrive(&ids).await?;
     }

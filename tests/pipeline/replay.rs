@@ -74,7 +74,7 @@ async fn a_replay_begins_where_it_is_told_and_leaves_the_live_durable_alone() ->
 
 /// A service would hold delivery until the column is back; a command says so and ends.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_lacks_a_needed_column_says_so_and_goes_on_once_it_is_back() -> anyhow::Result<()> {
+async fn a_replay_that_lacks_a_needed_column_says_so_and_continues_once_it_is_back() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
@@ -90,8 +90,8 @@ async fn a_replay_that_lacks_a_needed_column_says_so_and_goes_on_once_it_is_back
     source.execute("alter table audit_events rename column action to act").await?;
     assert_eq!(process.wait(DEADLINE)?.code(), Some(1));
     let said = process.log();
-    assert!(said.contains("has no column action") && said.contains("the same command goes on"), "{said}");
-    assert!(pipeline.projected().await? < 30, "it was cut off in the middle");
+    assert!(said.contains("has no column action") && said.contains("the same command continues"), "{said}");
+    assert!(pipeline.projected().await? < 30, "it was interrupted in the middle");
     let (done, said) = pipeline.command("consumer", &arguments)?;
     assert!(
         !done && said.contains("has no column action") && said.contains("give it its name back"),
@@ -127,7 +127,7 @@ async fn only_an_overwriting_replay_changes_what_has_arrived() -> anyhow::Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_that_was_killed_goes_on_and_another_one_is_refused_meanwhile() -> anyhow::Result<()> {
+async fn a_replay_that_was_killed_continues_and_another_one_is_refused_meanwhile() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
@@ -151,11 +151,11 @@ async fn a_replay_that_was_killed_goes_on_and_another_one_is_refused_meanwhile()
     assert!(before < 2_000, "it was killed in the middle");
     let (done, said) =
         pipeline.command("consumer", &["replay", "--forwarder", "timeline", "--from-sequence", "5"])?;
-    assert!(!done && said.contains("another replay was cut off") && said.contains("--restart"), "{said}");
+    assert!(!done && said.contains("another replay was interrupted") && said.contains("--restart"), "{said}");
     let (done, answer) = pipeline.ask("consumer", &arguments)?;
     assert!(done && answer["done"] == true, "{answer}");
     pipeline.arrive(&ids).await?;
-    assert!(answer["messages"].as_i64().unwrap() < 2_000, "it went on instead of beginning anew: {answer}");
+    assert!(answer["messages"].as_i64().unwrap() < 2_000, "it continued instead of starting over: {answer}");
     let acts: Vec<String> = sqlx::query_scalar("select kind from outbox.acts")
         .fetch_all(&mut pipeline.source.connect().await?)
         .await?;

@@ -36,7 +36,7 @@ async fn last_xid(connection: &mut PgConnection) -> anyhow::Result<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_source_restored_into_another_cluster_goes_on_after_a_rebase() -> anyhow::Result<()> {
+async fn a_source_restored_into_another_cluster_continues_after_a_rebase() -> anyhow::Result<()> {
     let (old, new) = (cluster()?, cluster()?);
     let mut pipeline = Pipeline::new().await?;
     pipeline.source = fixture::source_database_on(&old.server, "app").await?;
@@ -146,7 +146,7 @@ async fn a_rebase_that_did_not_reach_the_stream_is_finished_by_the_next_one() ->
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_upgraded_cluster_goes_on_where_it_was_and_publishes_nothing_again() -> anyhow::Result<()> {
+async fn an_upgraded_cluster_continues_where_it_was_and_publishes_nothing_again() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let mut publisher = pipeline.publisher()?;
     let (rows, _) = samples(20);

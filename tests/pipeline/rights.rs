@@ -132,7 +132,7 @@ async fn the_files_for_psql_stop_at_the_first_error_and_may_be_repeated() -> any
     for name in ["source", "timeline"] {
         let path = file(name);
         let (status, said) = server.psql(&rights::as_superuser(&source.url), path.as_ref())?;
-        // There is nothing to grant yet. Whoever goes on behind an error is told that the transaction is aborted.
+        // There is nothing to grant yet. Whoever continues behind an error is told that the transaction is aborted.
         assert_eq!((status, said.matches("ERROR:").count()), (Some(3), 1), "{name}: {said}");
         let statements = rights::statements(&std::fs::read_to_string(&path)?);
         let mut other = source.superuser().await?;

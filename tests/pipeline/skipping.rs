@@ -42,7 +42,7 @@ async fn what_a_filter_passed_over_is_delivered_when_it_is_taken_back_under_runn
     let (rows, ids) = samples(5);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
-    // One alone may have delivered them. One that starts later is refused, or makes the durable anew without the filter.
+    // One alone may have delivered them. One that starts later is refused, or recreates the durable without the filter.
     for port in ports {
         wait::until("every consumer to run", DEADLINE, || ready(port))?;
     }
@@ -126,7 +126,7 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
     pipeline.settled("timeline").await?;
     wait::until("the consumer to know where it is", DEADLINE, || ready(port))?;
 
-    // Under a running consumer, which makes it anew whenever it finds none.
+    // Under a running consumer, which recreates it whenever it finds none.
     loop {
         set(&context, &remove, &json!({})).await?;
         if create_durable(&context, name, &beyond).await.is_ok() {
@@ -145,7 +145,7 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_durable_goes_on_behind_its_floor_only_where_the_stream_still_holds_the_same_message()
+async fn a_durable_continues_behind_its_floor_only_where_the_stream_still_holds_the_same_message()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;

@@ -53,7 +53,7 @@ async fn what_the_pages_say_of_forwarders_can_be_pasted_and_keeps_the_timeline()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_durable_with_work_is_kept_and_its_forwarder_goes_on_where_it_was() -> anyhow::Result<()> {
+async fn a_durable_with_work_is_kept_and_its_forwarder_continues_where_it_was() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
     let mut consumer = pipeline.consumer()?;

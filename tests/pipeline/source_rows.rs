@@ -45,7 +45,7 @@ async fn a_row_that_is_updated_after_its_delivery_differs_until_it_is_repaired()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_id_that_is_used_again_with_other_content_differs_and_is_never_written_over_by_itself()
+async fn an_id_that_is_used_again_with_other_content_differs_and_is_never_overwritten_by_itself()
 -> anyhow::Result<()> {
     let again = format!("delete from audit_events where id = 'ID'; {INSERT}");
     let (pipeline, ids, found) = after(&again).await?;
@@ -72,7 +72,7 @@ async fn an_id_that_is_changed_is_missing_under_the_new_one_and_extra_under_the_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_is_inserted_and_deleted_in_one_transaction_is_a_letter_and_no_difference()
+async fn a_row_that_is_inserted_and_deleted_in_one_transaction_is_a_dead_letter_and_no_difference()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;
@@ -81,7 +81,7 @@ async fn a_row_that_is_inserted_and_deleted_in_one_transaction_is_a_letter_and_n
     let insert = INSERT.replace("ID", &id);
     let short = format!("begin; {insert}; delete from audit_events where id = '{id}'; commit");
     pipeline.source.connect().await?.execute(AssertSqlSafe(short)).await?;
-    let failures = wait::until_some("its letter", DEADLINE, async || {
+    let failures = wait::until_some("its dead letter", DEADLINE, async || {
         let failures = pipeline.failures().await?;
         Ok((!failures.is_empty()).then_some(failures))
     })
@@ -91,7 +91,7 @@ async fn a_row_that_is_inserted_and_deleted_in_one_transaction_is_a_letter_and_n
     Ok(())
 }
 
-/// Within the duplicate window the broker takes the second message for the first one, whose letter is there.
+/// Within the duplicate window the broker takes the second message for the first one, whose dead letter is there.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_id_that_is_inserted_again_after_its_first_row_was_gone_arrives_by_the_comparison()
 -> anyhow::Result<()> {
@@ -103,7 +103,7 @@ async fn an_id_that_is_inserted_again_after_its_first_row_was_gone_arrives_by_th
     let mut source = pipeline.source.connect().await?;
     let short = format!("begin; {insert}; delete from audit_events where id = '{id}'; commit");
     source.execute(AssertSqlSafe(short)).await?;
-    wait::until_some("its letter", DEADLINE, async || {
+    wait::until_some("its dead letter", DEADLINE, async || {
         Ok((!pipeline.failures().await?.is_empty()).then_some(()))
     })
     .await?;

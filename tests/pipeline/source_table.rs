@@ -242,7 +242,7 @@ async fn texts_of_any_type_are_carried_as_postgresql_writes_them() -> anyhow::Re
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_that_is_renamed_and_moved_is_captured_on_and_goes_on_under_its_new_name()
+async fn a_table_that_is_renamed_and_moved_is_captured_on_and_continues_under_its_new_name()
 -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let mut application = pipeline.source.connect().await?;

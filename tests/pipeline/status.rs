@@ -55,7 +55,7 @@ async fn status_shows_where_everything_stands() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// First what the databases know, then the broker's trouble, in its words and once.
+/// First what the databases know, then the broker's error, in its words and once.
 #[tokio::test(flavor = "multi_thread")]
 async fn with_the_broker_away_or_without_jetstream_the_rest_is_shown_and_the_status_is_one()
 -> anyhow::Result<()> {
@@ -85,8 +85,8 @@ async fn with_the_broker_away_or_without_jetstream_the_rest_is_shown_and_the_sta
             assert!(said.contains("\nbroker    ") || said.starts_with("broker    "), "{said}");
             assert_eq!(said.matches(words).count(), 1, "{said}");
             assert!(said.contains("\nerror: the broker could not be asked"), "{said}");
-            assert_eq!(json["broker"]["state"], "trouble");
-            assert!(json["broker"]["trouble"].as_str().unwrap().contains(words), "{json}");
+            assert_eq!(json["broker"]["state"], "failed");
+            assert!(json["broker"]["error"].as_str().unwrap().contains(words), "{json}");
         }
         let (_, said, json) = status(&pipeline, "publisher")?;
         assert!(said.contains("capture   attached\nlog       4 unread"), "{said}");
@@ -173,7 +173,7 @@ async fn a_standby_with_the_broker_away_shows_what_it_knows() -> anyhow::Result<
     for binary in BOTH {
         let (done, said, json) = status(&pipeline, binary)?;
         assert!(!done && said.contains("broker    cannot connect to NATS"), "{said}");
-        assert_eq!(json["broker"]["state"], "trouble");
+        assert_eq!(json["broker"]["state"], "failed");
     }
     let (_, said, _) = status(&pipeline, "publisher")?;
     assert!(said.starts_with("capture   attached\nlog       2 unread"), "{said}");
@@ -209,7 +209,7 @@ async fn with_a_database_away_the_rest_is_shown_and_the_status_is_one() -> anyho
         assert!(said.contains("forward-timeline: settled up to 3"), "{said}");
         assert_eq!(
             (&json["source"]["state"], &json["timelines"][0]["state"]),
-            (&"ok".into(), &"trouble".into())
+            (&"ok".into(), &"failed".into())
         );
     }
     let (_, said, _) = status(&pipeline, "publisher")?;
@@ -221,7 +221,7 @@ async fn with_a_database_away_the_rest_is_shown_and_the_status_is_one() -> anyho
         assert!(!done && said.contains("source    cannot connect to the source database"), "{said}");
         assert!(said.contains("error: the source database and the timeline could not be asked"), "{said}");
         assert!(said.contains("forward-timeline: settled up to 3") && !said.contains("hunter2"), "{said}");
-        assert_eq!((&json["source"]["state"], &json["broker"]["state"]), (&"trouble".into(), &"ok".into()));
+        assert_eq!((&json["source"]["state"], &json["broker"]["state"]), (&"failed".into(), &"ok".into()));
     }
     pipeline.timeline.url = timeline;
     let (done, said, _) = status(&pipeline, "consumer")?;

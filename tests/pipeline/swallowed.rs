@@ -9,7 +9,7 @@ use sqlx::Executor as _;
 
 use crate::loss::publish;
 
-async fn letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
+async fn dead_letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
     wait::until_some(&format!("{count} dead letters"), DEADLINE, async || {
         let failures = pipeline.failures().await?;
         let dead = failures.iter().filter(|failure| failure["state"] == "dead").count();
@@ -40,7 +40,7 @@ async fn what_a_trigger_or_a_rule_lets_vanish_is_a_dead_letter_at_once_and_the_r
     pipeline.messages(rows.len() as u64).await?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
-    let failures = letters(&pipeline, 2).await?;
+    let failures = dead_letters(&pipeline, 2).await?;
     assert!(failures.len() == 2 && all_not_written(&failures), "{failures:?}");
     assert!(failures[0]["error"].as_str().unwrap_or_default().contains("the timeline took the action"));
 
@@ -53,7 +53,7 @@ async fn what_a_trigger_or_a_rule_lets_vanish_is_a_dead_letter_at_once_and_the_r
     rows.extend(vanishing(["skipped", "ignored"]));
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
-    let failures = letters(&pipeline, 4).await?;
+    let failures = dead_letters(&pipeline, 4).await?;
     assert!(failures.len() == 4 && all_not_written(&failures), "{failures:?}");
     assert_eq!(pipeline.projected().await?, 70);
     Ok(())
@@ -95,7 +95,7 @@ async fn what_a_trigger_gives_another_id_is_kept_nowhere_and_arrives_once_the_tr
         let _publisher = pipeline.publisher()?;
         let _consumer = pipeline.consumer()?;
         pipeline.arrive(&ids).await?;
-        let failures = letters(&pipeline, 2).await?;
+        let failures = dead_letters(&pipeline, 2).await?;
         assert!(failures.len() == 2 && all_not_written(&failures), "{host}: {failures:?}");
         // Neither a repetition nor a comparison writes it.
         for row in &moved {
@@ -162,7 +162,7 @@ async fn what_a_rule_or_a_trigger_let_vanish_arrives_in_the_same_sessions_once_t
         let _consumer = pipeline.consumer_with(&["--set", "consumer.workers=1"])?;
         let (rows, ids) = samples(5);
         pipeline.commit(&rows).await?;
-        let failures = letters(&pipeline, 5).await?;
+        let failures = dead_letters(&pipeline, 5).await?;
         assert!(all_not_written(&failures), "{host}: {failures:?}");
         timeline.execute(gone).await?;
         let (rows, more) = samples(5);
@@ -192,7 +192,7 @@ async fn what_is_removed_however_often_it_is_delivered_becomes_a_dead_letter_tha
     let _publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
-    let failures = letters(&pipeline, 1).await?;
+    let failures = dead_letters(&pipeline, 1).await?;
     job.abort();
     assert!(failures.len() == 1 && all_not_written(&failures), "{failures:?}");
     assert_eq!(failures[0]["ref"], rows[10].id.to_string());

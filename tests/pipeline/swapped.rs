@@ -32,7 +32,7 @@ fn signal(process: &Process, signal: &str) -> anyhow::Result<()> {
 }
 
 /// Commits rows and changes the table behind them while the consumer stands still: then it is unready, says what `said` asks for, and
-/// leaves no letter.
+/// leaves no dead letter.
 async fn held(
     pipeline: &Pipeline,
     application: &mut PgConnection,

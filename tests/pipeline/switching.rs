@@ -57,7 +57,7 @@ async fn what_was_adopted_once_is_there_for_everything_and_is_never_doubled() ->
     let (done, said) = pipeline.command("consumer", &["reconcile"])?;
     assert!(!done && said.contains("226 of them are in the timeline under ids of somebody else"), "{said}");
     let said = pipeline.ask("consumer", &["explain", &rows[0].id.to_string()])?.1;
-    assert!(said["verdict"].as_str().unwrap().contains("backfill --accept-foreign-ids"), "{said}");
+    assert!(said["diagnosis"].as_str().unwrap().contains("backfill --accept-foreign-ids"), "{said}");
 
     let (done, dry) = pipeline.ask("publisher", &["backfill", "--accept-foreign-ids", "--dry-run"])?;
     assert!(done, "{dry}");
@@ -92,7 +92,7 @@ async fn what_was_adopted_once_is_there_for_everything_and_is_never_doubled() ->
     equal(done, &found);
     assert_eq!(found["repaired"], 0);
     let said = pipeline.ask("consumer", &["explain", &rows[0].id.to_string()])?.1;
-    assert_eq!(said["verdict"], "it has arrived", "{said}");
+    assert_eq!(said["diagnosis"], "it has arrived", "{said}");
     assert!(said["timelines"][0]["state"].as_str().unwrap().starts_with("adopted"), "{said}");
 
     // Without the word, and by every other way in.
@@ -136,7 +136,7 @@ async fn what_a_unique_correlation_id_keeps_out_has_been_delivered_and_stops_not
         timeline
             .execute(AssertSqlSafe(format!("create unique index by_correlation on audit_actions {index}")))
             .await?;
-        // More than the breaker lets pass as letters.
+        // More than the breaker lets pass as dead letters.
         let (rows, _) = samples(120);
         deliver(&pipeline, &rows[..100]).await?;
         pipeline.commit(&rows).await?;
@@ -145,7 +145,7 @@ async fn what_a_unique_correlation_id_keeps_out_has_been_delivered_and_stops_not
         pipeline.arrive(&ids(&rows[100..])).await?;
         pipeline.settled("timeline").await?;
         assert_eq!((pipeline.projected().await?, pipeline.failures().await?), (120, Vec::new()), "{index}");
-        wait::until_some("the standing comparison to be past it", DEADLINE, async || {
+        wait::until_some("the continuous reconciliation to be past it", DEADLINE, async || {
             let status = pipeline.ask("consumer", &["status"])?.1;
             Ok((status["compared"][0]["checked"].as_i64() >= Some(120)).then_some(()))
         })

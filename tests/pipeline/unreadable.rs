@@ -25,7 +25,7 @@ const FAILING_CAST: &str = "
     alter table audit_events alter actor_type type label using row(actor_type)::label;
     update audit_events set actor_type = row('broken')::label where action = 'test.broken'";
 
-async fn letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
+async fn dead_letters(pipeline: &Pipeline, count: usize) -> anyhow::Result<Vec<Value>> {
     wait::until_some(&format!("{count} dead letters"), DEADLINE, async || {
         let failures = pipeline.failures().await?;
         let dead = failures.iter().filter(|failure| failure["state"] == "dead").count();
@@ -59,7 +59,7 @@ async fn rows_whose_metadata_is_more_than_a_gigabyte_as_text_arrive_and_can_be_l
     let (is_equal, said) = pipeline.ask("consumer", &["reconcile"])?;
     assert!(is_equal, "{said}");
     let (_, said) = pipeline.ask("consumer", &["explain", &ids[200].to_string()])?;
-    assert_eq!(said["verdict"], "it has arrived");
+    assert_eq!(said["diagnosis"], "it has arrived");
     Ok(())
 }
 
@@ -75,7 +75,7 @@ async fn rows_that_cannot_be_read_are_dead_letters_by_themselves_and_every_tool_
     let _publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
-    let failures = letters(&pipeline, 4).await?;
+    let failures = dead_letters(&pipeline, 4).await?;
     let broken = of_action(&rows, "test.broken");
     assert_eq!(failures.len(), 4, "{failures:?}");
     for failure in &failures {
@@ -96,7 +96,9 @@ async fn rows_that_cannot_be_read_are_dead_letters_by_themselves_and_every_tool_
         "{said}"
     );
     let (is_explained, said) = pipeline.ask("consumer", &["explain", &id])?;
-    assert!(is_explained && said["verdict"].as_str().unwrap_or_default().contains("audit_event_unreadable"));
+    assert!(
+        is_explained && said["diagnosis"].as_str().unwrap_or_default().contains("audit_event_unreadable")
+    );
 
     // One that has become unreadable since it was delivered is no difference, and no repair makes another of it.
     let late = "update audit_events set actor_type = row('broken')::label where id = $1";

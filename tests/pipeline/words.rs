@@ -58,7 +58,7 @@ async fn no_value_of_a_row_is_in_a_failure_or_a_log() -> anyhow::Result<()> {
     rows[1].actor_id = Some(secret.parse()?);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&[ids[0], ids[2]]).await?;
-    let failures = wait::until_some("the letter", DEADLINE, async || {
+    let failures = wait::until_some("the dead letter", DEADLINE, async || {
         let failures = pipeline.failures().await?;
         Ok((!failures.is_empty()).then_some(failures))
     })

@@ -20,7 +20,7 @@ const RECEIPTS: &str = "create table audit_receipts";
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Installation {
     /// Tables that somebody had dropped, and are there again, empty.
-    pub made_anew: Vec<String>,
+    pub recreated: Vec<String>,
     /// What else was missing and is there now, in words.
     pub added: Vec<String>,
     /// What is missing and could not be made over what is there, in words.
@@ -50,7 +50,7 @@ pub async fn install(
         let drops: Vec<String> =
             invalid.iter().map(|index| format!("drop index concurrently \"{schema}\".\"{index}\"")).collect();
         let why = format!(
-            "indexes in schema {schema} are not valid, an interrupted build has left them or is going on: {}. When none is going \
+            "indexes in schema {schema} are not valid, an interrupted build has left them or is continuing: {}. When none is going \
              on, run {}; then install again",
             invalid.join(", "),
             drops.join("; ")
@@ -80,10 +80,10 @@ async fn make(
     };
     let is_fresh = missing_tables(&before).len() == catalog::tables().len();
     let applied = applied(connection, schema).await?;
-    let mut made_anew: Vec<String> =
+    let mut recreated: Vec<String> =
         missing_tables(&before).into_iter().filter(|table| was_made(table, &applied)).collect();
     let adopted = adopt(connection, schema).await?;
-    if !made_anew.is_empty() {
+    if !recreated.is_empty() {
         // A migration that is still to run may be about them.
         repeat(connection, |migration| !migration.contains(RECEIPTS)).await?;
     }
@@ -97,11 +97,11 @@ async fn make(
         lacking = catalog::lacking(connection, schema).await?;
     }
     let whole =
-        |one: &&Property| !made_anew.contains(&one.object) && one.kind != "table" || one.kind == "function";
+        |one: &&Property| !recreated.contains(&one.object) && one.kind != "table" || one.kind == "function";
     let added = before.iter().filter(|one| !is_fresh && !lacking.contains(one)).filter(whole);
     let added = added.map(Property::describe).collect();
-    made_anew.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
-    Ok(Installation { made_anew, added, lacking: lacking.iter().map(Property::describe).collect() })
+    recreated.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
+    Ok(Installation { recreated, added, lacking: lacking.iter().map(Property::describe).collect() })
 }
 
 /// Runs migrations again; all but one say "if not exists" or "or replace".

@@ -218,14 +218,14 @@ fn on_timeline(
 
 /// What an installation found and did.
 fn told(done: &Installation, schema: &StorageSchema) -> String {
-    let Installation { made_anew, added, lacking } = done;
+    let Installation { recreated, added, lacking } = done;
     let mut text = String::new();
-    if !made_anew.is_empty() {
+    if !recreated.is_empty() {
         let _ = writeln!(
             text,
-            "made anew, and empty, what somebody had dropped: {}. Grants on it are to be made again; `consumer reconcile --repair` \
+            "recreated, empty, what somebody had dropped: {}. Grants on it are to be made again; `consumer reconcile --repair` \
              delivers actions again, receipts begin a new chain",
-            made_anew.join(", ")
+            recreated.join(", ")
         );
     }
     for one in added {

@@ -31,8 +31,8 @@ pub struct Window {
     pub until: OffsetDateTime,
     /// How many actions.
     pub actions: i64,
-    /// Events that are dead or discarded letters instead.
-    pub letters: i64,
+    /// Events that are dead letters instead, discarded or not.
+    pub dead_letters: i64,
     /// When the oldest action happened.
     pub first_at: Option<OffsetDateTime>,
     /// The [digest](crate::digest) of the actions.
@@ -56,8 +56,9 @@ pub struct Receipt {
     pub until: OffsetDateTime,
     /// How many actions.
     pub actions: i64,
-    /// Events that are dead or discarded letters instead.
-    pub letters: i64,
+    /// Events that are dead letters instead, discarded or not. The column and the hashed text call them `letters`.
+    #[sqlx(rename = "letters")]
+    pub dead_letters: i64,
     /// When the oldest action happened.
     #[serde(with = "time::serde::rfc3339::option")]
     pub first_at: Option<OffsetDateTime>,
@@ -126,7 +127,7 @@ impl Receipt {
             since: microseconds(window.since),
             until: microseconds(window.until),
             actions: window.actions,
-            letters: window.letters,
+            dead_letters: window.dead_letters,
             first_at: window.first_at.map(microseconds),
             digest: window.digest,
             previous: last.map_or_else(|| BEGINNING.to_owned(), |last| last.hash.clone()),
@@ -144,10 +145,10 @@ impl Receipt {
     #[must_use]
     pub fn text(&self) -> String {
         let time = |time: OffsetDateTime| time.to_offset(UtcOffset::UTC).format(&Rfc3339).unwrap_or_default();
-        let Self { forwarder, n, source, actions, letters, digest, previous, .. } = self;
+        let Self { forwarder, n, source, actions, dead_letters, digest, previous, .. } = self;
         format!(
             "threadline receipt 1\nforwarder {forwarder}\nn {n}\nsource {source}\nsince {}\nuntil {}\nactions {actions}\n\
-             letters {letters}\nfirst_at {}\ndigest {digest}\nprevious {previous}\nsealed_at {}\nkey {}\n",
+             letters {dead_letters}\nfirst_at {}\ndigest {digest}\nprevious {previous}\nsealed_at {}\nkey {}\n",
             time(self.since),
             time(self.until),
             self.first_at.map(time).unwrap_or_default(),
@@ -203,7 +204,7 @@ pub fn verify_chain(chain: &[Receipt], pinned: &[String], kept: Option<&str>) ->
     if let Some(kept) = kept
         && chain.iter().all(|receipt| receipt.hash != kept)
     {
-        faults.push(format!("no receipt has the hash {kept}: the chain was cut or written anew"));
+        faults.push(format!("no receipt has the hash {kept}: the chain was cut or written again"));
     }
     faults
 }
@@ -244,7 +245,7 @@ pub async fn append(
         .bind(receipt.since)
         .bind(receipt.until)
         .bind(receipt.actions)
-        .bind(receipt.letters)
+        .bind(receipt.dead_letters)
         .bind(receipt.first_at)
         .bind(&receipt.digest)
         .bind(&receipt.previous)
@@ -295,7 +296,7 @@ mod tests {
                 since,
                 until: since + time::Duration::days(1),
                 actions: day,
-                letters: 0,
+                dead_letters: 0,
                 first_at: Some(since),
                 digest: format!("{day:064}"),
             };

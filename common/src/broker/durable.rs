@@ -36,7 +36,7 @@ pub fn durable_name(id: &ForwarderId) -> String {
 /// Creates the durable when it is missing, adjusts what may be adjusted, and compares the rest.
 ///
 /// A missing one begins at the start of the stream: history is delivered, however late the forwarder was configured.
-/// One that was there before, at `floor`, goes on behind it, unless the stream is another one now or holds something else there.
+/// One that was there before, at `floor`, continues behind it, unless the stream is another one now or holds something else there.
 ///
 /// # Errors
 /// When it exists and is not fit, or the broker is away.
@@ -131,9 +131,9 @@ pub(super) fn compare(
     let remedy = if unfit_fields == ["max_batch"] && !ahead {
         "Set consumer.batch_rows to no more than that; or raise it (limits.max_request_batch in the section jetstream of the \
          server's configuration, or max_batch of the durable) and remove the durable with `nats consumer rm`: the consumers \
-         make it anew, which repeats deliveries without effect"
+         recreate it, which repeats deliveries without effect"
     } else {
-        "Remove what set it differently; after `nats consumer rm` running consumers make it anew behind what they had settled, \
+        "Remove what set it differently; after `nats consumer rm` running consumers recreate it behind what they had settled, \
          and a start from the stream's start, which repeats deliveries without effect"
     };
     Err(BrokerError::Incompatible {
@@ -154,9 +154,9 @@ pub fn is_same_creation(one: OffsetDateTime, other: OffsetDateTime) -> bool {
     (one - other).unsigned_abs() < CREATED_TOLERANCE
 }
 
-/// Makes a durable anew that was seen passing over messages and is fit again: behind `floor`, where it was last seen before that,
+/// Recreates a durable that was seen passing over messages and is fit again: behind `floor`, where it was last seen before that,
 /// or from the stream's start. When several processes do so at once, one that begins behind a later floor than this one's is
-/// made anew once more.
+/// recreated once more.
 ///
 /// # Errors
 /// When it is not fit yet, or the broker is away or refuses.
@@ -187,7 +187,7 @@ pub async fn replace_skipping_durable(
     if !is_same_creation(found.created(), skipping.created) && begins <= start_sequence {
         return Ok(());
     }
-    tracing::warn!(durable = name, start_sequence, "it has passed over messages: made anew");
+    tracing::warn!(durable = name, start_sequence, "it has passed over messages: recreated");
     remove_durable(stream, &name).await?;
     create(stream, &pull::Config { deliver_policy, ..wanted(id, settings) }).await?;
     Ok(())
@@ -333,7 +333,7 @@ async fn created(stream: &Stream, name: &str) -> Result<Option<OffsetDateTime>, 
 }
 
 /// Makes durables again that stand ahead of their stream, which happens when it has lost its end: nats-server 2.9 would
-/// skip whatever is published up to where they stand. They go on behind what they had settled. Other people's consumers
+/// skip whatever is published up to where they stand. They continue behind what they had settled. Other people's consumers
 /// are left alone.
 ///
 /// # Errors
@@ -350,7 +350,7 @@ pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
             durable = info.name,
             last_sequence = last,
             start_sequence,
-            "stands ahead of its stream: made anew"
+            "stands ahead of its stream: recreated"
         );
         remove_durable(stream, &info.name).await?;
         let begin = DeliverPolicy::ByStartSequence { start_sequence };

@@ -8,9 +8,9 @@ mod connection_epoch;
 pub mod doctor;
 mod durable;
 mod floor;
-mod hearing;
 mod limits;
 mod overview;
+mod reachable_subjects;
 mod rules;
 mod stored;
 mod stream;
@@ -24,8 +24,8 @@ pub use durable::{
     is_same_creation, remove_durable, replace_skipping_durable, reset_durables_ahead,
 };
 pub use floor::{FloorMessage, SettledFloor};
-pub use hearing::check_acknowledgements;
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, overview};
+pub use reachable_subjects::check_acknowledgements;
 pub use stream::{adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller};
 pub use tables::PULL_EXPIRES;
 pub use throttle::{LiveTrafficThrottle, ThrottleError};
@@ -132,13 +132,13 @@ pub enum BrokerError {
 }
 
 impl BrokerError {
-    /// Whether settings are at fault, which neither waiting nor a restart mends.
+    /// Whether settings are at fault, which neither waiting nor a restart fixes.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         matches!(self, Self::NotConfigured | Self::Url(_) | Self::File { .. })
     }
 
-    /// Whether waiting may mend it.
+    /// Whether waiting may fix it.
     #[must_use]
     pub fn is_passing(&self) -> bool {
         matches!(

@@ -50,7 +50,7 @@ pub enum BrokerState {
     /// It has no stream yet.
     NoStream,
     /// It cannot be reached.
-    #[serde(rename = "trouble")]
+    #[serde(rename = "failed")]
     Failed,
 }
 
@@ -62,7 +62,7 @@ pub struct Overview {
     needed: bool,
     /// Why it cannot be reached.
     #[serde(skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
+    error: Option<String>,
     #[serde(skip)]
     name: String,
 }
@@ -71,7 +71,7 @@ pub struct Overview {
 pub async fn overview(settings: &Settings, application_name: &str) -> (Overview, Option<StreamOverview>) {
     let BrokerSettings { url, stream, .. } = &settings.broker;
     let needed = settings.forwarder.iter().any(|forwarder| !forwarder.reads_log(&settings.broker));
-    let found = |state, trouble| Overview { state, needed, trouble, name: stream.clone() };
+    let found = |state, error| Overview { state, needed, error, name: stream.clone() };
     if url.is_none() {
         return (found(BrokerState::None, None), None);
     }
@@ -148,7 +148,7 @@ impl Overview {
             }
             (BrokerState::None, _) => text.push_str("broker    none is configured, and none is needed\n"),
             (BrokerState::Ok | BrokerState::Failed, _) => {
-                let why = self.trouble.as_deref().unwrap_or_default();
+                let why = self.error.as_deref().unwrap_or_default();
                 let unneeded = if self.needed { "" } else { "no forwarder goes through it; " };
                 let _ = writeln!(text, "broker    {unneeded}{why}");
             }

@@ -100,7 +100,7 @@ pub async fn check_stream(
     }
 }
 
-/// Makes an existing stream of another source this one's: the source was restored elsewhere and goes on here. Answers
+/// Makes an existing stream of another source this one's: the source was restored elsewhere and continues here. Answers
 /// whose it was; `None` when there is no stream, or it is this one's already.
 ///
 /// # Errors
@@ -166,7 +166,7 @@ fn compare(
     comparison.require_compatible(
         &format!("stream {}", settings.stream),
         "Change the stream with `nats stream edit`, or the [broker] settings to match it; what cannot be edited goes with `nats \
-         stream rm`, and `publisher run` makes the stream anew and fills it again",
+         stream rm`, and `publisher run` recreates the stream and fills it again",
     )?;
     Ok(comparison.unusual)
 }

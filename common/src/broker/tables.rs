@@ -52,7 +52,7 @@ pub(super) fn stream(settings: &BrokerSettings) -> Vec<Field> {
         "num_replicas",
         "deny_delete",
         "deny_purge",
-        // A limit of this is heard of when the durable is made.
+        // An exceeded limit is reported when the durable is made.
         "consumer_limits",
         "allow_direct",
         "mirror_direct",

@@ -169,7 +169,7 @@ checks! {
             "No transaction has been prepared for longer than an hour.";
         TRANSACTIONS_HIDDEN = Hint "transactions-hidden" [Both Asked]
             "This role sees how old the transactions of others are.";
-        SAFE_BEFORE_BLIND = Warning "safe-before-blind" [Both Always]
+        SAFE_BEFORE_UNPRIVILEGED = Warning "safe-before-unprivileged" [Both Always]
             "The owner of `outbox.safe_before()` sees all rows, and how old transactions are.";
         AUTOVACUUM_OFF = Warning "autovacuum-off" [Both Always]
             "Autovacuum tidies up behind the log.";
@@ -187,8 +187,8 @@ checks! {
             "The stream is trimmed with one request.";
         BROKER_REFUSES = Error "broker-refuses" [Both Always]
             "The broker has room for what these settings ask for, and allows it.";
-        BROKER_DEAF = Error "broker-deaf" [Both Asked]
-            "The broker hears this user on every subject that it uses.";
+        BROKER_NOT_RECEIVING = Error "broker-not-receiving" [Both Asked]
+            "The broker receives what this user sends, on every subject that it uses.";
         JETSTREAM_DISABLED = Error "jetstream-disabled" [Both Always]
             "JetStream is enabled, and open to this account.";
         STREAM_MISSING = Hint "stream-missing" [Both Asked]

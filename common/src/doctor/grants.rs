@@ -83,13 +83,13 @@ pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'s
 
 /// Grants that are missing.
 pub(super) fn missing(missing: Vec<MissingGrant>) -> Vec<Problem> {
-    let trouble = |MissingGrant { privileges, object, role }: MissingGrant| {
+    let problem = |MissingGrant { privileges, object, role }: MissingGrant| {
         Problem::new(
             format!("the role {role} lacks {privileges} on {object}"),
             format!("run as its owner: grant {privileges} on {object} to {role}"),
         )
     };
-    missing.into_iter().map(trouble).collect()
+    missing.into_iter().map(problem).collect()
 }
 
 /// Whether a missing grant keeps us from looking at the outbox.

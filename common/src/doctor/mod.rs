@@ -61,7 +61,7 @@ pub enum Service {
 pub struct Problem {
     /// What is wrong, with the figures; no secrets.
     pub what: String,
-    /// The command or the setting that mends it.
+    /// The command or the setting that fixes it.
     pub remedy: String,
 }
 
@@ -84,7 +84,7 @@ pub struct Finding {
     pub severity: Severity,
     /// What is wrong, with the figures.
     pub what: String,
-    /// What mends it.
+    /// The remedy.
     pub remedy: String,
 }
 
@@ -140,7 +140,7 @@ impl Report {
             Err(error) => {
                 let error = error.describe();
                 let what = format!("the check {} could not be made: {error}", check.name);
-                let remedy = "mend what the server says, and run this again";
+                let remedy = "fix what the server says, and run this again";
                 self.record(checks::CHECK_FAILED, [Problem::new(what, remedy)]);
             }
         }
@@ -235,7 +235,7 @@ fn of(severity: Severity) -> impl Fn(&&Finding) -> bool {
 pub struct Refused(Vec<Finding>);
 
 impl Refused {
-    /// Whether settings are at fault, which neither waiting nor a restart mends.
+    /// Whether settings are at fault, which neither waiting nor a restart fixes.
     #[must_use]
     pub fn is_misuse(&self) -> bool {
         let of_settings = [checks::TARGETS_SHARED.name, checks::OUTBOX_OTHER_TABLE.name];

@@ -195,7 +195,7 @@ pub(super) async fn prepared(
 }
 
 /// Our role, if sessions of others do not show it when their transactions began.
-pub(super) async fn blind_role(connection: &mut Session) -> Result<Option<String>, sqlx::Error> {
+pub(super) async fn role_without_stats(connection: &mut Session) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar(
         "select format('%I', current_user)
          where exists (select from pg_stat_activity

@@ -64,7 +64,7 @@ mod tests {
             "           remedy: use the primary",
             "checks",
             "  warning  check-failed: the check clock-offset could not be made: no answer",
-            "           remedy: mend what the server says, and run this again",
+            "           remedy: fix what the server says, and run this again",
             "1 error(s), 1 warning(s), 0 hint(s)",
         ];
         assert_eq!(text(&report()), lines.join("\n") + "\n");

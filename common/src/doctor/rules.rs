@@ -97,7 +97,7 @@ pub(super) fn altered(lost: bool, differences: Vec<Difference>) -> Vec<Problem> 
     let lost = lost.then(|| {
         Problem::new(
             "somebody has dropped outbox.migrations: nobody knows of which version the schema is",
-            "run `publisher attach`, which makes it anew",
+            "run `publisher attach`, which recreates it",
         )
     });
     let different = differences.into_iter().map(|Difference { what, remedy, .. }| Problem::new(what, remedy));
@@ -126,7 +126,7 @@ pub(super) fn hidden_rows(table: &TableName, security: Option<(bool, String)>) -
 /// Positions of another cluster.
 pub(super) fn foreign_positions(heads: &[Round], identifier: i64) -> Vec<Problem> {
     let foreign = |head: &&Round| head.system_identifier != identifier;
-    let trouble = |head: &Round| {
+    let problem = |head: &Round| {
         Problem::new(
             format!(
                 "the position of reader {} belongs to the cluster with system identifier {}, but this database is in \
@@ -137,12 +137,12 @@ pub(super) fn foreign_positions(heads: &[Round], identifier: i64) -> Vec<Problem
              rebase`; after pg_upgrade, `publisher rebase --upgraded`",
         )
     };
-    heads.iter().filter(foreign).map(trouble).collect()
+    heads.iter().filter(foreign).map(problem).collect()
 }
 
 /// Readers that nothing in the settings reads as.
 pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Problem> {
-    let trouble = |head: &Round| {
+    let problem = |head: &Round| {
         let belongs = match head.reader.as_str() {
             STREAM_READER => "to a publisher, and no broker is configured",
             _ => "to a forwarder that is not configured",
@@ -155,12 +155,12 @@ pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Problem> {
             format!("if nobody reads as it any more, run `publisher drop-reader {} --reason …`", head.reader),
         )
     };
-    heads.iter().filter(|head| !used.contains(&head.reader)).map(trouble).collect()
+    heads.iter().filter(|head| !used.contains(&head.reader)).map(problem).collect()
 }
 
 /// Readers that stand still, each with the age of its position, and have something to read.
 pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Problem> {
-    let trouble = |(reader, seconds): (String, f64)| {
+    let problem = |(reader, seconds): (String, f64)| {
         let runs = if reader == STREAM_READER { "publisher run" } else { "consumer run" };
         Problem::new(
             format!("the reader {reader} has not moved for {} although entries wait for it", age(seconds)),
@@ -170,12 +170,12 @@ pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Problem> {
             ),
         )
     };
-    stalled.into_iter().map(trouble).collect()
+    stalled.into_iter().map(problem).collect()
 }
 
 /// Transactions that run for too long.
 pub(super) fn transactions(running: Vec<Running>) -> Vec<Problem> {
-    let trouble = |Running { pid, seconds, state, application_name }: Running| {
+    let problem = |Running { pid, seconds, state, application_name }: Running| {
         Problem::new(
             format!(
                 "the transaction of process {pid} ({:?}, {}) has run for {}: its rows are delivered after its end, \
@@ -187,12 +187,12 @@ pub(super) fn transactions(running: Vec<Running>) -> Vec<Problem> {
             format!("end it, or run: select pg_terminate_backend({pid})"),
         )
     };
-    running.into_iter().map(trouble).collect()
+    running.into_iter().map(problem).collect()
 }
 
 /// Transactions that were prepared and forgotten.
 pub(super) fn prepared(prepared: Vec<Prepared>) -> Vec<Problem> {
-    let trouble = |Prepared { gid: name, seconds, owner }: Prepared| {
+    let problem = |Prepared { gid: name, seconds, owner }: Prepared| {
         let quoted = name.replace('\'', "''");
         Problem::new(
             format!(
@@ -203,11 +203,11 @@ pub(super) fn prepared(prepared: Vec<Prepared>) -> Vec<Problem> {
             format!("run: commit prepared '{quoted}', or rollback prepared '{quoted}'"),
         )
     };
-    prepared.into_iter().map(trouble).collect()
+    prepared.into_iter().map(problem).collect()
 }
 
 /// A role that cannot see how old transactions are.
-pub(super) fn blind(role: Option<String>) -> Option<Problem> {
+pub(super) fn transactions_hidden(role: Option<String>) -> Option<Problem> {
     role.map(|role| {
         Problem::new(
             format!("the role {role} cannot see when the transactions of other roles began"),
@@ -222,7 +222,7 @@ pub(super) fn bound_owner(table: &TableName, owner: Option<SafeBeforeOwner>) -> 
         return Vec::new();
     };
     let fail = "clean-ups that ask it and `consumer reconcile --seal` fail";
-    let blind = (!sees).then(|| {
+    let unprivileged = (!sees).then(|| {
         let what = format!(
             "the role {owner}, which owns outbox.safe_before(), cannot see when the transactions of other roles began: {fail}"
         );
@@ -236,7 +236,7 @@ pub(super) fn bound_owner(table: &TableName, owner: Option<SafeBeforeOwner>) -> 
         );
         Problem::new(what, format!("run as a superuser: alter role {owner} bypassrls"))
     });
-    blind.into_iter().chain(hidden).collect()
+    unprivileged.into_iter().chain(hidden).collect()
 }
 
 /// Autovacuum that is switched off, everywhere or for a table.
@@ -247,13 +247,13 @@ pub(super) fn autovacuum(works: bool, tables: &[String]) -> Vec<Problem> {
             "run: alter system set autovacuum = on; alter system set track_counts = on; select pg_reload_conf()",
         )
     });
-    let trouble = |table: &String| {
+    let problem = |table: &String| {
         Problem::new(
             format!("autovacuum is off for outbox.{table}, whose rows come and go: it grows without limit"),
             format!("run: alter table outbox.{table} reset (autovacuum_enabled)"),
         )
     };
-    everywhere.into_iter().chain(tables.iter().map(trouble)).collect()
+    everywhere.into_iter().chain(tables.iter().map(problem)).collect()
 }
 
 /// A table whose rows cannot be found by id.

@@ -10,9 +10,9 @@ use super::{
     checks::{
         AUTOVACUUM_OFF, CAPTURE_OFF, CLOCK_OFFSET, GRANT_MISSING, ID_INDEX_MISSING,
         INSERTED_AT_INDEX_MISSING, OUTBOX_ALTERED, OUTBOX_INCOMPLETE, OUTBOX_MISSING, OUTBOX_NEWER,
-        OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN, SAFE_BEFORE_BLIND,
-        SOURCE_ENCODING, SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_TABLE_MISSING, SOURCE_UNFIT,
-        SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
+        OUTBOX_OTHER_TABLE, READER_STALLED, READER_UNUSED, REBASE_NEEDED, ROWS_HIDDEN,
+        SAFE_BEFORE_UNPRIVILEGED, SOURCE_ENCODING, SOURCE_READ_ONLY, SOURCE_STANDBY, SOURCE_TABLE_MISSING,
+        SOURCE_UNFIT, SOURCE_UNREACHABLE, TRANSACTION_OLD, TRANSACTION_PREPARED, TRANSACTIONS_HIDDEN,
     },
     columns::{self, Wanted},
     grants,
@@ -129,10 +129,10 @@ pub async fn check(
     let prepared = database.with_timeout(probes::prepared(connection, TRANSACTION_MAX)).await;
     report.record_result(TRANSACTION_PREPARED, prepared.map(rules::prepared));
     let owner = database.with_timeout(probes::bound_owner(connection, table)).await;
-    report.record_result(SAFE_BEFORE_BLIND, owner.map(|owner| rules::bound_owner(table, owner)));
+    report.record_result(SAFE_BEFORE_UNPRIVILEGED, owner.map(|owner| rules::bound_owner(table, owner)));
     if !report.is_at_boot() {
-        let blind = database.with_timeout(probes::blind_role(connection)).await;
-        report.record_result(TRANSACTIONS_HIDDEN, blind.map(rules::blind));
+        let role = database.with_timeout(probes::role_without_stats(connection)).await;
+        report.record_result(TRANSACTIONS_HIDDEN, role.map(rules::transactions_hidden));
     }
     Ok(has_table)
 }

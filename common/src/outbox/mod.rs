@@ -90,7 +90,7 @@ pub enum OutboxError {
     #[error("this database has no outbox yet, or an older one: run `publisher attach` first")]
     Missing,
     /// Some of it is not there, although it was made.
-    #[error("of the schema outbox {} is missing, which somebody has dropped: run `publisher attach`, which makes it anew", .0.join(", "))]
+    #[error("of the schema outbox {} is missing, which somebody has dropped: run `publisher attach`, which recreates it", .0.join(", "))]
     Incomplete(Vec<String>),
     /// A newer version has been here.
     #[error(

@@ -85,7 +85,7 @@ pub async fn existing(
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(events).fetch_all(connection).await
 }
 
-/// How far the continuous comparison of a forwarder has come.
+/// How far the continuous reconciliation of a forwarder has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReconcileCursor {
     /// Everything visible in it has been compared.
@@ -94,7 +94,7 @@ pub struct ReconcileCursor {
     pub resume: Option<(Snapshot, Position)>,
 }
 
-/// Reads how far the continuous comparison of a forwarder has come; the beginning of the log in a cluster that it does not know.
+/// Reads how far the continuous reconciliation of a forwarder has come; the beginning of the log in a cluster that it does not know.
 ///
 /// # Errors
 /// When the server is away.
@@ -165,7 +165,7 @@ pub async fn advance(
     Ok(())
 }
 
-/// The progress of a continuous comparison.
+/// The progress of a continuous reconciliation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
 pub struct ReconcileProgress {
     /// Whose target.
@@ -178,7 +178,7 @@ pub struct ReconcileProgress {
     pub at: String,
 }
 
-/// The progress of each continuous comparison.
+/// The progress of each continuous reconciliation.
 ///
 /// # Errors
 /// When the server is away.

@@ -55,7 +55,7 @@ pub struct ComponentReport {
     /// The server it waits for, and since when.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waiting_for: Option<Waiting>,
-    /// Something that only a person can mend.
+    /// Something that only a person can fix.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
@@ -138,7 +138,7 @@ impl Progress {
         waited.map(|(dependency, since)| Resumed { dependency, away: since.elapsed() })
     }
 
-    /// Something that only a person can mend; `None` when it has been.
+    /// Something that only a person can fix; `None` when it has been.
     pub fn fault(&self, fault: Option<String>) {
         lock(&self.inner.state).fault = fault;
     }

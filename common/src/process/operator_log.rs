@@ -69,7 +69,7 @@ pub async fn record(connection: &mut Session, action: &OperatorAction<'_>) -> Re
     .await
 }
 
-/// Adds to the count of an action that goes on.
+/// Adds to the count of an action that continues.
 ///
 /// # Errors
 /// When the server is away.

@@ -140,7 +140,7 @@ pub fn status(error: &(dyn Error + 'static)) -> u8 {
     if causes.any(is_misuse) { MISUSED } else { FAILED }
 }
 
-/// Whether neither waiting nor a restart mends it.
+/// Whether neither waiting nor a restart fixes it.
 fn is_misuse(error: &(dyn Error + 'static)) -> bool {
     error.is::<SettingsError>()
         || error.is::<UsageError>()
@@ -161,7 +161,7 @@ mod tests {
     struct Outer(#[source] sqlx::Error);
 
     #[test]
-    fn what_a_restart_cannot_mend_has_a_status_of_its_own() {
+    fn what_a_restart_cannot_fix_has_a_status_of_its_own() {
         let table: [(Box<dyn Error>, u8); 6] = [
             (Box::new(UsageError("no forwarder x is configured".to_owned())), MISUSED),
             (Box::new(Outer(sqlx::Error::Configuration("no URL".into()))), MISUSED),

@@ -18,7 +18,7 @@ pub enum ServerState {
     /// It has.
     Ok,
     /// It has not, or it lacks what is to be shown.
-    #[serde(rename = "trouble")]
+    #[serde(rename = "failed")]
     Failed,
 }
 
@@ -29,7 +29,7 @@ pub struct DatabaseOverview {
     pub state: ServerState,
     /// Why it has not.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub trouble: Option<String>,
+    pub error: Option<String>,
 }
 
 impl DatabaseOverview {
@@ -37,8 +37,8 @@ impl DatabaseOverview {
     #[must_use]
     pub fn of<T, E: AsRef<dyn Error + 'static> + ?Sized>(asked: Result<&T, &E>) -> Self {
         match asked {
-            Ok(_) => Self { state: ServerState::Ok, trouble: None },
-            Err(error) => Self { state: ServerState::Failed, trouble: Some(errors::line(error.as_ref())) },
+            Ok(_) => Self { state: ServerState::Ok, error: None },
+            Err(error) => Self { state: ServerState::Failed, error: Some(errors::line(error.as_ref())) },
         }
     }
 
@@ -62,7 +62,7 @@ impl TimelineOverview {
     /// A line for people.
     #[must_use]
     pub fn text(&self) -> String {
-        let state = self.database.trouble.as_deref().unwrap_or("answers");
+        let state = self.database.error.as_deref().unwrap_or("answers");
         format!("timeline  {}: {state}\n", self.forwarder)
     }
 }

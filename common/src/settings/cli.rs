@@ -130,9 +130,9 @@ impl ConfigCommand {
         let Some(file) = file else { return Some(Ok(template())) };
         let shown = file.display();
         let refuse = |error: std::io::Error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => UsageError(format!(
-                "{shown} exists, and is not written over: give another name, or remove it"
-            )),
+            std::io::ErrorKind::AlreadyExists => {
+                UsageError(format!("{shown} exists, and is not overwritten: give another name, or remove it"))
+            }
             _ => UsageError(format!("cannot write {shown}: {error}")),
         };
         let written = File::create_new(file).and_then(|mut file| file.write_all(template().as_bytes()));

@@ -49,6 +49,8 @@ pub struct Provenance {
     sources: BTreeMap<String, Source>,
     /// New keys that were set by their old names, with the source.
     renamed: BTreeMap<&'static str, Source>,
+    /// Keys that were set to an old value, with that, the new one and the source.
+    old_values: BTreeMap<String, (&'static str, &'static str, Source)>,
 }
 
 impl Provenance {
@@ -66,14 +68,20 @@ impl Provenance {
         set.map_or(Source::Default, |(_, source)| source.clone())
     }
 
-    /// A line for each key that was set by an old name.
+    /// A line for each key that was set by an old name, and for each old value.
     pub fn deprecations(&self) -> impl Iterator<Item = String> {
-        self.renamed.iter().filter_map(|(new, source)| {
+        let values = self.old_values.iter().map(|(key, (old, new, source))| {
+            format!(
+                "{key} = {old:?} from {source} is called {new:?} now: rename it, support for the old name will end"
+            )
+        });
+        let keys = self.renamed.iter().filter_map(|(new, source)| {
             let old = renamed::old_name(new)?;
             Some(format!(
-                "{old} from {source} is called {new} now: rename it, the old name will not be read for ever"
+                "{old} from {source} is called {new} now: rename it, support for the old name will end"
             ))
-        })
+        });
+        keys.chain(values)
     }
 
     /// A key by the name under which it was set.
@@ -230,6 +238,14 @@ impl Layers {
             self.by_new_name.insert(key.to_owned(), source.clone());
         }
         let key = new.unwrap_or(key);
+        let old_value = renamed::new_value(key, &value);
+        let value = old_value.map_or(value, |(_, new)| Value::String(new.to_owned()));
+        match old_value {
+            Some((old, new)) => {
+                self.provenance.old_values.insert(key.to_owned(), (old, new, source.clone()));
+            }
+            None => drop(self.provenance.old_values.remove(key)),
+        }
         let path: Vec<&str> = key.split('.').collect();
         if let Err(message) = place(&mut self.values, &path, value) {
             self.unplaced.push((key.to_owned(), message));

@@ -1,3 +1,4 @@
+use super::super::UnknownEvents;
 use super::*;
 
 fn layers(text: &str, variables: &[(&str, &str)], flags: &[&str]) -> Result<Settings, SettingsError> {
@@ -210,6 +211,22 @@ fn a_key_is_read_by_its_old_name_and_the_new_one_is_told() {
             "{told:?}"
         );
     }
+}
+
+#[test]
+fn an_old_value_is_read_with_a_warning_until_a_later_layer_sets_a_new_one() {
+    let set = |flags: &[&str]| {
+        let layers = Layers::default().text("[consumer]\nunknown_events = \"letters\"", "audit.toml");
+        let layers = flags.iter().fold(layers, |layers, flag| layers.and_then(|layers| layers.flag(flag)));
+        let (settings, provenance) = layers.and_then(Layers::build).expect("valid");
+        (settings.consumer.unknown_events, provenance.deprecations().collect::<Vec<_>>())
+    };
+    let (events, warnings) = set(&[]);
+    assert_eq!(events, UnknownEvents::DeadLetter);
+    let expected = "consumer.unknown_events = \"letters\" from audit.toml is called \"dead_letter\" now";
+    assert!(warnings.len() == 1 && warnings[0].starts_with(expected), "{warnings:?}");
+    assert_eq!(set(&["consumer.unknown_events=hold"]), (UnknownEvents::Hold, Vec::new()));
+    assert_eq!(set(&["consumer.unknown_events=dead_letter"]), (UnknownEvents::DeadLetter, Vec::new()));
 }
 
 #[test]

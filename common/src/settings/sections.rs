@@ -167,7 +167,7 @@ pub struct ConsumerSettings {
     pub max_dead_letters_per_minute: usize,
     /// What becomes of a message whose event neither the audit table nor the log has ever held.
     pub unknown_events: UnknownEvents,
-    /// The continuous comparison of log and timeline.
+    /// The continuous reconciliation of log and timeline.
     pub reconcile: ReconcileSettings,
     /// Unready once the oldest batch has been in work this long, or a server away.
     #[serde(with = "duration")]
@@ -199,13 +199,13 @@ impl Default for ConsumerSettings {
 
 /// What becomes of a message whose event neither the audit table nor the log has ever held: it is another source's.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum UnknownEvents {
     /// Nothing is settled, and the process is unready.
     #[default]
     Hold,
     /// It is a dead letter: this is the source, and it has lost its last rows.
-    Letters,
+    DeadLetter,
 }
 
 /// `[consumer.reconcile]`.

@@ -3,7 +3,7 @@
 use super::ForwarderSettings;
 use crate::identifier::ForwarderId;
 
-/// Settings, files that they name, or arguments that cannot be used: neither waiting nor a restart mends it. A binary that
+/// Settings, files that they name, or arguments that cannot be used: neither waiting nor a restart fixes it. A binary that
 /// ends with it has the exit status [`crate::service::boot::MISUSED`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]

@@ -372,7 +372,7 @@ async fn what_a_trigger_does_not_see_or_a_crash_does_not_keep_is_refused_by_name
         let said = error.as_database_error().unwrap().message().to_owned();
         assert!(said.contains(why), "{table}: {said}");
     }
-    // What was attached, and is so only since, goes on.
+    // What was attached, and is so only since, continues.
     connection.execute("create table kept (id uuid primary key, occurred_at timestamptz)").await?;
     capture::attach(&mut connection, &"kept".parse()?).await?;
     connection.execute("alter table kept drop constraint kept_pkey, alter id drop not null; alter table kept set unlogged").await?;

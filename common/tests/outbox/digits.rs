@@ -65,7 +65,7 @@ async fn ids_of_different_lengths_are_read_in_their_order_and_completely() -> an
     Ok(())
 }
 
-/// Pages that were read before a crash come again; the first time counts.
+/// Pages that were read before a crash are delivered again; the first time counts.
 fn dedup(ids: Vec<uuid::Uuid>) -> Vec<uuid::Uuid> {
     let mut seen = std::collections::HashSet::new();
     ids.into_iter().filter(|id| seen.insert(*id)).collect()

@@ -201,7 +201,7 @@ async fn attach_and_detach_run_no_function_that_somebody_else_has_put_into_publi
 }
 
 #[tokio::test]
-async fn what_a_superuser_makes_anew_is_the_owners_and_a_right_that_the_owner_lacks_breaks_capture()
+async fn what_a_superuser_recreates_is_the_owners_and_a_right_that_the_owner_lacks_breaks_capture()
 -> anyhow::Result<()> {
     let (database, mut owner) = small_table().await?;
     let mut superuser = Session::from(database.superuser().await?);

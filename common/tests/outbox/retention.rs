@@ -77,7 +77,7 @@ async fn publish(connection: &mut Session, sequence: u64) -> anyhow::Result<()> 
     Ok(())
 }
 
-async fn letter(connection: &mut Session, event: Uuid, state: &str) -> anyhow::Result<()> {
+async fn failure(connection: &mut Session, event: Uuid, state: &str) -> anyhow::Result<()> {
     sqlx::query(
         "insert into outbox.failures (forwarder, ref, audit_event_id, state, reason, next_attempt_at)
          values ('timeline', $1::text, $1, $2, 'schema_mismatch', case when $2 = 'retrying' then now() end)
@@ -267,13 +267,13 @@ async fn failures_that_will_be_tried_again_hold_and_dead_ones_do_not() -> anyhow
     let failed = row(&mut connection, 100).await?;
     read_all(&mut connection, 10).await?;
     for (state, safe) in [("retrying", 100), ("queued", 100), ("dead", 0), ("discarded", 0)] {
-        letter(&mut connection, failed, state).await?;
+        failure(&mut connection, failed, state).await?;
         assert_eq!(safe_days(&mut connection).await?, Some(safe), "{state}");
         let at_risk = undelivered_older_than(&mut connection, 90 * DAY).await?;
         assert_eq!(at_risk, i64::from(safe > 0), "{state}");
     }
     assert_eq!(clean_up(&mut connection, 90).await?, 1);
-    letter(&mut connection, failed, "queued").await?;
+    failure(&mut connection, failed, "queued").await?;
     assert_eq!(safe_days(&mut connection).await?, Some(0), "what is gone holds nothing");
     Ok(())
 }

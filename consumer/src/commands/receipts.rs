@@ -98,7 +98,7 @@ async fn chain(projection: &Projection) -> anyhow::Result<Vec<Receipt>> {
     chain.map_err(|error| unreadable(schema, error))
 }
 
-/// That receipts cannot be read, with what mends it.
+/// That receipts cannot be read, with the remedy.
 pub(crate) fn unreadable(schema: &StorageSchema, error: sqlx::Error) -> anyhow::Error {
     let what = format!("cannot read {}", schema.table("audit_receipts"));
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);

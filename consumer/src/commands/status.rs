@@ -96,8 +96,8 @@ fn table(status: &Status) -> String {
             "compared  {forwarder}: {checked} settled entries, {missing} were missing, last at {at}"
         );
     }
-    if let Some(trouble) = &status.source.trouble {
-        let _ = writeln!(text, "source    {trouble}");
+    if let Some(error) = &status.source.error {
+        let _ = writeln!(text, "source    {error}");
     }
     text
 }

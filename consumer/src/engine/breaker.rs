@@ -81,7 +81,7 @@ impl DeadLetterBreaker {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{count} events within a minute would become dead letters for the reason {reason} (limit {limit}): held back, \
-     because that is a fault of the target or of the settings rather than of the events. Mend it, and delivery goes \
+     because that is a fault of the target or of the settings rather than of the events. Fix it, and delivery continues \
      on by itself; if they are right to end like this, raise consumer.max_dead_letters_per_minute, or set it to 0"
 )]
 pub struct BreakerOpen {

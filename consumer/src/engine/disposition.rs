@@ -32,9 +32,9 @@ pub enum Disposition {
     Discarded,
     /// It is another forwarder's: the message goes.
     Skipped,
-    /// Nothing was tried: the message comes again after this long, or at once.
+    /// Nothing was tried: the message is redelivered after this long, or at once.
     Deferred(Option<Duration>),
-    /// The message comes again after this long; the failure is recorded first.
+    /// The message is redelivered after this long; the failure is recorded first.
     Retry {
         /// Failed attempts, this one included.
         attempts: u32,

@@ -34,7 +34,7 @@ use crate::{
      another source's, and nothing is settled. If this database is a copy of the one that the stream belongs to (a snapshot, a \
      base backup), stop this consumer, and give the copy a broker.stream and broker.subject of its own and another source.name; \
      if another process publishes on broker.subject, stop it. If this is the source itself, and it came back from a standby or \
-     a backup that lacked its last rows, set consumer.unknown_events = \"letters\" until they are dead letters"
+     a backup that lacked its last rows, set consumer.unknown_events = \"dead_letter\" until they are dead letters"
 )]
 pub struct ForeignMessage {
     /// The event.

@@ -75,7 +75,7 @@ impl OutageBackoff {
         }
         if let Some(Resumed { dependency, away }) = progress.resumed() {
             let away_ms = common::process::millis(away);
-            tracing::info!(component = progress.name(), away_ms, waited_for = dependency, "it goes on");
+            tracing::info!(component = progress.name(), away_ms, waited_for = dependency, "recovered");
         }
     }
 }

@@ -186,7 +186,7 @@ impl<'a> Comparison<'a> {
             return;
         };
         if self.findings.both(&expected.stored, &comparable(stored, expected.timed)) == Finding::Differing {
-            // Under another correlation id it may be a host's own: it is never written over. Delivered again, the event
+            // Under another correlation id it may be a host's own: it is never overwritten. Delivered again, the event
             // ends as a dead letter that says so.
             if ours { self.differing.push(expected.action) } else { self.id_conflicts.push(row.id) }
         }
@@ -241,11 +241,11 @@ impl<'a> Comparison<'a> {
         let adopted = self.input.adoption.find(&mut self.timeline, actions, &ids).await?;
         let mut missing = Vec::new();
         for row in source_only {
-            let letter =
+            let is_dead_letter =
                 matches!(failed.get(&row.id), Some((FailureState::Dead | FailureState::Discarded, false)));
             let ours = |stored: &&StoredAction| stored.correlation_id() == Some(row.id.to_string().as_str());
             // Another writer's action under the id of a dead letter is why it is one.
-            if let Some(stored) = arrived.get(&row.id).filter(|stored| !letter || ours(stored)) {
+            if let Some(stored) = arrived.get(&row.id).filter(|stored| !is_dead_letter || ours(stored)) {
                 self.compare_row(&row, stored.clone());
                 continue;
             }
@@ -292,7 +292,7 @@ impl<'a> Comparison<'a> {
         if timeline_only.is_empty() {
             return Ok(());
         }
-        // After the look-up: a clean-up may be going on. Actions before the oldest event have outlived theirs.
+        // After the look-up: a clean-up may be continuing. Actions before the oldest event have outlived theirs.
         let oldest = oldest(&mut self.source, &self.row_query).await?;
         let mut extra = Vec::new();
         for action in timeline_only {

@@ -63,7 +63,7 @@ struct RoundResult {
 }
 
 impl ContinuousReconciler {
-    /// Compares at its interval until `shutdown`. A round that fails is logged and comes again.
+    /// Compares at its interval until `shutdown`. A round that fails is logged and tried again.
     pub(crate) async fn run(self, shutdown: CancellationToken) {
         let lease = Lease::new(format!("reconcile-{}", self.forwarder), LEASE);
         let mut attempts = RepairAttempts::default();
@@ -97,7 +97,7 @@ impl ContinuousReconciler {
             Err(error) => {
                 let error = errors::line(error.as_ref());
                 self.progress.waiting(format!("the comparison: {error}"));
-                tracing::warn!(forwarder = %self.forwarder, error, "could not compare; it comes again");
+                tracing::warn!(forwarder = %self.forwarder, error, "could not compare; it is tried again");
                 return;
             }
         };
@@ -156,7 +156,7 @@ impl ContinuousReconciler {
         if before.resume.is_none() && before.compared == settled {
             return Ok(Some(RoundResult::default()));
         }
-        // A round that was cut off goes on towards its own goal.
+        // A round that was interrupted continues towards its own goal.
         let (to, resume_after) = match before.resume {
             Some((to, after)) => (to, Some(after)),
             None => (settled, None),
@@ -211,7 +211,7 @@ impl ContinuousReconciler {
                 )
                 .await?;
             }
-            // Nobody else began meanwhile; a long round goes on under the same lease.
+            // Nobody else began meanwhile; a long round continues under the same lease.
             if lease.acquire(&mut connection).await?.is_none() {
                 return Ok(None);
             }

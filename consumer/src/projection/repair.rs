@@ -1,4 +1,4 @@
-//! Repair: what is missing enters the log again, addressed to its forwarder; what differs is written over; what nobody
+//! Repair: what is missing enters the log again, addressed to its forwarder; what differs is overwritten; what nobody
 //! wrote is removed, if that is requested.
 
 use common::{
@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use crate::projection::comparison::{ComparisonInput, Handler};
 
-/// Repairs as the comparison goes on.
+/// Repairs as the comparison continues.
 pub(crate) struct RepairHandler<'a> {
     bar: &'a ProgressBar,
     input: &'a ComparisonInput<'a>,

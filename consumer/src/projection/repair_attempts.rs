@@ -65,7 +65,7 @@ pub(crate) async fn dead_letter(
          removes it",
         MAX_REPAIRS + 1
     );
-    let letter = |id: &Uuid| Failure {
+    let dead_letter = |id: &Uuid| Failure {
         reference: id.to_string(),
         audit_event_id: Some(*id),
         error: error.clone(),
@@ -73,8 +73,8 @@ pub(crate) async fn dead_letter(
         outcome: NextStep::Dead(Reason::NotWritten),
         excerpt: None,
     };
-    let letters: Vec<Failure> = events.iter().map(letter).collect();
-    failures::record(source, forwarder, &letters).await
+    let dead_letters: Vec<Failure> = events.iter().map(dead_letter).collect();
+    failures::record(source, forwarder, &dead_letters).await
 }
 
 #[cfg(test)]

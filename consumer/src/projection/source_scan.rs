@@ -1,5 +1,5 @@
 //! All audit rows by ascending id: a page of ids, then their rows. A row that makes a statement fail stands alone in the end,
-//! and the walk goes on behind it.
+//! and the walk continues behind it.
 //!
 //! Nothing is open on the source while a row is processed: code that needs another connection for that
 //! gets it even from a pooler that has only one.

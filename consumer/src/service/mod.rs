@@ -84,7 +84,7 @@ impl Service {
     }
 
     /// Forwards until `shutdown`. What is in hand then is finished or given back, within ten seconds; no task is left when this
-    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand comes again.
+    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand is redelivered.
     ///
     /// # Errors
     /// When settings cannot be used, or a server is away at the start or does not fit. Later outages are waited for.
@@ -188,7 +188,7 @@ impl Steps for Consumer {
             let of_stream = broker.as_ref().filter(|_| *mode == DispatchMode::JetStream);
             supervisor.start_reconciler(forwarder, of_stream)?;
             if let Some((client, stream)) = of_stream {
-                // Once at boot, so that what cannot be mended by waiting is an error with a remedy.
+                // Once at boot, so that what cannot be fixed by waiting is an error with a remedy.
                 let settings = supervisor.settings();
                 let context = broker::context(client, &settings.broker);
                 let consumer = &settings.consumer;
@@ -216,6 +216,6 @@ impl Steps for Consumer {
 async fn flush(client: &Client) {
     const FLUSH_MAX: std::time::Duration = std::time::Duration::from_secs(1);
     if !matches!(tokio::time::timeout(FLUSH_MAX, client.flush()).await, Ok(Ok(()))) {
-        tracing::warn!("the last acknowledgements may be lost; their events come again without effect");
+        tracing::warn!("the last acknowledgements may be lost; their events are redelivered without effect");
     }
 }

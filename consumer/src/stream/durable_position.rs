@@ -1,4 +1,4 @@
-//! Where a forwarder's durable was seen last: one that is deleted, or that has passed over messages, goes on there.
+//! Where a forwarder's durable was seen last: one that is deleted, or that has passed over messages, continues there.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -35,7 +35,7 @@ impl DurablePosition {
         self.known().fit.as_ref().map(|(_, at)| at.elapsed())
     }
 
-    /// What has to be made anew before anything is taken from it.
+    /// What has to be recreated before anything is taken from it.
     pub(crate) fn skipping(&self) -> Option<SkippingDurable> {
         self.known().skipping
     }
@@ -45,7 +45,7 @@ impl DurablePosition {
         self.known().fit = Some((floor, now));
     }
 
-    /// It passes over messages. One that stands ahead because the stream has lost its end is the publisher's to make anew, who
+    /// It passes over messages. One that stands ahead because the stream has lost its end is the publisher's to recreate, which
     /// fills the stream again first.
     pub(crate) fn skips(&self, skipping: SkippingDurable) {
         let mut known = self.known();
@@ -55,7 +55,7 @@ impl DurablePosition {
         }
     }
 
-    /// It is fit, and was made anew if that was needed.
+    /// It is fit, and was recreated if that was needed.
     pub(crate) fn replaced(&self) {
         self.known().skipping = None;
     }

@@ -248,7 +248,7 @@ fn retry() -> Verdict {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_retry_comes_again_after_its_delay_and_a_delivery_clears_the_row() -> anyhow::Result<()> {
+async fn a_retry_is_redelivered_after_its_delay_and_a_delivery_clears_the_row() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, attempt| Ok(if attempt == 1 { retry() } else { Verdict::Delivered }));
     let worker = Running::start(&forwarder).await?;
     let id = worker.send("test.retry").await?;
@@ -375,7 +375,7 @@ async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The broker knows a delivered message by its sequence alone. A batch that was held while stream and durable were made anew
+/// The broker knows a delivered message by its sequence alone. A batch that was held while stream and durable were recreated
 /// must not settle what has its sequences now, in somebody else's hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_larger_than_a_batch_may_be_are_taken_in_slices_and_each_once() -> anyhow::Result<()> {

@@ -63,7 +63,7 @@ async fn a_batch_held_while_the_broker_was_restored_from_an_older_backup_settles
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_held_while_the_stream_was_made_anew_settles_nothing_of_the_new_one() -> anyhow::Result<()> {
+async fn a_batch_held_while_the_stream_was_recreated_settles_nothing_of_the_new_one() -> anyhow::Result<()> {
     static BACK: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
     let forwarder = Scripted::new(|_, _| {
         if BACK.load(std::sync::atomic::Ordering::Relaxed) {

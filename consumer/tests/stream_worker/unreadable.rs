@@ -23,7 +23,7 @@ async fn carry(worker: &Running, actions: &[&str], change: &str) -> anyhow::Resu
 }
 
 /// The first of these is the offender; each of the others has been forwarded.
-async fn only_the_first_is_a_letter(
+async fn only_the_first_is_a_dead_letter(
     worker: &Running,
     forwarder: &Scripted,
     ids: &[Uuid],
@@ -32,11 +32,11 @@ async fn only_the_first_is_a_letter(
 ) -> anyhow::Result<()> {
     wait::until("the others", DEADLINE, || ids[1..].iter().all(|id| !forwarder.times(*id).is_empty()))?;
     assert!(forwarder.times(ids[0]).is_empty());
-    let letters: Vec<(String, String, String, String)> =
+    let dead_letters: Vec<(String, String, String, String)> =
         sqlx::query_as("select ref, state, reason, error from outbox.failures")
             .fetch_all(&mut worker.database.connect().await?)
             .await?;
-    let [(id, state, because, error)] = letters.as_slice() else { panic!("{letters:?}") };
+    let [(id, state, because, error)] = dead_letters.as_slice() else { panic!("{dead_letters:?}") };
     assert_eq!([id.as_str(), state, because], [&ids[0].to_string(), "dead", reason]);
     assert!(error.contains(words), "{error}");
     Ok(())
@@ -46,8 +46,8 @@ const ACTIONS: [&str; 6] = ["test.bad", "test.fine", "test.fine", "test.fine", "
 
 /// 344 bytes on disk, 131 million as text.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_expands_beyond_its_bound_is_not_sent_and_its_letter_names_the_bound() -> anyhow::Result<()>
-{
+async fn a_row_that_expands_beyond_its_bound_is_not_sent_and_its_dead_letter_names_the_bound()
+-> anyhow::Result<()> {
     let forwarder = delivered();
     let worker = Running::start(&forwarder).await?;
     let change = "update audit_events set metadata = (
@@ -55,7 +55,7 @@ async fn a_row_that_expands_beyond_its_bound_is_not_sent_and_its_letter_names_th
                   where action = 'test.bad'";
     let ids = carry(&worker, &ACTIONS, change).await?;
     let words = "more than a row may (16777216: 16 MiB, or consumer.batch_bytes";
-    only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_too_large", words).await?;
+    only_the_first_is_a_dead_letter(&worker, &forwarder, &ids, "audit_event_too_large", words).await?;
     worker.stop().await
 }
 
@@ -70,13 +70,14 @@ async fn a_text_beyond_the_bound_is_not_sent_and_many_large_ones_are_taken_in_sl
     let actions: Vec<&str> =
         std::iter::once("test.bad").chain(std::iter::repeat_n("test.large", 20)).collect();
     let ids = carry(&worker, &actions, change).await?;
-    only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_too_large", "16777216").await?;
+    only_the_first_is_a_dead_letter(&worker, &forwarder, &ids, "audit_event_too_large", "16777216").await?;
     assert!(ids[1..].iter().all(|id| forwarder.times(*id).len() == 1));
     worker.stop().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_with_a_damaged_value_is_a_letter_and_its_neighbours_are_delivered() -> anyhow::Result<()> {
+async fn a_row_with_a_damaged_value_is_a_dead_letter_and_its_neighbours_are_delivered() -> anyhow::Result<()>
+{
     let forwarder = delivered();
     let worker = Running::start(&forwarder).await?;
     let change = "alter table audit_events alter metadata set storage external;
@@ -93,13 +94,14 @@ async fn a_row_with_a_damaged_value_is_a_letter_and_its_neighbours_are_delivered
                   end $$";
     let ids = carry(&worker, &ACTIONS, change).await?;
     let words = "chunk number";
-    only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_unreadable", words).await?;
+    only_the_first_is_a_dead_letter(&worker, &forwarder, &ids, "audit_event_unreadable", words).await?;
     worker.stop().await
 }
 
 /// A byte that means nothing in WIN1252, and one that is no UTF-8 in a database that does not look.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_byte_that_does_not_convert_is_a_letter_and_its_neighbours_are_delivered() -> anyhow::Result<()> {
+async fn a_byte_that_does_not_convert_is_a_dead_letter_and_its_neighbours_are_delivered() -> anyhow::Result<()>
+{
     for (encoding, byte) in [("WIN1252", "chr(129)"), ("SQL_ASCII", "chr(255)")] {
         let database = database_in(encoding).await?;
         let forwarder = delivered();
@@ -107,7 +109,7 @@ async fn a_byte_that_does_not_convert_is_a_letter_and_its_neighbours_are_deliver
         let change = format!("update audit_events set user_agent = {byte} where action = 'test.bad'");
         let ids = carry(&worker, &ACTIONS, &change).await?;
         let words = "the audit row cannot be read";
-        only_the_first_is_a_letter(&worker, &forwarder, &ids, "audit_event_unreadable", words).await?;
+        only_the_first_is_a_dead_letter(&worker, &forwarder, &ids, "audit_event_unreadable", words).await?;
         worker.stop().await?;
     }
     Ok(())

@@ -55,7 +55,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         let forgotten: Vec<&str> =
             std::iter::once("").chain(anew.iter().filter_map(|name| forgotten(name))).collect();
         console::print(&format!(
-            "made anew what somebody had dropped from the schema outbox: {}{}. Grants on it are to be made again \
+            "recreated what somebody had dropped from the schema outbox: {}{}. Grants on it are to be made again \
              (deploy/postgres/source.sql)\n",
             anew.join(", "),
             forgotten.join("; ")
@@ -80,7 +80,7 @@ fn forgotten(table: &str) -> Option<&'static str> {
         "entries" => Some(
             "what was captured and not delivered is not in the log any more: `publisher backfill` enters it",
         ),
-        "failures" => Some("its letters are forgotten: `consumer reconcile` finds their events"),
+        "failures" => Some("its dead letters are lost: `consumer reconcile` finds their events"),
         "rounds" => {
             Some("readers begin again with what the log holds: what had arrived has no second effect")
         }

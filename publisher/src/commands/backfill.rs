@@ -55,7 +55,7 @@ pub(crate) struct Backfill {
     /// Most rows a second. Without it as many as leave live events in front.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
-    /// Starts over where the same backfill was cut off before, instead of continuing it.
+    /// Starts over where the same backfill was interrupted before, instead of continuing it.
     #[arg(long)]
     restart: bool,
     /// Only says how many rows would be entered.
@@ -77,8 +77,8 @@ impl Backfill {
         [&self.since, &self.until].into_iter().flatten().any(TimeArg::is_relative)
     }
 
-    /// What capture has missed is made good by a walk past all rows that begins now; one that goes on comes back for those before
-    /// the place where it was cut off.
+    /// What capture has missed is made good by a walk past all rows that begins now; one that continues comes back for those before
+    /// the place where it was interrupted.
     async fn claim(
         &self,
         connection: &mut Session,
@@ -91,7 +91,7 @@ impl Backfill {
         Ok(())
     }
 
-    /// What was asked for; the same words go on with the same work.
+    /// What was asked for; the same words continue with the same work.
     fn text(&self) -> String {
         let mut text = String::from("all rows");
         let mut add = |name: &str, value: Option<String>| {
@@ -131,7 +131,7 @@ fn addressed(settings: &Settings, asked: &Backfill) -> Result<Vec<ForwarderId>, 
 ///
 /// # Errors
 /// When a server is away, or the table or the timeline is not what it should be. What has been entered stays entered; the
-/// same command goes on behind it.
+/// same command continues behind it.
 pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result<()> {
     if !asked.is_relative() {
         require_range(asked.filter().since, asked.filter().until)?;
@@ -179,7 +179,7 @@ pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result
         tracing::info!(
             passed = work.passed,
             of = work.total,
-            "going on where the same backfill was cut off; what lies before that is looked at again at the end"
+            "continuing where the same backfill was interrupted; what lies before that is looked at again at the end"
         );
         work
     } else {
@@ -362,7 +362,7 @@ struct Report<'a> {
     adopted: i64,
     /// Of a dry run, those that would be.
     entered: i64,
-    /// Of the rows entered, those that came to lie before the place where a backfill was cut off.
+    /// Of the rows entered, those that came to lie before the place where a backfill was interrupted.
     left_behind: i64,
     dry_run: bool,
 }
@@ -375,7 +375,7 @@ fn print(json: bool, report: &Report<'_>) {
         String::new()
     };
     let behind = if *left_behind > 0 {
-        format!("; {left_behind} of them lay before the place where it went on")
+        format!("; {left_behind} of them lay before the place where it continued")
     } else {
         String::new()
     };

@@ -67,7 +67,7 @@ pub(crate) async fn run(settings: &Settings, upgraded: bool, json: bool) -> anyh
             format!("; the stream {}, which was of {theirs}, is this source's now", settings.broker.stream)
         });
         format!(
-            "{readers} position(s) belong to this cluster now, {entries} entries were written anew{ours}\n"
+            "{readers} position(s) belong to this cluster now, {entries} entries were written again{ours}\n"
         )
     });
     Ok(())

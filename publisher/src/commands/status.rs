@@ -162,8 +162,8 @@ fn table(status: &Status) -> String {
     }
     text += &broker.overview.text(broker.stream.as_ref());
     text.extend(timelines.iter().map(TimelineOverview::text));
-    if let Some(trouble) = &source.trouble {
-        let _ = writeln!(text, "source    {trouble}");
+    if let Some(error) = &source.error {
+        let _ = writeln!(text, "source    {error}");
     }
     text
 }

@@ -114,7 +114,7 @@ impl Maintenance {
                         leading.cancel();
                     }
                     Err(error) => {
-                        tracing::warn!(error = errors::line(error.as_ref()), "maintenance did not finish; it comes again");
+                        tracing::warn!(error = errors::line(error.as_ref()), "maintenance did not finish; it is tried again");
                     }
                 }
             }

@@ -10,7 +10,7 @@ pub(super) struct SizeComparison {
 }
 
 impl SizeComparison {
-    /// Reports a change. Publishing goes on: less room is back-pressure, and no loss.
+    /// Reports a change. Publishing continues: less room is back-pressure, and no loss.
     pub(super) fn update(&mut self, settings: &BrokerSettings, info: &Info) {
         let smaller = broker::smaller(settings, &info.config);
         if smaller == self.smaller {
@@ -19,7 +19,7 @@ impl SizeComparison {
         if let Some(differences) = &smaller {
             tracing::warn!(
                 differences,
-                "the stream is smaller than the settings; publishing goes on. Change the stream with `nats stream edit`, \
+                "the stream is smaller than the settings; publishing continues. Change the stream with `nats stream edit`, \
                  or the [broker] settings to match it"
             );
         } else {

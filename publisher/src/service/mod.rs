@@ -70,7 +70,7 @@ impl Service {
     }
 
     /// Relays until `shutdown`. What is in hand then is finished or given back, within ten seconds; no task is left when this
-    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand comes again.
+    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand is redelivered.
     ///
     /// # Errors
     /// When settings cannot be used, a server is away at the start, or a doctor finds an error, such as a stored position of

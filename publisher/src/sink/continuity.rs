@@ -81,7 +81,7 @@ impl JetStreamSink {
     /// The stream, created if it is gone: not at once if there has been one.
     async fn open_stream(&self, existed: bool) -> Result<Stream, BrokerError> {
         if existed && broker::find_stream(&self.context, &self.broker).await?.is_none() {
-            self.progress.waiting("broker: the stream is gone, and is made anew");
+            self.progress.waiting("broker: the stream is gone, and is recreated");
             tokio::time::sleep(DELETION_TIME).await;
         }
         broker::ensure_stream(&self.context, &self.broker, &self.source).await

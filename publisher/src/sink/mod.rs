@@ -133,7 +133,7 @@ impl JetStreamSink {
     fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
             let away_ms = common::process::millis(away);
-            tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
+            tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "recovered");
         }
     }
 

@@ -1,6 +1,6 @@
 //! A physical standby, to fail over to.
 //!
-//! Whatever the primary commits while its standby is down or cut off is lost in a fail-over: stop the standby, commit,
+//! Whatever the primary commits while its standby is down or disconnected is lost in a fail-over: stop the standby, commit,
 //! kill the primary, start the standby again and promote it.
 
 use std::time::Duration;
@@ -97,7 +97,7 @@ impl Postgres {
     }
 
     /// Makes a standby a server of its own, on a timeline of its own. Returns when it accepts writes. Nobody tells the
-    /// old primary: if it still runs, it goes on accepting writes too.
+    /// old primary: if it still runs, it continues accepting writes too.
     ///
     /// # Errors
     /// When this is no standby, it is away, or the promotion takes longer than a minute.

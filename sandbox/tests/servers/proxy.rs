@@ -245,7 +245,7 @@ async fn a_postgresql_session_cut_in_the_middle_of_an_answer_fails_and_a_new_one
 }
 
 #[tokio::test]
-async fn a_nats_client_that_was_cut_off_connects_again() -> anyhow::Result<()> {
+async fn a_nats_client_that_was_disconnected_connects_again() -> anyhow::Result<()> {
     let server = fixture::shared().nats.url().trim_start_matches("nats://").parse()?;
     let proxy = Proxy::start(server).await?;
     let client = async_nats::connect(format!("nats://{}", proxy.address())).await?;

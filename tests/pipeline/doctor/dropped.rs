@@ -46,13 +46,13 @@ async fn whatever_is_dropped_from_the_outbox_is_found_and_attach_makes_the_same_
         doctor(&pipeline, "consumer", &[])?.has("outbox-incomplete", &[&name]);
         let (done, said) = pipeline.command("publisher", &["attach"])?;
         assert!(
-            done && said.contains("made anew what somebody had dropped") && said.contains(&name),
+            done && said.contains("recreated what somebody had dropped") && said.contains(&name),
             "{what}: {said}"
         );
         assert_eq!(catalog(&pipeline.source).await?, before, "{what}");
     }
     let (done, said) = pipeline.command("publisher", &["attach"])?;
-    assert!(done && !said.contains("made anew"), "{said}");
+    assert!(done && !said.contains("recreated"), "{said}");
     let (rows, ids) = samples(3);
     pipeline.commit(&rows).await?;
     let entries: i64 =
@@ -66,7 +66,7 @@ async fn whatever_is_dropped_from_the_outbox_is_found_and_attach_makes_the_same_
 
 /// What is there is what this version makes, so that it is known which migrations made it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_table_of_migrations_that_was_dropped_is_found_and_made_anew() -> anyhow::Result<()> {
+async fn a_table_of_migrations_that_was_dropped_is_found_and_recreated() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let before = catalog(&pipeline.source).await?;
     for also in ["", "drop table outbox.forwarders; drop function outbox.safe_before() cascade;"] {
@@ -78,10 +78,10 @@ async fn a_table_of_migrations_that_was_dropped_is_found_and_made_anew() -> anyh
             }
         }
         let (done, said) = pipeline.command("publisher", &["attach"])?;
-        assert!(done && said.contains("made anew") && said.contains("migrations"), "{said}");
+        assert!(done && said.contains("recreated") && said.contains("migrations"), "{said}");
         assert_eq!(catalog(&pipeline.source).await?, before, "{also}");
         let (done, said) = pipeline.command("publisher", &["attach"])?;
-        assert!(done && !said.contains("made anew"), "{said}");
+        assert!(done && !said.contains("recreated"), "{said}");
         doctor(&pipeline, "publisher", &[])?.misses(&[
             "outbox-altered",
             "outbox-missing",
@@ -99,7 +99,7 @@ async fn a_table_of_migrations_that_was_dropped_is_found_and_made_anew() -> anyh
     assert!(!done && said.contains("dropped outbox.migrations") && said.contains(remedy), "{said}");
     sql(&pipeline.source, remedy).await?;
     let (done, said) = pipeline.command("publisher", &["attach"])?;
-    assert!(done && said.contains("made anew"), "{said}");
+    assert!(done && said.contains("recreated"), "{said}");
 
     for also in ["", "drop table audit_receipts;"] {
         sql(&pipeline.timeline, &format!("drop table threadline_migrations; {also}")).await?;
@@ -107,9 +107,9 @@ async fn a_table_of_migrations_that_was_dropped_is_found_and_made_anew() -> anyh
             .has("timeline-incomplete", &["threadline_migrations", "threadline install --schema public"]);
         let (done, said) = pipeline.command("threadline", &["install"])?;
         // Without receipts nothing tells it from what the Elixir library installs.
-        assert!(done && said.contains("made anew") == also.is_empty(), "{said}");
+        assert!(done && said.contains("recreated") == also.is_empty(), "{said}");
         let (done, said) = pipeline.command("threadline", &["install"])?;
-        assert!(done && !said.contains("made anew"), "{said}");
+        assert!(done && !said.contains("recreated"), "{said}");
         doctor(&pipeline, "consumer", &[])?.misses(&["timeline-incomplete"]);
     }
     Ok(())
@@ -157,7 +157,7 @@ async fn whatever_is_altered_in_the_outbox_is_found_with_what_undoes_it() -> any
             } else {
                 assert!(remedy.starts_with("run `publisher attach`"), "{altered}: {remedy}");
                 let (done, said) = pipeline.command("publisher", &["attach"])?;
-                assert!(done && said.contains("made anew"), "{altered}: {said}");
+                assert!(done && said.contains("recreated"), "{altered}: {said}");
             }
         }
         let answer = doctor(&pipeline, "publisher", &[])?;
@@ -171,7 +171,7 @@ async fn whatever_is_altered_in_the_outbox_is_found_with_what_undoes_it() -> any
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tables_of_the_timeline_that_were_dropped_are_made_anew() -> anyhow::Result<()> {
+async fn tables_of_the_timeline_that_were_dropped_are_recreated() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     for table in ["audit_receipts", "audit_adoptions", "audit_changes", "audit_actions", "audit_transactions"]
     {
@@ -183,11 +183,11 @@ async fn tables_of_the_timeline_that_were_dropped_are_made_anew() -> anyhow::Res
             answer.has("timeline-incomplete", &[table, "threadline install"]);
         }
         let (done, said) = pipeline.command("threadline", &["install"])?;
-        assert!(done && said.contains("made anew") && said.contains(table), "{said}");
+        assert!(done && said.contains("recreated") && said.contains(table), "{said}");
         doctor(&pipeline, "consumer", &[])?.misses(&["timeline-missing", "timeline-incomplete"]);
     }
     let (done, said) = pipeline.command("threadline", &["install"])?;
-    assert!(done && !said.contains("made anew"), "{said}");
+    assert!(done && !said.contains("recreated"), "{said}");
     Ok(())
 }
 

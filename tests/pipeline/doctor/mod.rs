@@ -126,7 +126,7 @@ async fn a_healthy_pipeline_has_no_findings_and_a_doctor_changes_nothing() -> an
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_is_refused_with_the_finding_and_what_mends_it() -> anyhow::Result<()> {
+async fn a_start_is_refused_with_the_finding_and_its_remedy() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::new().await?;
     let role =
         as_role(&mut pipeline, &format!("{ALL_GRANTS}; revoke delete on outbox.rounds from ROLE")).await?;
@@ -266,7 +266,7 @@ fn every_finding_about_a_server_is_provoked_by_a_test() {
     ];
     let tests: String = tests.concat().split_whitespace().collect();
     // Those of the broker are in tables, and in a file of their own.
-    let tables = [include_str!("../broker_settings.rs"), include_str!("../broker_deaf.rs")].concat();
+    let tables = [include_str!("../broker_settings.rs"), include_str!("../broker_not_receiving.rs")].concat();
     let unprovoked: Vec<&str> = checks::ALL
         .iter()
         .filter(|check| check.part != checks::Part::Settings)

@@ -282,10 +282,10 @@ async fn a_standby_and_an_autovacuum_that_is_switched_off_are_found() -> anyhow:
     ] {
         sql(&pipeline.source, &wrong).await?;
         for binary in ["publisher", "consumer"] {
-            doctor(&pipeline, binary, &[])?.has("safe-before-blind", &[&remedy]);
+            doctor(&pipeline, binary, &[])?.has("safe-before-unprivileged", &[&remedy]);
         }
         sql(&pipeline.source, &right).await?;
-        doctor(&pipeline, "publisher", &[])?.misses(&["safe-before-blind"]);
+        doctor(&pipeline, "publisher", &[])?.misses(&["safe-before-unprivileged"]);
     }
     let standby = server.standby(&work_dir, "standby")?;
     server.await_replay(&standby).await?;

@@ -13,7 +13,7 @@ async fn what_is_wrong_with_the_timelines_table_is_found_and_refuses_a_start() -
     let database: String = sqlx::query_scalar("select quote_ident(current_database())")
         .fetch_one(&mut pipeline.timeline.connect().await?)
         .await?;
-    for (spoil, mend, name, words) in [
+    for (spoil, fix, name, words) in [
         (
             "alter table audit_actions drop column job_id".to_owned(),
             "alter table audit_actions add column job_id text".to_owned(),
@@ -70,7 +70,7 @@ async fn what_is_wrong_with_the_timelines_table_is_found_and_refuses_a_start() -
             // The owner is above policies.
             _ => assert!(said.contains("row-level security of public.audit_actions applies"), "{said}"),
         }
-        sql(&pipeline.timeline, &mend).await?;
+        sql(&pipeline.timeline, &fix).await?;
     }
     sql(&pipeline.timeline, "alter table audit_actions enable row level security; alter table audit_actions force row level security").await?;
     doctor(&pipeline, "consumer", &[])?.has("timeline-rows-hidden", &["bypassrls"]);

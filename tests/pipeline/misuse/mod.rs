@@ -305,7 +305,7 @@ async fn binaries_describe_themselves_without_settings() -> anyhow::Result<()> {
         assert!(output(binary, &init, &pipeline, &[]).status.success());
         let again = output(binary, &init, &pipeline, &[]);
         let said = String::from_utf8_lossy(&again.stderr);
-        assert!(again.status.code() == Some(2) && said.contains("is not written over"), "{said}");
+        assert!(again.status.code() == Some(2) && said.contains("is not overwritten"), "{said}");
         let valid = output(binary, &["config", "check", "--json", "--config", &path], &pipeline, &[]);
         assert!(valid.status.success(), "{}", String::from_utf8_lossy(&valid.stderr));
         assert_eq!(serde_json::from_slice::<Value>(&valid.stdout)?["valid"], true);

@@ -188,7 +188,7 @@ impl FaultHarness {
     pub(super) async fn while_writing(&self, transactions: u64) -> anyhow::Result<()> {
         let writer = self.writer.as_ref().context("it writes")?;
         let until = writer.done() + transactions;
-        wait::until_some("the application to go on", RECOVERY_MAX, async || {
+        wait::until_some("the application to continue", RECOVERY_MAX, async || {
             Ok((writer.done() >= until).then_some(()))
         })
         .await

@@ -212,7 +212,7 @@ async fn meddle(harness: &mut FaultHarness, turn: usize) -> anyhow::Result<()> {
             common::broker::remove_durable(&stream, "forward-timeline").await?;
         }
     }
-    // So that it is found while it goes on, and not only by the next row.
+    // So that it is found while it continues, and not only by the next row.
     let row = AuditRow::sample("fault.after");
     harness.pipeline.commit(std::slice::from_ref(&row)).await?;
     harness.pipeline.arrive_within(&[row.id], RECOVERY_MAX).await

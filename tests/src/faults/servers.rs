@@ -30,7 +30,7 @@ pub(super) fn scenarios() -> Vec<Scenario> {
         },
         Scenario {
             name: "cluster loses its leader",
-            what: "three brokers, three replicas: kill -9 of the stream's leader; everything goes on without it; it comes back",
+            what: "three brokers, three replicas: kill -9 of the stream's leader; everything continues without it; it comes back",
             servers_under_test: ServersUnderTest::Cluster,
             environment: &[],
             faults: 8,

@@ -1,4 +1,4 @@
-//! An application that goes on writing, whatever happens to its database.
+//! An application that continues writing, whatever happens to its database.
 
 use std::{
     sync::{

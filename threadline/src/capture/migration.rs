@@ -36,7 +36,7 @@ impl Migration {
             if is_rerun(capture) {
                 let _ = writeln!(
                     down,
-                    "-- {} was captured before this migration, and goes on being captured as it says.",
+                    "-- {} was captured before this migration, and continues being captured as it says.",
                     capture.table.name
                 );
             } else {

@@ -161,7 +161,7 @@ async fn the_first_migration_rolls_back_to_nothing_and_a_rerun_to_itself() -> an
 }
 
 #[tokio::test]
-async fn a_function_that_serves_another_table_is_neither_written_over_nor_dropped() -> anyhow::Result<()> {
+async fn a_function_that_serves_another_table_is_neither_overwritten_nor_dropped() -> anyhow::Result<()> {
     let (_database, mut connection) =
         host("create table a (id int primary key); create table b (id int primary key)").await?;
     let first = capture(&mut connection, &[("a", json!({"level": "row"}))]).await?;

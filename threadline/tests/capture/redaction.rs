@@ -106,7 +106,7 @@ fn hex(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_redacted_column_that_is_renamed_in_a_session_goes_on_being_hidden() -> anyhow::Result<()> {
+async fn a_redacted_column_that_is_renamed_in_a_session_stays_hidden() -> anyhow::Result<()> {
     for mut policy in both_levels() {
         let (_database, mut connection) =
             host("create table users (id int primary key, name text, secret text, document jsonb)").await?;

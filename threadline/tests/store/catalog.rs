@@ -54,7 +54,7 @@ async fn install_makes_again_what_was_dropped_and_says_so() -> anyhow::Result<()
         )
         .await?;
     let done = install(&mut connection, &schema).await?;
-    assert_eq!(done.made_anew, ["audit_receipts", "threadline_saved_views"]);
+    assert_eq!(done.recreated, ["audit_receipts", "threadline_saved_views"]);
     assert_eq!(
         done.added,
         [
@@ -91,7 +91,7 @@ async fn install_completes_the_oldest_tables_of_the_elixir_library_without_chang
         )
         .await?;
     let done = install(&mut connection, &StorageSchema::default()).await?;
-    assert!(done.made_anew.is_empty() && done.lacking.is_empty(), "{done:?}");
+    assert!(done.recreated.is_empty() && done.lacking.is_empty(), "{done:?}");
     for added in ["column changed_from of audit_changes", "function threadline_capture_changes()"] {
         assert!(done.added.iter().any(|one| one == added), "{added}: {done:?}");
     }

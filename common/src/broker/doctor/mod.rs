@@ -7,7 +7,7 @@ mod streams;
 use async_nats::{Client, jetstream::stream::Stream};
 
 pub use self::{refusals::refuse, streams::NEARLY_FULL};
-use super::{BrokerError, connect, hearing, limits, stored, stream};
+use super::{BrokerError, connect, limits, reachable_subjects, stored, stream};
 use crate::{
     doctor::{
         Problem, Report, Service,
@@ -86,7 +86,7 @@ pub async fn connect_and_read(
                     "`publisher run` creates it on {subject}, if the server has {} bytes for it, which it does not tell",
                     settings.broker.max_bytes
                 ),
-                (Some(_), Some(_)) => "mend what broker-refuses says first".to_owned(),
+                (Some(_), Some(_)) => "fix what broker-refuses says first".to_owned(),
                 _ => format!(
                     "`publisher run` creates it on {subject}; this user may not ask for the limits of its account"
                 ),
@@ -145,7 +145,7 @@ pub async fn check(
             durables::check(report, settings, service, &found, last_sequence);
             if !report.is_at_boot() {
                 let purges = compatible(client, PURGES);
-                hearing::check(report, settings, service, client, purges, &found).await;
+                reachable_subjects::check(report, settings, service, client, purges, &found).await;
             }
         }
         Err(error) => report.record_result(DURABLE_UNUSED, Err::<Option<Problem>, _>(error.to_string())),

@@ -11,8 +11,8 @@ use crate::doctor::{
 
 /// Enters what keeps the broker from being used, under its own name.
 pub fn refuse(report: &mut Report, error: &BrokerError) {
-    let (check, trouble) = finding(error);
-    report.record(check, [trouble]);
+    let (check, problem) = finding(error);
+    report.record(check, [problem]);
 }
 
 fn finding(error: &BrokerError) -> (&'static Check, Problem) {

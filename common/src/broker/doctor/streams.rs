@@ -77,7 +77,7 @@ pub(super) fn untrimmable(info: &Info, purges: bool) -> Option<Problem> {
                 "the stream {} forbids it (deny_delete {}, deny_purge {}): what is delivered stays in it until it is full",
                 info.config.name, info.config.deny_delete, info.config.deny_purge
             ),
-            "create the stream anew without these two, which cannot be taken back: `nats stream rm`, and `publisher run` \
+            "recreate the stream without these two, which cannot be taken back: `nats stream rm`, and `publisher run` \
              fills it again",
         )
     })

@@ -1,5 +1,5 @@
 //! Entering rows that were there before capture. Chunk by chunk, each with its position in one transaction, so that work
-//! that was cut off goes on where it ended. One documented function per statement.
+//! that was interrupted continues where it ended. One documented function per statement.
 //!
 //! Rows are walked by their primary key, which every table has an index for. Whatever commits behind the walk is captured:
 //! `attach` waits for the transactions that were writing when it came.
@@ -149,7 +149,7 @@ pub async fn page(
         .await
 }
 
-/// The ids of matching rows from `after` on and up to `until` that the log has nothing of, in order. A walk that was cut off has left
+/// The ids of matching rows from `after` on and up to `until` that the log has nothing of, in order. A walk that was interrupted has left
 /// these behind: whatever is inserted there while capture is off, nobody walks past. Visits all rows up to there, and the log.
 ///
 /// # Errors

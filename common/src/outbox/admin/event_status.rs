@@ -1,5 +1,5 @@
-//! What the source database knows of one event: its row, its entries, how far each reader is with them, and who may stand in
-//! the way. One documented function per statement.
+//! What the source database knows of one event: its row, its entries, how far each reader is with them, and which
+//! transactions may hold it back. One documented function per statement.
 
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow};
@@ -58,11 +58,11 @@ pub struct ReaderStatus {
     pub reader: String,
     /// How far.
     #[sqlx(try_from = "String")]
-    pub passage: ReadState,
-    /// The stream's highest sequence when the entry had certainly not been published.
-    pub stream_before: Option<i64>,
-    /// The stream's highest sequence when it had certainly been acknowledged.
-    pub stream_behind: Option<i64>,
+    pub state: ReadState,
+    /// The entry's messages have higher sequences than this: the stream's highest one before the entry was published.
+    pub above_sequence: Option<i64>,
+    /// And none above this: the stream's highest one once the entry was acknowledged.
+    pub up_to_sequence: Option<i64>,
 }
 
 /// How far a reader is with an entry.
@@ -72,7 +72,7 @@ pub enum ReadState {
     /// Handed over and acknowledged.
     HandedOver,
     /// In the round that is being read.
-    InWork,
+    InProgress,
     /// Not checked yet.
     Unread,
 }
@@ -83,7 +83,7 @@ impl ReadState {
     pub fn words(self) -> &'static str {
         match self {
             Self::HandedOver => "handed over and acknowledged",
-            Self::InWork => "in the round that is being read",
+            Self::InProgress => "in the round that is being read",
             Self::Unread => "not read yet",
         }
     }
@@ -95,9 +95,9 @@ impl TryFrom<String> for ReadState {
     fn try_from(text: String) -> Result<Self, String> {
         match text.as_str() {
             "handed_over" => Ok(Self::HandedOver),
-            "in_work" => Ok(Self::InWork),
+            "in_progress" => Ok(Self::InProgress),
             "unread" => Ok(Self::Unread),
-            _ => Err(format!("{text:?} is no passage")),
+            _ => Err(format!("{text:?} is no state of a reader")),
         }
     }
 }
@@ -122,10 +122,9 @@ impl EventStatus {
     #[must_use]
     pub fn stream_ranges(&self) -> Vec<(u64, Option<u64>)> {
         let of_stream = |entry: &EntryStatus| {
-            let passage = entry.readers.iter().find(|passage| passage.reader == STREAM_READER)?;
-            let from = passage.stream_before.unwrap_or(0).unsigned_abs() + 1;
-            (passage.passage != ReadState::Unread)
-                .then(|| (from, passage.stream_behind.map(i64::unsigned_abs)))
+            let status = entry.readers.iter().find(|status| status.reader == STREAM_READER)?;
+            let from = status.above_sequence.unwrap_or(0).unsigned_abs() + 1;
+            (status.state != ReadState::Unread).then(|| (from, status.up_to_sequence.map(i64::unsigned_abs)))
         };
         self.entries.iter().filter_map(of_stream).collect()
     }
@@ -137,7 +136,7 @@ impl EventStatus {
     }
 }
 
-/// Looks everything up.
+/// Reads all of it.
 ///
 /// # Errors
 /// When the server is away.
@@ -204,16 +203,16 @@ async fn reader_statuses(connection: &mut Session, xid: &str) -> Result<Vec<Read
     sqlx::query_as(
         "select h.reader,
                 case when pg_visible_in_snapshot($1::text::xid8, h.s) then 'handed_over'
-                     when pg_visible_in_snapshot($1::text::xid8, h.t) then 'in_work'
-                     else 'unread' end as passage,
+                     when pg_visible_in_snapshot($1::text::xid8, h.t) then 'in_progress'
+                     else 'unread' end as state,
                 (select b.stream_seq from outbox.rounds b
                  where b.reader = h.reader and b.stream_seq is not null
                    and b.generation = h.generation and not pg_visible_in_snapshot($1::text::xid8, b.t)
-                 order by b.n desc limit 1) as stream_before,
+                 order by b.n desc limit 1) as above_sequence,
                 (select b.stream_seq from outbox.rounds b
                  where b.reader = h.reader and b.stream_seq is not null
                    and b.generation = h.generation and pg_visible_in_snapshot($1::text::xid8, b.s)
-                 order by b.n limit 1) as stream_behind
+                 order by b.n limit 1) as up_to_sequence
          from (select distinct on (r.reader) r.reader, r.s, r.t, r.generation
                from outbox.rounds r order by r.reader, r.n desc) h
          order by h.reader",

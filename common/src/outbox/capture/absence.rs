@@ -20,11 +20,11 @@ pub enum Absence {
     Standby,
     /// Some have come to light since they were looked for.
     Late,
-    /// What they were looked for in is not what was captured; only a person can mend it.
+    /// What they were looked for in is not what was captured; only a person can fix it.
     Elsewhere {
         /// What is so.
         what: String,
-        /// What mends it.
+        /// The remedy.
         remedy: String,
     },
 }
@@ -93,7 +93,7 @@ pub async fn look(
 fn other_column(table: &TableName) -> (String, String) {
     (
         format!("the column \"id\" of {table} is another one than the one that was attached"),
-        "give the one that was attached its name back, or run `publisher attach` to go on with the new one"
+        "give the one that was attached its name back, or run `publisher attach` to continue with the new one"
             .to_owned(),
     )
 }

@@ -188,7 +188,7 @@ fn difference(object: &str, kind: &str, name: &str, made: Option<&str>, found: O
         (_, None, None) => String::new(),
     };
     let remedy = match (kind, made.is_some(), found.is_some()) {
-        ("function", ..) => "run `publisher attach`, which makes it anew".to_owned(),
+        ("function", ..) => "run `publisher attach`, which recreates it".to_owned(),
         ("table", ..) => format!("{alter} set {wanted}"),
         ("row security", ..) => format!("{alter} disable row level security"),
         ("column", true, false) => format!("{alter} add column {name} {wanted}"),

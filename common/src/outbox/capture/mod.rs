@@ -40,7 +40,7 @@ pub enum Capture {
     },
 }
 
-/// What is wrong with capture; only a person can mend it.
+/// What is wrong with capture; only a person can fix it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cause {
     /// The table was dropped.
@@ -77,14 +77,14 @@ pub enum Cause {
     IdColumn {
         /// The message of `outbox.attach`.
         what: String,
-        /// What mends it.
+        /// The remedy.
         remedy: String,
     },
     /// Another column, or the table, is not what it was.
     Incompatible {
         /// The message of `outbox.attach`.
         what: String,
-        /// What mends it.
+        /// The remedy.
         remedy: String,
     },
     /// Rows went by while the columns did not fit, and have not been entered since.
@@ -135,7 +135,7 @@ impl Cause {
         }
     }
 
-    /// What mends it.
+    /// The remedy.
     #[must_use]
     pub fn remedy(&self, table: &str) -> String {
         match self {
@@ -158,7 +158,7 @@ impl Cause {
                                        owner; what was revoked from the owner is to be granted again"
                 .to_owned(),
             Self::IdColumn { remedy, .. } | Self::Incompatible { remedy, .. } => remedy.clone(),
-            Self::Missed { .. } => "mend the columns, and run `publisher backfill`".to_owned(),
+            Self::Missed { .. } => "fix the columns, and run `publisher backfill`".to_owned(),
         }
     }
 }
@@ -176,7 +176,7 @@ impl Cause {
 }
 
 impl Capture {
-    /// The first cause of this sort, with what mends it.
+    /// The first cause of this sort, with the remedy.
     fn fault(&self, is_meant: impl Fn(&Cause) -> bool) -> Option<(String, String)> {
         let Self::Broken { table, causes } = self else { return None };
         let cause = causes.iter().find(|cause| is_meant(cause))?;
@@ -191,7 +191,7 @@ impl Capture {
         causes.iter().find_map(rows).unwrap_or(0)
     }
 
-    /// Everything that is wrong, each with what mends it.
+    /// Everything that is wrong, each with the remedy.
     #[must_use]
     pub fn faults(&self) -> Vec<(String, String)> {
         match self {
@@ -244,7 +244,7 @@ pub async fn table_exists(connection: &mut Session, table: &TableName) -> Result
     sqlx::query_scalar("select to_regclass($1) is not null").bind(table.quoted()).fetch_one(connection).await
 }
 
-/// What of the table is not as one might think, and does not keep it from being captured: what, and what mends it.
+/// What of the table is not as one might think, and does not keep it from being captured: what, and the remedy.
 ///
 /// # Errors
 /// When the server is away.

@@ -69,7 +69,7 @@ pub async fn thin(connection: &mut Session, reader: &str, age: Duration) -> Resu
 /// How often capture is checked, at least: what is wrong with it makes unready within seconds.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Looks at the trigger, leading or not, and reports a fault that only a person can mend; says so `every` so often, and when it
+/// Looks at the trigger, leading or not, and reports a fault that only a person can fix; says so `every` so often, and when it
 /// changes. It never ends by itself.
 pub async fn watch_capture(database: Database, progress: Progress, every: Duration) {
     let mut said: Option<(Capture, Instant)> = None;

@@ -71,7 +71,7 @@ pub async fn horizon(
 pub struct Pruned {
     /// How many entries.
     pub entries: u64,
-    /// The last of them: where the next batch goes on. `None` when there was nothing to remove.
+    /// The last of them: where the next batch continues. `None` when there was nothing to remove.
     pub last: Option<Position>,
 }
 

@@ -35,7 +35,7 @@ impl Pages {
     /// The next page; empty when the round has been read.
     ///
     /// # Errors
-    /// When the server is away. The round then goes on from its stored position, with these pages forgotten.
+    /// When the server is away. The round then continues from its stored position, with these pages forgotten.
     pub async fn next(&mut self, connection: &mut Session) -> Result<Vec<Entry>, sqlx::Error> {
         if self.tail_done {
             return Ok(Vec::new());

@@ -97,7 +97,7 @@ impl<S: Sink> Relay<S> {
     /// the leadership.
     ///
     /// # Errors
-    /// Only what waiting cannot mend; a database that is away is waited for.
+    /// Only what waiting cannot fix; a database that is away is waited for.
     pub async fn run(
         mut self,
         shutdown: CancellationToken,
@@ -206,7 +206,7 @@ impl<S: Sink> Relay<S> {
     fn report_recovered(&self) {
         if let Some(Resumed { dependency, away }) = self.progress.resumed() {
             let away_ms = crate::process::millis(away);
-            tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "it goes on");
+            tracing::info!(component = self.progress.name(), away_ms, waited_for = dependency, "recovered");
         }
     }
 }

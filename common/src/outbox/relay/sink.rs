@@ -22,7 +22,7 @@ pub trait Sink: Send {
     /// Hands a page over. Returns once every entry is safe there, with the highest stream position that
     /// acknowledged one; an outage of the sink is waited out inside.
     ///
-    /// Dropping the future is allowed: the page then comes again.
+    /// Dropping the future is allowed: the page is then delivered again.
     fn deliver(
         &mut self,
         page: &[Entry],
@@ -43,16 +43,16 @@ pub enum StreamContinuity {
     },
 }
 
-/// What waiting inside a sink cannot mend.
+/// What waiting inside a sink cannot fix.
 #[derive(Debug, thiserror::Error)]
 pub enum SinkError {
     /// Acknowledged data is gone; the relay begins again.
     #[error("the broker has lost data that it had acknowledged")]
     Lost,
-    /// Only a person can mend it; the relay stops.
+    /// Only a person can fix it; the relay stops.
     #[error("{0}")]
     Refused(String),
-    /// Given up because the process is to stop; the page comes again.
+    /// Given up because the process is to stop; the page is delivered again.
     #[error("stopped in the middle of a page")]
     Stopped,
     /// The database was away while the sink read from it.

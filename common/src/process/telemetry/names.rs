@@ -70,7 +70,7 @@ metrics! {
     STREAM_FULL_RATIO = Gauge "audit_stream_full_ratio" [""]
         "Bytes the stream holds over its limit, 0 to 1.";
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
-        "Events and messages settled: delivered, retry, dead, discarded; left: those that have their letter already, and those without a row that everybody had settled or that are older than the forwarder.";
+        "Events and messages settled: delivered, retry, dead, discarded; left: those that have their dead letter already, and those without a row that all forwarders had settled or that are older than the forwarder.";
     FORWARD_PENDING = Gauge "audit_forward_pending" ["forwarder"]
         "References in the stream that this forwarder has not been delivered yet, looked at every five seconds.";
     FORWARD_UNSETTLED = Gauge "audit_forward_unsettled" ["forwarder"]
@@ -90,7 +90,7 @@ metrics! {
     FORWARD_UNKNOWN_OUTCOMES = Counter "audit_forward_unknown_outcomes_total" [""]
         "Events whose outcome is none of success, failure, error; the profile decides their status.";
     RECONCILE_CHECKED = Counter "audit_reconcile_checked_total" ["forwarder"]
-        "Settled entries of the log that the standing comparison has looked for in the timeline.";
+        "Settled entries of the log that the continuous reconciliation has looked for in the timeline.";
     RECONCILE_MISSING = Gauge "audit_reconcile_missing_rows" ["forwarder"]
         "Settled events that the last look found neither in the timeline nor among the failures, and did not repair.";
     RECONCILE_REPAIRED = Counter "audit_reconcile_repaired_total" ["forwarder"]

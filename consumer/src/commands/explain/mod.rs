@@ -1,4 +1,4 @@
-//! `consumer explain`: one event's whole life, joined from both databases and the broker.
+//! `consumer explain`: the status of one event at every step, joined from both databases and the broker.
 
 mod render;
 mod stream;
@@ -46,8 +46,8 @@ struct Explanation {
     stream: InStream,
     failures: Vec<FailureRecord>,
     timelines: Vec<InTimeline>,
-    /// What stands in the way, if anything does.
-    verdict: String,
+    /// What keeps it from the timeline, if anything does.
+    diagnosis: String,
 }
 
 /// Explains.
@@ -73,8 +73,8 @@ pub(crate) async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<(
     let timelines = timeline::all(settings, asked.id).await;
     #[cfg(not(feature = "threadline"))]
     let timelines = Vec::new();
-    let verdict = verdict(&status, &failures, &timelines);
-    let explanation = Explanation { id: asked.id, status, stream, failures, timelines, verdict };
+    let diagnosis = diagnose(&status, &failures, &timelines);
+    let explanation = Explanation { id: asked.id, status, stream, failures, timelines, diagnosis };
     console::print(&if asked.json {
         serde_json::to_string_pretty(&explanation)? + "\n"
     } else {
@@ -140,14 +140,14 @@ struct InTimeline {
 }
 
 /// What an operator should know first.
-fn verdict(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTimeline]) -> String {
+fn diagnose(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTimeline]) -> String {
     if let Some(failure) = failures.iter().find(|failure| failure.state != FailureState::Queued) {
         if failure.state == FailureState::Dead
             && failure.reason.as_deref() == Some(Reason::AuditEventNotFound.as_str())
             && status.row.is_some()
         {
             return format!(
-                "forwarder {}: its dead letter says that the row was gone, and the row is there: the standing comparison, or at \
+                "forwarder {}: its dead letter says that the row was gone, and the row is there: the continuous reconciliation, or at \
                  once `consumer failures redrive --id {}`, delivers it",
                 failure.forwarder, failure.reference
             );
@@ -192,13 +192,13 @@ fn verdict(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTime
                 reconcile --repair` enters it"
             .to_owned();
     }
-    match status.entries.iter().flat_map(|entry| &entry.readers).find(|reader| reader.passage != ReadState::HandedOver) {
+    match status.entries.iter().flat_map(|entry| &entry.readers).find(|reader| reader.state != ReadState::HandedOver) {
         Some(reader) => match &status.leader(&reader.reader) {
             Some(_) => format!("reader {} has not handed it over yet, but is at work", reader.reader),
             None => format!("nobody reads the log for {}: is the publisher running?", reader.reader),
         },
         None if status.readers.is_empty() => "nobody has ever read the log: is the publisher running?".to_owned(),
-        None => "it was handed over and is on its way, or its message was lost: the standing comparison enters it again"
+        None => "it was handed over and is on its way, or its message was lost: the continuous reconciliation enters it again"
             .to_owned(),
     }
 }

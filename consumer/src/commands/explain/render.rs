@@ -11,7 +11,7 @@ use super::{
 
 impl Explanation {
     pub(crate) fn text(&self) -> String {
-        let mut text = format!("event {}\n  => {}\n", self.id, self.verdict);
+        let mut text = format!("event {}\n  => {}\n", self.id, self.diagnosis);
         match &self.status.row {
             Some(row) => {
                 let _ = writeln!(
@@ -28,7 +28,7 @@ impl Explanation {
             let _ =
                 writeln!(text, "entry       transaction {}, number {}, for {target}", entry.xid, entry.seq);
             for reader in &entry.readers {
-                let _ = writeln!(text, "            {}: {}", reader.reader, reader.passage.words());
+                let _ = writeln!(text, "            {}: {}", reader.reader, reader.state.words());
             }
         }
         if self.status.entries.is_empty() {

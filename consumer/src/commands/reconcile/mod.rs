@@ -47,7 +47,7 @@ pub(crate) struct Reconcile {
     /// How many ids of each finding are named.
     #[arg(long, default_value_t = 20, value_name = "N")]
     limit: usize,
-    /// Mends what it finds: missing events enter the log again, differing actions are written over.
+    /// Repairs what it finds: missing events enter the log again, differing actions are overwritten.
     #[arg(long)]
     repair: bool,
     /// With --repair: removes actions that no event stands behind, for this reason. They are not removed otherwise: their
@@ -150,7 +150,7 @@ pub(crate) async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result
     ensure!(
         left == 0,
         "source and timeline are not equal: {left} row(s) differ. --repair enters what is missing into the log again and \
-         writes over what differs; `consumer explain <id>` shows what became of one"
+         overwrites what differs; `consumer explain <id>` shows what became of one"
     );
     Ok(())
 }

@@ -112,14 +112,14 @@ pub(crate) async fn run(
         report.text()
     );
     let bucket = findings.bucket(0);
-    let letters = bucket.count(Finding::Dead) + bucket.count(Finding::Discarded);
+    let dead_letters = bucket.count(Finding::Dead) + bucket.count(Finding::Discarded);
     let window = receipt::Window {
         forwarder: forwarder.to_string(),
         source: SourceIdentity::read(connection, &settings.source.table).await?.to_string(),
         since,
         until,
         actions: bucket.timeline.rows().cast_signed(),
-        letters: letters.cast_signed(),
+        dead_letters: dead_letters.cast_signed(),
         first_at: bucket.first_at,
         digest: bucket.timeline.to_string(),
     };
@@ -141,10 +141,10 @@ fn nothing_new(json: bool, why: &str) {
 
 /// A receipt, for people.
 pub(crate) fn text(receipt: &Receipt) -> String {
-    let Receipt { n, actions, letters, hash, since, until, .. } = receipt;
+    let Receipt { n, actions, dead_letters, hash, since, until, .. } = receipt;
     let signed = if receipt.key.is_some() { ", signed" } else { "" };
     format!(
-        "receipt {n}: {} to {}, {actions} actions, {letters} letters{signed}\n  hash {hash}\n",
+        "receipt {n}: {} to {}, {actions} actions, {dead_letters} dead letters{signed}\n  hash {hash}\n",
         to_rfc3339(*since),
         to_rfc3339(*until)
     )

@@ -2,7 +2,7 @@
 //! durable.
 //!
 //! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was requested: the same
-//! command goes on where it was cut off.
+//! command continues where it was interrupted.
 
 mod replay_consumer;
 
@@ -71,7 +71,7 @@ pub(crate) struct Replay {
     /// Only says what would be replayed.
     #[arg(long)]
     dry_run: bool,
-    /// Gives up a replay that was cut off before, and begins this one.
+    /// Gives up a replay that was interrupted before, and begins this one.
     #[arg(long)]
     restart: bool,
     /// Prints a JSON object instead of a sentence.
@@ -117,14 +117,14 @@ struct ReplayOutcome {
 /// Replays.
 ///
 /// # Errors
-/// When a server is away, the arguments do not fit, or another replay of this forwarder was cut off.
+/// When a server is away, the arguments do not fit, or another replay of this forwarder was interrupted.
 pub(crate) async fn run(
     settings: Settings,
     registry: &Registry,
     missing: MissingKinds,
     asked: Replay,
 ) -> anyhow::Result<()> {
-    const LEFT: &str = "what has been replayed is remembered; the same command goes on behind it";
+    const LEFT: &str = "what has been replayed is remembered; the same command continues behind it";
     require_range(&asked)?;
     let shutdown = shutdown::on_signal()?;
     let work = Box::pin(replay(settings, registry, missing, asked, &shutdown));
@@ -269,7 +269,7 @@ async fn replay_batches(
                 ended = dispatcher.dispatch(&items, &progress, shutdown) => ended,
                 unfit = columns_unfit(&runtime) => {
                     dispatcher.release().await;
-                    return Err(unfit).context("cut off: the same command goes on behind what has been replayed");
+                    return Err(unfit).context("interrupted: the same command continues behind what has been replayed");
                 }
             };
             let Dispatched::Settle(dispositions) = ended else {

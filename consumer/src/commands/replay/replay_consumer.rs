@@ -30,7 +30,7 @@ pub(crate) struct ReplayConsumer {
 }
 
 impl ReplayConsumer {
-    /// Goes on with a replay that was cut off, or begins one. `None` when the range is empty.
+    /// Continues a replay that was interrupted, or begins one. `None` when the range is empty.
     pub(crate) async fn find(
         stream: &Stream,
         asked: &Replay,
@@ -53,11 +53,11 @@ impl ReplayConsumer {
                 .and_then(|until| until.parse().ok())
             else {
                 bail!(
-                    "another replay was cut off ({description}): give the same arguments to go on with it, or --restart to \
+                    "another replay was interrupted ({description}): give the same arguments to continue it, or --restart to \
                      give it up"
                 );
             };
-            tracing::info!(%description, "going on with the replay that was cut off");
+            tracing::info!(%description, "continuing the replay that was interrupted");
             let pending = info.num_pending + info.num_ack_pending as u64;
             return Ok(Some(Self { consumer, durable, description, until, pending }));
         }
@@ -86,7 +86,7 @@ impl ReplayConsumer {
     }
 
     /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
-    /// had in hand comes again.
+    /// had in hand is redelivered.
     pub(crate) async fn is_done(&mut self) -> anyhow::Result<bool> {
         let info = self.consumer.get_info().await.context("cannot look at the replay's durable")?;
         let delivered = info.num_pending == 0 || info.delivered.stream_sequence >= self.until;

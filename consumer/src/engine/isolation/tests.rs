@@ -88,7 +88,7 @@ async fn a_target_that_is_away_charges_nobody() {
 
 /// Held at first, as in any outage; put off in the end, because it may be the events.
 #[tokio::test(start_paused = true)]
-async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_lane_for_ever() {
+async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_worker_for_ever() {
     let id = "test".parse().expect("an id");
     let mut isolated = IsolatedForwarder::new(
         id,

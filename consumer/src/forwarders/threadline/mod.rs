@@ -64,7 +64,7 @@ pub struct Timeline {
     schema: StorageSchema,
     table: ActionTable,
     mapping: Mapping,
-    /// Whether what is there is written over.
+    /// Whether what is there is overwritten.
     overwrite: bool,
     /// Most bytes of a batch of events.
     batch_bytes: usize,

@@ -106,7 +106,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static 
             return Some((CHECK_FAILED, Some(Problem::new(what, remedy))));
         }
     };
-    let trouble = (count > 0).then(|| {
+    let problem = (count > 0).then(|| {
         Problem::new(
             format!(
                 "{count} event(s) are in {table} twice: under their own id, and under one of somebody else, such as Sigra's own \
@@ -264,7 +264,7 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
     let dropped = (!status.missing_tables.is_empty()).then(|| {
         Problem::new(
             format!("schema {schema} has no {}", status.missing_tables.join(", ")),
-            format!("run `threadline install --schema {schema}`, which makes anew what was dropped"),
+            format!("run `threadline install --schema {schema}`, which recreates what was dropped"),
         )
     });
     checks.push((TIMELINE_INCOMPLETE, dropped));
@@ -282,11 +282,11 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
     for privilege in missing_grants {
         let object =
             if privilege == "usage" { format!("schema \"{schema}\"") } else { schema.table("audit_actions") };
-        let trouble = Problem::new(
+        let problem = Problem::new(
             format!("the role {role} lacks {privilege} on {object}"),
             format!("run as its owner: grant {privilege} on {object} to {role}"),
         );
-        checks.push((TIMELINE_GRANT_MISSING, Some(trouble)));
+        checks.push((TIMELINE_GRANT_MISSING, Some(problem)));
     }
     let hidden_adoptions = status.has_hidden_adoptions.then(|| {
         let table = schema.table("audit_adoptions");
@@ -298,7 +298,9 @@ fn schema_findings(schema: &StorageSchema, status: &SchemaStatus) -> Vec<(&'stat
     checks.extend(hidden_adoptions.map(|problem| (TIMELINE_GRANT_MISSING, Some(problem))));
     let keyless = (!has_key).then(|| {
         Problem::new(
-            format!("no unique index of {schema}.audit_actions is over id: an event that comes again is there twice"),
+            format!(
+                "no unique index of {schema}.audit_actions is over id: a redelivered event is there twice"
+            ),
             format!("run: alter table {} add primary key (id)", schema.table("audit_actions")),
         )
     });

@@ -112,7 +112,7 @@ struct Worker {
     /// and what was accepted is not sent twice. Without it a receiver that is too slow for a whole batch would be sent
     /// the beginning of it for ever.
     settled: HashMap<Uuid, Verdict>,
-    /// Most events of a POST: fewer than the settings say while a search for a refused event goes on in the next call.
+    /// Most events of a POST: fewer than the settings say while a search for a refused event continues in the next call.
     most: usize,
 }
 
@@ -190,7 +190,7 @@ impl Worker {
     fn too_slow(&self, events: &[AuditEvent]) -> ForwardError {
         let settled = events.iter().filter(|event| self.settled.contains_key(&event.id)).count();
         ForwardError::unavailable(format!(
-            "webhook {}: too slow for a batch, {settled} of {} events are settled and the rest goes on; lower \
+            "webhook {}: too slow for a batch, {settled} of {} events are settled and the rest continues; lower \
              consumer.batch_rows or raise consumer.forward_timeout",
             self.hook.place,
             events.len()

@@ -1,7 +1,7 @@
 //! The SQL of capture: functions and triggers of one table.
 //!
 //! Bodies name the storage schema and qualify everything else, operators too; they handle rows as whole documents and never by typed
-//! columns, so that sessions that are open while a column comes, goes or changes its type go on.
+//! columns, so that sessions that are open while a column comes, goes or changes its type continue.
 
 mod redact;
 mod row;

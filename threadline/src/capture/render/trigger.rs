@@ -165,7 +165,7 @@ pub(super) fn is_on(name: &HostTable) -> String {
     )
 }
 
-/// Refuses to go on where the table is not what was read, and where a function that is to be written anew serves another table.
+/// Refuses to continue where the table is not what was read, and where a function that is to be written again serves another table.
 pub(in crate::capture) fn guard(capture: &Capture) -> String {
     let name = capture.name();
     let functions: Vec<String> = capture.functions().iter().map(|function| literal(&function.name)).collect();

@@ -68,7 +68,10 @@ async fn acknowledgements_that_do_not_reach_the_broker_make_unready_and_are_name
         })
     })?;
     let found = findings_as(&mut pipeline, "consumer")?;
-    assert!(found.iter().any(|(name, text)| name == "broker-deaf" && text.contains("$JS.ACK.")), "{found:?}");
+    assert!(
+        found.iter().any(|(name, text)| name == "broker-not-receiving" && text.contains("$JS.ACK.")),
+        "{found:?}"
+    );
     Ok(())
 }
 
@@ -88,13 +91,19 @@ async fn a_doctor_finds_every_subject_that_its_user_may_not_use_and_changes_noth
         let purges = client.is_server_compatible(2, 9, 15);
         for (binary, denied) in [("publisher", publisher), ("consumer", consumer)] {
             let found = findings_as(&mut pipeline, binary)?;
-            let deaf: Vec<&String> =
-                found.iter().filter(|(name, _)| name == "broker-deaf").map(|(_, text)| text).collect();
+            let found_here: Vec<&String> = found
+                .iter()
+                .filter(|(name, _)| name == "broker-not-receiving")
+                .map(|(_, text)| text)
+                .collect();
             let expected = denied.iter().filter(|subject| purges || !subject.contains("PURGE"));
-            assert_eq!(deaf.len(), expected.clone().count(), "{binary}: {found:?}");
+            assert_eq!(found_here.len(), expected.clone().count(), "{binary}: {found:?}");
             for subject in expected {
                 let subject = subject.replace("STREAM_NAME", &name).replace(".>", ".");
-                assert!(deaf.iter().any(|text| text.contains(&subject)), "{binary} {subject}: {deaf:?}");
+                assert!(
+                    found_here.iter().any(|text| text.contains(&subject)),
+                    "{binary} {subject}: {found_here:?}"
+                );
             }
         }
         let state = pipeline.stream().await?.cached_info().state.clone();

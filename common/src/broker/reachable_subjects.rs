@@ -1,5 +1,6 @@
-//! Whether the broker hears what this client says. Who may not publish on a subject, or lacks its import from JetStream's account, is
-//! not told: nobody answers. So one request goes to each subject, in a way that the server answers and that changes nothing.
+//! Whether the broker receives what this client sends. A client that may not publish on a subject, or lacks its import from
+//! JetStream's account, gets no error: there is no response. So one request is sent to each subject, in a form that the server
+//! responds to and that changes nothing.
 
 use std::time::Duration;
 
@@ -7,17 +8,17 @@ use async_nats::{Client, HeaderMap, client::RequestErrorKind, connection::State}
 
 use super::{durable, stored::Stored};
 use crate::{
-    doctor::{Problem, Report, Service, checks::BROKER_DEAF},
+    doctor::{Problem, Report, Service, checks::BROKER_NOT_RECEIVING},
     settings::{BrokerSettings, Settings},
 };
 
-/// How long an answer may take.
-const ANSWER_MAX: Duration = Duration::from_secs(2);
+/// How long a response may take.
+const RESPONSE_MAX: Duration = Duration::from_secs(2);
 
-/// No delivery has this sequence, so that nobody's deadline is renewed.
+/// No delivery has this sequence, so that no deadline is renewed.
 const NO_SEQUENCE: u64 = (1 << 62) - 1;
 
-/// The subject and payload of a renewal of no delivery, which every server since 2.9 answers.
+/// The subject and payload of a renewal of no delivery, which every server since 2.9 responds to.
 fn acknowledgement(stream: &str, durable: &str) -> String {
     format!("$JS.ACK.{stream}.{durable}.1.{NO_SEQUENCE}.1.0.0")
 }
@@ -43,7 +44,7 @@ fn acknowledgement_remedy(stream: &str) -> String {
     )
 }
 
-/// Subjects that this service uses and the broker does not hear it on.
+/// Subjects that this service uses and on which the broker receives nothing from it.
 pub(super) async fn check(
     report: &mut Report,
     settings: &Settings,
@@ -61,9 +62,9 @@ pub(super) async fn check(
             of_consumer(&settings.broker, there)
         }
     };
-    let unheard = futures::future::join_all(questions.into_iter().map(|question| question.unheard(client)));
-    let unheard = unheard.await.into_iter().flatten();
-    report.record(BROKER_DEAF, unheard.map(|(what, remedy)| Problem::new(what, remedy)));
+    let problems = futures::future::join_all(questions.into_iter().map(|question| question.problem(client)));
+    let problems = problems.await.into_iter().flatten();
+    report.record(BROKER_NOT_RECEIVING, problems.map(|(what, remedy)| Problem::new(what, remedy)));
 }
 
 /// What a doctor checks about one subject.
@@ -76,7 +77,7 @@ struct Question {
     remedy: Option<String>,
 }
 
-/// What a publisher says beside what its other checks say.
+/// What a publisher sends, except what other checks send.
 fn of_publisher(settings: &BrokerSettings, purges: bool) -> Vec<Question> {
     let BrokerSettings { stream, subject, .. } = settings;
     // For another stream: it is refused before it is stored.
@@ -96,7 +97,7 @@ fn of_publisher(settings: &BrokerSettings, purges: bool) -> Vec<Question> {
     questions
 }
 
-/// What a consumer says beside what its other checks say.
+/// What a consumer sends, except what other checks send.
 fn of_consumer<'a>(settings: &BrokerSettings, durables: impl Iterator<Item = &'a str>) -> Vec<Question> {
     let BrokerSettings { stream, .. } = settings;
     let mut questions = vec![get(settings)];
@@ -113,7 +114,7 @@ fn of_consumer<'a>(settings: &BrokerSettings, durables: impl Iterator<Item = &'a
 
 fn get(settings: &BrokerSettings) -> Question {
     let subject = api(settings, &format!("STREAM.MSG.GET.{}", settings.stream));
-    question(subject, r#"{"seq":0}"#, "whether a message still stands in the stream is asked on it")
+    question(subject, r#"{"seq":0}"#, "messages of the stream are read with it")
 }
 
 fn question(subject: String, payload: &'static str, purpose: &'static str) -> Question {
@@ -130,7 +131,7 @@ fn api(settings: &BrokerSettings, call: &str) -> String {
 
 impl Question {
     /// What is wrong, and what to do about it.
-    async fn unheard(self, client: &Client) -> Option<(String, String)> {
+    async fn problem(self, client: &Client) -> Option<(String, String)> {
         let Self { subject, payload, headers, purpose, remedy } = self;
         let why = ask(client, subject.clone(), headers, payload).await.err()?;
         let remedy = remedy.unwrap_or_else(|| {
@@ -139,11 +140,11 @@ impl Question {
                  account, export and import it"
             )
         });
-        Some((format!("the broker does not hear this user on {subject} ({why}): {purpose}"), remedy))
+        Some((format!("the broker receives nothing from this user on {subject} ({why}): {purpose}"), remedy))
     }
 }
 
-/// Why nobody answers; that the connection is lost is reported elsewhere.
+/// Why there is no response; that the connection is lost is reported elsewhere.
 async fn ask(
     client: &Client,
     subject: String,
@@ -155,11 +156,11 @@ async fn ask(
         async_nats::Request::new()
             .payload(payload.into())
             .headers(headers.unwrap_or_default())
-            .timeout(Some(ANSWER_MAX)),
+            .timeout(Some(RESPONSE_MAX)),
     );
     let why = match request.await.map_err(|error| error.kind()) {
-        Err(RequestErrorKind::NoResponders) => "nobody listens there",
-        Err(RequestErrorKind::TimedOut) => "no answer",
+        Err(RequestErrorKind::NoResponders) => "no responders",
+        Err(RequestErrorKind::TimedOut) => "no response",
         Ok(_) | Err(_) => return Ok(()),
     };
     if client.connection_state() == State::Connected { Err(why.to_owned()) } else { Ok(()) }

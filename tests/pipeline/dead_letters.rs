@@ -39,7 +39,7 @@ async fn acts(pipeline: &Pipeline) -> anyhow::Result<Vec<(String, String, i64, O
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_dead_letter_is_delivered_again_once_its_cause_is_mended() -> anyhow::Result<()> {
+async fn a_dead_letter_is_delivered_again_once_its_cause_is_fixed() -> anyhow::Result<()> {
     let pipeline = refusing().await?;
     let refused = AuditRow::sample("test.refused");
     pipeline.commit(std::slice::from_ref(&refused)).await?;
