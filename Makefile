@@ -1,4 +1,4 @@
-# The only door. `make help` lists what there is.
+# The entry point for development. `make help` lists all targets.
 SHELL := /bin/sh
 CARGO ?= cargo
 
@@ -37,7 +37,7 @@ faults: servers ## Injects more than 200 faults, for about a quarter of an hour,
 	./target/debug/faults $(if $(FAULTS),--only "$(FAULTS)",--report docs/fault-report.md)
 
 # The binaries as they are shipped, in a build of their own: what the bench compares with would change their features.
-bench: servers ## Measures the pipeline beside its limits and its peers, in two minutes; FULL=1 for half an hour and docs/benchmarks. BENCH=options for more.
+bench: servers ## Measures the pipeline next to its limits and its peers, in two minutes; FULL=1 for half an hour and docs/benchmarks. BENCH=options for more.
 	$(CARGO) build --release --bins
 	$(CARGO) build --release --package bench
 	./target/release/bench run $(if $(FULL),--full --report docs/benchmarks) $(BENCH)

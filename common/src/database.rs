@@ -126,7 +126,7 @@ impl Database {
         Self { dead_peer, ..self.clone() }
     }
 
-    /// Waits for an answer of the server, but not for ever: on a connection that a network has forgotten nothing ever
+    /// Waits for a response of the server, within a limit: on a connection that a network has forgotten nothing ever
     /// comes, not even the server's own time-out. Let the connection go after an error.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ pub const ALL: [&str; 8] = [
     "publish.message_sent",
     // The page is acknowledged, the position does not say so.
     "relay.page_acknowledged",
-    // Messages are in hand.
+    // Messages were received.
     "worker.pulled",
     // The target has the batch; failures and acknowledgements are still to come.
     "dispatch.forwarded",
@@ -44,7 +44,7 @@ pub fn reach(place: &'static str) {
 #[inline]
 pub fn reach(_place: &'static str) {}
 
-/// Waits here for as long as a test wants (`FAILPOINTS="maintenance.floors_read=1*sleep(8000)"`), beside everything else.
+/// Waits here for as long as a test wants (`FAILPOINTS="maintenance.floors_read=1*sleep(8000)"`), while everything else continues.
 #[cfg(feature = "failpoints")]
 pub async fn pause(place: &'static str) {
     if std::env::var("FAILPOINTS").is_ok_and(|armed| armed.contains(place)) {

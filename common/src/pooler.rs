@@ -29,7 +29,7 @@ impl PoolerRefusal {
         let (code, said) = (error.code()?, error.message());
         let remedy = match code.as_ref() {
             "08P01" if said.contains("startup parameter") => IN_BETWEEN,
-            // Sent to whoever has waited for too long for a connection of the pool.
+            // Sent to a client that has waited for too long for a connection of the pool.
             "08P01" if said.contains("query_wait_timeout") => POOL_TAKEN,
             "08P01" if said.contains("statement pooling") => {
                 "a pooler in between has pool_mode = statement, which allows no transactions: set it to transaction or session"

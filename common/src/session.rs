@@ -76,7 +76,7 @@ impl Session {
         let mut transaction = Transaction { session: self, open: true };
         let begun = Manager::begin(&mut transaction.connection, statement);
         if is_given_a_connection {
-            // It waits for nothing in the server, only for a connection of the pooler's pool: that may take for ever.
+            // It waits for nothing in the server, only for a connection of the pooler's pool: that has no limit.
             tokio::time::timeout(POOL_WAIT, begun)
                 .await
                 .unwrap_or_else(|_| Err(PoolerRefusal::exhausted(POOL_WAIT)))
@@ -226,7 +226,7 @@ impl<'c> Executor<'c> for &'c mut Session {
             let mut transaction = self.begin().await?;
             let mut steps = transaction.connection.fetch_many(Unnamed(query));
             while let Some(step) = steps.try_next().await? {
-                // Nobody reads on: as on a connection of its own, the rest is skipped.
+                // The rest is not read: as on a connection of its own, the rest is skipped.
                 let _ = sender.send(step).await;
             }
             drop(steps);

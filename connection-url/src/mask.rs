@@ -6,7 +6,7 @@ use crate::{parameters, parts, parts::Parts};
 
 const HIDDEN: &str = "***";
 
-/// Of others nobody knows where a secret would stand: `user:password` may look like one.
+/// In others the place of a secret is unknown: `user:password` may look like one.
 const SCHEMES: [&str; 8] = ["postgres", "postgresql", "nats", "tls", "ws", "wss", "http", "https"];
 
 /// Every address of the list without its secrets.
@@ -26,7 +26,7 @@ fn address(text: &str) -> String {
     }
     let user = match user.map(|user| user.split_once(':').unwrap_or((user, ""))) {
         None => String::new(),
-        // A NATS token stands where the user name stands: without a password beside it, it is the secret.
+        // A NATS token stands where the user name stands: without a password, it is the secret.
         Some((user, "")) if is_postgres => format!("{user}@"),
         Some((_, "")) => format!("{HIDDEN}@"),
         Some((user, _)) => format!("{user}:{HIDDEN}@"),

@@ -33,7 +33,7 @@ pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
     if parts.path().contains('@') || parts.tail.contains('#') {
         return Err(UrlError::new("a / ? # or @ in user, password or database is written %2F %3F %23 %40"));
     }
-    // Without user and password, which libpq allows before an empty host, and which are nobody's business in an error.
+    // Without user and password, which libpq allows before an empty host, and which do not belong in an error.
     let mut url = Url::parse(&format!("{}://{}{}", parts.scheme, parts.hosts, parts.tail)).map_err(|_| {
         UrlError::new(
             "host or port of it cannot be understood; an IPv6 address stands in [ ], and a / ? or # in user or password is \
@@ -83,7 +83,7 @@ pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
         }
         _ => options,
     };
-    // As libpq has it: whoever names an authority wants it to be asked.
+    // As in libpq: naming an authority means that it is to be checked.
     Ok(match options.get_ssl_mode() {
         _ if system_roots && !insists => options.ssl_mode(PgSslMode::VerifyFull),
         PgSslMode::Require if verified => options.ssl_mode(PgSslMode::VerifyCa),

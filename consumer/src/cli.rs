@@ -7,7 +7,7 @@ use common::{
     identifier::ForwarderId,
     process::{console, shutdown},
     service::{about::AboutCommand, boot},
-    settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
+    settings::{ConfigCommand, GLOBAL_OPTIONS, Provenance, Settings, SettingsArgs},
 };
 
 #[cfg(feature = "threadline")]
@@ -40,8 +40,8 @@ use crate::{
 struct Cli {
     #[command(flatten)]
     settings: SettingsArgs,
-    /// Skips forwarders of kinds that are unknown to this binary, because another one has them.
-    #[arg(long, global = true)]
+    /// Skips forwarders of kinds that this binary does not know, because another one does.
+    #[arg(long, global = true, help_heading = GLOBAL_OPTIONS)]
     allow_missing_kinds: bool,
     #[command(subcommand)]
     command: Command,
@@ -49,7 +49,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Forwards until it is told to stop (SIGINT, SIGTERM).
+    /// Forwards until it is stopped (SIGINT, SIGTERM).
     Run,
     /// Shows how far each forwarder has come, and its failures. Exit status 1 when a server that is needed could not be asked; the
     /// rest is shown.
@@ -58,15 +58,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Delivers a part of the stream once more to one forwarder, beside live traffic. What has arrived stays as it is, or is
-    /// overwritten if asked to.
+    /// Delivers a part of the stream again to one forwarder, during live traffic. What has arrived already stays as it is, or is
+    /// overwritten with --overwrite.
     Replay(Replay),
     /// Compares the timeline with its source, row by row, and repairs or seals it if asked to. Exit status 1 when both are
     /// not equal.
     #[cfg(feature = "threadline")]
     Reconcile(Reconcile),
-    /// Builds the projection of one forwarder again from its source, beside live traffic, and puts it in place at once: how a
-    /// changed mapping reaches old rows.
+    /// Builds the projection of one forwarder again from its source, during live traffic, and swaps it in at once: this applies a
+    /// changed mapping to old rows.
     #[cfg(feature = "threadline")]
     Rebuild(Rebuild),
     /// Lists or verifies receipts of windows that were found equal.
@@ -75,15 +75,15 @@ enum Command {
     Receipts(ReceiptsCommand),
     /// Shows the status of one event at every step: row, entry, stream, deliveries, failures, timeline, receipt; and what it waits for.
     Explain(Explain),
-    /// Checks settings, source, broker and targets for what could keep the pipeline from working as promised, and says what
-    /// fixes it. Changes nothing, and sends nothing to any target. Exit status 1 when something is of severity error.
+    /// Checks settings, source, broker and targets for what could keep the pipeline from working as promised, and says how
+    /// to fix it. Changes nothing, and sends nothing to any target. Exit status 1 when something is of severity error.
     Doctor {
         /// Prints a JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Lets go of the place in the stream of a forwarder that is out of use, which otherwise holds back trimming, pruning and
-    /// `outbox.safe_before()` for ever. Recorded in `outbox.acts`.
+    /// Removes the durable of a forwarder that is no longer used. Otherwise the durable holds back trimming, pruning and
+    /// `outbox.safe_before()` permanently. Recorded in `outbox.acts`.
     DropDurable {
         /// The forwarder's id.
         #[arg(value_name = "FORWARDER")]
@@ -91,14 +91,14 @@ enum Command {
         /// Although it has references that were not settled: they are lost to this forwarder.
         #[arg(long)]
         lose_work: bool,
-        /// Why it is out of use. It is kept.
+        /// Why it is no longer used. It is stored.
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
     /// Lists, shows, re-drives or discards what could not be delivered.
     #[command(subcommand)]
     Failures(FailuresCommand),
-    /// Checks or prints the settings, or begins a file of them.
+    /// Checks or prints the settings, or writes a file to begin with.
     #[command(subcommand)]
     Config(ConfigCommand),
     #[command(flatten)]
@@ -138,7 +138,7 @@ impl Command {
         }
     }
 
-    /// What is left when somebody interrupts it, and whether it may run again. `None` for what ends in an orderly way by itself.
+    /// What is left when it is interrupted, and whether it may run again. `None` for what ends in an orderly way itself.
     fn left(&self) -> Option<&'static str> {
         match self {
             // A rebuild and a replay have something to give back first.

@@ -4,7 +4,7 @@ use common::settings::{BrokerSettings, ConfigureError, Dispatch, ForwarderSettin
 
 /// How events reach a forwarder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DispatchMode {
+pub(crate) enum DispatchMode {
     /// Through JetStream.
     JetStream,
     /// Straight from the log.
@@ -16,7 +16,7 @@ impl DispatchMode {
     ///
     /// # Errors
     /// For `async` without a broker.
-    pub fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Result<Self, ConfigureError> {
+    pub(crate) fn of(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Result<Self, ConfigureError> {
         Self::choose(forwarder, broker).ok_or_else(|| {
             let message = "dispatch \"async\" needs a broker: set broker.url in the settings file, or NATS_URL; or use \
                            dispatch \"auto\" or \"sync\", which read the log without one";
@@ -32,7 +32,7 @@ impl DispatchMode {
 
     /// Decides; `None` for `async` without a broker.
     #[must_use]
-    pub fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
+    pub(crate) fn choose(forwarder: &ForwarderSettings, broker: &BrokerSettings) -> Option<Self> {
         match (forwarder.dispatch, broker.url.is_some()) {
             (Dispatch::Async | Dispatch::Auto, true) => Some(Self::JetStream),
             (Dispatch::Sync, _) | (Dispatch::Auto, false) => Some(Self::Direct),

@@ -52,7 +52,7 @@ pub enum ForwardError {
     /// a dead letter with reason `schema_mismatch`.
     #[error("{0}")]
     Rejected(String),
-    /// The target failed, by one event or for all: nobody can say from here. Of a batch, the half that holds the offender is
+    /// The target failed, by one event or for all: the forwarder cannot say which. Of a batch, the half that holds the offender is
     /// searched for. A single event is a dead letter with reason `schema_mismatch` only once the target has taken others;
     /// until then it is held and put off without a charge.
     #[error("{0}")]
@@ -97,7 +97,7 @@ pub trait Forwarder: Send {
 
     /// Whether the target serves this forwarder, found out without any event and on a connection of its own. Called where the same
     /// events have found it [away](ForwardError::Unavailable) three times in a row, or for long: if it serves others, one of the
-    /// events may be at fault, and halves are tried. A forwarder that cannot tell says `false`, and is taken at its word.
+    /// events may be at fault, and halves are tried. A forwarder that cannot tell returns `false`, and no further check is made.
     fn is_serving(&mut self) -> BoxFuture<'_, bool> {
         Box::pin(std::future::ready(false))
     }

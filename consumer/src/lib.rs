@@ -28,7 +28,7 @@ pub(crate) const APPLICATION: &str = "audit-consumer-command";
 pub mod cli;
 mod commands;
 mod direct;
-pub mod dispatch_mode;
+pub(crate) mod dispatch_mode;
 pub mod engine;
 pub mod forwarder;
 pub mod forwarders;

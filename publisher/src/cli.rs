@@ -35,14 +35,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Relays until it is told to stop (SIGINT, SIGTERM).
+    /// Relays until it is stopped (SIGINT, SIGTERM).
     Run,
     /// Creates the schema `outbox` where it is missing and starts capture on the audit table (`source.table`).
     Attach,
     /// Stops capture. What has been captured is still relayed.
     Detach,
-    /// Enters rows that were there before `attach`, or any others, into the log: they are relayed like all others. Continues where
-    /// it was interrupted; harmless when repeated, and beside live traffic, which it lets pass.
+    /// Enters rows from before `attach`, or any others, into the log; they are relayed like all others. If it was interrupted, it
+    /// continues where it stopped. May be repeated, and run during live traffic, which has priority.
     Backfill(Backfill),
     /// Removes entries that every forwarder is past and that are older than `relay.retention`.
     Prune {
@@ -60,7 +60,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows where capture, log, leader, stream and forwarders stand. Exit status 1 when a server that is needed could not be
+    /// Shows the state of capture, log, leader, stream and forwarders. Exit status 1 when a server that is needed could not be
     /// asked; the rest is shown.
     Status {
         /// Prints a JSON object instead of a table.
@@ -74,17 +74,17 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Lets go of the place in the log of a forwarder or publisher that is out of use, which otherwise holds back pruning
-    /// and `outbox.safe_before()` for ever. Recorded in `outbox.acts`.
+    /// Removes the position in the log of a forwarder or publisher that is no longer used. Otherwise the position holds back
+    /// pruning and `outbox.safe_before()` permanently. Recorded in `outbox.acts`.
     DropReader {
         /// Its name, as `doctor` gives it.
         #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
         reader: String,
-        /// Why it is out of use. It is kept.
+        /// Why it is no longer used. It is stored.
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         reason: String,
     },
-    /// Checks or prints the settings, or begins a file of them.
+    /// Checks or prints the settings, or writes a file to begin with.
     #[command(subcommand)]
     Config(ConfigCommand),
     #[command(flatten)]
@@ -123,7 +123,7 @@ impl Command {
         }
     }
 
-    /// What is left when somebody interrupts it, and whether it may run again. `None` for what ends in an orderly way by itself.
+    /// What is left when it is interrupted, and whether it may run again. `None` for what ends in an orderly way itself.
     fn left(&self) -> Option<&'static str> {
         match self {
             Self::Run | Self::Config(_) | Self::About(_) => None,

@@ -1,7 +1,7 @@
 //! The relay with JetStream as its sink.
 //!
 //! [`Service`] relays, in the binary or in the process of a host; `sink` publishes a page and checks every acknowledgement;
-//! `maintenance` is what the leader does beside it; `commands` are the short ones, and `commands::backfill`, which enters what
+//! `maintenance` is what the leader does besides relaying; `commands` are the short ones, and `commands::backfill`, which enters what
 //! was there before capture; [`cli`] is the binary.
 //!
 //! ```no_run

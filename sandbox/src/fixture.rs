@@ -152,7 +152,7 @@ impl TestDatabase {
         Ok(superuser.close().await?)
     }
 
-    /// A connection of whoever may do everything on the server.
+    /// A superuser's connection.
     ///
     /// # Errors
     /// When the server refuses.

@@ -91,7 +91,7 @@ pub fn as_role(url: &str, role: &str) -> String {
     }
 }
 
-/// The URL of a database for whoever may do everything on its server.
+/// The URL of a database for its server's superuser.
 #[must_use]
 pub fn as_superuser(url: &str) -> String {
     as_role(url, SUPERUSER)

@@ -38,6 +38,6 @@ pub async fn until_some<T>(
             tokio::time::sleep(INTERVAL).await;
         }
     };
-    // Whoever is asked may never answer.
+    // The server may never respond.
     tokio::time::timeout(deadline, answered).await.with_context(in_vain)?
 }

@@ -70,8 +70,8 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
     let _publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;
     // A dead letter, which only a row without the name of an action ends as.
-    let mute = AuditRow::sample("");
-    pipeline.commit(std::slice::from_ref(&mute)).await?;
+    let nameless = AuditRow::sample("");
+    pipeline.commit(std::slice::from_ref(&nameless)).await?;
     let (rows, ids) = samples(3);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
@@ -84,8 +84,8 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
         })
         .await
     };
-    dead(&[mute.id]).await?;
-    cope(&pipeline, "nothing", mute.id)?;
+    dead(&[nameless.id]).await?;
+    cope(&pipeline, "nothing", nameless.id)?;
 
     let mut source = pipeline.source.connect().await?;
     // The one that is needed goes last.
@@ -93,13 +93,13 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
         ["inserted_at"].into_iter().chain(TEXT_COLUMNS.into_iter().filter(|name| *name != "action"));
     for column in optional {
         source.execute(AssertSqlSafe(format!("alter table audit_events drop column {column}"))).await?;
-        dead(&[mute.id]).await?;
-        cope(&pipeline, column, mute.id)?;
+        dead(&[nameless.id]).await?;
+        cope(&pipeline, column, nameless.id)?;
         let left = insert(&mut source).await?;
         pipeline.arrive(&[left]).await?;
     }
     pipeline.settled("timeline").await?;
-    dead(&[mute.id]).await?;
+    dead(&[nameless.id]).await?;
     let (_, said) = pipeline.command("consumer", &["reconcile", "--repair"])?;
     assert!(!said.contains("does not exist"), "{said}");
     for arguments in [["rebuild"].as_slice(), &["rebuild", "--drop-old"]] {
@@ -112,12 +112,12 @@ async fn every_tool_copes_with_every_optional_column_that_is_missing() -> anyhow
     for row in &many {
         insert_as(&mut source, row).await?;
     }
-    let dead_letters: Vec<Uuid> = many.iter().map(|row| row.id).chain([mute.id]).collect();
+    let dead_letters: Vec<Uuid> = many.iter().map(|row| row.id).chain([nameless.id]).collect();
     dead(&dead_letters).await?;
     source.execute("alter table audit_events drop column action").await?;
     insert(&mut source).await?;
     wait::until("delivery to be held", DEADLINE, || consumer.log().contains("has no column action"))?;
-    cope(&pipeline, "action", mute.id)?;
+    cope(&pipeline, "action", nameless.id)?;
     let discard = ["failures", "discard", "--all", "--reason", "its row names no action"];
     let (done, answer) = pipeline.ask("consumer", &discard)?;
     assert!(done && answer["done"] == 40, "{answer}");

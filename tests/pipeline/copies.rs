@@ -107,7 +107,7 @@ async fn a_source_that_lost_its_last_rows_continues_once_somebody_says_so() -> a
 async fn a_leader_beside_which_somebody_else_publishes_says_so() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let publisher = pipeline.publisher()?;
-    let said = || publisher.log().matches("somebody else publishes on").count();
+    let said = || publisher.log().matches("another process publishes on").count();
     let (rows, known) = samples(1);
     pipeline.commit(&rows).await?;
     pipeline.messages(1).await?;

@@ -294,7 +294,7 @@ async fn what_sigras_own_forwarder_has_delivered_is_there_if_it_may_be_adopted()
     Ok(())
 }
 
-/// A clean-up goes by the time of the insert, and events may be older than that.
+/// A clean-up uses the time of the insert, and events may be older than that.
 #[tokio::test(flavor = "multi_thread")]
 async fn actions_that_have_outlived_their_events_are_no_difference() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;

@@ -90,7 +90,7 @@ async fn with_the_broker_away_or_without_jetstream_the_rest_is_shown_and_the_sta
         }
         let (_, said, json) = status(&pipeline, "publisher")?;
         assert!(said.contains("capture   attached\nlog       4 unread"), "{said}");
-        assert!(said.contains("\nleader    ") && !said.contains("nobody"), "{said}");
+        assert!(said.contains("\nleader    ") && !said.contains("leader    none"), "{said}");
         assert_eq!(json["log"]["unread"], 4);
     }
     Ok(())
@@ -119,7 +119,7 @@ async fn in_dispatch_sync_the_forwarders_own_readers_are_shown_and_no_broker_is_
             assert_eq!(json["readers"][0]["unread"], 7, "{json}");
         }
         let (_, said, _) = status(&pipeline, "publisher")?;
-        assert!(said.contains("log       7 unread") && said.contains("leader    nobody"), "{said}");
+        assert!(said.contains("log       7 unread") && said.contains("leader    none"), "{said}");
     }
     pipeline.nats_url = String::new();
     let _consumer = pipeline.consumer()?;
@@ -134,7 +134,7 @@ async fn in_dispatch_sync_the_forwarders_own_readers_are_shown_and_no_broker_is_
     assert!(json["log"]["leader"].is_string(), "{json}");
     let (done, said, _) = status(&pipeline, "consumer")?;
     assert!(done && said.contains("log       forward-timeline: 0 unread, read by "), "{said}");
-    assert!(!said.contains("nobody"), "{said}");
+    assert!(!said.contains("leader    none"), "{said}");
     Ok(())
 }
 

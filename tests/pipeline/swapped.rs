@@ -1,5 +1,5 @@
-//! An audit table that becomes another one, or loses columns, under running services: rows that are there never become dead
-//! letters.
+//! An audit table that becomes another one, or loses columns, under running services: rows that are there never become
+//! dead letters.
 
 use std::process::Command;
 

@@ -55,7 +55,7 @@ async fn what_was_adopted_once_is_there_for_everything_and_is_never_doubled() ->
     let (rows, _) = samples(227);
     switched(&pipeline, &rows, 226).await?;
     let (done, said) = pipeline.command("consumer", &["reconcile"])?;
-    assert!(!done && said.contains("226 of them are in the timeline under ids of somebody else"), "{said}");
+    assert!(!done && said.contains("226 of them are in the timeline under ids of another system"), "{said}");
     let said = pipeline.ask("consumer", &["explain", &rows[0].id.to_string()])?.1;
     assert!(said["diagnosis"].as_str().unwrap().contains("backfill --accept-foreign-ids"), "{said}");
 

@@ -244,7 +244,7 @@ fn insert(table: &ActionTable) -> String {
 }
 
 /// Returns the ids that were written. Raises when one is none of those that were sent: nothing is kept of what the host gives an id
-/// of its own, because nobody would find it, and it would be written once more.
+/// of its own, because it would not be found, and would be written once more.
 const RETURNING: &str = "returning case when id in (select pg_catalog.unnest($1::uuid[])) then id
                                         else pg_catalog.concat('a trigger on the table of actions has changed the id of an action to ',
                                                                id)::uuid end";

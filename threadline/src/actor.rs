@@ -17,7 +17,7 @@ pub enum ActorType {
     Job,
     /// The application itself.
     System,
-    /// Nobody known; the only kind without an id.
+    /// Unknown; the only kind without an id.
     Anonymous,
 }
 
@@ -77,7 +77,7 @@ pub struct ActorRef {
 }
 
 impl ActorRef {
-    /// Nobody known.
+    /// Unknown.
     #[must_use]
     pub fn anonymous() -> Self {
         Self { kind: ActorType::Anonymous, id: None }

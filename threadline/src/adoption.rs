@@ -1,8 +1,8 @@
-//! Events that are in the timeline under somebody else's ids: another forwarder, such as Sigra's own, has brought them in, with
+//! Events that are in the timeline under ids of another system: another forwarder, such as Sigra's own, has brought them in, with
 //! the event's id as the correlation id.
 //!
-//! A correlation id alone proves nothing: a host may record actions of its own beside an event. So what counts is what was
-//! written before somebody said so, once; and everything where a unique index over the correlation id lets no second action in.
+//! A correlation id alone proves nothing: a host may record actions of its own next to an event. So what counts is what was
+//! written before an operator declared so, once; and everything where a unique index over the correlation id lets no second action in.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{ActionTable, StorageSchema};
 
-/// Which of somebody else's actions under an event's correlation id count as that event.
+/// Which of another system's actions under an event's correlation id count as that event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Adoption {
     /// None.

@@ -110,14 +110,14 @@ pub async fn properties(
     Ok(found)
 }
 
-/// What the migrations make and is not there. What is there and is different is another matter: it may be somebody's own.
+/// What the migrations make and is not there. What is there and is different is another matter: it may be the host's own.
 pub(crate) async fn lacking(
     connection: &mut PgConnection,
     schema: &StorageSchema,
 ) -> Result<Vec<Property>, sqlx::Error> {
     let names: Vec<String> = tables().into_iter().map(str::to_owned).collect();
     let found = properties(connection, schema, &names).await?;
-    // A constraint is known by what it says; whoever made it may have named it otherwise.
+    // A constraint is identified by its definition, because it may have been created under another name.
     let known = |one: &Property| {
         let identity =
             if matches!(one.kind.as_str(), "check" | "foreign key") { &one.definition } else { &one.name };

@@ -2,7 +2,7 @@
 //!
 //! A lattice hash (`LtHash`: Bellare and Micciancio 1997; Lewi et al. 2019, "Securing Update Propagation with Homomorphic
 //! Hashing"): each row is stretched to 1,024 numbers of 16 bits, and the numbers of all rows are added up. Adding or
-//! xoring ordinary hashes would do against accidents, but somebody who may choose rows can find others with the same
+//! xoring ordinary hashes would do against accidents, but an attacker who may choose rows can find others with the same
 //! sum; here that is as hard as a lattice problem.
 
 use std::fmt;

@@ -56,7 +56,7 @@ pub(crate) struct Arguments {
     /// Makes the triggers in the database at once, in one transaction.
     #[arg(long)]
     apply: bool,
-    /// Answers in JSON.
+    /// Prints JSON.
     #[arg(long)]
     json: bool,
 }

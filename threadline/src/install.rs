@@ -19,7 +19,7 @@ const RECEIPTS: &str = "create table audit_receipts";
 /// What an installation found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Installation {
-    /// Tables that somebody had dropped, and are there again, empty.
+    /// Tables that had been dropped, and are there again, empty.
     pub recreated: Vec<String>,
     /// What else was missing and is there now, in words.
     pub added: Vec<String>,
@@ -50,7 +50,7 @@ pub async fn install(
         let drops: Vec<String> =
             invalid.iter().map(|index| format!("drop index concurrently \"{schema}\".\"{index}\"")).collect();
         let why = format!(
-            "indexes in schema {schema} are not valid, an interrupted build has left them or is continuing: {}. When none is going \
+            "indexes in schema {schema} are not valid, an interrupted build has left them or a build is in progress: {}. When none is \
              on, run {}; then install again",
             invalid.join(", "),
             drops.join("; ")
@@ -164,7 +164,7 @@ pub(crate) fn owned_tables() -> Vec<&'static str> {
     tables
 }
 
-/// Whether somebody has dropped the table of migrations. Then it is made again, and says that those have run that cannot run
+/// Whether the table of migrations was dropped. Then it is made again, and says that those have run that cannot run
 /// twice; all others say "if not exists".
 async fn adopt(connection: &mut PgConnection, schema: &StorageSchema) -> Result<bool, sqlx::Error> {
     let (has_receipts, has_migrations): (bool, bool) = sqlx::query_as(

@@ -223,7 +223,7 @@ fn told(done: &Installation, schema: &StorageSchema) -> String {
     if !recreated.is_empty() {
         let _ = writeln!(
             text,
-            "recreated, empty, what somebody had dropped: {}. Grants on it are to be made again; `consumer reconcile --repair` \
+            "recreated, empty, what had been dropped: {}. Grants on it are to be made again; `consumer reconcile --repair` \
              delivers actions again, receipts begin a new chain",
             recreated.join(", ")
         );

@@ -2,7 +2,7 @@
 //!
 //! A receipt is evidence against changes that come later: whoever alters, removes or slips in an action of a sealed window
 //! changes its digest; whoever alters a receipt breaks the chain; whoever re-writes the chain needs the key, or must hope
-//! that nobody kept the hash of an earlier end of it ([`verify_chain`] takes one to look for).
+//! that no one kept the hash of an earlier end of it ([`verify_chain`] takes one to look for).
 
 use std::{fmt::Write as _, path::Path};
 

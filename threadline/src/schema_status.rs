@@ -145,7 +145,7 @@ pub async fn mismatched_columns(
     .await
 }
 
-/// Events that are there twice: under their own id, and in an action of the same name that somebody else wrote under their
+/// Events that are there twice: under their own id, and in an action of the same name that another system wrote under their
 /// correlation id. Visits all actions of others.
 ///
 /// # Errors

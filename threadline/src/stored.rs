@@ -1,4 +1,4 @@
-//! Actions as they are stored, for whoever compares them with what should be there. One documented function per statement.
+//! Actions as they are stored, to be compared with what should be there. One documented function per statement.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{ActionTable, AuditAction, schema::ACTION_COLUMNS};
 
-/// A row of `audit_actions`, whatever somebody may have made of it: nothing here is checked.
+/// A row of `audit_actions`, whatever was changed in it: nothing here is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredAction {
     /// Primary key.
@@ -144,7 +144,7 @@ pub fn projected<'c>(
         .and_then(|row| std::future::ready(decode(&row)))
 }
 
-/// The actions under these ids, whoever wrote them.
+/// The actions under these ids, whatever wrote them.
 ///
 /// # Errors
 /// When the server is away.
@@ -160,7 +160,7 @@ pub async fn find(
         .await
 }
 
-/// Those of `ids` that are taken, whoever wrote them.
+/// Those of `ids` that are taken, whatever wrote them.
 ///
 /// # Errors
 /// When the server is away.

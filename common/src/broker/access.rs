@@ -1,4 +1,4 @@
-//! What opens the broker beside user and password: keys and certificates, each in a file.
+//! Credentials for the broker in addition to user and password: keys and certificates, each in a file.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Noticing that a connection is gone. The client makes a new one by itself and says nothing to whoever waits for an answer
+//! Noticing that a connection is gone. The client reconnects and does not report that to callers that wait for a response
 //! on the old one, which never comes.
 
 use std::{sync::atomic::Ordering, time::Duration};

@@ -24,7 +24,7 @@ use crate::{identifier::ForwarderId, settings::ConsumerSettings};
 pub(super) const PREFIX: &str = "forward-";
 
 /// How long a durable is missed before it is made. A server shows a stream that it is still setting up; on nats-server 2.9 a durable
-/// that is made meanwhile is mute for ever: it delivers nothing and answers nobody.
+/// that is made meanwhile never works: it delivers nothing and responds to no request.
 const SET_UP: Duration = Duration::from_millis(500);
 
 /// The durable of a forwarder.
@@ -179,7 +179,7 @@ pub async fn replace_skipping_durable(
         DeliverPolicy::ByStartSequence { start_sequence } => start_sequence,
         _ => 1,
     };
-    // Once more, and last: another process may just have made it anew.
+    // Once more, and last: another process may just have recreated it.
     let Some(found) = stored::durable(context, stream_name, &name).await? else {
         return Ok(());
     };

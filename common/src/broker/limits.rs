@@ -120,10 +120,10 @@ pub(super) fn remedy(code: u64, words: &str) -> &'static str {
              the account)"
         }
         10_026 => {
-            "remove consumers that nobody uses (`consumer doctor` names those of ours), or raise max_consumers of the stream or of \
+            "remove unused consumers (`consumer doctor` names those of ours), or raise max_consumers of the stream or of \
              the account"
         }
-        10_027 => "remove streams that nobody uses, or raise max_streams of the account",
+        10_027 => "remove unused streams, or raise max_streams of the account",
         10_065 => {
             "set broker.subject to a subject that no stream takes, or broker.stream to the stream that takes it, if that is meant"
         }

@@ -228,7 +228,7 @@ async fn prepared(settings: &BrokerSettings) -> Result<(Vec<ServerAddr>, Connect
     Ok((addresses.map_err(|_| BrokerError::Url("it cannot be used".to_owned()))?, options))
 }
 
-/// Connects, once: a broker that is away at boot is an error with a remedy. Later outages are reconnected for ever.
+/// Connects, once: a broker that is away at boot is an error with a remedy. After later outages it reconnects without limit.
 ///
 /// # Errors
 /// When no URL is set, it cannot be parsed, the server cannot be reached, or takes no messages as large as ours.

@@ -12,7 +12,7 @@ use super::BrokerError;
 pub(super) struct Stored {
     /// Its configuration, field by field.
     pub(super) config: Map<String, Value>,
-    /// Everything beside it.
+    /// Everything else.
     #[serde(flatten)]
     pub(super) state: Map<String, Value>,
 }
@@ -104,7 +104,7 @@ fn read<T: serde::de::DeserializeOwned>(call: &'static str, answer: Value) -> Re
 }
 
 impl Stored {
-    /// A part of what is beside the configuration.
+    /// A part of everything except the configuration.
     pub(super) fn number(&self, path: &str) -> u64 {
         let mut parts = path.split('.');
         let first = parts.next().and_then(|part| self.state.get(part));

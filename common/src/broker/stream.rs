@@ -172,7 +172,7 @@ fn compare(
 }
 
 /// What of a stream is smaller than the settings say. It costs something (room, repeated work, a copy) and makes nothing
-/// wrong, so nobody stops for it: a start in vain would help nobody.
+/// wrong, so it stops no service.
 #[must_use]
 pub fn smaller(settings: &BrokerSettings, found: &Config) -> Option<String> {
     let Ok(Value::Object(found)) = serde_json::to_value(found) else {

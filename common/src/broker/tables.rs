@@ -23,12 +23,12 @@ pub(super) fn stream(settings: &BrokerSettings) -> Vec<Field> {
         must("subjects", Is(json!([settings.subject])), "what else is published there is no reference"),
         // Limits with one limit: under work-queue retention the duplicate window forgets what has been acknowledged, and with
         // two limits a full stream may drop instead of refusing.
-        must("retention", Is("limits".into()), "others forget what somebody has not read"),
-        must("discard", Is("new".into()), "a full stream drops what nobody has read"),
+        must("retention", Is("limits".into()), "others drop what has not been read"),
+        must("discard", Is("new".into()), "a full stream drops what has not been read"),
         must("storage", Is("file".into()), "a restart forgets everything"),
-        must("max_age", Absent, "it drops what nobody has read"),
+        must("max_age", Absent, "it drops what has not been read"),
         // A limit for each subject drops what is old whatever the policy: there is one subject.
-        must("max_msgs_per_subject", Unlimited, "it drops what nobody has read"),
+        must("max_msgs_per_subject", Unlimited, "it drops what has not been read"),
         must("max_msgs", Unlimited, "with two limits a full stream may drop instead of refusing"),
         must("max_msg_size", Room(MESSAGE_MAX), "it refuses references"),
         must("discard_new_per_subject", Absent, "it refuses references"),
@@ -102,7 +102,7 @@ pub(super) fn durable(settings: &ConsumerSettings, replicas: usize) -> Vec<Field
         must("filter_subject", Absent, SKIPS),
         must("filter_subjects", Absent, SKIPS),
         must("replay_policy", OneOf(&["instant"]), "it delivers as slowly as was published"),
-        must("backoff", Absent, "it delivers again what is in hand"),
+        must("backoff", Absent, "it delivers again what is being processed"),
         must("headers_only", Absent, "it withholds the references"),
         must("max_batch", Room(rows), REFUSES),
         must("max_expires", Room(expires), REFUSES),

@@ -106,7 +106,7 @@ impl LiveTrafficThrottle {
                 tracing::info!(
                     waiting,
                     most = MAX_WAITING,
-                    "giving way to events that wait to be delivered; publisher and consumer must be running"
+                    "waiting until fewer live events wait to be delivered; publisher and consumer must be running"
                 );
             }
             tokio::time::sleep(POLL).await;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::Severity;
 
-/// One check. Its finding goes by the same name.
+/// One check. Its finding has the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Check {
     /// Kebab case. Never changed: programs know it.
@@ -118,7 +118,7 @@ checks! {
         REPLAY_WINDOW_LONG = Warning "replay-window-long" [Publisher Always]
             "The stream forgets a reference before the application deletes its row.";
         PENDING_LIMIT_LOW = Warning "pending-limit-low" [Consumer Always]
-            "Every worker of a process may have a full batch in hand and two waiting.";
+            "Every worker of a process may process a full batch and have two waiting.";
         FORWARD_TIMEOUT_LONG = Warning "forward-timeout-long" [Consumer Always]
             "A batch that takes as long as it may does not make the process unready.";
     }

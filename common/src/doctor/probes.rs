@@ -1,5 +1,5 @@
 //! What the source database says about itself: catalogs and views, one documented function per statement. None takes a
-//! lock on the application's tables: a doctor must not wait for them, nor make anybody wait.
+//! lock on the application's tables: a doctor must not wait for them, nor make others wait.
 
 use std::time::Duration;
 

@@ -96,7 +96,7 @@ pub(super) fn outbox(error: &OutboxError) -> Problem {
 pub(super) fn altered(lost: bool, differences: Vec<Difference>) -> Vec<Problem> {
     let lost = lost.then(|| {
         Problem::new(
-            "somebody has dropped outbox.migrations: nobody knows of which version the schema is",
+            "outbox.migrations was dropped: the version of the schema is unknown",
             "run `publisher attach`, which recreates it",
         )
     });
@@ -149,10 +149,13 @@ pub(super) fn unused_readers(heads: &[Round], used: &[String]) -> Vec<Problem> {
         };
         Problem::new(
             format!(
-                "the reader {} belongs {belongs}: it holds back the pruning of the log and outbox.safe_before() for ever",
+                "the reader {} belongs {belongs}: it holds back the pruning of the log and outbox.safe_before() permanently",
                 head.reader
             ),
-            format!("if nobody reads as it any more, run `publisher drop-reader {} --reason …`", head.reader),
+            format!(
+                "if nothing reads as it any more, run `publisher drop-reader {} --reason …`",
+                head.reader
+            ),
         )
     };
     heads.iter().filter(|head| !used.contains(&head.reader)).map(problem).collect()
@@ -165,7 +168,7 @@ pub(super) fn stalled_readers(stalled: Vec<(String, f64)>) -> Vec<Problem> {
         Problem::new(
             format!("the reader {reader} has not moved for {} although entries wait for it", age(seconds)),
             format!(
-                "see that `{runs}` runs and what its log says; if nobody is to read as it any more, `publisher \
+                "see that `{runs}` runs and what its log says; if nothing is to read as it any more, `publisher \
                      drop-reader {reader} --reason …`"
             ),
         )

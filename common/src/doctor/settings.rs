@@ -68,7 +68,7 @@ pub fn publisher(report: &mut Report, settings: &Settings) {
     }));
 
     let Some(deleted_after) = source.retention else {
-        // The application keeps its rows for ever.
+        // The application keeps its rows permanently.
         report.record(LOG_RETENTION_LONG, None);
         report.record(REPLAY_WINDOW_LONG, None);
         return;
@@ -123,7 +123,7 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
         report.record(PENDING_LIMIT_LOW, low.then(|| {
             Problem::new(
                 format!(
-                    "consumer.max_ack_pending is {}; one process alone has up to {in_hand} references in hand \
+                    "consumer.max_ack_pending is {}; one process alone has up to {in_hand} unsettled references \
                      (consumer.batch_rows {} × (consumer.workers {} + 2)), and what it has, others wait for",
                     consumer.max_ack_pending, consumer.batch_rows, consumer.workers,
                 ),
@@ -137,7 +137,7 @@ pub fn consumer(report: &mut Report, settings: &Settings) {
         Problem::new(
             format!(
                 "consumer.forward_timeout is {}: a target that takes so long makes the process unready after {} \
-                 (consumer.unready_after), and whoever watches over it may end it in the middle of its work",
+                 (consumer.unready_after), and its supervisor may end it in the middle of its work",
                 format_duration(consumer.forward_timeout),
                 format_duration(consumer.unready_after),
             ),
@@ -152,7 +152,7 @@ fn exposed(key: &str, listen: Listen) -> Option<Problem> {
     };
     (!address.ip().is_loopback()).then(|| {
         Problem::new(
-            format!("{key} is {address}: whoever reaches it reads metrics and health, without a password"),
+            format!("{key} is {address}: everyone who can reach it can read metrics and health, without a password"),
             format!("set {key} to an address on 127.0.0.1, or let a firewall decide who reaches it"),
         )
     })
@@ -313,6 +313,6 @@ mod tests {
         }
         let sync =
             "[broker]\nurl = \"nats://one\"\n[[forwarder]]\nid = \"a\"\nkind = \"noop\"\ndispatch = \"sync\"";
-        assert!(found(consumer, sync).is_empty(), "nobody connects there");
+        assert!(found(consumer, sync).is_empty(), "nothing connects there");
     }
 }

@@ -38,7 +38,7 @@ const KEYS: &str = "source.url or SOURCE_DATABASE_URL";
 /// A transaction that takes longer has been forgotten.
 const TRANSACTION_MAX: Duration = Duration::from_secs(3_600);
 
-/// A reader that has not moved for longer has nobody who reads.
+/// A reader that has not moved for longer is not in use.
 const STANDSTILL_MAX: Duration = Duration::from_secs(24 * 3_600);
 
 /// Connects and makes all checks of the source and of what forwarders want of it, for a doctor's command. Returns whose stream ours would be, if that can be

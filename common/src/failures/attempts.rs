@@ -75,7 +75,7 @@ pub async fn prior_attempts(
 ) -> Result<HashMap<Uuid, PriorAttempts>, sqlx::Error> {
     let known: Vec<(Uuid, i32, bool, bool, bool, Option<f64>)> = sqlx::query_as(
         "select audit_event_id, attempts, state = 'discarded',
-                -- Nobody had the forwarder then; now somebody has.
+                -- No process had the forwarder then; now one has.
                 state = 'dead' and reason <> 'unknown_forwarder', coalesce(reason = 'audit_event_not_found', false),
                 extract(epoch from next_attempt_at - clock_timestamp())::float8
          from outbox.failures where forwarder = $1 and ref = any ($2)",

@@ -47,7 +47,7 @@ text_enum! {
 pub enum Reason {
     /// The audit row is gone: retention came first, or it was deleted by hand.
     AuditEventNotFound,
-    /// Addressed to a forwarder that nobody has configured.
+    /// Addressed to a forwarder that no process has configured.
     UnknownForwarder,
     /// The target refuses the data itself.
     SchemaMismatch,

@@ -2,9 +2,9 @@
 
 use crate::{identifier::ForwarderId, session::Session};
 
-/// Notes forwarders that are delivered to. For one that is `new` beside others everything up to now is history. One that has a
-/// place already, on the stream or in the log, has been delivered to for longer than anybody has written down; and the very
-/// first ones are owed everything, since nobody else was there to whom it could have been delivered.
+/// Notes forwarders that are delivered to. For a `new` one among others everything up to now is history. One that has a
+/// place already, on the stream or in the log, has been delivered to for longer than is recorded; and the very
+/// first ones are owed everything, since there was no other forwarder to deliver it to.
 ///
 /// # Errors
 /// When the server is away.

@@ -12,7 +12,7 @@ use crate::{identifier::ForwarderId, outbox::reader::rounds::STREAM_READER, sess
 pub enum LogHistory {
     /// Its entry is there, and this forwarder may still be owed it.
     Owed,
-    /// Everybody had settled it, or it is from before this forwarder: whoever deleted its row was free to.
+    /// All forwarders had settled it, or it is from before this forwarder: its row may have been deleted.
     Settled,
     /// The log has no entry of it, and has pruned none that its message could be of.
     Unknown,
@@ -86,7 +86,7 @@ pub async fn of_messages(
     Ok(rows.into_iter().map(|(event, settled, pruned)| (event, history(settled, pruned))).collect())
 }
 
-/// The same of entries that are at hand, by their transaction ids.
+/// The same for given entries, by their transaction ids.
 ///
 /// # Errors
 /// When the server is away.

@@ -1,9 +1,9 @@
-//! The transactional outbox: an append-only log beside the application's table, read without gaps.
+//! The transactional outbox: an append-only log next to the application's table, read without gaps.
 //!
 //! [`capture`] writes an entry in the application's own transaction. A reader's position is not a number but a
 //! PostgreSQL snapshot, because numbers and times are handed out before commit and "greater than the last" loses
 //! late commits: [`reader`]. [`relay`] drives it all towards a sink, and goes back after something was lost; [`maintenance`] is what a
-//! leader does beside relaying, and shows the application how far it may delete rows of its own; [`admin`] is for operators.
+//! leader does besides relaying, and shows the application how far it may delete rows of its own; [`admin`] is for operators.
 //! [`reconcile_cursor`] knows how far the log has been compared with a target, [`forwarders`] are those that were ever delivered to,
 //! [`SourceIdentity`] names the source, [`history`] is what the log knows of events whose rows are gone.
 
@@ -37,7 +37,7 @@ pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> 
     connection.execute("create schema if not exists outbox").await?;
     // Building an index over a long log may take longer than one of our ordinary statements.
     connection.execute("set statement_timeout = 0").await?;
-    // Whoever runs this, what is made is the owner's: capture runs with the owner's rights.
+    // Whichever role runs this, what is made is the owner's: capture runs with the owner's rights.
     ownership::hand_over(session).await?;
     ownership::enter(session).await?;
     let made = make(session).await;
@@ -51,10 +51,10 @@ pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> 
 
 /// Runs the migrations, and makes again what is missing all the same, and functions that are other ones.
 async fn make(session: &mut Session) -> Result<Vec<String>, sqlx::Error> {
-    let mut anew = Vec::new();
+    let mut recreated = Vec::new();
     if objects::has_lost_its_migrations(session).await? {
         objects::adopt(session).await?;
-        anew.push(objects::TABLE.to_owned());
+        recreated.push(objects::TABLE.to_owned());
     }
     let run = objects::migrator().run(session.direct()?).await;
     run.map_err(|error| sqlx::Error::Migrate(Box::new(error)))?;
@@ -62,14 +62,14 @@ async fn make(session: &mut Session) -> Result<Vec<String>, sqlx::Error> {
     if !missing.is_empty() {
         objects::recreate(session, &missing).await?;
     }
-    anew.extend(missing);
+    recreated.extend(missing);
     let differences = catalog::differences(session).await?;
     let altered: Vec<String> = differences.into_iter().filter_map(|difference| difference.function).collect();
     if !altered.is_empty() {
         objects::recreate(session, &altered).await?;
     }
-    anew.extend(altered);
-    Ok(anew)
+    recreated.extend(altered);
+    Ok(recreated)
 }
 
 /// The cluster that the connection leads to. Transaction ids mean nothing in another one.
@@ -83,14 +83,14 @@ pub async fn system_identifier(connection: &mut Session) -> Result<i64, sqlx::Er
 /// Why a service cannot work with this database.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
-    /// No URL is set, or nobody answers there, or they refuse.
+    /// No URL is set, or the server does not respond, or it refuses.
     #[error("cannot connect to the source database (source.url)")]
     Unreachable(#[source] sqlx::Error),
     /// The schema is missing.
     #[error("this database has no outbox yet, or an older one: run `publisher attach` first")]
     Missing,
     /// Some of it is not there, although it was made.
-    #[error("of the schema outbox {} is missing, which somebody has dropped: run `publisher attach`, which recreates it", .0.join(", "))]
+    #[error("of the schema outbox {} is missing because it was dropped: run `publisher attach`, which recreates it", .0.join(", "))]
     Incomplete(Vec<String>),
     /// A newer version has been here.
     #[error(

@@ -1,4 +1,4 @@
-//! `outbox.acts`: what people did to the pipeline, for whoever audits the audit. One documented function per statement.
+//! `outbox.acts`: what operators did to the pipeline, for audits of the audit. One documented function per statement.
 
 use crate::{session::Session, text_enum::text_enum};
 use serde::Serialize;

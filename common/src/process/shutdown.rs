@@ -69,7 +69,7 @@ pub async fn grace(shutdown: &CancellationToken) {
 }
 
 /// Runs a service, which ends by itself after `shutdown`, but no longer than its limit: `None` when a server that hangs kept it
-/// from that. Everything that was in hand is redelivered.
+/// from that. All unsettled work is redelivered.
 pub async fn bounded<T>(shutdown: &CancellationToken, service: impl Future<Output = T>) -> Option<T> {
     let limit = async {
         shutdown.cancelled().await;
@@ -79,7 +79,7 @@ pub async fn bounded<T>(shutdown: &CancellationToken, service: impl Future<Outpu
         biased;
         ended = service => Some(ended),
         () = limit => {
-            tracing::warn!("a server does not answer: stopped without giving everything back; what was in hand is redelivered");
+            tracing::warn!("a server does not answer: stopped without giving everything back; unsettled work is redelivered");
             None
         }
     }

@@ -27,7 +27,7 @@ pub enum AboutCommand {
 }
 
 impl AboutCommand {
-    /// Answers; returns the exit status.
+    /// Prints; returns the exit status.
     #[must_use]
     pub fn run(&self, mut command: Command, arguments: &SettingsArgs) -> ExitCode {
         let mut text = Vec::new();

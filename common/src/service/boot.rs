@@ -50,7 +50,7 @@ where
         Err(error) => return failed(&error, human),
     };
     let ended = runtime.block_on(main(settings, provenance));
-    // A name that nobody resolves is looked up on a thread that would be waited for.
+    // A name that does not resolve is looked up on a thread that would be waited for.
     runtime.shutdown_background();
     match ended {
         Ok(()) => written(human),
@@ -96,7 +96,7 @@ pub fn parse<C: clap::Parser>() -> Result<C, ExitCode> {
     })
 }
 
-/// Answers `config init`; `None` for other commands.
+/// Runs `config init`; `None` for other commands.
 #[must_use]
 pub fn init(command: &ConfigCommand, arguments: &SettingsArgs) -> Option<ExitCode> {
     let human = for_people(arguments);
@@ -122,7 +122,7 @@ fn written(human: bool) -> ExitCode {
     }
 }
 
-/// An answer that nobody gets to see.
+/// Output that could not be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot write to standard output: {0}. What the command does is done")]
 struct Unwritten(&'static std::io::Error);

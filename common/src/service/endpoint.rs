@@ -16,7 +16,7 @@ use crate::{
     settings::Listen,
 };
 
-/// What `/metrics` answers where whoever runs the service has passed no metrics.
+/// What `/metrics` returns if the service was started without metrics.
 const NO_METRICS: &str =
     "this service was started without a metrics handle: its metrics are where its host shows its own\n";
 
@@ -88,7 +88,7 @@ fn router(health: Health, metrics: Option<PrometheusHandle>) -> Router {
         .with_state(health)
 }
 
-/// What is to be done every second, for ever.
+/// What is to be done every second.
 async fn upkeep(health: &Health, metrics: Option<&PrometheusHandle>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;

@@ -1,4 +1,4 @@
-//! Why a service ended, for whoever runs it: the binary, or a host that embeds it.
+//! Why a service ended, for its caller: the binary, or a host that embeds it.
 
 use std::{error::Error, fmt};
 

@@ -1,4 +1,4 @@
-//! From start to end of a service, whoever runs it: connect, check the servers, listen, work, give everything back.
+//! From start to end of a service, in a binary or embedded: connect, check the servers, listen, work, give everything back.
 //!
 //! Nothing here installs a signal handler, a metrics recorder or a log subscriber, ends the process, or leaves a task behind.
 
@@ -53,7 +53,7 @@ pub trait Steps: Send + Sized {
         connection: &mut Session,
     ) -> impl Future<Output = Result<Self::Ready, Self::Error>> + Send;
 
-    /// Works until the service is to end, and gives back what is in hand.
+    /// Works until the service is to end, and gives back what is not settled.
     ///
     /// # Errors
     /// What waiting does not fix.
@@ -74,7 +74,7 @@ pub struct Running {
     pub health: Health,
     /// Ends with the service, whatever ended it.
     pub shutdown: CancellationToken,
-    /// Everything that runs beside it.
+    /// Everything that runs alongside it.
     pub tasks: Tasks,
     /// Where its spans go.
     pub tracer: Tracer,
@@ -82,7 +82,7 @@ pub struct Running {
 
 impl Running {
     /// Starts something that never ends by itself; it is dropped when the service ends.
-    pub fn beside(&self, task: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_alongside(&self, task: impl Future<Output = ()> + Send + 'static) {
         let shutdown = self.shutdown.clone();
         self.tasks.spawn(async move {
             shutdown.run_until_cancelled_owned(task).await;
@@ -124,7 +124,7 @@ async fn serve<S: Steps>(
     let running = Running { database, health: Health::default(), shutdown, tasks, tracer };
     endpoint.start(S::SECTION, steps.listen(), &running).await?;
     let ended = Box::pin(steps.work(ready, connection, &running)).await;
-    // What ran beside it ends with it.
+    // What ran alongside it ends with it.
     running.shutdown.cancel();
     running.tasks.finish().await;
     running.tracer.flush().await;

@@ -14,14 +14,17 @@ use super::{
     render::{render_json, template},
 };
 
+/// The heading under which help lists options that every command takes.
+pub const GLOBAL_OPTIONS: &str = "Global options";
+
 /// Where settings come from.
 #[derive(Debug, Clone, Args)]
 pub struct SettingsArgs {
     /// The settings file; without it the one that `AUDIT_CONFIG` names, or ./audit.toml when it exists.
-    #[arg(long, short, global = true, value_name = "FILE")]
+    #[arg(long, short, global = true, value_name = "FILE", help_heading = GLOBAL_OPTIONS)]
     config: Option<PathBuf>,
     /// Overrides one key, such as `--set relay.page_rows=500`. Not for secrets. May be repeated.
-    #[arg(long, global = true, value_name = "KEY=VALUE")]
+    #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = GLOBAL_OPTIONS)]
     set: Vec<String>,
 }
 

@@ -81,7 +81,7 @@ pub(super) fn template() -> String {
         };
         let default = default.trim().trim_matches('`');
         let default = if default.is_empty() { "\"\"" } else { default };
-        let meaning = meaning.trim().trim_end_matches('|').trim();
+        let meaning = plain(meaning.trim().trim_end_matches('|').trim());
         let index = sections.iter().position(|(section, _)| *section == path).unwrap_or_else(|| {
             sections.push((path, String::new()));
             sections.len() - 1
@@ -94,6 +94,24 @@ pub(super) fn template() -> String {
     out += "\n# Where events go; without any, one forwarder into the timeline.\n\
             #[[forwarder]]\n#id = \"timeline\"\n#kind = \"threadline\"\n";
     out
+}
+
+/// Markdown as the text of a comment: without code marks, and with the files of links by their path in this repository.
+fn plain(markdown: &str) -> String {
+    let markdown = markdown.replace('`', "");
+    let mut parts = markdown.split('[');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let link = part.split_once("](").and_then(|(name, rest)| Some((name, rest.split_once(')')?)));
+        match link {
+            Some((name, (path, rest))) if name == path => {
+                let _ = write!(text, "docs/{path}{rest}");
+            }
+            Some((name, (_, rest))) => text.extend([name, rest]),
+            None => text.extend(["[", part]),
+        }
+    }
+    text
 }
 
 fn lines(out: &mut String, section: &str, prefix: &str, value: &Value, provenance: &Provenance) {
@@ -195,6 +213,14 @@ mod tests {
                 Layers::default().text(&text, "audit.toml").expect("TOML").build().expect("valid");
             assert_eq!(render(&settings, &Provenance::default()), defaults);
         }
+    }
+
+    #[test]
+    fn comments_of_the_template_are_plain_text() {
+        let text = template();
+        assert!(text.contains("such as \"90days\"; see docs/retention.md."), "{text}");
+        assert!(!text.contains('`') && !text.contains("]("), "{text}");
+        assert_eq!(plain("`[a]`, [the page](b.md) and [b.md](b.md)."), "[a], the page and docs/b.md.");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct SourceSettings {
     /// Longest time one of our statements may take.
     #[serde(with = "duration")]
     pub statement_timeout: Duration,
-    /// After how long the application deletes its audit rows, by `inserted_at`; absent when it keeps them for ever.
+    /// After how long the application deletes its audit rows, by `inserted_at`; absent when it keeps them permanently.
     #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
     pub retention: Option<Duration>,
     /// How long before that a row that has not been delivered counts as at risk.
@@ -215,7 +215,7 @@ pub struct ReconcileSettings {
     /// How often what has been settled is looked for in the timeline, by one of all processes; zero for never.
     #[serde(with = "duration")]
     pub interval: Duration,
-    /// Whether what is missing enters the log again. Otherwise the process is unready until somebody does something.
+    /// Whether what is missing enters the log again. Otherwise the process is unready until an operator repairs it.
     pub repair: bool,
     /// An Ed25519 key (PKCS#8, PEM) that receipts are signed with.
     #[serde(skip_serializing_if = "Option::is_none")]

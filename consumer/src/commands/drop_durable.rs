@@ -1,4 +1,4 @@
-//! `consumer drop-durable`: letting go of a forwarder's place in the stream.
+//! `consumer drop-durable`: removes a forwarder's durable.
 
 use anyhow::{Context as _, ensure};
 use common::{

@@ -83,7 +83,7 @@ fn table(status: &Status) -> String {
     text.extend(status.timelines.iter().map(TimelineOverview::text));
     for ReaderBacklog { reader, unread, leader, .. } in readers {
         let more = if *unread == COUNT_MAX { "+" } else { "" };
-        let leader = leader.as_deref().unwrap_or("nobody");
+        let leader = leader.as_deref().unwrap_or("none");
         let _ = writeln!(text, "log       {reader}: {unread}{more} unread, read by {leader}");
     }
     for FailureSummary { forwarder, state, reason, count, .. } in failures {

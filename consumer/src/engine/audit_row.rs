@@ -82,7 +82,7 @@ pub(crate) struct RowQuery {
     /// When it happened, as an action's time: with it windows are cut.
     #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
     pub(crate) time: String,
-    /// The statement for the oldest row's time, by that of its insert, which is what retention goes by, where there is one.
+    /// The statement for the oldest row's time, by that of its insert, which retention uses, where there is one.
     #[cfg_attr(not(feature = "threadline"), expect(dead_code, reason = "there is nothing to compare with"))]
     pub(crate) oldest: String,
     /// The statement for the time of the row that happened first.

@@ -42,7 +42,7 @@ pub(crate) struct BatchOutcome {
     cleared: Vec<Uuid>,
     /// Forwarders of other processes.
     known_elsewhere: HashSet<String>,
-    /// What nobody here can deliver and has its dead letter already: the forwarder and the reference of each.
+    /// What cannot be delivered here and is a dead letter already: the forwarder and the reference of each.
     ended_before: HashSet<(String, String)>,
 }
 
@@ -66,7 +66,7 @@ struct FailedAttempt {
     action: Option<String>,
 }
 
-/// The forwarder and the reference under which what nobody can deliver has its dead letter.
+/// The forwarder and the reference under which what cannot be delivered has its dead letter.
 pub(crate) fn dead_letter_of(own: &ForwarderId, instruction: &Instruction) -> Option<(String, String)> {
     match instruction {
         Instruction::Skip | Instruction::Forward(_) => None,
@@ -139,7 +139,7 @@ impl BatchOutcome {
         self.known_elsewhere = forwarders;
     }
 
-    /// Sets what nobody here can deliver and has its dead letter already: it is neither written nor counted again.
+    /// Sets what cannot be delivered here and is a dead letter already: it is neither written nor counted again.
     pub(crate) fn set_ended_before(&mut self, ended: HashSet<(String, String)>) {
         self.ended_before = ended;
     }
@@ -198,7 +198,7 @@ impl BatchOutcome {
         self.failed.push(FailedAttempt { unknown_forwarder: None, failure, kind, action });
     }
 
-    /// Records what no forwarder was called for: messages that nobody here can deliver.
+    /// Records what no forwarder was called for: messages that cannot be delivered here.
     pub(crate) fn record_undeliverable(&mut self, own: &ForwarderId, instruction: &Instruction) {
         if self.has_ended_before(own, instruction) {
             return;

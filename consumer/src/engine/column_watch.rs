@@ -1,5 +1,5 @@
 //! Columns of the audit table that go, or come back, while a process runs. An event is delivered without one that is optional, as
-//! if it were NULL; nobody should have to find that out from the timeline.
+//! if it were NULL; it should be reported before it is seen in the timeline.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

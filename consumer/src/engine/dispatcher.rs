@@ -395,7 +395,7 @@ async fn known_elsewhere(
     Ok(known.into_iter().collect())
 }
 
-/// Those messages that nobody here can deliver and that have their dead letters: a broker that lost its place delivers them again.
+/// Those messages that cannot be delivered here and that have their dead letters: a broker that lost its place delivers them again.
 async fn ended_before(
     runtime: &ForwarderRuntime,
     source: &mut Source,

@@ -1,5 +1,5 @@
 //! Events whose audit row is not there: what is in the target is there all the same, what has its dead letter keeps it, and what
-//! everybody had settled is nobody's loss. The rest are dead letters; but what the log itself has never held is not this
+//! all forwarders had settled is no loss. The rest are dead letters; but what the log itself has never held is not this
 //! source's, and not ours to settle. Nor is anything where the table is not the captured one.
 
 use std::collections::{HashMap, HashSet};
@@ -112,7 +112,7 @@ pub(crate) async fn resolve(
         tracing::info!(
             forwarder = %id,
             events = settled,
-            "rows are gone of events that everybody had settled, or that are older than this forwarder: nothing to deliver"
+            "rows are gone of events that all forwarders had settled, or that are older than this forwarder: nothing to deliver"
         );
     }
     Ok(())

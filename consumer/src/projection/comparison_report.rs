@@ -344,7 +344,7 @@ impl PrintedReport {
         if self.elsewhere > 0 {
             let _ = writeln!(
                 text,
-                "  elsewhere  {} of the missing, under an id of somebody else: nobody has adopted them",
+                "  elsewhere  {} of the missing, under an id of another system: not adopted",
                 self.elsewhere
             );
         }

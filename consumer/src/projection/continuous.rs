@@ -211,7 +211,7 @@ impl ContinuousReconciler {
                 )
                 .await?;
             }
-            // Nobody else began meanwhile; a long round continues under the same lease.
+            // No other process began meanwhile; a long round continues under the same lease.
             if lease.acquire(&mut connection).await?.is_none() {
                 return Ok(None);
             }

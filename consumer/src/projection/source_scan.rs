@@ -67,7 +67,7 @@ struct Walk {
     ids: VecDeque<Uuid>,
     /// The last id of all pages so far.
     after: Option<Uuid>,
-    /// Rows that nobody has taken yet.
+    /// Rows that were not taken yet.
     rows: VecDeque<SourceRow>,
 }
 

@@ -37,7 +37,7 @@ use crate::{
 
 const APPLICATION: &str = "audit-consumer-source";
 
-/// A consumer that runs in the process of whoever starts it: the binary is its first user.
+/// A consumer that runs in the process of its caller; the binary is its first user.
 ///
 /// It installs no signal handler, no metrics recorder and no log subscriber, and never ends the process. As many as you like may
 /// run, in one process or in many: those with the same settings share the work.
@@ -83,8 +83,8 @@ impl Service {
         self.configure().await.map(drop)
     }
 
-    /// Forwards until `shutdown`. What is in hand then is finished or given back, within ten seconds; no task is left when this
-    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand is redelivered.
+    /// Forwards until `shutdown`. Unsettled work is then finished or given back, within ten seconds; no task is left when this
+    /// returns. Dropping the future is like a crash: its tasks end, and unsettled work is redelivered.
     ///
     /// # Errors
     /// When settings cannot be used, or a server is away at the start or does not fit. Later outages are waited for.

@@ -60,7 +60,11 @@ impl<'a> Supervisor<'a> {
         let limit = self.settings.consumer.unready_after;
         let captured = self.running.health.component("capture", limit);
         let every = self.settings.relay.maintenance_interval;
-        self.running.beside(maintenance::watch_capture(self.running.database.clone(), captured, every));
+        self.running.spawn_alongside(maintenance::watch_capture(
+            self.running.database.clone(),
+            captured,
+            every,
+        ));
     }
 
     pub(crate) fn start_stream(&mut self, subscription: &Arc<StreamSubscription>) {

@@ -12,7 +12,7 @@ use crate::engine::{
 /// From this delivery of one message on it is forwarded alone, in case it is what kills its process.
 const SUSPECT_FROM: i64 = 3;
 
-/// A message in hand.
+/// A message that was received and not settled.
 #[derive(Debug)]
 pub struct Delivery {
     /// To settle it.

@@ -32,7 +32,7 @@ const LOST: &str = "the connection was lost";
 /// How long closing waits for what is under way.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
-/// A batch in hand.
+/// A received batch.
 #[derive(Debug)]
 pub struct PulledBatch {
     /// In the order of their delivery; empty when there was none for a while, or at shutdown.
@@ -51,7 +51,7 @@ pub struct Prefetcher {
     subscriber: Subscriber,
     inbox: String,
     rows: usize,
-    /// Delivered, and nobody's yet.
+    /// Received, and not yet taken by a worker.
     waiting: Vec<Message>,
     /// When there was last nothing to read.
     empty_at: Instant,
@@ -124,7 +124,7 @@ impl Prefetcher {
         }
         while self.waiting.len() < self.rows && self.more_are_coming() {
             if self.request().await.is_err() {
-                // What is in hand is in hand; the next call reports it.
+                // What was received stays; the next call reports it.
                 break;
             }
             match timeout(linger, self.subscriber.next()).await {
@@ -157,7 +157,7 @@ impl Prefetcher {
         }
     }
 
-    /// Gives everything back that nobody has taken: another process may have it at once.
+    /// Gives everything back that no worker has taken: another process may have it at once.
     pub async fn close(mut self) {
         let drained = async {
             self.subscriber.drain().await.ok();

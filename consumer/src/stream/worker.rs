@@ -45,7 +45,7 @@ use crate::{
     },
 };
 
-/// Messages in hand renew their deadline at least this often.
+/// Deadlines of messages being processed are renewed at least this often.
 const RENEW_MAX: Duration = Duration::from_secs(15);
 
 /// How often the durable's own position is requested.
@@ -278,7 +278,7 @@ impl StreamWorker {
         Self { dispatcher: Dispatcher::new(subscription.runtime.clone()), subscription, progress }
     }
 
-    /// Works until `shutdown`; what is in hand then is settled first.
+    /// Works until `shutdown`; the current batch is settled first.
     pub async fn run(mut self, shutdown: CancellationToken) {
         let mut backoff = OutageBackoff::default();
         while !shutdown.is_cancelled() {

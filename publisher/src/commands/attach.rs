@@ -24,7 +24,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     if !capture::table_exists(&mut connection, table).await? {
         bail!("there is no table {table}: {}", capture::NO_TABLE_REMEDY);
     }
-    let anew = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
+    let recreated = outbox::migrate(&mut connection).await.context("cannot create the schema outbox")?;
     let replaced = triggers::replaced(&mut connection, table).await?;
     if let Err(error) = capture::attach(&mut connection, table).await {
         return Err(table_in_use::explain(&mut connection, table, error)
@@ -51,13 +51,13 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
             );
         }
     }
-    if !anew.is_empty() {
+    if !recreated.is_empty() {
         let forgotten: Vec<&str> =
-            std::iter::once("").chain(anew.iter().filter_map(|name| forgotten(name))).collect();
+            std::iter::once("").chain(recreated.iter().filter_map(|name| forgotten(name))).collect();
         console::print(&format!(
-            "recreated what somebody had dropped from the schema outbox: {}{}. Grants on it are to be made again \
+            "recreated what had been dropped from the schema outbox: {}{}. Grants on it are to be made again \
              (deploy/postgres/source.sql)\n",
-            anew.join(", "),
+            recreated.join(", "),
             forgotten.join("; ")
         ));
     }

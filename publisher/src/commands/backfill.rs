@@ -52,7 +52,7 @@ pub(crate) struct Backfill {
     /// timeline. That they are there is remembered, and honoured by everything that writes to the timeline or compares it.
     #[arg(long, alias = "adopt")]
     accept_foreign_ids: bool,
-    /// Most rows a second. Without it as many as leave live events in front.
+    /// Most rows a second. Without it as many as live traffic, which has priority, leaves room for.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Starts over where the same backfill was interrupted before, instead of continuing it.

@@ -15,7 +15,7 @@ use crate::commands::{APPLICATION, table_in_use};
 /// When the table is too busy.
 pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
     let mut connection = outbox::reach(&Database::source(&settings.source, APPLICATION)?).await?;
-    // Whatever the settings call the table: it is the outbox's that is let go.
+    // Whatever the settings call the table, it is the outbox's own that is released.
     let required = outbox::require(&mut connection, &settings.source.table).await;
     if let Err(error @ (OutboxError::Missing | OutboxError::Database(_))) = required {
         return Err(error.into());

@@ -15,7 +15,7 @@ use common::{
 
 use crate::commands::APPLICATION;
 
-/// Lets go of a reader that is out of use, and records why.
+/// Removes a reader that is no longer used, and records why.
 ///
 /// # Errors
 /// When a process may still read as it, there is no such reader, or the server is away; nothing is half done.

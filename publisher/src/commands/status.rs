@@ -155,7 +155,7 @@ fn table(status: &Status) -> String {
     for reader in readers {
         let ReaderBacklog { reader, unread, round, round_age_seconds, leader, .. } = reader;
         let of = if readers.len() > 1 { format!("{reader}: {unread} unread, ") } else { String::new() };
-        let _ = writeln!(text, "leader    {of}{}", leader.as_deref().unwrap_or("nobody"));
+        let _ = writeln!(text, "leader    {of}{}", leader.as_deref().unwrap_or("none"));
         if let (Some(round), Some(age)) = (round, round_age_seconds) {
             let _ = writeln!(text, "position  round {round}, stored {age:.1} s ago");
         }

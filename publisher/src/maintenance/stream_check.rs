@@ -83,7 +83,7 @@ impl Expected {
                 StreamLoss::EndMissing => {
                     tracing::error!(last_sequence, acknowledged = ?self.acknowledged, "the stream lost its end");
                 }
-                StreamLoss::Purged => tracing::error!(first_sequence, "somebody purged the stream"),
+                StreamLoss::Purged => tracing::error!(first_sequence, "the stream was purged"),
             }
             return Ok(None);
         }

@@ -80,7 +80,7 @@ fn to_remove(first_sequence: u64, messages: u64, trim_below: u64) -> Option<Rang
     (trim_below > first_sequence && messages > 0).then_some(first_sequence..trim_below)
 }
 
-/// Removes messages one by one, because a purge would make an old server forget which messages its consumers have in hand.
+/// Removes messages one by one, because a purge would make an old server forget which messages its consumers have not settled.
 async fn delete(stream: &Stream, sequences: Range<u64>) -> anyhow::Result<u64> {
     let mut deleted = stream::iter(sequences.take(DELETE_MAX))
         .map(|sequence| stream.delete_message(sequence))

@@ -29,7 +29,7 @@ use crate::{maintenance::Maintenance, service::doctor::Ready, sink::JetStreamSin
 
 const APPLICATION: &str = "audit-publisher";
 
-/// A publisher that runs in the process of whoever starts it: the binary is its first user.
+/// A publisher that runs in the process of its caller; the binary is its first user.
 ///
 /// It installs no signal handler, no metrics recorder and no log subscriber, and never ends the process. Several may run, in
 /// one process or in many: one leads, the others stand by.
@@ -69,8 +69,8 @@ impl Service {
         broker::check(&self.settings.broker).await.map_err(ServiceError::new)
     }
 
-    /// Relays until `shutdown`. What is in hand then is finished or given back, within ten seconds; no task is left when this
-    /// returns. Dropping the future is like a crash: its tasks end, and what was in hand is redelivered.
+    /// Relays until `shutdown`. Unsettled work is then finished or given back, within ten seconds; no task is left when this
+    /// returns. Dropping the future is like a crash: its tasks end, and unsettled work is redelivered.
     ///
     /// # Errors
     /// When settings cannot be used, a server is away at the start, or a doctor finds an error, such as a stored position of
@@ -124,7 +124,7 @@ impl Steps for Publisher {
         let Running { database, health, shutdown, tasks, tracer } = running;
         let captured = health.component("capture", settings.publisher.unready_after);
         let every = settings.relay.maintenance_interval;
-        running.beside(maintenance::watch_capture(database.clone(), captured, every));
+        running.spawn_alongside(maintenance::watch_capture(database.clone(), captured, every));
 
         let progress = health.component("relay", settings.publisher.unready_after);
         let options = RelayOptions {

@@ -15,7 +15,7 @@ use super::{
 
 impl JetStreamSink {
     /// Publishes once and returns an outcome per entry, in order. What was sent on a connection that is lost since is in doubt at
-    /// once: nobody acknowledges it any more, and there is no need to wait for its time-out.
+    /// once: it will not be acknowledged any more, and there is no need to wait for its time-out.
     pub(super) async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<PublishOutcome> {
         let connection = broker::ConnectionEpoch::of(&self.client);
         let mut outcomes = Vec::with_capacity(entries.len());

@@ -52,7 +52,7 @@ impl SequenceGapDetector {
         tracing::error!(
             sequence = skipped.first,
             event = event.map(tracing::field::display),
-            "somebody else publishes on {}: this leader did not publish that message. Stop the other publisher. If it is the \
+            "another process publishes on {}: this leader did not publish that message. Stop the other publisher. If it is the \
              pipeline of a copy of this database (a snapshot, a base backup), or this database is the copy, give the copy a \
              broker.stream and broker.subject of its own, and each of them a source.name",
             message.subject

@@ -289,7 +289,7 @@ fn configuration(port: u16, durable: bool) -> String {
          synchronous_commit = on
          # The demo's verdict reads commit times.
          track_commit_timestamp = on
-         # Not UTC: whoever forgets a time zone shall notice.
+         # Not UTC: a forgotten time zone must be noticed.
          timezone = 'Asia/Kolkata'
          log_min_messages = warning
          log_min_error_statement = panic\n"

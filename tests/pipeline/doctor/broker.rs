@@ -1,4 +1,4 @@
-//! What is wrong with the stream and its durables; and letting go of places in stream and log.
+//! What is wrong with the stream and its durables; and removing positions in stream and log.
 
 use std::net::SocketAddr;
 

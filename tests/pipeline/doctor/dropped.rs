@@ -46,7 +46,7 @@ async fn whatever_is_dropped_from_the_outbox_is_found_and_attach_makes_the_same_
         doctor(&pipeline, "consumer", &[])?.has("outbox-incomplete", &[&name]);
         let (done, said) = pipeline.command("publisher", &["attach"])?;
         assert!(
-            done && said.contains("recreated what somebody had dropped") && said.contains(&name),
+            done && said.contains("recreated what had been dropped") && said.contains(&name),
             "{what}: {said}"
         );
         assert_eq!(catalog(&pipeline.source).await?, before, "{what}");

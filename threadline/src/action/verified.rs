@@ -1,7 +1,7 @@
 //! Writing actions to a table where something of the host's acts: a trigger that removes them or gives them other ids, a rule.
 //!
 //! What a statement says of its rows is not what is there afterwards. So it is looked at in the same transaction, and what is not
-//! kept under its id is undone: nobody would find it there, and it would be written once more.
+//! kept under its id is undone: it would not be found there, and would be written once more.
 
 use std::collections::{HashMap, HashSet};
 
@@ -108,7 +108,7 @@ async fn write(
                 let stored = stored::correlation_ids(connection, table, &ids(&batch)).await?;
                 let held = Adoption::All.find(connection, table, &ids(&batch)).await?;
                 for action in batch {
-                    // Somebody else was faster; or a unique index over the correlation id, or a constraint, keeps it out.
+                    // Another session was faster; or a unique index over the correlation id, or a constraint, keeps it out.
                     match sort_in(&action, &stored, inserted) {
                         true => {}
                         false if held.contains(&action.id) => inserted.present.push(action.id),

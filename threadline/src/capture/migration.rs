@@ -75,7 +75,7 @@ fn install(capture: &Capture) -> String {
     sql
 }
 
-/// The function acts as the owner of the timeline's tables, whoever runs the migration.
+/// The function acts as the owner of the timeline's tables, whichever role runs the migration.
 fn hand_over(capture: &Capture, function: &str) -> String {
     format!(
         "do $threadline$

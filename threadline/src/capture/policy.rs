@@ -175,7 +175,7 @@ impl Policy {
 pub(super) fn key_redacted(table: &HostTable, column: &str, option: &str) -> Refusal {
     let reason = format!("the key column {column} is in {option}");
     refused(table, "key_redacted", &reason)
-        .hint(format!("remove {column} from {option}: without it nobody could tell which row a change is of"))
+        .hint(format!("remove {column} from {option}: without it, it is unknown which row a change is of"))
 }
 
 pub(super) fn refused(table: &HostTable, term: &'static str, reason: &str) -> Refusal {

@@ -8,7 +8,7 @@ use super::{
     refusal::Refusal,
 };
 
-/// Types whose text form is the same for everybody.
+/// Types whose text form is the same in every session.
 const KEY_TYPES: [&str; 9] = ["int2", "int4", "int8", "text", "varchar", "bpchar", "citext", "uuid", "date"];
 
 /// A table as it is.
@@ -179,7 +179,7 @@ impl Table {
         Ok(key)
     }
 
-    /// What is computed from a secret would tell it.
+    /// What is computed from a secret would reveal it.
     fn check_generated(&self, policy: &Policy) -> Result<(), Refusal> {
         let redacted = policy.redacted();
         let telling = self.columns.iter().find(|column| {
@@ -277,8 +277,7 @@ impl Table {
     fn without_key(&self) -> Refusal {
         let usable = self.unique_indexes.iter().find(|index| index.flaws.is_empty());
         let refusal = |found: &str| {
-            let reason =
-                format!("has no primary key, and nobody could tell which row a change is of; {found}");
+            let reason = format!("has no primary key, so it is unknown which row a change is of; {found}");
             refused(&self.name, "primary_key_missing", &reason)
         };
         match usable {
@@ -308,7 +307,7 @@ impl Table {
         self.kind.kind == "p"
     }
 
-    /// Whether a crash empties it, which nobody captures.
+    /// Whether a crash empties it, which is not captured.
     #[must_use]
     pub fn is_unlogged(&self) -> bool {
         self.kind.is_unlogged

@@ -32,7 +32,7 @@ pub(super) fn check(
         Problem::new(
             format!(
                 "the durable {} belongs to a forwarder that is not configured ({} references wait for it): it holds back \
-                 the trimming of the stream, the pruning of the log and outbox.safe_before() for ever",
+                 the trimming of the stream, the pruning of the log and outbox.safe_before() permanently",
                 found.name(),
                 found.number("num_pending") + found.number("num_ack_pending")
             ),
@@ -53,7 +53,7 @@ pub(super) fn check(
         match durable::compare(name, &settings.consumer, settings.broker.replicas, found, last_sequence) {
             Ok(told) => unusual.extend(told.into_iter().map(|told| {
                 let stream = &settings.broker.stream;
-                let remedy = format!("run `nats consumer edit {stream} {name}` if nobody needs it");
+                let remedy = format!("run `nats consumer edit {stream} {name}` if it is not needed");
                 Problem::new(format!("the durable {name}: {told}"), remedy)
             })),
             Err(error) => refuse(report, &error),
@@ -75,7 +75,7 @@ fn unused_remedy(id: &ForwarderId, waiting: u64) -> String {
         );
     }
     format!(
-        "to keep it, write it into the settings of a consumer beside the others: [[forwarder]] id = \"{id}\" kind = \"{kind}\" (the \
+        "to keep it, add it to the settings of a consumer: [[forwarder]] id = \"{id}\" kind = \"{kind}\" (the \
          forwarder timeline is there by itself only while no [[forwarder]] is written); what waits is then delivered. If it is \
          not to be, see `consumer drop-durable --help`"
     )

@@ -83,7 +83,7 @@ pub async fn connect_and_read(
                     format!("`publisher run` creates it on {subject}; nothing else is to be done")
                 }
                 (Some(_), Some([])) => format!(
-                    "`publisher run` creates it on {subject}, if the server has {} bytes for it, which it does not tell",
+                    "`publisher run` creates it on {subject}, if the server has {} bytes for it, which it does not report",
                     settings.broker.max_bytes
                 ),
                 (Some(_), Some(_)) => "fix what broker-refuses says first".to_owned(),
@@ -132,7 +132,7 @@ pub async fn check(
         unusual.unwrap_or_default().into_iter().map(|told| {
             Problem::new(
                 format!("the stream {name}: {told}"),
-                format!("run `nats stream edit {name}` if nobody needs it"),
+                format!("run `nats stream edit {name}` if it is not needed"),
             )
         }),
     );
@@ -169,7 +169,7 @@ fn version(report: &mut Report, service: Service, version: &str, reaches: impl F
             Problem::new(
                 format!(
                     "nats-server is {version}: the stream is trimmed message by message, because a purge would make it \
-                     forget what consumers have in hand"
+                     forget what consumers have not settled"
                 ),
                 "install nats-server 2.9.15 or later",
             )

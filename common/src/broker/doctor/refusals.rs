@@ -53,7 +53,7 @@ fn finding(error: &BrokerError) -> (&'static Check, Problem) {
                 "see what the server's own log says; who may not ask is not answered either (deploy/nats)",
             ),
         ),
-        // One name for it, whoever finds it.
+        // One name for it in both services.
         BrokerError::Refused { code: 10_065, words, remedy, .. } => {
             (SUBJECT_TAKEN, Problem::new(words, remedy))
         }

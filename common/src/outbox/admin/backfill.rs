@@ -150,7 +150,7 @@ pub async fn page(
 }
 
 /// The ids of matching rows from `after` on and up to `until` that the log has nothing of, in order. A walk that was interrupted has left
-/// these behind: whatever is inserted there while capture is off, nobody walks past. Visits all rows up to there, and the log.
+/// these behind: no walk reaches what is inserted there while capture is off. Visits all rows up to there, and the log.
 ///
 /// # Errors
 /// When the server is away.

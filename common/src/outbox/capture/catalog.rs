@@ -182,7 +182,7 @@ fn difference(object: &str, kind: &str, name: &str, made: Option<&str>, found: O
         ("function", ..) => format!("the function {table} is another one than `publisher attach` made"),
         ("table", _, Some(is)) => format!("{table} is {is}"),
         ("row security", ..) => format!("row-level security of {table} is enabled"),
-        (_, None, Some(is)) => format!("{table} has a {kind} {name} that nobody made there ({is})"),
+        (_, None, Some(is)) => format!("{table} has a {kind} {name} that no migration made ({is})"),
         (_, Some(was), None) => format!("{table} lacks its {kind} {name} ({was})"),
         (_, Some(was), Some(is)) => format!("{kind} {name} of {table} is {is}, and was made as {was}"),
         (_, None, None) => String::new(),

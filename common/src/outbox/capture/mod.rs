@@ -113,7 +113,7 @@ impl Cause {
                  name the table itself"
             ),
             Self::Renamed { from } => format!(
-                "the captured table {from} is called {table} now: its rows are captured, and nobody finds them under \
+                "the captured table {from} is called {table} now: its rows are captured, and are not found under \
                  the old name"
             ),
             Self::OtherTrigger(trigger) => trigger.to_string(),

@@ -1,4 +1,4 @@
-//! What the migrations make, compared with what is there: a table of migrations says what was made once, not what somebody has
+//! What the migrations make, compared with what is there: a table of migrations says what was made once, not what has been
 //! dropped since.
 
 use sqlx::{
@@ -93,14 +93,14 @@ pub async fn has_lost_its_migrations(connection: &mut Session) -> Result<bool, s
 /// Makes the table of migrations again, where what is there is what this version makes.
 ///
 /// # Errors
-/// When it is not: nobody knows which migrations made it.
+/// When it is not: it is unknown which migrations made it.
 pub(crate) async fn adopt(connection: &mut Session) -> Result<(), sqlx::Error> {
     let missing = missing(connection).await?;
     let differences: Vec<_> =
         catalog::differences(connection).await?.into_iter().filter(|one| one.function.is_none()).collect();
     if let Some(first) = differences.first() {
         let why = format!(
-            "somebody has dropped outbox.{TABLE}, and the rest of the schema is not what this version makes{}: {}. Run `publisher \
+            "outbox.{TABLE} was dropped, and the rest of the schema is not what this version makes{}: {}. Run `publisher \
              attach` of the version that made it, or make it so ({}), and run this again",
             if missing.is_empty() { String::new() } else { format!(" (it lacks {})", missing.join(", ")) },
             first.what,

@@ -1,5 +1,5 @@
 //! Whose the schema `outbox` is. The capture function runs with the rights of its owner, in every insert of the application: what
-//! it touches has to be its owner's too, whoever made it.
+//! it touches has to be its owner's too, whichever role made it.
 
 use sqlx::Executor as _;
 

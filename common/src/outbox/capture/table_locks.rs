@@ -5,7 +5,7 @@ use crate::{identifier::TableName, session::Session};
 /// Most transactions that are named.
 const NAMED: i64 = 3;
 
-/// Those who hold a lock that the trigger cannot be made or dropped beside, on the table or a partition of it: each described,
+/// The sessions whose lock on the table or a partition of it conflicts with making or dropping the trigger: each described,
 /// the longest first. Of other roles' sessions the server shows less to a role that lacks `pg_read_all_stats`.
 ///
 /// # Errors

@@ -63,7 +63,7 @@ macro_rules! with_triggers {
                              else t.differs end as differs
                  from ranked t),
              other as (
-                 -- One that only has the name does no harm beside one that captures.
+                 -- One that only has the name does no harm next to one that captures.
                  select * from found t
                  where t.differs <> ''
                    and (t.captures or not exists (select from found r where r.tgrelid = t.tgrelid and r.differs = '')))

@@ -1,4 +1,4 @@
-//! What a leader does beside relaying, whatever its sink: prune the log and thin the rounds. And, leading or not, a look at
+//! What a leader does besides relaying, whatever its sink: prune the log and thin the rounds. And, leading or not, a look at
 //! the trigger.
 
 pub mod prune;
@@ -22,7 +22,7 @@ use crate::{
 /// Marks outlive whatever looks for a mark of some age by this, so that one just older is always found.
 const MARK_MARGIN: Duration = Duration::from_secs(3_600);
 
-/// How long a round of housekeeping may take: pruning a long log takes its time, a forgotten connection takes for ever.
+/// How long a round of housekeeping may take: pruning a long log takes its time, a silently dropped connection never ends.
 pub const RUN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// How many rows of `outbox.rounds` one statement thins.

@@ -149,7 +149,7 @@ pub async fn of_transaction(
 
 /// The next page of the transactions that began after the last round.
 ///
-/// `after` is the only lower bound: with a second one beside it the index scan may start at the wrong one.
+/// `after` is the only lower bound: with a second one the index scan may start at the wrong one.
 ///
 /// # Errors
 /// When the server is away.

@@ -72,7 +72,7 @@ impl Lease {
              on conflict (name) do update set holder = excluded.holder, expires_at = excluded.expires_at
              where l.holder = excluded.holder
                 or l.expires_at < clock_timestamp()
-                -- Further away than anybody may claim: written under a clock that was wrong.
+                -- Further away than a lease may be: written under a clock that was wrong.
                 or l.expires_at > clock_timestamp() + 2 * $3 * interval '1 second'",
         )
         .bind(&self.name)

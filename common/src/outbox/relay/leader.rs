@@ -170,7 +170,7 @@ impl<S: Sink> Relay<S> {
     }
 }
 
-/// Finishes the page in flight at shutdown, but not for ever: `None` when a server did not respond in time.
+/// Finishes the page in flight at shutdown, within a limit: `None` when a server did not respond in time.
 async fn with_grace<T>(work: impl Future<Output = T>, shutdown: &CancellationToken) -> Option<T> {
     tokio::select! {
         done = work => Some(done),

@@ -144,7 +144,7 @@ impl<S: Sink> Relay<S> {
         shutdown: &CancellationToken,
         leading: &mut (impl FnMut(CancellationToken) + Send),
     ) -> Result<(), RelayError> {
-        // Nothing is in hand yet.
+        // Nothing has been read yet.
         let mut connection = tokio::select! {
             connection = self.database.connect() => connection?,
             () = shutdown.cancelled() => return Ok(()),

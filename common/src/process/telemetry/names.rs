@@ -54,7 +54,7 @@ metrics! {
     PUBLISH_UNKNOWN = Counter "audit_publish_unknown_total" [""]
         "Publishes whose outcome is unknown and which were sent again under the same id.";
     PUBLISH_FOREIGN = Counter "audit_publish_foreign_total" [""]
-        "Messages in the stream between this leader's own that it did not publish: somebody else does.";
+        "Messages in the stream between this leader's own that it did not publish: another process does.";
     CAPTURE_ATTACHED = Gauge "audit_capture_attached" [""]
         "1 while every row that is inserted is captured once and none is missing from the log that went by, else 0.";
     CAPTURE_MISSED = Gauge "audit_capture_missed_rows" [""]

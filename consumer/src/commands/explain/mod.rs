@@ -113,7 +113,7 @@ impl fmt::Display for TimelineState {
             Self::RowGone => "there, and its audit row is gone",
             Self::RowUnreadable => "there, and nothing can be made of its audit row as it is",
             Self::Adopted => "adopted: another forwarder has brought it in under an id of its own",
-            Self::Elsewhere => "absent, but somebody else's action has its correlation id",
+            Self::Elsewhere => "absent, but the action of another system has its correlation id",
             Self::Absent => "absent",
             Self::Unknown(error) => return write!(f, "unknown: {error}"),
         })
@@ -159,10 +159,7 @@ fn diagnose(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTim
         );
     }
     if let Some(one) = timelines.iter().find(|one| one.state == TimelineState::Differs) {
-        return format!(
-            "forwarder {}: somebody changed the action: `consumer reconcile --repair`",
-            one.forwarder
-        );
+        return format!("forwarder {}: the action was changed: `consumer reconcile --repair`", one.forwarder);
     }
     let elsewhere = timelines.iter().find(|one| one.state == TimelineState::Elsewhere);
     let absent = elsewhere.is_some() || timelines.iter().any(|one| one.state == TimelineState::Absent);
@@ -182,7 +179,7 @@ fn diagnose(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTim
     }
     if let (Some(one), true) = (elsewhere, status.entries.is_empty()) {
         return format!(
-            "forwarder {}: somebody else's action has its correlation id: if Sigra's own forwarder wrote it, `publisher \
+            "forwarder {}: the action of another system has its correlation id: if Sigra's own forwarder wrote it, `publisher \
              backfill --accept-foreign-ids` remembers that it is there (docs/switching.md); if not, `publisher backfill` enters it",
             one.forwarder
         );
@@ -195,9 +192,9 @@ fn diagnose(status: &EventStatus, failures: &[FailureRecord], timelines: &[InTim
     match status.entries.iter().flat_map(|entry| &entry.readers).find(|reader| reader.state != ReadState::HandedOver) {
         Some(reader) => match &status.leader(&reader.reader) {
             Some(_) => format!("reader {} has not handed it over yet, but is at work", reader.reader),
-            None => format!("nobody reads the log for {}: is the publisher running?", reader.reader),
+            None => format!("no process reads the log for {}: is the publisher running?", reader.reader),
         },
-        None if status.readers.is_empty() => "nobody has ever read the log: is the publisher running?".to_owned(),
+        None if status.readers.is_empty() => "no process has ever read the log: is the publisher running?".to_owned(),
         None => "it was handed over and is on its way, or its message was lost: the continuous reconciliation enters it again"
             .to_owned(),
     }

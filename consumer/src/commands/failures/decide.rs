@@ -61,7 +61,7 @@ struct CommonFlags {
 pub(crate) struct Discard {
     #[command(flatten)]
     pub(super) filter: FilterArgs,
-    /// Why they are not to be delivered. It is kept with them.
+    /// Why they are not to be delivered. It is stored with them.
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     reason: String,
     #[command(flatten)]

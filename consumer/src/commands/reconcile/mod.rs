@@ -111,7 +111,7 @@ pub(crate) async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result
     ensure!(
         asked.remove_extra.is_none() || projection.timeline.keeps_time(),
         UsageError(
-            "with profile \"compat\" nobody can tell an action without an event from one whose event was deleted long ago: \
+            "with profile \"compat\" an action without an event looks like one whose event was deleted long ago: \
              nothing is removed"
                 .to_owned()
         )
@@ -137,7 +137,7 @@ pub(crate) async fn run(settings: &Settings, asked: Reconcile) -> anyhow::Result
     let left = faults - repaired.unwrap_or(0).min(faults);
     ensure!(
         findings.elsewhere == 0,
-        "source and timeline are not equal: {left} row(s) differ. {} of them are in the timeline under ids of somebody else, and \
+        "source and timeline are not equal: {left} row(s) differ. {} of them are in the timeline under ids of another system, and \
          --repair leaves these alone: if Sigra's own forwarder wrote them, `publisher backfill --accept-foreign-ids` remembers that they \
          are there (docs/switching.md); if not, `publisher backfill` delivers them under their own ids as well",
         findings.elsewhere

@@ -1,4 +1,4 @@
-//! `consumer replay`: a part of the stream once more, to one forwarder, beside live traffic and without touching its
+//! `consumer replay`: delivers a part of the stream again to one forwarder, during live traffic and without touching its
 //! durable.
 //!
 //! A durable of its own (`replay-<id>`) remembers how far it has come, and its description what was requested: the same
@@ -61,7 +61,7 @@ pub(crate) struct Replay {
     /// Up to this sequence of the stream. Without it up to its end when the replay begins.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     until_sequence: Option<u64>,
-    /// Writes the actions over those that are there: a mapping that has changed reaches rows that have arrived. Only for
+    /// Overwrites actions that are there already: this applies a changed mapping to rows that have arrived. Only for
     /// forwarders of kind threadline.
     #[arg(long)]
     overwrite: bool,
@@ -71,7 +71,7 @@ pub(crate) struct Replay {
     /// Only says what would be replayed.
     #[arg(long)]
     dry_run: bool,
-    /// Gives up a replay that was interrupted before, and begins this one.
+    /// Discards a replay that was interrupted before, and starts this one.
     #[arg(long)]
     restart: bool,
     /// Prints a JSON object instead of a sentence.

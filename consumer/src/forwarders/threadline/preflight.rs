@@ -109,7 +109,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static 
     let problem = (count > 0).then(|| {
         Problem::new(
             format!(
-                "{count} event(s) are in {table} twice: under their own id, and under one of somebody else, such as Sigra's own \
+                "{count} event(s) are in {table} twice: under their own id, and under one of another system, such as Sigra's own \
                  forwarder, which has the event's id as its correlation id"
             ),
             format!(
@@ -187,10 +187,10 @@ pub(super) async fn is_serving(timeline: &Timeline) -> bool {
                 connected => break connected?,
             }
         };
-        // Refused in a read-only transaction, and by whoever has locked the table, though there is nothing to insert.
+        // Refused in a read-only transaction, and blocked by a lock on the table, though there is nothing to insert.
         action::insert_new(&mut connection, table, &[]).await?;
         match connection.execute(ROOM).await {
-            // Whoever may not make tables has to go without this.
+            // A role that may not create tables skips this check.
             Err(sqlx::Error::Database(error)) if !is_of_server(&*error) => Ok(()),
             made => made.map(drop),
         }
@@ -198,7 +198,7 @@ pub(super) async fn is_serving(timeline: &Timeline) -> bool {
     match looked.await {
         Ok(Ok(())) => true,
         Ok(Err(error)) => {
-            tracing::debug!(error = errors::line(&error), "the timeline does not serve anybody");
+            tracing::debug!(error = errors::line(&error), "the timeline serves no client");
             false
         }
         Err(_) => false,

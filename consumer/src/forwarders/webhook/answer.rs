@@ -68,7 +68,7 @@ fn printable(text: &str) -> String {
     spaced.filter(|c| !c.is_control()).take(EXCERPT_CHARS).collect()
 }
 
-/// Why there was no answer, down to the cause: "error sending request" alone helps nobody. Without the URL, which may
+/// Why there was no answer, down to the cause: "error sending request" alone does not help. Without the URL, which may
 /// hold secrets.
 pub(super) fn unreachable(error: reqwest::Error, timeout: Duration) -> String {
     if error.is_timeout() {

@@ -31,7 +31,7 @@ impl Capture {
         };
         let harmless: Vec<String> =
             self.table.column_names().into_iter().filter(|column| !redacted.contains(column)).collect();
-        // A column that was renamed is not found any more, and its values are under a name that nobody has judged.
+        // A column that was renamed is not found any more, and its values are under a name that was not checked.
         format!(
             "case when {image} operator(pg_catalog.?&) {} then {shown} else {}({kept}, {}, {placeholder}) end",
             array(&redacted),

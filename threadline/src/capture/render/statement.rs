@@ -110,7 +110,7 @@ end",
     )
 }
 
-/// All rows as documents, with what the documents do not tell of nulls.
+/// All rows as documents, with what the documents do not say of nulls.
 fn images(capture: &Capture, rows: &str) -> String {
     let nulls = capture.nulls_of("r.image", "r.whole");
     if nulls == "null" {

@@ -1,4 +1,4 @@
-//! The triggers of a table. A rerun leaves those that somebody has disabled, or set to fire always, as they are.
+//! The triggers of a table. A rerun leaves those that were disabled, or set to fire always, as they are.
 
 use super::{
     Capture, HostTable, Level, literal, quote,
@@ -128,7 +128,7 @@ fn drop_trigger(name: &HostTable, prefix: TriggerPrefix) -> String {
     format!("drop trigger if exists {} on {};", quote(&name.trigger(prefix)), name.quoted())
 }
 
-/// Functions that a trigger still uses stay, and somebody is told.
+/// Functions that a trigger still uses stay, with a notice.
 fn drop_functions(capture: &Capture, prefixes: &[FunctionPrefix]) -> String {
     let names: Vec<String> =
         prefixes.iter().map(|prefix| literal(&capture.name().function(*prefix))).collect();

@@ -59,7 +59,7 @@ impl FromStr for Traceparent {
     }
 }
 
-/// Whether a trace is among the `share`, from 0 to 1, that is kept. Everybody keeps the same ones, and whoever keeps more keeps
+/// Whether a trace is among the `share`, from 0 to 1, that is kept. All processes keep the same ones, and one that keeps more keeps
 /// these too.
 ///
 /// OpenTelemetry would use the last 56 bits of the id. An event's are not random enough for that: generators of UUIDs of

@@ -47,7 +47,7 @@ pub struct Span {
 
 /// What is known of a span before its end.
 #[derive(Debug)]
-#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "nobody reads it"))]
+#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "it is not read"))]
 struct Open {
     own: Traceparent,
     parent: Option<Parent>,
@@ -58,7 +58,7 @@ struct Open {
 }
 
 #[derive(Debug, Clone, Copy)]
-#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "nobody reads it"))]
+#[cfg_attr(not(feature = "traces"), expect(dead_code, reason = "it is not read"))]
 struct Parent {
     span: u64,
     /// It is another process's: it came with a message.

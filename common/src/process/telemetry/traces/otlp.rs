@@ -53,7 +53,7 @@ impl Exporter {
             .with_endpoint(endpoint(url)?)
             .with_timeout(TIMEOUT)
             .build()?;
-        // Beside `OTEL_RESOURCE_ATTRIBUTES`, which everybody's spans have.
+        // In addition to `OTEL_RESOURCE_ATTRIBUTES`, which all spans have.
         let resource = Resource::builder()
             .with_service_name(service)
             .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
@@ -130,7 +130,7 @@ fn client() -> Result<Client, ExporterError> {
     Ok(client.join().map_err(|_| "the HTTP client cannot be made")??)
 }
 
-/// Tells once when the collector is away and once when it is back. Its absence is nobody's emergency, and what it misses is
+/// Logs once when the collector is away and once when it is back. Its absence is no emergency, and what it misses is
 /// not kept.
 #[derive(Debug)]
 struct Outages<E> {
