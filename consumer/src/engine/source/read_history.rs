@@ -66,7 +66,7 @@ impl ReadHistory {
         if history.isolated.is_empty() { Vec::new() } else { ids.iter().filter_map(known).collect() }
     }
 
-    /// What is known of these rows has been recorded: each is read again when it comes again.
+    /// What is known of these rows has been recorded: each is read again when it is redelivered.
     pub(crate) fn settled(&self, ids: impl Iterator<Item = Uuid>) {
         let isolated = &mut self.history().isolated;
         if !isolated.is_empty() {
