@@ -114,7 +114,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Command {
-    /// Answers what needs no settings, for which there need not be any; returns the exit status.
+    /// Runs commands that need no settings; returns the exit status.
     fn described(&self, arguments: &SettingsArgs) -> Option<ExitCode> {
         match self {
             Self::Config(command) => boot::init(command, arguments),

@@ -17,7 +17,7 @@ mod usage_error;
 mod validate;
 
 pub use broker::BrokerSettings;
-pub use cli::{ConfigCommand, SettingsArgs};
+pub use cli::{ConfigCommand, GLOBAL_OPTIONS, SettingsArgs};
 pub use connection_url::ConnectionUrl;
 pub use layers::{Layers, Provenance, SettingsError, Source};
 pub use render::render;

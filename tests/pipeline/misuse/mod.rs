@@ -255,7 +255,7 @@ async fn what_is_wrong_with_a_command_line_is_one_line_of_json_where_that_is_ask
         (&["threadline"], &["install", "--config", "/nowhere/audit.toml"], &variable, "/nowhere/audit.toml"),
         (SERVICES, &["config", "check", "--config", &broken], &variable, "not valid TOML"),
         (&["threadline"], &["install", "--config", &broken], &variable, "unclosed table"),
-        (SERVICES, &["config", "init", &json], &variable, "is not written over"),
+        (SERVICES, &["config", "init", &json], &variable, "is not overwritten"),
         (SERVICES, &["man", "/nowhere/pages"], &variable, "man pages into /nowhere/pages: No such file"),
         // As far as a file or a flag says so.
         (ALL, &["--config", &json, "--colour"], &[], "unexpected argument"),

@@ -56,7 +56,7 @@ pub enum ShadowError {
 pub enum State {
     /// Nothing.
     None,
-    /// What is left of a rebuild whose second table somebody has dropped.
+    /// What is left of a rebuild whose second table was dropped.
     Abandoned,
     /// A table that is being filled.
     Filling,

@@ -205,7 +205,7 @@ impl Shadow {
         )))
     }
 
-    /// Whether a swap would undo what somebody has done to one of the tables since the second one was made. Under a lock on both
+    /// Whether a swap would undo what was done to one of the tables since the second one was made. Under a lock on both
     /// the answer holds until its end.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ impl Shadow {
     /// `last` carries over what is left in the journal, on a connection of its own, while writers wait.
     ///
     /// # Errors
-    /// When either table stays busy, somebody else has swapped, or the swap would undo what was done to one of the tables; then
+    /// When either table stays busy, another process has swapped, or the swap would undo what was done to one of the tables; then
     /// nothing has changed.
     pub async fn swap(
         &self,
@@ -137,7 +137,7 @@ impl Shadow {
         Ok(statements)
     }
 
-    /// Numbers that the server gives to rows go on behind those of both tables, and the sequences of a host's own columns go with
+    /// Numbers that the server gives to rows continue behind those of both tables, and the sequences of a host's own columns go with
     /// the table. For after the names are exchanged.
     async fn sequences(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
         sqlx::query_scalar(

@@ -155,7 +155,7 @@ async fn work(
         State::Filling => {
             // The swap looks again; nobody is to wait for the filling only to be refused then.
             rebuilding.shadow.refuse_what_would_be_undone(&mut rebuilding.timeline).await?;
-            tracing::info!("going on with the rebuild that was begun");
+            tracing::info!("continuing the rebuild that was begun");
         }
     }
     let written = rebuilding.fill(source).await?;
