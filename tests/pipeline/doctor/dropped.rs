@@ -74,7 +74,7 @@ async fn a_table_of_migrations_that_was_dropped_is_found_and_recreated() -> anyh
         if also.is_empty() {
             for binary in ["publisher", "consumer"] {
                 let answer = doctor(&pipeline, binary, &[])?;
-                answer.has("outbox-altered", &["dropped outbox.migrations", "run `publisher attach`"]);
+                answer.has("outbox-altered", &["outbox.migrations was dropped", "run `publisher attach`"]);
             }
         }
         let (done, said) = pipeline.command("publisher", &["attach"])?;
@@ -96,7 +96,7 @@ async fn a_table_of_migrations_that_was_dropped_is_found_and_recreated() -> anyh
     .await?;
     let (done, said) = pipeline.command("publisher", &["attach"])?;
     let remedy = "alter table outbox.settled add column \"ever\" pg_snapshot";
-    assert!(!done && said.contains("dropped outbox.migrations") && said.contains(remedy), "{said}");
+    assert!(!done && said.contains("outbox.migrations was dropped") && said.contains(remedy), "{said}");
     sql(&pipeline.source, remedy).await?;
     let (done, said) = pipeline.command("publisher", &["attach"])?;
     assert!(done && said.contains("recreated"), "{said}");
