@@ -157,7 +157,7 @@ impl Command {
             #[cfg(feature = "threadline")]
             Self::Receipts(_) => Some("nothing has changed; the same command starts over"),
             Self::DropDurable { .. } => Some(
-                "the durable is there or gone as a whole; the same command may run again, and says when there is none",
+                "the durable was removed or not; the same command may run again, and says when there is none",
             ),
             Self::Failures(_) => Some(
                 "what has entered the log, or was discarded, stays so; the same command continues with the rest",

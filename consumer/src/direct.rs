@@ -118,7 +118,7 @@ async fn retry_loop(runtime: Arc<ForwarderRuntime>, progress: Progress, leading:
     while !leading.is_cancelled() {
         let items = due(&runtime, &mut connection).await.unwrap_or_else(|error| {
             connection = None;
-            tracing::debug!(error = errors::line(&error), "could not look for events that are due");
+            tracing::debug!(error = errors::line(&error), "could not query events that are due");
             Vec::new()
         });
         if items.is_empty() {

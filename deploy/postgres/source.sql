@@ -78,7 +78,7 @@ grant select (id, inserted_at) on public.audit_events to audit_publisher;
 
 -- audit_consumer: `consumer run`.
 
--- The columns that the forwarder `threadline` looks at. A webhook is sent whole rows:
+-- The columns that the forwarder `threadline` reads. A webhook is sent whole rows:
 --     grant select on public.audit_events to audit_consumer;
 grant select (id, occurred_at, inserted_at, action, outcome, actor_id, actor_type, metadata)
     on public.audit_events to audit_consumer;

@@ -136,7 +136,7 @@ async fn a_durable_ahead_of_its_stream_is_reset_and_skips_nothing() -> anyhow::R
     let ids = commit_twenty(&pipeline).await?;
     pipeline.arrive(&ids).await?;
     assert_eq!(pipeline.generation().await?, Some(1));
-    assert_eq!(publisher.log().contains("stands ahead of its stream"), stands == 40, "{}", publisher.log());
+    assert_eq!(publisher.log().contains("is ahead of its stream"), stands == 40, "{}", publisher.log());
     assert_eq!(stream.consumer_info("somebody").await?.created, other.created, "not ours, not recreated");
     pipeline.messages(80).await?;
     pipeline.settled("timeline").await?;

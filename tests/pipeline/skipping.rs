@@ -111,7 +111,7 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
     pipeline.messages(10).await?;
     let found = findings(&pipeline, "consumer")?;
     let told = |(name, text): &(String, String)| {
-        name == "durable-unfit" && text.contains("stands at 99999, and the stream ends at 10")
+        name == "durable-unfit" && text.contains("its position is 99999, and the stream ends at 10")
     };
     assert!(found.iter().any(told), "{found:?}");
     let (done, said) = pipeline.command("consumer", &["run"])?;

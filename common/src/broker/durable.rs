@@ -121,7 +121,7 @@ pub(super) fn compare(
     let ahead = position > last_sequence;
     if ahead {
         differences.push(format!(
-            "it stands at {position}, and the stream ends at {last_sequence} (what is published up to there is skipped)"
+            "its position is {position}, and the stream ends at {last_sequence} (what is published up to there is skipped)"
         ));
     }
     if differences.is_empty() {
@@ -350,7 +350,7 @@ pub async fn reset_durables_ahead(stream: &Stream) -> Result<(), BrokerError> {
             durable = info.name,
             last_sequence = last,
             start_sequence,
-            "stands ahead of its stream: recreated"
+            "it is ahead of its stream: recreated"
         );
         remove_durable(stream, &info.name).await?;
         let begin = DeliverPolicy::ByStartSequence { start_sequence };

@@ -117,7 +117,7 @@ pub enum BrokerError {
     },
     /// The stream belongs to another source database.
     #[error(
-        "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources must not \
+        "stream {stream} holds references of another source ({theirs}; this one is {ours}): two sources must not \
          share a stream. Set broker.stream and broker.subject to names of their own; or, if this is the same source \
          restored into another cluster, or under a new source.name, run `publisher rebase`"
     )]

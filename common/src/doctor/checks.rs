@@ -156,7 +156,7 @@ checks! {
         FORWARDER_COLUMN_MISSING = Error "forwarder-column-missing" [Consumer Always]
             "The table has the columns without which a forwarder can deliver nothing.";
         FORWARDER_COLUMN_ABSENT = Hint "forwarder-column-absent" [Consumer Asked]
-            "The table has every column that a forwarder looks at.";
+            "The table has every column that a forwarder reads.";
         REBASE_NEEDED = Error "rebase-needed" [Both Always]
             "Every stored position belongs to this cluster.";
         READER_UNUSED = Warning "reader-unused" [Both Always]
@@ -196,7 +196,7 @@ checks! {
         SUBJECT_TAKEN = Error "subject-taken" [Both Asked]
             "No other stream takes the subject.";
         STREAM_FOREIGN = Error "stream-foreign" [Both Always]
-            "The stream carries references of this source.";
+            "The stream holds references of this source.";
         STREAM_UNFIT = Error "stream-unfit" [Both Always]
             "The stream keeps and refuses what it has to.";
         STREAM_SINGLE_COPY = Warning "stream-single-copy" [Both Always]
@@ -240,7 +240,7 @@ checks! {
         TIMELINE_MISSING = Error "timeline-missing" [Consumer Always]
             "Threadline's tables are there.";
         TIMELINE_GRANT_MISSING = Error "timeline-grant-missing" [Consumer Always]
-            "This role may write actions and look at them.";
+            "This role may write and read actions.";
         TIMELINE_READ_ONLY = Error "timeline-read-only" [Consumer Always]
             "Sessions at the timeline may write.";
         TIMELINE_NEWER = Error "timeline-newer" [Consumer Always]
@@ -262,7 +262,7 @@ checks! {
     }
     Checks {
         CHECK_FAILED = Warning "check-failed" [Both Always]
-            "Every check came to an end.";
+            "Every check was completed.";
     }
 }
 

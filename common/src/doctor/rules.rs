@@ -182,7 +182,7 @@ pub(super) fn transactions(running: Vec<Running>) -> Vec<Problem> {
         Problem::new(
             format!(
                 "the transaction of process {pid} ({:?}, {}) has run for {}: its rows are delivered after its end, \
-                 outbox.safe_before() stands still at its beginning, and vacuum removes nothing behind it",
+                 outbox.safe_before() does not advance beyond its beginning, and vacuum removes nothing behind it",
                 application_name.unwrap_or_default(),
                 state.unwrap_or_default(),
                 age(seconds)
@@ -200,7 +200,7 @@ pub(super) fn prepared(prepared: Vec<Prepared>) -> Vec<Problem> {
         Problem::new(
             format!(
                 "the transaction {name:?} of {owner} was prepared {} ago: its rows are delivered after its end, \
-                 outbox.safe_before() stands still a day before it, and vacuum removes nothing behind it",
+                 outbox.safe_before() does not advance beyond a day before it, and vacuum removes nothing behind it",
                 age(seconds)
             ),
             format!("run: commit prepared '{quoted}', or rollback prepared '{quoted}'"),

@@ -41,7 +41,7 @@ pub(crate) async fn drop(
         broker::ack_floors(&stream).await?.iter().any(|floor| floor.durable == durable),
         "there is no durable {durable}: `consumer doctor` names those that are out of use"
     );
-    let info = stream.consumer_info(&durable).await.with_context(|| format!("cannot look at {durable}"))?;
+    let info = stream.consumer_info(&durable).await.with_context(|| format!("cannot read {durable}"))?;
     ensure!(info.num_waiting == 0, "some process pulls from {durable} now: stop it first");
     let filter = format!("durable {durable} of stream {}", settings.broker.stream);
     let count = info.num_pending + info.num_ack_pending as u64;
@@ -63,6 +63,8 @@ pub(crate) async fn drop(
     // Between the record and its commit: without the one there is not to be the other.
     broker::remove_durable(&stream, &durable).await?;
     transaction.commit().await?;
-    console::print(&format!("the durable {durable} is gone, {count} reference(s) had not been settled\n"));
+    console::print(&format!(
+        "the durable {durable} was removed, {count} reference(s) had not been settled\n"
+    ));
     Ok(())
 }

@@ -326,8 +326,7 @@ impl Verification {
             (behind, "behind the last window", ", which the next receipt will cover"),
         ] {
             if count > 0 {
-                let _ =
-                    writeln!(text, "{count} action(s) lie {place} and are vouched for by no receipt{then}");
+                let _ = writeln!(text, "{count} action(s) lie {place} and are covered by no receipt{then}");
             }
         }
         for fault in &self.faults {

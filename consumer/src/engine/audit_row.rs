@@ -52,7 +52,7 @@ pub enum Unreadable {
     },
     /// Its columns would take too much memory.
     #[error(
-        "the columns of the audit row that its forwarder looks at take {bytes} bytes as text, more than a row may \
+        "the columns of the audit row that its forwarder reads take {bytes} bytes as text, more than a row may \
          ({limit}: 16 MiB, or consumer.batch_bytes where that is more)"
     )]
     TooLarge {

@@ -89,7 +89,7 @@ impl DurableRef {
             Ok(stream) => stream,
             Err(error) if broker::is_not_found(&error.kind()) => return Ok(None),
             Err(error) => {
-                return Err(error).with_context(|| format!("cannot look at the stream {}", self.stream));
+                return Err(error).with_context(|| format!("cannot read the stream {}", self.stream));
             }
         };
         let created = microseconds(stream.cached_info().created);

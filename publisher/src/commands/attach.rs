@@ -40,7 +40,7 @@ pub(crate) async fn run(settings: &Settings) -> anyhow::Result<()> {
         tracing::warn!(%table, remedy, "{what}");
     }
     // The log needs no more than it has insisted on. What other forwarders need, their binary knows.
-    let columns = columns::of(&mut connection, table).await.context("cannot look at its columns")?;
+    let columns = columns::of(&mut connection, table).await.context("cannot read its columns")?;
     if settings.forwarder.iter().any(|one| one.kind == "threadline") {
         for name in NEEDED_BY_THREADLINE.into_iter().filter(|name| !columns.contains_key(*name)) {
             tracing::warn!(

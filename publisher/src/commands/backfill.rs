@@ -179,7 +179,7 @@ pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result
         tracing::info!(
             passed = work.passed,
             of = work.total,
-            "continuing where the same backfill was interrupted; what lies before that is looked at again at the end"
+            "continuing where the same backfill was interrupted; what lies before that is read again at the end"
         );
         work
     } else {

@@ -48,6 +48,6 @@ pub(crate) async fn run(settings: &Settings, reader: &str, reason: &str) -> anyh
     };
     operator_log::record(&mut transaction, &action).await?;
     transaction.commit().await?;
-    console::print(&format!("the reader {reader} is gone and holds nothing back any more\n"));
+    console::print(&format!("the reader {reader} was removed and holds nothing back any more\n"));
     Ok(())
 }

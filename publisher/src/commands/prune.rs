@@ -35,6 +35,6 @@ async fn floor(settings: &Settings) -> anyhow::Result<Option<StreamPosition>> {
     let stream = broker::context(&client, &settings.broker)
         .get_stream(&settings.broker.stream)
         .await
-        .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;
+        .with_context(|| format!("cannot read the stream {}", settings.broker.stream))?;
     Ok(lowest_ack_floor(&broker::ack_floors(&stream).await?, stream.cached_info().created))
 }

@@ -69,7 +69,7 @@ fn finding(error: &BrokerError) -> (&'static Check, Problem) {
             STREAM_FOREIGN,
             Problem::new(
                 format!(
-                    "stream {stream} carries references of another source ({theirs}; this one is {ours}): two sources \
+                    "stream {stream} holds references of another source ({theirs}; this one is {ours}): two sources \
                      must not share a stream"
                 ),
                 "set broker.stream and broker.subject to names of their own; or, if this is the same source \

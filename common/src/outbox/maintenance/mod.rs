@@ -81,7 +81,7 @@ pub async fn watch_capture(database: Database, progress: Progress, every: Durati
                 if let Some(Resumed { away, .. }) = progress.resumed() {
                     tracing::debug!(
                         away_ms = crate::process::millis(away),
-                        "the capture trigger can be looked at again"
+                        "the capture trigger can be read again"
                     );
                 }
                 report(&state, &progress, is_news);
@@ -92,7 +92,7 @@ pub async fn watch_capture(database: Database, progress: Progress, every: Durati
             // A relay says so too, and louder, unless only this one gets no connection, for example of a pool that is taken.
             Err(error) => {
                 let error = errors::line(&error);
-                tracing::debug!(error, "could not look at the capture trigger");
+                tracing::debug!(error, "could not read the capture trigger");
                 progress.waiting(format!("source database: {error}"));
             }
         }

@@ -58,7 +58,7 @@ metrics! {
     CAPTURE_ATTACHED = Gauge "audit_capture_attached" [""]
         "1 while every row that is inserted is captured once and none is missing from the log that went by, else 0.";
     CAPTURE_MISSED = Gauge "audit_capture_missed_rows" [""]
-        "Rows that went by while the columns of their table did not fit, and have not been entered by a backfill since; counted up to 10,000.";
+        "Rows that were missed while the columns of their table did not fit, and have not been entered by a backfill since; counted up to 10,000.";
     RETENTION_AT_RISK = Gauge "audit_retention_at_risk_rows" [""]
         "Audit rows not delivered everywhere that the application is about to delete, by the settings of its retention.";
     OUTBOX_PRUNED = Counter "audit_outbox_pruned_total" [""]
@@ -72,9 +72,9 @@ metrics! {
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
         "Events and messages settled: delivered, retry, dead, discarded; left: those that have their dead letter already, and those without a row that all forwarders had settled or that are older than the forwarder.";
     FORWARD_PENDING = Gauge "audit_forward_pending" ["forwarder"]
-        "References in the stream that this forwarder has not been delivered yet, looked at every five seconds.";
+        "References in the stream that have not been delivered to this forwarder yet, read every five seconds.";
     FORWARD_UNSETTLED = Gauge "audit_forward_unsettled" ["forwarder"]
-        "References delivered to some process of this forwarder and not settled yet, looked at every five seconds.";
+        "References delivered to some process of this forwarder and not settled yet, read every five seconds.";
     FORWARD_ERRORS = Counter "audit_forward_errors_total" ["forwarder,kind"]
         "Failed attempts by kind: error, panic, timeout, crash.";
     FORWARD_SECONDS = Histogram "audit_forward_seconds" ["forwarder"]

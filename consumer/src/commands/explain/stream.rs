@@ -47,7 +47,7 @@ pub(crate) async fn of(settings: &Settings, status: &EventStatus, id: Uuid) -> a
     let stream = broker::context(&client, &settings.broker)
         .get_stream(&settings.broker.stream)
         .await
-        .with_context(|| format!("cannot look at the stream {}", settings.broker.stream))?;
+        .with_context(|| format!("cannot read the stream {}", settings.broker.stream))?;
     let durables = broker::ack_floors(&stream)
         .await?
         .into_iter()
@@ -82,7 +82,7 @@ async fn scan_stream(
             Ok(message) => message,
             // Trimmed, or deleted.
             Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => continue,
-            Err(error) => return Err(error).context("cannot look through the stream"),
+            Err(error) => return Err(error).context("cannot read the stream"),
         };
         if std::str::from_utf8(&message.payload).is_ok_and(|body| body.contains(&text)) {
             let header = message.headers.get("Nats-Msg-Id");

@@ -88,7 +88,7 @@ impl ReplayConsumer {
     /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
     /// had in hand is redelivered.
     pub(crate) async fn is_done(&mut self) -> anyhow::Result<bool> {
-        let info = self.consumer.get_info().await.context("cannot look at the replay's durable")?;
+        let info = self.consumer.get_info().await.context("cannot read the replay's durable")?;
         let delivered = info.num_pending == 0 || info.delivered.stream_sequence >= self.until;
         Ok(delivered && info.num_ack_pending == 0)
     }
