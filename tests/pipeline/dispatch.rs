@@ -187,7 +187,7 @@ async fn a_consumer_without_a_broker_is_refused_where_a_publisher_reads_the_log(
     pipeline.arrive(&ids).await?;
     let broker = std::mem::take(&mut pipeline.nats_url);
     let mut refused = pipeline.spawn("consumer", &["run"])?;
-    assert_eq!(refused.wait(DEADLINE)?.code(), Some(2), "no restart mends it: {}", refused.log());
+    assert_eq!(refused.wait(DEADLINE)?.code(), Some(2), "no restart fixes it: {}", refused.log());
     let said = refused.log();
     assert!(said.contains("set broker.url") && said.contains("publisher drop-reader jetstream"), "{said}");
     pipeline.nats_url = broker;

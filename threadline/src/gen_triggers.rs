@@ -35,13 +35,13 @@ pub(crate) struct Arguments {
     /// Where triggers fire; without it, once for each statement where that misses nothing, and otherwise once for each row.
     #[arg(long, value_name = "row|statement", value_parser = NonEmptyStringValueParser::new())]
     level: Option<String>,
-    /// Columns that are not stored, beside those of the settings.
+    /// Columns that are not stored in addition to those of the settings.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
-    /// Columns of which a placeholder is stored, beside those of the settings.
+    /// Columns of which a placeholder is stored in addition to those of the settings.
     #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     mask: Vec<String>,
-    /// Columns that are stored and do not count as changed, beside those of the settings.
+    /// Columns that are stored and do not count as changed in addition to those of the settings.
     #[arg(long, visible_alias = "except", value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
     except_columns: Vec<String>,
     /// Stores values before an update, whatever the settings say.

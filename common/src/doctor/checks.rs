@@ -146,7 +146,7 @@ checks! {
         OUTBOX_OTHER_TABLE = Error "outbox-other-table" [Both Always]
             "The outbox captures the table of the settings.";
         CAPTURE_OFF = Error "capture-off" [Both Asked]
-            "Every row that is inserted is captured once, and none has gone by since the last backfill.";
+            "Every row that is inserted is captured once, and none was missed since the last backfill.";
         SOURCE_TABLE_MISSING = Error "source-table-missing" [Both Asked]
             "The audit table is there.";
         SOURCE_UNFIT = Warning "source-unfit" [Both Always]

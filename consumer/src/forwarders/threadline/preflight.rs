@@ -102,7 +102,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static 
                               deploy/postgres/timeline.sql";
                 return Some((TIMELINE_NAMES_HIDDEN, Some(Problem::new(what, remedy))));
             }
-            let remedy = "mend what the server says, and run this again";
+            let remedy = "fix what the server says, and run this again";
             return Some((CHECK_FAILED, Some(Problem::new(what, remedy))));
         }
     };
