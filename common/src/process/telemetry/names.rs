@@ -56,7 +56,7 @@ metrics! {
     PUBLISH_FOREIGN = Counter "audit_publish_foreign_total" [""]
         "Messages in the stream between this leader's own that it did not publish: another process does.";
     CAPTURE_ATTACHED = Gauge "audit_capture_attached" [""]
-        "1 while every row that is inserted is captured once and none is missing from the log that went by, else 0.";
+        "1 while every inserted row is captured once and no missed row is missing from the log, else 0.";
     CAPTURE_MISSED = Gauge "audit_capture_missed_rows" [""]
         "Rows that were missed while the columns of their table did not fit, and have not been entered by a backfill since; counted up to 10,000.";
     RETENTION_AT_RISK = Gauge "audit_retention_at_risk_rows" [""]

@@ -119,7 +119,7 @@ pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static 
             ),
         )
     });
-    Some((TIMELINE_DOUBLED, trouble))
+    Some((TIMELINE_DOUBLED, problem))
 }
 
 fn too_new(schema: &StorageSchema, version: i64) -> Problem {
