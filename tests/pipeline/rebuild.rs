@@ -296,3 +296,53 @@ async fn a_rebuild_whose_second_table_was_dropped_by_hand_begins_again_or_is_giv
     }
     Ok(())
 }
+
+/// What a host keeps beside an action: text, a document, a number that the server gives, and what is generated from the rest.
+const OWN_COLUMNS: &str = "
+    alter table audit_actions add column tenant text not null default 'none', add column details json,
+        add column nth bigint generated always as identity unique,
+        add column size integer generated always as (length(name)) stored";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn columns_of_the_hosts_own_keep_their_values_through_a_rebuild_and_back() -> anyhow::Result<()> {
+    for profile in ["correct", "compat"] {
+        let settings = COMPAT.replace("compat", profile);
+        let pipeline = Pipeline::with_settings(&settings).await?;
+        let mut timeline = pipeline.timeline.connect().await?;
+        sqlx::raw_sql(OWN_COLUMNS).execute(&mut timeline).await?;
+        let _publisher = pipeline.publisher()?;
+        let _consumer = pipeline.consumer()?;
+        let (rows, ids) = samples(30);
+        pipeline.commit(&rows).await?;
+        pipeline.arrive(&ids).await?;
+        pipeline.settled("timeline").await?;
+        timeline
+            .execute(
+                "insert into audit_actions (name, actor_ref, status) values ('host.own', '{}', 'ok');
+                 update audit_actions set tenant = 'of ' || id, details = json_build_object('id', id),
+                     verb = 'spoilt'",
+            )
+            .await?;
+        let (done, said) = rebuild(&pipeline, &["--no-swap"])?;
+        assert!(done, "{profile}: {said}");
+        // Changed while the second table waits.
+        let change = format!("update audit_actions set tenant = 'changed' where id = '{}'", ids[0]);
+        timeline.execute(sqlx::AssertSqlSafe(change)).await?;
+        let own = async || -> anyhow::Result<Vec<String>> {
+            let own = sqlx::query_scalar(
+                "select row(id, tenant, details, nth, size)::text from audit_actions order by id",
+            );
+            Ok(own.fetch_all(&mut pipeline.timeline.connect().await?).await?)
+        };
+        let before = own().await?;
+        assert_eq!(before.len(), 31);
+        for command in [[].as_slice(), &["--rollback"]] {
+            let (done, said) = rebuild(&pipeline, command)?;
+            assert!(done, "{profile}: {said}");
+            assert_eq!(own().await?, before, "{profile}");
+            let is_spoilt = row(&pipeline, ids[1]).await?["verb"] == "spoilt";
+            assert_eq!(is_spoilt, !command.is_empty(), "{profile}: the rest is what the source says");
+        }
+    }
+    Ok(())
+}

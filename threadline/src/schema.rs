@@ -21,6 +21,9 @@ pub(crate) const ACTION_COLUMNS: [&str; 12] = [
     "inserted_at",
 ];
 
+/// The trigger that records what a rebuild has to carry over, and its function.
+pub(crate) const JOURNAL_TRIGGER: &str = "audit_actions_journal";
+
 /// A validated schema name; `public` unless chosen otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct StorageSchema(String);

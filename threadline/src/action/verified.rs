@@ -11,7 +11,8 @@ use uuid::Uuid;
 use crate::{
     ActionTable, Adoption, AuditAction, StorageSchema,
     action::{self, Inserted},
-    shadow, stored,
+    schema::JOURNAL_TRIGGER,
+    stored,
 };
 
 /// Whether something of the host's acts on inserts after the statement has said what it wrote: triggers that come after it, and
@@ -32,7 +33,7 @@ pub async fn is_needed(connection: &mut PgConnection, schema: &StorageSchema) ->
                                  and t.tgtype::integer & 4 <> 0 and t.tgtype::integer & 2 = 0)))",
     )
     .bind(schema.as_str())
-    .bind(shadow::TRIGGER)
+    .bind(JOURNAL_TRIGGER)
     .fetch_one(connection)
     .await
 }

@@ -3,6 +3,7 @@
 //!
 //! Readers see one table or the other, whole. Writers wait while the last changes are carried over.
 
+mod columns;
 mod dependents;
 mod holders;
 mod journal;
@@ -14,16 +15,13 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use crate::{ActionTable, StorageSchema};
+use crate::{ActionTable, StorageSchema, schema::JOURNAL_TRIGGER};
 
 /// The second table, before and after the swap.
 const SHADOW: &str = "audit_actions_shadow";
 
 /// Ids of actions that were written or deleted since the second table was made.
 const JOURNAL: &str = "audit_actions_journal";
-
-/// The trigger, and its function.
-pub(crate) const TRIGGER: &str = "audit_actions_journal";
 
 /// What the second table is, by its comment.
 const FILLING: &str = "threadline: being rebuilt, not yet in the place of audit_actions";
@@ -105,7 +103,7 @@ impl Shadow {
     }
 
     fn function(&self) -> String {
-        self.schema.table(TRIGGER)
+        self.schema.table(JOURNAL_TRIGGER)
     }
 
     /// What there is.
@@ -227,7 +225,7 @@ impl Shadow {
 
 /// The names of both triggers: for each row, and for `truncate`.
 fn triggers() -> [String; 2] {
-    [TRIGGER.to_owned(), format!("{TRIGGER}_truncate")]
+    [JOURNAL_TRIGGER.to_owned(), format!("{JOURNAL_TRIGGER}_truncate")]
 }
 
 /// `lock_not_available`, or a deadlock.

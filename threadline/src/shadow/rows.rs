@@ -1,11 +1,22 @@
-//! Rows of the second table: carried over from the first, and compared with it.
+//! Rows of the second table: carried over from the first, written over, and compared with it.
+
+use std::collections::HashSet;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
-use super::Shadow;
+use super::{Shadow, columns::Columns};
+use crate::{AuditAction, action::overwrite_batch, stored};
 
 impl Shadow {
+    /// Whether the host has given columns of its own to the table. Only the first table has their values.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn has_own_columns(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+        Ok(!self.columns(connection).await?.own.is_empty())
+    }
+
     /// Copies what the first table has and the second has not: what a host recorded by itself, and actions whose events are
     /// gone. Answers how many.
     ///
@@ -13,10 +24,11 @@ impl Shadow {
     /// When the server is away.
     pub async fn carry_over(&self, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
         let (live, shadow) = (self.live(), self.table());
+        let columns = self.columns(connection).await?.list();
         let mut transaction = connection.begin().await?;
         transaction.execute("set local statement_timeout = 0; set local enable_seqscan = on").await?;
         let statement = format!(
-            "insert into {shadow} select l.* from {live} l
+            "insert into {shadow} ({columns}) overriding system value select {columns} from {live} l
              where not exists (select from {shadow} s where s.id = l.id) on conflict do nothing"
         );
         let done = sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
@@ -30,15 +42,45 @@ impl Shadow {
     /// When the server is away.
     pub async fn copy(&self, connection: &mut PgConnection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
         let (live, shadow) = (self.live(), self.table());
+        let columns = self.columns(connection).await?.list();
         let delete = format!("delete from {shadow} where id = any ($1)");
         sqlx::query(AssertSqlSafe(delete)).bind(ids).execute(&mut *connection).await?;
-        let insert = format!("insert into {shadow} select * from {live} where id = any ($1)");
+        let insert = format!(
+            "insert into {shadow} ({columns}) overriding system value select {columns} from {live} where id = any ($1)"
+        );
         sqlx::query(AssertSqlSafe(insert)).bind(ids).execute(connection).await?;
         Ok(())
     }
 
-    /// Actions that a host recorded by itself and that are not the same in both, a thousand at most; of `only` these ids,
-    /// where they are given.
+    /// Writes actions over those of the second table, which keep their values in columns of the host's own. One that is in neither
+    /// table is numbered as the first table would. Returns how many rows were written.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn overwrite(
+        &self,
+        connection: &mut PgConnection,
+        actions: &[AuditAction],
+        times: bool,
+    ) -> Result<u64, sqlx::Error> {
+        let (table, columns) = (self.table(), self.columns(connection).await?);
+        if !columns.are_numbered() {
+            return overwrite_batch(connection, &table, actions, times).await;
+        }
+        let ids: Vec<Uuid> = actions.iter().map(|action| action.id).collect();
+        let there: HashSet<Uuid> = stored::present(connection, &table, &ids).await?.into_iter().collect();
+        let (old, new): (Vec<_>, Vec<_>) =
+            actions.iter().cloned().partition(|action| there.contains(&action.id));
+        let mut written = overwrite_batch(connection, &table, &old, times).await?;
+        for action in new {
+            columns.take_numbers(connection).await?;
+            written += overwrite_batch(connection, &table, &[action], times).await?;
+        }
+        Ok(written)
+    }
+
+    /// Actions that a host recorded by itself and that are not the same in both, and such as differ in columns of the host's own,
+    /// a thousand at most; of `only` these ids, where they are given.
     ///
     /// # Errors
     /// When the server is away.
@@ -48,14 +90,28 @@ impl Shadow {
         only: Option<&[Uuid]>,
     ) -> Result<Vec<Uuid>, sqlx::Error> {
         let (live, shadow) = (self.live(), self.table());
+        let columns = self.columns(connection).await?;
         let mut transaction = connection.begin().await?;
         transaction.execute("set local statement_timeout = 0; set local enable_seqscan = on").await?;
-        let own = "correlation_id is distinct from id::text and ($1::uuid[] is null or id = any ($1))";
+        let chosen = "($1::uuid[] is null or a.id = any ($1))";
+        let own = format!("a.correlation_id is distinct from a.id::text and {chosen}");
+        let all = Columns::text(&columns.all, "a");
+        let of_projected = if columns.own.is_empty() {
+            String::new()
+        } else {
+            let (first, second) = (Columns::text(&columns.own, "a"), Columns::text(&columns.own, "s"));
+            format!(
+                "union all select a.id from {live} a join {shadow} s on s.id = a.id
+                 where a.correlation_id = a.id::text and {chosen} and {first} is distinct from {second}"
+            )
+        };
         let statement = format!(
             "select distinct id from (
-                 (select * from {live} where {own} except select * from {shadow} where {own})
-                 union all
-                 (select * from {shadow} where {own} except select * from {live} where {own})) different limit 1000"
+                 select id from (
+                     (select a.id, {all} from {live} a where {own} except select a.id, {all} from {shadow} a where {own})
+                     union all
+                     (select a.id, {all} from {shadow} a where {own} except select a.id, {all} from {live} a where {own})) f
+                 {of_projected}) different limit 1000"
         );
         let different =
             sqlx::query_scalar(AssertSqlSafe(statement)).bind(only).fetch_all(&mut *transaction).await?;

@@ -137,8 +137,8 @@ impl Shadow {
         Ok(statements)
     }
 
-    /// Numbers that the server gives to rows continue behind those of both tables, and the sequences of a host's own columns go with
-    /// the table. For after the names are exchanged.
+    /// The numbers that the server gives to rows continue where the first table's were, and the sequences of a host's own columns go
+    /// with the table. For after the names are exchanged.
     async fn sequences(&self, connection: &mut PgConnection) -> Result<Vec<String>, sqlx::Error> {
         sqlx::query_scalar(
             "with columns as (
@@ -148,8 +148,7 @@ impl Shadow {
                  where l.attrelid = $1::text::regclass and l.attnum > 0 and not l.attisdropped)
              select case attidentity
                  when '' then format('alter sequence %s owned by %s.%I', first, $1, attname)
-                 else format('select setval(%L, greatest(f.last_value, case when s.is_called then s.last_value end), f.is_called)
-                              from %s f, %s s', second, first, second)
+                 else format('select setval(%L, last_value, is_called) from %s', second, first)
              end
              from columns where first is not null",
         )

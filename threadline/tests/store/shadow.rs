@@ -3,9 +3,12 @@
 use sandbox::fixture::{TestDatabase, timeline_database};
 use sqlx::{AssertSqlSafe, PgConnection};
 use threadline::{
-    StorageSchema,
+    AuditAction, StorageSchema,
     shadow::{Shadow, ShadowError, State},
 };
+use uuid::Uuid;
+
+use super::action;
 
 /// A timeline with everything that a host may give to its table and that a second table can be given as well.
 const HOST: &str = "
@@ -295,5 +298,59 @@ async fn what_is_left_of_a_rebuild_whose_second_table_was_dropped_is_removed() -
     assert_eq!(shadow.state(&mut connection).await?, State::Abandoned);
     shadow.remove(&mut connection).await?;
     assert_eq!(shadow.state(&mut connection).await?, State::None);
+    Ok(())
+}
+
+async fn numbered(connection: &mut PgConnection) -> anyhow::Result<Vec<(String, i64, i32, Option<String>)>> {
+    let rows = sqlx::query_as("select name, nth, old_nth, tenant::text from audit_actions order by nth");
+    Ok(rows.fetch_all(connection).await?)
+}
+
+#[tokio::test]
+async fn numbers_that_the_server_gives_to_rows_are_kept_and_never_given_twice() -> anyhow::Result<()> {
+    let host = "
+        alter table audit_actions add column nth bigint generated always as identity unique, add column old_nth serial unique,
+            add column size int generated always as (length(name)) stored, add column tenant json;
+        insert into audit_actions (id, name, actor_ref, status, tenant)
+        select gen_random_uuid(), 'a' || n, '{}', 'ok', '{\"a\": 1}' from generate_series(1, 3) n";
+    let (_database, mut connection, shadow) = with_second_table(host).await?;
+    assert!(shadow.has_own_columns(&mut connection).await?);
+    shadow.carry_over(&mut connection).await?;
+    // One that is in neither table, one that is in the first, and one that comes meanwhile.
+    let (new, old) = (Uuid::new_v4(), Uuid::new_v4());
+    let recorded: Uuid = sqlx::query_scalar(
+        "insert into audit_actions (id, name, actor_ref, status, tenant) values ($1, 'a4', '{}', 'ok', '[]') returning id",
+    )
+    .bind(old)
+    .fetch_one(&mut connection)
+    .await?;
+    shadow.copy(&mut connection, &[recorded]).await?;
+    let named = |id: Uuid, name: &str| AuditAction { name: name.to_owned(), ..action(id) };
+    shadow.overwrite(&mut connection, &[named(new, "new"), named(old, "renamed")], true).await?;
+    sql(
+        &mut connection,
+        "insert into audit_actions (name, actor_ref, status, tenant) values ('a6', '{}', 'ok', '[]')",
+    )
+    .await?;
+    shadow.carry_over(&mut connection).await?;
+    assert_eq!(shadow.foreign_differences(&mut connection, None).await?, [old], "its name");
+    let before = numbered(&mut connection).await?;
+    swap(&mut connection, State::Filling).await?;
+    sql(
+        &mut connection,
+        "insert into audit_actions (name, actor_ref, status, tenant) values ('a7', '{}', 'ok', '[]')",
+    )
+    .await?;
+    let after = numbered(&mut connection).await?;
+    let in_order: Vec<&str> = after.iter().map(|(name, ..)| name.as_str()).collect();
+    assert_eq!(
+        in_order,
+        ["a1", "a2", "a3", "renamed", "new", "a6", "a7"],
+        "each under the number that is its own"
+    );
+    for (name, nth, old_nth, tenant) in before {
+        let name = if name == "a4" { "renamed".to_owned() } else { name };
+        assert!(after.contains(&(name, nth, old_nth, tenant)), "{after:?}");
+    }
     Ok(())
 }

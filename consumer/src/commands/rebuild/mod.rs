@@ -28,7 +28,7 @@ use futures::TryStreamExt as _;
 use sqlx::PgConnection;
 use threadline::{
     ActionTable, Adoption, AuditAction,
-    action::{insert_batch, overwrite_batch},
+    action::insert_batch,
     shadow::{Shadow, ShadowError, State},
     stored::Window,
 };
@@ -230,8 +230,10 @@ impl<'a> Rebuilding<'a> {
     /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
     async fn fill(&mut self, source: &mut Session) -> anyhow::Result<u64> {
         let keeps_time = self.projection.timeline.keeps_time();
-        if !keeps_time {
-            // The times of delivery are nowhere else: all rows are copied first, and then overwritten except these.
+        // The times of delivery and the host's own columns are nowhere else: all rows are copied first, and then overwritten
+        // except these.
+        let copies_first = !keeps_time || self.shadow.has_own_columns(&mut self.timeline).await?;
+        if copies_first {
             self.shadow.carry_over(&mut self.timeline).await?;
         }
         let bar = ProgressBar::new("rebuilding", projection::estimated_rows(source, self.settings).await?);
@@ -253,10 +255,10 @@ impl<'a> Rebuilding<'a> {
                 continue;
             }
             let actions = self.actions(source, &chunk).await?;
-            written += if keeps_time {
-                insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64
+            written += if copies_first {
+                self.shadow.overwrite(&mut self.timeline, &actions, keeps_time).await?
             } else {
-                overwrite_batch(&mut self.timeline, &self.table, &actions, false).await?
+                insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64
             };
             bar.advance(chunk.len() as u64);
             chunk.clear();
@@ -335,7 +337,8 @@ impl<'a> Rebuilding<'a> {
         }
         ensure!(
             foreign.is_empty(),
-            "the new table does not verify, and was not put in place: {} action(s) of the host are not the same, such as {}",
+            "the new table does not verify, and was not put in place: {} action(s) of the host, or values in columns of \
+             its own, are not the same, such as {}",
             foreign.len(),
             foreign[0]
         );
