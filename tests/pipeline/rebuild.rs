@@ -346,3 +346,21 @@ async fn columns_of_the_hosts_own_keep_their_values_through_a_rebuild_and_back()
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_read_the_whole_timeline_say_what_creates_its_missing_table() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    pipeline.timeline.connect().await?.execute("drop table audit_actions cascade").await?;
+    for command in [
+        ["rebuild"].as_slice(),
+        &["rebuild", "--accept-foreign-ids"],
+        &["rebuild", "--rollback"],
+        &["reconcile"],
+        &["reconcile", "--repair"],
+    ] {
+        let (done, said) = pipeline.command("consumer", command)?;
+        let remedy = "there is no table public.audit_actions in the timeline's database: run `threadline install --schema public`";
+        assert!(!done && said.contains(remedy), "{command:?}: {said}");
+    }
+    Ok(())
+}

@@ -259,6 +259,10 @@ checks! {
             "This role may read the names of actions, without which events under two ids are not found.";
         TIMELINE_KEY_MISSING = Error "timeline-key-missing" [Consumer Always]
             "A unique index keeps the timeline from holding an event twice.";
+        REBUILD_UNFINISHED = Warning "rebuild-unfinished" [Consumer Asked]
+            "A process is at work on every rebuild that was begun.";
+        REBUILD_KEPT = Hint "rebuild-kept" [Consumer Asked]
+            "The table from before the last rebuild was removed.";
     }
     Checks {
         CHECK_FAILED = Warning "check-failed" [Both Always]

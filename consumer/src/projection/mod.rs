@@ -2,7 +2,8 @@
 //!
 //! [`comparison`] walks both sides ([`source_scan`] the one), [`merge`] keeps them in step, [`watermark`] knows what may still be on its
 //! way, [`comparison_report`] counts and sums up. [`continuous`] is the small form that runs all the time inside of `consumer run`,
-//! with [`repair_attempts`]; [`repair`] is what `consumer reconcile --repair` does.
+//! with [`repair_attempts`]; [`repair`] is what `consumer reconcile --repair` does,
+//! [`unfinished_rebuild`] what the doctor says of a rebuild.
 
 pub(crate) mod comparison;
 pub(crate) mod comparison_report;
@@ -11,9 +12,10 @@ mod merge;
 pub(crate) mod repair;
 mod repair_attempts;
 pub(crate) mod source_scan;
+pub(crate) mod unfinished_rebuild;
 pub(crate) mod watermark;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use common::{
     database::Database,
     identifier::ForwarderId,
@@ -21,7 +23,7 @@ use common::{
     session::Session,
     settings::{ForwarderSettings, Settings, UsageError},
 };
-use threadline::Adoption;
+use threadline::{Adoption, check_schema};
 
 use self::{comparison::ComparisonInput, watermark::SettledWatermark};
 use crate::{APPLICATION, forwarders::Timeline};
@@ -77,14 +79,20 @@ impl Projection {
     /// Which events count as there that another forwarder has brought in: what was adopted once, or all of them if `asked`.
     ///
     /// # Errors
-    /// When the timeline is away.
+    /// When the timeline is away, or has no table of actions.
     pub(crate) async fn adoption(&self, asked: bool) -> anyhow::Result<Adoption> {
+        let mut timeline =
+            self.timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
+        let schema = self.timeline.schema();
+        ensure!(
+            check_schema(&mut timeline, schema).await?.is_installed,
+            "there is no table {schema}.audit_actions in the timeline's database: run `threadline install --schema {schema}`, or \
+             correct the forwarder's url or schema"
+        );
         if asked {
             return Ok(Adoption::All);
         }
-        let mut timeline =
-            self.timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
-        Ok(Adoption::of(&mut timeline, self.timeline.schema(), self.forwarder.id.as_str()).await?)
+        Ok(Adoption::of(&mut timeline, schema, self.forwarder.id.as_str()).await?)
     }
 }
 

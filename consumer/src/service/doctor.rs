@@ -45,6 +45,8 @@ pub(crate) async fn run(
             .await;
     }
     targets(&mut report, &forwarders).await;
+    #[cfg(feature = "threadline")]
+    crate::projection::unfinished_rebuild::check(&mut report, settings).await;
     Ok(report.print(json)?)
 }
 

@@ -197,3 +197,47 @@ async fn a_timeline_that_is_not_installed_is_one_finding_and_no_check_that_faile
     answer.misses(&["check-failed", "timeline-doubled"]);
     Ok(())
 }
+
+/// Whatever is left of a rebuild records every change, so that it has to be told of until somebody ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rebuild_that_nobody_finishes_is_found_with_what_waits_for_it() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let rebuild = |arguments: &[&str]| -> anyhow::Result<()> {
+        let (done, said) = pipeline.command("consumer", &[&["rebuild"], arguments].concat())?;
+        anyhow::ensure!(done, "{said}");
+        Ok(())
+    };
+    let record = "insert into audit_actions (name, actor_ref, status) values ('host.own', '{}', 'ok'), ('host.own', '{}', 'ok')";
+    rebuild(&["--no-swap"])?;
+    sql(&pipeline.timeline, record).await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("rebuild-unfinished", &["no process is at work on it", "2 wait there", "--drop-old"]);
+    answer.misses(&["rebuild-kept"]);
+    // As the role that writes.
+    let mut written = Pipeline::sharing(&pipeline, "")?;
+    written.timeline.url = rights::as_role(&pipeline.timeline.url, "audit_projector");
+    doctor(&written, "consumer", &[])?.has("rebuild-unfinished", &["this role may not count them"]);
+    // A process is at work.
+    sql(
+        &pipeline.source,
+        "insert into outbox.leases (name, holder, expires_at)
+         values ('rebuild-timeline', 'consumer (process 7 on web-1)', clock_timestamp() + interval '1 hour')",
+    )
+    .await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.misses(&["rebuild-unfinished", "rebuild-kept"]);
+    assert!(answer.json["checked"].as_array().unwrap().contains(&"rebuild-unfinished".into()));
+    sql(&pipeline.source, "delete from outbox.leases where name = 'rebuild-timeline'").await?;
+
+    rebuild(&[])?;
+    sql(&pipeline.timeline, record).await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("rebuild-kept", &["2 wait there", "--drop-old", "--rollback"]);
+    answer.misses(&["rebuild-unfinished"]);
+    sql(&pipeline.timeline, "drop table audit_actions_shadow").await?;
+    let answer = doctor(&pipeline, "consumer", &[])?;
+    answer.has("rebuild-unfinished", &["somebody has dropped audit_actions_shadow", "--drop-old"]);
+    rebuild(&["--drop-old"])?;
+    doctor(&pipeline, "consumer", &[])?.misses(&["rebuild-unfinished", "rebuild-kept"]);
+    Ok(())
+}

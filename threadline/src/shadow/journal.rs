@@ -70,6 +70,36 @@ impl Shadow {
         sqlx::query_scalar(AssertSqlSafe(statement)).bind(few).fetch_one(connection).await
     }
 
+    /// How many changes wait in the journal, counted up to one more than `at_most`; `None` when this role may not read it.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn count(
+        &self,
+        connection: &mut PgConnection,
+        at_most: i64,
+    ) -> Result<Option<i64>, sqlx::Error> {
+        let journal = self.journal();
+        let readable: Option<bool> =
+            sqlx::query_scalar("select has_table_privilege(to_regclass($1), 'select')")
+                .bind(&journal)
+                .fetch_one(&mut *connection)
+                .await?;
+        match readable {
+            // Dropped.
+            None => Ok(Some(0)),
+            Some(false) => Ok(None),
+            Some(true) => {
+                let statement = format!("select count(*) from (select from {journal} limit $1 + 1) changes");
+                sqlx::query_scalar(AssertSqlSafe(statement))
+                    .bind(at_most)
+                    .fetch_one(connection)
+                    .await
+                    .map(Some)
+            }
+        }
+    }
+
     /// The last change that the journal has, by its number; 0 when it is empty.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ use crate::projection::{
     self, Projection,
     comparison::{ComparisonInput, compare},
     comparison_report::{Bucketing, ComparisonReport, Finding},
+    unfinished_rebuild,
 };
 use change_replayer::{CatchUpMode, ChangeReplayer};
 use check::Check;
@@ -89,7 +90,7 @@ pub(crate) async fn run(settings: &Settings, asked: Rebuild) -> anyhow::Result<(
     let projection = Projection::resolve(settings, asked.forwarder.as_ref()).await?;
     let mut source = projection.source(settings).await?;
     // One at a time, and a killed process releases it after a minute.
-    let lease = Lease::new(format!("rebuild-{}", projection.forwarder.id), LEASE);
+    let lease = Lease::new(unfinished_rebuild::lease_name(&projection.forwarder.id), LEASE);
     let Some(until) = lease.acquire(&mut source).await? else {
         let holder = lease::holder(&mut source, lease.name()).await?;
         bail!(
