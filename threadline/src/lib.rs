@@ -19,6 +19,8 @@
 //! # }
 //! ```
 //!
+//! Where triggers capture changes, [`Timeline::transaction`] links them to the action and its [`AuditContext`].
+//!
 //! [`ActorRef`] says who, [`action`] is a row of what was done, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@check_schema`]
 //! says whether they are there and may be written to. [`adoption`] knows what others have brought in, [`verified`] writes where a host's triggers and rules act. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
 //! them up, [`mod@receipt`] keeps the sums, [`shadow`] builds the table again. The tables
@@ -27,8 +29,10 @@
 pub mod action;
 pub mod actor;
 pub mod adoption;
+pub mod audited;
 pub mod capture;
 pub mod catalog;
+pub mod context;
 pub mod digest;
 pub mod install;
 pub mod receipt;
@@ -42,6 +46,8 @@ pub mod timeline;
 pub use action::{AuditAction, Status, verified};
 pub use actor::{ActorError, ActorRef, ActorType};
 pub use adoption::Adoption;
+pub use audited::{Audited, AuditedError, AuditedTransaction};
+pub use context::AuditContext;
 pub use digest::Digest;
 pub use install::{Installation, install};
 pub use receipt::Receipt;

@@ -1,5 +1,6 @@
 //! Recording one action, in the transaction of the caller's choice.
 
+use serde_json::{Map, Value};
 use sqlx::{PgConnection, Row as _};
 
 use crate::{ActorRef, AuditAction, Status, StorageSchema};
@@ -98,6 +99,23 @@ impl Action {
     pub fn job_id(mut self, id: impl Into<String>) -> Self {
         self.job_id = Some(id.into());
         self
+    }
+
+    /// Name and options, as `threadline_record_action` takes them: what is not said is left to the transaction's context.
+    pub(crate) fn into_options(self) -> (String, Map<String, Value>) {
+        let said = [
+            ("actor", Some(self.actor.to_json())),
+            ("status", Some(self.status.as_str().into())),
+            ("verb", self.verb.map(Value::from)),
+            ("category", self.category.map(Value::from)),
+            ("reason", self.reason.map(Value::from)),
+            ("comment", self.comment.map(Value::from)),
+            ("correlation_id", self.correlation_id.map(Value::from)),
+            ("request_id", self.request_id.map(Value::from)),
+            ("job_id", self.job_id.map(Value::from)),
+        ];
+        let said = said.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        (self.name, said.collect())
     }
 
     /// Records it in the connection's current transaction if there is one: it is committed or rolled back with what it is

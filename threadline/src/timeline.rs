@@ -2,7 +2,10 @@
 
 use sqlx::PgPool;
 
-use crate::{Action, AuditAction, Installation, SchemaStatus, StorageSchema, check_schema, install};
+use crate::{
+    Action, AuditAction, AuditContext, AuditedTransaction, Installation, SchemaStatus, StorageSchema,
+    check_schema, install,
+};
 
 /// A pool of connections to the timeline's database, and the schema that its tables are in. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,5 +56,10 @@ impl Timeline {
     /// When no connection can be had, and what the database says.
     pub async fn record(&self, action: Action) -> Result<AuditAction, sqlx::Error> {
         action.record(&mut *self.pool.acquire().await?, &self.schema).await
+    }
+
+    /// A transaction whose changes are captured in this context, an actor at least.
+    pub fn transaction(&self, context: impl Into<AuditContext>) -> AuditedTransaction {
+        AuditedTransaction::new(self.clone(), context.into())
     }
 }
