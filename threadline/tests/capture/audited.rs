@@ -28,7 +28,7 @@ fn user() -> ActorRef {
     ActorRef::new(ActorType::User, Some("u-1")).unwrap()
 }
 
-fn meta(value: Value) -> Map<String, Value> {
+fn meta(value: &Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
@@ -64,7 +64,7 @@ async fn an_audited_transaction_links_action_context_and_meta_to_what_it_changes
     let mut host = audited().await?;
     let context = AuditContext::of(user()).correlation_id("c1").request_id("r1").job_id("j1");
     let transaction = host.timeline.transaction(context).action(Action::new("post_created", user()));
-    let transaction = transaction.meta(meta(json!({"k": [1]})));
+    let transaction = transaction.meta(meta(&json!({"k": [1]})));
     // In a task of its own: its future may go to another thread.
     let Audited { value, audit_transaction_id, action_id } =
         tokio::spawn(transaction.run(async |connection| insert(connection, 1).await)).await??;
@@ -88,7 +88,7 @@ async fn an_audited_transaction_links_action_context_and_meta_to_what_it_changes
         .await?;
     host.timeline
         .transaction(user())
-        .meta(meta(json!({"m": 1})))
+        .meta(meta(&json!({"m": 1})))
         .run(async |connection| insert(connection, 3).await)
         .await?;
     host.timeline
