@@ -12,8 +12,8 @@ LIMITED = timeout --foreground --kill-after=30 $(TEST_LIMIT)
 # Most tests wait for servers, not for a processor.
 export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
 
-# Named places where the tests let a process die, which nothing that is shipped is built with; and traces.
-FAULTY := --workspace --exclude bench --features common/failpoints,common/traces
+# Named places where the tests let a process die, which nothing that is shipped is built with; and what is optional.
+FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

@@ -48,6 +48,13 @@ impl AuditContext {
         Self::default()
     }
 
+    /// Of this actor, where none is known.
+    #[must_use]
+    pub fn actor_or(mut self, actor: ActorRef) -> Self {
+        self.actor.get_or_insert(actor);
+        self
+    }
+
     /// The HTTP request that it is part of.
     #[must_use]
     pub fn request_id(mut self, id: impl Into<String>) -> Self {

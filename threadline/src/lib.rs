@@ -42,6 +42,8 @@ pub mod schema_status;
 pub mod shadow;
 pub mod stored;
 pub mod timeline;
+#[cfg(feature = "tower")]
+pub mod tower;
 
 pub use action::{AuditAction, Status, verified};
 pub use actor::{ActorError, ActorRef, ActorType};
