@@ -1,7 +1,12 @@
 //! Audited transactions: from Rust, and from whoever can call a function.
 
+use anyhow::Context as _;
+use sandbox::{pgbouncer::PgBouncer, work_dir::WorkDir};
 use serde_json::{Map, Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use threadline::{
     Action, ActorRef, ActorType, AuditContext, Audited, AuditedError, Status, StorageSchema, Timeline,
 };
@@ -367,5 +372,46 @@ async fn the_functions_are_for_those_alone_to_whom_the_owner_grants_them() -> an
     .fetch_all(&mut host.connection)
     .await?;
     assert_eq!(open, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_pooler_every_transaction_has_its_own_actor_whatever_others_leave_on_the_connections()
+-> anyhow::Result<()> {
+    let mut host = audited().await?;
+    let work_dir = WorkDir::create()?;
+    let pooler = PgBouncer::start(&work_dir, &host.database.url, "default_pool_size = 2\n")?;
+    let url = pooler.lead(&host.database.url).context("before this server")?;
+    // As such a pooler asks for it: no statement outlives its transaction, no setting comes with the connection.
+    let options: PgConnectOptions = url.parse()?;
+    let options = options.statement_cache_capacity(0).extra_float_digits(None);
+    let pool = PgPoolOptions::new().max_connections(4).connect_lazy_with(options);
+    let timeline = Timeline::new(pool, StorageSchema::default());
+    let writers = (0..4).map(|writer| {
+        let timeline = timeline.clone();
+        tokio::spawn(async move {
+            for n in 0..10 {
+                let post = writer * 10 + n;
+                let actor = ActorRef::new(ActorType::User, Some(format!("u{post}"))).unwrap();
+                let write = sqlx::query("insert into posts values ($1, 'a')").bind(post).persistent(false);
+                timeline.transaction(actor).run(async |connection| write.execute(connection).await).await?;
+                timeline
+                    .pool()
+                    .execute("select set_config('threadline.actor_ref', '{\"type\": \"system\", \"id\": \"left\"}', false)")
+                    .await?;
+            }
+            anyhow::Ok(())
+        })
+    });
+    for writer in writers {
+        writer.await??;
+    }
+    let wrong: i64 = sqlx::query_scalar(
+        "select count(*) from audit_changes c join audit_transactions t on t.id = c.transaction_id
+         where t.actor_ref ->> 'id' is distinct from 'u' || (c.table_pk ->> 'id')",
+    )
+    .fetch_one(&mut host.connection)
+    .await?;
+    assert_eq!((wrong, host.counts().await?), (0, [40, 40, 0]));
     Ok(())
 }
