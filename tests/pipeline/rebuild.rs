@@ -297,6 +297,28 @@ async fn a_rebuild_whose_second_table_was_dropped_by_hand_begins_again_or_is_giv
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_of_the_hosts_own_under_the_name_of_the_second_table_is_left_alone() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut timeline = pipeline.timeline.connect().await?;
+    timeline
+        .execute("create table audit_actions_shadow (id uuid); insert into audit_actions_shadow values (gen_random_uuid())")
+        .await?;
+    for (arguments, expected) in [
+        ([].as_slice(), "no rebuild has made"),
+        (&["--no-swap"], "no rebuild has made"),
+        (&["--drop-old"], "no rebuild has made"),
+        (&["--rollback"], "no table to go back to"),
+    ] {
+        let (done, said) = rebuild(&pipeline, arguments)?;
+        assert!(!done && said.contains(expected), "{arguments:?}: {said}");
+    }
+    let kept: i64 =
+        sqlx::query_scalar("select count(*) from audit_actions_shadow").fetch_one(&mut timeline).await?;
+    assert_eq!(kept, 1);
+    Ok(())
+}
+
 /// What a host keeps beside an action: text, a document, a number that the server gives, and what is generated from the rest.
 const OWN_COLUMNS: &str = "
     alter table audit_actions add column tenant text not null default 'none', add column details json,

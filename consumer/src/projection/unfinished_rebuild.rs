@@ -30,7 +30,7 @@ pub(crate) async fn check(report: &mut Report, settings: &Settings) {
         let shadow = Shadow::of(timeline.schema());
         let seen = timeline.database().with_timeout(async {
             let state = shadow.state(&mut connection).await?;
-            if state == State::None {
+            if matches!(state, State::None | State::Foreign) {
                 return Ok((state, None));
             }
             Ok((state, shadow.count(&mut connection, COUNTED_MAX).await?))
@@ -69,7 +69,7 @@ fn waiting_changes(waiting: Option<i64>) -> String {
 
 fn unfinished(forwarder: &ForwarderId, state: State, waiting: &str) -> Option<Problem> {
     match state {
-        State::None | State::Kept => None,
+        State::None | State::Kept | State::Foreign => None,
         State::Abandoned => Some(Problem::new(
             format!(
                 "forwarder {forwarder}: somebody has dropped audit_actions_shadow, the second table of a rebuild, and every change of \

@@ -41,6 +41,12 @@ pub enum ShadowError {
     /// A swap would leave something behind, or undo it.
     #[error("{0}")]
     Incompatible(String),
+    /// Somebody else's table has the name of one of ours.
+    #[error(
+        "audit_actions_shadow or audit_actions_journal is a table that no rebuild has made, and nothing is done to it: rename it, or \
+         move it to another schema"
+    )]
+    Foreign,
     /// Readers or writers held their locks for too long.
     #[error("audit_actions was too busy for a swap: {0}. Nothing has changed; try again when it is quieter")]
     Busy(String),
@@ -60,6 +66,8 @@ pub enum State {
     Filling,
     /// The table that was `audit_actions` before the last swap.
     Kept,
+    /// Tables of these names that no rebuild has made.
+    Foreign,
 }
 
 /// The second table of a schema.
@@ -111,8 +119,11 @@ impl Shadow {
     /// # Errors
     /// When the server is away.
     pub async fn state(&self, connection: &mut PgConnection) -> Result<State, sqlx::Error> {
-        let (comment, is_left): (Option<Vec<Option<String>>>, bool) = sqlx::query_as(
+        let (comment, is_foreign, is_left): (Option<Vec<Option<String>>>, bool, bool) = sqlx::query_as(
             "select (select array[obj_description(c.oid, 'pg_class')] from pg_class c where c.oid = to_regclass($1)),
+                    exists (select from pg_class c where c.oid = to_regclass($2)
+                        and array['id', 'n'] <> (select array_agg(a.attname::text order by a.attname) from pg_attribute a
+                                                 where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped)),
                     to_regclass($2) is not null or to_regprocedure($3) is not null
                     or exists (select from pg_trigger t where t.tgrelid = to_regclass($4) and t.tgname = any ($5))",
         )
@@ -124,10 +135,12 @@ impl Shadow {
         .fetch_one(connection)
         .await?;
         Ok(match comment.as_deref() {
+            _ if is_foreign => State::Foreign,
             None if is_left => State::Abandoned,
             None => State::None,
             Some([Some(comment)]) if comment == KEPT => State::Kept,
-            Some(_) => State::Filling,
+            Some([Some(comment)]) if comment == FILLING => State::Filling,
+            Some(_) => State::Foreign,
         })
     }
 
@@ -176,8 +189,11 @@ impl Shadow {
     /// Removes the second table with its journal, or what is left of them.
     ///
     /// # Errors
-    /// When the first table stays busy.
+    /// When the first table stays busy; when tables of these names are somebody else's.
     pub async fn remove(&self, connection: &mut PgConnection) -> Result<(), ShadowError> {
+        if self.state(connection).await? == State::Foreign {
+            return Err(ShadowError::Foreign);
+        }
         let removal = format!("{}; drop table if exists {}", self.removal(), self.table());
         self.when_not_busy(connection, async |transaction| {
             sqlx::raw_sql(AssertSqlSafe(removal.clone())).execute(transaction).await?;

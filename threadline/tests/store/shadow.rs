@@ -301,6 +301,22 @@ async fn what_is_left_of_a_rebuild_whose_second_table_was_dropped_is_removed() -
     Ok(())
 }
 
+#[tokio::test]
+async fn tables_of_these_names_that_no_rebuild_has_made_are_known_as_such() -> anyhow::Result<()> {
+    for own in [
+        "create table audit_actions_shadow (id uuid)",
+        "create table audit_actions_shadow (like audit_actions); comment on table audit_actions_shadow is 'mine'",
+        "create view audit_actions_shadow as select 1 as id",
+        "create table audit_actions_journal (id uuid, note text)",
+    ] {
+        let mut connection = timeline_database().await?.connect().await?;
+        sql(&mut connection, own).await?;
+        let shadow = Shadow::of(&StorageSchema::default());
+        assert_eq!(shadow.state(&mut connection).await?, State::Foreign, "{own}");
+    }
+    Ok(())
+}
+
 async fn numbered(connection: &mut PgConnection) -> anyhow::Result<Vec<(String, i64, i32, Option<String>)>> {
     let rows = sqlx::query_as("select name, nth, old_nth, tenant::text from audit_actions order by nth");
     Ok(rows.fetch_all(connection).await?)

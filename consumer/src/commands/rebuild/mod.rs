@@ -149,6 +149,7 @@ async fn work(
         .await;
     }
     match state {
+        State::Foreign => return Err(ShadowError::Foreign.into()),
         State::Kept => bail!(
             "the table from before the last swap is still there: --rollback puts it back, --drop-old removes it and makes room"
         ),
