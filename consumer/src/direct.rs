@@ -121,8 +121,9 @@ async fn retry_loop(runtime: Arc<ForwarderRuntime>, progress: Progress, leading:
             tracing::debug!(error = errors::line(&error), "could not query events that are due");
             Vec::new()
         });
+        // Here alone: the relay's own component hears nothing of it while no new entry comes.
+        progress.fault(runtime.deliveries.fault());
         if items.is_empty() {
-            progress.fault(runtime.deliveries.fault());
             progress.idle();
             tokio::select! {
                 () = leading.cancelled() => {}

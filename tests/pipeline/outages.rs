@@ -252,31 +252,51 @@ async fn both_services_go_on_saying_that_the_broker_is_away() -> anyhow::Result<
     pipeline.charges_nobody().await
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_timeline_that_refuses_every_event_of_a_trickle_makes_unready_though_nobody_is_charged()
--> anyhow::Result<()> {
-    let backoff = "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\"";
-    let pipeline = Pipeline::with_settings(backoff).await?;
+/// In dispatch `async` or `sync`.
+async fn refuse_every_event_of_a_trickle(more: &str) -> anyhow::Result<()> {
+    let backoff = "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\"\n";
+    let pipeline = Pipeline::with_settings(&(backoff.to_owned() + more)).await?;
     let mut timeline = pipeline.timeline.connect().await?;
     let refuse = "create function refuse() returns trigger language plpgsql as $$ begin raise 'not today'; end $$;
                   create trigger refuse before insert on audit_actions for each row execute function refuse()";
     sqlx::raw_sql(refuse).execute(&mut timeline).await?;
     let port = free_port()?;
     let listen = format!("consumer.listen=127.0.0.1:{port}");
-    let _publisher = pipeline.publisher()?;
+    let _publisher = more.is_empty().then(|| pipeline.publisher()).transpose()?;
     let _consumer = pipeline.consumer_with(&["--set", &listen, "--set", "consumer.unready_after=2s"])?;
-    let (rows, ids) = samples(1);
-    pipeline.commit(&rows).await?;
-    wait::until("the consumer to be unready", DEADLINE, || {
-        get(port, "/readyz").is_some_and(|(status, body)| {
-            status == 503 && body.contains("nothing was delivered") && body.contains("not today")
-        })
-    })?;
-    pipeline.charges_nobody().await?;
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        let (rows, mut some) = samples(1);
+        pipeline.commit(&rows).await?;
+        ids.append(&mut some);
+        wait::until("the consumer to be unready", DEADLINE, || {
+            get(port, "/readyz").is_some_and(|(status, body)| {
+                status == 503 && body.contains("nothing was delivered") && body.contains("not today")
+            })
+        })?;
+    }
+    let attempts = pipeline.failures().await?.into_iter().map(|failure| failure["attempts"].as_i64());
+    assert_eq!(attempts.max().flatten().unwrap_or_default(), 0, "nobody is charged");
     sqlx::raw_sql("drop trigger refuse on audit_actions").execute(&mut timeline).await?;
     pipeline.arrive(&ids).await?;
+    // Without any new entry.
     wait::until("the consumer to be ready", DEADLINE, || {
         get(port, "/readyz").is_some_and(|(status, _)| status == 200)
     })?;
     pipeline.charges_nobody().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_timeline_that_refuses_every_event_of_a_trickle_makes_unready_though_nobody_is_charged()
+-> anyhow::Result<()> {
+    refuse_every_event_of_a_trickle("").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_broker_a_timeline_that_refuses_every_event_makes_unready_until_it_takes_them()
+-> anyhow::Result<()> {
+    refuse_every_event_of_a_trickle(
+        "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"sync\"",
+    )
+    .await
 }

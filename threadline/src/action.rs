@@ -228,20 +228,41 @@ pub async fn present(
     sqlx::query_scalar(sqlx::AssertSqlSafe(statement)).bind(ids).fetch_all(connection).await
 }
 
+/// Writes actions over those that are there; others are left out. Unlike [`overwrite_batch`] it takes no number of a sequence. Returns
+/// how many were written.
+pub(crate) async fn update_batch(
+    connection: &mut PgConnection,
+    table: &ActionTable,
+    actions: &[AuditAction],
+    times: bool,
+) -> Result<u64, sqlx::Error> {
+    let time = if times { ", inserted_at = n.inserted_at" } else { "" };
+    let statement = format!(
+        "update {table} a
+         set name = n.name, actor_ref = n.actor_ref::jsonb, status = n.status, verb = n.verb, category = n.category,
+             reason = n.reason, comment = n.comment, correlation_id = n.correlation_id, request_id = n.request_id,
+             job_id = n.job_id{time}
+         from {SENT} where a.id = n.id"
+    );
+    Ok(bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?.rows_affected())
+}
+
 fn insert(table: &ActionTable) -> String {
-    // Unqualified on purpose: with several arguments it is PostgreSQL's own by its grammar, whatever the search path.
     format!(
         "insert into {table} (id, name, actor_ref, status, verb, category, reason, comment, correlation_id,
                               request_id, job_id, inserted_at)
          select n.id, n.name, n.actor_ref::jsonb, n.status, n.verb, n.category, n.reason, n.comment,
                 n.correlation_id, n.request_id, n.job_id, n.inserted_at
-         from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
-                     $9::text[], $10::text[], $11::text[], $12::timestamptz[])
-              n (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id,
-                 inserted_at)
-         order by n.id"
+         from {SENT} order by n.id"
     )
 }
+
+/// What [`bind`] sends, as a table. Unqualified on purpose: with several arguments `unnest` is PostgreSQL's own by its grammar, whatever
+/// the search path.
+const SENT: &str = "unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[],
+                     $9::text[], $10::text[], $11::text[], $12::timestamptz[])
+              n (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id,
+                 inserted_at)";
 
 /// Returns the ids that were written. Raises when one is none of those that were sent: nothing is kept of what the host gives an id
 /// of its own, because it would not be found, and would be written once more.

@@ -141,7 +141,6 @@ impl Dispatcher {
             match self.attempt(items, &mut already_delivered).await {
                 Ok(dispositions) => {
                     backoff.recovered(progress);
-                    progress.fault(self.runtime.deliveries.fault());
                     return Dispatched::Settle(dispositions);
                 }
                 Err(HoldReason::Foreign(foreign)) => return Dispatched::Foreign(foreign),

@@ -65,6 +65,10 @@ const DEPENDENTS: &str = "
     union all
     select format('publication %I for all tables', b.pubname) from pg_publication b where b.puballtables
     union all
+    -- No dependency is on record.
+    select format('subscription %I', s.subname)
+    from pg_subscription_rel r join pg_subscription s on s.oid = r.srsubid join live on live.oid = r.srrelid
+    union all
     select pg_describe_object(d.classid, d.objid, 0)
     from pg_depend d join live on d.refclassid = 'pg_namespace'::regclass and d.refobjid = live.relnamespace
     -- Not before PostgreSQL 15.

@@ -6,7 +6,11 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
 use super::{Shadow, columns::Columns};
-use crate::{AuditAction, action::overwrite_batch, stored};
+use crate::{
+    AuditAction,
+    action::{overwrite_batch, update_batch},
+    stored,
+};
 
 impl Shadow {
     /// Whether the host has given columns of its own to the table. Only the first table has their values.
@@ -34,6 +38,17 @@ impl Shadow {
         let done = sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
         transaction.commit().await?;
         Ok(done.rows_affected())
+    }
+
+    /// Tells the planner what the second table holds: nobody has done so since it was filled.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn analyze(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let mut transaction = connection.begin().await?;
+        transaction.execute("set local statement_timeout = 0").await?;
+        transaction.execute(AssertSqlSafe(format!("analyze {}", self.table()))).await?;
+        transaction.commit().await
     }
 
     /// Makes these actions of the second table what they are in the first: written, or gone.
@@ -71,7 +86,7 @@ impl Shadow {
         let there: HashSet<Uuid> = stored::present(connection, &table, &ids).await?.into_iter().collect();
         let (old, new): (Vec<_>, Vec<_>) =
             actions.iter().cloned().partition(|action| there.contains(&action.id));
-        let mut written = overwrite_batch(connection, &table, &old, times).await?;
+        let mut written = update_batch(connection, &table, &old, times).await?;
         for action in new {
             columns.take_numbers(connection).await?;
             written += overwrite_batch(connection, &table, &[action], times).await?;

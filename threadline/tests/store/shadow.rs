@@ -302,6 +302,28 @@ async fn what_is_left_of_a_rebuild_whose_second_table_was_dropped_is_removed() -
 }
 
 #[tokio::test]
+async fn a_subscription_that_writes_to_the_table_is_named_and_refused() -> anyhow::Result<()> {
+    let database = timeline_database().await?;
+    let mut superuser = database.superuser().await?;
+    // As `refresh publication` would record it, without the publisher that it needs.
+    sql(
+        &mut superuser,
+        "create subscription incoming connection 'dbname=nowhere' publication theirs with (connect = false, slot_name = none);
+         set allow_system_table_mods = on;
+         insert into pg_subscription_rel
+         select s.oid, 'audit_actions'::regclass, 'r', null from pg_subscription s where s.subname = 'incoming'",
+    )
+    .await?;
+    let refused = Shadow::of(&StorageSchema::default()).create(&mut superuser).await;
+    sql(&mut superuser, "drop subscription incoming").await?;
+    assert!(
+        matches!(&refused, Err(ShadowError::Incompatible(why)) if why.contains("subscription incoming. Remove it")),
+        "{refused:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn tables_of_these_names_that_no_rebuild_has_made_are_known_as_such() -> anyhow::Result<()> {
     for own in [
         "create table audit_actions_shadow (id uuid)",
@@ -342,7 +364,13 @@ async fn numbers_that_the_server_gives_to_rows_are_kept_and_never_given_twice() 
     .await?;
     shadow.copy(&mut connection, &[recorded]).await?;
     let named = |id: Uuid, name: &str| AuditAction { name: name.to_owned(), ..action(id) };
-    shadow.overwrite(&mut connection, &[named(new, "new"), named(old, "renamed")], true).await?;
+    let taken = "select last_value from audit_actions_old_nth_seq";
+    let taken_before: i64 = sqlx::query_scalar(taken).fetch_one(&mut connection).await?;
+    for _ in 0..3 {
+        shadow.overwrite(&mut connection, &[named(new, "new"), named(old, "renamed")], true).await?;
+    }
+    let taken: i64 = sqlx::query_scalar(taken).fetch_one(&mut connection).await?;
+    assert_eq!(taken - taken_before, 1, "a row that is there takes no other number");
     sql(
         &mut connection,
         "insert into audit_actions (name, actor_ref, status, tenant) values ('a6', '{}', 'ok', '[]')",

@@ -271,6 +271,7 @@ impl<'a> Rebuilding<'a> {
         }
         bar.finish();
         let carried = self.shadow.carry_over(&mut self.timeline).await?;
+        self.shadow.analyze(&mut self.timeline).await?;
         tracing::info!(written, carried, "filled the new table");
         Ok(written)
     }
