@@ -205,7 +205,7 @@ impl Registry {
         self.kinds.contains_key(kind)
     }
 
-    /// Checks all forwarders of the settings. One whose kind comes along and was not built into this binary is skipped with
+    /// Checks all forwarders of the settings. One of a built-in kind that this binary was built without is skipped with
     /// one warning: nothing takes its place, and the others run. Its options are not shown; they may hold secrets.
     ///
     /// # Errors
@@ -221,7 +221,7 @@ impl Registry {
                 configured.push((forwarder.clone(), kind.configure(forwarder, settings)?));
                 continue;
             }
-            if missing == MissingKinds::Refused && !is_bundled(&forwarder.kind) {
+            if missing == MissingKinds::Refused && !is_built_in(&forwarder.kind) {
                 return Err(ConfigureError::new(forwarder, self.unknown(&forwarder.kind)));
             }
             tracing::warn!(
@@ -234,9 +234,9 @@ impl Registry {
         Ok(configured)
     }
 
-    /// What there is to say of a kind that there is not.
+    /// The error text for an unknown kind.
     pub(crate) fn unknown(&self, kind: &str) -> String {
-        let mut known: Vec<&str> = self.kinds.keys().map(String::as_str).chain(BUNDLED).collect();
+        let mut known: Vec<&str> = self.kinds.keys().map(String::as_str).chain(BUILT_IN).collect();
         known.sort_unstable();
         known.dedup();
         format!(
@@ -247,12 +247,12 @@ impl Registry {
     }
 }
 
-/// The kinds that come along, built in or not.
-const BUNDLED: [&str; 3] = ["noop", "threadline", "webhook"];
+/// The built-in kinds, whether this binary has them or not.
+const BUILT_IN: [&str; 3] = ["noop", "threadline", "webhook"];
 
-/// Whether this is a kind that other binaries of ours may have.
-pub(crate) fn is_bundled(kind: &str) -> bool {
-    BUNDLED.contains(&kind)
+/// Whether this is a built-in kind, which another binary may have.
+pub(crate) fn is_built_in(kind: &str) -> bool {
+    BUILT_IN.contains(&kind)
 }
 
 /// What becomes of a forwarder of an unknown kind.

@@ -1,5 +1,7 @@
 //! What the source's own rules, its load and its clients do to the pipeline, and the pipeline to them.
 
+use std::time::Instant;
+
 use end_to_end::{DEADLINE, OwnedServer, Pipeline, exhaustion, samples};
 use futures::TryStreamExt as _;
 use sandbox::{
@@ -87,9 +89,13 @@ async fn a_database_that_is_serializable_by_default_never_aborts_the_application
     let isolation: String =
         sqlx::query_scalar("show transaction_isolation").fetch_one(&mut application).await?;
     assert_eq!(isolation, "serializable");
-    let mut ids = Vec::new();
-    let mut watched = 0;
-    for _ in 0..150 {
+    let (rows, mut ids) = samples(1);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    let begun = Instant::now();
+    let (mut watched, mut written) = (0, 0);
+    while written < 150 || watched < 4 && begun.elapsed() < DEADLINE {
+        written += 1;
         let row = AuditRow::sample("test.row");
         application.execute("begin").await?;
         application.execute("select count(*), max(occurred_at) from audit_events").await?;

@@ -169,7 +169,7 @@ pub struct ConsumerSettings {
     pub unknown_events: UnknownEvents,
     /// The continuous reconciliation of log and timeline.
     pub reconcile: ReconcileSettings,
-    /// Unready once the oldest batch has been in work this long, or a server away.
+    /// Unready once the oldest batch has been in work this long, a server away, or nothing delivered while events fail and use no attempt.
     #[serde(with = "duration")]
     pub unready_after: Duration,
     /// Address of /healthz, /readyz and /metrics, or "off".

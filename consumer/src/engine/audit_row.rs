@@ -33,7 +33,7 @@ pub(crate) const REST_AT: usize = SIZE_AT + 1;
 /// Most bytes that the texts of one row may take; more when a batch may take more.
 const ROW_BYTES: usize = 16 << 20;
 
-/// Up to so many bytes a `json` document is looked through here: the server refuses some that are none the worse for it.
+/// Up to so many bytes a `json` document is looked through here: the server refuses some that are valid.
 const DOCUMENT_BYTES: usize = 1 << 20;
 
 /// Why there is no event of a row.

@@ -19,18 +19,19 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
 }
 
-/// What becomes of one item of work, and so of the message it came from.
+/// What becomes of one item of work, and so of the message it came from. [`Disposition::of`] decides for an event that its forwarder
+/// was called with; all others come from `batch_outcome`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
-    /// Done: the message goes, and so does an earlier failure.
+    /// Done: the message is acknowledged, and an earlier failure removed.
     Delivered,
-    /// It is a dead letter already: the message goes, the dead letter stays as it is.
+    /// It is a dead letter already: the message is terminated, the dead letter stays as it is.
     AlreadyDead,
-    /// Its row is gone, and no forwarder is owed it: the message goes.
+    /// Its row is gone, and no forwarder is owed it: the message is acknowledged.
     Obsolete,
-    /// An operator decided that it is not to be delivered: the message goes, the decision stays.
+    /// An operator decided that it is not to be delivered: the message is acknowledged, the decision stays.
     Discarded,
-    /// It is another forwarder's: the message goes.
+    /// It is another forwarder's: the message is acknowledged.
     Skipped,
     /// Nothing was tried: the message is redelivered after this long, or at once.
     Deferred(Option<Duration>),
@@ -41,7 +42,7 @@ pub enum Disposition {
         /// The wait.
         delay: Duration,
     },
-    /// The message goes; the failure stays as a dead letter, recorded first.
+    /// The message is terminated; the failure stays as a dead letter, recorded first.
     Dead {
         /// Failed attempts, this one included.
         attempts: u32,

@@ -1,4 +1,5 @@
-//! The kinds that come along.
+//! The built-in kinds. A new one is a module here, a line in `with_built_in`, a cargo feature, and a name in `BUILT_IN` of
+//! `crate::forwarder`.
 
 mod noop;
 #[cfg(feature = "threadline")]
@@ -15,7 +16,7 @@ pub use webhook::Webhook;
 use crate::forwarder::Registry;
 
 impl Registry {
-    /// The kinds that come along: `noop` and, with the cargo features of these names, `threadline` and `webhook`.
+    /// The built-in kinds: `noop` and, with the cargo features of these names, `threadline` and `webhook`.
     #[must_use]
     pub fn with_built_in() -> Self {
         let mut registry = Self::default();

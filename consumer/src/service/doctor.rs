@@ -66,7 +66,7 @@ fn configure(
     for forwarder in &settings.forwarder {
         let ForwarderSettings { id, kind, .. } = forwarder;
         if !registry.has(kind) {
-            if forwarder::is_bundled(kind) || missing == MissingKinds::Skipped {
+            if forwarder::is_built_in(kind) || missing == MissingKinds::Skipped {
                 let what =
                     format!("forwarder {id}: this binary has no forwarder of kind {kind:?}, and skips it");
                 let remedy = "build it with the cargo feature of that name, or register the kind";

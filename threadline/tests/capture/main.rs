@@ -9,6 +9,7 @@ mod redaction;
 mod refusals;
 mod same_rows;
 mod sessions;
+mod sql_functions;
 mod transactions;
 
 use sandbox::fixture::{TestDatabase, timeline_database};

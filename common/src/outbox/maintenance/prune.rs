@@ -1,4 +1,4 @@
-//! Removing entries that every forwarder is past. Only from the head of the log, in batches, never by age alone.
+//! Removing entries that every reader has read and settled. Only from the head of the log, in batches, never by age alone.
 
 use crate::session::Session;
 use std::time::Duration;
