@@ -113,6 +113,7 @@ fn remember(capture: &Capture) -> String {
         "except": policy.except,
         "primary_key": policy.primary_key,
         "store_changed_from": policy.store_changed_from,
+        "strict": policy.strict,
         "key": capture.key,
         "numbers": numbers,
     });

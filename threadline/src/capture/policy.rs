@@ -55,6 +55,8 @@ pub struct Policy {
     pub primary_key: Vec<String>,
     /// Whether the values before an update are stored.
     pub store_changed_from: bool,
+    /// Whether a change without an actor is refused.
+    pub strict: bool,
 }
 
 impl Default for Policy {
@@ -70,6 +72,7 @@ impl Default for Policy {
             except: Vec::new(),
             primary_key: Vec::new(),
             store_changed_from: true,
+            strict: false,
         }
     }
 }
@@ -92,10 +95,8 @@ impl Policy {
                 "paths" => policy.paths = paths(table, value)?,
                 "except" | "except_columns" => policy.except = columns(table, option, value)?,
                 "primary_key" => policy.primary_key = primary_key(table, value)?,
-                "store_changed_from" => {
-                    let not = || refused(table, "option_invalid", "store_changed_from is true or false");
-                    policy.store_changed_from = value.as_bool().ok_or_else(not)?;
-                }
+                "store_changed_from" => policy.store_changed_from = boolean(table, option, value)?,
+                "strict" => policy.strict = boolean(table, option, value)?,
                 _ => return Err(unknown_option(table, option)),
             }
         }
@@ -188,7 +189,7 @@ fn unknown_option(table: &HostTable, option: &str) -> Refusal {
         return refusal.hint("it is called primary_key");
     }
     refusal.hint(
-        "there are level, exclude, mask, mask_placeholder, hash, hash_key, paths, except, primary_key and store_changed_from",
+        "there are level, exclude, mask, mask_placeholder, hash, hash_key, paths, except, primary_key, store_changed_from and strict",
     )
 }
 
@@ -203,6 +204,11 @@ fn level(table: &HostTable, value: &Value) -> Result<Level, Refusal> {
 fn text(table: &HostTable, option: &str, value: &Value) -> Result<String, Refusal> {
     let not = || refused(table, "option_invalid", &format!("{option} is a text"));
     value.as_str().map(str::to_owned).ok_or_else(not)
+}
+
+fn boolean(table: &HostTable, option: &str, value: &Value) -> Result<bool, Refusal> {
+    let not = || refused(table, "option_invalid", &format!("{option} is true or false"));
+    value.as_bool().ok_or_else(not)
 }
 
 /// Anything but a list is refused: what looks like one and is ignored would be a leak.

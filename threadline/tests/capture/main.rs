@@ -3,6 +3,7 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod audited;
+mod large;
 mod library;
 mod migrations;
 mod redaction;
@@ -10,6 +11,7 @@ mod refusals;
 mod same_rows;
 mod sessions;
 mod sql_functions;
+mod strict;
 mod transactions;
 
 use sandbox::fixture::{TestDatabase, timeline_database};

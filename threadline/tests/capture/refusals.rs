@@ -27,6 +27,7 @@ fn settings_that_contradict_themselves_are_refused() {
         (json!({"primary_keys": ["a"]}), "option_unknown"),
         (json!({"masks": ["a"]}), "option_unknown"),
         (json!({"level": "both"}), "option_invalid"),
+        (json!({"strict": "yes"}), "option_invalid"),
         (json!({"hash": ["a"], "hash_key": "a b"}), "hash_key_invalid"),
         (json!({"paths": ["a"]}), "path_invalid"),
         (json!({"primary_key": "a"}), "not_a_list"),

@@ -186,6 +186,45 @@ async fn images_are_the_same_whatever_the_session_is_set_to() -> anyhow::Result<
     Ok(())
 }
 
+/// The settings by which values are rendered.
+async fn rendering(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        "select current_setting(n) from unnest(array['TimeZone', 'DateStyle', 'IntervalStyle', 'extra_float_digits', 'bytea_output']) n",
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+#[tokio::test]
+async fn a_session_keeps_its_own_settings_though_images_are_the_same() -> anyhow::Result<()> {
+    for policy in both_levels() {
+        let (_database, mut connection) = host("create table notes (id int primary key, v int)").await?;
+        capture(&mut connection, &[("notes", policy)]).await?;
+        connection
+            .execute(
+                "set timezone = 'Asia/Kathmandu'; set datestyle = 'German, DMY'; set intervalstyle = 'iso_8601';
+                 set extra_float_digits = -5; set bytea_output = 'escape'",
+            )
+            .await?;
+        let session = rendering(&mut connection).await?;
+        connection.execute("insert into notes values (1, 1), (2, 2)").await?;
+        assert_eq!(rendering(&mut connection).await?, session);
+        connection
+            .execute(
+                "begin; set local timezone = 'America/Lima'; update notes set v = v; update notes set v = 3",
+            )
+            .await?;
+        assert_eq!(rendering(&mut connection).await?[0], "America/Lima");
+        connection.execute("savepoint s; delete from notes where id = 1").await?;
+        assert!(connection.execute("insert into notes values (2, 2)").await.is_err());
+        connection.execute("rollback to s").await?;
+        assert_eq!(rendering(&mut connection).await?[0], "America/Lima");
+        connection.execute("commit").await?;
+        assert_eq!(rendering(&mut connection).await?, session);
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_document_that_is_null_in_sql_is_told_from_one_that_is_null_in_json() -> anyhow::Result<()> {
     for policy in both_levels() {

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::Executor as _;
 
-use super::{actors, capture, host};
+use super::{actors, both_levels, capture, host};
 
 const TABLE: &str = "create table notes (id int primary key, body text)";
 
@@ -129,5 +129,31 @@ async fn a_statement_without_rows_makes_no_transaction() -> anyhow::Result<()> {
         )
         .await?;
     assert!(actors(&mut connection).await?.is_empty());
+    Ok(())
+}
+
+#[tokio::test]
+async fn ids_of_changes_and_transactions_begin_with_the_time() -> anyhow::Result<()> {
+    for policy in both_levels() {
+        let (_database, mut connection) = host("create table a (id int primary key, v int)").await?;
+        capture(&mut connection, &[("a", policy)]).await?;
+        for statement in [
+            "insert into a values (1, 1), (2, 2)",
+            "update a set v = 3 where id = 1",
+            "update a set v = 4",
+            "delete from a",
+            "truncate a",
+        ] {
+            connection.execute(statement).await?;
+        }
+        let others: i64 = sqlx::query_scalar(
+            "select count(*) from (select id, captured_at from audit_changes union all select id, occurred_at from audit_transactions) c (id, at)
+             where substr(id::text, 15, 1) <> '7'
+                or abs(('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint - extract(epoch from at) * 1000) > 1000",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        assert_eq!(others, 0);
+    }
     Ok(())
 }

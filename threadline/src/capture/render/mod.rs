@@ -19,11 +19,18 @@ use crate::StorageSchema;
 pub(super) use trigger::{drop_all, guard, triggers};
 
 /// Of this generator: what it renders otherwise than before gets another number.
-pub const GENERATOR: i32 = 1;
+pub const GENERATOR: i32 = 2;
 
-/// Settings under which values are rendered, whatever the writer's are.
-const RENDERING: &str = "set timezone = 'UTC' set datestyle = 'ISO, MDY' set intervalstyle = 'postgres' \
-     set extra_float_digits = 1 set bytea_output = 'hex'";
+/// Bytes of a stored row above which its image may exceed what a document can hold. The worst expansion is an array of nulls, a bit
+/// each, compressed 255 times, of which each becomes four bytes.
+const LARGE: usize = 32_768;
+
+/// Whether the session renders values as they are stored.
+const RENDERS_ALIKE: &str = "pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) any ('{UTC,Etc/UTC,GMT}'::pg_catalog.text[])
+            and pg_catalog.left(pg_catalog.current_setting('DateStyle'), 3) operator(pg_catalog.=) 'ISO'
+            and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
+            and pg_catalog.current_setting('extra_float_digits') operator(pg_catalog.=) any ('{1,2,3}'::pg_catalog.text[])
+            and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'";
 
 /// Everything that is known about the capture of one table.
 #[derive(Debug, Clone)]
@@ -71,7 +78,7 @@ impl Capture {
         let function = |prefix, body: String| {
             let name = self.name().function(prefix);
             let definition = format!(
-                "create or replace function {}() returns trigger\nlanguage plpgsql volatile security definer\n{RENDERING}\n\
+                "create or replace function {}() returns trigger\nlanguage plpgsql volatile security definer\n\
                  as $body$\n{body}\n$body$;",
                 self.ours(&name)
             );
@@ -85,6 +92,38 @@ impl Capture {
                 function(FunctionPrefix::Deletes, statement::delete(self)),
             ],
         }
+    }
+
+    /// A body with these declarations and statements; `exit capture` leaves them. Settings that render values are changed for a
+    /// session in which they differ, and restored: a `set` of the function would cost each call a tenth.
+    fn body(&self, declarations: &str, statements: &str) -> String {
+        format!(
+            "declare
+{declarations}    rendering pg_catalog.text[] := case when not (
+            {RENDERS_ALIKE}
+        ) then {begin}() end;
+begin
+    <<capture>>
+    begin
+{statements}
+    end;
+    if rendering is not null then
+        perform {end}(rendering);
+    end if;
+    return null;
+end",
+            begin = self.ours("threadline_begin_rendering"),
+            end = self.ours("threadline_end_rendering"),
+        )
+    }
+
+    /// A row as a document; one that no document can hold has placeholders for its large values.
+    fn image(&self, row: &str) -> String {
+        format!(
+            "case when pg_catalog.pg_column_size({row}) operator(pg_catalog.<=) {LARGE}
+                then pg_catalog.to_jsonb({row}) else {}({row}) end",
+            self.ours("threadline_large_image")
+        )
     }
 
     /// The key of a row, each value as text; empty when a column of it is gone.
@@ -165,28 +204,29 @@ impl Capture {
 
     /// Names of the columns that an update changed, of images without unknown columns; empty when there are none.
     fn fields(&self, before: &str, after: &str) -> String {
-        self.columns_that(before, after, "not ")
+        self.columns_that(|column| {
+            format!(
+                "not ({after} operator(pg_catalog.->) {column} operator(pg_catalog.=) \
+                 ({before} operator(pg_catalog.->) {column}))"
+            )
+        })
     }
 
-    /// Values of these columns before the update; `shown` is what of `before` may be stored.
-    fn was(&self, before: &str, after: &str, shown: &str) -> String {
-        if !self.policy.store_changed_from {
-            return "null::pg_catalog.jsonb".to_owned();
-        }
+    /// Values of these columns before the update; `shown` is what of the image may be stored.
+    fn was(&self, fields: &str, shown: &str) -> String {
         let others = match self.ignored() {
             ignored if ignored.is_empty() => String::new(),
             ignored => format!(" operator(pg_catalog.-) {}", array(&ignored)),
         };
-        format!("({shown}){others} operator(pg_catalog.-) {}", self.columns_that(before, after, ""))
+        let same = self.columns_that(|column| format!("not {column} operator(pg_catalog.=) any ({fields})"));
+        format!("({shown}){others} operator(pg_catalog.-) {same}")
     }
 
-    fn columns_that(&self, before: &str, after: &str, not: &str) -> String {
+    /// Those of the columns that count of which a condition is true.
+    fn columns_that(&self, condition: impl Fn(&str) -> String) -> String {
         let case = |column: &String| {
             let column = literal(column);
-            format!(
-                "case when {not}({after} operator(pg_catalog.->) {column} operator(pg_catalog.=) \
-                 ({before} operator(pg_catalog.->) {column})) then {column} end"
-            )
+            format!("case when {} then {column} end", condition(&column))
         };
         let cases: Vec<String> = self.counted().iter().map(case).collect();
         format!("pg_catalog.array_remove(array[{}]::pg_catalog.text[], null)", cases.join(", "))
@@ -207,44 +247,53 @@ impl Capture {
         )
     }
 
-    fn later_was(&self, fields: &str, shown: &str) -> String {
-        if !self.policy.store_changed_from {
-            return "null::pg_catalog.jsonb".to_owned();
-        }
+    fn later_was(fields: &str, shown: &str) -> String {
         format!(
             "(select pg_catalog.jsonb_object_agg(f.name, ({shown}) operator(pg_catalog.->) f.name)
                 from pg_catalog.unnest({fields}) f (name))"
         )
     }
 
-    /// The insert of an update's change, of the plpgsql variables `before` and `after`; returns early when nothing counts.
+    /// The insert of an update's change, of the plpgsql variables `before` and `after`; leaves when nothing counts.
     fn record_update(&self, nulls: &str) -> String {
         let (schema, table, partition) = self.filed_under();
-        let (known, fields, was) =
-            (self.is_known("after"), self.fields("before", "after"), self.was("before", "after", "shown"));
-        let (later_fields, later_was) =
-            (self.later_fields("before", "after"), self.later_was("fields", "shown"));
-        let (shown_before, shown_after) = (self.redact("before"), self.redact("after"));
+        let (known, fields, later_fields) =
+            (self.is_known("after"), self.fields("before", "after"), self.later_fields("before", "after"));
+        let was = if self.policy.store_changed_from {
+            format!(
+                "
+        shown := {};
+        if known then
+            was := {};
+        else
+            was := {};
+        end if;",
+                self.redact("before"),
+                self.was("fields", "shown"),
+                Self::later_was("fields", "shown")
+            )
+        } else {
+            String::new()
+        };
+        let shown_after = self.redact("after");
         let (key, key_before) = (self.key_of("after"), self.key_before("fields", "before"));
-        let (changes, transaction) = (self.ours("audit_changes"), self.ours("threadline_transaction_id"));
+        let (changes, id, transaction) = (self.ours("audit_changes"), self.new_id(), self.transaction_id());
         format!(
             "        if after operator(pg_catalog.=) before then
-            return null;
+            exit capture;
         end if;
-        shown := {shown_before};
-        if {known} then
+        known := {known};
+        if known then
             fields := {fields};
-            was := {was};
         else
             fields := {later_fields};
-            was := {later_was};
         end if;
         if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
-            return null;
-        end if;
-        insert into {changes} (transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
+            exit capture;
+        end if;{was}
+        insert into {changes} (id, transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
             changed_fields, changed_from, captured_at)
-        values ({transaction}(), {schema}, {table}, {partition},
+        values ({id}, {transaction}, {schema}, {table}, {partition},
             {key},
             {key_before},
             'update',
@@ -252,6 +301,20 @@ impl Capture {
             {nulls},
             fields, was, pg_catalog.clock_timestamp());"
         )
+    }
+
+    /// The id of a change.
+    fn new_id(&self) -> String {
+        format!("{}()", self.ours("threadline_new_id"))
+    }
+
+    /// The captured transaction, made when there is none.
+    fn transaction_id(&self) -> String {
+        if self.policy.strict {
+            let (schema, table, _) = self.filed_under();
+            return format!("{}({schema}, {table})", self.ours("threadline_transaction_id_of_actor"));
+        }
+        format!("{}()", self.ours("threadline_transaction_id"))
     }
 
     /// Under which name a change is filed: schema, table, and the partition that it came through.

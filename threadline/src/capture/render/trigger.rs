@@ -56,18 +56,19 @@ pub(in crate::capture) fn triggers(capture: &Capture) -> String {
     let truncate = quote(&name.trigger(TriggerPrefix::Truncate));
     let emptied = capture.ours("threadline_capture_truncate");
     let mut statements: Vec<String> = made.iter().map(|(_, statement)| statement.clone()).collect();
-    statements.push(format!(
-        "create or replace trigger {truncate} after truncate on {}\n        for each statement execute function {emptied}();",
-        name.quoted()
-    ));
-    for leaf in &capture.table.leaves {
-        statements.push(format!(
+    let of_truncate = |table: &HostTable, arguments: &[String]| {
+        let arguments = arguments.join(", ");
+        format!(
             "create or replace trigger {truncate} after truncate on {}\n        for each statement execute function \
-             {emptied}({}, {});",
-            leaf.quoted(),
-            literal(&name.schema),
-            literal(&name.name)
-        ));
+             {emptied}({arguments});",
+            table.quoted()
+        )
+    };
+    let strict: &[String] = if capture.policy.strict { &["'strict'".to_owned()] } else { &[] };
+    statements.push(of_truncate(name, strict));
+    for leaf in &capture.table.leaves {
+        let parent = [literal(&name.schema), literal(&name.name)];
+        statements.push(of_truncate(leaf, &[&parent[..], strict].concat()));
     }
     if capture.level == Level::Row {
         statements
@@ -179,6 +180,10 @@ begin
     if pg_catalog.to_regclass({quoted}) is null then
         raise exception 'threadline: the table {name} does not exist';
     end if;
+    if pg_catalog.to_regprocedure({new_id}) is null then
+        raise exception 'threadline: the functions that capture calls are not there'
+            using hint = 'run threadline install';
+    end if;
     select pg_catalog.string_agg(w.name, ', ') into problem from pg_catalog.unnest(array[{}]::text[]) w (name)
     where not exists (select from pg_catalog.pg_attribute a
                       where a.attrelid = {quoted}::pg_catalog.regclass and a.attname = w.name and a.attnum > 0
@@ -199,6 +204,7 @@ begin
 end
 $threadline$;",
         columns.join(", "),
+        new_id = literal(&capture.new_id()),
         quoted = literal(&name.quoted()),
         storage = literal(capture.storage.as_str()),
         functions = functions.join(", "),
