@@ -15,6 +15,9 @@ export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
 # Named places where the tests let a process die, which nothing that is shipped is built with; and what is optional.
 FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower
 
+# What depends most on the version of PostgreSQL runs on every one that is supported.
+CAPTURING := --test outbox --test store --test capture
+
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -25,12 +28,13 @@ demo: demo-servers ## Runs the whole pipeline on private servers and ends with a
 	@$(CARGO) build --profile demo --package publisher --package consumer --package threadline --package sandbox --bins
 	@./scripts/demo
 
-test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, the newest.
+test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, other versions.
 	$(CARGO) build --bins $(FAULTY)
 	$(CARGO) test $(FAULTY) --no-run
 	$(LIMITED) $(CARGO) test $(FAULTY)
 	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
-	$(LIMITED) ./scripts/test-newest $(CARGO) test $(FAULTY) --test outbox --test store --test capture --test stream_worker --test pipeline
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(CAPTURING) --test stream_worker --test pipeline
+	for version in 14 16 17; do $(LIMITED) ./scripts/test-on $$version $(CARGO) test $(FAULTY) $(CAPTURING) || exit 1; done
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --bins $(FAULTY)

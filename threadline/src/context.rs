@@ -144,3 +144,27 @@ impl AuditContext {
         json.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::ActorType;
+
+    #[test]
+    fn a_job_continues_in_the_context_that_it_was_queued_in() {
+        let actor = ActorRef::new(ActorType::User, Some("u1")).expect("an actor");
+        let context = AuditContext::of(actor).correlation_id("c1").job_id("j1");
+        assert_eq!(AuditContext::from_job_args(&context.to_job_args()), Ok(context.clone()));
+        let queued = context.clone().request_id("r1").source("web").with("tenant", 7).to_job_args();
+        assert_eq!(
+            Value::from(queued),
+            json!({"actor_ref": {"type": "user", "id": "u1"}, "correlation_id": "c1", "job_id": "j1"})
+        );
+        let numbered = json!({"actor_ref": {"type": "user", "id": "u1"}, "correlation_id": "c1", "job_id": 7, "other": []});
+        let numbered = AuditContext::from_job_args(numbered.as_object().expect("an object"));
+        assert_eq!(numbered, Ok(context.job_id("7")));
+        assert_eq!(AuditContext::from_job_args(&Map::new()), Err(ActorError::MissingActorRef));
+    }
+}

@@ -44,6 +44,8 @@ struct Column {
     /// Of what a domain is over, at last.
     base: String,
     is_enum: bool,
+    /// Whether a cast of somebody's own decides how an image shows it.
+    has_json_cast: bool,
     is_virtual: bool,
     number: i16,
     /// Columns that a generated one is computed from.
@@ -87,12 +89,16 @@ impl Table {
                  select b.number, t.typbasetype from base b join pg_type t on t.oid = b.type and t.typtype = 'd')
              select a.attname::text as name, format_type(a.atttypid, null) as type_name, t.typname::text as base,
                     t.typtype = 'e' as is_enum, a.attgenerated = 'v' as is_virtual, a.attnum as number,
-                    array(select distinct p.attname::text from pg_attrdef d
-                          join pg_depend e on e.classid = 'pg_attrdef'::regclass and e.objid = d.oid
-                                          and e.refclassid = 'pg_class'::regclass and e.refobjid = a.attrelid
-                          join pg_attribute p on p.attrelid = a.attrelid and p.attnum = e.refobjsubid
-                          where d.adrelid = a.attrelid and d.adnum = a.attnum and a.attgenerated <> ''
-                            and p.attnum <> a.attnum) as computed_from
+                    exists (select from pg_cast c where c.castsource = t.oid and c.castfunc <> 0
+                            and c.casttarget in ('json'::regtype, 'jsonb'::regtype)) as has_json_cast,
+                    array(select distinct p.attname::text from pg_depend e
+                          join pg_attribute p on p.attrelid = a.attrelid and p.attnum = e.refobjsubid and p.attnum <> a.attnum
+                          left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
+                          where a.attgenerated <> '' and e.refclassid = 'pg_class'::regclass and e.refobjid = a.attrelid
+                            -- What depends is the column's default, in 14 the column itself.
+                            and (e.classid = 'pg_attrdef'::regclass and e.objid = d.oid
+                                 or e.classid = 'pg_class'::regclass and e.objid = a.attrelid and e.objsubid = a.attnum)
+                         ) as computed_from
              from pg_attribute a
              join base b on b.number = a.attnum
              join pg_type t on t.oid = b.type and t.typtype <> 'd'
@@ -254,16 +260,15 @@ impl Table {
                 .hint("create a unique index over exactly these columns, all of them not null"));
         }
         for column in key.iter().filter_map(|column| self.column(column)) {
-            if column.is_virtual
-                || !(column.is_enum
-                    || column.base == "timestamp"
-                    || KEY_TYPES.contains(&column.base.as_str()))
-            {
+            let is_stable =
+                column.is_enum || column.base == "timestamp" || KEY_TYPES.contains(&column.base.as_str());
+            if column.is_virtual || column.has_json_cast || !is_stable {
                 let reason = format!(
-                    "the key column {} is {}{}, which has no stable text form",
+                    "the key column {} is {}{}{}, which has no stable text form",
                     column.name,
                     if column.is_virtual { "virtual and " } else { "" },
-                    column.type_name
+                    column.type_name,
+                    if column.has_json_cast { " with a cast to json" } else { "" }
                 );
                 return Err(refused(name, "primary_key_type", &reason).hint(
                     "keys are of smallint, integer, bigint, text, varchar, char, citext, uuid, date, timestamp without time zone, \

@@ -14,6 +14,9 @@ const DEPENDENTS: &str = "
     own (classid, objid) as (
         select 'pg_type'::regclass, unnest(array[reltype, typarray]) from live
         union all
+        -- In PostgreSQL 14 it is a generated column itself that depends on others, later its default.
+        select 'pg_class'::regclass, oid from live
+        union all
         select 'pg_class'::regclass, i.indexrelid from pg_index i join live on i.indrelid = live.oid
         union all
         select 'pg_class'::regclass, c.reltoastrelid from pg_class c join live using (oid)

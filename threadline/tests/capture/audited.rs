@@ -19,7 +19,7 @@ const TABLE: &str =
 pub(super) struct Host {
     pub(super) database: sandbox::fixture::TestDatabase,
     pub(super) connection: PgConnection,
-    timeline: Timeline,
+    pub(super) timeline: Timeline,
 }
 
 pub(super) async fn audited() -> anyhow::Result<Host> {
@@ -29,7 +29,7 @@ pub(super) async fn audited() -> anyhow::Result<Host> {
     Ok(Host { database, connection, timeline })
 }
 
-fn user() -> ActorRef {
+pub(super) fn user() -> ActorRef {
     ActorRef::new(ActorType::User, Some("u-1")).unwrap()
 }
 
@@ -59,7 +59,7 @@ impl Host {
     }
 }
 
-async fn insert(connection: &mut PgConnection, id: i32) -> Result<i32, sqlx::Error> {
+pub(super) async fn insert(connection: &mut PgConnection, id: i32) -> Result<i32, sqlx::Error> {
     sqlx::query("insert into posts values ($1, 'a')").bind(id).execute(connection).await?;
     Ok(id)
 }

@@ -3,16 +3,22 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod audited;
+mod firing;
 mod large;
 mod library;
 mod migrations;
 mod redaction;
 mod refusals;
+mod replay;
 mod same_rows;
+mod server_versions;
 mod sessions;
 mod sql_functions;
 mod strict;
+mod subscribers;
+mod telemetry;
 mod transactions;
+mod values;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
 use serde_json::{Value, json};
@@ -72,6 +78,11 @@ async fn actors(connection: &mut PgConnection) -> anyhow::Result<Vec<Value>> {
     )
     .fetch_all(connection)
     .await?)
+}
+
+/// As a number: 150020 is 15.20.
+async fn server_version(connection: &mut PgConnection) -> anyhow::Result<i32> {
+    Ok(sqlx::query_scalar("select current_setting('server_version_num')::int").fetch_one(connection).await?)
 }
 
 fn both_levels() -> [Value; 2] {

@@ -13,6 +13,7 @@ fn migrations_are_named_as_the_elixir_librarys() {
     let long = "a_table_name_that_is_longer_than_thirty_six_bytes";
     for (of, ordinal, name) in [
         (tables(&["users"]), 1, "threadline_triggers_users"),
+        (tables(&["users", "billing.invoices"]), 1, "threadline_triggers_users_billing_invoices"),
         (tables(&["users", "billing.invoices"]), 2, "threadline_triggers_users_billing_invoices_2"),
         (tables(&[long, "users"]), 1, "threadline_triggers_a_table_name_that_is_longer_th_737256ff6a67"),
         (tables(&["users", long]), 3, "threadline_triggers_users_a_table_name_that_is_l_737256ff6a67_3"),
@@ -25,6 +26,8 @@ fn migrations_are_named_as_the_elixir_librarys() {
 async fn triggers_and_functions_are_named_as_the_elixir_librarys() -> anyhow::Result<()> {
     let names = [
         ("users", "threadline_capture_changes_users", "threadline_audit_users"),
+        ("line_items", "threadline_capture_changes_line_items", "threadline_audit_line_items"),
+        ("legacy_log", "threadline_capture_changes_legacy_log", "threadline_audit_legacy_log"),
         ("MixedCase", "threadline_capture_changes_MixedCase", "threadline_audit_MixedCase"),
         (
             "billing.invoices",

@@ -2,21 +2,29 @@
 
 use proptest::{
     prelude::*,
-    sample::subsequence,
     test_runner::{Config, TestRunner},
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::{both_levels, capture, changes, host};
 
+/// All that the timeline holds, in every column of every table.
 async fn everything(connection: &mut PgConnection) -> anyhow::Result<String> {
-    Ok(sqlx::query_scalar(
-        "select coalesce((select string_agg(c::text, '') from audit_changes c), '')
-             || coalesce((select string_agg(t::text, '') from audit_transactions t), '')",
+    let tables: Vec<String> = sqlx::query_scalar(
+        r"select c.oid::regclass::text from pg_class c
+          where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and c.relname ~ '^(audit|threadline)_'",
     )
-    .fetch_one(connection)
-    .await?)
+    .fetch_all(&mut *connection)
+    .await?;
+    assert!(tables.len() > 8, "{tables:?}");
+    let mut everything = String::new();
+    for table in tables {
+        let rows = format!("select coalesce(string_agg(t::text, ''), '') from {table} t");
+        everything +=
+            &sqlx::query_scalar::<_, String>(AssertSqlSafe(rows)).fetch_one(&mut *connection).await?;
+    }
+    Ok(everything)
 }
 
 #[tokio::test]
@@ -136,58 +144,89 @@ async fn a_missing_hash_key_hides_the_value() -> anyhow::Result<()> {
     Ok(())
 }
 
+const COLUMNS: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+/// The nth value of a column, in SQL: a text, or a document in which the policies' path leads to it.
+fn value(column: usize, n: usize, is_secret: bool) -> String {
+    let text = if is_secret { format!("RAW{n}") } else { format!("x{n}") };
+    match (column, n % 3) {
+        (0..3, _) => format!("'{text}'"),
+        (_, 0) => "null".to_owned(),
+        (_, 1) => format!("'\"{text}\"'"),
+        _ => format!("'{}'", json!({"s": [{"t": text, "u": n}, {"t": {"deep": text}}]})),
+    }
+}
+
+/// What happens to a table as the `at`th, whose columns have these names by now.
+fn happening(
+    table: &str,
+    names: &mut [String],
+    secret: &[bool],
+    (at, (kind, column, n)): (usize, (u8, usize, usize)),
+) -> String {
+    let values: Vec<String> =
+        (0..names.len()).map(|column| value(column, n + column, secret[column])).collect();
+    let sets: Vec<String> = names.iter().map(|name| format!("{name} = excluded.{name}")).collect();
+    match kind {
+        0..3 => format!(
+            "insert into {table} values ({}, {}) on conflict (id) do update set {}",
+            n % 4,
+            values.join(", "),
+            sets.join(", ")
+        ),
+        3 | 4 => format!("update {table} set {} = {}", names[column], values[column]),
+        5 => format!("update {table} set id = {} where id = {}", 100 + at, n % 4),
+        6 => format!("delete from {table} where id = {}", n % 4),
+        7 if table == "by_row" => {
+            let text = if secret[4] { "RAW" } else { "x" };
+            format!("update {table} set {} = '\"{text}\\u0000\"'", names[4])
+        }
+        8 if table == "by_row" && column == 4 => "select 1".to_owned(),
+        _ => {
+            let new = format!("{}{at}", COLUMNS[column]);
+            let old = std::mem::replace(&mut names[column], new.clone());
+            format!("alter table {table} rename {old} to {new}")
+        }
+    }
+}
+
 #[test]
-fn no_raw_secret_is_stored_under_any_policy() {
+fn no_raw_secret_is_stored_under_any_policy_whatever_happens() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
-    let (_database, connection) = runtime
-        .block_on(host("create table t (id int primary key, a text, b text, c text, d jsonb, e json)"))
-        .unwrap();
+    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let (_database, connection) = runtime.block_on(host("select 1")).unwrap();
     let connection = std::cell::RefCell::new(connection);
-    let columns = subsequence(vec!["a", "b", "c", "d", "e"], 1..=5);
+    let secret = prop::collection::vec(any::<bool>(), 5);
     let ways = prop::collection::vec(0..4_usize, 5);
+    let happenings = prop::collection::vec((0..9_u8, 0..5_usize, 0..50_usize), 1..15);
     runner
-        .run(&(columns, ways, any::<bool>()), |(columns, ways, by_row)| {
+        .run(&(secret, ways, happenings), |(secret, ways, happenings)| {
             let mut connection = connection.borrow_mut();
             runtime.block_on(async {
                 let mut policy = json!({"exclude": [], "mask": [], "hash": [], "paths": []});
-                if by_row {
-                    policy["level"] = json!("row");
-                }
-                let mut hidden: Vec<&str> = Vec::new();
-                for (column, way) in columns.iter().zip(ways) {
-                    let is_document = matches!(*column, "d" | "e");
-                    let option = ["exclude", "mask", "hash", if is_document { "paths" } else { "mask" }][way];
-                    let name = if option == "paths" { format!("{column}.s.t") } else { (*column).to_owned() };
-                    policy[option].as_array_mut().unwrap().push(json!(name));
-                    hidden.push(column);
-                }
-                let texts = |n: u8| -> Vec<String> {
-                    ["a", "b", "c"].iter().map(|c| if hidden.contains(c) { format!("RAW{n}") } else { format!("x{n}") }).collect()
-                };
-                let document = |column: &str, n: u8| -> Value {
-                    json!({"s": [{"t": if hidden.contains(&column) { format!("RAW{n}") } else { format!("x{n}") }}]})
-                };
-                connection.execute("truncate t; truncate audit_transactions cascade").await.unwrap();
-                capture(&mut connection, &[("t", policy)]).await.unwrap();
-                for n in 1..3_u8 {
-                    let texts = texts(n).join("', '");
-                    let documents = format!("'{}', '{}'", document("d", n), document("e", n));
-                    connection
-                        .execute(AssertSqlSafe(format!(
-                            "insert into t values (1, '{texts}', {documents})
-                             on conflict (id) do update set a = excluded.a, b = excluded.b, c = excluded.c, d = excluded.d, e = excluded.e"
-                        )))
-                        .await
-                        .unwrap();
+                for (column, way) in ways.into_iter().enumerate().filter(|(column, _)| secret[*column]) {
+                    let of_documents = if column < 3 { "mask" } else { "paths" };
+                    let option = ["exclude", "mask", "hash", of_documents][way];
+                    let path = if option == "paths" { ".s.t" } else { "" };
+                    policy[option].as_array_mut().unwrap().push(json!(format!("{}{path}", COLUMNS[column])));
                 }
                 connection
-                    .execute(AssertSqlSafe(
-                        if hidden.contains(&"e") { r#"update t set e = '"RAW\u0000"'"# } else { r#"update t set e = '"x\u0000"'"# },
-                    ))
+                    .execute(
+                        "drop table if exists by_row, by_statement; truncate audit_transactions cascade;
+                         create table by_row (id int primary key, a text, b text, c text, d jsonb, e json);
+                         create table by_statement (id int primary key, a text, b text, c text, d jsonb, e jsonb)",
+                    )
                     .await
                     .unwrap();
-                connection.execute("update t set id = 2; delete from t").await.unwrap();
+                capture(&mut connection, &[("by_row", policy.clone()), ("by_statement", policy)]).await.unwrap();
+                for table in ["by_row", "by_statement"] {
+                    let mut names: Vec<String> = COLUMNS.map(str::to_owned).to_vec();
+                    for happened in happenings.iter().copied().enumerate() {
+                        let sql = happening(table, &mut names, &secret, happened);
+                        connection.execute(AssertSqlSafe(sql)).await.unwrap();
+                    }
+                    connection.execute(AssertSqlSafe(format!("delete from {table}"))).await.unwrap();
+                }
                 let all = everything(&mut connection).await.unwrap();
                 prop_assert!(!all.contains("RAW"), "{}", all);
                 Ok(())

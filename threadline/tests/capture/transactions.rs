@@ -1,7 +1,7 @@
 //! The captured transaction: one for each database transaction, with actor and context.
 
 use serde_json::json;
-use sqlx::Executor as _;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
 use super::{actors, both_levels, capture, host};
 
@@ -84,6 +84,80 @@ async fn a_malformed_setting_is_marked_and_never_aborts_the_write() -> anyhow::R
         let marked =
             json!({"context": {"threadline.malformed": ["threadline.actor_ref", "threadline.context"]}});
         assert_eq!(actors(&mut connection).await?, vec![marked; values.len()]);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_empty_setting_is_none_at_all() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(TABLE).await?;
+    capture(&mut connection, &[("notes", json!({}))]).await?;
+    // What a setting is after the transaction that made it, in a session that goes on.
+    connection
+        .execute(
+            r#"begin; set local threadline.actor_ref = '{"type": "anonymous"}'; set local threadline.context = '{"job_id": "j"}';
+               commit"#,
+        )
+        .await?;
+    let left: String = sqlx::query_scalar("select current_setting('threadline.actor_ref')")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(left, "");
+    connection.execute("insert into notes values (1, 'a')").await?;
+    assert_eq!(actors(&mut connection).await?, [json!({})]);
+    Ok(())
+}
+
+/// Names of the settings that functions of the timeline read, with what is in them.
+async fn settings(connection: &mut PgConnection) -> anyhow::Result<Vec<(String, Option<String>)>> {
+    Ok(sqlx::query_as(
+        r"select distinct m[1], current_setting(m[1], true)
+          from pg_proc p, regexp_matches(p.prosrc, '''(threadline\.[a-z_.]+)''', 'g') m where p.proname like 'threadline\_%'",
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+/// Every setting can be written by everybody.
+#[tokio::test]
+async fn settings_that_a_client_copies_or_forges_file_nothing_under_another_transaction() -> anyhow::Result<()>
+{
+    for policy in both_levels() {
+        let (_database, mut connection) = host(TABLE).await?;
+        capture(&mut connection, &[("notes", policy)]).await?;
+        connection.execute("begin; insert into notes values (1, 'a')").await?;
+        let copied = settings(&mut connection).await?;
+        assert!(copied.iter().any(|(name, _)| name == "threadline.actor_ref"), "{copied:?}");
+        let xid: String =
+            sqlx::query_scalar("select txid_current()::text").fetch_one(&mut connection).await?;
+        connection.execute("commit").await?;
+        for (id, forges) in [(2, false), (3, true)] {
+            connection.execute("begin").await?;
+            let own: String =
+                sqlx::query_scalar("select txid_current()::text").fetch_one(&mut connection).await?;
+            for (name, value) in &copied {
+                let value = value.clone().unwrap_or_default();
+                let value = if forges { value.replace(&xid, &own) } else { value };
+                sqlx::query("select set_config($1, $2, false)")
+                    .bind(name)
+                    .bind(value)
+                    .execute(&mut connection)
+                    .await?;
+            }
+            connection
+                .execute(AssertSqlSafe(format!(
+                    "savepoint s; insert into notes values ({id}, 'a'); rollback to s; insert into notes values ({id}, 'a');
+                     update notes set body = 'b' where id = {id}; commit"
+                )))
+                .await?;
+        }
+        let filed: Vec<(i32, i64)> = sqlx::query_as(
+            "select (c.table_pk ->> 'id')::int, dense_rank() over (order by t.txid) from audit_changes c
+             join audit_transactions t on t.id = c.transaction_id order by c.position",
+        )
+        .fetch_all(&mut connection)
+        .await?;
+        assert_eq!(filed, [(1, 1), (2, 2), (2, 2), (3, 3), (3, 3)]);
     }
     Ok(())
 }
