@@ -128,7 +128,7 @@ pub(crate) async fn run(
     if arguments.dry_run {
         return Ok(if arguments.json { described(&captures, &[]) } else { lines(captures.iter().map(line)) });
     }
-    let is_captured = |capture: &Capture| capture.table.has_capture();
+    let is_captured = Capture::is_rerun;
     if let Some(directory) = &arguments.out {
         let files = write(directory, &captures, is_captured)?;
         return Ok(if arguments.json {

@@ -33,6 +33,7 @@ pub mod audited;
 pub mod capture;
 pub mod catalog;
 pub mod context;
+pub mod continuity;
 pub mod digest;
 pub mod install;
 pub mod receipt;

@@ -2,6 +2,7 @@
 //!
 //! A [`Policy`] says what of a [`Table`] is captured, [`Capture`] joins both, and [`Migration`] is the SQL for it.
 
+pub mod library;
 pub mod migration;
 pub mod names;
 pub mod policy;
@@ -11,6 +12,7 @@ pub mod table;
 
 use sqlx::PgConnection;
 
+pub use library::LibraryTrigger;
 pub use migration::Migration;
 pub use names::HostTable;
 pub use policy::{Level, Policy};
@@ -53,7 +55,8 @@ pub async fn plan(
             let refusal = Refusal::new("table_missing", format!("there is no table {name}"));
             return Err(refusal.hint("create it first, or name its schema: SCHEMA.NAME").into());
         };
-        captures.push(Capture::new(storage.clone(), table, policy.clone())?);
+        let library = LibraryTrigger::read(connection, storage, name).await?;
+        captures.push(Capture { library, ..Capture::new(storage.clone(), table, policy.clone())? });
     }
     Ok(captures)
 }

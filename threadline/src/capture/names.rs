@@ -135,7 +135,7 @@ pub fn migration(tables: &[HostTable], ordinal: usize) -> String {
 }
 
 /// An identifier for SQL.
-pub(super) fn quote(name: &str) -> String {
+pub(crate) fn quote(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

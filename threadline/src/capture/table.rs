@@ -22,7 +22,7 @@ pub struct Table {
     primary_key: Vec<String>,
     unique_indexes: Vec<UniqueIndex>,
     /// Of a partitioned table, all that hold rows.
-    pub(super) leaves: Vec<HostTable>,
+    pub(crate) leaves: Vec<HostTable>,
 }
 
 #[derive(Debug, Clone, FromRow)]
@@ -169,7 +169,7 @@ impl Table {
             }
         }
         self.check_generated(policy)?;
-        let key = self.key(policy)?;
+        let key = self.key(&policy.primary_key)?;
         let uses = [
             ("exclude", &policy.exclude),
             ("mask", &policy.mask),
@@ -233,9 +233,9 @@ impl Table {
         }
     }
 
-    fn key(&self, policy: &Policy) -> Result<Vec<String>, Refusal> {
+    /// The primary key, or of a table without one the declared columns.
+    pub(crate) fn key(&self, declared: &[String]) -> Result<Vec<String>, Refusal> {
         let name = &self.name;
-        let declared = &policy.primary_key;
         if !self.primary_key.is_empty() && !declared.is_empty() {
             let key = self.primary_key.join(", ");
             let reason = format!("has the primary key ({key}), and primary_key is for tables without one");
@@ -243,7 +243,7 @@ impl Table {
                 refused(name, "primary_key_not_needed", &reason).hint("remove primary_key from its section")
             );
         }
-        let key = if self.primary_key.is_empty() { declared } else { &self.primary_key };
+        let key = if self.has_primary_key() { &self.primary_key[..] } else { declared };
         if key.is_empty() {
             return Err(self.without_key());
         }
@@ -276,7 +276,7 @@ impl Table {
                 ));
             }
         }
-        Ok(key.clone())
+        Ok(key.to_vec())
     }
 
     fn without_key(&self) -> Refusal {
@@ -304,6 +304,10 @@ impl Table {
 
     fn is_document(&self, name: &str) -> bool {
         self.column(name).is_some_and(|column| matches!(column.base.as_str(), "json" | "jsonb"))
+    }
+
+    pub(crate) fn has_primary_key(&self) -> bool {
+        !self.primary_key.is_empty()
     }
 
     /// Whether it has partitions.

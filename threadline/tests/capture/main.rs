@@ -3,10 +3,15 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod audited;
+mod command_line;
 mod firing;
+mod keys;
 mod large;
 mod library;
+mod library_ways;
 mod migrations;
+mod python;
+mod readiness;
 mod redaction;
 mod refusals;
 mod replay;
@@ -16,9 +21,12 @@ mod sessions;
 mod sql_functions;
 mod strict;
 mod subscribers;
+mod switched_off;
+mod switching;
 mod telemetry;
 mod transactions;
 mod values;
+mod virtual_columns;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
 use serde_json::{Value, json};
@@ -52,7 +60,7 @@ async fn captures(
 /// Installs the triggers.
 async fn capture(connection: &mut PgConnection, tables: &[(&str, Value)]) -> anyhow::Result<Migration> {
     let captures = captures(connection, tables).await?;
-    let migration = Migration::new(&captures, 1, |capture| capture.table.has_capture());
+    let migration = Migration::new(&captures, 1, Capture::is_rerun);
     run(connection, &migration.up).await?;
     Ok(migration)
 }

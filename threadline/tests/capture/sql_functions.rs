@@ -131,6 +131,11 @@ async fn what_is_malformed_in_sql_is_refused_with_a_term_and_a_class_of_its_own(
         ("select threadline_link('{}')", "TL003", "missing_audit_transaction_for_link"),
         ("select threadline_link('[1]')", "TL004", "malformed_meta"),
         (
+            r#"select threadline_record_action('a', '{"actor": {"type": "anonymous"}, "meta": [1]}')"#,
+            "TL004",
+            "malformed_meta",
+        ),
+        (
             r#"select threadline_begin('{"actor": {"type": "anonymous"}}'); select threadline_begin('{"allow_missing_actor": true}')"#,
             "TL002",
             "nested_audited_transaction",

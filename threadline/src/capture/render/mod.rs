@@ -9,6 +9,7 @@ mod statement;
 mod trigger;
 
 use super::{
+    library::LibraryTrigger,
     names::{FunctionPrefix, HostTable, array, literal, quote},
     policy::{Level, Policy},
     refusal::Refusal,
@@ -16,7 +17,9 @@ use super::{
 };
 use crate::StorageSchema;
 
-pub(super) use trigger::{drop_all, guard, triggers};
+pub(super) use trigger::{
+    drop_all, drop_functions, guard, in_place, is_on, row_trigger, row_trigger_name, triggers,
+};
 
 /// Of this generator: what it renders otherwise than before gets another number.
 pub const GENERATOR: i32 = 2;
@@ -45,6 +48,8 @@ pub struct Capture {
     pub level: Level,
     /// Names of key columns.
     pub key: Vec<String>,
+    /// Triggers of the Elixir library's that capture it until now.
+    pub library: Vec<LibraryTrigger>,
 }
 
 /// A function to be made.
@@ -61,7 +66,13 @@ impl Capture {
     pub fn new(storage: StorageSchema, table: Table, policy: Policy) -> Result<Self, Refusal> {
         let key = table.check(&policy)?;
         let level = table.level(&policy);
-        Ok(Self { storage, table, policy, level, key })
+        Ok(Self { storage, table, policy, level, key, library: Vec::new() })
+    }
+
+    /// Whether triggers of ours capture the table already.
+    #[must_use]
+    pub fn is_rerun(&self) -> bool {
+        self.table.has_capture() && self.library.is_empty()
     }
 
     pub(super) fn name(&self) -> &HostTable {

@@ -1,12 +1,12 @@
 //! The triggers of a table. A rerun leaves those that were disabled, or set to fire always, as they are.
 
 use super::{
-    Capture, HostTable, Level, literal, quote,
+    Capture, HostTable, Level, array, literal, quote,
     statement::{NEW_ROWS, OLD_ROWS},
 };
 use crate::capture::names::{FunctionPrefix, TriggerPrefix};
 
-/// Makes the triggers of the capture's level, and drops those and the functions that only the other level has.
+/// Makes the triggers of the capture's level in place of all others that capture the table.
 pub(in crate::capture) fn triggers(capture: &Capture) -> String {
     let name = capture.name();
     let mut made: Vec<(TriggerPrefix, String)> = Vec::new();
@@ -15,20 +15,14 @@ pub(in crate::capture) fn triggers(capture: &Capture) -> String {
     let changes = capture.ours(&name.function(FunctionPrefix::Changes));
     let on = |prefix, events: &str, tables: &str, function: &str| {
         let trigger = quote(&name.trigger(prefix));
-        let each = if tables.is_empty() { "row" } else { "statement" };
         let statement = format!(
-            "create or replace trigger {trigger} after {events} on {}{tables}\n        for each {each} execute function {function};",
+            "create or replace trigger {trigger} after {events} on {}{tables}\n        for each statement execute function {function};",
             name.quoted()
         );
         (prefix, statement)
     };
     match capture.level {
-        Level::Row => made.push(on(
-            TriggerPrefix::Audit,
-            "insert or update or delete",
-            "",
-            &format!("{changes}({arguments})"),
-        )),
+        Level::Row => made.push((TriggerPrefix::Audit, row_trigger(capture))),
         Level::Statement => {
             let updates = capture.ours(&name.function(FunctionPrefix::Updates));
             let deletes = capture.ours(&name.function(FunctionPrefix::Deletes));
@@ -55,7 +49,9 @@ pub(in crate::capture) fn triggers(capture: &Capture) -> String {
     }
     let truncate = quote(&name.trigger(TriggerPrefix::Truncate));
     let emptied = capture.ours("threadline_capture_truncate");
-    let mut statements: Vec<String> = made.iter().map(|(_, statement)| statement.clone()).collect();
+    let mut names: Vec<String> = made.iter().map(|(prefix, _)| name.trigger(*prefix)).collect();
+    names.push(name.trigger(TriggerPrefix::Truncate));
+    let mut statements: Vec<String> = made.into_iter().map(|(_, statement)| statement).collect();
     let of_truncate = |table: &HostTable, arguments: &[String]| {
         let arguments = arguments.join(", ");
         format!(
@@ -70,40 +66,83 @@ pub(in crate::capture) fn triggers(capture: &Capture) -> String {
         let parent = [literal(&name.schema), literal(&name.name)];
         statements.push(of_truncate(leaf, &[&parent[..], strict].concat()));
     }
-    if capture.level == Level::Row {
-        statements
-            .extend([TriggerPrefix::Update, TriggerPrefix::Delete].map(|prefix| drop_trigger(name, prefix)));
-    }
+    in_place(capture, &names, &statements)
+}
+
+/// The one trigger that the Elixir library's takes the place of, for each row and under its name.
+pub(in crate::capture) fn row_trigger(capture: &Capture) -> String {
+    let name = capture.name();
+    let arguments: Vec<String> = capture.key.iter().map(|column| literal(column)).collect();
+    format!(
+        "create or replace trigger {} after insert or update or delete on {}\n        for each row execute function {}({});",
+        quote(&name.trigger(TriggerPrefix::Audit)),
+        name.quoted(),
+        capture.ours(&name.function(FunctionPrefix::Changes)),
+        arguments.join(", ")
+    )
+}
+
+/// Its name.
+pub(in crate::capture) fn row_trigger_name(capture: &Capture) -> String {
+    capture.name().trigger(TriggerPrefix::Audit)
+}
+
+/// Makes triggers of these names by `statements`, and drops every other one that captures the table, which would record changes a
+/// second time: of the other level, of the table's earlier name, of a partition alone. What was disabled or set to fire always
+/// stays so, and a table whose capture is off stays off.
+///
+/// What is dropped is dropped first: that takes the strongest lock, and a weaker one that is made stronger can deadlock with a reader.
+pub(in crate::capture) fn in_place(capture: &Capture, names: &[String], statements: &[String]) -> String {
+    let name = capture.name();
+    let made = array(names);
+    let captures = |function: &str| {
+        format!(
+            "t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+                          where s.nspname = {} and f.proname ~ '{function}')",
+            literal(capture.storage.as_str())
+        )
+    };
     format!(
         "do $threadline$
 declare
-    kept text[] := array(
+    firing text[] := array(
         select pg_catalog.format('alter table only %s %s trigger %I', t.tgrelid::pg_catalog.regclass,
                    case t.tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'disable' end, t.tgname)
         from pg_catalog.pg_trigger t
-        where {} and t.tgenabled <> 'O' and t.tgname in ({}));
-    one  text;
+        where {is_on} and t.tgenabled <> 'O' and t.tgname = any ({made})
+        union
+        select pg_catalog.format('alter table only %s disable trigger %I', t.tgrelid::pg_catalog.regclass, n.name)
+        from pg_catalog.pg_trigger t
+        join pg_catalog.pg_class c on c.oid = t.tgrelid and (c.relkind <> 'p' or c.oid = {table}::pg_catalog.regclass)
+        cross join pg_catalog.unnest({made}) n (name)
+        where {is_on} and t.tgenabled = 'D' and {by_main}
+          and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
+    other record;
+    one   text;
 begin
-    {}
-    foreach one in array kept loop
+    for other in
+        select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
+               f.proname ~ '^threadline_capture_(changes|updates|deletes)_' as is_of_table
+        from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+        where {is_on} and t.tgparentid = 0 and {by_any} and not t.tgname = any ({made})
+    loop
+        execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
+        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
+            execute pg_catalog.format('drop function %s', other.function);
+        end if;
+    end loop;
+    {statements}
+    foreach one in array firing loop
         execute one;
     end loop;
 end
 $threadline$;
-{}",
-        is_on(name),
-        [TriggerPrefix::Audit, TriggerPrefix::Update, TriggerPrefix::Delete, TriggerPrefix::Truncate]
-            .iter()
-            .filter(|prefix| capture.level == Level::Statement || !matches!(prefix, TriggerPrefix::Update | TriggerPrefix::Delete))
-            .map(|prefix| literal(&name.trigger(*prefix)))
-            .collect::<Vec<_>>()
-            .join(", "),
-        statements.join("\n    "),
-        if capture.level == Level::Row {
-            drop_functions(capture, &[FunctionPrefix::Updates, FunctionPrefix::Deletes])
-        } else {
-            String::new()
-        }
+",
+        is_on = is_on(name),
+        table = literal(&name.quoted()),
+        by_main = captures("^threadline_capture_changes"),
+        by_any = captures("^threadline_capture_(changes|updates|deletes|truncate)"),
+        statements = statements.join("\n    "),
     )
 }
 
@@ -130,7 +169,7 @@ fn drop_trigger(name: &HostTable, prefix: TriggerPrefix) -> String {
 }
 
 /// Functions that a trigger still uses stay, with a notice.
-fn drop_functions(capture: &Capture, prefixes: &[FunctionPrefix]) -> String {
+pub(in crate::capture) fn drop_functions(capture: &Capture, prefixes: &[FunctionPrefix]) -> String {
     let names: Vec<String> =
         prefixes.iter().map(|prefix| literal(&capture.name().function(*prefix))).collect();
     format!(
@@ -159,7 +198,7 @@ $threadline$;",
 }
 
 /// A condition on a trigger `t`: it is on the table or on a partition of it.
-pub(super) fn is_on(name: &HostTable) -> String {
+pub(in crate::capture) fn is_on(name: &HostTable) -> String {
     let table = format!("{}::pg_catalog.regclass", literal(&name.quoted()));
     format!(
         "(t.tgrelid = {table} or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree({table}) p))"

@@ -1,0 +1,160 @@
+//! The commands, as a person or a script runs them.
+
+use std::process::Command;
+
+use sandbox::{fixture::TestDatabase, work_dir::WorkDir};
+use serde_json::{Value, json};
+use sqlx::{Executor as _, migrate::Migrator};
+
+use super::{changes, host};
+
+/// How it ended, and what it printed.
+struct Ended {
+    status: Option<i32>,
+    out: String,
+    error: String,
+}
+
+/// Runs the binary in a folder of its own: no settings file is there but the one that is named.
+fn threadline(database: &TestDatabase, folder: &WorkDir, arguments: &[&str]) -> anyhow::Result<Ended> {
+    let ran = Command::new(env!("CARGO_BIN_EXE_threadline"))
+        .args(arguments)
+        .current_dir(folder.path())
+        .env("THREADLINE_DATABASE_URL", &database.url)
+        .env_remove("AUDIT_CONFIG")
+        .output()?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Ok(Ended { status: ran.status.code(), out: text(&ran.stdout), error: text(&ran.stderr) })
+}
+
+const TABLES: &str = "create schema billing; create table users (id int primary key, email text, ssn text);
+     create table billing.invoices (id int primary key, total numeric); create table keyless (v int)";
+
+const SETTINGS: &str = r#"
+    [capture.tables."users"]
+    mask = ["email"]
+    [capture.tables."billing.invoices"]
+    level = "row"
+"#;
+
+#[tokio::test]
+async fn a_dry_run_says_what_would_be_captured_and_changes_nothing() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    std::fs::write(folder.path().join("audit.toml"), SETTINGS)?;
+    let ended = threadline(&database, &folder, &["gen-triggers", "--dry-run"])?;
+    assert_eq!(ended.status, Some(0), "{}", ended.error);
+    let lines: Vec<&str> = ended.out.lines().collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0].starts_with("table=billing.invoices level=row key=id "), "{}", lines[0]);
+    assert!(
+        lines[1].starts_with("table=public.users level=statement key=id exclude= mask=email "),
+        "{}",
+        lines[1]
+    );
+    let ended = threadline(
+        &database,
+        &folder,
+        &["gen-triggers", "--dry-run", "--json", "--tables", "users", "--mask", "ssn"],
+    )?;
+    let described: Value = serde_json::from_str(&ended.out)?;
+    assert_eq!(described["tables"][0]["table"], "public.users");
+    assert_eq!(described["tables"][0]["policy"]["mask"], json!(["email", "ssn"]));
+    assert_eq!(described["files"], json!([]));
+    let made: i64 = sqlx::query_scalar("select count(*) from pg_trigger where tgname like 'threadline%'")
+        .fetch_one(&mut connection)
+        .await?;
+    assert_eq!(made, 0);
+    Ok(())
+}
+
+#[tokio::test]
+async fn migrations_sort_after_those_that_are_there_and_reruns_are_numbered() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    let migrations = folder.path().join("migrations");
+    std::fs::create_dir(&migrations)?;
+    std::fs::write(migrations.join("20991231235959_of_the_future.sql"), "select 1")?;
+    std::fs::write(migrations.join("README.md"), "no migration")?;
+    let generate = ["gen-triggers", "--tables", "users,billing.invoices", "--out", "migrations"];
+    let ended = threadline(&database, &folder, &generate)?;
+    assert_eq!(ended.status, Some(0), "{}", ended.error);
+    let files = [
+        "migrations/20991231235960_threadline_triggers_users_billing_invoices.up.sql",
+        "migrations/20991231235960_threadline_triggers_users_billing_invoices.down.sql",
+    ];
+    assert_eq!(ended.out.lines().collect::<Vec<_>>(), files);
+    let ended = threadline(&database, &folder, &[&generate[..], &["--json"]].concat())?;
+    let described: Value = serde_json::from_str(&ended.out)?;
+    let again = [
+        "migrations/20991231235961_threadline_triggers_users_billing_invoices_2.up.sql",
+        "migrations/20991231235961_threadline_triggers_users_billing_invoices_2.down.sql",
+    ];
+    assert_eq!(described["files"], json!(again));
+    // As sqlx reads and runs them, and takes them back one by one.
+    let migrator = Migrator::new(migrations).await?;
+    migrator.run(&mut connection).await?;
+    connection
+        .execute("insert into users (id) values (1); insert into billing.invoices (id) values (1)")
+        .await?;
+    assert_eq!(changes(&mut connection).await?.len(), 2);
+    migrator.undo(&mut connection, 20_991_231_235_960).await?;
+    connection.execute("insert into users (id) values (2)").await?;
+    assert_eq!(changes(&mut connection).await?.len(), 3, "the first migration still stands");
+    migrator.undo(&mut connection, 20_991_231_235_959).await?;
+    connection.execute("insert into users (id) values (3)").await?;
+    assert_eq!(changes(&mut connection).await?.len(), 3);
+    Ok(())
+}
+
+#[tokio::test]
+async fn triggers_are_made_at_once_and_a_program_is_told_of_them_in_json() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    let ended = threadline(&database, &folder, &["gen-triggers", "--tables", "users", "--apply", "--json"])?;
+    assert_eq!(ended.status, Some(0), "{}", ended.error);
+    let described: Value = serde_json::from_str(&ended.out)?;
+    assert_eq!(
+        (&described["tables"][0]["level"], &described["tables"][0]["key"]),
+        (&json!("statement"), &json!(["id"]))
+    );
+    connection.execute("insert into users (id) values (1)").await?;
+    assert_eq!(changes(&mut connection).await?.len(), 1);
+    let ended = threadline(&database, &folder, &["gen-triggers", "--tables", "users"])?;
+    assert!(
+        ended.out.starts_with("-- Threadline captures public.users."),
+        "without a target, SQL is printed: {}",
+        ended.out
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_cannot_be_used_ends_with_status_2_and_a_term_and_what_fails_with_1() -> anyhow::Result<()> {
+    let (database, _connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    for (arguments, term) in [
+        (&["gen-triggers"][..], "no_tables: "),
+        (&["gen-triggers", "--tables", "nowhere"], "table_missing: "),
+        (&["gen-triggers", "--tables", "users,users"], "table_twice: "),
+        (&["gen-triggers", "--tables", "a.b.c"], "table_name_invalid: "),
+        (&["gen-triggers", "--tables", "keyless"], "primary_key_missing: "),
+        (&["gen-triggers", "--tables", "users", "--mask", "id"], "key_redacted: "),
+        (&["gen-triggers", "--tables", "users", "--mask", "nothing"], "column_unknown: "),
+        (&["gen-triggers", "--tables", "users", "--level", "weird"], "option_invalid: "),
+        (&["gen-triggers", "--tables", "audit_changes"], "own_table: "),
+        (&["gen-triggers", "--tables", "users", "--out", "a", "--apply"], "cannot be used with"),
+        (&["gen-triggers", "--nonsense"], "unexpected argument"),
+    ] {
+        let ended = threadline(&database, &folder, arguments)?;
+        assert_eq!((ended.status, ended.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ended.error);
+        assert!(ended.error.contains(term), "{arguments:?}: {}", ended.error);
+    }
+    let ended = threadline(&database, &folder, &["gen-triggers", "--tables", "users", "--out", "nowhere"])?;
+    assert_eq!(ended.status, Some(1), "{}", ended.error);
+    let away = TestDatabase { url: "postgres://nobody@127.0.0.1:1/nothing".to_owned() };
+    let ended = threadline(&away, &folder, &["gen-triggers", "--tables", "users", "--dry-run"])?;
+    assert_eq!(ended.status, Some(1), "{}", ended.error);
+    assert!(ended.error.contains("cannot connect to the timeline database"), "{}", ended.error);
+    Ok(())
+}

@@ -1,0 +1,167 @@
+//! Keys of changes that were recorded without one.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use sqlx::{Executor as _, PgConnection};
+use threadline::{
+    StorageSchema,
+    continuity::{KeyBackfill, RecoveredKeys},
+};
+
+use super::{capture, host};
+
+/// Changes as triggers of before version 0.11 have recorded them, and newer ones.
+const HISTORY: &str = "create table users (code uuid primary key, name text); create table pairs (b text, a int, primary key (a, b));
+     create table keyless (v int); create table masked (email text primary key);
+     insert into audit_transactions (id, txid) values ('00000000-0000-0000-0000-000000000001', 1);
+     insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
+     select '00000000-0000-0000-0000-000000000001', 'public', t, pk::jsonb, op, data::jsonb, '2026-01-01'::timestamptz + n * interval '1 s'
+     from (values
+         (1, 'users', '{\"id\": null}', 'insert', '{\"code\": \"0b7c1d4e-0000-4000-8000-000000000001\", \"name\": \"A\"}'),
+         (2, 'users', '{\"id\": null}', 'update', '{\"code\": \"0b7c1d4e-0000-4000-8000-000000000001\", \"name\": \"B\"}'),
+         (3, 'users', '{}', 'update', '{\"code\": \"0b7c1d4e-0000-4000-8000-000000000002\", \"name\": \"C\"}'),
+         (4, 'users', '{\"id\": null}', 'delete', null),
+         (5, 'users', '{}', 'update', '{\"name\": \"no code\"}'),
+         (6, 'users', '{}', 'update', '{\"code\": null}'),
+         (7, 'users', '{}', 'truncate', null),
+         (8, 'users', '{\"code\": \"kept\"}', 'update', '{\"code\": \"0b7c1d4e-0000-4000-8000-000000000003\"}'),
+         (9, 'users', '{\"id\": \"7\"}', 'update', '{\"code\": \"0b7c1d4e-0000-4000-8000-000000000003\"}'),
+         (10, 'pairs', '{\"id\": null}', 'insert', '{\"a\": 123456789012345678, \"b\": \"x\"}'),
+         (11, 'pairs', '{\"id\": null}', 'insert', '{\"a\": 1}'),
+         (12, 'keyless', '{\"id\": null}', 'insert', '{\"v\": 1}'),
+         (13, 'gone', '{\"id\": null}', 'insert', '{\"v\": 1}'),
+         (14, 'masked', '{\"id\": null}', 'insert', '{\"email\": \"[REDACTED]\"}')) h (n, t, pk, op, data)";
+
+async fn keys(connection: &mut PgConnection) -> anyhow::Result<Vec<String>> {
+    Ok(sqlx::query_scalar(
+        "select table_name || ' ' || op || ' ' || table_pk::text from audit_changes order by captured_at",
+    )
+    .fetch_all(connection)
+    .await?)
+}
+
+fn expected() -> Vec<RecoveredKeys> {
+    let of = |table: &str, key: &[&str], recovered, left: &[(&str, u64)]| RecoveredKeys {
+        table: format!("public.{table}"),
+        key: key.iter().map(|one| (*one).to_owned()).collect(),
+        recovered,
+        left: left.iter().map(|(why, n)| ((*why).to_owned(), *n)).collect(),
+    };
+    vec![
+        of("gone", &[], 0, &[("table_missing", 1)]),
+        of("keyless", &[], 0, &[("primary_key_missing", 1)]),
+        of("masked", &["email"], 0, &[("key_redacted", 1)]),
+        of("pairs", &["a", "b"], 1, &[("key_not_in_image", 1)]),
+        of("users", &["code"], 3, &[("key_not_in_image", 2), ("no_image", 1)]),
+    ]
+}
+
+#[tokio::test]
+async fn changes_are_given_the_keys_that_their_images_hold_and_no_other_change_is_touched()
+-> anyhow::Result<()> {
+    let (_database, mut connection) = host(HISTORY).await?;
+    let storage = StorageSchema::default();
+    let before = keys(&mut connection).await?;
+    // Batches of one size and another see the same.
+    for size in [1, 2, 1000] {
+        let dry = KeyBackfill::default().batch_size(size).dry_run(true);
+        assert_eq!(dry.run(&mut connection, &storage, &[], |_| ()).await?, expected(), "batches of {size}");
+    }
+    assert_eq!(keys(&mut connection).await?, before);
+    let mut told = 0;
+    let backfill = KeyBackfill::default().batch_size(2);
+    assert_eq!(backfill.run(&mut connection, &storage, &[], |_| told += 1).await?, expected());
+    assert!(told > 5, "progress after each batch");
+    let first = "users insert {\"code\": \"0b7c1d4e-0000-4000-8000-000000000001\"}";
+    let second = "users update {\"code\": \"0b7c1d4e-0000-4000-8000-000000000001\"}";
+    let third = "users update {\"code\": \"0b7c1d4e-0000-4000-8000-000000000002\"}";
+    let pair = "pairs insert {\"a\": \"123456789012345678\", \"b\": \"x\"}";
+    let mut after = before.clone();
+    for (n, key) in [(0, first), (1, second), (2, third), (9, pair)] {
+        after[n] = key.to_owned();
+    }
+    assert_eq!(keys(&mut connection).await?, after);
+    // Again: nothing is left to recover, and the same is left over.
+    let again = backfill.run(&mut connection, &storage, &["users".parse()?], |_| ()).await?;
+    let left = BTreeMap::from([("key_not_in_image".to_owned(), 2), ("no_image".to_owned(), 1)]);
+    let key = vec!["code".to_owned()];
+    assert_eq!(again, [RecoveredKeys { table: "public.users".to_owned(), key, recovered: 0, left }]);
+    Ok(())
+}
+
+/// What the backfill writes is what the trigger writes for the same row, for every type that a key may have.
+#[tokio::test]
+async fn a_recovered_key_is_the_one_that_a_trigger_records() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(
+        "create type mood as enum ('sad', 'happy'); create domain code as text check (value <> '');
+         create table a (i2 smallint, i8 bigint, t text, vc varchar(9), ch char(4), u uuid, d date, ts timestamp, m mood, c code, v int,
+                         primary key (i2, i8, t, vc, ch, u, d, ts, m, c))",
+    )
+    .await?;
+    capture(&mut connection, &[("a", json!({"level": "row"}))]).await?;
+    connection.execute("set datestyle = 'German'; set timezone = 'Asia/Kathmandu'").await?;
+    connection
+        .execute(
+            "insert into a values (-7, 9007199254740993, 'O''Hara \"x\" ü', 'v', 'a', gen_random_uuid(), '2026-02-03', '2026-02-03 04:05:06.7',
+                                   'sad', 'C', 1)",
+        )
+        .await?;
+    let key = "select table_pk from audit_changes";
+    let recorded: Value = sqlx::query_scalar(key).fetch_one(&mut connection).await?;
+    connection.execute("update audit_changes set table_pk = '{\"id\": null}'").await?;
+    let done = KeyBackfill::default().run(&mut connection, &StorageSchema::default(), &[], |_| ()).await?;
+    assert_eq!(done[0].recovered, 1);
+    let recovered: Value = sqlx::query_scalar(key).fetch_one(&mut connection).await?;
+    assert_eq!(recovered, recorded);
+    assert_eq!(recovered["ch"], "a   ");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_backfill_that_is_interrupted_keeps_what_it_has_done_and_continues() -> anyhow::Result<()> {
+    let (database, mut connection) = host(
+        "create table users (code int primary key);
+         insert into audit_transactions (id, txid) values ('00000000-0000-0000-0000-000000000001', 1);
+         insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after)
+         select '00000000-0000-0000-0000-000000000001', 'public', 'users', '{\"id\": null}', 'insert', jsonb_build_object('code', n)
+         from generate_series(1, 50) n",
+    )
+    .await?;
+    let storage = StorageSchema::default();
+    let backfill = KeyBackfill::default().batch_size(10);
+    // Its connection dies after the second batch.
+    let mut victim = database.connect().await?;
+    let process: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut victim).await?;
+    let (stop, stopped) = std::sync::mpsc::channel();
+    let url = database.url.clone();
+    let killer = std::thread::spawn(move || -> anyhow::Result<()> {
+        stopped.recv()?;
+        tokio::runtime::Runtime::new()?.block_on(async {
+            let mut connection = <PgConnection as sqlx::Connection>::connect(&url).await?;
+            sqlx::query("select pg_terminate_backend($1, 10000)")
+                .bind(process)
+                .execute(&mut connection)
+                .await?;
+            Ok(())
+        })
+    });
+    let mut killer = Some(killer);
+    let interrupted = backfill
+        .run(&mut victim, &storage, &[], |done| {
+            if done.recovered == 20 {
+                stop.send(()).unwrap();
+                killer.take().unwrap().join().unwrap().unwrap();
+            }
+        })
+        .await;
+    interrupted.expect_err("its connection is gone");
+    let open = "select count(*) from audit_changes where table_pk = '{\"id\": null}'";
+    let left: i64 = sqlx::query_scalar(open).fetch_one(&mut connection).await?;
+    assert_eq!(left, 30);
+    let done = backfill.run(&mut connection, &storage, &[], |_| ()).await?;
+    assert_eq!(done[0].recovered, 30);
+    let left: i64 = sqlx::query_scalar(open).fetch_one(&mut connection).await?;
+    assert_eq!(left, 0);
+    Ok(())
+}
