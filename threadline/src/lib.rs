@@ -22,7 +22,8 @@
 //! Where triggers capture changes, [`Timeline::transaction`] links them to the action and its [`AuditContext`].
 //!
 //! [`ActorRef`] says who, [`action`] is a row of what was done, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@check_schema`]
-//! says whether they are there and may be written to. [`adoption`] knows what others have brought in, [`verified`] writes where a host's triggers and rules act. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
+//! says whether they are there and may be written to. [`coverage`] says which
+//! tables are captured, and what is wrong. [`adoption`] knows what others have brought in, [`verified`] writes where a host's triggers and rules act. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
 //! them up, [`mod@receipt`] keeps the sums, [`shadow`] builds the table again. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
 
@@ -34,6 +35,7 @@ pub mod capture;
 pub mod catalog;
 pub mod context;
 pub mod continuity;
+pub mod coverage;
 pub mod digest;
 pub mod install;
 pub mod receipt;

@@ -1,6 +1,5 @@
 //! Capture as migrations: what is run to have it, and what undoes it.
 
-use serde_json::json;
 use std::fmt::Write as _;
 
 use super::{
@@ -10,6 +9,7 @@ use super::{
         Capture, GENERATOR, drop_all, drop_functions, guard, in_place, is_on, row_trigger, row_trigger_name,
         triggers,
     },
+    stored,
 };
 
 /// One migration of any number of tables.
@@ -173,28 +173,6 @@ $threadline$;",
 
 fn remember(capture: &Capture) -> String {
     let name = &capture.table.name;
-    let policy = &capture.policy;
-    let numbers: serde_json::Map<String, serde_json::Value> = policy
-        .redacted()
-        .iter()
-        .chain(&policy.except)
-        .chain(&capture.key)
-        .filter_map(|column| Some((column.clone(), capture.table.number(column)?.into())))
-        .collect();
-    let stored = json!({
-        "exclude": policy.exclude,
-        "mask": policy.mask,
-        "mask_placeholder": policy.mask_placeholder,
-        "hash": policy.hash,
-        "hash_key": policy.hash_key,
-        "paths": policy.paths.iter().map(|path| path.join(".")).collect::<Vec<_>>(),
-        "except": policy.except,
-        "primary_key": policy.primary_key,
-        "store_changed_from": policy.store_changed_from,
-        "strict": policy.strict,
-        "key": capture.key,
-        "numbers": numbers,
-    });
     // One that was made under an earlier name of the table is the table's.
     format!(
         "update {policies} p set table_schema = {schema}, table_name = {table}
@@ -210,7 +188,7 @@ set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.po
         table = literal(&name.name),
         quoted = literal(&name.quoted()),
         level = literal(capture.level.as_str()),
-        stored = literal(&stored.to_string()),
+        stored = literal(&stored::document(capture).to_string()),
     )
 }
 

@@ -8,6 +8,7 @@ pub mod names;
 pub mod policy;
 pub mod refusal;
 pub mod render;
+pub(crate) mod stored;
 pub mod table;
 
 use sqlx::PgConnection;
@@ -42,6 +43,8 @@ pub async fn plan(
     storage: &StorageSchema,
     tables: &[(HostTable, Policy)],
 ) -> Result<Vec<Capture>, PlanError> {
+    let names: Vec<HostTable> = tables.iter().map(|(name, _)| name.clone()).collect();
+    let mut found = Table::read_all(connection, &names).await?;
     let mut captures = Vec::new();
     for (n, (name, policy)) in tables.iter().enumerate() {
         if tables[..n].iter().any(|(other, _)| other == name) {
@@ -51,7 +54,7 @@ pub async fn plan(
             let reason = format!("{name} is a table of the timeline: it would record itself without end");
             return Err(Refusal::new("own_table", reason).into());
         }
-        let Some(table) = Table::read(connection, name).await? else {
+        let Some(table) = found.remove(name) else {
             let refusal = Refusal::new("table_missing", format!("there is no table {name}"));
             return Err(refusal.hint("create it first, or name its schema: SCHEMA.NAME").into());
         };

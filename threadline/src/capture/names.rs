@@ -35,12 +35,12 @@ impl HostTable {
     }
 
     /// A trigger on the table.
-    pub(super) fn trigger(&self, prefix: TriggerPrefix) -> String {
+    pub(crate) fn trigger(&self, prefix: TriggerPrefix) -> String {
         cut(&format!("{}{}", prefix.text(), self.suffix()), BYTES_MAX).to_owned()
     }
 
     /// A function that belongs to this table alone.
-    pub(super) fn function(&self, prefix: FunctionPrefix) -> String {
+    pub(crate) fn function(&self, prefix: FunctionPrefix) -> String {
         let suffix = self.suffix();
         if self.schema == "public" && suffix.len() <= FUNCTION_SUFFIX_MAX && !looks_hashed(&suffix) {
             return format!("{}{suffix}", prefix.text());
@@ -82,7 +82,7 @@ impl FromStr for HostTable {
 
 /// What a trigger's name begins with. The library recognises its own by the first, and is to see exactly one on a table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TriggerPrefix {
+pub(crate) enum TriggerPrefix {
     Audit,
     Update,
     Delete,
@@ -90,6 +90,8 @@ pub(super) enum TriggerPrefix {
 }
 
 impl TriggerPrefix {
+    pub(crate) const ALL: [Self; 4] = [Self::Audit, Self::Update, Self::Delete, Self::Truncate];
+
     fn text(self) -> &'static str {
         match self {
             Self::Audit => "threadline_audit_",
@@ -102,13 +104,15 @@ impl TriggerPrefix {
 
 /// What a function's name begins with; all are of the same length.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum FunctionPrefix {
+pub(crate) enum FunctionPrefix {
     Changes,
     Updates,
     Deletes,
 }
 
 impl FunctionPrefix {
+    pub(crate) const ALL: [Self; 3] = [Self::Changes, Self::Updates, Self::Deletes];
+
     fn text(self) -> &'static str {
         match self {
             Self::Changes => "threadline_capture_changes_",
@@ -140,7 +144,7 @@ pub(crate) fn quote(name: &str) -> String {
 }
 
 /// A string for SQL, whatever `standard_conforming_strings` is.
-pub(super) fn literal(text: &str) -> String {
+pub(crate) fn literal(text: &str) -> String {
     let escaped = text.replace('\'', "''");
     if escaped.contains('\\') {
         format!("E'{}'", escaped.replace('\\', "\\\\"))
@@ -170,8 +174,13 @@ fn looks_hashed(suffix: &str) -> bool {
 }
 
 fn digest(text: &str) -> String {
+    hex(&Sha256::digest(text.as_bytes())[..6])
+}
+
+/// In hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
-    Sha256::digest(text.as_bytes()).iter().take(6).fold(String::new(), |mut hex, byte| {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex
     })

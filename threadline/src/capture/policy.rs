@@ -163,7 +163,7 @@ impl Policy {
     }
 
     /// Columns with something to hide, each once.
-    pub(super) fn redacted(&self) -> Vec<String> {
+    pub(crate) fn redacted(&self) -> Vec<String> {
         let below = self.paths.iter().map(|path| &path[0]);
         let mut all: Vec<String> =
             self.exclude.iter().chain(&self.mask).chain(&self.hash).chain(below).cloned().collect();

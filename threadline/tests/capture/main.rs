@@ -4,6 +4,7 @@
 
 mod audited;
 mod command_line;
+mod coverage;
 mod firing;
 mod keys;
 mod large;

@@ -8,9 +8,11 @@ mod row;
 mod statement;
 mod trigger;
 
+use sha2::{Digest as _, Sha256};
+
 use super::{
     library::LibraryTrigger,
-    names::{FunctionPrefix, HostTable, array, literal, quote},
+    names::{FunctionPrefix, HostTable, array, hex, literal, quote},
     policy::{Level, Policy},
     refusal::Refusal,
     table::Table,
@@ -53,9 +55,18 @@ pub struct Capture {
 }
 
 /// A function to be made.
-pub(super) struct Function {
-    pub(super) name: String,
+pub(crate) struct Function {
+    pub(crate) name: String,
+    /// As the catalog has it.
+    pub(crate) body: String,
     pub(super) definition: String,
+}
+
+impl Function {
+    /// SHA-256 of its body, in hexadecimal digits.
+    pub(crate) fn digest(&self) -> String {
+        hex(&Sha256::digest(self.body.as_bytes()))
+    }
 }
 
 impl Capture {
@@ -85,15 +96,16 @@ impl Capture {
     }
 
     /// The functions of its level, the main one first.
-    pub(super) fn functions(&self) -> Vec<Function> {
+    pub(crate) fn functions(&self) -> Vec<Function> {
         let function = |prefix, body: String| {
             let name = self.name().function(prefix);
+            let body = format!("\n{body}\n");
             let definition = format!(
                 "create or replace function {}() returns trigger\nlanguage plpgsql volatile security definer\n\
-                 as $body$\n{body}\n$body$;",
+                 as $body${body}$body$;",
                 self.ours(&name)
             );
-            Function { name, definition }
+            Function { name, body, definition }
         };
         match self.level {
             Level::Row => vec![function(FunctionPrefix::Changes, row::body(self))],

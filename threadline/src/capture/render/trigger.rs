@@ -149,9 +149,8 @@ $threadline$;
 /// Drops everything that [`triggers`] and the capture's functions make, as far as nothing else uses it.
 pub(in crate::capture) fn drop_all(capture: &Capture) -> String {
     let name = capture.name();
-    let prefixes =
-        [TriggerPrefix::Audit, TriggerPrefix::Update, TriggerPrefix::Delete, TriggerPrefix::Truncate];
-    let mut statements: Vec<String> = prefixes.iter().map(|prefix| drop_trigger(name, *prefix)).collect();
+    let mut statements: Vec<String> =
+        TriggerPrefix::ALL.iter().map(|prefix| drop_trigger(name, *prefix)).collect();
     let truncate = quote(&name.trigger(TriggerPrefix::Truncate));
     statements.extend(
         capture
@@ -160,8 +159,7 @@ pub(in crate::capture) fn drop_all(capture: &Capture) -> String {
             .iter()
             .map(|leaf| format!("drop trigger if exists {truncate} on {};", leaf.quoted())),
     );
-    let all = [FunctionPrefix::Changes, FunctionPrefix::Updates, FunctionPrefix::Deletes];
-    format!("{}\n{}", statements.join("\n"), drop_functions(capture, &all))
+    format!("{}\n{}", statements.join("\n"), drop_functions(capture, &FunctionPrefix::ALL))
 }
 
 fn drop_trigger(name: &HostTable, prefix: TriggerPrefix) -> String {

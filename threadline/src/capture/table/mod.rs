@@ -1,6 +1,10 @@
-//! What the catalog says about one table, and whether it can be captured.
+//! What the catalog says about a table, and whether it can be captured.
 
-use sqlx::{FromRow, PgConnection};
+mod read;
+
+use std::collections::BTreeMap;
+
+use sqlx::FromRow;
 
 use super::{
     names::HostTable,
@@ -28,7 +32,6 @@ pub struct Table {
 #[derive(Debug, Clone, FromRow)]
 #[expect(clippy::struct_excessive_bools, reason = "answers of one statement")]
 struct TableKind {
-    oid: i64,
     kind: String,
     is_partition: bool,
     has_relatives: bool,
@@ -62,77 +65,6 @@ struct UniqueIndex {
 }
 
 impl Table {
-    /// Reads the catalog.
-    ///
-    /// # Errors
-    /// When the server is away; `None` for a table that is not there.
-    pub async fn read(connection: &mut PgConnection, name: &HostTable) -> Result<Option<Self>, sqlx::Error> {
-        let kind: Option<TableKind> = sqlx::query_as(
-            "select c.oid::int8 as oid, c.relkind::text as kind, c.relispartition as is_partition,
-                    exists (select from pg_inherits i where c.oid in (i.inhparent, i.inhrelid)) as has_relatives,
-                    c.relpersistence = 'u' as is_unlogged,
-                    exists (select from pg_trigger t where t.tgrelid = c.oid and t.tgname like 'threadline\\_audit\\_%')
-                        as has_capture
-             from pg_class c join pg_namespace n on n.oid = c.relnamespace
-             where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p', 'v', 'm', 'f')",
-        )
-        .bind(&name.schema)
-        .bind(&name.name)
-        .fetch_optional(&mut *connection)
-        .await?;
-        let Some(kind) = kind else { return Ok(None) };
-        let columns: Vec<Column> = sqlx::query_as(
-            "with recursive base (number, type) as (
-                 select a.attnum, a.atttypid from pg_attribute a
-                 where a.attrelid = $1::int8::oid and a.attnum > 0 and not a.attisdropped
-                 union
-                 select b.number, t.typbasetype from base b join pg_type t on t.oid = b.type and t.typtype = 'd')
-             select a.attname::text as name, format_type(a.atttypid, null) as type_name, t.typname::text as base,
-                    t.typtype = 'e' as is_enum, a.attgenerated = 'v' as is_virtual, a.attnum as number,
-                    exists (select from pg_cast c where c.castsource = t.oid and c.castfunc <> 0
-                            and c.casttarget in ('json'::regtype, 'jsonb'::regtype)) as has_json_cast,
-                    array(select distinct p.attname::text from pg_depend e
-                          join pg_attribute p on p.attrelid = a.attrelid and p.attnum = e.refobjsubid and p.attnum <> a.attnum
-                          left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-                          where a.attgenerated <> '' and e.refclassid = 'pg_class'::regclass and e.refobjid = a.attrelid
-                            -- What depends is the column's default, in 14 the column itself.
-                            and (e.classid = 'pg_attrdef'::regclass and e.objid = d.oid
-                                 or e.classid = 'pg_class'::regclass and e.objid = a.attrelid and e.objsubid = a.attnum)
-                         ) as computed_from
-             from pg_attribute a
-             join base b on b.number = a.attnum
-             join pg_type t on t.oid = b.type and t.typtype <> 'd'
-             where a.attrelid = $1::int8::oid
-             order by a.attnum",
-        )
-        .bind(kind.oid)
-        .fetch_all(&mut *connection)
-        .await?;
-        let primary_key: Vec<String> = sqlx::query_scalar(
-            "select a.attname::text
-             from pg_index i
-             cross join unnest(i.indkey::int2[]) with ordinality k (number, n)
-             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
-             where i.indrelid = $1::int8::oid and i.indisprimary and k.n <= i.indnkeyatts
-             order by k.n",
-        )
-        .bind(kind.oid)
-        .fetch_all(&mut *connection)
-        .await?;
-        let unique_indexes = unique_indexes(connection, kind.oid).await?;
-        let leaves: Vec<(String, String)> = sqlx::query_as(
-            "select n.nspname::text, c.relname::text
-             from pg_partition_tree($1::int8::oid::regclass) t
-             join pg_class c on c.oid = t.relid join pg_namespace n on n.oid = c.relnamespace
-             where t.isleaf and t.relid <> $1::int8::oid order by 1, 2",
-        )
-        .bind(kind.oid)
-        .fetch_all(connection)
-        .await?;
-        let leaves = leaves.into_iter().map(|(schema, name)| HostTable { schema, name }).collect();
-        Ok(Some(Self { name: name.clone(), kind, columns, primary_key, unique_indexes, leaves }))
-    }
-
     /// The key by which a change names its row, in order.
     ///
     /// # Errors
@@ -251,7 +183,7 @@ impl Table {
             let reason = format!("has no column {missing}, which primary_key names");
             return Err(refused(name, "primary_key_column_unknown", &reason));
         }
-        if self.primary_key.is_empty() && !self.unique_indexes.iter().any(|index| index.identifies(key)) {
+        if self.primary_key.is_empty() && !self.is_identified_by(key) {
             let flaws: Vec<String> = self.unique_indexes.iter().map(|index| index.describe(key)).collect();
             let flaws =
                 if flaws.is_empty() { "there is no unique index".to_owned() } else { flaws.join("; ") };
@@ -333,7 +265,7 @@ impl Table {
         self.columns.iter().filter(|column| !column.is_virtual).map(|column| column.name.clone()).collect()
     }
 
-    pub(super) fn virtual_columns(&self) -> Vec<String> {
+    pub(crate) fn virtual_columns(&self) -> Vec<String> {
         self.columns.iter().filter(|column| column.is_virtual).map(|column| column.name.clone()).collect()
     }
 
@@ -350,32 +282,20 @@ impl Table {
             .collect()
     }
 
-    pub(super) fn number(&self, column: &str) -> Option<i16> {
-        self.column(column).map(|column| column.number)
+    /// All columns, with their numbers, which a rename does not change.
+    pub(crate) fn numbers(&self) -> BTreeMap<String, i16> {
+        self.columns.iter().map(|column| (column.name.clone(), column.number)).collect()
     }
-}
 
-async fn unique_indexes(connection: &mut PgConnection, table: i64) -> Result<Vec<UniqueIndex>, sqlx::Error> {
-    sqlx::query_as(
-        "select x.relname::text as name,
-                array(select a.attname::text from unnest(i.indkey::int2[]) with ordinality k (number, n)
-                      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
-                      where k.n <= i.indnkeyatts order by k.n) as columns,
-                array_remove(array[
-                    case when not (i.indisvalid and i.indisready) then 'invalid' end,
-                    case when not i.indimmediate then 'deferrable' end,
-                    case when i.indpred is not null then 'partial' end,
-                    case when i.indexprs is not null then 'expression' end,
-                    case when exists (select from unnest(i.indkey::int2[]) with ordinality k (number, n)
-                                      join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.number
-                                      where k.n <= i.indnkeyatts and not a.attnotnull) then 'nullable column' end], null)
-                    as flaws
-         from pg_index i join pg_class x on x.oid = i.indexrelid
-         where i.indrelid = $1::int8::oid and i.indisunique and not i.indisprimary order by 1",
-    )
-    .bind(table)
-    .fetch_all(connection)
-    .await
+    /// Names of its key columns, in order; nothing without a primary key.
+    pub(crate) fn primary_key(&self) -> &[String] {
+        &self.primary_key
+    }
+
+    /// Whether a unique index says that these columns name one row.
+    pub(crate) fn is_identified_by(&self, key: &[String]) -> bool {
+        self.unique_indexes.iter().any(|index| index.identifies(key))
+    }
 }
 
 impl UniqueIndex {
