@@ -114,7 +114,7 @@ pub(crate) async fn capture_triggers(
          join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          join pg_catalog.pg_proc f on f.oid = t.tgfoid
          join pg_catalog.pg_namespace s on s.oid = f.pronamespace
-         where not t.tgisinternal and s.nspname = $3 and f.proname like 'threadline\\_capture\\_%'
+         where s.nspname = $3 and f.proname like 'threadline\\_capture\\_%'
          order by 1, 2, 3",
     )
     .bind(&table.schema)
