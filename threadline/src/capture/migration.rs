@@ -92,7 +92,7 @@ fn leave_to_library(capture: &Capture) -> String {
     let row = Capture { level: Level::Row, ..capture.clone() };
     let mut sql = format!("\n-- {}\n", capture.table.name);
     let names = if capture.library.is_empty() {
-        sql.push_str(&format!("{}\n{}", guard(&row), functions(&row)));
+        let _ = write!(sql, "{}\n{}", guard(&row), functions(&row));
         let names = vec![row_trigger_name(&row)];
         sql.push_str(&in_place(&row, &names, &[row_trigger(&row)]));
         names

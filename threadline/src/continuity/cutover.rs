@@ -6,6 +6,7 @@ use crate::capture::HostTable;
 
 /// One step, in order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Step {
     /// A name that stays the same between versions.
     pub name: &'static str,

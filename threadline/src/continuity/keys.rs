@@ -35,6 +35,7 @@ impl Default for KeyBackfill {
 
 /// What has become of the changes of one table that had no key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct RecoveredKeys {
     /// As changes name it, `schema.table`.
     pub table: String,

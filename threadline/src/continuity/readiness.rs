@@ -11,6 +11,7 @@ use crate::{
 
 /// A table of which every insert, update and delete is recorded once.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Readiness {
     /// Where its triggers fire.
     pub level: Level,
@@ -24,6 +25,7 @@ pub struct Readiness {
 
 /// Why a table is not ready.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum NotReady {
     /// Everything that is wrong, the cause first. The terms: `timeline_missing`, `table_missing`, `not_captured`,
     /// `capture_trigger_disabled`, `missing_trigger`, `duplicate_capture_trigger`, `pk_drift`; and those of a table that cannot be captured.

@@ -18,6 +18,7 @@ const ENABLED: &str = "threadline.capture.enabled";
 
 /// Why capture was not switched. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SwitchError {
     /// `actor_missing`, `reason_missing`, `no_tables`, `table_twice`, `table_missing`, `not_captured`, `already_off`, `not_off`.
     #[error(transparent)]
@@ -31,20 +32,20 @@ pub enum SwitchError {
 #[derive(Serialize, Deserialize)]
 struct Switched {
     table: String,
-    triggers: Vec<Fired>,
+    triggers: Vec<TriggerState>,
 }
 
 /// When a trigger fired before it was disabled.
 #[derive(Clone, Serialize, Deserialize)]
-struct Fired {
+struct TriggerState {
     table: String,
     name: String,
-    fired: Firing,
+    firing: Firing,
 }
 
-impl Fired {
+impl TriggerState {
     fn of(trigger: &CaptureTrigger) -> Self {
-        Self { table: trigger.table.to_string(), name: trigger.name.clone(), fired: trigger.firing }
+        Self { table: trigger.table.to_string(), name: trigger.name.clone(), firing: trigger.firing }
     }
 
     fn is(&self, trigger: &CaptureTrigger) -> bool {
@@ -101,8 +102,8 @@ async fn switch(
     // Two who switch the same tables at once take their locks in one order.
     let mut tables: Vec<&HostTable> = tables.iter().collect();
     tables.sort();
-    if let Some(pair) = tables.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Refusal::new("table_twice", format!("{} is there twice", pair[0])).into());
+    if let Some((table, _)) = tables.iter().zip(&tables[1..]).find(|(one, next)| one == next) {
+        return Err(Refusal::new("table_twice", format!("{table} is there twice")).into());
     }
     let mut transaction = connection.begin().await?;
     for table in tables {
@@ -157,7 +158,7 @@ async fn turn_off(
     table: &HostTable,
     triggers: &[CaptureTrigger],
     (actor, reason): (&ActorRef, &str),
-) -> Result<Vec<Fired>, SwitchError> {
+) -> Result<Vec<TriggerState>, SwitchError> {
     if triggers.iter().all(|trigger| trigger.firing == Firing::Disabled) {
         let refusal = Refusal::new("already_off", format!("capture of {table} is off already"));
         return Err(refusal.hint("threadline capture on switches it on").into());
@@ -165,7 +166,7 @@ async fn turn_off(
     for trigger in triggers {
         set(connection, trigger, Firing::Disabled).await?;
     }
-    let before: Vec<Fired> = triggers.iter().map(Fired::of).collect();
+    let before: Vec<TriggerState> = triggers.iter().map(TriggerState::of).collect();
     let statement = format!(
         "update {} p set off = pg_catalog.jsonb_build_object('at', pg_catalog.transaction_timestamp(), 'actor', $3::jsonb, 'reason', \
          $4::text, 'triggers', $5::jsonb) where {OF_TABLE}",
@@ -182,7 +183,7 @@ async fn turn_on(
     storage: &StorageSchema,
     table: &HostTable,
     triggers: &[CaptureTrigger],
-) -> Result<Vec<Fired>, SwitchError> {
+) -> Result<Vec<TriggerState>, SwitchError> {
     let policies = storage.table("threadline_capture_policies");
     let statement =
         format!("select off -> 'triggers' from {policies} p where off is not null and {OF_TABLE}");
@@ -196,17 +197,17 @@ async fn turn_on(
     if marked.is_none() && disabled.is_empty() {
         return Err(Refusal::new("not_off", format!("capture of {table} is not off")).into());
     }
-    let before: Vec<Fired> = match marked.flatten().and_then(|triggers| serde_json::from_value(triggers).ok())
-    {
-        Some(before) => before,
-        None => recorded(connection, storage, table).await?,
-    };
+    let before: Vec<TriggerState> =
+        match marked.flatten().and_then(|triggers| serde_json::from_value(triggers).ok()) {
+            Some(before) => before,
+            None => recorded(connection, storage, table).await?,
+        };
     let mut now = Vec::new();
     for trigger in disabled {
         // What nobody has recorded was disabled by hand, or made meanwhile.
-        let firing = before.iter().find(|one| one.is(trigger)).map_or(Firing::Ordinary, |one| one.fired);
+        let firing = before.iter().find(|one| one.is(trigger)).map_or(Firing::Ordinary, |one| one.firing);
         set(connection, trigger, firing).await?;
-        now.push(Fired { fired: firing, ..Fired::of(trigger) });
+        now.push(TriggerState { firing, ..TriggerState::of(trigger) });
     }
     let statement = format!("update {policies} p set off = null where {OF_TABLE}");
     let update = sqlx::query(AssertSqlSafe(statement)).bind(&table.schema).bind(&table.name);
@@ -224,7 +225,7 @@ async fn recorded(
     connection: &mut PgConnection,
     storage: &StorageSchema,
     table: &HostTable,
-) -> Result<Vec<Fired>, sqlx::Error> {
+) -> Result<Vec<TriggerState>, sqlx::Error> {
     let beginning = json!({"table": table.to_string()}).to_string();
     let beginning = beginning.trim_end_matches('}');
     let statement = format!(

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use super::{captures, host, run};
 
-const WRITERS: u64 = 4;
+const WRITERS: usize = 4;
 
 /// What is written, and what is to be recorded of it: a row of `expected` is committed with the change that it stands for.
 const TABLES: &str = "create sequence versions; create table items (id bigint generated always as identity primary key, writer bigint not null,
@@ -47,7 +47,7 @@ struct Writers {
     tasks: JoinSet<anyhow::Result<()>>,
     stop: Arc<AtomicBool>,
     /// How often each has committed.
-    committed: Arc<[AtomicU64; WRITERS as usize]>,
+    committed: Arc<[AtomicU64; WRITERS]>,
 }
 
 impl Writers {
@@ -58,19 +58,22 @@ impl Writers {
                 (database.clone(), writers.stop.clone(), writers.committed.clone());
             writers.tasks.spawn(async move {
                 let mut connection = database.connect().await?;
-                for n in 0.. {
+                for n in 0_usize.. {
                     let mut transaction = connection.begin().await?;
                     // One to three statements of the list, another choice each time.
                     for k in 0..=n % 3 {
-                        let statement = STATEMENTS[((n * 7 + k + writer) % 5) as usize];
-                        sqlx::query(statement).bind(writer as i64).execute(&mut *transaction).await?;
+                        let statement = STATEMENTS[(n * 7 + k + writer) % 5];
+                        sqlx::query(statement)
+                            .bind(i64::try_from(writer)?)
+                            .execute(&mut *transaction)
+                            .await?;
                     }
                     if n % 5 == 4 {
                         transaction.rollback().await?;
                         continue;
                     }
                     transaction.commit().await?;
-                    committed[writer as usize].fetch_add(1, Ordering::SeqCst);
+                    committed[writer].fetch_add(1, Ordering::SeqCst);
                     if stop.load(Ordering::SeqCst) {
                         break;
                     }
