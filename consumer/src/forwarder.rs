@@ -302,7 +302,7 @@ mod tests {
     #[test]
     fn a_kind_that_comes_along_and_was_not_built_in_is_skipped() {
         let mut registry = Registry::default();
-        registry.register("noop", forwarders::Noop);
+        registry.register("noop", kinds::Noop);
         let file =
             "[[forwarder]]\nid = \"a\"\nkind = \"webhook\"\n[[forwarder]]\nid = \"b\"\nkind = \"noop\"";
         let (settings, _) = Layers::default().text(file, "audit.toml").expect("TOML").build().expect("valid");

@@ -2,7 +2,7 @@
 //!
 //! [`cli`] is the binary, [`Service`] the service, in the binary or in the process of a host: for every configured forwarder workers that pull from the stream ([`stream`]), or,
 //! without a broker, a relay that reads the log (`direct`). Both hand what is to be done to the [`engine`], which reloads the rows,
-//! forwards them and commits what failed; every message is settled by its disposition. [`forwarders`] are the kinds that come
+//! forwards them and commits what failed; every message is settled by its disposition. [`kinds`] are those that come
 //! along; a host's own binary may register more ([`forwarder`]) and call [`cli::main`].
 //!
 //! For operators: `commands`. What they and the continuous reconciliation share of a timeline is in `projection`.
@@ -31,7 +31,7 @@ mod direct;
 pub(crate) mod dispatch_mode;
 pub mod engine;
 pub mod forwarder;
-pub mod forwarders;
+pub mod kinds;
 pub mod prelude;
 #[cfg(feature = "threadline")]
 pub(crate) mod projection;

@@ -121,6 +121,7 @@ impl AuditedTransaction {
         self,
         work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
     ) -> Result<Audited<T>, AuditedError<E>> {
+        let status = self.action.as_ref().map(Action::outcome);
         let mut transaction = self.timeline.pool().begin().await.map_err(AuditedError::Database)?;
         let attached = self.attach(&mut transaction).await?;
         let value = match work(&mut transaction).await {
@@ -134,8 +135,8 @@ impl AuditedTransaction {
         let audited = attached.finish(&mut transaction).await?;
         transaction.commit().await.map_err(AuditedError::Database)?;
         let Audited { audit_transaction_id, action_id, value: () } = audited;
-        if action_id.is_some() {
-            tracing::debug!(name: "threadline.action.recorded", committed = true);
+        if let Some(status) = status {
+            tracing::debug!(name: "threadline.action.recorded", status = status.as_str());
         }
         tracing::debug!(name: "threadline.transaction.committed", captured = audit_transaction_id.is_some());
         Ok(Audited { value, audit_transaction_id, action_id })

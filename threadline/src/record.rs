@@ -53,6 +53,11 @@ impl Action {
         }
     }
 
+    /// What [`Self::status`] has set.
+    pub(crate) fn outcome(&self) -> Status {
+        self.status
+    }
+
     /// How it ended.
     pub fn status(mut self, status: Status) -> Self {
         self.status = status;

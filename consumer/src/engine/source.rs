@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 pub use self::read_history::ReadHistory;
 use self::{
-    error_scope::ErrorScope,
+    read_fault::ReadFault,
     fetch::{FetchError, Fetched, Reload, Request},
 };
 pub use crate::engine::audit_row::Unreadable;
@@ -28,7 +28,7 @@ use crate::{
     forwarder::ForwarderFactory,
 };
 
-mod error_scope;
+mod read_fault;
 mod fetch;
 mod read_history;
 
@@ -210,7 +210,7 @@ impl Source {
             return self.with_earlier(forwarder, isolated).await;
         }
         // How often in a row the first of them has failed in the same way.
-        let (mut failed, mut scope) = (0, None);
+        let (mut failed, mut last) = (0, None);
         loop {
             let request = Request { forwarder, ids: &ids[..ids.len().min(self.rows)], bytes_max };
             let error = match self.load_once(request).await {
@@ -221,8 +221,8 @@ impl Source {
                 Err(FetchError::Statement(error)) if !ids.is_empty() => error,
                 Err(FetchError::Statement(error) | FetchError::Turn(error)) => return Err(error),
             };
-            let error_scope = ErrorScope::of(&error);
-            if error_scope == ErrorScope::Server {
+            let read_fault = ReadFault::of(&error);
+            if read_fault == ReadFault::Server {
                 self.history.server_failed();
             }
             Box::pin(self.reconnect()).await?;
@@ -231,16 +231,16 @@ impl Source {
                 return Err(error);
             }
             self.rows = rows;
-            failed = if scope.replace(error_scope) == Some(error_scope) { failed + 1 } else { 1 };
+            failed = if last.replace(read_fault) == Some(read_fault) { failed + 1 } else { 1 };
             let asked = request.ids.len();
             if asked > 1 {
-                // Of a row that fails in company what is said is about it, unless it may be about the server.
-                failed = u32::from(error_scope == ErrorScope::Row);
-                let parts = if error_scope == ErrorScope::Cost { PARTS_OF_COST } else { 2 };
+                // Several rows fail: the error is about one of them, or about the server.
+                failed = u32::from(read_fault == ReadFault::Row);
+                let parts = if read_fault == ReadFault::Cost { PARTS_OF_COST } else { 2 };
                 self.rows = (asked / parts).max(1);
-            } else if failed >= error_scope.confirmations() {
+            } else if failed >= read_fault.confirmations() {
                 let request = Request { ids, ..request };
-                return Box::pin(self.load_failing(request, error_scope, error)).await;
+                return Box::pin(self.load_failing(request, read_fault, error)).await;
             } else {
                 // No more than that, though none at all could be read.
                 self.rows = 1;
@@ -252,26 +252,26 @@ impl Source {
     async fn load_failing(
         &mut self,
         request: Request<'_>,
-        error_scope: ErrorScope,
+        read_fault: ReadFault,
         error: sqlx::Error,
     ) -> Result<Slice, sqlx::Error> {
         let id = request.ids[0];
         let words = errors::database(&error);
         // Of a table that no row can be read from, every row would fail like this.
         let reads_others = self.reads_others(request, error).await?;
-        if error_scope == ErrorScope::Row && reads_others {
+        if read_fault == ReadFault::Row && reads_others {
             // The table may have been repaired between the row's failure and the other's success.
             if let Ok(slice) = self.load_once(Request { ids: &[id], ..request }).await {
                 return Ok(slice);
             }
             self.reconnect().await?;
         }
-        let unreadable = if error_scope == ErrorScope::Row && reads_others {
+        let unreadable = if read_fault == ReadFault::Row && reads_others {
             Unreadable::Broken(words)
         } else {
             Unreadable::Unclear { counts: reads_others, error: words }
         };
-        if error_scope != ErrorScope::Row {
+        if read_fault != ReadFault::Row {
             self.history.isolate(id, unreadable.clone());
         }
         self.with_earlier(request.forwarder, vec![(id, unreadable)]).await
@@ -347,7 +347,7 @@ impl Source {
     /// what the other one reads, and waits again.
     async fn fetch(&mut self, request: Request<'_>) -> Result<Fetched, FetchError> {
         let begun = Instant::now();
-        while self.history.is_careful() {
+        while self.history.takes_turns() {
             match self.reload.fetch_in_turn(&mut self.connection, &self.database, request).await {
                 Err(FetchError::Turn(error)) if begun.elapsed() > TURN_MAX => {
                     return Err(FetchError::Turn(error));

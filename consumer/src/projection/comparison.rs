@@ -25,7 +25,7 @@ use super::{
     source_scan::{SourceRow, SourceScan},
     watermark::SettledWatermark,
 };
-use crate::{engine::audit_row::RowQuery, forwarders::Timeline};
+use crate::{engine::audit_row::RowQuery, kinds::Timeline};
 
 /// How many suspects are looked up at a time.
 const LOOKUP_ROWS: usize = 1_000;

@@ -30,7 +30,7 @@ use super::{
     repair_attempts::{self, MAX_REPAIRS, RepairAttempts},
     watermark::SettledWatermark,
 };
-use crate::{forwarders::Timeline, projection::repair};
+use crate::{kinds::Timeline, projection::repair};
 
 /// Entries looked up with one statement.
 const PAGE_ROWS: usize = 1_000;

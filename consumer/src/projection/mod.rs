@@ -26,7 +26,7 @@ use common::{
 use threadline::{Adoption, check_schema};
 
 use self::{comparison::ComparisonInput, watermark::SettledWatermark};
-use crate::{APPLICATION, forwarders::Timeline};
+use crate::{APPLICATION, kinds::Timeline};
 
 /// A forwarder into a timeline, with everything to read it.
 pub(crate) struct Projection {

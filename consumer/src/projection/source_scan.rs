@@ -28,7 +28,7 @@ use crate::{
         audit_row::{RowQuery, Unreadable},
         source::Source,
     },
-    forwarders::Timeline,
+    kinds::Timeline,
 };
 
 /// Ids that are read with one statement, so few that they need no memory to speak of, so many that a window which has to

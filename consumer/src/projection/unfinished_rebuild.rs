@@ -12,7 +12,7 @@ use common::{
 };
 use threadline::shadow::{Shadow, State};
 
-use crate::{APPLICATION, forwarders::Timeline};
+use crate::{APPLICATION, kinds::Timeline};
 
 /// Changes that are counted; beyond, nobody needs to know how many there are.
 const COUNTED_MAX: i64 = 100_000;

@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use crate::{
         forwarder::{ForwardError, Forwarder, ForwarderFactory},
-        forwarders::Noop,
+        kinds::Noop,
     };
 
     struct Away;

@@ -33,7 +33,7 @@ use crate::{
     stream::worker::{StreamSubscription, StreamWorker},
 };
 #[cfg(feature = "threadline")]
-use crate::{forwarders::Timeline, projection::continuous::ContinuousReconciler};
+use crate::{kinds::Timeline, projection::continuous::ContinuousReconciler};
 
 /// Starts what forwards, and waits for its end.
 pub(crate) struct Supervisor<'a> {

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 /// Looks that lie further apart than this say nothing about the time between them: the workers were busy.
 const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(15);
 
-/// So many looks make sure that acknowledgements do not arrive.
+/// So many checks make sure that acknowledgements do not arrive.
 const UNHEARD_MAX: u32 = 2;
 
 /// What the workers of one forwarder have observed of its durable.
@@ -23,7 +23,7 @@ struct StallState {
     last: Option<Observation>,
     /// What an operator has to fix.
     fault: Option<String>,
-    /// How many looks in a row have found that acknowledgements do not arrive.
+    /// How many checks in a row have found that acknowledgements do not arrive.
     unheard: u32,
 }
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     /// Looks every five seconds; returns after how many there is a fault.
-    fn looks(
+    fn checks(
         settings: &ConsumerSettings,
         states: impl Iterator<Item = DurableState>,
         every: Duration,
@@ -134,15 +134,15 @@ mod tests {
         let settings = ConsumerSettings { unready_after: 60 * SECOND, ..ConsumerSettings::default() };
         let every = 5 * SECOND;
         let still = || std::iter::repeat(state(7, 3));
-        assert_eq!(looks(&settings, still(), every), Some(13), "a minute and a look");
-        assert_eq!(looks(&settings, std::iter::repeat(state(7, 0)), every), None, "nothing waits");
+        assert_eq!(checks(&settings, still(), every), Some(13), "a minute and a check");
+        assert_eq!(checks(&settings, std::iter::repeat(state(7, 0)), every), None, "nothing waits");
         let moving = (0..).map(|delivered| state(delivered / 10, 3));
-        assert_eq!(looks(&settings, moving, every), None, "something is delivered now and then");
-        assert_eq!(looks(&settings, still(), 16 * SECOND), None, "nobody looked for too long");
+        assert_eq!(checks(&settings, moving, every), None, "something is delivered now and then");
+        assert_eq!(checks(&settings, still(), 16 * SECOND), None, "nobody looked for too long");
     }
 
     #[test]
-    fn acknowledgements_that_do_not_arrive_are_a_fault_at_the_second_look_and_until_they_do() {
+    fn acknowledgements_that_do_not_arrive_are_a_fault_at_the_second_check_and_until_they_do() {
         let stall = StallDetector::default();
         let look = |heard: Result<(), String>| {
             stall.observe(&state(7, 0), &ConsumerSettings::default(), Instant::now());

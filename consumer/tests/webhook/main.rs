@@ -10,7 +10,7 @@ use axum::{body::Body, response::Response};
 use common::{event::AuditEvent, failures::Reason, settings::Layers};
 use consumer::{
     forwarder::{ForwardError, Forwarder, ForwarderFactory, ForwarderKind as _, Verdict},
-    forwarders::Webhook,
+    kinds::Webhook,
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

@@ -148,7 +148,8 @@ impl Shadow {
     /// every change of the first is in the journal.
     ///
     /// # Errors
-    /// When something depends on the first table that a swap would leave behind; or it is too busy.
+    /// When something depends on the first table that a swap would leave behind; when tables of these names are somebody else's; when
+    /// it is too busy.
     pub async fn create(&self, connection: &mut PgConnection) -> Result<(), ShadowError> {
         self.refuse_what_would_be_left_behind(connection).await?;
         self.when_not_busy(connection, async |transaction| self.create_once(transaction).await).await
@@ -156,8 +157,12 @@ impl Shadow {
 
     async fn create_once(&self, transaction: &mut PgConnection) -> Result<(), ShadowError> {
         let (live, shadow, journal, function) = (self.live(), self.table(), self.journal(), self.function());
-        if self.state(transaction).await? == State::Abandoned {
-            sqlx::raw_sql(AssertSqlSafe(self.removal())).execute(&mut *transaction).await?;
+        match self.state(transaction).await? {
+            State::Foreign => return Err(ShadowError::Foreign),
+            State::Abandoned => {
+                sqlx::raw_sql(AssertSqlSafe(self.removal())).execute(&mut *transaction).await?;
+            }
+            State::None | State::Filling | State::Kept => {}
         }
         let trigger = self.trigger();
         let make = format!(

@@ -9,7 +9,7 @@ use threadline::{Adoption, StoredAction, receipt, stored};
 use uuid::Uuid;
 
 use super::{InTimeline, TimelineState};
-use crate::{engine::source::Source, forwarders::Timeline};
+use crate::{engine::source::Source, kinds::Timeline};
 
 /// The event in every timeline that is configured.
 pub(crate) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {

@@ -10,16 +10,19 @@ use uuid::Uuid;
 use super::{LoadedRow, Unreadable};
 
 /// So many reads take turns after one that the server has failed in.
-const CAREFUL_READS: u32 = 20;
+const READS_IN_TURN: u32 = 20;
 
 /// What the workers of one forwarder know of earlier reads from the source.
 #[derive(Debug, Clone, Default)]
 pub struct ReadHistory(Arc<Mutex<History>>);
 
+/// So many isolated rows are remembered; beyond, a row is read again for its batch.
+const ISOLATED_MAX: usize = 1_000;
+
 #[derive(Debug, Default)]
 struct History {
     readable: Option<Uuid>,
-    careful: u32,
+    reads_in_turn: u32,
     isolated: HashMap<Uuid, Unreadable>,
 }
 
@@ -37,7 +40,7 @@ impl ReadHistory {
     /// These rows were read.
     pub(super) fn record(&self, loaded: &[LoadedRow]) {
         let mut history = self.history();
-        history.careful = history.careful.saturating_sub(1);
+        history.reads_in_turn = history.reads_in_turn.saturating_sub(1);
         if let Some(row) = loaded.iter().find(|row| row.event.is_ok()) {
             history.readable = Some(row.id);
         }
@@ -46,17 +49,21 @@ impl ReadHistory {
     /// The server has failed in a read. A row may be the cause, and others as well, in other workers' hands: they take turns from
     /// now on, because each of them would take what another one's row does for an effect of its own.
     pub(super) fn server_failed(&self) {
-        self.history().careful = CAREFUL_READS;
+        self.history().reads_in_turn = READS_IN_TURN;
     }
 
     /// Whether reads take turns.
-    pub(super) fn is_careful(&self) -> bool {
-        self.history().careful > 0
+    pub(super) fn takes_turns(&self) -> bool {
+        self.history().reads_in_turn > 0
     }
 
-    /// This row makes the server fail, or takes too long. Its batch may have to begin again; the row is not read again for that.
+    /// This row makes the server fail, or takes too long. Its batch may have to begin again; the row is not read again for that,
+    /// as long as not too many are remembered.
     pub(super) fn isolate(&self, id: Uuid, unreadable: Unreadable) {
-        self.history().isolated.insert(id, unreadable);
+        let isolated = &mut self.history().isolated;
+        if isolated.len() < ISOLATED_MAX {
+            isolated.insert(id, unreadable);
+        }
     }
 
     /// Those of these rows that were isolated, with what is known of them.

@@ -4,7 +4,7 @@ use common::fault::{Fault, classify};
 
 /// What an error of a reload says, where the same statement passes without any row, in a session of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ErrorScope {
+pub(super) enum ReadFault {
     /// A row.
     Row,
     /// Perhaps a row that takes too long, or too much memory; or a server that is short of them.
@@ -13,7 +13,7 @@ pub(super) enum ErrorScope {
     Server,
 }
 
-impl ErrorScope {
+impl ReadFault {
     pub(super) fn of(error: &sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
         match (error, code.as_deref()) {

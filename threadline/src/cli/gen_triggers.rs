@@ -9,7 +9,6 @@ use std::{
 
 use anyhow::Context as _;
 use clap::builder::NonEmptyStringValueParser;
-use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{
@@ -18,12 +17,11 @@ use threadline::{
 };
 use time::{OffsetDateTime, macros::format_description};
 
-/// The section [capture] of the settings file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Section {
-    tables: BTreeMap<String, Map<String, Value>>,
-}
+use super::{
+    answer::{Answer, Failure},
+    database::on_timeline,
+    settings::{CaptureSection, Settings, Target},
+};
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
@@ -61,11 +59,17 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
+pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
+    let Settings { options, schema, capture } = Settings::read(target)?;
+    let tables = wanted(&capture, arguments)?;
+    on_timeline(&options, async |connection| generate(connection, &schema, &tables, arguments).await)
+}
+
 /// Tables and policies of settings and flags.
 ///
 /// # Errors
 /// What of them cannot be used.
-pub(crate) fn wanted(section: &Section, arguments: &Arguments) -> Result<Vec<(HostTable, Policy)>, Refusal> {
+fn wanted(section: &CaptureSection, arguments: &Arguments) -> Result<Vec<(HostTable, Policy)>, Refusal> {
     let mut sections: BTreeMap<HostTable, Map<String, Value>> = BTreeMap::new();
     for (name, options) in &section.tables {
         let table: HostTable = name.parse()?;
@@ -115,7 +119,7 @@ fn refusal(term: &'static str, reason: String) -> Refusal {
 ///
 /// # Errors
 /// A refusal, what the server says, or files that cannot be written.
-pub(crate) async fn run(
+async fn generate(
     connection: &mut PgConnection,
     schema: &StorageSchema,
     tables: &[(HostTable, Policy)],

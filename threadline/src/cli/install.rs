@@ -1,0 +1,44 @@
+//! `threadline install`: the tables of the timeline.
+
+use std::fmt::Write as _;
+
+use anyhow::Context as _;
+use threadline::{Installation, StorageSchema};
+
+use super::{
+    answer::{Answer, Failure},
+    database::on_timeline,
+    settings::{Settings, Target},
+};
+
+pub(crate) fn run(target: Target) -> Result<Answer, Failure> {
+    let Settings { options, schema, .. } = Settings::read(target)?;
+    on_timeline(&options, async |connection| {
+        let done = threadline::install(connection, &schema)
+            .await
+            .with_context(|| format!("cannot install into schema {schema}"))?;
+        Ok(described(&done, &schema))
+    })
+}
+
+/// What an installation found and did.
+fn described(done: &Installation, schema: &StorageSchema) -> String {
+    let Installation { recreated, added, lacking } = done;
+    let mut text = String::new();
+    if !recreated.is_empty() {
+        let _ = writeln!(
+            text,
+            "recreated, empty, what had been dropped: {}. Grants on it are to be made again; `consumer reconcile --repair` \
+             delivers actions again, receipts begin a new chain",
+            recreated.join(", ")
+        );
+    }
+    for one in added {
+        let _ = writeln!(text, "added {one}");
+    }
+    for one in lacking {
+        let _ = writeln!(text, "warning: {one} is missing, and cannot be made over what is there");
+    }
+    let _ = writeln!(text, "Threadline's tables are in schema {schema}");
+    text
+}

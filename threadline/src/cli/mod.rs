@@ -1,0 +1,80 @@
+//! The command line: what is given, which command runs, and how it ends.
+
+mod answer;
+mod database;
+mod gen_triggers;
+mod install;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use answer::{Answer, Failure};
+use settings::Target;
+
+/// The audit timeline: who did what, when, and how it ended.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Creates Threadline's tables, or completes those of the Elixir library. Harmless when repeated.
+    Install {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Generates the triggers that capture tables: prints them, writes them as a migration, or makes them.
+    GenTriggers {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: gen_triggers::Arguments,
+    },
+}
+
+impl Command {
+    fn target(&self) -> &Target {
+        match self {
+            Self::Install { target } | Self::GenTriggers { target, .. } => target,
+        }
+    }
+
+    fn run(self) -> Result<Answer, Failure> {
+        match self {
+            Self::Install { target } => install::run(target),
+            Self::GenTriggers { target, arguments } => gen_triggers::run(target, &arguments),
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() && settings::wants_json(settings::file_named().as_deref()) => {
+            return answer::failed(&errors::usage(&error.render().to_string()), 2, true);
+        }
+        Err(error) => error.exit(),
+    };
+    let json = settings::wants_json(cli.command.target().config.as_deref());
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    answer::finish(cli.command.run(), json)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}
