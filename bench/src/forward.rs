@@ -22,7 +22,7 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 /// Longest statement. Long enough for a server that is busy with everything else of the comparison.
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// As much as a row may take.
 const BATCH_BYTES: usize = 16 << 20;
@@ -58,7 +58,7 @@ impl Route {
             .configure(&settings, MissingKinds::Refused)?
             .pop()
             .context("no forwarder of kind threadline: build the consumer with that feature")?;
-        let source = Database::new(&ConnectionUrl::new(source_url), "bench-peer", PATIENCE, false)
+        let source = Database::new(&ConnectionUrl::new(source_url), "bench-peer", TIMEOUT, false)
             .context("the source database")?;
         Ok(Self { source, table: "public.audit_events".parse()?, id: forwarder.id, timeline })
     }

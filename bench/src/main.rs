@@ -1,4 +1,4 @@
-//! `bench`: the pipeline beside its limits and beside what a user would pick instead, in one run on one machine.
+//! `bench`: the pipeline next to its limits and to what a user would pick instead, in one run on one machine.
 
 mod cases;
 mod environment;
@@ -29,7 +29,7 @@ use crate::{
     results::Run,
 };
 
-/// Measures the pipeline beside its limits and beside what a user would pick instead, on private servers.
+/// Measures the pipeline next to its limits and to what a user would pick instead, on private servers.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]

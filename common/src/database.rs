@@ -21,10 +21,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// When the server is away.
 pub async fn read_only_scan(session: &mut Session) -> Result<Transaction<'_>, sqlx::Error> {
-    let mut look = session.begin().await?;
-    look.execute("set transaction read only; set local statement_timeout = 0; set local enable_seqscan = on")
+    let mut scan = session.begin().await?;
+    scan.execute("set transaction read only; set local statement_timeout = 0; set local enable_seqscan = on")
         .await?;
-    Ok(look)
+    Ok(scan)
 }
 
 /// What a role of the pipeline brings along on every connection.

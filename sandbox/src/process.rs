@@ -137,7 +137,7 @@ impl Process {
     pub fn kill(&mut self) -> anyhow::Result<()> {
         self.signal(Signal::SIGKILL)?;
         reap(&mut self.child)?;
-        self.forget();
+        self.remove_pid_file();
         Ok(())
     }
 
@@ -174,7 +174,7 @@ impl Process {
     pub fn has_ended(&mut self) -> anyhow::Result<bool> {
         let ended = self.child.try_wait()?.is_some();
         if ended {
-            self.forget();
+            self.remove_pid_file();
         }
         Ok(ended)
     }
@@ -190,12 +190,12 @@ impl Process {
             status.is_some()
         })
         .with_context(|| format!("its log says:\n{}", self.log()))?;
-        self.forget();
+        self.remove_pid_file();
         status.context("it has ended")
     }
 
     /// Its id may be somebody else's from now on: the watchdog must not find it.
-    fn forget(&self) {
+    fn remove_pid_file(&self) {
         let _ = fs::remove_file(&self.pid_file);
     }
 
@@ -217,7 +217,7 @@ impl Drop for Process {
             let _ = self.child.kill();
             let _ = reap(&mut self.child);
         }
-        self.forget();
+        self.remove_pid_file();
     }
 }
 

@@ -316,12 +316,12 @@ async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_dead_l
     pipeline.settled("timeline").await?;
     consumer.terminate(DEADLINE)?;
     delete(&pipeline, &gone).await?;
-    let (path, failing) = (pipeline.path("moody"), pipeline.path("failing"));
+    let (path, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
     pipeline.configure(&format!(
-        "[[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {path:?}\nfailing = {failing:?}"
+        "[[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = {path:?}\nfailing = {failing:?}"
     ))?;
     let mut host = pipeline.custom_consumer()?;
-    pipeline.settled("moody").await?;
+    pipeline.settled("faulty").await?;
     pipeline.charges_nobody().await?;
     assert!(!host.log().contains(HELD), "{}", host.log());
     let taken = std::fs::read_to_string(&path)?;
@@ -333,7 +333,7 @@ async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_dead_l
     pipeline.messages(131).await?;
     delete(&pipeline, &lost).await?;
     let _host = pipeline.custom_consumer()?;
-    pipeline.settled("moody").await?;
+    pipeline.settled("faulty").await?;
     pipeline.settled("timeline").await?;
     let failures = pipeline.failures().await?;
     assert_eq!(failures.len(), 2, "each of the two forwarders was owed it: {failures:?}");

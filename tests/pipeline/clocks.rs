@@ -68,11 +68,11 @@ async fn rows_of_transactions_held_for_several_leases_and_of_prepared_ones_arriv
 /// A leader, a standby and a consumer, of which some believe in another time.
 async fn clocks(leader: &str, standby: &str, consumer: &str) -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
-    let (taken, failing) = (pipeline.path("moody"), pipeline.path("failing"));
+    let (taken, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
     pipeline.configure(&format!(
         "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"1s\"\nmax = \"1s\"\n\
          [[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
-         [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = \"{}\"\nfailing = \"{}\"",
+         [[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = \"{}\"\nfailing = \"{}\"",
         taken.display(),
         failing.display()
     ))?;
@@ -87,7 +87,7 @@ async fn clocks(leader: &str, standby: &str, consumer: &str) -> anyhow::Result<(
     wait::until("the second one to stand by", DEADLINE, || standby.log().contains("standing by"))?;
     std::fs::write(&failing, "")?;
     let _host = behind(consumer, "host")?;
-    let retried = AuditRow::sample("moody.retry");
+    let retried = AuditRow::sample("faulty.retry");
     pipeline.commit(std::slice::from_ref(&retried)).await?;
     pipeline.arrive(&[retried.id]).await?;
     let mut watch = pipeline.source.connect().await?;
@@ -107,7 +107,7 @@ async fn clocks(leader: &str, standby: &str, consumer: &str) -> anyhow::Result<(
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
     assert!(standby.log().contains("\"leading\""), "leadership was not stuck");
-    pipeline.settled("moody").await?;
+    pipeline.settled("faulty").await?;
     assert_eq!(lines().lines().count(), 21, "each once");
     let verdict = pipeline.verdict().await?;
     assert!(verdict.holds(), "{verdict}");

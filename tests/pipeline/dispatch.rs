@@ -49,14 +49,14 @@ async fn a_failed_event_of_the_log_is_swept_when_it_is_due_and_does_not_stop_the
 {
     let mut pipeline = Pipeline::new().await?;
     pipeline.nats_url = String::new();
-    let (taken, failing) = (pipeline.path("moody"), pipeline.path("failing"));
+    let (taken, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
     pipeline.configure(&format!(
         "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"200ms\"\nmax = \"200ms\"\n\
-         [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {taken:?}\nfailing = {failing:?}"
+         [[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = {taken:?}\nfailing = {failing:?}"
     ))?;
     std::fs::write(&failing, "")?;
     let _host = pipeline.custom_consumer()?;
-    let (retried, after) = (AuditRow::sample("moody.retry"), AuditRow::sample("test.after"));
+    let (retried, after) = (AuditRow::sample("faulty.retry"), AuditRow::sample("test.after"));
     pipeline.commit(std::slice::from_ref(&retried)).await?;
     pipeline.commit(std::slice::from_ref(&after)).await?;
     let lines = || std::fs::read_to_string(&taken).unwrap_or_default();

@@ -88,7 +88,7 @@ async fn a_timeline_that_is_away_does_not_delay_another_forwarder() -> anyhow::R
         timeline.replace(&address(&timeline)?.to_string(), &proxied.address().to_string());
     pipeline.configure(&format!(
         "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
-         [[forwarder]]\nid = \"file\"\nkind = \"moody\"\npath = \"{}\"",
+         [[forwarder]]\nid = \"file\"\nkind = \"faulty\"\npath = \"{}\"",
         path.display()
     ))?;
     let _publisher = pipeline.publisher()?;

@@ -8,23 +8,23 @@ use serde_json::Value;
 use sqlx::Executor as _;
 use uuid::Uuid;
 
-/// A moody forwarder beside the timeline, with short waits.
-async fn moody(more: &str) -> anyhow::Result<Pipeline> {
+/// A faulty forwarder beside the timeline, with short waits.
+async fn faulty(more: &str) -> anyhow::Result<Pipeline> {
     let pipeline = Pipeline::with_settings(&format!(
         "forward_timeout = \"1s\"\n{more}\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"100ms\"\nmax = \"200ms\""
     ))
     .await?;
-    let (path, failing) = (pipeline.path("moody"), pipeline.path("failing"));
+    let (path, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
     pipeline.configure(&format!(
         "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\n\
-         [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = \"{}\"\nfailing = \"{}\"",
+         [[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = \"{}\"\nfailing = \"{}\"",
         path.display(),
         failing.display()
     ))?;
     Ok(pipeline)
 }
 
-/// The events that the moody forwarder took, in order.
+/// The events that the faulty forwarder took, in order.
 fn taken(path: &Path) -> Vec<Uuid> {
     fs::read_to_string(path).unwrap_or_default().lines().map(|line| line.parse().unwrap()).collect()
 }
@@ -32,16 +32,16 @@ fn taken(path: &Path) -> Vec<Uuid> {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_kills_its_process_ends_as_a_dead_letter_and_its_neighbours_are_never_charged()
 -> anyhow::Result<()> {
-    let pipeline = moody("").await?;
+    let pipeline = faulty("").await?;
     let (mut rows, ids) = samples(40);
-    let poison = AuditRow::sample("moody.abort");
+    let poison = AuditRow::sample("faulty.abort");
     rows.insert(23, poison.clone());
     pipeline.commit(&rows).await?;
     let _publisher = pipeline.publisher()?;
     let mut deaths = 0;
     // As a supervisor would: whenever it dies, it is started again.
     let mut host = pipeline.custom_consumer()?;
-    let path = pipeline.path("moody");
+    let path = pipeline.path("faulty");
     wait::until_some("the poison to be buried and its neighbours to be taken", 2 * DEADLINE, async || {
         if host.has_ended()? {
             deaths += 1;
@@ -52,7 +52,7 @@ async fn an_event_that_kills_its_process_ends_as_a_dead_letter_and_its_neighbour
         Ok((buried && ids.iter().all(|id| taken.contains(id))).then_some(()))
     })
     .await?;
-    pipeline.settled("moody").await?;
+    pipeline.settled("faulty").await?;
     pipeline.settled("timeline").await?;
     let failures = pipeline.failures().await?;
     assert_eq!(failures.len(), 1, "only the poison: {failures:?}");
@@ -69,12 +69,12 @@ async fn an_event_that_kills_its_process_ends_as_a_dead_letter_and_its_neighbour
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_kills_its_process_is_not_charged_to_what_another_forwarder_had_begun()
 -> anyhow::Result<()> {
-    let pipeline = moody("").await?;
+    let pipeline = faulty("").await?;
     let mut timeline = pipeline.timeline.connect().await?;
     // So that the other one has something in hand all the time.
     timeline.execute("begin; lock audit_actions in access exclusive mode").await?;
     let (rows, ids) = samples(1);
-    let poison = AuditRow::sample("moody.abort_late");
+    let poison = AuditRow::sample("faulty.abort_late");
     pipeline.commit(&[&rows[..], std::slice::from_ref(&poison)].concat()).await?;
     let _publisher = pipeline.publisher()?;
     let mut host = pipeline.custom_consumer()?;
@@ -82,7 +82,7 @@ async fn an_event_that_kills_its_process_is_not_charged_to_what_another_forwarde
         if host.has_ended()? {
             host = pipeline.custom_consumer()?;
         }
-        let dead = |failure: &Value| failure["state"] == "dead" && failure["forwarder"] == "moody";
+        let dead = |failure: &Value| failure["state"] == "dead" && failure["forwarder"] == "faulty";
         Ok(pipeline.failures().await?.iter().any(dead).then_some(()))
     })
     .await?;
@@ -97,14 +97,14 @@ async fn an_event_that_kills_its_process_is_not_charged_to_what_another_forwarde
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_panicking_and_a_hanging_forwarder_do_not_delay_another_forwarders_events() -> anyhow::Result<()> {
-    let pipeline = moody("attempts = 2").await?;
+    let pipeline = faulty("attempts = 2").await?;
     let _publisher = pipeline.publisher()?;
     let host = pipeline.custom_consumer()?;
     let (rows, ids) = samples(1);
     pipeline.commit(&rows).await?;
     pipeline.arrive(&ids).await?;
     let bad: Vec<_> =
-        ["moody.hang", "moody.panic", "moody.hang", "moody.refuse"].map(AuditRow::sample).into();
+        ["faulty.hang", "faulty.panic", "faulty.hang", "faulty.refuse"].map(AuditRow::sample).into();
     pipeline.commit(&bad).await?;
     wait::until("the forwarder to hang", DEADLINE, || host.log().contains("sigra.audit.forward.error"))?;
     // While one worker waits for time-outs, the other one delivers as always.
@@ -127,7 +127,7 @@ async fn a_panicking_and_a_hanging_forwarder_do_not_delay_another_forwarders_eve
         reasons,
         ["attempts_exhausted", "attempts_exhausted", "attempts_exhausted", "schema_mismatch"]
     );
-    pipeline.settled("moody").await?;
+    pipeline.settled("faulty").await?;
     pipeline.settled("timeline").await?;
     assert!(pipeline.verdict().await?.holds(), "the timeline took them all");
     Ok(())
@@ -137,15 +137,15 @@ async fn a_panicking_and_a_hanging_forwarder_do_not_delay_another_forwarders_eve
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delay_that_a_crashed_broker_forgot_is_waited_out_all_the_same() -> anyhow::Result<()> {
     let mut pipeline = Pipeline::with_own_nats().await?;
-    let (taken_path, failing) = (pipeline.path("moody"), pipeline.path("failing"));
+    let (taken_path, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
     pipeline.configure(&format!(
         "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"8s\"\nmax = \"8s\"\n\
-         [[forwarder]]\nid = \"moody\"\nkind = \"moody\"\npath = {taken_path:?}\nfailing = {failing:?}"
+         [[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = {taken_path:?}\nfailing = {failing:?}"
     ))?;
     fs::write(&failing, "")?;
     let _publisher = pipeline.publisher()?;
     let _host = pipeline.custom_consumer()?;
-    let row = AuditRow::sample("moody.retry");
+    let row = AuditRow::sample("faulty.retry");
     pipeline.commit(std::slice::from_ref(&row)).await?;
     let due: time::OffsetDateTime = wait::until_some("the first attempt to fail", DEADLINE, async || {
         let due = sqlx::query_scalar("select next_attempt_at from outbox.failures");

@@ -183,7 +183,7 @@ impl Pipeline {
         self.start("consumer", arguments)
     }
 
-    /// Starts the host's own consumer, which has the kind `moody`.
+    /// Starts the host's own consumer, which has the kind `faulty`.
     ///
     /// # Errors
     /// When it has not been built.

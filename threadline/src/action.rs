@@ -1,4 +1,5 @@
-//! Rows of `audit_actions`, and inserting many of them at once: [`insert_batch`] and [`insert_new`].
+//! Rows of `audit_actions`, and inserting many of them at once: [`insert_batch`] and [`insert_new`]. Both are idempotent writes: what is
+//! there already under the same id has no effect.
 
 pub mod verified;
 

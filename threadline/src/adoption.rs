@@ -68,6 +68,24 @@ impl Adoption {
         Ok(until.map_or(Self::None, Self::Before))
     }
 
+    /// Declares for a forwarder that what others had written before `until` counts, from now on and for everybody who asks.
+    ///
+    /// # Errors
+    /// When the server is away, the timeline has no table for it, or the role may not write to it.
+    pub async fn declare(
+        connection: &mut PgConnection,
+        schema: &StorageSchema,
+        forwarder: &str,
+        until: OffsetDateTime,
+    ) -> Result<(), sqlx::Error> {
+        let statement = format!(
+            "insert into {} (forwarder, until) values ($1, $2) on conflict do nothing",
+            schema.table("audit_adoptions")
+        );
+        sqlx::query(AssertSqlSafe(statement)).bind(forwarder).bind(until).execute(connection).await?;
+        Ok(())
+    }
+
     /// Those of `events` that are there in this way.
     ///
     /// # Errors

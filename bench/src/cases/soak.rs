@@ -46,14 +46,14 @@ pub(crate) async fn run(
             written = &mut writing => break written??,
             () = stop.cancelled() => anyhow::bail!("interrupted"),
             _ = every.tick() => {
-                let line = look(&meter, &databases.source, begun.elapsed().as_secs() / 60).await?;
+                let line = read(&meter, &databases.source, begun.elapsed().as_secs() / 60).await?;
                 say(&line);
                 let _ = writeln!(table, "{line}");
             }
         }
     };
     super::steady::arrived(&databases, written).await?;
-    let line = look(&meter, &databases.source, minutes).await?;
+    let line = read(&meter, &databases.source, minutes).await?;
     let _ = writeln!(table, "{line}");
     let mut sample = meter.end("soak", "pipeline", 0).await?;
     publisher.terminate(STOP_DEADLINE)?;
@@ -69,7 +69,7 @@ pub(crate) async fn run(
     Ok(table)
 }
 
-async fn look(meter: &Meter, source: &str, minute: u64) -> anyhow::Result<String> {
+async fn read(meter: &Meter, source: &str, minute: u64) -> anyhow::Result<String> {
     let mut connection = PgConnection::connect(source).await?;
     let (entries, bytes, rounds): (i64, i64, i64) = sqlx::query_as(
         "select (select count(*) from outbox.entries), pg_total_relation_size('outbox.entries'),

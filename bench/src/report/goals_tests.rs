@@ -1,4 +1,4 @@
-//! What is judged how.
+//! What is assessed how.
 
 use super::{Bound, COUNT, Judgement, MIB, MILLIS, RATIO, shown};
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// The first goal whose name begins so.
-fn judged(samples: Vec<Sample>, name: &str) -> (String, Option<bool>, String) {
+fn assessed(samples: Vec<Sample>, name: &str) -> (String, Option<bool>, String) {
     let mut run = empty();
     run.samples = samples;
     let judgement = Judgement::of(&Summary::of(&run));
@@ -43,10 +43,10 @@ fn a_ratio_is_met_at_its_limit_and_above() {
         for (rows, met) in [(limit - 1, false), (limit, true), (limit + 1, true)] {
             let samples =
                 vec![sample(case_a, variant_a, 0, rows, 1.0), sample(case_b, variant_b, 0, 1_000, 1.0)];
-            assert_eq!(judged(samples, name).1, Some(met), "{name}, {rows}");
+            assert_eq!(assessed(samples, name).1, Some(met), "{name}, {rows}");
         }
         let alone = vec![sample(case_a, variant_a, 0, limit, 1.0)];
-        assert_eq!(judged(alone, name), ("-".to_owned(), None, String::new()), "{name}, alone");
+        assert_eq!(assessed(alone, name), ("-".to_owned(), None, String::new()), "{name}, alone");
     }
 }
 
@@ -61,15 +61,15 @@ fn a_latency_is_met_at_its_limit_and_below() {
         ("5,000 rows/s: p99", "steady 5000", 99.0, 60.1, false),
     ];
     for (name, case, p50, p99, met) in cases {
-        assert_eq!(judged(vec![steady(case, p50, p99)], name).1, Some(met), "{name}, {p50}, {p99}");
-        assert_eq!(judged(vec![], name).1, None);
+        assert_eq!(assessed(vec![steady(case, p50, p99)], name).1, Some(met), "{name}, {p50}, {p99}");
+        assert_eq!(assessed(vec![], name).1, None);
     }
 }
 
 #[test]
 fn rows_that_never_arrive_are_late() {
     let stalled = sample("steady 5000", "pipeline", 0, 0, 30.0);
-    let (measured, met, note) = judged(vec![stalled], "5,000 rows/s");
+    let (measured, met, note) = assessed(vec![stalled], "5,000 rows/s");
     assert_eq!((measured.as_str(), met, note.as_str()), ("-", Some(false), "0 rows/s arrived, 1 repeat"));
 }
 
@@ -86,8 +86,8 @@ fn a_held_transaction_is_judged_by_rate_and_latency() {
         (vec![free()], None, None),
     ];
     for (samples, by_rate, by_p50) in cases {
-        let judged_both = (judged(samples.clone(), rate).1, judged(samples.clone(), p50).1);
-        assert_eq!(judged_both, (by_rate, by_p50), "{samples:?}");
+        let both_assessed = (assessed(samples.clone(), rate).1, assessed(samples.clone(), p50).1);
+        assert_eq!(both_assessed, (by_rate, by_p50), "{samples:?}");
     }
 }
 
@@ -98,26 +98,26 @@ fn memory_is_the_most_of_any_sample() {
         sample.processes.get_mut("publisher").expect("samples have one").peak_mib = peak;
         sample
     };
-    assert_eq!(judged(vec![with(64.0), with(3.0)], "publisher").1, Some(true));
+    assert_eq!(assessed(vec![with(64.0), with(3.0)], "publisher").1, Some(true));
     let void = Sample { void: Some("rows are missing".to_owned()), ..with(64.1) };
-    let (measured, met, note) = judged(vec![void, with(3.0)], "publisher");
+    let (measured, met, note) = assessed(vec![void, with(3.0)], "publisher");
     assert_eq!((measured.as_str(), met, note.as_str()), ("64.10 MiB", Some(false), "in relay, pipeline"));
-    assert_eq!(judged(vec![with(3.0)], "consumer").1, None);
+    assert_eq!(assessed(vec![with(3.0)], "consumer").1, None);
 }
 
 #[test]
 fn a_single_dead_tuple_is_one_too_many() {
     let with = |dead| Sample { dead_tuples: Some(dead), ..sample("end to end", "pipeline", 0, 1, 1.0) };
-    assert_eq!(judged(vec![with(0), with(0)], "outbox").1, Some(true));
-    assert_eq!(judged(vec![with(0), with(1)], "outbox").1, Some(false));
-    assert_eq!(judged(vec![sample("relay", "pipeline", 0, 1, 1.0)], "outbox").1, None);
+    assert_eq!(assessed(vec![with(0), with(0)], "outbox").1, Some(true));
+    assert_eq!(assessed(vec![with(0), with(1)], "outbox").1, Some(false));
+    assert_eq!(assessed(vec![sample("relay", "pipeline", 0, 1, 1.0)], "outbox").1, None);
 }
 
 #[test]
 fn the_best_peer_is_the_fastest_that_does_not_batch() {
     let samples = [("pipeline", 1_000), ("slow", 10), ("fast", 100), ("faster (batches)", 900)];
     let samples = samples.map(|(variant, rows)| sample("end to end", variant, 0, rows, 1.0));
-    let (measured, met, note) = judged(samples.to_vec(), "end to end: pipeline / best");
+    let (measured, met, note) = assessed(samples.to_vec(), "end to end: pipeline / best");
     assert_eq!((measured.as_str(), met, note.as_str()), ("10.0", Some(true), "fast; 1 repeat"));
 }
 
@@ -125,16 +125,16 @@ fn the_best_peer_is_the_fastest_that_does_not_batch() {
 fn the_best_number_of_workers_counts_and_a_single_one_does_not() {
     let samples = [("1 consumer", 990), ("2 consumers", 840), ("4 consumers", 860), ("limit", 1_000)];
     let samples = samples.map(|(variant, rows)| sample("projection", variant, 0, rows, 1.0));
-    let (measured, met, note) = judged(samples.to_vec(), "projection");
+    let (measured, met, note) = assessed(samples.to_vec(), "projection");
     assert_eq!((measured.as_str(), met, note.as_str()), ("0.86", Some(true), "4 consumers; 1 repeat"));
-    assert_eq!(judged(vec![samples[0].clone(), samples[3].clone()], "projection").1, None);
+    assert_eq!(assessed(vec![samples[0].clone(), samples[3].clone()], "projection").1, None);
 }
 
 #[test]
 fn what_is_void_does_not_meet_a_goal() {
     let void = Sample { void: Some("differs".to_owned()), ..sample("relay", "pipeline", 0, 2_000, 1.0) };
-    let judged = judged(vec![void, sample("relay", "limit", 0, 1_000, 1.0)], "relay");
-    assert_eq!(judged, ("-".to_owned(), None, "without 1 void sample".to_owned()));
+    let assessed = assessed(vec![void, sample("relay", "limit", 0, 1_000, 1.0)], "relay");
+    assert_eq!(assessed, ("-".to_owned(), None, "without 1 void sample".to_owned()));
 }
 
 #[test]

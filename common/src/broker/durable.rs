@@ -12,7 +12,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    BrokerError,
+    BrokerError, BrokerObject,
     floor::{SettledFloor, begin_after},
     microseconds,
     rules::{FieldComparison, compare_fields},
@@ -137,7 +137,7 @@ pub(super) fn compare(
          and a start from the stream's start, which repeats deliveries without effect"
     };
     Err(BrokerError::Incompatible {
-        what: format!("consumer {name}"),
+        object: BrokerObject::Durable(name.to_owned()),
         differences: differences.join("; "),
         remedy: remedy.to_owned(),
         skipping: skips.then(|| SkippingDurable { created: found.created(), last_sequence }),

@@ -30,7 +30,7 @@ pub use stream::{adopt_stream, check_stream, ensure_stream, find_stream, is_not_
 pub use tables::PULL_EXPIRES;
 pub use throttle::{LiveTrafficThrottle, ThrottleError};
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use async_nats::{Client, ConnectOptions, Event, ServerAddr, jetstream};
 use connection_url::Server;
@@ -104,10 +104,10 @@ pub enum BrokerError {
         remedy: String,
     },
     /// Stream or durable exist, and are not what the pipeline needs.
-    #[error("{what} does not fit: {differences}. {remedy}")]
+    #[error("{object} does not fit: {differences}. {remedy}")]
     Incompatible {
-        /// Stream or durable.
-        what: String,
+        /// Which it is.
+        object: BrokerObject,
         /// Each field with what is wanted and what is there.
         differences: String,
         /// What to do.
@@ -129,6 +129,24 @@ pub enum BrokerError {
         /// This source.
         ours: String,
     },
+}
+
+/// What of the pipeline's a broker stores, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BrokerObject {
+    /// A stream.
+    Stream(String),
+    /// A durable consumer.
+    Durable(String),
+}
+
+impl fmt::Display for BrokerObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Stream(name) => write!(f, "stream {name}"),
+            Self::Durable(name) => write!(f, "consumer {name}"),
+        }
+    }
 }
 
 impl BrokerError {

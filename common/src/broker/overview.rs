@@ -75,14 +75,14 @@ pub async fn overview(settings: &Settings, application_name: &str) -> (Overview,
     if url.is_none() {
         return (found(BrokerState::None, None), None);
     }
-    match look(&settings.broker, application_name).await {
+    match read_stream(&settings.broker, application_name).await {
         Ok(Some(stream)) => (found(BrokerState::Ok, None), Some(stream)),
         Ok(None) => (found(BrokerState::NoStream, None), None),
         Err(error) => (found(BrokerState::Failed, Some(error.to_string())), None),
     }
 }
 
-async fn look(
+async fn read_stream(
     settings: &BrokerSettings,
     application_name: &str,
 ) -> Result<Option<StreamOverview>, BrokerError> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use humantime::format_duration;
 use serde_json::{Map, Value};
 
-use super::BrokerError;
+use super::{BrokerError, BrokerObject};
 
 /// What a field must be.
 #[derive(Debug, Clone, PartialEq)]
@@ -68,13 +68,13 @@ pub(super) struct FieldComparison {
 
 impl FieldComparison {
     /// An error unless everything fits.
-    pub(super) fn require_compatible(&self, what: &str, remedy: &str) -> Result<(), BrokerError> {
+    pub(super) fn require_compatible(&self, object: BrokerObject, remedy: &str) -> Result<(), BrokerError> {
         if self.unfit.is_empty() {
             return Ok(());
         }
         let differences = self.unfit.join("; ");
         Err(BrokerError::Incompatible {
-            what: what.to_owned(),
+            object,
             differences,
             remedy: remedy.to_owned(),
             skipping: None,

@@ -8,7 +8,7 @@ use async_nats::jetstream::{
 use serde_json::{Map, Value};
 
 use super::{
-    BrokerError, limits,
+    BrokerError, BrokerObject, limits,
     rules::{UNKNOWN, compare_fields},
     stored, tables,
 };
@@ -164,7 +164,7 @@ fn compare(
     }
     let comparison = compare_fields(&tables::stream(settings), found);
     comparison.require_compatible(
-        &format!("stream {}", settings.stream),
+        BrokerObject::Stream(settings.stream.clone()),
         "Change the stream with `nats stream edit`, or the [broker] settings to match it; what cannot be edited goes with `nats \
          stream rm`, and `publisher run` recreates the stream and fills it again",
     )?;

@@ -83,7 +83,7 @@ pub(super) fn needs(service: Service, retention: bool) -> Vec<(&'static str, &'s
 
 /// Grants that are missing.
 pub(super) fn missing(missing: Vec<MissingGrant>) -> Vec<Problem> {
-    let problem = |MissingGrant { privileges, object, role }: MissingGrant| {
+    let problem = |MissingGrant { privileges, object, role, .. }: MissingGrant| {
         Problem::new(
             format!("the role {role} lacks {privileges} on {object}"),
             format!("run as its owner: grant {privileges} on {object} to {role}"),
@@ -93,8 +93,8 @@ pub(super) fn missing(missing: Vec<MissingGrant>) -> Vec<Problem> {
 }
 
 /// Whether a missing grant keeps us from looking at the outbox.
-pub(super) fn hides_the_outbox(MissingGrant { privileges, object, .. }: &MissingGrant) -> bool {
-    object.contains("outbox")
+pub(super) fn hides_the_outbox(MissingGrant { privileges, object, schema, .. }: &MissingGrant) -> bool {
+    schema == "outbox"
         && (privileges == "usage"
             || privileges.contains("select")
             || privileges == "execute" && !object.contains("undelivered"))

@@ -34,6 +34,8 @@ pub(super) async fn server(connection: &mut Session) -> Result<Server, sqlx::Err
 pub(super) struct MissingGrant {
     pub(super) privileges: String,
     pub(super) object: String,
+    /// Of the object, unquoted.
+    pub(super) schema: String,
     pub(super) role: String,
 }
 
@@ -50,8 +52,9 @@ pub(super) async fn missing_grants(
                     split_part(w.privilege, ' ', 2) as columns, w.place
              from unnest($1::text[], $2::text[], $3::text[]) with ordinality w (schema, relation, privilege, place)
              join pg_namespace n on n.nspname = w.schema)
-         select string_agg(m.privilege, ', ' order by m.place) as privileges, m.object, format('%I', current_user) as role
-         from (select 'usage' as privilege, format('schema %I', d.nspname) as object, min(d.place) as place
+         select string_agg(m.privilege, ', ' order by m.place) as privileges, m.object, m.schema,
+                format('%I', current_user) as role
+         from (select 'usage' as privilege, format('schema %I', d.nspname) as object, d.nspname::text as schema, min(d.place) as place
                from needed d
                where not has_schema_privilege(d.namespace, 'usage')
                group by d.nspname
@@ -59,7 +62,7 @@ pub(super) async fn missing_grants(
                -- Grants may be by column, of which some may be there.
                select d.privilege || case when d.columns <> '' and has_any_column_privilege(c.oid, d.privilege)
                                           then format(' (%s)', array_to_string(l.columns, ', ')) else '' end,
-                      format('%I.%I', d.nspname, c.relname), d.place
+                      format('%I.%I', d.nspname, c.relname), d.nspname::text, d.place
                from needed d
                join pg_class c on c.relnamespace = d.namespace and c.relname = d.relation
                cross join lateral (
@@ -72,11 +75,11 @@ pub(super) async fn missing_grants(
                               when d.columns <> '' then l.columns is null
                               else has_any_column_privilege(c.oid, d.privilege) end
                union all
-               select 'execute', format('function %s', p.oid::regprocedure), d.place
+               select 'execute', format('function %s', p.oid::regprocedure), d.nspname::text, d.place
                from needed d
                join pg_proc p on p.pronamespace = d.namespace and p.proname = d.relation
                where d.privilege = 'execute' and not has_function_privilege(p.oid, 'execute')) m
-         group by m.object
+         group by m.object, m.schema
          order by min(m.place)",
     )
     .bind(column(|(schema, _, _)| (*schema).to_owned()))

@@ -260,7 +260,7 @@ pub async fn due(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn enter_overdue(connection: &mut Session, overdue: Duration) -> Result<u64, sqlx::Error> {
+pub async fn requeue_overdue(connection: &mut Session, overdue: Duration) -> Result<u64, sqlx::Error> {
     let done = sqlx::query(
         "with queued as (
              update outbox.failures f set state = 'queued', next_attempt_at = null

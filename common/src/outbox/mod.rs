@@ -39,9 +39,9 @@ pub async fn migrate(session: &mut Session) -> Result<Vec<String>, sqlx::Error> 
     connection.execute("set statement_timeout = 0").await?;
     // Whichever role runs this, what is made is the owner's: capture runs with the owner's rights.
     ownership::hand_over(session).await?;
-    ownership::enter(session).await?;
+    ownership::become_owner(session).await?;
     let made = make(session).await;
-    ownership::leave(session).await?;
+    ownership::reset(session).await?;
     let missing = made?;
     let connection = session.direct()?;
     connection.execute("reset statement_timeout").await?;

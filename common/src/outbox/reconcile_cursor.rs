@@ -56,7 +56,7 @@ pub async fn on_their_way(
     events: &[Uuid],
 ) -> Result<Vec<Uuid>, sqlx::Error> {
     // During an outage the whole log may be ahead.
-    let mut look = database::read_only_scan(connection).await?;
+    let mut scan = database::read_only_scan(connection).await?;
     let found = sqlx::query_scalar(
         "select distinct e.audit_event_id from outbox.entries e
          where e.xid >= pg_snapshot_xmin($1::text::pg_snapshot)
@@ -66,9 +66,9 @@ pub async fn on_their_way(
     .bind(settled.map_or(Snapshot::EMPTY, Snapshot::as_str))
     .bind(forwarder.as_str())
     .bind(events)
-    .fetch_all(&mut *look)
+    .fetch_all(&mut *scan)
     .await?;
-    look.rollback().await?;
+    scan.rollback().await?;
     Ok(found)
 }
 

@@ -67,8 +67,8 @@ async fn a_retry_that_is_long_overdue_enters_the_log_again_and_keeps_its_attempt
         .execute(&mut connection)
         .await?;
     }
-    assert_eq!(failures::enter_overdue(&mut connection, Duration::from_secs(3_600)).await?, 1);
-    assert_eq!(failures::enter_overdue(&mut connection, Duration::from_secs(3_600)).await?, 0);
+    assert_eq!(failures::requeue_overdue(&mut connection, Duration::from_secs(3_600)).await?, 1);
+    assert_eq!(failures::requeue_overdue(&mut connection, Duration::from_secs(3_600)).await?, 0);
     let (state, attempts, forwarder): (String, i32, String) = sqlx::query_as(
         "select f.state, f.attempts, e.forwarder from outbox.entries e join outbox.failures f using (audit_event_id)",
     )

@@ -105,8 +105,8 @@ mod tests {
         assert_eq!(breaker.check(&[GONE; 50]), Ok(()));
         assert_eq!(breaker.check(&[GONE; 50]), Ok(()), "a look is no count");
         breaker.record(&[GONE; 50]);
-        let tripped = breaker.check(&[GONE]).expect_err("one too many");
-        assert_eq!((tripped.reason, tripped.count), (GONE, 51));
+        let open = breaker.check(&[GONE]).expect_err("one too many");
+        assert_eq!((open.reason, open.count), (GONE, 51));
         assert_eq!(breaker.check(&[Reason::IdConflict; 50]), Ok(()), "each reason counts on its own");
         tokio::time::advance(WINDOW).await;
         assert_eq!(breaker.check(&[GONE; 50]), Ok(()));

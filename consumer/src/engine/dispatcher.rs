@@ -275,7 +275,7 @@ impl Dispatcher {
         Ok(outcome)
     }
 
-    /// First those that nothing speaks against, together; then each suspect alone.
+    /// First the events that nothing speaks against, together; then each one that may be a poison event, alone.
     async fn forward_chunk(
         &mut self,
         source: &mut Source,

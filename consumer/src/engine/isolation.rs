@@ -1,4 +1,5 @@
-//! Isolates a forwarder: whatever it does to a batch, every event gets a verdict and its worker continues.
+//! Isolates a forwarder: whatever it does to a batch, every event gets a verdict and its worker continues. What fails or hangs as a
+//! whole is divided by bisection.
 
 use std::{
     any::Any,

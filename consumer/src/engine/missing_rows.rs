@@ -66,7 +66,7 @@ pub(crate) async fn resolve(
     outcome: &mut BatchOutcome,
 ) -> Result<(), HoldReason> {
     let away = |why: &str| Err(Unavailable::new(format!("the source database: {why}")).into());
-    match runtime.with_timeout(absence::look(source.connection(), &runtime.table, missing)).await? {
+    match runtime.with_timeout(absence::read(source.connection(), &runtime.table, missing)).await? {
         Absence::Gone => {}
         Absence::Standby => return away("a standby, which may not have the rows yet"),
         Absence::Late => return away("rows that were not there a moment ago"),

@@ -305,7 +305,7 @@ impl Source {
             match self.load_once(Request { ids: &[known], ..request }).await {
                 Ok(slice) if slice.loaded.iter().any(|row| row.event.is_ok()) => return Ok(true),
                 // It has been deleted.
-                Ok(_) => self.history.forget_readable(),
+                Ok(_) => self.history.clear_readable(),
                 Err(_) => return Err(error),
             }
         }

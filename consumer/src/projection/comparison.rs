@@ -1,4 +1,4 @@
-//! The comparison itself: both sides walked by id, one row of each in memory, and what is only on one side looked up on the
+//! Reconciliation: both sides walked by id, one row of each in memory, and what is only on one side looked up on the
 //! other. Whatever commits or arrives meanwhile is never mistaken for a fault.
 
 use std::collections::{HashMap, HashSet};
@@ -323,17 +323,17 @@ pub(crate) async fn first_event(
     timeline: &Timeline,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
     let row_query = RowQuery::of(connection, audit, timeline, timeline.batch_bytes()).await?;
-    let mut look = database::read_only_scan(connection).await?;
-    let first = sqlx::query_scalar(AssertSqlSafe(row_query.first.as_str())).fetch_one(&mut *look).await?;
-    look.rollback().await?;
+    let mut scan = database::read_only_scan(connection).await?;
+    let first = sqlx::query_scalar(AssertSqlSafe(row_query.first.as_str())).fetch_one(&mut *scan).await?;
+    scan.rollback().await?;
     Ok(first)
 }
 
 async fn oldest(connection: &mut Session, row_query: &RowQuery) -> anyhow::Result<Option<OffsetDateTime>> {
-    let mut look = database::read_only_scan(connection).await?;
+    let mut scan = database::read_only_scan(connection).await?;
     let oldest =
-        sqlx::query_scalar(AssertSqlSafe(row_query.oldest.as_str())).fetch_optional(&mut *look).await?;
-    look.rollback().await?;
+        sqlx::query_scalar(AssertSqlSafe(row_query.oldest.as_str())).fetch_optional(&mut *scan).await?;
+    scan.rollback().await?;
     Ok(oldest)
 }
 

@@ -230,8 +230,8 @@ impl ContinuousReconciler {
             .collect()
     }
 
-    /// First the failures, then the timeline, then the source: an event leaves the failures only for the timeline, and one
-    /// whose audit row is gone can never arrive.
+    /// First the timeline, where nearly all are. The rest: the failures, then the timeline again, because an event leaves the failures
+    /// only for the timeline; then the source, because one whose audit row is gone can never arrive.
     async fn missing(
         &self,
         source: &mut Session,

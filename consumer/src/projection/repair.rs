@@ -100,7 +100,7 @@ pub(crate) async fn append_entries(
     events: &[Uuid],
 ) -> Result<u64, sqlx::Error> {
     let mut transaction = source.begin().await?;
-    let entered = backfill::enter(&mut transaction, audit, events, Some(forwarder)).await?;
+    let entered = backfill::append_entries(&mut transaction, audit, events, Some(forwarder)).await?;
     transaction.commit().await?;
     Ok(entered)
 }

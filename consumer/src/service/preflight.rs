@@ -59,7 +59,7 @@ async fn connect_broker(
             return Ok(None);
         }
         Err(error) => {
-            broker_doctor::refuse(report, &error);
+            broker_doctor::record_error(report, &error);
             report.log_and_fail_on_errors()?;
             return Err(error.into());
         }
@@ -75,7 +75,7 @@ async fn connect_broker(
         let stream = match broker::ensure_stream(&context, &settings.broker, identity).await {
             Ok(stream) => stream,
             Err(error) => {
-                broker_doctor::refuse(report, &error);
+                broker_doctor::record_error(report, &error);
                 report.log_and_fail_on_errors()?;
                 return Err(error.into());
             }

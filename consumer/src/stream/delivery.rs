@@ -19,7 +19,7 @@ pub struct Delivery {
     pub message: Message,
     /// What it requests.
     pub instruction: Instruction,
-    /// How often the broker has delivered it. Says nothing about attempts.
+    /// How often the broker has delivered it: more than once in a redelivery. Says nothing about attempts.
     pub delivered: i64,
     /// Where it stands in the stream.
     pub sequence: u64,

@@ -8,11 +8,11 @@ use std::{
 use common::{broker::DurableState, settings::ConsumerSettings};
 use tokio::time::Instant;
 
-/// Looks that lie further apart than this say nothing about the time between them: the workers were busy.
+/// Observations that lie further apart than this say nothing about the time between them: the workers were busy.
 const OBSERVATION_GAP_MAX: Duration = Duration::from_secs(15);
 
 /// So many checks make sure that acknowledgements do not arrive.
-const UNHEARD_MAX: u32 = 2;
+const UNCONFIRMED_MAX: u32 = 2;
 
 /// What the workers of one forwarder have observed of its durable.
 #[derive(Debug, Default)]
@@ -24,7 +24,7 @@ struct StallState {
     /// What an operator has to fix.
     fault: Option<String>,
     /// How many checks in a row have found that acknowledgements do not arrive.
-    unheard: u32,
+    unconfirmed: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -47,17 +47,17 @@ impl StallDetector {
     }
 
     /// Whether acknowledgements arrive. Once may be a server that is busy, or another one that takes over.
-    pub(crate) fn acknowledgements(&self, heard: Result<(), String>) {
+    pub(crate) fn acknowledgements(&self, confirmed: Result<(), String>) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Err(why) = heard else {
-            seen.unheard = 0;
+        let Err(why) = confirmed else {
+            seen.unconfirmed = 0;
             return;
         };
-        seen.unheard = seen.unheard.saturating_add(1);
-        if seen.unheard == UNHEARD_MAX {
+        seen.unconfirmed = seen.unconfirmed.saturating_add(1);
+        if seen.unconfirmed == UNCONFIRMED_MAX {
             tracing::warn!("{why}");
         }
-        if seen.unheard >= UNHEARD_MAX {
+        if seen.unconfirmed >= UNCONFIRMED_MAX {
             seen.fault = Some(why);
         }
     }
@@ -138,22 +138,22 @@ mod tests {
         assert_eq!(checks(&settings, std::iter::repeat(state(7, 0)), every), None, "nothing waits");
         let moving = (0..).map(|delivered| state(delivered / 10, 3));
         assert_eq!(checks(&settings, moving, every), None, "something is delivered now and then");
-        assert_eq!(checks(&settings, still(), 16 * SECOND), None, "nobody looked for too long");
+        assert_eq!(checks(&settings, still(), 16 * SECOND), None, "nothing was checked for too long");
     }
 
     #[test]
     fn acknowledgements_that_do_not_arrive_are_a_fault_at_the_second_check_and_until_they_do() {
         let stall = StallDetector::default();
-        let look = |heard: Result<(), String>| {
+        let check = |confirmed: Result<(), String>| {
             stall.observe(&state(7, 0), &ConsumerSettings::default(), Instant::now());
-            stall.acknowledgements(heard);
+            stall.acknowledgements(confirmed);
             stall.fault()
         };
-        let unheard = || Err("no answer".to_owned());
-        assert_eq!(look(unheard()), None);
-        assert_eq!(look(unheard()).as_deref(), Some("no answer"));
-        assert_eq!(look(Ok(())), None);
-        assert_eq!(look(unheard()), None);
+        let unconfirmed = || Err("no answer".to_owned());
+        assert_eq!(check(unconfirmed()), None);
+        assert_eq!(check(unconfirmed()).as_deref(), Some("no answer"));
+        assert_eq!(check(Ok(())), None);
+        assert_eq!(check(unconfirmed()), None);
     }
 
     #[test]

@@ -1,16 +1,17 @@
 //! `publisher backfill --accept-foreign-ids`: what another forwarder, such as Sigra's own, has brought into the timeline under ids of its
-//! own, with the event's id as the correlation id. That it counts is remembered in the timeline, where whoever writes to it or
-//! compares it looks.
+//! own, with the event's id as the correlation id. The timeline records that it counts, for everything that writes to it or
+//! compares it.
 
 use std::collections::HashSet;
 
 use anyhow::{Context as _, bail, ensure};
 use common::{
     database::Database,
-    identifier::{ForwarderId, quote},
+    identifier::ForwarderId,
     settings::{ConnectionUrl, ForwarderSettings, Settings},
 };
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::PgConnection;
+use threadline::{Adoption, StorageSchema};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -21,7 +22,7 @@ pub(crate) struct Adoptions {
     /// In whose place the events were delivered.
     pub(crate) forwarder: ForwarderId,
     connection: PgConnection,
-    schema: String,
+    schema: StorageSchema,
     /// What was written before counts.
     until: OffsetDateTime,
 }
@@ -43,7 +44,7 @@ impl Adoptions {
         let mut connection =
             database.connect_directly().await.context("cannot connect to the timeline (threadline.url)")?;
         let until = sqlx::query_scalar("select clock_timestamp()").fetch_one(&mut connection).await?;
-        let schema = quote(option("schema").unwrap_or(&settings.threadline.schema));
+        let schema = option("schema").unwrap_or(&settings.threadline.schema).parse()?;
         Ok(Self { forwarder: forwarder.id.clone(), connection, schema, until })
     }
 
@@ -52,17 +53,9 @@ impl Adoptions {
     /// # Errors
     /// When the server is away, or the timeline has no table for it.
     pub(crate) async fn record(&mut self) -> anyhow::Result<()> {
-        let statement = format!(
-            "insert into {}.audit_adoptions (forwarder, until) values ($1, $2) on conflict do nothing",
-            self.schema
-        );
-        sqlx::query(AssertSqlSafe(statement))
-            .bind(self.forwarder.as_str())
-            .bind(self.until)
-            .execute(&mut self.connection)
+        Adoption::declare(&mut self.connection, &self.schema, self.forwarder.as_str(), self.until)
             .await
-            .context("cannot remember the adoption in audit_adoptions: run `threadline install`, and grant select and insert on it")?;
-        Ok(())
+            .context("cannot record the adoption in audit_adoptions: run `threadline install`, and grant select and insert on it")
     }
 
     /// Those of these events that the timeline holds.
@@ -70,18 +63,10 @@ impl Adoptions {
     /// # Errors
     /// When the server is away.
     pub(crate) async fn find(&mut self, events: &[Uuid]) -> anyhow::Result<HashSet<Uuid>> {
-        let statement = format!(
-            "select distinct e.id from unnest($1::uuid[]) e (id)
-             join {}.audit_actions a on a.correlation_id = e.id::text and a.id <> e.id and a.inserted_at < $2",
-            self.schema
-        );
-        let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
-            .bind(events)
-            .bind(self.until)
-            .fetch_all(&mut self.connection)
+        Adoption::Before(self.until)
+            .find(&mut self.connection, &self.schema.actions(), events)
             .await
-            .context("cannot look into the timeline's audit_actions")?;
-        Ok(found.into_iter().collect())
+            .context("cannot read the timeline's audit_actions")
     }
 }
 

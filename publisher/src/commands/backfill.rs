@@ -216,7 +216,7 @@ pub(crate) async fn run(settings: &Settings, asked: &Backfill) -> anyhow::Result
         let page = backfill::page(&mut connection, table, &filter, work.after_id, chunk.into()).await?;
         let Some(&(last, _)) = page.last() else { break };
         let page: Vec<Uuid> = page.into_iter().filter(|(_, wanted)| *wanted).map(|(id, _)| id).collect();
-        walk.enter(&mut connection, &mut work, &page, last).await?;
+        walk.append_page(&mut connection, &mut work, &page, last).await?;
         bar.advance(page.len() as u64);
     }
     let left_behind = match resumed_after {
@@ -277,14 +277,14 @@ impl Walk<'_> {
             for page in ids.chunks(self.chunk as usize) {
                 self.wait(connection).await?;
                 let position = work.after_id.unwrap_or(until);
-                entered += self.enter(connection, work, page, position).await?;
+                entered += self.append_page(connection, work, page, position).await?;
             }
             after = Some(last);
         }
     }
 
     /// Enters a page of rows and moves on to `last`, in one transaction. Returns how many were entered.
-    async fn enter(
+    async fn append_page(
         &mut self,
         connection: &mut Session,
         work: &mut backfill::Backfill,
@@ -299,9 +299,9 @@ impl Walk<'_> {
         let (found, page): (Vec<Uuid>, Vec<Uuid>) = page.iter().partition(|id| found.contains(id));
         self.found += i64::try_from(found.len())?;
         let mut transaction = connection.begin().await?;
-        let entered = backfill::enter(&mut transaction, self.table, &page, self.forwarder).await?;
+        let entered = backfill::append_entries(&mut transaction, self.table, &page, self.forwarder).await?;
         for other in &self.others {
-            backfill::enter(&mut transaction, self.table, &found, Some(other)).await?;
+            backfill::append_entries(&mut transaction, self.table, &found, Some(other)).await?;
         }
         if !backfill::advance(&mut transaction, work, last, passed, entered.cast_signed()).await? {
             bail!("another process works at the same backfill; nothing is lost, let it finish");

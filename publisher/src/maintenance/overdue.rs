@@ -13,7 +13,7 @@ const OVERDUE: Duration = Duration::from_secs(3_600);
 /// # Errors
 /// When the database is away.
 pub(super) async fn requeue(connection: &mut Session) -> Result<(), sqlx::Error> {
-    let events = failures::enter_overdue(connection, OVERDUE).await?;
+    let events = failures::requeue_overdue(connection, OVERDUE).await?;
     if events > 0 {
         tracing::warn!(events, "waited for a retry whose message is gone: entered the log again");
     }

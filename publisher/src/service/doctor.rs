@@ -58,7 +58,7 @@ pub(crate) async fn at_boot(
     let client = match broker::connect(&settings.broker, "audit-publisher").await {
         Ok(client) => client,
         Err(error) => {
-            broker_doctor::refuse(&mut report, &error);
+            broker_doctor::record_error(&mut report, &error);
             report.log_and_fail_on_errors()?;
             return Err(error.into());
         }
@@ -73,7 +73,7 @@ pub(crate) async fn at_boot(
     let stream = match broker::ensure_stream(&context, &settings.broker, &identity).await {
         Ok(stream) => stream,
         Err(error) => {
-            broker_doctor::refuse(&mut report, &error);
+            broker_doctor::record_error(&mut report, &error);
             report.log_and_fail_on_errors()?;
             return Err(error.into());
         }

@@ -219,11 +219,11 @@ async fn what_is_wrong_with_forwarders_and_their_targets_is_found() -> anyhow::R
     answer.has("dispatch-without-broker", &["forwarder e: dispatch", "NATS_URL"]);
 
     let pipeline = Pipeline::with_settings(
-        "[[forwarder]]\nid = \"own\"\nkind = \"moody\"\npath = \"/dev/null\"\naway = true",
+        "[[forwarder]]\nid = \"own\"\nkind = \"faulty\"\npath = \"/dev/null\"\naway = true",
     )
     .await?;
     doctor(&pipeline, "host", &[])?
-        .has("target-unreachable", &["moody: nobody is there", "see that the target is there"]);
+        .has("target-unreachable", &["faulty: nobody is there", "see that the target is there"]);
     let (done, said) = pipeline.command("host", &["run"])?;
     assert!(!done && said.contains("target-unreachable: "), "{said}");
 

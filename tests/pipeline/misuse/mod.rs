@@ -175,9 +175,9 @@ async fn empty_variables_mean_none_for_every_binary() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_kind_of_another_binary_is_skipped_where_that_is_said() -> anyhow::Result<()> {
-    let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"a\"\nkind = \"moody\"").await?;
+    let pipeline = Pipeline::with_settings("[[forwarder]]\nid = \"a\"\nkind = \"faulty\"").await?;
     let (done, said) = pipeline.command("consumer", &["config", "check"])?;
-    assert!(!done && said.contains("there is no kind \"moody\""), "{said}");
+    assert!(!done && said.contains("there is no kind \"faulty\""), "{said}");
     let (done, said) = pipeline.command("consumer", &["config", "check", "--allow-missing-kinds"])?;
     assert!(done, "{said}");
     let mut consumer = pipeline.consumer_with(&["--allow-missing-kinds"])?;

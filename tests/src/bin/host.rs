@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 fn main() -> ExitCode {
     let mut registry = Registry::with_built_in();
-    registry.register("moody", FaultyKind);
+    registry.register("faulty", FaultyKind);
     cli::main(registry)
 }
 
@@ -30,7 +30,7 @@ struct FaultyKind;
 struct Options {
     /// Where it writes a line for each event that it takes.
     path: PathBuf,
-    /// While this file is there, `moody.retry` fails.
+    /// While this file is there, `faulty.retry` fails.
     failing: Option<PathBuf>,
     /// Nobody is there.
     #[serde(default)]
@@ -68,7 +68,7 @@ impl ForwarderFactory for FaultyForwarder {
 
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         Box::pin(async {
-            if self.away { Err(ForwardError::unavailable("moody: nobody is there")) } else { Ok(None) }
+            if self.away { Err(ForwardError::unavailable("faulty: nobody is there")) } else { Ok(None) }
         })
     }
 }
@@ -77,16 +77,16 @@ impl FaultyForwarder {
     async fn take(&self, event: &AuditEvent) -> Result<Verdict, ForwardError> {
         match event.action.as_deref() {
             // As a stack overflow or the system's memory killer would end it: no destructor runs, nothing is caught.
-            Some("moody.abort") => std::process::abort(),
+            Some("faulty.abort") => std::process::abort(),
             // As one that eats memory until somebody ends it.
-            Some("moody.abort_late") => {
+            Some("faulty.abort_late") => {
                 tokio::time::sleep(Duration::from_millis(300)).await;
                 std::process::abort();
             }
-            Some("moody.panic") => panic!("panic number {}", self.panics.fetch_add(1, Ordering::Relaxed)),
-            Some("moody.hang") => tokio::time::sleep(Duration::from_secs(3_600)).await,
-            Some("moody.refuse") => return Err(ForwardError::Rejected("never".into())),
-            Some("moody.retry") if self.failing.as_ref().is_some_and(|path| path.exists()) => {
+            Some("faulty.panic") => panic!("panic number {}", self.panics.fetch_add(1, Ordering::Relaxed)),
+            Some("faulty.hang") => tokio::time::sleep(Duration::from_secs(3_600)).await,
+            Some("faulty.refuse") => return Err(ForwardError::Rejected("never".into())),
+            Some("faulty.retry") if self.failing.as_ref().is_some_and(|path| path.exists()) => {
                 return Ok(Verdict::Retry("not today".into()));
             }
             _ => {}

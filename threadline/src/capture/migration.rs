@@ -44,9 +44,9 @@ impl Migration {
                     capture.table.name
                 );
             } else if capture.library.is_empty() {
-                let _ = write!(down, "{}\n{}\n", drop_all(capture), forget(capture));
+                let _ = write!(down, "{}\n{}\n", drop_all(capture), delete_policy(capture));
             } else {
-                let _ = write!(down, "{}\n{}\n", restore_library(capture), forget(capture));
+                let _ = write!(down, "{}\n{}\n", restore_library(capture), delete_policy(capture));
             }
         }
         // A file without a statement is no migration for everybody.
@@ -102,7 +102,7 @@ fn leave_to_library(capture: &Capture) -> String {
         sql.push_str(&in_place(&row, &names, &[]));
         names
     };
-    let _ = write!(sql, "{}\n{}\n", assert_row_trigger(capture, &names[0]), forget(capture));
+    let _ = write!(sql, "{}\n{}\n", assert_row_trigger(capture, &names[0]), delete_policy(capture));
     sql
 }
 
@@ -126,7 +126,7 @@ $threadline$;",
 fn install(capture: &Capture) -> String {
     let mut sql =
         format!("\n-- {}, {} level\n{}\n", capture.table.name, capture.level.as_str(), guard(capture));
-    let _ = write!(sql, "{}{}\n{}\n", functions(capture), triggers(capture), remember(capture));
+    let _ = write!(sql, "{}{}\n{}\n", functions(capture), triggers(capture), store_policy(capture));
     sql
 }
 
@@ -171,7 +171,7 @@ $threadline$;",
     )
 }
 
-fn remember(capture: &Capture) -> String {
+fn store_policy(capture: &Capture) -> String {
     let name = &capture.table.name;
     // One that was made under an earlier name of the table is the table's.
     format!(
@@ -192,7 +192,7 @@ set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.po
     )
 }
 
-fn forget(capture: &Capture) -> String {
+fn delete_policy(capture: &Capture) -> String {
     format!(
         "delete from {} where table_schema = {} and table_name = {};",
         ours(capture, "threadline_capture_policies"),

@@ -4,7 +4,7 @@ use humantime::format_duration;
 
 use super::{
     super::{durable, stored::Stored},
-    refuse,
+    record_error,
 };
 use crate::{
     doctor::{
@@ -56,7 +56,7 @@ pub(super) fn check(
                 let remedy = format!("run `nats consumer edit {stream} {name}` if it is not needed");
                 Problem::new(format!("the durable {name}: {told}"), remedy)
             })),
-            Err(error) => refuse(report, &error),
+            Err(error) => record_error(report, &error),
         }
     }
     report.record(DURABLE_UNUSUAL, unusual);

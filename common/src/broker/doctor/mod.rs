@@ -6,7 +6,7 @@ mod streams;
 
 use async_nats::{Client, jetstream::stream::Stream};
 
-pub use self::{refusals::refuse, streams::NEARLY_FULL};
+pub use self::{refusals::record_error, streams::NEARLY_FULL};
 use super::{BrokerError, connect, limits, reachable_subjects, stored, stream};
 use crate::{
     doctor::{
@@ -38,7 +38,7 @@ pub async fn connect_and_check(
 ) {
     let client = match connect(&settings.broker, name).await {
         Ok(client) => client,
-        Err(error) => return refuse(report, &error),
+        Err(error) => return record_error(report, &error),
     };
     report.record(BROKER_UNREACHABLE, None);
     connect_and_read(report, settings, service, &client, source).await;
@@ -56,7 +56,7 @@ pub async fn connect_and_read(
     match stream::find_stream(&context, &settings.broker).await {
         Err(error) => {
             version(report, service, &client.server_info().version, |oldest| compatible(client, oldest));
-            refuse(report, &error);
+            record_error(report, &error);
         }
         Ok(Some(stream)) => {
             report.record(STREAM_MISSING, None);
@@ -65,7 +65,7 @@ pub async fn connect_and_read(
             }
             report.record(STREAM_UNFIT, None);
             if let Err(error) = stream::check_stream(&context, &settings.broker, source).await {
-                refuse(report, &error);
+                record_error(report, &error);
             }
             check(report, settings, service, client, &stream).await;
         }

@@ -1,6 +1,6 @@
 //! What keeps the broker from being used, as a finding.
 
-use super::super::BrokerError;
+use super::super::{BrokerError, BrokerObject};
 use crate::doctor::{
     Check, Problem, Report,
     checks::{
@@ -9,8 +9,8 @@ use crate::doctor::{
     },
 };
 
-/// Enters what keeps the broker from being used, under its own name.
-pub fn refuse(report: &mut Report, error: &BrokerError) {
+/// Records what keeps the broker from being used, as the check that it belongs to.
+pub fn record_error(report: &mut Report, error: &BrokerError) {
     let (check, problem) = finding(error);
     report.record(check, [problem]);
 }
@@ -61,9 +61,12 @@ fn finding(error: &BrokerError) -> (&'static Check, Problem) {
             BROKER_REFUSES,
             Problem::new(format!("the broker answers, and refuses to {call}: {words}"), remedy.clone()),
         ),
-        BrokerError::Incompatible { what, differences, remedy, .. } => {
-            let check = if what.starts_with("stream ") { STREAM_UNFIT } else { DURABLE_UNFIT };
-            (check, Problem::new(format!("{what} does not fit: {differences}"), remedy.clone()))
+        BrokerError::Incompatible { object, differences, remedy, .. } => {
+            let check = match object {
+                BrokerObject::Stream(_) => STREAM_UNFIT,
+                BrokerObject::Durable(_) => DURABLE_UNFIT,
+            };
+            (check, Problem::new(format!("{object} does not fit: {differences}"), remedy.clone()))
         }
         BrokerError::ForeignStream { stream, theirs, ours } => (
             STREAM_FOREIGN,

@@ -70,14 +70,14 @@ async fn condition(
 pub async fn count(connection: &mut Session, table: &TableName, filter: &Filter) -> Result<i64, sqlx::Error> {
     let condition = condition(connection, table, filter).await?;
     let statement = format!("select count(*) from {} a where {condition}", table.quoted());
-    let mut look = database::read_only_scan(connection).await?;
+    let mut scan = database::read_only_scan(connection).await?;
     let count = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(filter.since)
         .bind(filter.until)
         .bind(&filter.action)
-        .fetch_one(&mut *look)
+        .fetch_one(&mut *scan)
         .await?;
-    look.rollback().await?;
+    scan.rollback().await?;
     Ok(count)
 }
 
@@ -171,9 +171,9 @@ pub async fn left_behind(
          order by a.id limit $7",
         table.quoted()
     );
-    let mut look = database::read_only_scan(connection).await?;
+    let mut scan = database::read_only_scan(connection).await?;
     // The log has no index for this: it is to be read once, and not for each row.
-    look.execute("set local enable_nestloop = off").await?;
+    scan.execute("set local enable_nestloop = off").await?;
     let ids = sqlx::query_scalar(AssertSqlSafe(statement))
         .bind(filter.since)
         .bind(filter.until)
@@ -182,9 +182,9 @@ pub async fn left_behind(
         .bind(until)
         .bind(forwarder.map(ForwarderId::as_str))
         .bind(limit)
-        .fetch_all(&mut *look)
+        .fetch_all(&mut *scan)
         .await?;
-    look.rollback().await?;
+    scan.rollback().await?;
     Ok(ids)
 }
 
@@ -192,7 +192,7 @@ pub async fn left_behind(
 ///
 /// # Errors
 /// When the server is away.
-pub async fn enter(
+pub async fn append_entries(
     connection: &mut Session,
     table: &TableName,
     ids: &[Uuid],

@@ -30,14 +30,14 @@ pub enum Absence {
 }
 
 /// What the source says of its table.
-type Look = (bool, bool, bool, Vec<Uuid>, Option<String>, Option<String>);
+type AbsenceRow = (bool, bool, bool, Vec<Uuid>, Option<String>, Option<String>);
 
 /// Looks again for `events` in `table`, and at whether that is the captured one, in one statement: it holds the table under
 /// its name until it has ended.
 ///
 /// # Errors
 /// When the server is away.
-pub async fn look(
+pub async fn read(
     connection: &mut Session,
     table: &TableName,
     events: &[Uuid],
@@ -63,7 +63,7 @@ pub async fn look(
                               and has_schema_privilege(n.oid, 'usage')
                               and has_column_privilege(c.oid, b.attnum, 'select')) o on true"
     );
-    let (is_standby, is_table, is_id, found, earlier, column): Look =
+    let (is_standby, is_table, is_id, found, earlier, column): AbsenceRow =
         sqlx::query_as(AssertSqlSafe(statement))
             .bind(&quoted)
             .bind(events)

@@ -294,7 +294,7 @@ pub fn is_lock_timeout(error: &sqlx::Error) -> bool {
 
 /// The attached table, as it is called now and as it was, whether something else has that name, and what that is, where it is no
 /// table.
-type Look = (Option<Oid>, Option<String>, String, bool, Option<String>);
+type StateRow = (Option<Oid>, Option<String>, String, bool, Option<String>);
 
 /// Whether the trigger is present, as attach makes it, and enabled on the attached table and each of its partitions, the columns fit, and
 /// nothing was missed.
@@ -302,7 +302,7 @@ type Look = (Option<Oid>, Option<String>, String, bool, Option<String>);
 /// # Errors
 /// When the server is away.
 pub async fn state(connection: &mut Session) -> Result<Capture, sqlx::Error> {
-    let row: Option<Look> = sqlx::query_as(
+    let row: Option<StateRow> = sqlx::query_as(
         "select a.oid,
                 (select format('%s.%s', n.nspname, c.relname)
                  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = a.oid),

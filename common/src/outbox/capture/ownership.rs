@@ -40,11 +40,11 @@ pub(crate) async fn hand_over(connection: &mut Session) -> Result<(), sqlx::Erro
         .map(drop)
 }
 
-/// Makes the schema's owner the maker of whatever is made next, until [`leave`].
+/// Makes the schema's owner the maker of whatever is made next, until [`reset`].
 ///
 /// # Errors
 /// When the server is away.
-pub(crate) async fn enter(connection: &mut Session) -> Result<(), sqlx::Error> {
+pub(crate) async fn become_owner(connection: &mut Session) -> Result<(), sqlx::Error> {
     let owner: Option<String> = sqlx::query_scalar(
         "select quote_ident(pg_get_userbyid(nspowner)) from pg_namespace
          where nspname = 'outbox' and pg_get_userbyid(nspowner) <> current_user
@@ -62,7 +62,7 @@ pub(crate) async fn enter(connection: &mut Session) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// When the server is away.
-pub(crate) async fn leave(connection: &mut Session) -> Result<(), sqlx::Error> {
+pub(crate) async fn reset(connection: &mut Session) -> Result<(), sqlx::Error> {
     connection.execute("reset role").await.map(drop)
 }
 

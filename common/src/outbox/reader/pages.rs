@@ -1,4 +1,4 @@
-//! A round, cut into bounded pages in one order: late transactions by id, then the tail. All late ids lie below the
+//! A snapshot round, cut into bounded pages in one order: late transactions by id, then the tail. All late ids lie below the
 //! tail's, so a single [`Position`] says how far a round has come.
 
 use crate::session::Session;

@@ -30,7 +30,7 @@ pub async fn rewind(
     let mut transaction = connection.begin().await?;
     let opened = rounds::append(&mut transaction, head, &next).await?;
     if let Append::Written(_) = opened {
-        forget_before(&mut transaction, &next).await?;
+        delete_rounds_before(&mut transaction, &next).await?;
         rounds::record_trim(&mut transaction, kept).await?;
         transaction.commit().await?;
         tracing::error!(
@@ -59,7 +59,7 @@ fn beginning(head: &Round, system_identifier: i64) -> Round {
     }
 }
 
-async fn forget_before(connection: &mut Session, first: &Round) -> Result<(), sqlx::Error> {
+async fn delete_rounds_before(connection: &mut Session, first: &Round) -> Result<(), sqlx::Error> {
     sqlx::query("delete from outbox.rounds where reader = $1 and n < $2")
         .bind(&first.reader)
         .bind(first.number)
@@ -128,7 +128,7 @@ pub async fn rebase(connection: &mut Session, how: Move, actor: &str) -> Result<
             for head in &foreign {
                 let next = beginning(head, identifier);
                 rounds::append(&mut transaction, head, &next).await?;
-                forget_before(&mut transaction, &next).await?;
+                delete_rounds_before(&mut transaction, &next).await?;
             }
             entries = rewrite_future(&mut transaction).await?;
         }

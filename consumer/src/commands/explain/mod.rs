@@ -58,9 +58,9 @@ pub(crate) async fn run(settings: &Settings, asked: Explain) -> anyhow::Result<(
     let (_, mut connection) = outbox::open(&settings.source, "audit-consumer-explain").await?;
     let table = &settings.source.table;
     let status = {
-        let mut look = database::read_only_scan(&mut connection).await?;
-        let status = event_status::of(&mut look, table, asked.id).await?;
-        look.rollback().await?;
+        let mut scan = database::read_only_scan(&mut connection).await?;
+        let status = event_status::of(&mut scan, table, asked.id).await?;
+        scan.rollback().await?;
         status
     };
     let filter = Filter { reference: Some(asked.id.to_string()), ..Filter::default() };

@@ -1,4 +1,4 @@
-//! Re-drive and discard. Both say what they would do, refuse to do it to everything by mistake, and leave an act.
+//! Re-drive and discard. Both say what they would do, refuse to do it to everything by mistake, and record what they did in `outbox.acts`.
 
 use std::fmt::Write as _;
 

@@ -59,7 +59,7 @@ async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {
     let verdicts = isolated.forward(&events(actions)).await?;
     Ok(verdicts
         .iter()
-        .map(|judged| match judged.verdict {
+        .map(|attempt| match attempt.verdict {
             Verdict::Delivered | Verdict::AlreadyDelivered => "delivered",
             Verdict::Retry(_) => "retry",
             Verdict::DeadLetter(..) => "cancel",
@@ -101,8 +101,8 @@ async fn a_target_that_hangs_charges_nobody_and_its_batch_does_not_block_the_wor
         let answer = isolated.forward(&hanging).await;
         assert_eq!(answer, Err(Unavailable::new("the forwarder does not answer within 30s")));
     }
-    let judged = isolated.forward(&hanging).await.expect("verdicts");
-    assert!(judged.iter().all(|judged| !judged.counts && matches!(judged.verdict, Verdict::Retry(_))));
+    let attempts = isolated.forward(&hanging).await.expect("verdicts");
+    assert!(attempts.iter().all(|attempt| !attempt.counts && matches!(attempt.verdict, Verdict::Retry(_))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -125,12 +125,12 @@ async fn a_lone_event_that_hangs_is_charged_only_once_the_target_has_answered_si
     );
     let hanging = events(&["hang"]);
     for _ in 0..3 {
-        let judged = isolated.forward(&hanging).await.expect("a verdict").remove(0);
-        assert!(matches!(judged.verdict, Verdict::Retry(_)) && !judged.counts, "{judged:?}");
+        let attempt = isolated.forward(&hanging).await.expect("a verdict").remove(0);
+        assert!(matches!(attempt.verdict, Verdict::Retry(_)) && !attempt.counts, "{attempt:?}");
     }
     isolated.forward(&events(&["fine"])).await.expect("a verdict");
-    let judged = isolated.forward(&hanging).await.expect("a verdict").remove(0);
-    assert!(judged.counts, "{judged:?}");
+    let attempt = isolated.forward(&hanging).await.expect("a verdict").remove(0);
+    assert!(attempt.counts, "{attempt:?}");
 }
 
 /// Two that hang, alone in their batch, look like a target that hangs, until another worker has an answer.
@@ -152,12 +152,12 @@ async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
         tokio::time::sleep(Duration::from_secs(45)).await;
         other.forward(&fine).await
     };
-    let (judged, _) = tokio::join!(hanging.forward(&hung), later);
-    let judged = judged.expect("the target answers");
+    let (attempts, _) = tokio::join!(hanging.forward(&hung), later);
+    let attempts = attempts.expect("the target answers");
     assert!(
-        judged
+        attempts
             .iter()
-            .all(|judged| matches!(judged.verdict, Verdict::Retry(_)) && judged.kind == FailureKind::Timeout)
+            .all(|attempt| matches!(attempt.verdict, Verdict::Retry(_)) && attempt.kind == FailureKind::Timeout)
     );
 }
 
@@ -198,13 +198,13 @@ async fn a_target_that_fails_for_all_charges_nobody() {
         for _ in 0..MAX_CONSECUTIVE_HOLDS {
             assert_eq!(isolated.forward(&failing).await, Err(Unavailable::new("P0001")), "{count}");
         }
-        let Ok(judged) = isolated.forward(&failing).await else {
+        let Ok(attempts) = isolated.forward(&failing).await else {
             assert!(!is_put_off, "{count}");
             continue;
         };
         assert!(is_put_off, "{count}");
-        let put_off = |judged: &Attempt| !judged.counts && matches!(judged.verdict, Verdict::Retry(_));
-        assert!(judged.iter().all(put_off), "{count}: {judged:?}");
+        let put_off = |attempt: &Attempt| !attempt.counts && matches!(attempt.verdict, Verdict::Retry(_));
+        assert!(attempts.iter().all(put_off), "{count}: {attempts:?}");
     }
 }
 
@@ -226,16 +226,16 @@ async fn a_lone_event_that_fails_is_held_then_put_off_and_charged_once_the_targe
     for _ in 0..MAX_CONSECUTIVE_HOLDS {
         assert_eq!(failing.forward(&bad).await, Err(Unavailable::new("P0001")));
     }
-    let judged = failing.forward(&bad).await.expect("a verdict").remove(0);
-    assert!(!judged.counts && matches!(judged.verdict, Verdict::Retry(_)), "{judged:?}");
+    let attempt = failing.forward(&bad).await.expect("a verdict").remove(0);
+    assert!(!attempt.counts && matches!(attempt.verdict, Verdict::Retry(_)), "{attempt:?}");
     other.forward(&fine).await.expect("delivered");
-    let judged = failing.forward(&bad).await.expect("a verdict").remove(0);
-    assert!(judged.counts && matches!(judged.verdict, Verdict::Retry(_)), "{judged:?}");
+    let attempt = failing.forward(&bad).await.expect("a verdict").remove(0);
+    assert!(attempt.counts && matches!(attempt.verdict, Verdict::Retry(_)), "{attempt:?}");
     // In company there is no doubt.
-    let judged = failing.forward(&events(&["fine", "fail"])).await.expect("verdicts").remove(1);
+    let attempt = failing.forward(&events(&["fine", "fail"])).await.expect("verdicts").remove(1);
     assert!(
-        judged.counts && matches!(judged.verdict, Verdict::DeadLetter(Reason::SchemaMismatch, _)),
-        "{judged:?}"
+        attempt.counts && matches!(attempt.verdict, Verdict::DeadLetter(Reason::SchemaMismatch, _)),
+        "{attempt:?}"
     );
 }
 
@@ -277,12 +277,12 @@ async fn a_target_that_fails_for_a_while_in_the_midst_of_a_batch_charges_nobody_
         let mut isolated =
             IsolatedForwarder::new(id, Arc::new(broken), Duration::from_secs(30), TargetLiveness::default());
         let batch = events(&["fine", "fine", "fail", "fine", "fine", "fine"]);
-        let judged = loop {
-            if let Ok(judged) = isolated.forward(&batch).await {
-                break judged;
+        let attempts = loop {
+            if let Ok(attempts) = isolated.forward(&batch).await {
+                break attempts;
             }
         };
-        for (place, Attempt { verdict, counts, .. }) in judged.iter().enumerate() {
+        for (place, Attempt { verdict, counts, .. }) in attempts.iter().enumerate() {
             let is_blamed = *counts && *verdict != Verdict::Delivered;
             assert!(place == 2 || !is_blamed, "{from}..{to}: {place} {verdict:?}");
         }
@@ -299,6 +299,6 @@ async fn a_lone_event_that_failed_once_is_not_charged() {
     assert_eq!(failing.forward(&event).await, Err(Unavailable::new("P0001")));
     other.forward(&events(&["fine"])).await.expect("delivered");
     event[0].action = Some("fine".into());
-    let judged = failing.forward(&event).await.expect("a verdict").remove(0);
-    assert_eq!(judged.verdict, Verdict::Delivered);
+    let attempt = failing.forward(&event).await.expect("a verdict").remove(0);
+    assert_eq!(attempt.verdict, Verdict::Delivered);
 }

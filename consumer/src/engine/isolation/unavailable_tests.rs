@@ -100,13 +100,13 @@ fn among_fine(bad: &str, place: usize, count: usize) -> Vec<AuditEvent> {
     events(&actions)
 }
 
-fn is_retry(judged: &Attempt) -> bool {
-    matches!(judged.verdict, Verdict::Retry(_))
+fn is_retry(attempt: &Attempt) -> bool {
+    matches!(attempt.verdict, Verdict::Retry(_))
 }
 
 /// Only this one is charged, and the others are in the target.
-fn assert_charged(judged: &[Attempt], place: usize) {
-    for (index, attempt) in judged.iter().enumerate() {
+fn assert_charged(attempts: &[Attempt], place: usize) {
+    for (index, attempt) in attempts.iter().enumerate() {
         if index == place {
             assert!(attempt.counts && is_retry(attempt), "{index}: {attempt:?}");
         } else {
@@ -150,8 +150,8 @@ async fn an_event_that_was_found_before_is_tried_alone_after_its_neighbours() {
     }
     // Whichever worker it comes back to.
     let asked = target.asked.load(Ordering::Relaxed);
-    let judged = target.isolated(&liveness).forward(&batch).await.expect("verdicts at once");
-    assert_charged(&judged, 3);
+    let attempts = target.isolated(&liveness).forward(&batch).await.expect("verdicts at once");
+    assert_charged(&attempts, 3);
     let asked = target.asked.load(Ordering::Relaxed) - asked;
     assert!(
         asked <= 10,
@@ -169,12 +169,12 @@ async fn several_events_that_their_target_is_away_for_are_all_charged_while_it_t
         }
         let mut isolated = Target::up().isolated(&TargetLiveness::default());
         let batch = events(&actions);
-        let judged = loop {
-            if let Ok(judged) = isolated.forward(&batch).await {
-                break judged;
+        let attempts = loop {
+            if let Ok(attempts) = isolated.forward(&batch).await {
+                break attempts;
             }
         };
-        for (place, attempt) in judged.iter().enumerate() {
+        for (place, attempt) in attempts.iter().enumerate() {
             let is_charged = attempt.counts && is_retry(attempt);
             assert_eq!(is_charged, places.contains(&place), "{places:?} {place}: {attempt:?}");
         }
@@ -205,9 +205,9 @@ async fn a_target_that_is_away_for_every_event_charges_nobody() {
             for _ in 0..8 {
                 let looks = target.looks.swap(0, Ordering::Relaxed);
                 assert!(bad == "57014" || looks <= 2, "{count}: {looks}");
-                if let Ok(judged) = isolated.forward(&batch).await {
-                    let put_off = |judged: &Attempt| !judged.counts && is_retry(judged);
-                    assert!(judged.iter().all(put_off), "{count}: {judged:?}");
+                if let Ok(attempts) = isolated.forward(&batch).await {
+                    let put_off = |attempts: &Attempt| !attempts.counts && is_retry(attempts);
+                    assert!(attempts.iter().all(put_off), "{count}: {attempts:?}");
                 }
             }
         }
@@ -225,15 +225,15 @@ async fn a_lone_event_that_its_target_is_away_for_is_put_off_and_charged_once_an
         assert_eq!(failing.forward(&bad).await, Err(Unavailable::new("40001")));
     }
     for _ in 0..3 {
-        let judged = failing.forward(&bad).await.expect("a verdict").remove(0);
-        assert!(!judged.counts && is_retry(&judged), "{judged:?}");
+        let attempts = failing.forward(&bad).await.expect("a verdict").remove(0);
+        assert!(!attempts.counts && is_retry(&attempts), "{attempts:?}");
         other.forward(&fine).await.expect("there already");
     }
     other.forward(&events(&["fine"])).await.expect("delivered");
     // Proven once.
     for _ in 0..3 {
-        let judged = failing.forward(&bad).await.expect("a verdict").remove(0);
-        assert!(judged.counts && is_retry(&judged), "{judged:?}");
+        let attempts = failing.forward(&bad).await.expect("a verdict").remove(0);
+        assert!(attempts.counts && is_retry(&attempts), "{attempts:?}");
     }
 }
 
@@ -245,12 +245,12 @@ async fn an_outage_with_a_bad_event_in_hand_charges_nobody_else_whenever_it_begi
             let target = Target { down: from..to, ..Target::up() };
             let mut isolated = target.isolated(&TargetLiveness::default());
             let batch = among_fine(bad, 2, 6);
-            let judged = loop {
-                if let Ok(judged) = isolated.forward(&batch).await {
-                    break judged;
+            let attempts = loop {
+                if let Ok(attempts) = isolated.forward(&batch).await {
+                    break attempts;
                 }
             };
-            for (place, attempt) in judged.iter().enumerate() {
+            for (place, attempt) in attempts.iter().enumerate() {
                 assert!(
                     !is_retry(attempt) || (place == 2 && bad != "fine"),
                     "{from}..{to}: {place} {attempt:?}"
@@ -271,9 +271,9 @@ async fn connections_that_are_cut_again_and_again_charge_nobody() {
         for _ in 0..20 {
             let batch = events(&vec!["fine"; count]);
             for _ in 0..20 {
-                if let Ok(judged) = isolated.forward(&batch).await {
+                if let Ok(attempts) = isolated.forward(&batch).await {
                     assert!(
-                        !judged.iter().any(|judged| judged.counts && is_retry(judged)),
+                        !attempts.iter().any(|attempts| attempts.counts && is_retry(attempts)),
                         "{every} {count}"
                     );
                 }

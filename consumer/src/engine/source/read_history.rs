@@ -33,7 +33,7 @@ impl ReadHistory {
     }
 
     /// That row is gone.
-    pub(super) fn forget_readable(&self) {
+    pub(super) fn clear_readable(&self) {
         self.history().readable = None;
     }
 

@@ -32,11 +32,11 @@ use crate::forwarder::{
     self, ConfigureError, ForwardError, Forwarder, ForwarderFactory, ForwarderKind, Preflight, Verdict,
 };
 
-/// After a batch some of which was there already, so many are written with a look first.
-const CAREFUL_BATCHES: u32 = 100;
+/// After a batch some of which was there already, so many are written with `on conflict do nothing`.
+const CONFLICT_BATCHES: u32 = 100;
 
 /// How long a worker relies on what it has seen of the timeline's tables. A trigger that is new acts unseen for so long.
-const LOOK_KEPT: Duration = Duration::from_secs(5);
+const CHECK_KEPT: Duration = Duration::from_secs(5);
 
 /// The kind `threadline`.
 #[derive(Debug, Clone, Copy)]
@@ -163,7 +163,7 @@ impl ForwarderKind for Threadline {
 impl ForwarderFactory for Timeline {
     fn build(&self) -> Box<dyn Forwarder> {
         let timeline = Self { database: self.database.with_dead_peer_detection(), ..self.clone() };
-        Box::new(Worker { timeline, connection: None, careful: 0, look: None })
+        Box::new(Worker { timeline, connection: None, conflicts_expected: 0, checked: None })
     }
 
     fn columns(&self) -> &[&str] {
@@ -204,13 +204,13 @@ struct Worker {
     timeline: Timeline,
     connection: Option<PgConnection>,
     /// For so many batches to come some actions may be there already.
-    careful: u32,
-    look: Option<(Look, Instant)>,
+    conflicts_expected: u32,
+    checked: Option<(Target, Instant)>,
 }
 
 /// What a worker has seen of the timeline's tables, at some time.
 #[derive(Debug, Clone, Copy)]
-struct Look {
+struct Target {
     /// Which of other writers' actions count as events.
     adoption: Adoption,
     /// Whether something of the host's acts on what is written.
@@ -276,25 +276,25 @@ impl Worker {
             Some(connection) => connection,
             None => database.connect_with_path_of_role().await.map_err(|error| unavailable(&error))?,
         };
-        let look = self.look(&mut connection).await.map_err(|error| unavailable(&error))?;
-        let adopted = self.adopted_ids(&mut connection, look.adoption, events).await;
+        let target = self.check(&mut connection).await.map_err(|error| unavailable(&error))?;
+        let adopted = self.adopted_ids(&mut connection, target.adoption, events).await;
         let adopted = adopted.map_err(|error| unavailable(&error))?;
         actions.retain(|action| !adopted.contains(&action.id));
-        let way = match self.careful {
-            _ if look.verified => Way::Verified,
+        let way = match self.conflicts_expected {
+            _ if target.verified => Way::Verified,
             0 => Way::New,
-            _ => Way::Careful,
+            _ => Way::MayConflict,
         };
         let inserted = write(&mut connection, &self.timeline, &actions, way).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
         let met = inserted.present.len() + inserted.conflicting.len() + inserted.refused.len() > 0;
-        self.careful = if met { CAREFUL_BATCHES } else { self.careful.saturating_sub(1) };
+        self.conflicts_expected = if met { CONFLICT_BATCHES } else { self.conflicts_expected.saturating_sub(1) };
         if inserted.swallowed.is_empty() {
             self.connection = Some(connection);
         } else {
             // A statement that a rule made nothing of is prepared as nothing, and stays so when the rule has gone. And what is
             // there now is read again.
-            self.look = None;
+            self.checked = None;
             let _ = connection.close().await;
         }
         for (event, verdict) in events.iter().zip(&mut verdicts) {
@@ -309,17 +309,17 @@ impl Worker {
         Ok(verdicts)
     }
 
-    async fn look(&mut self, connection: &mut PgConnection) -> Result<Look, sqlx::Error> {
-        if let Some((look, at)) = self.look
-            && at.elapsed() < LOOK_KEPT
+    async fn check(&mut self, connection: &mut PgConnection) -> Result<Target, sqlx::Error> {
+        if let Some((target, at)) = self.checked
+            && at.elapsed() < CHECK_KEPT
         {
-            return Ok(look);
+            return Ok(target);
         }
         let Timeline { forwarder, schema, .. } = &self.timeline;
         let adoption = Adoption::of(connection, schema, forwarder.as_str()).await?;
-        let look = Look { adoption, verified: verified::is_needed(connection, schema).await? };
-        self.look = Some((look, Instant::now()));
-        Ok(look)
+        let target = Target { adoption, verified: verified::is_needed(connection, schema).await? };
+        self.checked = Some((target, Instant::now()));
+        Ok(target)
     }
 
     /// Events that are there under another writer's ids. Only those from before an adoption are looked up: the live ones cost

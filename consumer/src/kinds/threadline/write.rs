@@ -26,7 +26,7 @@ pub(super) enum Way {
     /// None of the actions is there.
     New,
     /// Some may be there.
-    Careful,
+    MayConflict,
     /// Something of the host's acts on what is written.
     Verified,
 }
@@ -85,7 +85,7 @@ async fn write_once(
     }
     match way {
         Way::Verified => verified::insert(connection, table, actions).await,
-        Way::Careful => action::insert_batch(connection, table, actions).await,
+        Way::MayConflict => action::insert_batch(connection, table, actions).await,
         Way::New => match action::insert_new(connection, table, actions).await? {
             Some(inserted) => Ok(inserted),
             None => action::insert_batch(connection, table, actions).await,
