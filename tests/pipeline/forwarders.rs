@@ -12,7 +12,7 @@ use sandbox::{
     work_dir::free_port,
 };
 use serde_json::Value;
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;
 
 /// Two timelines: the pipeline's own, and one in another database and schema, with another type of actor.
@@ -188,4 +188,32 @@ fn documented_fields(event: &str) -> BTreeSet<&'static str> {
         .find(|line| line.starts_with(&format!("| `{event}` |")))
         .expect("a row for the event");
     row.split('|').nth(2).unwrap().split(',').map(str::trim).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_have_delivered_is_looked_up_in_the_timeline_that_the_forwarder_writes_to()
+-> anyhow::Result<()> {
+    let (pipeline, other, _) = two_timelines("async").await?;
+    let mut source = pipeline.source.connect().await?;
+    source.execute("alter table audit_events disable trigger outbox_capture").await?;
+    let (rows, ids) = samples(3);
+    pipeline.commit(&rows).await?;
+    source.execute("alter table audit_events enable always trigger outbox_capture").await?;
+    let mut archive = other.connect().await?;
+    sqlx::query(
+        "insert into archive.audit_actions (name, actor_ref, status, correlation_id)
+         select 'test.row', '{\"type\":\"anonymous\"}', 'ok', id::text from unnest($1::uuid[]) id",
+    )
+    .bind(&ids[..2])
+    .execute(&mut archive)
+    .await?;
+    for (forwarder, adopted, entered) in [("archive", 2, 1), ("timeline", 0, 3)] {
+        let arguments = ["backfill", "--accept-foreign-ids", "--forwarder", forwarder];
+        let (done, answer) = pipeline.ask("publisher", &arguments)?;
+        assert!(done && answer["adopted"] == adopted && answer["entered"] == entered, "{forwarder}: {answer}");
+    }
+    let declared: Vec<String> =
+        sqlx::query_scalar("select forwarder from archive.audit_adoptions").fetch_all(&mut archive).await?;
+    assert_eq!(declared, ["archive"], "each in its own timeline");
+    Ok(())
 }

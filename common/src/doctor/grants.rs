@@ -109,3 +109,27 @@ pub(super) fn partition_owner(owner: Option<(String, String)>) -> Option<Problem
         )
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_table_is_not_taken_for_the_outbox_by_its_name() {
+        let lacks = |privileges: &str, schema: &str, object: &str| {
+            hides_the_outbox(&MissingGrant {
+                privileges: privileges.into(),
+                object: object.into(),
+                schema: schema.into(),
+                role: "audit_consumer".into(),
+            })
+        };
+        assert!(lacks("usage", "outbox", "schema outbox"));
+        assert!(lacks("select (audit_event_id)", "outbox", "outbox.entries"));
+        assert!(lacks("execute", "outbox", "function outbox.attached_table()"));
+        assert!(!lacks("execute", "outbox", "function outbox.undelivered_rows(timestamp with time zone)"));
+        assert!(!lacks("insert", "outbox", "outbox.entries"));
+        assert!(!lacks("select", "app", "app.outbox_events"));
+        assert!(!lacks("usage", "outbox_app", "schema outbox_app"));
+    }
+}
