@@ -1,4 +1,4 @@
-//! Capture: triggers that record every change of a table's rows in the timeline, in the transaction that makes it.
+//! Capture of changes: triggers that record every change of a table's rows in the timeline, in the transaction that makes it.
 //!
 //! A [`Policy`] says what of a [`Table`] is captured, [`Capture`] joins both, and [`Migration`] is the SQL for it.
 

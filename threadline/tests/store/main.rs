@@ -120,11 +120,13 @@ async fn a_batch_tells_new_from_present_from_conflicting() -> anyhow::Result<()>
     Ok(())
 }
 
-/// Two batches in opposite orders: without an order of their own they deadlock.
+/// Batches in opposite orders, let go at one moment: without an order of their own they deadlock.
 #[tokio::test(flavor = "multi_thread")]
 async fn overlapping_batches_in_any_order_do_not_deadlock() -> anyhow::Result<()> {
     let database = timeline_database().await?;
+    let mut holder = database.connect().await?;
     for _ in 0..20 {
+        holder.execute("begin; lock table audit_actions").await?;
         let mut forward: Vec<AuditAction> = (0..500).map(|_| action(Uuid::new_v4())).collect();
         let mut writers = Vec::new();
         for _ in 0..4 {
@@ -136,6 +138,16 @@ async fn overlapping_batches_in_any_order_do_not_deadlock() -> anyhow::Result<()
                 anyhow::Ok(())
             }));
         }
+        wait::until_some("all writers to wait for the table", Duration::from_secs(60), async || {
+            let waiting: i64 = sqlx::query_scalar(
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'",
+            )
+            .fetch_one(&mut holder)
+            .await?;
+            Ok((waiting == 4).then_some(()))
+        })
+        .await?;
+        holder.execute("commit").await?;
         for writer in writers {
             writer.await??;
         }
