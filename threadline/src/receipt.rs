@@ -20,7 +20,7 @@ pub const BEGINNING: &str = "000000000000000000000000000000000000000000000000000
 
 /// What is sealed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Window {
+pub struct SealedWindow {
     /// The forwarder that filled the timeline.
     pub forwarder: String,
     /// Which table of which database of which cluster it was compared with.
@@ -114,7 +114,7 @@ impl Receipt {
     /// Seals a window behind the last receipt of its chain.
     #[must_use]
     pub fn seal(
-        window: Window,
+        window: SealedWindow,
         last: Option<&Self>,
         sealed_at: OffsetDateTime,
         key: Option<&SigningKey>,
@@ -290,7 +290,7 @@ mod tests {
         let mut chain: Vec<Receipt> = Vec::new();
         for day in 1..=3 {
             let since = datetime!(2026-01-01 00:00 UTC) + time::Duration::days(day);
-            let window = Window {
+            let window = SealedWindow {
                 forwarder: "timeline".into(),
                 source: "1/app/public.audit_events".into(),
                 since,

@@ -9,7 +9,7 @@ mod webhook;
 
 pub use noop::Noop;
 #[cfg(feature = "threadline")]
-pub use threadline::{Threadline, Timeline};
+pub use threadline::{Threadline, TimelineForwarder};
 #[cfg(feature = "webhook")]
 pub use webhook::Webhook;
 

@@ -25,7 +25,7 @@ use super::{
     source_scan::{SourceRow, SourceScan},
     watermark::SettledWatermark,
 };
-use crate::{engine::audit_row::RowQuery, kinds::Timeline};
+use crate::{engine::audit_row::RowQuery, kinds::TimelineForwarder};
 
 /// How many suspects are looked up at a time.
 const LOOKUP_ROWS: usize = 1_000;
@@ -37,7 +37,7 @@ pub(crate) struct ComparisonInput<'a> {
     /// Its audit table.
     pub(crate) audit: &'a TableName,
     /// The target, and what an event should be there.
-    pub(crate) timeline: &'a Timeline,
+    pub(crate) timeline: &'a TimelineForwarder,
     /// The table of actions to compare: the timeline's own, or one that is to take its place.
     pub(crate) actions: &'a ActionTable,
     /// Who fills it.
@@ -320,7 +320,7 @@ fn comparable(action: StoredAction, timed: bool) -> StoredAction {
 pub(crate) async fn first_event(
     connection: &mut Session,
     audit: &TableName,
-    timeline: &Timeline,
+    timeline: &TimelineForwarder,
 ) -> anyhow::Result<Option<OffsetDateTime>> {
     let row_query = RowQuery::of(connection, audit, timeline, timeline.batch_bytes()).await?;
     let mut scan = database::read_only_scan(connection).await?;

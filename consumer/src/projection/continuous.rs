@@ -30,7 +30,7 @@ use super::{
     repair_attempts::{self, MAX_REPAIRS, RepairAttempts},
     watermark::SettledWatermark,
 };
-use crate::{kinds::Timeline, projection::repair};
+use crate::{kinds::TimelineForwarder, projection::repair};
 
 /// Entries looked up with one statement.
 const PAGE_ROWS: usize = 1_000;
@@ -46,7 +46,7 @@ pub(crate) struct ContinuousReconciler {
     pub(crate) forwarder: ForwarderId,
     pub(crate) database: Database,
     pub(crate) audit: TableName,
-    pub(crate) timeline: Timeline,
+    pub(crate) timeline: TimelineForwarder,
     pub(crate) watermark: SettledWatermark,
     pub(crate) throttle: LiveTrafficThrottle,
     pub(crate) settings: ReconcileSettings,

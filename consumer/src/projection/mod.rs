@@ -26,12 +26,12 @@ use common::{
 use threadline::{Adoption, check_schema};
 
 use self::{comparison::ComparisonInput, watermark::SettledWatermark};
-use crate::{APPLICATION, kinds::Timeline};
+use crate::{APPLICATION, kinds::TimelineForwarder};
 
 /// A forwarder into a timeline, with everything to read it.
 pub(crate) struct Projection {
     pub(crate) forwarder: ForwarderSettings,
-    pub(crate) timeline: Timeline,
+    pub(crate) timeline: TimelineForwarder,
     pub(crate) database: Database,
     pub(crate) watermark: SettledWatermark,
 }
@@ -43,7 +43,7 @@ impl Projection {
     /// When there is none, or it is not clear which; or the broker is needed and away.
     pub(crate) async fn resolve(settings: &Settings, asked: Option<&ForwarderId>) -> anyhow::Result<Self> {
         let forwarder = threadline_forwarder(settings, asked)?.clone();
-        let timeline = Timeline::of(&forwarder, settings)?;
+        let timeline = TimelineForwarder::of(&forwarder, settings)?;
         let database = Database::source(&settings.source, APPLICATION)?;
         let watermark = SettledWatermark::of(&forwarder, settings).await?;
         Ok(Self { forwarder, timeline, database, watermark })

@@ -28,7 +28,7 @@ use crate::{
         audit_row::{RowQuery, Unreadable},
         source::Source,
     },
-    kinds::Timeline,
+    kinds::TimelineForwarder,
 };
 
 /// Ids that are read with one statement, so few that they need no memory to speak of, so many that a window which has to
@@ -54,7 +54,7 @@ pub(crate) struct SourceScan {
     pub(crate) source: Database,
     pub(crate) audit: TableName,
     /// Of what its forwarder reads.
-    pub(crate) timeline: Timeline,
+    pub(crate) timeline: TimelineForwarder,
     pub(crate) forwarder: ForwarderId,
 }
 

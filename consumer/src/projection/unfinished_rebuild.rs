@@ -12,7 +12,7 @@ use common::{
 };
 use threadline::shadow::{Shadow, State};
 
-use crate::{APPLICATION, kinds::Timeline};
+use crate::{APPLICATION, kinds::TimelineForwarder};
 
 /// Changes that are counted; beyond, nobody needs to know how many there are.
 const COUNTED_MAX: i64 = 100_000;
@@ -25,7 +25,7 @@ pub(crate) fn lease_name(forwarder: &ForwarderId) -> String {
 /// Looks at the timeline of every forwarder into one. A timeline that is away has a finding of its own.
 pub(crate) async fn check(report: &mut Report, settings: &Settings) {
     for forwarder in settings.forwarder.iter().filter(|forwarder| forwarder.kind == "threadline") {
-        let Ok(timeline) = Timeline::of(forwarder, settings) else { continue };
+        let Ok(timeline) = TimelineForwarder::of(forwarder, settings) else { continue };
         let Ok(mut connection) = timeline.database().connect_directly().await else { continue };
         let shadow = Shadow::of(timeline.schema());
         let seen = timeline.database().with_timeout(async {

@@ -33,7 +33,7 @@ use crate::{
     stream::worker::{StreamSubscription, StreamWorker},
 };
 #[cfg(feature = "threadline")]
-use crate::{kinds::Timeline, projection::continuous::ContinuousReconciler};
+use crate::{kinds::TimelineForwarder, projection::continuous::ContinuousReconciler};
 
 /// Starts what forwards, and waits for its end.
 pub(crate) struct Supervisor<'a> {
@@ -117,7 +117,7 @@ impl<'a> Supervisor<'a> {
                 ),
                 None => crate::projection::watermark::SettledWatermark::direct(&id),
             },
-            timeline: Timeline::of(forwarder, &self.settings)?,
+            timeline: TimelineForwarder::of(forwarder, &self.settings)?,
             audit: self.settings.source.table.clone(),
             progress: self
                 .running

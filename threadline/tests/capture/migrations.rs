@@ -204,3 +204,21 @@ async fn a_timeline_of_an_older_version_is_refused_with_what_to_do() -> anyhow::
     connection.execute("rollback; insert into a values (1)").await?;
     Ok(())
 }
+
+/// The file is there to be read: what is generated for one table, at each level.
+#[tokio::test]
+async fn the_example_is_what_is_generated() -> anyhow::Result<()> {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/capture/example.sql");
+    let (_database, mut connection) =
+        host("create table users (id bigint primary key, name text, email text, password_hash text)").await?;
+    let mut text = String::new();
+    for level in ["statement", "row"] {
+        let policy = json!({"level": level, "exclude": ["password_hash"], "mask": ["email"]});
+        text += &Migration::new(&captures(&mut connection, &[("users", policy)]).await?, 1, |_| false).up;
+    }
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        std::fs::write(path, &text)?;
+    }
+    assert_eq!(text, std::fs::read_to_string(path)?, "run this test once with UPDATE_SNAPSHOTS=1, and read the difference");
+    Ok(())
+}

@@ -5,7 +5,12 @@
 mod catalog;
 mod shadow;
 
-use sandbox::fixture::{empty_database, timeline_database};
+use std::time::Duration;
+
+use sandbox::{
+    fixture::{empty_database, timeline_database},
+    wait,
+};
 use sqlx::Executor as _;
 use threadline::{
     Action, ActorRef, ActorType, AuditAction, Status, StorageSchema, Timeline,

@@ -9,7 +9,7 @@ use threadline::{Adoption, StoredAction, receipt, stored};
 use uuid::Uuid;
 
 use super::{InTimeline, TimelineState};
-use crate::{engine::source::Source, kinds::Timeline};
+use crate::{engine::source::Source, kinds::TimelineForwarder};
 
 /// The event in every timeline that is configured.
 pub(crate) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
@@ -27,7 +27,7 @@ pub(crate) async fn all(settings: &Settings, id: Uuid) -> Vec<InTimeline> {
 }
 
 async fn inspect(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -> anyhow::Result<InTimeline> {
-    let timeline = Timeline::of(forwarder, settings)?;
+    let timeline = TimelineForwarder::of(forwarder, settings)?;
     let mut connection =
         timeline.database().connect_directly().await.context("cannot connect to the timeline")?;
     let stored = stored::find(&mut connection, timeline.table(), &[id]).await?.pop();
@@ -61,7 +61,7 @@ async fn inspect(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -
 
 /// Where the event is when it is not there under its own id.
 async fn elsewhere(
-    timeline: &Timeline,
+    timeline: &TimelineForwarder,
     forwarder: &ForwarderSettings,
     connection: &mut PgConnection,
     id: Uuid,
@@ -87,7 +87,7 @@ enum AuditRow {
 async fn expected(
     settings: &Settings,
     forwarder: &ForwarderSettings,
-    timeline: &Timeline,
+    timeline: &TimelineForwarder,
     id: Uuid,
 ) -> anyhow::Result<AuditRow> {
     let database = common::database::Database::source(&settings.source, "audit-consumer-explain")?;

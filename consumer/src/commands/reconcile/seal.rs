@@ -113,7 +113,7 @@ pub(crate) async fn run(
     );
     let bucket = findings.bucket(0);
     let dead_letters = bucket.count(Finding::Dead) + bucket.count(Finding::Discarded);
-    let window = receipt::Window {
+    let window = receipt::SealedWindow {
         forwarder: forwarder.to_string(),
         source: SourceIdentity::read(connection, &settings.source.table).await?.to_string(),
         since,

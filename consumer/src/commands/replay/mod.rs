@@ -223,7 +223,7 @@ fn build_runtime(
 #[cfg(feature = "threadline")]
 fn overwriting(settings: &Settings, id: &ForwarderId) -> anyhow::Result<Arc<dyn ForwarderFactory>> {
     let forwarder = crate::projection::threadline_forwarder(settings, Some(id))?;
-    Ok(Arc::new(crate::kinds::Timeline::of(forwarder, settings)?.overwriting()))
+    Ok(Arc::new(crate::kinds::TimelineForwarder::of(forwarder, settings)?.overwriting()))
 }
 
 #[cfg(not(feature = "threadline"))]

@@ -58,7 +58,7 @@ struct Options {
 
 /// A target whose options have been checked.
 #[derive(Debug, Clone)]
-pub struct Timeline {
+pub struct TimelineForwarder {
     forwarder: ForwarderId,
     database: Database,
     schema: StorageSchema,
@@ -72,7 +72,7 @@ pub struct Timeline {
     unencrypted: Option<Problem>,
 }
 
-impl Timeline {
+impl TimelineForwarder {
     /// Checks the options of a forwarder.
     ///
     /// # Errors
@@ -156,11 +156,11 @@ impl ForwarderKind for Threadline {
         forwarder: &ForwarderSettings,
         settings: &Settings,
     ) -> Result<Arc<dyn ForwarderFactory>, ConfigureError> {
-        Ok(Arc::new(Timeline::of(forwarder, settings)?))
+        Ok(Arc::new(TimelineForwarder::of(forwarder, settings)?))
     }
 }
 
-impl ForwarderFactory for Timeline {
+impl ForwarderFactory for TimelineForwarder {
     fn build(&self) -> Box<dyn Forwarder> {
         let timeline = Self { database: self.database.with_dead_peer_detection(), ..self.clone() };
         Box::new(Worker { timeline, connection: None, conflicts_expected: 0, checked: None })
@@ -201,7 +201,7 @@ impl ForwarderFactory for Timeline {
 
 /// One worker's forwarder: holds a connection for its life.
 struct Worker {
-    timeline: Timeline,
+    timeline: TimelineForwarder,
     connection: Option<PgConnection>,
     /// For so many batches to come some actions may be there already.
     conflicts_expected: u32,
@@ -315,7 +315,7 @@ impl Worker {
         {
             return Ok(target);
         }
-        let Timeline { forwarder, schema, .. } = &self.timeline;
+        let TimelineForwarder { forwarder, schema, .. } = &self.timeline;
         let adoption = Adoption::of(connection, schema, forwarder.as_str()).await?;
         let target = Target { adoption, verified: verified::is_needed(connection, schema).await? };
         self.checked = Some((target, Instant::now()));
@@ -330,7 +330,7 @@ impl Worker {
         adoption: Adoption,
         events: &[AuditEvent],
     ) -> Result<HashSet<Uuid>, sqlx::Error> {
-        let Timeline { table, overwrite, .. } = &self.timeline;
+        let TimelineForwarder { table, overwrite, .. } = &self.timeline;
         let ids: Vec<Uuid> = match adoption {
             Adoption::Before(until) => {
                 let from_before = |event: &&AuditEvent| {

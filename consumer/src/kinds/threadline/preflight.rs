@@ -23,7 +23,7 @@ use threadline::{
 };
 
 use super::{
-    Timeline,
+    TimelineForwarder,
     write::{failed, unavailable},
 };
 use crate::forwarder::{ForwardError, Preflight};
@@ -41,10 +41,10 @@ pub(super) async fn target(
 }
 
 /// On one connection, all there is to say.
-pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
+pub(super) async fn preflight(timeline: &TimelineForwarder) -> Preflight {
     let mut checks = vec![(CONNECTION_UNENCRYPTED, timeline.unencrypted.clone())];
     let seen = async {
-        let Timeline { database, schema, .. } = timeline;
+        let TimelineForwarder { database, schema, .. } = timeline;
         let mut connection = database.connect_directly().await?;
         let target = database.with_timeout(target(&mut connection, schema)).await?;
         let status = database.with_timeout(check_schema(&mut connection, schema)).await?;
@@ -81,8 +81,8 @@ pub(super) async fn preflight(timeline: &Timeline) -> Preflight {
 /// What only a command looks for, because it visits many actions; or that it cannot be looked for.
 ///
 /// `None` where table or columns are missing, which other findings say.
-pub(super) async fn preflight_thorough(timeline: &Timeline) -> Option<(&'static Check, Option<Problem>)> {
-    let Timeline { database, schema, .. } = timeline;
+pub(super) async fn preflight_thorough(timeline: &TimelineForwarder) -> Option<(&'static Check, Option<Problem>)> {
+    let TimelineForwarder { database, schema, .. } = timeline;
     let seen = async { duplicated_events(&mut database.connect_directly().await?, schema).await };
     let table = schema.table("audit_actions");
     let count = match database.with_timeout(seen).await {
@@ -160,8 +160,8 @@ fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Problem {
 
 /// Of an error about a table, a column or a grant: whether the timeline's are what is wrong, or something that a host's
 /// trigger or policy names for some events only. The same statement without any rows shows which.
-pub(super) async fn classify_failure(timeline: &Timeline, error: &sqlx::Error) -> ForwardError {
-    let Timeline { database, table, .. } = timeline;
+pub(super) async fn classify_failure(timeline: &TimelineForwarder, error: &sqlx::Error) -> ForwardError {
+    let TimelineForwarder { database, table, .. } = timeline;
     let empty = async {
         let mut connection = database.connect_directly().await?;
         database.with_timeout(action::insert_new(&mut connection, table, &[])).await
@@ -177,8 +177,8 @@ const ROOM: &str = "begin; create temporary table room on commit drop as
                     select md5(n::text) from generate_series(1, 2000) n; rollback";
 
 /// Whether the timeline lets us in, has the table, takes the statement, and has room.
-pub(super) async fn is_serving(timeline: &Timeline) -> bool {
-    let Timeline { database, table, .. } = timeline;
+pub(super) async fn is_serving(timeline: &TimelineForwarder) -> bool {
+    let TimelineForwarder { database, table, .. } = timeline;
     let looked = tokio::time::timeout(SERVING_WITHIN, async {
         let starting = StartWait::new(SERVING_WITHIN);
         let mut connection = loop {

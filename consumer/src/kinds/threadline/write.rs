@@ -14,7 +14,7 @@ use threadline::{
 };
 use uuid::Uuid;
 
-use super::{Timeline, preflight};
+use super::{TimelineForwarder, preflight};
 use crate::forwarder::{ForwardError, Verdict};
 
 /// How often a statement is repeated after a conflict with a concurrent transaction.
@@ -37,7 +37,7 @@ pub(super) enum Way {
 /// When the timeline is away or fails for all of them; what some of them fail for is to be tried with fewer.
 pub(super) async fn write(
     connection: &mut PgConnection,
-    timeline: &Timeline,
+    timeline: &TimelineForwarder,
     actions: &[AuditAction],
     way: Way,
 ) -> Result<Inserted, ForwardError> {
@@ -76,7 +76,7 @@ pub(super) async fn write(
 
 async fn write_once(
     connection: &mut PgConnection,
-    Timeline { table, overwrite, mapping, .. }: &Timeline,
+    TimelineForwarder { table, overwrite, mapping, .. }: &TimelineForwarder,
     actions: &[AuditAction],
     way: Way,
 ) -> Result<Inserted, sqlx::Error> {
