@@ -3,7 +3,10 @@
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
 use end_to_end::Pipeline;
-use sandbox::{postgres::Postgres, work_dir::WorkDir};
+use sandbox::{
+    postgres::Postgres,
+    work_dir::{WorkDir, free_port},
+};
 use sqlx::{Connection as _, Executor as _, PgConnection};
 
 use super::output;
@@ -62,5 +65,29 @@ async fn neither_a_password_nor_a_database_of_the_environment_counts_for_any_bin
     let installed = "select count(*) from pg_class where relname = 'audit_actions'";
     let elsewhere: i64 = sqlx::query_scalar(installed).fetch_one(&mut owner).await?;
     assert_eq!(elsewhere, 0, "the database is that of the user, and not PGDATABASE");
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_variable_of_a_key_precedes_the_well_known_one_and_both_precede_the_file_in_every_binary()
+-> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let port = free_port()?;
+    let url = |database: &str| format!("postgres://app@127.0.0.1:{port}/{database}");
+    let file = format!("[source]\nurl = {0:?}\n[threadline]\nurl = {0:?}\n", url("third"));
+    fs::write(pipeline.path("mistake.toml"), file)?;
+    for (binary, arguments, key, well_known) in [
+        ("publisher", &["attach"][..], "AUDIT__SOURCE__URL", "SOURCE_DATABASE_URL"),
+        ("consumer", &["failures", "list"], "AUDIT__SOURCE__URL", "SOURCE_DATABASE_URL"),
+        ("threadline", &["install"], "AUDIT__THREADLINE__URL", "THREADLINE_DATABASE_URL"),
+    ] {
+        for (first, second, counts) in
+            [(url("first"), url("second"), "first"), (String::new(), url("second"), "second"), (String::new(), String::new(), "third")]
+        {
+            let output = output(binary, arguments, &pipeline, &[(key, &first), (well_known, &second)]);
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(said.contains(&format!("database {counts} at")), "{binary} {first:?} {second:?}: {said}");
+        }
+    }
     Ok(())
 }
