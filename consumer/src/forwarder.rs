@@ -270,7 +270,7 @@ mod tests {
     use common::settings::Layers;
 
     use super::*;
-    use crate::forwarders;
+    use crate::kinds;
 
     fn configure(file: &str, missing: MissingKinds) -> Result<Vec<String>, String> {
         let (settings, _) = Layers::default().text(file, "audit.toml").expect("TOML").build().expect("valid");

@@ -210,7 +210,10 @@ async fn what_others_have_delivered_is_looked_up_in_the_timeline_that_the_forwar
     for (forwarder, adopted, entered) in [("archive", 2, 1), ("timeline", 0, 3)] {
         let arguments = ["backfill", "--accept-foreign-ids", "--forwarder", forwarder];
         let (done, answer) = pipeline.ask("publisher", &arguments)?;
-        assert!(done && answer["adopted"] == adopted && answer["entered"] == entered, "{forwarder}: {answer}");
+        assert!(
+            done && answer["adopted"] == adopted && answer["entered"] == entered,
+            "{forwarder}: {answer}"
+        );
     }
     let declared: Vec<String> =
         sqlx::query_scalar("select forwarder from archive.audit_adoptions").fetch_all(&mut archive).await?;

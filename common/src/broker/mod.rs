@@ -181,7 +181,7 @@ impl BrokerError {
     }
 
     /// With the setting that decides where JetStream is looked for.
-    pub(crate) fn no_jetstream(settings: Option<&BrokerSettings>, error: &impl std::fmt::Display) -> Self {
+    pub(crate) fn no_jetstream(settings: Option<&BrokerSettings>, error: &impl fmt::Display) -> Self {
         let elsewhere =
             settings.and_then(|settings| match (&settings.jetstream_domain, &settings.api_prefix) {
                 (Some(domain), _) => Some(("broker.jetstream_domain", domain)),
@@ -204,7 +204,7 @@ impl BrokerError {
         Self::Refused { call, code, remedy: limits::remedy(code, &words).to_owned(), words }
     }
 
-    pub(crate) fn call(call: &'static str, error: &impl std::fmt::Display) -> Self {
+    pub(crate) fn call(call: &'static str, error: &impl fmt::Display) -> Self {
         Self::Call { call, error: error.to_string() }
     }
 }

@@ -73,12 +73,7 @@ impl FieldComparison {
             return Ok(());
         }
         let differences = self.unfit.join("; ");
-        Err(BrokerError::Incompatible {
-            object,
-            differences,
-            remedy: remedy.to_owned(),
-            skipping: None,
-        })
+        Err(BrokerError::Incompatible { object, differences, remedy: remedy.to_owned(), skipping: None })
     }
 }
 

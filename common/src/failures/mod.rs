@@ -6,7 +6,9 @@
 pub mod admin;
 mod attempts;
 
-pub use attempts::{clear, due, end, ended, requeue_overdue, prior_attempts, record, retrying, start, states};
+pub use attempts::{
+    clear, due, end, ended, prior_attempts, record, requeue_overdue, retrying, start, states,
+};
 
 use std::{fmt, time::Duration};
 

@@ -9,7 +9,7 @@
 
 pub mod admin;
 pub mod capture;
-pub mod kinds;
+pub mod forwarders;
 pub mod history;
 pub mod maintenance;
 pub mod reader;

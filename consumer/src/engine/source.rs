@@ -19,8 +19,8 @@ use uuid::Uuid;
 
 pub use self::read_history::ReadHistory;
 use self::{
-    read_fault::ReadFault,
     fetch::{FetchError, Fetched, Reload, Request},
+    read_fault::ReadFault,
 };
 pub use crate::engine::audit_row::Unreadable;
 use crate::{
@@ -28,8 +28,8 @@ use crate::{
     forwarder::ForwarderFactory,
 };
 
-mod read_fault;
 mod fetch;
+mod read_fault;
 mod read_history;
 
 /// A session with the source database. Reopened after an error, so that a changed table is seen.

@@ -81,9 +81,11 @@ async fn the_variable_of_a_key_precedes_the_well_known_one_and_both_precede_the_
         ("consumer", &["failures", "list"], "AUDIT__SOURCE__URL", "SOURCE_DATABASE_URL"),
         ("threadline", &["install"], "AUDIT__THREADLINE__URL", "THREADLINE_DATABASE_URL"),
     ] {
-        for (first, second, counts) in
-            [(url("first"), url("second"), "first"), (String::new(), url("second"), "second"), (String::new(), String::new(), "third")]
-        {
+        for (first, second, counts) in [
+            (url("first"), url("second"), "first"),
+            (String::new(), url("second"), "second"),
+            (String::new(), String::new(), "third"),
+        ] {
             let output = output(binary, arguments, &pipeline, &[(key, &first), (well_known, &second)]);
             let said = String::from_utf8_lossy(&output.stderr);
             assert!(said.contains(&format!("database {counts} at")), "{binary} {first:?} {second:?}: {said}");

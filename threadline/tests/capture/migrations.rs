@@ -219,6 +219,10 @@ async fn the_example_is_what_is_generated() -> anyhow::Result<()> {
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
         std::fs::write(path, &text)?;
     }
-    assert_eq!(text, std::fs::read_to_string(path)?, "run this test once with UPDATE_SNAPSHOTS=1, and read the difference");
+    assert_eq!(
+        text,
+        std::fs::read_to_string(path)?,
+        "run this test once with UPDATE_SNAPSHOTS=1, and read the difference"
+    );
     Ok(())
 }

@@ -152,7 +152,9 @@ async fn work(
         State::Kept => bail!(
             "the table from before the last swap is still there: --rollback puts it back, --drop-old removes it and makes room"
         ),
-        State::None | State::Abandoned | State::Foreign => rebuilding.shadow.create(&mut rebuilding.timeline).await?,
+        State::None | State::Abandoned | State::Foreign => {
+            rebuilding.shadow.create(&mut rebuilding.timeline).await?
+        }
         State::Filling => {
             // The swap looks again; nobody is to wait for the filling only to be refused then.
             rebuilding.shadow.refuse_what_would_be_undone(&mut rebuilding.timeline).await?;

@@ -157,7 +157,8 @@ async fn hanging_events_are_charged_when_another_worker_has_an_answer() {
     assert!(
         attempts
             .iter()
-            .all(|attempt| matches!(attempt.verdict, Verdict::Retry(_)) && attempt.kind == FailureKind::Timeout)
+            .all(|attempt| matches!(attempt.verdict, Verdict::Retry(_))
+                && attempt.kind == FailureKind::Timeout)
     );
 }
 

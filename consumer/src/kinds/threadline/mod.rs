@@ -288,7 +288,8 @@ impl Worker {
         let inserted = write(&mut connection, &self.timeline, &actions, way).await?;
         // A server logs each refusal, and one redelivery seldom comes alone.
         let met = inserted.present.len() + inserted.conflicting.len() + inserted.refused.len() > 0;
-        self.conflicts_expected = if met { CONFLICT_BATCHES } else { self.conflicts_expected.saturating_sub(1) };
+        self.conflicts_expected =
+            if met { CONFLICT_BATCHES } else { self.conflicts_expected.saturating_sub(1) };
         if inserted.swallowed.is_empty() {
             self.connection = Some(connection);
         } else {

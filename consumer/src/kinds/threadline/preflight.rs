@@ -81,7 +81,9 @@ pub(super) async fn preflight(timeline: &TimelineForwarder) -> Preflight {
 /// What only a command looks for, because it visits many actions; or that it cannot be looked for.
 ///
 /// `None` where table or columns are missing, which other findings say.
-pub(super) async fn preflight_thorough(timeline: &TimelineForwarder) -> Option<(&'static Check, Option<Problem>)> {
+pub(super) async fn preflight_thorough(
+    timeline: &TimelineForwarder,
+) -> Option<(&'static Check, Option<Problem>)> {
     let TimelineForwarder { database, schema, .. } = timeline;
     let seen = async { duplicated_events(&mut database.connect_directly().await?, schema).await };
     let table = schema.table("audit_actions");
