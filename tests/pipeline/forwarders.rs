@@ -207,6 +207,8 @@ async fn what_others_have_delivered_is_looked_up_in_the_timeline_that_the_forwar
     .bind(&ids[..2])
     .execute(&mut archive)
     .await?;
+    // The role that delivers may not declare it.
+    archive.execute("grant select, insert on archive.audit_adoptions to audit_projector").await?;
     for (forwarder, adopted, entered) in [("archive", 2, 1), ("timeline", 0, 3)] {
         let arguments = ["backfill", "--accept-foreign-ids", "--forwarder", forwarder];
         let (done, answer) = pipeline.ask("publisher", &arguments)?;
