@@ -8,6 +8,10 @@ begin
     if pg_catalog.to_regclass('"public"."users"') is null then
         raise exception 'threadline: the table public.users does not exist';
     end if;
+    if pg_catalog.to_regprocedure('"public"."threadline_new_id"()') is null then
+        raise exception 'threadline: the functions that capture calls are not there'
+            using hint = 'run threadline install';
+    end if;
     select pg_catalog.string_agg(w.name, ', ') into problem from pg_catalog.unnest(array['email', 'password_hash', 'id']::text[]) w (name)
     where not exists (select from pg_catalog.pg_attribute a
                       where a.attrelid = '"public"."users"'::pg_catalog.regclass and a.attname = w.name and a.attnum > 0
@@ -29,15 +33,30 @@ end
 $threadline$;
 create or replace function "public"."threadline_capture_changes_users"() returns trigger
 language plpgsql volatile security definer
-set timezone = 'UTC' set datestyle = 'ISO, MDY' set intervalstyle = 'postgres' set extra_float_digits = 1 set bytea_output = 'hex'
 as $body$
+declare
+    rendering pg_catalog.text[] := case when not (
+            pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) any ('{UTC,Etc/UTC,GMT}'::pg_catalog.text[])
+            and pg_catalog.left(pg_catalog.current_setting('DateStyle'), 3) operator(pg_catalog.=) 'ISO'
+            and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
+            and pg_catalog.current_setting('extra_float_digits') operator(pg_catalog.=) any ('{1,2,3}'::pg_catalog.text[])
+            and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
+        ) then "public"."threadline_begin_rendering"() end;
 begin
-    insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, captured_at, table_pk, op, data_after, json_nulls)
-    select (select "public"."threadline_transaction_id"()), tg_table_schema, tg_table_name, null, pg_catalog.clock_timestamp(),
-        case when i.image operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', i.image operator(pg_catalog.->>) 'id') end, 'insert',
+    <<capture>>
+    begin
+    insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, captured_at, table_pk, op, data_after, json_nulls)
+    select "public"."threadline_new_id"(), (select "public"."threadline_transaction_id"()), tg_table_schema, tg_table_name, null, pg_catalog.clock_timestamp(),
+        case when i.image operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', i.image operator(pg_catalog.->>) 'id') end,
+        'insert',
         case when i.image operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (i.image operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(i.image operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end,
         i.sql_nulls
-    from (select pg_catalog.to_jsonb(r) as image, null::pg_catalog.text[] as sql_nulls from new_rows r) i;
+    from (select case when pg_catalog.pg_column_size(r) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(r) else "public"."threadline_large_image"(r) end as image, null::pg_catalog.text[] as sql_nulls from new_rows r offset 0) i;
+    end;
+    if rendering is not null then
+        perform "public"."threadline_end_rendering"(rendering);
+    end if;
     return null;
 end
 $body$;
@@ -53,73 +72,95 @@ end
 $threadline$;
 create or replace function "public"."threadline_capture_updates_users"() returns trigger
 language plpgsql volatile security definer
-set timezone = 'UTC' set datestyle = 'ISO, MDY' set intervalstyle = 'postgres' set extra_float_digits = 1 set bytea_output = 'hex'
 as $body$
 declare
     before pg_catalog.jsonb;
     after  pg_catalog.jsonb;
+    known  pg_catalog.bool;
     shown  pg_catalog.jsonb;
     fields pg_catalog.text[];
     was    pg_catalog.jsonb;
     absent pg_catalog.text[];
     touched pg_catalog.int8;
+    rendering pg_catalog.text[] := case when not (
+            pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) any ('{UTC,Etc/UTC,GMT}'::pg_catalog.text[])
+            and pg_catalog.left(pg_catalog.current_setting('DateStyle'), 3) operator(pg_catalog.=) 'ISO'
+            and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
+            and pg_catalog.current_setting('extra_float_digits') operator(pg_catalog.=) any ('{1,2,3}'::pg_catalog.text[])
+            and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
+        ) then "public"."threadline_begin_rendering"() end;
 begin
-    select pg_catalog.count(*) into touched from (select from new_rows limit 2) r;
-    if touched operator(pg_catalog.=) 0 then
-        return null;
+    <<capture>>
+    begin
+    select a.image, a.sql_nulls, b.image, (select pg_catalog.count(*) from (select from new_rows limit 2) r)
+    into after, absent, before, touched
+    from (select r.image, r.sql_nulls from (select case when pg_catalog.pg_column_size(r) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(r) else "public"."threadline_large_image"(r) end as image, null::pg_catalog.text[] as sql_nulls from new_rows r offset 0) r limit 1) a
+    cross join (select case when pg_catalog.pg_column_size(r) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(r) else "public"."threadline_large_image"(r) end as image from old_rows r limit 1) b;
+    if touched is null then
+        exit capture;
     elsif touched operator(pg_catalog.=) 1 then
-        select r.image, r.sql_nulls into after, absent from (select pg_catalog.to_jsonb(r) as image, null::pg_catalog.text[] as sql_nulls from new_rows r) r;
-        select pg_catalog.to_jsonb(r) into before from old_rows r;
         if after operator(pg_catalog.=) before then
-            return null;
+            exit capture;
         end if;
-        shown := case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end;
-        if after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb then
+        known := after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb;
+        if known then
             fields := pg_catalog.array_remove(array[case when not (after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (before operator(pg_catalog.->) 'email')) then 'email' end, case when not (after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (before operator(pg_catalog.->) 'id')) then 'id' end, case when not (after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null);
-            was := (shown) operator(pg_catalog.-) array['password_hash']::pg_catalog.text[] operator(pg_catalog.-) pg_catalog.array_remove(array[case when (after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (before operator(pg_catalog.->) 'email')) then 'email' end, case when (after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (before operator(pg_catalog.->) 'id')) then 'id' end, case when (after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null);
         else
             fields := (select coalesce(pg_catalog.array_agg(e.key order by e.key collate pg_catalog."C"), '{}')
                 from pg_catalog.jsonb_each(after) e
                 where not e.value operator(pg_catalog.=) (before operator(pg_catalog.->) e.key) and not e.key operator(pg_catalog.=) any (array['password_hash']::pg_catalog.text[]));
+        end if;
+        if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
+            exit capture;
+        end if;
+        shown := case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end;
+        if known then
+            was := (shown) operator(pg_catalog.-) array['password_hash']::pg_catalog.text[] operator(pg_catalog.-) pg_catalog.array_remove(array[case when not 'email' operator(pg_catalog.=) any (fields) then 'email' end, case when not 'id' operator(pg_catalog.=) any (fields) then 'id' end, case when not 'name' operator(pg_catalog.=) any (fields) then 'name' end]::pg_catalog.text[], null);
+        else
             was := (select pg_catalog.jsonb_object_agg(f.name, (shown) operator(pg_catalog.->) f.name)
                 from pg_catalog.unnest(fields) f (name));
         end if;
-        if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
-            return null;
-        end if;
-        insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
+        insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
             changed_fields, changed_from, captured_at)
-        values ("public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
+        values ("public"."threadline_new_id"(), "public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
             case when after operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', after operator(pg_catalog.->>) 'id') end,
             case when fields operator(pg_catalog.&&) array['id']::pg_catalog.text[] then case when before operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', before operator(pg_catalog.->>) 'id') end end,
             'update',
             case when after operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (after operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(after operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end,
             absent,
             fields, was, pg_catalog.clock_timestamp());
-        return null;
+        exit capture;
     end if;
-    insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, captured_at, table_pk, key_before, op, data_after, json_nulls, changed_fields, changed_from)
-    select (select "public"."threadline_transaction_id"()), tg_table_schema, tg_table_name, null, pg_catalog.clock_timestamp(),
+    -- Of one statement, all rows have the same columns.
+    known := after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb;
+    insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, captured_at, table_pk, key_before, op, data_after, json_nulls, changed_fields, changed_from)
+    select "public"."threadline_new_id"(), (select "public"."threadline_transaction_id"()), tg_table_schema, tg_table_name, null, pg_catalog.clock_timestamp(),
         case when u.after operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', u.after operator(pg_catalog.->>) 'id') end,
         case when u.fields operator(pg_catalog.&&) array['id']::pg_catalog.text[] then case when u.before operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', u.before operator(pg_catalog.->>) 'id') end end,
         'update',
         case when u.after operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (u.after operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(u.after operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end,
         u.sql_nulls,
         u.fields,
-        case when u.known then (u.shown) operator(pg_catalog.-) array['password_hash']::pg_catalog.text[] operator(pg_catalog.-) pg_catalog.array_remove(array[case when (u.after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (u.before operator(pg_catalog.->) 'email')) then 'email' end, case when (u.after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (u.before operator(pg_catalog.->) 'id')) then 'id' end, case when (u.after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (u.before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null) else (select pg_catalog.jsonb_object_agg(f.name, (u.shown) operator(pg_catalog.->) f.name)
+        case when known then (case when u.before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (u.before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(u.before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end) operator(pg_catalog.-) array['password_hash']::pg_catalog.text[] operator(pg_catalog.-) pg_catalog.array_remove(array[case when not 'email' operator(pg_catalog.=) any (u.fields) then 'email' end, case when not 'id' operator(pg_catalog.=) any (u.fields) then 'id' end, case when not 'name' operator(pg_catalog.=) any (u.fields) then 'name' end]::pg_catalog.text[], null) else (select pg_catalog.jsonb_object_agg(f.name, (case when u.before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (u.before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(u.before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end) operator(pg_catalog.->) f.name)
                 from pg_catalog.unnest(u.fields) f (name)) end
-    from (select p.n, p.before, p.after, p.sql_nulls, p.known, case when p.before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (p.before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(p.before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end as shown,
-             case when p.known then pg_catalog.array_remove(array[case when not (p.after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (p.before operator(pg_catalog.->) 'email')) then 'email' end, case when not (p.after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (p.before operator(pg_catalog.->) 'id')) then 'id' end, case when not (p.after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (p.before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null) else (select coalesce(pg_catalog.array_agg(e.key order by e.key collate pg_catalog."C"), '{}')
+    from (select p.n, p.before, p.after, p.sql_nulls, case when known then pg_catalog.array_remove(array[case when not (p.after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (p.before operator(pg_catalog.->) 'email')) then 'email' end, case when not (p.after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (p.before operator(pg_catalog.->) 'id')) then 'id' end, case when not (p.after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (p.before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null) else (select coalesce(pg_catalog.array_agg(e.key order by e.key collate pg_catalog."C"), '{}')
                 from pg_catalog.jsonb_each(p.after) e
                 where not e.value operator(pg_catalog.=) (p.before operator(pg_catalog.->) e.key) and not e.key operator(pg_catalog.=) any (array['password_hash']::pg_catalog.text[])) end as fields
-          from (select p.n, p.before, p.after, p.sql_nulls, p.after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb as known
-                from (select a.n, b.image as before, a.image as after, a.sql_nulls
-              from (select pg_catalog.row_number() over () as n, r.image, r.sql_nulls from (select pg_catalog.to_jsonb(r) as image, null::pg_catalog.text[] as sql_nulls from new_rows r) r) a
-              full join (select pg_catalog.row_number() over () as n, pg_catalog.to_jsonb(r) as image from old_rows r) b
+          from (select a.n, b.image as before, a.image as after, a.sql_nulls
+              from (select pg_catalog.row_number() over () as n, r.image, r.sql_nulls from (select case when pg_catalog.pg_column_size(r) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(r) else "public"."threadline_large_image"(r) end as image, null::pg_catalog.text[] as sql_nulls from new_rows r offset 0) r) a
+              full join (select pg_catalog.row_number() over () as n, case when pg_catalog.pg_column_size(r) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(r) else "public"."threadline_large_image"(r) end as image from old_rows r) b
                   on a.n operator(pg_catalog.=) b.n offset 0) p
-                where not p.before operator(pg_catalog.=) p.after offset 0) p offset 0) u
+          where not p.before operator(pg_catalog.=) p.after offset 0) u
     where pg_catalog.cardinality(u.fields) operator(pg_catalog.>) 0
     order by u.n;
+    end;
+    if rendering is not null then
+        perform "public"."threadline_end_rendering"(rendering);
+    end if;
     return null;
 end
 $body$;
@@ -135,15 +176,30 @@ end
 $threadline$;
 create or replace function "public"."threadline_capture_deletes_users"() returns trigger
 language plpgsql volatile security definer
-set timezone = 'UTC' set datestyle = 'ISO, MDY' set intervalstyle = 'postgres' set extra_float_digits = 1 set bytea_output = 'hex'
 as $body$
+declare
+    rendering pg_catalog.text[] := case when not (
+            pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) any ('{UTC,Etc/UTC,GMT}'::pg_catalog.text[])
+            and pg_catalog.left(pg_catalog.current_setting('DateStyle'), 3) operator(pg_catalog.=) 'ISO'
+            and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
+            and pg_catalog.current_setting('extra_float_digits') operator(pg_catalog.=) any ('{1,2,3}'::pg_catalog.text[])
+            and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
+        ) then "public"."threadline_begin_rendering"() end;
 begin
-    insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, captured_at, table_pk, op, data_before, json_nulls)
-    select (select "public"."threadline_transaction_id"()), tg_table_schema, tg_table_name, null, pg_catalog.clock_timestamp(),
-        case when i.image operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', i.image operator(pg_catalog.->>) 'id') end, 'delete',
+    <<capture>>
+    begin
+    insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, captured_at, table_pk, op, data_before, json_nulls)
+    select "public"."threadline_new_id"(), (select "public"."threadline_transaction_id"()), tg_table_schema, tg_table_name, null, pg_catalog.clock_timestamp(),
+        case when i.image operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', i.image operator(pg_catalog.->>) 'id') end,
+        'delete',
         case when i.image operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (i.image operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(i.image operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end,
         i.sql_nulls
-    from (select pg_catalog.to_jsonb(r) as image, null::pg_catalog.text[] as sql_nulls from old_rows r) i;
+    from (select case when pg_catalog.pg_column_size(r) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(r) else "public"."threadline_large_image"(r) end as image, null::pg_catalog.text[] as sql_nulls from old_rows r offset 0) i;
+    end;
+    if rendering is not null then
+        perform "public"."threadline_end_rendering"(rendering);
+    end if;
     return null;
 end
 $body$;
@@ -181,7 +237,7 @@ end
 $threadline$;
 
 insert into "public"."threadline_capture_policies" as p (table_schema, table_name, table_oid, level, policy, generator)
-values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'statement', '{"except":[],"exclude":["password_hash"],"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true}', 1)
+values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'statement', '{"except":[],"exclude":["password_hash"],"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false}', 2)
 on conflict (table_schema, table_name) do update
 set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.policy, generator = excluded.generator,
     installed_at = excluded.installed_at;
@@ -194,6 +250,10 @@ declare
 begin
     if pg_catalog.to_regclass('"public"."users"') is null then
         raise exception 'threadline: the table public.users does not exist';
+    end if;
+    if pg_catalog.to_regprocedure('"public"."threadline_new_id"()') is null then
+        raise exception 'threadline: the functions that capture calls are not there'
+            using hint = 'run threadline install';
     end if;
     select pg_catalog.string_agg(w.name, ', ') into problem from pg_catalog.unnest(array['email', 'password_hash', 'id']::text[]) w (name)
     where not exists (select from pg_catalog.pg_attribute a
@@ -216,47 +276,63 @@ end
 $threadline$;
 create or replace function "public"."threadline_capture_changes_users"() returns trigger
 language plpgsql volatile security definer
-set timezone = 'UTC' set datestyle = 'ISO, MDY' set intervalstyle = 'postgres' set extra_float_digits = 1 set bytea_output = 'hex'
 as $body$
 declare
     before pg_catalog.jsonb;
     after  pg_catalog.jsonb;
+    known  pg_catalog.bool;
     shown  pg_catalog.jsonb;
     fields pg_catalog.text[];
     was    pg_catalog.jsonb;
+    rendering pg_catalog.text[] := case when not (
+            pg_catalog.current_setting('TimeZone') operator(pg_catalog.=) any ('{UTC,Etc/UTC,GMT}'::pg_catalog.text[])
+            and pg_catalog.left(pg_catalog.current_setting('DateStyle'), 3) operator(pg_catalog.=) 'ISO'
+            and pg_catalog.current_setting('IntervalStyle') operator(pg_catalog.=) 'postgres'
+            and pg_catalog.current_setting('extra_float_digits') operator(pg_catalog.=) any ('{1,2,3}'::pg_catalog.text[])
+            and pg_catalog.current_setting('bytea_output') operator(pg_catalog.=) 'hex'
+        ) then "public"."threadline_begin_rendering"() end;
 begin
+    <<capture>>
+    begin
     if tg_op operator(pg_catalog.=) 'INSERT' then
-        after := pg_catalog.to_jsonb(new);
-        insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, table_pk, op, data_after, json_nulls, captured_at)
-        values ("public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
+        after := case when pg_catalog.pg_column_size(new) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(new) else "public"."threadline_large_image"(new) end;
+        insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, table_pk, op, data_after, json_nulls, captured_at)
+        values ("public"."threadline_new_id"(), "public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
             case when after operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', after operator(pg_catalog.->>) 'id') end,
             'insert',
             case when after operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (after operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(after operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end,
             null,
             pg_catalog.clock_timestamp());
     elsif tg_op operator(pg_catalog.=) 'UPDATE' then
-        after := pg_catalog.to_jsonb(new);
-        before := pg_catalog.to_jsonb(old);
+        after := case when pg_catalog.pg_column_size(new) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(new) else "public"."threadline_large_image"(new) end;
+        before := case when pg_catalog.pg_column_size(old) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(old) else "public"."threadline_large_image"(old) end;
         if after operator(pg_catalog.=) before then
-            return null;
+            exit capture;
         end if;
-        shown := case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end;
-        if after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb then
+        known := after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb;
+        if known then
             fields := pg_catalog.array_remove(array[case when not (after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (before operator(pg_catalog.->) 'email')) then 'email' end, case when not (after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (before operator(pg_catalog.->) 'id')) then 'id' end, case when not (after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null);
-            was := (shown) operator(pg_catalog.-) array['password_hash']::pg_catalog.text[] operator(pg_catalog.-) pg_catalog.array_remove(array[case when (after operator(pg_catalog.->) 'email' operator(pg_catalog.=) (before operator(pg_catalog.->) 'email')) then 'email' end, case when (after operator(pg_catalog.->) 'id' operator(pg_catalog.=) (before operator(pg_catalog.->) 'id')) then 'id' end, case when (after operator(pg_catalog.->) 'name' operator(pg_catalog.=) (before operator(pg_catalog.->) 'name')) then 'name' end]::pg_catalog.text[], null);
         else
             fields := (select coalesce(pg_catalog.array_agg(e.key order by e.key collate pg_catalog."C"), '{}')
                 from pg_catalog.jsonb_each(after) e
                 where not e.value operator(pg_catalog.=) (before operator(pg_catalog.->) e.key) and not e.key operator(pg_catalog.=) any (array['password_hash']::pg_catalog.text[]));
+        end if;
+        if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
+            exit capture;
+        end if;
+        shown := case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end;
+        if known then
+            was := (shown) operator(pg_catalog.-) array['password_hash']::pg_catalog.text[] operator(pg_catalog.-) pg_catalog.array_remove(array[case when not 'email' operator(pg_catalog.=) any (fields) then 'email' end, case when not 'id' operator(pg_catalog.=) any (fields) then 'id' end, case when not 'name' operator(pg_catalog.=) any (fields) then 'name' end]::pg_catalog.text[], null);
+        else
             was := (select pg_catalog.jsonb_object_agg(f.name, (shown) operator(pg_catalog.->) f.name)
                 from pg_catalog.unnest(fields) f (name));
         end if;
-        if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
-            return null;
-        end if;
-        insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
+        insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
             changed_fields, changed_from, captured_at)
-        values ("public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
+        values ("public"."threadline_new_id"(), "public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
             case when after operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', after operator(pg_catalog.->>) 'id') end,
             case when fields operator(pg_catalog.&&) array['id']::pg_catalog.text[] then case when before operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', before operator(pg_catalog.->>) 'id') end end,
             'update',
@@ -264,14 +340,19 @@ begin
             null,
             fields, was, pg_catalog.clock_timestamp());
     else
-        before := pg_catalog.to_jsonb(old);
-        insert into "public"."audit_changes" (transaction_id, table_schema, table_name, partition, table_pk, op, data_before, json_nulls, captured_at)
-        values ("public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
+        before := case when pg_catalog.pg_column_size(old) operator(pg_catalog.<=) 32768
+                then pg_catalog.to_jsonb(old) else "public"."threadline_large_image"(old) end;
+        insert into "public"."audit_changes" (id, transaction_id, table_schema, table_name, partition, table_pk, op, data_before, json_nulls, captured_at)
+        values ("public"."threadline_new_id"(), "public"."threadline_transaction_id"(), tg_table_schema, tg_table_name, null,
             case when before operator(pg_catalog.->>) 'id' is null then '{}'::pg_catalog.jsonb else pg_catalog.jsonb_build_object('id', before operator(pg_catalog.->>) 'id') end,
             'delete',
             case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end,
             null,
             pg_catalog.clock_timestamp());
+    end if;
+    end;
+    if rendering is not null then
+        perform "public"."threadline_end_rendering"(rendering);
     end if;
     return null;
 end
@@ -326,7 +407,7 @@ begin
 end
 $threadline$;
 insert into "public"."threadline_capture_policies" as p (table_schema, table_name, table_oid, level, policy, generator)
-values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'row', '{"except":[],"exclude":["password_hash"],"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true}', 1)
+values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'row', '{"except":[],"exclude":["password_hash"],"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false}', 2)
 on conflict (table_schema, table_name) do update
 set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.policy, generator = excluded.generator,
     installed_at = excluded.installed_at;
