@@ -169,8 +169,10 @@ impl Layers {
             line: error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1),
             message: error.message().to_owned(),
         })?;
-        // Which tables Threadline's triggers capture: `threadline gen-triggers` reads and checks it, with names of tables as keys.
-        table.remove("capture");
+        // Which tables Threadline's triggers capture, and which are expected to be: the command `threadline` reads and checks them.
+        for of_threadline in ["capture", "coverage"] {
+            table.remove(of_threadline);
+        }
         self.merge("", table, &Source::File(path.to_owned()));
         Ok(self)
     }

@@ -38,6 +38,12 @@ fn an_unknown_key_is_refused_with_its_path_and_its_source() {
 }
 
 #[test]
+fn the_sections_of_the_command_threadline_are_ignored() {
+    let file = "[capture.tables.\"billing.invoices\"]\nmask = [\"total\"]\n[coverage]\nexpected = [\"users\"]\n[relay]\npage_rows = 100";
+    assert_eq!(layers(file, &[], &[]).expect("valid").relay.page_rows, 100);
+}
+
+#[test]
 fn a_value_of_the_wrong_type_or_outside_its_range_says_what_is_expected() {
     let message = refusal("[relay]\npage_rows = \"many\"", &[], &[]);
     assert!(message.starts_with("relay.page_rows from audit.toml: invalid type"), "{message}");

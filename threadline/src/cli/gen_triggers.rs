@@ -1,7 +1,6 @@
 //! `threadline gen-triggers`: settings and flags become triggers, as migrations or at once.
 
 use std::{
-    collections::BTreeMap,
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -9,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::builder::NonEmptyStringValueParser;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{
     StorageSchema,
@@ -60,7 +59,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    let Settings { options, schema, capture } = Settings::read(target)?;
+    let Settings { options, schema, capture, .. } = Settings::read(target)?;
     let tables = wanted(&capture, arguments)?;
     on_timeline(&options, async |connection| generate(connection, &schema, &tables, arguments).await)
 }
@@ -70,13 +69,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
 /// # Errors
 /// What of them cannot be used.
 fn wanted(section: &CaptureSection, arguments: &Arguments) -> Result<Vec<(HostTable, Policy)>, Refusal> {
-    let mut sections: BTreeMap<HostTable, Map<String, Value>> = BTreeMap::new();
-    for (name, options) in &section.tables {
-        let table: HostTable = name.parse()?;
-        if sections.insert(table.clone(), options.clone()).is_some() {
-            return Err(refusal("table_twice", format!("[capture] has {table} twice")));
-        }
-    }
+    let sections = section.by_table()?;
     let tables: Vec<HostTable> = if arguments.tables.is_empty() {
         sections.keys().cloned().collect()
     } else {

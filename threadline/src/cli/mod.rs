@@ -2,16 +2,23 @@
 
 mod answer;
 mod database;
+mod expectations;
 mod gen_triggers;
+mod health;
+mod host_schema;
 mod install;
+mod policy;
 mod settings;
+mod verify_coverage;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
 use answer::{Answer, Failure};
-use settings::Target;
+use health::Health;
+use policy::PolicyCommand;
+use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 #[derive(Debug, Parser)]
@@ -38,19 +45,41 @@ enum Command {
         #[command(flatten)]
         arguments: gen_triggers::Arguments,
     },
+    /// Says whether the tables that are expected to be captured are: status 1 when one is missing, is not captured, or has a finding
+    /// of severity error.
+    VerifyCoverage {
+        #[command(flatten)]
+        target: HostTarget,
+        #[command(flatten)]
+        arguments: verify_coverage::Arguments,
+    },
+    /// Says how capture stands.
+    #[command(subcommand)]
+    Health(Health),
+    /// Policies of captured tables.
+    #[command(subcommand)]
+    Policy(PolicyCommand),
 }
 
 impl Command {
-    fn target(&self) -> &Target {
-        match self {
-            Self::Install { target } | Self::GenTriggers { target, .. } => target,
-        }
+    /// The settings file that is named.
+    fn config(&self) -> Option<&Path> {
+        let config = match self {
+            Self::Install { target } | Self::GenTriggers { target, .. } => &target.config,
+            Self::VerifyCoverage { target, .. }
+            | Self::Health(Health::Coverage { target, .. })
+            | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+        };
+        config.as_deref()
     }
 
     fn run(self) -> Result<Answer, Failure> {
         match self {
             Self::Install { target } => install::run(target),
             Self::GenTriggers { target, arguments } => gen_triggers::run(target, &arguments),
+            Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
+            Self::Health(health) => health::run(health),
+            Self::Policy(command) => policy::run(command),
         }
     }
 }
@@ -64,7 +93,7 @@ pub(crate) fn main() -> ExitCode {
         }
         Err(error) => error.exit(),
     };
-    let json = settings::wants_json(cli.command.target().config.as_deref());
+    let json = settings::wants_json(cli.command.config());
     let _ = rustls::crypto::ring::default_provider().install_default();
     answer::finish(cli.command.run(), json)
 }

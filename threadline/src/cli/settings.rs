@@ -11,9 +11,12 @@ use connection_url::ConnectionUrl;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sqlx::postgres::PgConnectOptions;
-use threadline::StorageSchema;
+use threadline::{
+    StorageSchema,
+    capture::{HostTable, Refusal},
+};
 
-use super::answer::Failure;
+use super::{answer::Failure, expectations::CoverageSection};
 
 /// Where the timeline is, as every command takes it.
 #[derive(Debug, clap::Args)]
@@ -27,6 +30,24 @@ pub(crate) struct Target {
     pub(crate) schema: Option<StorageSchema>,
 }
 
+/// The same for commands whose `--schema` is one of the host's.
+#[derive(Debug, clap::Args)]
+pub(crate) struct HostTarget {
+    /// The settings file, of which the sections [threadline], [capture] and [coverage] count; without it the one that `AUDIT_CONFIG`
+    /// names, or ./audit.toml when it exists.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The storage schema; without it `AUDIT__THREADLINE__SCHEMA`, `threadline.schema` of the settings file, or public.
+    #[arg(long, value_name = "SCHEMA")]
+    storage_schema: Option<StorageSchema>,
+}
+
+impl From<HostTarget> for Target {
+    fn from(HostTarget { config, storage_schema }: HostTarget) -> Self {
+        Self { config, schema: storage_schema }
+    }
+}
+
 /// Everything that was set.
 pub(crate) struct Settings {
     /// The timeline database.
@@ -35,6 +56,8 @@ pub(crate) struct Settings {
     pub(crate) schema: StorageSchema,
     /// The section [capture].
     pub(crate) capture: CaptureSection,
+    /// The section [coverage].
+    pub(crate) coverage: CoverageSection,
 }
 
 /// The part of the settings file that is ours; the rest belongs to the pipeline, which checks it.
@@ -43,6 +66,7 @@ pub(crate) struct Settings {
 struct File {
     threadline: TimelineSection,
     capture: CaptureSection,
+    coverage: CoverageSection,
 }
 
 #[derive(Default, Deserialize)]
@@ -56,7 +80,25 @@ struct TimelineSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct CaptureSection {
-    pub(crate) tables: BTreeMap<String, Map<String, Value>>,
+    tables: BTreeMap<String, Map<String, Value>>,
+}
+
+impl CaptureSection {
+    /// By table, however its name is written.
+    ///
+    /// # Errors
+    /// A name that is none, or that is there twice.
+    pub(crate) fn by_table(&self) -> Result<BTreeMap<HostTable, Map<String, Value>>, Refusal> {
+        let mut sections = BTreeMap::new();
+        for (name, options) in &self.tables {
+            let table: HostTable = name.parse()?;
+            if sections.insert(table.clone(), options.clone()).is_some() {
+                let reason = format!("[capture] has {table} twice");
+                return Err(Refusal { term: "table_twice", reason, hint: None });
+            }
+        }
+        Ok(sections)
+    }
 }
 
 impl Settings {
@@ -67,7 +109,7 @@ impl Settings {
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
         let file = read_file(target.config).map_err(Failure::Misused)?;
         let (options, schema) = timeline(file.threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self { options, schema, capture: file.capture })
+        Ok(Self { options, schema, capture: file.capture, coverage: file.coverage })
     }
 }
 

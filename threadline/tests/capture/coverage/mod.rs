@@ -1,5 +1,6 @@
 //! Coverage: which tables count as captured.
 
+mod commands;
 mod drift;
 mod findings;
 mod keys;
