@@ -59,7 +59,7 @@ pub(crate) fn run(health: Health) -> Result<Answer, Failure> {
         let text = match (arguments.json, arguments.all_schemas) {
             (true, true) => format!("{}\n", of_all(&report)?),
             (true, false) => format!("{}\n", of_one(&report)?),
-            (false, _) => told(&report),
+            (false, _) => text(&report),
         };
         Ok(Answer { text, status: u8::from(fails) })
     })
@@ -94,7 +94,7 @@ fn of_all(report: &Report) -> serde_json::Result<Value> {
     }))
 }
 
-fn told(report: &Report) -> String {
+fn text(report: &Report) -> String {
     let mut text = String::new();
     for coverage in &report.schemas {
         let Coverage { schema, covered, uncovered, expected_uncovered, findings } = coverage;

@@ -51,7 +51,7 @@ pub(crate) fn run(command: PolicyCommand) -> Result<Answer, Failure> {
         let mut statuses =
             policies(connection, &storage, &expectations).await.context("cannot read the catalog")?;
         statuses.retain(|one| arguments.schema.as_ref().is_none_or(|schema| one.table.schema == *schema));
-        Ok(if arguments.json { described(arguments.schema.as_deref(), &statuses) } else { told(&statuses) })
+        Ok(if arguments.json { described(arguments.schema.as_deref(), &statuses) } else { text(&statuses) })
     })
 }
 
@@ -71,7 +71,7 @@ fn described(schema: Option<&str>, statuses: &[PolicyStatus]) -> String {
     format!("{described}\n")
 }
 
-fn told(statuses: &[PolicyStatus]) -> String {
+fn text(statuses: &[PolicyStatus]) -> String {
     let mut text = format!(
         "{} tables: {} drift detected, {} could not introspect, {} config matches deployed\n",
         statuses.len(),

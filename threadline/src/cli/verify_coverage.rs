@@ -56,7 +56,7 @@ pub(crate) fn run(target: HostTarget, arguments: &Arguments) -> Result<Answer, F
         let text = if arguments.json {
             format!("{}\n", described(&report, &verdict))
         } else {
-            told(&report, &verdict)
+            text(&report, &verdict)
         };
         Ok(Answer { text, status: u8::from(!verdict.violations.is_empty()) })
     })
@@ -71,7 +71,7 @@ fn described(report: &Report, verdict: &Verdict) -> serde_json::Value {
     })
 }
 
-fn told(report: &Report, verdict: &Verdict) -> String {
+fn text(report: &Report, verdict: &Verdict) -> String {
     let width = verdict.tables.iter().map(|one| one.table.len()).max().unwrap_or_default().max(5);
     let mut text = format!("{:width$}  STATUS\n", "TABLE");
     for one in &verdict.tables {

@@ -215,13 +215,34 @@ end
 $threadline$;
 do $threadline$
 declare
-    kept text[] := array(
+    firing text[] := array(
         select pg_catalog.format('alter table only %s %s trigger %I', t.tgrelid::pg_catalog.regclass,
                    case t.tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'disable' end, t.tgname)
         from pg_catalog.pg_trigger t
-        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled <> 'O' and t.tgname in ('threadline_audit_users', 'threadline_update_users', 'threadline_delete_users', 'threadline_truncate_users'));
-    one  text;
+        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled <> 'O' and t.tgname = any (array['threadline_audit_users', 'threadline_update_users', 'threadline_delete_users', 'threadline_truncate_users']::pg_catalog.text[])
+        union
+        select pg_catalog.format('alter table only %s disable trigger %I', t.tgrelid::pg_catalog.regclass, n.name)
+        from pg_catalog.pg_trigger t
+        join pg_catalog.pg_class c on c.oid = t.tgrelid and (c.relkind <> 'p' or c.oid = '"public"."users"'::pg_catalog.regclass)
+        cross join pg_catalog.unnest(array['threadline_audit_users', 'threadline_update_users', 'threadline_delete_users', 'threadline_truncate_users']::pg_catalog.text[]) n (name)
+        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled = 'D' and t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+                          where s.nspname = 'public' and f.proname ~ '^threadline_capture_changes')
+          and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
+    other record;
+    one   text;
 begin
+    for other in
+        select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
+               f.proname ~ '^threadline_capture_(changes|updates|deletes)_' as is_of_table
+        from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgparentid = 0 and t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+                          where s.nspname = 'public' and f.proname ~ '^threadline_capture_(changes|updates|deletes|truncate)') and not t.tgname = any (array['threadline_audit_users', 'threadline_update_users', 'threadline_delete_users', 'threadline_truncate_users']::pg_catalog.text[])
+    loop
+        execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
+        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
+            execute pg_catalog.format('drop function %s', other.function);
+        end if;
+    end loop;
     create or replace trigger "threadline_audit_users" after insert on "public"."users" referencing new table as new_rows
         for each statement execute function "public"."threadline_capture_changes_users"('id');
     create or replace trigger "threadline_update_users" after update on "public"."users" referencing old table as old_rows new table as new_rows
@@ -230,14 +251,17 @@ begin
         for each statement execute function "public"."threadline_capture_deletes_users"();
     create or replace trigger "threadline_truncate_users" after truncate on "public"."users"
         for each statement execute function "public"."threadline_capture_truncate"();
-    foreach one in array kept loop
+    foreach one in array firing loop
         execute one;
     end loop;
 end
 $threadline$;
 
+update "public"."threadline_capture_policies" p set table_schema = 'public', table_name = 'users'
+where p.table_oid = '"public"."users"'::pg_catalog.regclass and (p.table_schema, p.table_name) <> ('public', 'users')
+  and not exists (select from "public"."threadline_capture_policies" o where (o.table_schema, o.table_name) = ('public', 'users'));
 insert into "public"."threadline_capture_policies" as p (table_schema, table_name, table_oid, level, policy, generator)
-values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'statement', '{"except":[],"exclude":["password_hash"],"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false}', 2)
+values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'statement', '{"except":[],"exclude":["password_hash"],"functions":{"threadline_capture_changes_users":"cead72f3dcfc4207c1d13bdf360b7e0eee590a9ff110fbe0d27396799bb9c421","threadline_capture_deletes_users":"9ff41063987884c396ccf4228636a08e141fc75c42676c1050d67218ebc0697a","threadline_capture_updates_users":"a09e16080c93b7e651c81ba412ce21604d5f71d2ce8c3029d22f106c35fce1cb"},"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"name":2,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false,"virtual":[]}', 2)
 on conflict (table_schema, table_name) do update
 set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.policy, generator = excluded.generator,
     installed_at = excluded.installed_at;
@@ -369,45 +393,49 @@ end
 $threadline$;
 do $threadline$
 declare
-    kept text[] := array(
+    firing text[] := array(
         select pg_catalog.format('alter table only %s %s trigger %I', t.tgrelid::pg_catalog.regclass,
                    case t.tgenabled when 'A' then 'enable always' when 'R' then 'enable replica' else 'disable' end, t.tgname)
         from pg_catalog.pg_trigger t
-        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled <> 'O' and t.tgname in ('threadline_audit_users', 'threadline_truncate_users'));
-    one  text;
+        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled <> 'O' and t.tgname = any (array['threadline_audit_users', 'threadline_truncate_users']::pg_catalog.text[])
+        union
+        select pg_catalog.format('alter table only %s disable trigger %I', t.tgrelid::pg_catalog.regclass, n.name)
+        from pg_catalog.pg_trigger t
+        join pg_catalog.pg_class c on c.oid = t.tgrelid and (c.relkind <> 'p' or c.oid = '"public"."users"'::pg_catalog.regclass)
+        cross join pg_catalog.unnest(array['threadline_audit_users', 'threadline_truncate_users']::pg_catalog.text[]) n (name)
+        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled = 'D' and t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+                          where s.nspname = 'public' and f.proname ~ '^threadline_capture_changes')
+          and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
+    other record;
+    one   text;
 begin
+    for other in
+        select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
+               f.proname ~ '^threadline_capture_(changes|updates|deletes)_' as is_of_table
+        from pg_catalog.pg_trigger t join pg_catalog.pg_proc f on f.oid = t.tgfoid
+        where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgparentid = 0 and t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
+                          where s.nspname = 'public' and f.proname ~ '^threadline_capture_(changes|updates|deletes|truncate)') and not t.tgname = any (array['threadline_audit_users', 'threadline_truncate_users']::pg_catalog.text[])
+    loop
+        execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
+        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
+            execute pg_catalog.format('drop function %s', other.function);
+        end if;
+    end loop;
     create or replace trigger "threadline_audit_users" after insert or update or delete on "public"."users"
         for each row execute function "public"."threadline_capture_changes_users"('id');
     create or replace trigger "threadline_truncate_users" after truncate on "public"."users"
         for each statement execute function "public"."threadline_capture_truncate"();
-    drop trigger if exists "threadline_update_users" on "public"."users";
-    drop trigger if exists "threadline_delete_users" on "public"."users";
-    foreach one in array kept loop
+    foreach one in array firing loop
         execute one;
     end loop;
 end
 $threadline$;
-do $threadline$
-declare
-    one   pg_catalog.regprocedure;
-    users text;
-begin
-    for one in
-        select p.oid from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-        where n.nspname = 'public' and p.pronargs = 0 and p.proname in ('threadline_capture_updates_users', 'threadline_capture_deletes_users')
-    loop
-        select pg_catalog.string_agg(t.tgrelid::pg_catalog.regclass::text, ', ') into users
-        from pg_catalog.pg_trigger t where t.tgfoid = one;
-        if users is null then
-            execute pg_catalog.format('drop function %s', one);
-        else
-            raise warning 'threadline: % stays, triggers of % use it', one, users;
-        end if;
-    end loop;
-end
-$threadline$;
+
+update "public"."threadline_capture_policies" p set table_schema = 'public', table_name = 'users'
+where p.table_oid = '"public"."users"'::pg_catalog.regclass and (p.table_schema, p.table_name) <> ('public', 'users')
+  and not exists (select from "public"."threadline_capture_policies" o where (o.table_schema, o.table_name) = ('public', 'users'));
 insert into "public"."threadline_capture_policies" as p (table_schema, table_name, table_oid, level, policy, generator)
-values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'row', '{"except":[],"exclude":["password_hash"],"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false}', 2)
+values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'row', '{"except":[],"exclude":["password_hash"],"functions":{"threadline_capture_changes_users":"4206cff619e41ec628f6498356dfa3091ad39306418bf0b4981aa95f5e760628"},"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"name":2,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false,"virtual":[]}', 2)
 on conflict (table_schema, table_name) do update
 set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.policy, generator = excluded.generator,
     installed_at = excluded.installed_at;
