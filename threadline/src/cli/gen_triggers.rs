@@ -44,6 +44,9 @@ pub(crate) struct Arguments {
     /// Stores values before an update, whatever the settings say.
     #[arg(long)]
     store_changed_from: bool,
+    /// Leaves the tables to the Elixir library: one row trigger under the name of its own, which its migration replaces without a gap.
+    #[arg(long, conflicts_with = "level")]
+    to_library: bool,
     /// Says what would be captured, a line for each table, and writes nothing.
     #[arg(long, conflicts_with_all = ["out", "apply"])]
     dry_run: bool,
@@ -125,16 +128,15 @@ async fn generate(
     if arguments.dry_run {
         return Ok(if arguments.json { described(&captures, &[]) } else { lines(captures.iter().map(line)) });
     }
-    let is_captured = Capture::is_rerun;
     if let Some(directory) = &arguments.out {
-        let files = write(directory, &captures, is_captured)?;
+        let files = write(directory, &captures, arguments.to_library)?;
         return Ok(if arguments.json {
             described(&captures, &files)
         } else {
             lines(files.iter().map(|file| file.display().to_string()))
         });
     }
-    let migration = Migration::new(&captures, 1, is_captured);
+    let migration = migration(&captures, 1, arguments.to_library);
     if arguments.apply {
         let mut transaction = connection.begin().await?;
         transaction
@@ -145,10 +147,21 @@ async fn generate(
         return Ok(if arguments.json {
             described(&captures, &[])
         } else {
-            lines(captures.iter().map(|capture| format!("captured: {}", line(capture))))
+            lines(captures.iter().map(|capture| {
+                let done = if arguments.to_library { "left to the library" } else { "captured" };
+                format!("{done}: {}", line(capture))
+            }))
         });
     }
     Ok(migration.up)
+}
+
+/// The nth of these tables: to capture them, or to leave them to the library.
+fn migration(captures: &[Capture], ordinal: usize, to_library: bool) -> Migration {
+    if to_library {
+        return Migration::to_library(captures, ordinal);
+    }
+    Migration::new(captures, ordinal, |capture| ordinal > 1 || capture.is_rerun())
 }
 
 /// A line for people.
@@ -197,11 +210,7 @@ fn described(captures: &[Capture], files: &[PathBuf]) -> String {
 }
 
 /// Both files of a migration that sorts after all that are there.
-fn write(
-    directory: &Path,
-    captures: &[Capture],
-    is_captured: impl Fn(&Capture) -> bool,
-) -> anyhow::Result<Vec<PathBuf>> {
+fn write(directory: &Path, captures: &[Capture], to_library: bool) -> anyhow::Result<Vec<PathBuf>> {
     let listed = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut versions: Vec<u64> = Vec::new();
     let mut present: Vec<String> = Vec::new();
@@ -222,7 +231,7 @@ fn write(
     while present.contains(&names::migration(&tables, ordinal)) {
         ordinal += 1;
     }
-    let migration = Migration::new(captures, ordinal, |capture| ordinal > 1 || is_captured(capture));
+    let migration = migration(captures, ordinal, to_library);
     let files = [("up", &migration.up), ("down", &migration.down)];
     let mut written = Vec::new();
     for (way, sql) in files {

@@ -1,6 +1,9 @@
 //! The command line: what is given, which command runs, and how it ends.
 
 mod answer;
+mod backfill_keys;
+mod capture;
+mod continuity;
 mod database;
 mod expectations;
 mod gen_triggers;
@@ -16,6 +19,7 @@ use std::{path::Path, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use answer::{Answer, Failure};
+use capture::CaptureCommand;
 use health::Health;
 use policy::PolicyCommand;
 use settings::{HostTarget, Target};
@@ -45,6 +49,23 @@ enum Command {
         #[command(flatten)]
         arguments: gen_triggers::Arguments,
     },
+    /// Prints the steps to a table of which every change is recorded, or asserts that one is there.
+    Continuity {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: continuity::Arguments,
+    },
+    /// Switches capture of tables off for maintenance, and on again; who and why is recorded in the timeline.
+    #[command(subcommand)]
+    Capture(CaptureCommand),
+    /// Gives changes that were recorded without a key theirs, where the image of the row holds it.
+    BackfillKeys {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: backfill_keys::Arguments,
+    },
     /// Says whether the tables that are expected to be captured are: status 1 when one is missing, is not captured, or has a finding
     /// of severity error.
     VerifyCoverage {
@@ -65,7 +86,11 @@ impl Command {
     /// The settings file that is named.
     fn config(&self) -> Option<&Path> {
         let config = match self {
-            Self::Install { target } | Self::GenTriggers { target, .. } => &target.config,
+            Self::Install { target }
+            | Self::GenTriggers { target, .. }
+            | Self::Continuity { target, .. }
+            | Self::Capture(CaptureCommand::Off { target, .. } | CaptureCommand::On { target, .. })
+            | Self::BackfillKeys { target, .. } => &target.config,
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
@@ -77,6 +102,9 @@ impl Command {
         match self {
             Self::Install { target } => install::run(target),
             Self::GenTriggers { target, arguments } => gen_triggers::run(target, &arguments),
+            Self::Continuity { target, arguments } => continuity::run(target, &arguments),
+            Self::Capture(command) => command.run(),
+            Self::BackfillKeys { target, arguments } => backfill_keys::run(target, &arguments),
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),

@@ -60,6 +60,11 @@ pub(crate) struct Settings {
     pub(crate) coverage: CoverageSection,
 }
 
+/// A table as the command line names it, NAME or SCHEMA.NAME; otherwise with the term of why it is none.
+pub(crate) fn table(text: &str) -> Result<HostTable, String> {
+    text.parse().map_err(|refusal: Refusal| format!("{}: {refusal}", refusal.term))
+}
+
 /// The part of the settings file that is ours; the rest belongs to the pipeline, which checks it.
 #[derive(Default, Deserialize)]
 #[serde(default)]

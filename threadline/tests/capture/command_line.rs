@@ -158,3 +158,183 @@ async fn what_cannot_be_used_ends_with_status_2_and_a_term_and_what_fails_with_1
     assert!(ended.error.contains("cannot connect to the timeline database"), "{}", ended.error);
     Ok(())
 }
+
+#[tokio::test]
+async fn continuity_prints_the_steps_and_asserts_that_a_table_is_ready() -> anyhow::Result<()> {
+    let (database, _connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    // No database is asked for the steps.
+    let away = TestDatabase { url: "postgres://nobody@127.0.0.1:1/nothing".to_owned() };
+    let ended = threadline(&away, &folder, &["continuity"])?;
+    assert_eq!(ended.status, Some(0), "{}", ended.error);
+    assert!(ended.out.starts_with("1. install: "), "{}", ended.out);
+    let ended =
+        threadline(&away, &folder, &["continuity", "--table", "billing.invoices", "--dry-run", "--json"])?;
+    let steps: Value = serde_json::from_str(&ended.out)?;
+    assert_eq!(
+        steps["steps"][2]["command"],
+        "threadline gen-triggers --tables billing.invoices --out migrations"
+    );
+    assert_eq!(threadline(&away, &folder, &["continuity", "--table", "users"])?.status, Some(1));
+    let ended = threadline(&database, &folder, &["continuity", "--table", "users"])?;
+    assert_eq!(ended.status, Some(1), "{}", ended.error);
+    assert!(ended.out.starts_with("not_captured: public.users: "), "{}", ended.out);
+    let ended = threadline(&database, &folder, &["continuity", "--table", "users", "--json"])?;
+    assert_eq!(ended.status, Some(1), "{}", ended.error);
+    let said: Value = serde_json::from_str(&ended.out)?;
+    assert_eq!((&said["ready"], &said["problems"][0]["term"]), (&json!(false), &json!("not_captured")));
+    threadline(&database, &folder, &["gen-triggers", "--tables", "users", "--apply"])?;
+    let ended = threadline(&database, &folder, &["continuity", "--table", "users"])?;
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (Some(0), "ready: public.users level=statement key=id\n"),
+        "{}",
+        ended.error
+    );
+    let ended = threadline(&database, &folder, &["continuity", "--table", "a.b.c"])?;
+    assert_eq!(ended.status, Some(2), "{}", ended.error);
+    Ok(())
+}
+
+#[tokio::test]
+async fn capture_is_switched_off_and_on_by_somebody_for_a_reason() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    threadline(&database, &folder, &["gen-triggers", "--tables", "users", "--apply"])?;
+    let off = ["capture", "off", "--tables", "users", "--actor", "admin:a1", "--reason", "import"];
+    for (arguments, term) in [
+        (&off[..6], "--reason"),
+        (&["capture", "off", "--tables", "users", "--reason", "import"], "--actor"),
+        (&["capture", "off", "--actor", "admin:a1", "--reason", "import"], "--tables"),
+        (
+            &["capture", "off", "--tables", "users", "--actor", "robot:a1", "--reason", "import"],
+            "unknown_actor_type",
+        ),
+        (
+            &["capture", "off", "--tables", "users", "--actor", "admin:", "--reason", "import"],
+            "missing_actor_id",
+        ),
+        (
+            &["capture", "off", "--tables", "users", "--actor", "anonymous:", "--reason", "import"],
+            "actor_missing: ",
+        ),
+        (
+            &["capture", "off", "--tables", "users", "--actor", "admin:a1", "--reason", " "],
+            "reason_missing: ",
+        ),
+        (&["capture", "on", "--tables", "users", "--actor", "admin:a1", "--reason", "done"], "not_off: "),
+    ] {
+        let ended = threadline(&database, &folder, arguments)?;
+        assert_eq!((ended.status, ended.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ended.error);
+        assert!(ended.error.contains(term), "{arguments:?}: {}", ended.error);
+    }
+    let ended = threadline(&database, &folder, &off)?;
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (Some(0), "capture off: public.users\n"),
+        "{}",
+        ended.error
+    );
+    connection.execute("insert into users (id) values (1)").await?;
+    let ended = threadline(&database, &folder, &["continuity", "--table", "users"])?;
+    assert!(ended.out.starts_with("capture_trigger_disabled: "), "{}", ended.out);
+    let on = ["capture", "on", "--tables", "users", "--actor", "admin:a1", "--reason", "done"];
+    let ended = threadline(&database, &folder, &on)?;
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (Some(0), "capture on: public.users\n"),
+        "{}",
+        ended.error
+    );
+    connection.execute("insert into users (id) values (2)").await?;
+    assert_eq!(changes(&mut connection).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_lock_that_somebody_holds_fails_the_switch_and_changes_nothing() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    threadline(&database, &folder, &["gen-triggers", "--tables", "users", "--apply"])?;
+    connection.execute("begin; insert into users (id) values (1)").await?;
+    let ended = threadline(
+        &database,
+        &folder,
+        &["capture", "off", "--tables", "users", "--actor", "admin:a1", "--reason", "import"],
+    )?;
+    assert_eq!(ended.status, Some(1), "{}", ended.error);
+    assert!(ended.error.contains("lock timeout"), "{}", ended.error);
+    connection.execute("commit").await?;
+    let state: (i64, i64) = sqlx::query_as(
+        "select (select count(*) from pg_trigger where tgname like 'threadline%' and tgenabled <> 'O'), (select count(*) from audit_actions)",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    assert_eq!(state, (0, 0));
+    Ok(())
+}
+
+#[tokio::test]
+async fn old_changes_are_given_their_keys_from_the_command_line() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    let ended = threadline(&database, &folder, &["backfill-keys"])?;
+    assert_eq!(
+        (ended.status, ended.out.as_str()),
+        (Some(0), "no change is without a key\n"),
+        "{}",
+        ended.error
+    );
+    connection
+        .execute(
+            "insert into audit_transactions (id, txid) values ('00000000-0000-0000-0000-000000000001', 1);
+             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after)
+             select '00000000-0000-0000-0000-000000000001', 'public', 'users', '{\"id\": null}', 'insert', jsonb_build_object('id', n)
+             from generate_series(1, 5) n",
+        )
+        .await?;
+    let ended = threadline(&database, &folder, &["backfill-keys", "--dry-run"])?;
+    assert_eq!(ended.out, "public.users: key=id recoverable=5\n", "{}", ended.error);
+    let ended = threadline(
+        &database,
+        &folder,
+        &["backfill-keys", "--tables", "users", "--batch-size", "2", "--json"],
+    )?;
+    let said: Value = serde_json::from_str(&ended.out)?;
+    assert_eq!(
+        said,
+        json!({"dry_run": false, "tables": [{"table": "public.users", "key": ["id"], "recovered": 5, "left": {}}]})
+    );
+    // Into a file or a pipe goes no progress.
+    assert_eq!(ended.error, "");
+    let ended = threadline(&database, &folder, &["backfill-keys", "--batch-size", "0"])?;
+    assert_eq!(ended.status, Some(2), "{}", ended.error);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_is_left_to_the_elixir_library_by_a_migration() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    std::fs::create_dir(folder.path().join("migrations"))?;
+    for more in [&["--out", "migrations"][..], &["--to-library", "--out", "migrations"]] {
+        let ended = threadline(&database, &folder, &[&["gen-triggers", "--tables", "users"], more].concat())?;
+        assert_eq!(ended.status, Some(0), "{}", ended.error);
+    }
+    let migrator = Migrator::new(folder.path().join("migrations")).await?;
+    migrator.run(&mut connection).await?;
+    let triggers = "select string_agg(tgname || ' ' || (tgtype & 1), ', ' order by tgname) from pg_trigger where tgname like 'threadline%'";
+    let found: String = sqlx::query_scalar(triggers).fetch_one(&mut connection).await?;
+    assert_eq!(found, "threadline_audit_users 1");
+    let first = migrator.iter().map(|migration| migration.version).min().unwrap_or_default();
+    migrator.undo(&mut connection, first).await?;
+    let found: String = sqlx::query_scalar(triggers).fetch_one(&mut connection).await?;
+    assert_eq!(found.split(", ").count(), 4, "{found}");
+    let ended = threadline(
+        &database,
+        &folder,
+        &["gen-triggers", "--tables", "users", "--to-library", "--level", "row"],
+    )?;
+    assert_eq!(ended.status, Some(2), "{}", ended.error);
+    Ok(())
+}
