@@ -1,15 +1,18 @@
 # syntax=docker/dockerfile:1
-# One image with the three binaries of production. Build: docker build -t threadline-pipeline:0.1.0 .
+# One image with the three binaries of production. Build:
+# docker build -t threadline-pipeline:0.1.0 --build-arg COMMIT="$(git rev-parse --short=12 HEAD)" .
 FROM rust:1.95.0-bookworm AS build
 # The image has the pinned toolchain; its formatter and linter are not needed here.
 ENV RUSTUP_TOOLCHAIN=1.95.0
 WORKDIR /src
 # publisher/traces,consumer/traces for OpenTelemetry traces.
 ARG FEATURES=""
+# What `--version` shows: the build sees no repository.
+ARG COMMIT=""
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
-    FEATURES="$FEATURES" ./scripts/dist \
+    FEATURES="$FEATURES" AUDIT_COMMIT="$COMMIT" ./scripts/dist \
     && install -D --target-directory=/out target/dist/shipped/publisher target/dist/shipped/consumer target/dist/shipped/threadline
 
 FROM debian:bookworm-slim

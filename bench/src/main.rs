@@ -93,19 +93,16 @@ struct RunOptions {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match boot::parse(&[]) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(Box::pin(run(cli.command))));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            console::print_error(error.as_ref(), true, boot::FAILED);
-            ExitCode::FAILURE
-        }
-    }
+    boot::ended(result.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace), true)
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {

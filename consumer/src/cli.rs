@@ -6,7 +6,11 @@ use clap::{CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValue
 use common::{
     identifier::ForwarderId,
     process::{console, shutdown},
-    service::{about::AboutCommand, boot},
+    service::{
+        about::{AboutCommand, long_version},
+        boot,
+        help::Group,
+    },
     settings::{ConfigCommand, GLOBAL_OPTIONS, Provenance, Settings, SettingsArgs},
 };
 
@@ -35,7 +39,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+    long_version = long_version(env!("CARGO_PKG_VERSION"), env!("BUILD_COMMIT"), env!("BUILD_FEATURES")),
+    after_help = "`consumer help COMMAND` says more about a command.\n\
+                  Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
 )]
 struct Cli {
     #[command(flatten)]
@@ -47,43 +53,61 @@ struct Cli {
     command: Command,
 }
 
+/// How help lists the subcommands.
+const GROUPS: &[Group] = &[
+    ("Every day", &["run", "status", "explain", "doctor"]),
+    ("Delivery", &["failures", "replay", "drop-durable"]),
+    #[cfg(feature = "threadline")]
+    ("Timeline", &["reconcile", "receipts", "rebuild"]),
+    ("Settings and shell", &["config", "completions", "man"]),
+];
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Forwards until it is stopped (SIGINT, SIGTERM).
     Run,
-    /// Shows how far each forwarder has come, and its failures. Exit status 1 when a server that is needed could not be asked; the
-    /// rest is shown.
+    /// Shows how far each forwarder has come, and its failures.
+    ///
+    /// Exit status 1 when a server that is needed could not be asked; the rest is shown.
     Status {
         /// Prints a JSON object instead of a table.
         #[arg(long)]
         json: bool,
     },
-    /// Delivers a part of the stream again to one forwarder, during live traffic. What has arrived already stays as it is, or is
-    /// overwritten with --overwrite.
+    /// Delivers a part of the stream again to one forwarder, during live traffic.
+    ///
+    /// What has arrived already stays as it is, or is overwritten with --overwrite.
     Replay(Replay),
-    /// Compares the timeline with its source, row by row, and repairs or seals it if asked to. Exit status 1 when both are
-    /// not equal.
+    /// Compares the timeline with its source, row by row, and repairs or seals it if asked to.
+    ///
+    /// Exit status 1 when both are not equal.
     #[cfg(feature = "threadline")]
     Reconcile(Reconcile),
-    /// Builds the projection of one forwarder again from its source, during live traffic, and swaps it in at once: this applies a
-    /// changed mapping to old rows.
+    /// Builds the projection of one forwarder again from its source, during live traffic.
+    ///
+    /// The new table is swapped in at once. This applies a changed mapping to old rows.
     #[cfg(feature = "threadline")]
     Rebuild(Rebuild),
     /// Lists or verifies receipts of windows that were found equal.
     #[cfg(feature = "threadline")]
     #[command(subcommand)]
     Receipts(ReceiptsCommand),
-    /// Shows the status of one event at every step: row, entry, stream, deliveries, failures, timeline, receipt; and what it waits for.
+    /// Shows the status of one event at every step, and what it waits for.
+    ///
+    /// The steps: row, entry, stream, deliveries, failures, timeline, receipt.
     Explain(Explain),
-    /// Checks settings, source, broker and targets for what could keep the pipeline from working as promised, and says how
-    /// to fix it. Changes nothing, and sends nothing to any target. Exit status 1 when something is of severity error.
+    /// Checks settings, source, broker and targets, and says how to fix what it finds.
+    ///
+    /// Looks for what could keep the pipeline from working as promised. Changes nothing, and sends nothing to any target. Exit
+    /// status 1 when something is of severity error.
     Doctor {
         /// Prints a JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Removes the durable of a forwarder that is no longer used. Otherwise the durable holds back trimming, pruning and
-    /// `outbox.safe_before()` permanently. Recorded in `outbox.acts`.
+    /// Removes the durable of a forwarder that is no longer used.
+    ///
+    /// Otherwise the durable holds back trimming, pruning and `outbox.safe_before()` permanently. Recorded in `outbox.acts`.
     DropDurable {
         /// The forwarder's id.
         #[arg(value_name = "FORWARDER")]
@@ -108,7 +132,7 @@ enum Command {
 /// The whole binary, with the forwarder kinds of `registry`: what a host's own `main` calls.
 #[must_use]
 pub fn main(registry: Registry) -> ExitCode {
-    let cli: Cli = match boot::parse() {
+    let cli: Cli = match boot::parse(GROUPS) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -210,9 +234,11 @@ async fn dispatch(
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use common::service::help::assert_grouped;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_sound_and_help_lists_every_command() {
         super::Cli::command().debug_assert();
+        assert_grouped(&super::Cli::command(), super::GROUPS);
     }
 }

@@ -5,7 +5,11 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand, builder::NonEmptyStringValueParser};
 use common::{
     process::{console, shutdown},
-    service::{about::AboutCommand, boot},
+    service::{
+        about::{AboutCommand, long_version},
+        boot,
+        help::Group,
+    },
     settings::{ConfigCommand, Provenance, Settings, SettingsArgs},
 };
 
@@ -24,7 +28,9 @@ use crate::{
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+    long_version = long_version(env!("CARGO_PKG_VERSION"), env!("BUILD_COMMIT"), env!("BUILD_FEATURES")),
+    after_help = "`publisher help COMMAND` says more about a command.\n\
+                  Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
 )]
 struct Cli {
     #[command(flatten)]
@@ -33,16 +39,28 @@ struct Cli {
     command: Command,
 }
 
+/// How help lists the subcommands.
+const GROUPS: &[Group] = &[
+    ("Every day", &["run", "status", "doctor"]),
+    ("Capture", &["attach", "detach", "backfill"]),
+    ("Repair", &["rebase", "drop-reader", "prune"]),
+    ("Settings and shell", &["config", "completions", "man"]),
+];
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Relays until it is stopped (SIGINT, SIGTERM).
     Run,
-    /// Creates the schema `outbox` where it is missing and starts capture on the audit table (`source.table`).
+    /// Creates the schema `outbox` where it is missing and starts capture on the audit table.
+    ///
+    /// The table is `source.table`. Nothing else of the pipeline touches it.
     Attach,
     /// Stops capture. What has been captured is still relayed.
     Detach,
-    /// Enters rows from before `attach`, or any others, into the log; they are relayed like all others. If it was interrupted, it
-    /// continues where it stopped. May be repeated, and run during live traffic, which has priority.
+    /// Enters rows from before `attach`, or any others, into the log.
+    ///
+    /// They are relayed like all others. If it was interrupted, it continues where it stopped. May be repeated, and run during live
+    /// traffic, which has priority.
     Backfill(Backfill),
     /// Removes entries that every forwarder is past and that are older than `relay.retention`.
     Prune {
@@ -50,8 +68,10 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Makes the stored positions this cluster's own, after the database was restored into another one. Everything that
-    /// the log holds is published again; what had arrived has no second effect. Stop all processes of the pipeline first.
+    /// Makes the stored positions this cluster's own, after the database was restored into another.
+    ///
+    /// Everything that the log holds is published again; what had arrived has no second effect. Stop all processes of the pipeline
+    /// first.
     Rebase {
         /// After `pg_upgrade`, which keeps transaction ids: nothing is published again.
         #[arg(long)]
@@ -60,22 +80,26 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Shows the state of capture, log, leader, stream and forwarders. Exit status 1 when a server that is needed could not be
-    /// asked; the rest is shown.
+    /// Shows the state of capture, log, leader, stream and forwarders.
+    ///
+    /// Exit status 1 when a server that is needed could not be asked; the rest is shown.
     Status {
         /// Prints a JSON object instead of a table.
         #[arg(long)]
         json: bool,
     },
-    /// Checks settings, source and broker for what could keep the pipeline from working as promised, and says how to fix it.
-    /// Changes nothing. Exit status 1 when something is of severity error.
+    /// Checks settings, source and broker, and says how to fix what it finds.
+    ///
+    /// Looks for what could keep the pipeline from working as promised. Changes nothing. Exit status 1 when something is of severity
+    /// error.
     Doctor {
         /// Prints a JSON object instead of text.
         #[arg(long)]
         json: bool,
     },
-    /// Removes the position in the log of a forwarder or publisher that is no longer used. Otherwise the position holds back
-    /// pruning and `outbox.safe_before()` permanently. Recorded in `outbox.acts`.
+    /// Removes the position in the log of a forwarder or publisher that is no longer used.
+    ///
+    /// Otherwise the position holds back pruning and `outbox.safe_before()` permanently. Recorded in `outbox.acts`.
     DropReader {
         /// Its name, as `doctor` gives it.
         #[arg(value_name = "NAME", value_parser = NonEmptyStringValueParser::new())]
@@ -94,7 +118,7 @@ enum Command {
 /// The whole binary.
 #[must_use]
 pub fn main() -> ExitCode {
-    let cli: Cli = match boot::parse() {
+    let cli: Cli = match boot::parse(GROUPS) {
         Ok(cli) => cli,
         Err(status) => return status,
     };
@@ -181,9 +205,11 @@ async fn dispatch(command: Command, settings: Settings, provenance: Provenance) 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use common::service::help::assert_grouped;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_sound_and_help_lists_every_command() {
         super::Cli::command().debug_assert();
+        assert_grouped(&super::Cli::command(), super::GROUPS);
     }
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use common::{identifier::TableName, process::console};
+use common::{identifier::TableName, process::console, service::boot};
 use sandbox::{
     Options, Sandbox, audit,
     demo::{self, Demo},
@@ -53,19 +53,16 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match boot::parse(&[]) {
+        Ok(cli) => cli,
+        Err(status) => return status,
+    };
     let result = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
         .and_then(|runtime| runtime.block_on(run(cli.command)));
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            console::print_error(error.as_ref(), true, 1);
-            ExitCode::FAILURE
-        }
-    }
+    boot::ended(result.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace), true)
 }
 
 async fn run(command: Command) -> anyhow::Result<()> {

@@ -82,6 +82,7 @@ pub async fn system_identifier(connection: &mut Session) -> Result<i64, sqlx::Er
 
 /// Why a service cannot work with this database.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum OutboxError {
     /// No URL is set, or the server does not respond, or it refuses.
     #[error("cannot connect to the source database (source.url)")]

@@ -23,7 +23,12 @@ static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
 /// Writes a command's answer to standard output. What cannot be written makes the process fail at its end ([`unwritten`]): by
 /// then the work has been done.
 pub fn print(text: &str) {
-    if let Err(error) = stdout().write_all(text.as_bytes()).and_then(|()| stdout().flush()) {
+    printed(stdout().write_all(text.as_bytes()));
+}
+
+/// Notes whether something else could write the answer to standard output.
+pub fn printed(result: io::Result<()>) {
+    if let Err(error) = result.and_then(|()| stdout().flush()) {
         let _ = UNWRITTEN.set(error);
     }
 }

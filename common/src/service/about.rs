@@ -1,6 +1,6 @@
-//! What a binary says of itself: completions for shells, and man pages.
+//! What a binary says of itself: completions for shells, man pages, and what it was built from.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::{Command, Subcommand};
 use clap_complete::Shell;
@@ -8,6 +8,18 @@ use clap_mangen::Man;
 
 use super::boot;
 use crate::settings::{SettingsArgs, UsageError};
+
+/// What `--version` shows: the version, the commit, and the cargo features, those of this crate included, which may be turned on
+/// without any of the binary's. `commit` and `features` as the crate `build-info` names them.
+#[must_use]
+pub fn long_version(version: &str, commit: &str, features: &str) -> String {
+    let ours = [(cfg!(feature = "failpoints"), "failpoints"), (cfg!(feature = "traces"), "traces")];
+    let mut all: BTreeSet<&str> = features.split(", ").filter(|name| !name.is_empty()).collect();
+    all.extend(ours.into_iter().filter_map(|(on, name)| on.then_some(name)));
+    let features =
+        if all.is_empty() { "none".to_owned() } else { all.into_iter().collect::<Vec<_>>().join(", ") };
+    format!("{version}\ncommit: {commit}\nfeatures: {features}")
+}
 
 /// The subcommands.
 #[derive(Debug, Clone, Subcommand)]

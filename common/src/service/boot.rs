@@ -9,7 +9,10 @@ use crate::{
     broker::BrokerError,
     doctor::Refused,
     process::{console, shutdown, telemetry},
-    service::{ServiceError, ServiceErrorKind},
+    service::{
+        ServiceError, ServiceErrorKind,
+        help::{self, Group},
+    },
     settings::{
         ConfigCommand, ConfigureError, LogFormat, Provenance, Settings, SettingsArgs, SettingsError,
         UsageError,
@@ -52,6 +55,13 @@ where
     let ended = runtime.block_on(main(settings, provenance));
     // A name that does not resolve is looked up on a thread that would be waited for.
     runtime.shutdown_background();
+    self::ended(ended, human)
+}
+
+/// The exit status of a binary whose work is done; what it ends with is printed: for people, or as a line of JSON. It fails, too, if
+/// an answer could not be written.
+#[must_use]
+pub fn ended(ended: Ended, human: bool) -> ExitCode {
     match ended {
         Ok(()) => written(human),
         Err(error) => failed(&*error, human),
@@ -79,14 +89,20 @@ pub(crate) fn for_people(arguments: &SettingsArgs) -> bool {
     arguments.log_format() != Some(LogFormat::Json)
 }
 
-/// Reads the command line. Help and version are printed here, and so is what is wrong with the arguments.
+/// Reads the command line. Help, with subcommands in these groups, and version are printed here, and so is what is wrong with the
+/// arguments.
 ///
 /// # Errors
 /// With the exit status, when the process has nothing more to do.
-pub fn parse<C: clap::Parser>() -> Result<C, ExitCode> {
-    C::try_parse().map_err(|error| {
+pub fn parse<C: clap::Parser>(groups: &[Group]) -> Result<C, ExitCode> {
+    let mut command = help::grouped(C::command(), groups);
+    let parsed = command.try_get_matches_from_mut(std::env::args_os());
+    let parsed =
+        parsed.and_then(|matches| C::from_arg_matches(&matches).map_err(|error| error.format(&mut command)));
+    parsed.map_err(|error| {
         if !error.use_stderr() {
-            return answered(&error.render().to_string(), true);
+            console::printed(error.print());
+            return written(true);
         }
         if for_people(&SettingsArgs::of(std::env::args_os())) {
             let _ = error.print();

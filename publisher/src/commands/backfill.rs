@@ -32,34 +32,37 @@ const CHUNK: u32 = 1_000;
 /// Rows that were left behind are looked for so many at a time, because each look reads the log.
 const LEFT_BEHIND: i64 = 10_000;
 
+const WHICH: &str = "Which rows";
+const HOW: &str = "How they are entered";
+
 /// Which rows, and how.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Backfill {
     /// Rows that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `90days`.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = WHICH)]
     since: Option<TimeArg>,
     /// Rows that happened before this time.
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", help_heading = WHICH)]
     until: Option<TimeArg>,
     /// Rows of an action; `auth.*` for all that begin like this.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, help_heading = WHICH, value_parser = NonEmptyStringValueParser::new())]
     action: Option<String>,
     /// For one forwarder only. Without it for all.
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     forwarder: Option<ForwarderId>,
     /// Leaves out events that Sigra's own forwarder has delivered: those whose id is the correlation id of an action in the
     /// timeline. That they are there is remembered, and honoured by everything that writes to the timeline or compares it.
-    #[arg(long, alias = "adopt")]
+    #[arg(long, alias = "adopt", help_heading = WHICH)]
     accept_foreign_ids: bool,
     /// Most rows a second. Without it as many as live traffic, which has priority, leaves room for.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", help_heading = HOW, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Starts over where the same backfill was interrupted before, instead of continuing it.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     restart: bool,
     /// Only says how many rows would be entered.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     dry_run: bool,
     /// Prints a JSON object instead of a sentence.
     #[arg(long)]

@@ -1,6 +1,7 @@
 //! Settings and arguments that cannot be used: every binary ends with a status that no supervisor answers with a restart, and
 //! `config check` says beforehand what `run` would say.
 
+mod about;
 mod environment;
 mod mistakes;
 
@@ -256,7 +257,7 @@ async fn what_is_wrong_with_a_command_line_is_one_line_of_json_where_that_is_ask
         (SERVICES, &["config", "check", "--config", &broken], &variable, "not valid TOML"),
         (&["threadline"], &["install", "--config", &broken], &variable, "unclosed table"),
         (SERVICES, &["config", "init", &json], &variable, "is not overwritten"),
-        (SERVICES, &["man", "/nowhere/pages"], &variable, "man pages into /nowhere/pages: No such file"),
+        (ALL, &["man", "/nowhere/pages"], &variable, "man pages into /nowhere/pages: No such file"),
         // As far as a file or a flag says so.
         (ALL, &["--config", &json, "--colour"], &[], "unexpected argument"),
         (SERVICES, &["--set=log.format=json", "--colour"], &[], "unexpected argument"),
@@ -278,81 +279,6 @@ async fn what_is_wrong_with_a_command_line_is_one_line_of_json_where_that_is_ask
         assert!(asked.status.success() && String::from_utf8_lossy(&asked.stdout).contains("Usage: "));
         let wrong = output(binary, &["--colour"], &pipeline, &[]);
         assert!(String::from_utf8_lossy(&wrong.stderr).starts_with("error: unexpected argument"));
-    }
-    Ok(())
-}
-
-/// What a program says of itself needs neither settings nor servers, and works beside settings that cannot be used.
-#[tokio::test]
-async fn binaries_describe_themselves_without_settings() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    std::fs::write(pipeline.path("mistake.toml"), "[broken")?;
-    for binary in SERVICES {
-        for (arguments, words) in [
-            (&["completions", "bash"][..], "complete -F"),
-            (&["completions", "zsh"], "#compdef"),
-            (&["man"], ".TH"),
-            (&["--help"], "Exit status: 0 done"),
-            (&["config", "init"], "#page_rows = 1000"),
-        ] {
-            let output = output(binary, arguments, &pipeline, &[]);
-            let said = String::from_utf8_lossy(&output.stdout);
-            assert!(output.status.success() && said.contains(words), "{binary} {arguments:?}: {said}");
-        }
-        let file = pipeline.path(&format!("{binary}.toml"));
-        let path = file.display().to_string();
-        let init = ["config", "init", &path];
-        assert!(output(binary, &init, &pipeline, &[]).status.success());
-        let again = output(binary, &init, &pipeline, &[]);
-        let said = String::from_utf8_lossy(&again.stderr);
-        assert!(again.status.code() == Some(2) && said.contains("is not overwritten"), "{said}");
-        let valid = output(binary, &["config", "check", "--json", "--config", &path], &pipeline, &[]);
-        assert!(valid.status.success(), "{}", String::from_utf8_lossy(&valid.stderr));
-        assert_eq!(serde_json::from_slice::<Value>(&valid.stdout)?["valid"], true);
-        let printed = output(binary, &["config", "print", "--json", "--config", &path], &pipeline, &[]);
-        assert!(
-            serde_json::from_slice::<Value>(&printed.stdout)?.as_array().is_some_and(|keys| keys.len() > 30)
-        );
-    }
-    Ok(())
-}
-
-/// A full disk behind `>` is an error, and a reader that has seen enough is none worth a word.
-#[tokio::test]
-async fn an_answer_that_cannot_be_written_is_an_error() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    std::fs::write(pipeline.path("mistake.toml"), "")?;
-    for binary in ALL {
-        let command = match *binary {
-            "threadline" => "install",
-            _ => "config print",
-        };
-        let program = process::locate(binary)?;
-        for (arguments, redirected, words) in [
-            (command, ">/dev/full", Some("cannot write to standard output")),
-            (command, "| (exec <&-; sleep 1)", None),
-            ("--help", ">/dev/full", (*binary != "threadline").then_some("cannot write to standard output")),
-        ] {
-            let line = match words {
-                Some(_) => format!("{} {arguments} {redirected}", program.display()),
-                None => format!("{{ {} {arguments}; echo status $? >&2; }} {redirected}", program.display()),
-            };
-            let mut shell = Command::new("sh");
-            shell
-                .args(["-c", &line])
-                .env("SOURCE_DATABASE_URL", &pipeline.source.url)
-                .env("THREADLINE_DATABASE_URL", &pipeline.timeline.url)
-                .env("AUDIT_CONFIG", pipeline.path("mistake.toml"));
-            let output = process::complete(&mut shell)?;
-            let said = String::from_utf8_lossy(&output.stderr);
-            match words {
-                Some(words) => {
-                    assert!(output.status.code() == Some(1) && said.contains(words), "{line}: {said}");
-                }
-                None if arguments == "--help" => {}
-                None => assert!(!said.contains("error") && !said.contains("panicked"), "{line}: {said}"),
-            }
-        }
     }
     Ok(())
 }

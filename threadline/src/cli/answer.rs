@@ -1,7 +1,7 @@
 //! What a command answers, or why it has none, and the exit status of either.
 
 use std::{
-    io::{ErrorKind, Write as _},
+    io::{self, ErrorKind, Write as _},
     process::ExitCode,
 };
 
@@ -52,27 +52,29 @@ impl From<anyhow::Error> for Failure {
 /// Writes the answer, or why there is none.
 pub(crate) fn finish(done: Result<Answer, Failure>, json: bool) -> ExitCode {
     match done {
-        Ok(answer) => {
-            let mut out = std::io::stdout();
-            match out.write_all(answer.text.as_bytes()).and_then(|()| out.flush()) {
-                Ok(()) => ExitCode::from(answer.status),
-                Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(1),
-                Err(error) => {
-                    let words =
-                        format!("cannot write to standard output: {error}. What the command does is done");
-                    failed(&words, 1, json)
-                }
-            }
-        }
+        Ok(answer) => written(io::stdout().write_all(answer.text.as_bytes()), answer.status, json),
         Err(Failure::Misused(what)) => failed(&what, 2, json),
         Err(Failure::Failed(error)) => failed(&errors::line(error.as_ref()), 1, json),
+    }
+}
+
+/// The exit status of a process whose work is done: it fails if it could not say so.
+pub(crate) fn written(result: io::Result<()>, status: u8, json: bool) -> ExitCode {
+    match result.and_then(|()| io::stdout().flush()) {
+        Ok(()) => ExitCode::from(status),
+        // A reader that has gone away (`| head`) has seen enough of it.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => ExitCode::from(1),
+        Err(error) => {
+            let words = format!("cannot write to standard output: {error}. What the command does is done");
+            failed(&words, 1, json)
+        }
     }
 }
 
 /// Says why, as text or as a line of JSON; returns the exit status.
 pub(crate) fn failed(words: &str, status: u8, json: bool) -> ExitCode {
     let text = if json { logged(words, status) } else { format!("error: {words}\n") };
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = io::stderr().write_all(text.as_bytes());
     ExitCode::from(status)
 }
 

@@ -22,39 +22,42 @@ use super::{
     settings::{CaptureSection, Settings, Target},
 };
 
+const CAPTURED: &str = "What is captured";
+const INSTEAD: &str = "Instead of printing a migration";
+
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags")]
 pub(crate) struct Arguments {
     /// Which tables, as NAME or SCHEMA.NAME; without it all that the section [capture] has.
-    #[arg(long, value_delimiter = ',', value_name = "TABLES", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_delimiter = ',', value_name = "TABLES", help_heading = CAPTURED, value_parser = NonEmptyStringValueParser::new())]
     tables: Vec<String>,
     /// Where triggers fire; without it, once for each statement where that misses nothing, and otherwise once for each row.
-    #[arg(long, value_name = "row|statement", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "row|statement", help_heading = CAPTURED, value_parser = NonEmptyStringValueParser::new())]
     level: Option<String>,
     /// Columns that are not stored in addition to those of the settings.
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", help_heading = CAPTURED, value_parser = NonEmptyStringValueParser::new())]
     exclude: Vec<String>,
     /// Columns of which a placeholder is stored in addition to those of the settings.
-    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_delimiter = ',', value_name = "COLUMNS", help_heading = CAPTURED, value_parser = NonEmptyStringValueParser::new())]
     mask: Vec<String>,
     /// Columns that are stored and do not count as changed in addition to those of the settings.
-    #[arg(long, visible_alias = "except", value_delimiter = ',', value_name = "COLUMNS", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, visible_alias = "except", value_delimiter = ',', value_name = "COLUMNS", help_heading = CAPTURED, value_parser = NonEmptyStringValueParser::new())]
     except_columns: Vec<String>,
     /// Stores values before an update, whatever the settings say.
-    #[arg(long)]
+    #[arg(long, help_heading = CAPTURED)]
     store_changed_from: bool,
     /// Leaves the tables to the Elixir library: one row trigger under the name of its own, which its migration replaces without a gap.
     #[arg(long, conflicts_with = "level")]
     to_library: bool,
     /// Says what would be captured, a line for each table, and writes nothing.
-    #[arg(long, conflicts_with_all = ["out", "apply"])]
+    #[arg(long, help_heading = INSTEAD, conflicts_with_all = ["out", "apply"])]
     dry_run: bool,
     /// Writes a migration into this directory, as sqlx reads them: up, and down.
-    #[arg(long, value_name = "DIR", conflicts_with = "apply")]
+    #[arg(long, value_name = "DIR", help_heading = INSTEAD, conflicts_with = "apply")]
     out: Option<PathBuf>,
     /// Makes the triggers in the database at once, in one transaction.
-    #[arg(long)]
+    #[arg(long, help_heading = INSTEAD)]
     apply: bool,
     /// Prints JSON.
     #[arg(long)]
@@ -123,7 +126,7 @@ async fn generate(
 ) -> anyhow::Result<String> {
     let captures = plan(connection, schema, tables).await.map_err(|error| match error {
         PlanError::Refused(refusal) => anyhow::Error::new(refusal),
-        PlanError::Database(error) => anyhow::Error::new(error).context("cannot read the tables"),
+        error => anyhow::Error::new(error).context("cannot read the tables"),
     })?;
     if arguments.dry_run {
         return Ok(if arguments.json { described(&captures, &[]) } else { lines(captures.iter().map(line)) });

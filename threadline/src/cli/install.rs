@@ -23,7 +23,7 @@ pub(crate) fn run(target: Target) -> Result<Answer, Failure> {
 
 /// What an installation found and did.
 fn described(done: &Installation, schema: &StorageSchema) -> String {
-    let Installation { recreated, added, lacking } = done;
+    let Installation { recreated, added, lacking, .. } = done;
     let mut text = String::new();
     if !recreated.is_empty() {
         let _ = writeln!(

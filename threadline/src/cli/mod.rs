@@ -1,5 +1,6 @@
 //! The command line: what is given, which command runs, and how it ends.
 
+mod about;
 mod answer;
 mod backfill_keys;
 mod capture;
@@ -16,8 +17,9 @@ mod verify_coverage;
 
 use std::{path::Path, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
+use about::AboutCommand;
 use answer::{Answer, Failure};
 use capture::CaptureCommand;
 use health::Health;
@@ -25,10 +27,14 @@ use policy::PolicyCommand;
 use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
+///
+/// It reads the sections [threadline] and [capture] of audit.toml. `publisher config` prints, checks and begins the whole file.
 #[derive(Debug, Parser)]
 #[command(
     version,
-    after_help = "Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
+    long_version = concat!(env!("CARGO_PKG_VERSION"), "\ncommit: ", env!("BUILD_COMMIT"), "\nfeatures: ", env!("BUILD_FEATURES")),
+    after_help = "`threadline help COMMAND` says more about a command.\n\
+                  Exit status: 0 done, 1 failed, 2 settings or arguments that cannot be used."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -80,6 +86,8 @@ enum Command {
     /// Policies of captured tables.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    #[command(flatten)]
+    About(AboutCommand),
 }
 
 impl Command {
@@ -94,6 +102,7 @@ impl Command {
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+            Self::About(_) => &None,
         };
         config.as_deref()
     }
@@ -108,6 +117,7 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
+            Self::About(command) => command.run(Cli::command()),
         }
     }
 }
@@ -119,7 +129,12 @@ pub(crate) fn main() -> ExitCode {
         Err(error) if error.use_stderr() && settings::wants_json(settings::file_named().as_deref()) => {
             return answer::failed(&errors::usage(&error.render().to_string()), 2, true);
         }
-        Err(error) => error.exit(),
+        Err(error) if error.use_stderr() => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+        // Help and version.
+        Err(error) => return answer::written(error.print(), 0, false),
     };
     let json = settings::wants_json(cli.command.config());
     let _ = rustls::crypto::ring::default_provider().install_default();

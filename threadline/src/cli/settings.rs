@@ -18,15 +18,17 @@ use threadline::{
 
 use super::{answer::Failure, expectations::CoverageSection};
 
+const TIMELINE: &str = "Where the timeline is";
+
 /// Where the timeline is, as every command takes it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
     /// The settings file, of which the sections [threadline] and [capture] count; without it the one that `AUDIT_CONFIG` names, or
     /// ./audit.toml when it exists.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", help_heading = TIMELINE)]
     pub(crate) config: Option<PathBuf>,
     /// The storage schema; without it `AUDIT__THREADLINE__SCHEMA`, `threadline.schema` of the settings file, or public.
-    #[arg(long)]
+    #[arg(long, help_heading = TIMELINE)]
     pub(crate) schema: Option<StorageSchema>,
 }
 

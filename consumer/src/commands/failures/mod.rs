@@ -67,26 +67,28 @@ pub(crate) enum FailuresCommand {
     Discard(Discard),
 }
 
+const WHICH: &str = "Which failures";
+
 /// Which failures.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct FilterArgs {
     /// One event.
-    #[arg(long, value_name = "ID", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "ID", help_heading = WHICH, value_parser = NonEmptyStringValueParser::new())]
     id: Option<String>,
     /// One forwarder's.
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     forwarder: Option<ForwarderId>,
     /// One reason's, such as `schema_mismatch`.
-    #[arg(long, alias = "because", value_name = "REASON", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, alias = "because", value_name = "REASON", help_heading = WHICH, value_parser = NonEmptyStringValueParser::new())]
     reason_code: Option<String>,
     /// Those of an action; `auth.*` for all that begin like this.
-    #[arg(long, value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, help_heading = WHICH, value_parser = NonEmptyStringValueParser::new())]
     action: Option<String>,
     /// Failed last at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", help_heading = WHICH, value_parser = parse_time)]
     since: Option<OffsetDateTime>,
     /// Failed last before this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", help_heading = WHICH, value_parser = parse_time)]
     until: Option<OffsetDateTime>,
 }
 

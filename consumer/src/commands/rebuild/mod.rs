@@ -56,25 +56,28 @@ const LAST_CHANGES: i64 = 200;
 /// How often actions of the host that differ are compared behind the changes of the time in between.
 const VERIFICATIONS: u32 = 5;
 
+const WHAT: &str = "What is built";
+const INSTEAD: &str = "Instead of building and swapping";
+
 /// What is to be done.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Rebuild {
     /// Which forwarder of kind threadline; may be left out when there is one.
-    #[arg(long)]
+    #[arg(long, help_heading = WHAT)]
     forwarder: Option<ForwarderId>,
     /// Stops when the new table is filled and verified: a later `consumer rebuild` catches up and swaps it in.
-    #[arg(long, conflicts_with_all = ["rollback", "drop_old"])]
+    #[arg(long, help_heading = INSTEAD, conflicts_with_all = ["rollback", "drop_old"])]
     no_swap: bool,
     /// Puts the table that was there before the last swap back in place, with everything that has arrived since.
-    #[arg(long, alias = "back", conflicts_with = "drop_old")]
+    #[arg(long, alias = "back", help_heading = INSTEAD, conflicts_with = "drop_old")]
     rollback: bool,
     /// Leaves out all events that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it those
     /// that were adopted once, by `publisher backfill --accept-foreign-ids`.
-    #[arg(long, alias = "adopt")]
+    #[arg(long, alias = "adopt", help_heading = WHAT)]
     accept_foreign_ids: bool,
     /// Removes the other table: the old one after a swap, or a new one that is not wanted any more.
-    #[arg(long, alias = "finish")]
+    #[arg(long, alias = "finish", help_heading = INSTEAD)]
     drop_old: bool,
     /// Prints a JSON object instead of text.
     #[arg(long)]
@@ -153,7 +156,7 @@ async fn work(
             "the table from before the last swap is still there: --rollback puts it back, --drop-old removes it and makes room"
         ),
         State::None | State::Abandoned | State::Foreign => {
-            rebuilding.shadow.create(&mut rebuilding.timeline).await?
+            rebuilding.shadow.create(&mut rebuilding.timeline).await?;
         }
         State::Filling => {
             // The swap looks again; nobody is to wait for the filling only to be refused then.

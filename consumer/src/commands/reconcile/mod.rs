@@ -28,42 +28,46 @@ use crate::{
     },
 };
 
+const WHAT: &str = "What is compared";
+const SHOWN: &str = "What is shown";
+const DONE: &str = "What is done about it";
+
 /// What is compared, and what is done about it.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Reconcile {
     /// Which forwarder of kind threadline; may be left out when there is one.
-    #[arg(long)]
+    #[arg(long, help_heading = WHAT)]
     forwarder: Option<ForwarderId>,
     /// Events that happened at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", help_heading = WHAT, value_parser = parse_time)]
     since: Option<OffsetDateTime>,
     /// Events that happened before this time.
-    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    #[arg(long, value_name = "TIME", help_heading = WHAT, value_parser = parse_time)]
     until: Option<OffsetDateTime>,
     /// Counts and digests of each part of the window.
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, help_heading = SHOWN)]
     by: Option<By>,
     /// How many ids of each finding are named.
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N", help_heading = SHOWN)]
     limit: usize,
     /// Repairs what it finds: missing events enter the log again, differing actions are overwritten.
-    #[arg(long)]
+    #[arg(long, help_heading = DONE)]
     repair: bool,
     /// With --repair: removes actions that no event stands behind, for this reason. They are not removed otherwise: their
     /// events may have been deleted on purpose.
-    #[arg(long, value_name = "REASON", requires = "repair", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "REASON", help_heading = DONE, requires = "repair", value_parser = NonEmptyStringValueParser::new())]
     remove_extra: Option<String>,
     /// Counts all events as there that another forwarder, such as Sigra's own, has brought in under ids of its own. Without it
     /// those that were adopted once, by `publisher backfill --accept-foreign-ids`.
-    #[arg(long, alias = "adopt")]
+    #[arg(long, alias = "adopt", help_heading = WHAT)]
     accept_foreign_ids: bool,
     /// Closes the window with a receipt, if both sides are equal. Without --since the window begins where the last
     /// receipt ends, without --until it ends at the last full minute up to which everything is settled.
-    #[arg(long, conflicts_with_all = ["repair", "by"])]
+    #[arg(long, help_heading = DONE, conflicts_with_all = ["repair", "by"])]
     seal: bool,
     /// Prints a JSON object instead of text.
-    #[arg(long)]
+    #[arg(long, help_heading = SHOWN)]
     json: bool,
 }
 

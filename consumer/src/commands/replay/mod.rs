@@ -49,30 +49,33 @@ use replay_consumer::{ReplayConsumer, acknowledge};
 /// How often the table's columns are read while a batch is in work, which seldom takes so long.
 const COLUMNS_CHECKED_EVERY: Duration = Duration::from_secs(3);
 
+const WHICH: &str = "Which messages";
+const HOW: &str = "How they are replayed";
+
 /// What is replayed, and how.
 #[derive(Debug, Clone, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Replay {
     /// To which forwarder.
-    #[arg(long)]
+    #[arg(long, help_heading = WHICH)]
     forwarder: ForwarderId,
     #[command(flatten)]
     begin: Begin,
     /// Up to this sequence of the stream. Without it up to its end when the replay begins.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", help_heading = WHICH, value_parser = clap::value_parser!(u64).range(1..))]
     until_sequence: Option<u64>,
     /// Overwrites actions that are there already: this applies a changed mapping to rows that have arrived. Only for
     /// forwarders of kind threadline.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     overwrite: bool,
     /// Most messages a second. Without it as many as the forwarder takes.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    #[arg(long, value_name = "N", help_heading = HOW, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Only says what would be replayed.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     dry_run: bool,
     /// Discards a replay that was interrupted before, and starts this one.
-    #[arg(long)]
+    #[arg(long, help_heading = HOW)]
     restart: bool,
     /// Prints a JSON object instead of a sentence.
     #[arg(long)]
@@ -84,13 +87,13 @@ pub(crate) struct Replay {
 #[group(required = true, multiple = false)]
 struct Begin {
     /// At the start of the stream.
-    #[arg(long = "from-start")]
+    #[arg(long = "from-start", help_heading = WHICH)]
     start: bool,
     /// At this sequence.
-    #[arg(long = "from-sequence", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long = "from-sequence", value_name = "N", help_heading = WHICH, value_parser = clap::value_parser!(u64).range(1..))]
     sequence: Option<u64>,
     /// At the first message that the broker stored at or after this time: RFC 3339, a date (in UTC), or so long ago, such as `2h`.
-    #[arg(long = "from-time", value_name = "TIME")]
+    #[arg(long = "from-time", value_name = "TIME", help_heading = WHICH)]
     time: Option<TimeArg>,
 }
 

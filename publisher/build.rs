@@ -1,0 +1,5 @@
+//! What `--version` shows.
+
+fn main() {
+    build_info::emit();
+}
