@@ -123,20 +123,20 @@ async fn a_server_without_tls_is_refused_where_an_authority_is_set() -> anyhow::
     let work_dir = WorkDir::create()?;
     authority(&work_dir)?;
     let server = Nats::start(&work_dir)?;
-    let settings = BrokerSettings { tls_ca_file: Some(path(&work_dir, "ca.pem")), ..at(&server) };
+    let mut settings = at(&server);
+    settings.tls_ca_file = Some(path(&work_dir, "ca.pem"));
     let error = broker::connect(&settings, "test").await.expect_err("there is no TLS").to_string();
     assert!(error.contains("does not speak TLS"), "{error}");
     Ok(())
 }
 
 fn at(server: &Nats) -> BrokerSettings {
-    BrokerSettings {
-        url: Some(ConnectionUrl::new(server.url())),
-        stream: "ACCESS".into(),
-        subject: "access.events".into(),
-        max_bytes: 1 << 20,
-        ..BrokerSettings::default()
-    }
+    let mut settings = BrokerSettings::default();
+    settings.url = Some(ConnectionUrl::new(server.url()));
+    settings.stream = "ACCESS".into();
+    settings.subject = "access.events".into();
+    settings.max_bytes = 1 << 20;
+    settings
 }
 
 /// Connects and uses JetStream.
@@ -168,10 +168,10 @@ async fn an_nkey_opens_the_broker_and_its_file_must_hold_the_seed_of_a_user() ->
     let text = format!("authorization {{ users: [{{ nkey: {} }}] }}", key.public_key());
     let server = Nats::start_with(&work_dir, &Configuration { text, ..Configuration::default() })?;
     assert!(broker::connect(&at(&server), "test").await.is_err());
-    let nkey_seed_file = write(&work_dir, "user.nk", &format!("# of a test\n{}\n", key.seed()?))?;
-    used(&BrokerSettings { nkey_seed_file, ..at(&server) }).await?;
-    let nkey_seed_file = write(&work_dir, "account.nk", &KeyPair::new_account().seed()?)?;
-    let settings = BrokerSettings { nkey_seed_file, ..at(&server) };
+    let mut settings = at(&server);
+    settings.nkey_seed_file = write(&work_dir, "user.nk", &format!("# of a test\n{}\n", key.seed()?))?;
+    used(&settings).await?;
+    settings.nkey_seed_file = write(&work_dir, "account.nk", &KeyPair::new_account().seed()?)?;
     let error = broker::connect(&settings, "test").await.expect_err("no user's").to_string();
     assert!(error.contains("broker.nkey_seed_file") && error.contains("the seed of a user"), "{error}");
     let seed = std::fs::read_to_string(Path::new(&path(&work_dir, "account.nk")))?;
@@ -238,9 +238,10 @@ async fn a_credentials_file_opens_the_broker() -> anyhow::Result<()> {
          -----BEGIN USER NKEY SEED-----\n{}\n------END USER NKEY SEED------\n",
         user.seed()?
     );
-    let credentials_file = write(&work_dir, "user.creds", &credentials)?;
-    used(&BrokerSettings { credentials_file, ..at(&server) }).await?;
-    let settings = BrokerSettings { credentials_file: Some(path(&work_dir, "none.creds")), ..at(&server) };
+    let mut settings = at(&server);
+    settings.credentials_file = write(&work_dir, "user.creds", &credentials)?;
+    used(&settings).await?;
+    settings.credentials_file = Some(path(&work_dir, "none.creds"));
     let error = broker::connect(&settings, "test").await.expect_err("there is no file");
     assert!(matches!(&error, BrokerError::File { key, .. } if *key == "broker.credentials_file"), "{error}");
     Ok(())
@@ -251,8 +252,11 @@ async fn jetstream_is_found_in_its_domain_and_behind_its_prefix() -> anyhow::Res
     let work_dir = WorkDir::create()?;
     let text = "jetstream { domain: hub }".to_owned();
     let server = Nats::start_with(&work_dir, &Configuration { text, ..Configuration::default() })?;
-    used(&BrokerSettings { jetstream_domain: Some("hub".into()), ..at(&server) }).await?;
-    let elsewhere = BrokerSettings { jetstream_domain: Some("elsewhere".into()), ..at(&server) };
+    let mut hub = at(&server);
+    hub.jetstream_domain = Some("hub".into());
+    used(&hub).await?;
+    let mut elsewhere = at(&server);
+    elsewhere.jetstream_domain = Some("elsewhere".into());
     let client = broker::connect(&elsewhere, "test").await?;
     let error = broker::find_stream(&broker::context(&client, &elsewhere), &elsewhere).await.err();
     assert!(matches!(&error, Some(BrokerError::NoJetStream { .. })), "{error:?}");
@@ -268,6 +272,8 @@ async fn jetstream_is_found_in_its_domain_and_behind_its_prefix() -> anyhow::Res
                                 { service: { account: JS, subject: \"access.events\" } }] } }";
     let server =
         Nats::start_with(&work_dir, &Configuration { text: text.to_owned(), ..Configuration::default() })?;
-    let url = Some(ConnectionUrl::new(server.url().replace("://", "://app:app@")));
-    used(&BrokerSettings { url, api_prefix: Some("JS.audit.API".into()), ..at(&server) }).await
+    let mut imported = at(&server);
+    imported.url = Some(ConnectionUrl::new(server.url().replace("://", "://app:app@")));
+    imported.api_prefix = Some("JS.audit.API".into());
+    used(&imported).await
 }

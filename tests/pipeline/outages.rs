@@ -198,7 +198,7 @@ async fn an_outage_longer_than_the_whole_retry_span_loses_nothing_and_uses_no_at
     pipeline.timeline = fixture::timeline_database_on(&server, "timeline").await?;
     // Four waits of 50, 100, 200 and 400 ms: everything would be dead after 0.9 s.
     pipeline.configure(
-        "attempts = 5\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"50ms\"\nmax = \"400ms\"",
+        "max_attempts = 5\n[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"50ms\"\nmax = \"400ms\"",
     )?;
     let _publisher = pipeline.publisher()?;
     let consumer = pipeline.consumer()?;

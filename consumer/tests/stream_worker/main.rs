@@ -111,7 +111,9 @@ impl Running {
     }
 
     async fn with_ack_wait(forwarder: &Scripted, ack_wait: Duration) -> anyhow::Result<Self> {
-        Self::with_settings(forwarder, ConsumerSettings { ack_wait, ..ConsumerSettings::default() }).await
+        let mut settings = ConsumerSettings::default();
+        settings.ack_wait = ack_wait;
+        Self::with_settings(forwarder, settings).await
     }
 
     async fn with_settings(forwarder: &Scripted, consumer: ConsumerSettings) -> anyhow::Result<Self> {
@@ -133,13 +135,11 @@ impl Running {
         consumer: ConsumerSettings,
     ) -> anyhow::Result<Self> {
         let name = format!("WORKER_{}", Uuid::new_v4().simple());
-        let settings = BrokerSettings {
-            url: Some(ConnectionUrl::new(url)),
-            stream: name.clone(),
-            subject: format!("{name}.events"),
-            max_bytes: 1 << 24,
-            ..BrokerSettings::default()
-        };
+        let mut settings = BrokerSettings::default();
+        settings.url = Some(ConnectionUrl::new(url));
+        settings.stream.clone_from(&name);
+        settings.subject = format!("{name}.events");
+        settings.max_bytes = 1 << 24;
         let identity = SourceIdentity::read(&mut database.session().await?, &audit_events()).await?;
         let client = broker::connect(&settings, "test").await?;
         let context = jetstream::new(client.clone());
@@ -375,12 +375,11 @@ async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> 
     Ok(())
 }
 
-/// The broker knows a delivered message by its sequence alone. A batch that was held while stream and durable were recreated
-/// must not settle what has its sequences now, in somebody else's hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_larger_than_a_batch_may_be_are_taken_in_slices_and_each_once() -> anyhow::Result<()> {
     let forwarder = Scripted::new(|_, _| Ok(Verdict::Delivered));
-    let settings = ConsumerSettings { batch_bytes: 64 << 10, ..ConsumerSettings::default() };
+    let mut settings = ConsumerSettings::default();
+    settings.batch_bytes = 64 << 10;
     let worker = Running::with_settings(&forwarder, settings).await?;
     let mut ids = Vec::new();
     for _ in 0..60 {
@@ -414,7 +413,8 @@ async fn what_is_in_the_target_is_not_sent_there_again_while_its_neighbours_are_
         }
         Ok(Verdict::Delivered)
     });
-    let settings = ConsumerSettings { max_dead_letters_per_minute: 1, ..ConsumerSettings::default() };
+    let mut settings = ConsumerSettings::default();
+    settings.max_dead_letters_per_minute = 1;
     let worker = Running::with_settings(&forwarder, settings).await?;
     // What is delivered while the only worker is busy becomes one batch.
     let gate = worker.send("test.gate").await?;
