@@ -5,6 +5,20 @@
 //! ([`broker`]) or a forwarder; what cannot be delivered becomes a row of [`failures`]. [`settings`] say how, [`doctor`] what keeps
 //! it from working, [`service`] is what a process of either kind needs, [`process`] what every part of it uses. The rest is small: [`database`], [`session`],
 //! [`fault`], [`starting`], [`backoff`], [`time_arg`], [`mod@rate_limit`].
+//!
+//! A reference is all that the broker sees of an event:
+//!
+//! ```
+//! use common::{reference::{Reference, Target}, settings::Settings};
+//!
+//! let settings = Settings::from_toml("[relay]\npage_rows = 500")?;
+//! assert_eq!(settings.relay.page_rows, 500);
+//!
+//! let body = r#"{"forwarder":"*","audit_event_id":"d0e158f8-97ac-4a0c-af51-c1c235e11a66","occurred_at":null}"#;
+//! let reference: Reference = serde_json::from_str(body)?;
+//! assert_eq!(reference.forwarder, Target::Every);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod backoff;
 pub mod broker;

@@ -1,5 +1,21 @@
 //! Connection URLs of PostgreSQL and NATS. They hold passwords: shown masked, exposed by name only. What a driver would
 //! misread or ignore without a word is refused here, by name.
+//!
+//! ```
+//! use connection_url::ConnectionUrl;
+//!
+//! let url = ConnectionUrl::new("postgres://app:secret@db:6432/prod");
+//! assert_eq!(url.to_string(), "postgres://app:***@db:6432/prod");
+//! let options = url.postgres()?;
+//! assert_eq!((options.get_host(), options.get_port()), ("db", 6432));
+//!
+//! // A driver would connect without TLS.
+//! assert!(ConnectionUrl::new("postgres://app@db/prod?sslmod=require").postgres().is_err());
+//!
+//! let brokers = ConnectionUrl::new("nats://one,tls://two:4443").nats()?;
+//! assert_eq!(brokers[1].address, "tls://two:4443");
+//! # Ok::<(), connection_url::UrlError>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

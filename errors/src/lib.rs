@@ -2,6 +2,30 @@
 //!
 //! The driver's own words will not do: they end with a line number of PostgreSQL's source, leave out what the server says in
 //! DETAIL and HINT, and repeat their cause in every layer.
+//!
+//! ```
+//! use std::{fmt, io};
+//!
+//! #[derive(Debug)]
+//! struct CannotRead(sqlx::Error);
+//!
+//! impl fmt::Display for CannotRead {
+//!     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+//!         f.write_str("cannot read the log")
+//!     }
+//! }
+//!
+//! impl std::error::Error for CannotRead {
+//!     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+//!         Some(&self.0)
+//!     }
+//! }
+//!
+//! let refused = io::Error::new(io::ErrorKind::ConnectionRefused, "connection refused");
+//! let error = CannotRead(sqlx::Error::Io(refused));
+//! // The driver's own words begin with `error communicating with database`.
+//! assert_eq!(errors::line(&error), "cannot read the log: connection refused");
+//! ```
 
 mod place;
 
