@@ -28,6 +28,7 @@ pub const NEEDED_BY_THREADLINE: [&str; 1] = ["action"];
 /// Everything that an application could have written by plain SQL must fit: strings are open sets, columns of older
 /// installations may be absent (`None`), and times outside the years 1 to 9999 are clamped to that range.
 #[derive(Debug, Clone, Default)]
+#[non_exhaustive]
 pub struct AuditEvent {
     /// The row's primary key.
     pub id: Uuid,
@@ -60,6 +61,12 @@ pub struct AuditEvent {
 }
 
 impl AuditEvent {
+    /// An event of this action; all else is absent. For tests of forwarders, such as those of the conformance suite.
+    #[must_use]
+    pub fn new(id: Uuid, action: impl Into<String>) -> Self {
+        Self { id, action: Some(action.into()), ..Self::default() }
+    }
+
     /// A string under `key` at the top level of the metadata; `None` when it is absent, not a string, or one that PostgreSQL
     /// stores as JSON only and as no text: it holds `\u0000` or half of a surrogate pair.
     #[must_use]

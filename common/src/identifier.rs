@@ -12,6 +12,7 @@ const FORWARDER_ID_BYTES_MAX: usize = 48;
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum NameError {
     /// Neither `table` nor `schema.table`, or a part is empty, too long or holds a NUL.
     #[error("{0:?} is not a table name: expected `table` or `schema.table`, each part 1 to 63 bytes")]

@@ -62,7 +62,21 @@ impl ForwarderFactory for Archive {
     fn target(&self) -> BoxFuture<'_, Result<Option<String>, ForwardError>> {
         Box::pin(async { Ok(Some(format!("file {}", self.path.display()))) })
     }
+
+    /// Without the folder no event could be delivered: refused at boot, and said by `consumer doctor`.
+    fn preflight(&self) -> BoxFuture<'_, Preflight> {
+        Box::pin(async {
+            let folder = self.path.parent().filter(|folder| !folder.is_dir());
+            let missing = folder.map(|folder| {
+                Problem::new(format!("there is no folder {}", folder.display()), "create it, or change path")
+            });
+            Preflight::new(self.target().await.unwrap_or_default(), vec![(FOLDER_MISSING, missing)])
+        })
+    }
 }
+
+const FOLDER_MISSING: &Check =
+    &Check::of_target("archive-folder-missing", Severity::Error, "The folder of the archive is there.");
 
 /// One worker. It may keep a connection, or a file, between batches.
 struct Writer {

@@ -46,15 +46,10 @@ pub(crate) async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RelayError> {
     let page_rows = runtime.settings.batch_rows;
-    let options = RelayOptions {
-        reader: readers::reader_name(&runtime.route.id),
-        page_rows,
-        poll_min: settings.poll_min,
-        poll_max: settings.poll_max,
-        lease: settings.lease,
-        // Each page costs its forwarder more than a row here does.
-        progress_rows: page_rows,
-    };
+    let mut options = RelayOptions::new(readers::reader_name(&runtime.route.id), &settings);
+    options.page_rows = page_rows;
+    // Each page costs its forwarder more than a row here does.
+    options.progress_rows = page_rows;
     let sink = ForwardSink {
         dispatcher: Dispatcher::new(runtime.clone()),
         runtime: runtime.clone(),

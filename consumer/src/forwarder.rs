@@ -153,11 +153,20 @@ pub trait ForwarderFactory: Send + Sync {
 
 /// What the checks of a target have found.
 #[derive(Debug, Default)]
+#[non_exhaustive]
 pub struct Preflight {
     /// Its [name](ForwarderFactory::target), if it has one.
     pub target: Option<String>,
     /// The checks that were made, with what they found.
     pub checks: Vec<(&'static Check, Option<Problem>)>,
+}
+
+impl Preflight {
+    /// A target with its name, and the checks that were made, with what they found.
+    #[must_use]
+    pub fn new(target: Option<String>, checks: Vec<(&'static Check, Option<Problem>)>) -> Self {
+        Self { target, checks }
+    }
 }
 
 /// Makes forwarders out of settings.

@@ -34,6 +34,7 @@ impl Status {
 
 /// A row of `audit_actions`.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AuditAction {
     /// Primary key.
     pub id: Uuid,
@@ -59,6 +60,27 @@ pub struct AuditAction {
     pub job_id: Option<String>,
     /// When it happened.
     pub inserted_at: OffsetDateTime,
+}
+
+impl AuditAction {
+    /// An action that ended as wanted; all else is absent.
+    #[must_use]
+    pub fn new(id: Uuid, name: impl Into<String>, actor: ActorRef, inserted_at: OffsetDateTime) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            actor,
+            status: Status::Ok,
+            verb: None,
+            category: None,
+            reason: None,
+            comment: None,
+            correlation_id: None,
+            request_id: None,
+            job_id: None,
+            inserted_at,
+        }
+    }
 }
 
 /// What became of the actions of a batch.

@@ -54,6 +54,7 @@ impl FromStr for ActorType {
 
 /// Why something is not an actor. The names are part of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ActorError {
     /// None of the six types.
     #[error("unknown_actor_type")]

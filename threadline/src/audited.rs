@@ -48,6 +48,7 @@ pub struct Audited<T> {
 
 /// Why an audited transaction was rolled back.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum AuditedError<E> {
     /// The transaction has begun with an actor already, by another audited transaction that is attached to it.
     #[error("nested_audited_transaction")]

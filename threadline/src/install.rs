@@ -18,6 +18,7 @@ const RECEIPTS: &str = "create table audit_receipts";
 
 /// What an installation found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Installation {
     /// Tables that had been dropped, and are there again, empty.
     pub recreated: Vec<String>,

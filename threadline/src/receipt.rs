@@ -41,6 +41,7 @@ pub struct SealedWindow {
 
 /// A row of `audit_receipts`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+#[non_exhaustive]
 pub struct Receipt {
     /// Whose chain.
     pub forwarder: String,

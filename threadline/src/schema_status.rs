@@ -14,6 +14,7 @@ pub(crate) const MIGRATIONS: &str = "threadline_migrations";
 /// What the database says of `audit_actions`.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 #[expect(clippy::struct_excessive_bools, reason = "answers of one statement")]
+#[non_exhaustive]
 pub struct SchemaStatus {
     /// The server is a standby.
     pub is_standby: bool,
@@ -42,6 +43,7 @@ const READ: [&str; 3] = ["id", "correlation_id", "inserted_at"];
 
 /// A column that actions cannot be written to as it is.
 #[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[non_exhaustive]
 pub struct ColumnMismatch {
     /// Its name.
     pub name: String,

@@ -45,6 +45,7 @@ const RECONNECT_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// Why the broker cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum BrokerError {
     /// No URL is set.
     #[error("no broker is configured: set broker.url in the settings file, or NATS_URL")]

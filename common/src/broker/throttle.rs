@@ -26,6 +26,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Why it is not known how much waits.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ThrottleError {
     /// The broker is away.
     #[error(transparent)]

@@ -6,6 +6,7 @@ use super::Severity;
 
 /// One check. Its finding has the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Check {
     /// Kebab case. Never changed: programs know it.
     pub name: &'static str,
@@ -22,7 +23,7 @@ pub struct Check {
 }
 
 /// What a check is about, in the order of the output.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
     /// Settings alone.
     Settings,
@@ -69,6 +70,12 @@ pub enum When {
 }
 
 impl Check {
+    /// A check of a target, for a forwarder of a host's own: made by `consumer doctor`, and when the service starts.
+    #[must_use]
+    pub const fn of_target(name: &'static str, severity: Severity, expectation: &'static str) -> Self {
+        Self { name, severity, part: Part::Targets, owner: Owner::Consumer, when: When::Always, expectation }
+    }
+
     /// What becomes of its finding when a service starts.
     #[must_use]
     pub fn at_boot(&self) -> &'static str {

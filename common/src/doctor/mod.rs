@@ -15,7 +15,7 @@ pub mod settings;
 pub mod source;
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt::{self, Write as _},
 };
 
@@ -58,6 +58,7 @@ pub enum Service {
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Problem {
     /// What is wrong, with the figures; no secrets.
     pub what: String,
@@ -77,6 +78,7 @@ impl Problem {
 
 /// What a check found, under its name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Finding {
     /// The check's name.
     pub name: &'static str,
@@ -101,7 +103,7 @@ pub enum RunMode {
 #[derive(Debug)]
 pub struct Report {
     run_mode: RunMode,
-    made: BTreeSet<&'static str>,
+    made: BTreeMap<&'static str, &'static Check>,
     findings: Vec<Finding>,
 }
 
@@ -109,7 +111,7 @@ impl Report {
     /// No check has been made.
     #[must_use]
     pub fn new(run_mode: RunMode) -> Self {
-        Self { run_mode, made: BTreeSet::new(), findings: Vec::new() }
+        Self { run_mode, made: BTreeMap::new(), findings: Vec::new() }
     }
 
     /// Whether a service starts.
@@ -120,7 +122,7 @@ impl Report {
 
     /// Records what a check has found: nothing, one problem or several.
     pub fn record(&mut self, check: &'static Check, found: impl IntoIterator<Item = Problem>) {
-        self.made.insert(check.name);
+        self.made.insert(check.name, check);
         self.findings.extend(found.into_iter().map(|Problem { what, remedy }| Finding {
             name: check.name,
             severity: check.severity,

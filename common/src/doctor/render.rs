@@ -3,13 +3,14 @@
 use std::fmt::Write as _;
 
 use super::{
-    Finding, Report, Severity,
+    Check, Finding, Report, Severity,
     checks::{self, Part},
 };
 
 /// What was found, and which checks were made.
 pub(super) fn json(report: &Report) -> String {
-    let answer = serde_json::json!({ "findings": report.findings, "checked": report.made });
+    let answer =
+        serde_json::json!({ "findings": report.findings, "checked": report.made.keys().collect::<Vec<_>>() });
     format!("{answer:#}\n")
 }
 
@@ -17,7 +18,12 @@ pub(super) fn json(report: &Report) -> String {
 pub(super) fn text(report: &Report) -> String {
     let mut text = String::new();
     let mut part: Option<Part> = None;
-    for check in checks::ALL.iter().filter(|check| report.made.contains(check.name)) {
+    // A host's own stand behind ours of the same part.
+    let mut made: Vec<&Check> =
+        checks::ALL.iter().copied().filter(|check| report.made.contains_key(check.name)).collect();
+    made.extend(report.made.values().copied().filter(|check| !checks::ALL.contains(check)));
+    made.sort_by_key(|check| check.part);
+    for check in made {
         if part.replace(check.part) != Some(check.part) {
             let _ = writeln!(text, "{}", check.part);
         }
@@ -45,12 +51,16 @@ mod tests {
         *,
     };
 
+    const FOLDER_WRITABLE: &Check =
+        &Check::of_target("folder-writable", Severity::Error, "The folder can be written to.");
+
     fn report() -> Report {
         let mut report = Report::new(RunMode::Command);
         report.record(checks::SOURCE_STANDBY, [Problem::new("the server is a\nstandby", "use the primary")]);
         report.record(checks::LOG_RETENTION_SHORT, None);
         report.record(checks::LOG_RETENTION_SHORT, None);
         report.record_result(checks::CLOCK_OFFSET, Err::<Option<Problem>, _>("no answer".to_owned()));
+        report.record(FOLDER_WRITABLE, None);
         report
     }
 
@@ -62,6 +72,8 @@ mod tests {
             "source",
             "  error    source-standby: the server is a standby",
             "           remedy: use the primary",
+            "targets",
+            "  ok       folder-writable: The folder can be written to.",
             "checks",
             "  warning  check-failed: the check clock-offset could not be made: no answer",
             "           remedy: fix what the server says, and run this again",
@@ -75,7 +87,7 @@ mod tests {
         let answer: serde_json::Value = serde_json::from_str(&json(&report())).expect("JSON");
         assert_eq!(
             answer["checked"],
-            serde_json::json!(["check-failed", "log-retention-short", "source-standby"])
+            serde_json::json!(["check-failed", "folder-writable", "log-retention-short", "source-standby"])
         );
         assert_eq!(
             answer["findings"][0],

@@ -46,6 +46,7 @@ text_enum! {
 
 /// Why an event will not be tried again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum Reason {
     /// The audit row is gone: retention came first, or it was deleted by hand.
     AuditEventNotFound,

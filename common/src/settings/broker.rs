@@ -10,6 +10,7 @@ use super::duration;
 /// `[broker]`: NATS JetStream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BrokerSettings {
     /// One server or several, separated by commas. Also `NATS_URL`. Without it dispatch `auto` means `sync`.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Settings {
     /// The database that the application writes its audit rows to.
     pub source: SourceSettings,

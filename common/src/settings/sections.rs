@@ -15,6 +15,7 @@ use crate::{
 /// `[source]`: the database that the application writes its audit rows to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct SourceSettings {
     /// Required by every command that reads the source. Also `SOURCE_DATABASE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +55,7 @@ impl Default for SourceSettings {
 /// `[threadline]`: the database of the timeline.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ThreadlineSettings {
     /// Required by forwarders of kind `threadline` without a `url` of their own. Also `THREADLINE_DATABASE_URL`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,6 +73,7 @@ impl Default for ThreadlineSettings {
 /// `[relay]`: reading the log, in the publisher and, with dispatch `sync`, in the consumer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct RelaySettings {
     /// Entries read and published at a time; nothing advances until all of them are acknowledged. Dispatch `sync` reads
     /// `consumer.batch_rows` at a time.
@@ -108,6 +111,7 @@ impl Default for RelaySettings {
 /// `[publisher]`: from the log to JetStream.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct PublisherSettings {
     /// Publishes in flight. The broker saturates between 256 and 1,000; more starves its consumers.
     pub max_in_flight: usize,
@@ -139,6 +143,7 @@ impl Default for PublisherSettings {
 /// `[consumer]`: from JetStream to the forwarders.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ConsumerSettings {
     /// Batches in work at a time, for each forwarder. Each holds one connection to the source and one to its target.
     pub workers: usize,
@@ -211,6 +216,7 @@ pub enum UnknownEvents {
 /// `[consumer.reconcile]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct ReconcileSettings {
     /// How often what has been settled is looked for in the timeline, by one of all processes; zero for never.
     #[serde(with = "duration")]
@@ -231,6 +237,7 @@ impl Default for ReconcileSettings {
 /// `[consumer.backoff]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct BackoffSettings {
     /// `sigra` (17 s to 5 min over five attempts) or `exponential`.
     pub profile: String,
@@ -263,6 +270,7 @@ impl BackoffSettings {
 /// `[log]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LogSettings {
     /// `auto` (human on a terminal, JSON elsewhere), `human` or `json`.
     pub format: LogFormat,
@@ -279,6 +287,7 @@ impl Default for LogSettings {
 /// `[traces]`: OpenTelemetry spans, in binaries with the cargo feature `traces`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TraceSettings {
     /// A collector that takes OTLP over HTTP, such as `http://127.0.0.1:4318`; without one nothing is traced.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -307,6 +316,7 @@ pub enum LogFormat {
 
 /// One `[[forwarder]]`. Keys beyond these belong to its kind, which refuses those it does not know.
 #[derive(Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct ForwarderSettings {
     /// Its name everywhere; unique.
     pub id: ForwarderId,

@@ -11,10 +11,11 @@ use common::{
             entries::Entry,
             rounds::{PublishedPosition, Round},
         },
-        relay::{PROGRESS_ROWS, Relay, RelayOptions, Sink, SinkError, StreamContinuity},
+        relay::{Relay, RelayOptions, Sink, SinkError, StreamContinuity},
     },
     process::health::Health,
     session::Session,
+    settings::RelaySettings,
 };
 use sandbox::{
     fixture::{TestDatabase, audit_events, source_database},
@@ -102,14 +103,11 @@ fn start_with(
     lease: Duration,
 ) -> Running {
     let shutdown = CancellationToken::new();
-    let options = RelayOptions {
-        reader: "test".to_owned(),
-        page_rows,
-        poll_min: Duration::from_millis(1),
-        poll_max: Duration::from_millis(20),
-        lease,
-        progress_rows: PROGRESS_ROWS,
-    };
+    let mut options = RelayOptions::new("test", &RelaySettings::default());
+    options.page_rows = page_rows;
+    options.poll_min = Duration::from_millis(1);
+    options.poll_max = Duration::from_millis(20);
+    options.lease = lease;
     let progress = Health::default().component("relay", DEADLINE);
     let relay = Relay::new(database.database(), options, sink, progress);
     let token = shutdown.clone();

@@ -261,23 +261,23 @@ impl RowQuery {
 fn event(row: &PgRow, id: Uuid) -> Result<AuditEvent, sqlx::Error> {
     let mut places = TEXTS_FROM..;
     let mut text = || row.try_get::<Option<String>, _>(places.next().unwrap_or_default());
-    Ok(AuditEvent {
-        id,
-        occurred_at: row.try_get(TIMES_FROM)?,
-        inserted_at: row.try_get(TIMES_FROM + 1)?,
-        // In the order of the list.
-        action: text()?,
-        outcome: text()?,
-        actor_id: text()?,
-        actor_type: text()?,
-        target_id: text()?,
-        target_type: text()?,
-        organization_id: text()?,
-        effective_user_id: text()?,
-        ip_address: text()?,
-        user_agent: text()?,
-        metadata: text()?.and_then(|text| RawValue::from_string(text).ok()),
-    })
+    let mut event = AuditEvent::default();
+    event.id = id;
+    event.occurred_at = row.try_get(TIMES_FROM)?;
+    event.inserted_at = row.try_get(TIMES_FROM + 1)?;
+    // In the order of the list.
+    event.action = text()?;
+    event.outcome = text()?;
+    event.actor_id = text()?;
+    event.actor_type = text()?;
+    event.target_id = text()?;
+    event.target_type = text()?;
+    event.organization_id = text()?;
+    event.effective_user_id = text()?;
+    event.ip_address = text()?;
+    event.user_agent = text()?;
+    event.metadata = text()?.and_then(|text| RawValue::from_string(text).ok());
+    Ok(event)
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ impl Source {
         let needed = self.factory.required_columns().iter().copied();
         let lacking: Vec<&str> = needed.filter(|name| !read.contains(name)).collect();
         if !lacking.is_empty() {
-            let Problem { what, remedy } = columns::undeliverable(&self.table, forwarder, &lacking);
+            let Problem { what, remedy, .. } = columns::undeliverable(&self.table, forwarder, &lacking);
             return Err(UnfitSource { what, remedy });
         }
         watch.observe(forwarder, &self.table, read, self.since);

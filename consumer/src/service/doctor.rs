@@ -83,7 +83,8 @@ fn configure(
             let remedy = "set broker.url or NATS_URL, or use dispatch \"auto\" or \"sync\"";
             report.record(DISPATCH_WITHOUT_BROKER, [Problem::new(what, remedy)]);
         }
-        let alone = Settings { forwarder: vec![forwarder.clone()], ..settings.clone() };
+        let mut alone = settings.clone();
+        alone.forwarder = vec![forwarder.clone()];
         match registry.configure(&alone, missing) {
             Ok(mut configured) => forwarders.append(&mut configured),
             Err(error) => {
@@ -120,9 +121,8 @@ pub(crate) async fn targets(report: &mut Report, forwarders: &Forwarders) {
         for (check, found) in checks {
             report.record(
                 check,
-                found.map(|Problem { what, remedy }| Problem {
-                    what: format!("forwarder {id}: {what}"),
-                    remedy,
+                found.map(|Problem { what, remedy, .. }| {
+                    Problem::new(format!("forwarder {id}: {what}"), remedy)
                 }),
             );
         }

@@ -131,7 +131,8 @@ mod tests {
 
     #[test]
     fn what_waits_and_is_not_delivered_for_a_while_is_a_fault_and_nothing_else_is() {
-        let settings = ConsumerSettings { unready_after: 60 * SECOND, ..ConsumerSettings::default() };
+        let mut settings = ConsumerSettings::default();
+        settings.unready_after = 60 * SECOND;
         let every = 5 * SECOND;
         let still = || std::iter::repeat(state(7, 3));
         assert_eq!(checks(&settings, still(), every), Some(13), "a minute and a check");

@@ -13,9 +13,7 @@ use consumer::{
 };
 
 fn events(count: usize) -> Vec<AuditEvent> {
-    let event =
-        || AuditEvent { id: Uuid::new_v4(), action: Some("test.row".to_owned()), ..AuditEvent::default() };
-    (0..count).map(|_| event()).collect()
+    (0..count).map(|_| AuditEvent::new(Uuid::new_v4(), "test.row")).collect()
 }
 
 #[cfg(feature = "threadline")]

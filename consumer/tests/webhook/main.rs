@@ -39,12 +39,7 @@ fn worker(receiver: &Receiver, options: &str) -> Box<dyn Forwarder> {
 }
 
 fn events(actions: &[&str]) -> Vec<AuditEvent> {
-    let event = |action: &&str| AuditEvent {
-        id: Uuid::new_v4(),
-        action: Some((*action).to_owned()),
-        ..AuditEvent::default()
-    };
-    actions.iter().map(event).collect()
+    actions.iter().map(|action| AuditEvent::new(Uuid::new_v4(), *action)).collect()
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what a script answers")]

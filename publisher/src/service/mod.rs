@@ -10,7 +10,7 @@ use common::{
     outbox::{
         maintenance,
         reader::rounds::STREAM_READER,
-        relay::{PROGRESS_ROWS, Relay, RelayOptions},
+        relay::{Relay, RelayOptions},
     },
     process::telemetry::names,
     service::{
@@ -127,14 +127,7 @@ impl Steps for Publisher {
         running.spawn_alongside(maintenance::watch_capture(database.clone(), captured, every));
 
         let progress = health.component("relay", settings.publisher.unready_after);
-        let options = RelayOptions {
-            reader: STREAM_READER.to_owned(),
-            page_rows: settings.relay.page_rows,
-            poll_min: settings.relay.poll_min,
-            poll_max: settings.relay.poll_max,
-            lease: settings.relay.lease,
-            progress_rows: PROGRESS_ROWS,
-        };
+        let options = RelayOptions::new(STREAM_READER, &settings.relay);
         let trimmed_below = Arc::<AtomicU64>::default();
         let sink = JetStreamSink::new(
             client.clone(),

@@ -25,6 +25,7 @@ use crate::StorageSchema;
 
 /// Why captures could not be planned.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum PlanError {
     /// A table cannot be captured as requested.
     #[error(transparent)]

@@ -34,6 +34,7 @@ impl Level {
 
 /// Capture of one table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
 pub struct Policy {
     /// Where triggers fire; without it, statement level where it sees all changes.
     pub level: Option<Level>,

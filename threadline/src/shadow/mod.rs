@@ -37,6 +37,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Why there is no second table, or none that may be swapped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShadowError {
     /// A swap would leave something behind, or undo it.
     #[error("{0}")]

@@ -105,7 +105,7 @@ async fn tables_that_cannot_be_captured_are_refused_with_what_to_do() -> anyhow:
         let result = captures(&mut connection, &[(table, section.clone())]).await;
         let found = match &result {
             Err(PlanError::Refused(refusal)) => Some(refusal),
-            Err(PlanError::Database(error)) => panic!("{table} {section}: {error}"),
+            Err(error) => panic!("{table} {section}: {error}"),
             Ok(_) => None,
         };
         assert_eq!(found.map(|refusal| refusal.term), term, "{table} {section}: {found:?}");

@@ -24,20 +24,10 @@ fn user() -> ActorRef {
 }
 
 fn action(id: Uuid) -> AuditAction {
-    AuditAction {
-        id,
-        name: "auth.login.success".into(),
-        actor: user(),
-        status: Status::Ok,
-        verb: None,
-        category: None,
-        reason: None,
-        comment: None,
-        correlation_id: Some(id.to_string()),
-        request_id: None,
-        job_id: None,
-        inserted_at: datetime!(2026-05-15 12:00:00.123457 UTC),
-    }
+    let time = datetime!(2026-05-15 12:00:00.123457 UTC);
+    let mut action = AuditAction::new(id, "auth.login.success", user(), time);
+    action.correlation_id = Some(id.to_string());
+    action
 }
 
 #[tokio::test]
@@ -105,7 +95,8 @@ async fn a_batch_tells_new_from_present_from_conflicting() -> anyhow::Result<()>
     let (old, new, taken) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
     let first = insert_batch(&mut connection, &schema.actions(), &[action(old)]).await?;
     assert_eq!(first, Inserted { written: vec![old], ..Inserted::default() });
-    let foreign = AuditAction { correlation_id: Some("request-7".into()), ..action(taken) };
+    let mut foreign = action(taken);
+    foreign.correlation_id = Some("request-7".into());
     insert_batch(&mut connection, &schema.actions(), &[foreign]).await?;
 
     // The same event twice in one batch, as a redelivery beside the original.

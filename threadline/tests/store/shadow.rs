@@ -3,7 +3,7 @@
 use sandbox::fixture::{TestDatabase, timeline_database};
 use sqlx::{AssertSqlSafe, PgConnection};
 use threadline::{
-    AuditAction, StorageSchema,
+    StorageSchema,
     shadow::{Shadow, ShadowError, State},
 };
 use uuid::Uuid;
@@ -374,7 +374,11 @@ async fn numbers_that_the_server_gives_to_rows_are_kept_and_never_given_twice() 
     .fetch_one(&mut connection)
     .await?;
     shadow.copy(&mut connection, &[recorded]).await?;
-    let named = |id: Uuid, name: &str| AuditAction { name: name.to_owned(), ..action(id) };
+    let named = |id: Uuid, name: &str| {
+        let mut action = action(id);
+        name.clone_into(&mut action.name);
+        action
+    };
     let taken = "select last_value from audit_actions_old_nth_seq";
     let taken_before: i64 = sqlx::query_scalar(taken).fetch_one(&mut connection).await?;
     for _ in 0..3 {

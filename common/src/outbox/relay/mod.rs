@@ -30,13 +30,15 @@ use crate::{
         telemetry::names,
     },
     session::Session,
+    settings::RelaySettings,
 };
 
 /// How much of a long round a sink may be handed again after a crash where that costs it little.
-pub const PROGRESS_ROWS: usize = 50_000;
+const PROGRESS_ROWS: usize = 50_000;
 
 /// Why a relay stopped.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RelayError {
     /// The database is not the one the stored position belongs to.
     #[error(
@@ -63,6 +65,7 @@ pub enum RelayError {
 
 /// How a relay reads.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct RelayOptions {
     /// Whose position; also the name of the lease.
     pub reader: String,
@@ -76,6 +79,21 @@ pub struct RelayOptions {
     pub lease: Duration,
     /// How many entries of a long round may be repeated after a crash.
     pub progress_rows: usize,
+}
+
+impl RelayOptions {
+    /// As the settings say, for a sink that a repeated entry costs little.
+    #[must_use]
+    pub fn new(reader: impl Into<String>, settings: &RelaySettings) -> Self {
+        Self {
+            reader: reader.into(),
+            page_rows: settings.page_rows,
+            poll_min: settings.poll_min,
+            poll_max: settings.poll_max,
+            lease: settings.lease,
+            progress_rows: PROGRESS_ROWS,
+        }
+    }
 }
 
 /// Reads for one reader until shut down, leading or standing by.

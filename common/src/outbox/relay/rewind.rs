@@ -88,6 +88,7 @@ pub struct Rebased {
 
 /// Why positions cannot be rebased.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RebaseError {
     /// They belong here.
     #[error("every stored position belongs to this cluster already: there is nothing to rebase")]

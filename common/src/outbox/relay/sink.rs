@@ -45,6 +45,7 @@ pub enum StreamContinuity {
 
 /// What waiting inside a sink cannot fix.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SinkError {
     /// Acknowledged data is gone; the relay begins again.
     #[error("the broker has lost data that it had acknowledged")]

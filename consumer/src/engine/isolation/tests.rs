@@ -38,14 +38,7 @@ impl Forwarder for ScriptedForwarder {
 }
 
 fn events(actions: &[&str]) -> Vec<AuditEvent> {
-    actions
-        .iter()
-        .map(|action| AuditEvent {
-            id: Uuid::new_v4(),
-            action: Some((*action).to_owned()),
-            ..AuditEvent::default()
-        })
-        .collect()
+    actions.iter().map(|action| AuditEvent::new(Uuid::new_v4(), *action)).collect()
 }
 
 async fn forward(actions: &[&str]) -> Result<Vec<&'static str>, Unavailable> {

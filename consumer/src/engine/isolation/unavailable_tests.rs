@@ -86,12 +86,7 @@ impl Forwarder for Target {
 }
 
 fn events(actions: &[&str]) -> Vec<AuditEvent> {
-    let event = |action: &&str| AuditEvent {
-        id: Uuid::new_v4(),
-        action: Some((*action).to_owned()),
-        ..AuditEvent::default()
-    };
-    actions.iter().map(event).collect()
+    actions.iter().map(|action| AuditEvent::new(Uuid::new_v4(), *action)).collect()
 }
 
 fn among_fine(bad: &str, place: usize, count: usize) -> Vec<AuditEvent> {

@@ -135,7 +135,7 @@ fn too_new(schema: &StorageSchema, version: i64) -> Problem {
 }
 
 fn column_mismatch(schema: &StorageSchema, column: &ColumnMismatch) -> Problem {
-    let ColumnMismatch { name, fault, wanted, found } = column;
+    let ColumnMismatch { name, fault, wanted, found, .. } = column;
     let (table, quoted) = (schema.table("audit_actions"), quote(name));
     let alter = format!("run as its owner: alter table {table}");
     let (what, remedy) = match fault.as_str() {
