@@ -28,7 +28,7 @@ use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline] and [capture] of audit.toml. `publisher config` prints, checks and begins the whole file.
+/// It reads the sections [threadline] and [capture] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
