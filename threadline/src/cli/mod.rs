@@ -43,12 +43,16 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Creates Threadline's tables, or completes those of the Elixir library. Harmless when repeated.
+    /// Creates Threadline's tables, or completes those of the Elixir library.
+    ///
+    /// Harmless when repeated.
     Install {
         #[command(flatten)]
         target: Target,
     },
-    /// Generates the triggers that capture tables: prints them, writes them as a migration, or makes them.
+    /// Generates the triggers that capture tables.
+    ///
+    /// Prints them, writes them as a migration, or makes them.
     GenTriggers {
         #[command(flatten)]
         target: Target,
