@@ -17,33 +17,35 @@ async fn captured(connection: &mut Session) -> anyhow::Result<(i64, i64)> {
     Ok(sqlx::query_as(count).fetch_one(connection).await?)
 }
 
+/// Triggers that are not the one that attach makes, and what is said of them.
+const OTHERS: [(&str, &str); 7] = [
+    (
+        "after insert on audit_events for each row when (new.action <> 'secret') execute function outbox.capture()",
+        "WHEN",
+    ),
+    (
+        "after update on audit_events for each row execute function outbox.capture()",
+        "not for insert, it is for update",
+    ),
+    (
+        "after insert or update of action on audit_events for each row execute function outbox.capture()",
+        "some columns",
+    ),
+    (
+        "after insert or delete on audit_events for each row execute function outbox.capture()",
+        "it is for delete",
+    ),
+    (
+        "after insert on audit_events for each statement execute function outbox.capture()",
+        "for each statement",
+    ),
+    ("before insert on audit_events for each row execute function outbox.capture()", "before the row"),
+    ("after insert on audit_events for each row execute function nothing()", "it calls"),
+];
+
 #[tokio::test]
 async fn a_trigger_that_is_not_the_one_that_attach_makes_is_a_fault_and_attach_replaces_it()
 -> anyhow::Result<()> {
-    const OTHERS: [(&str, &str); 7] = [
-        (
-            "after insert on audit_events for each row when (new.action <> 'secret') execute function outbox.capture()",
-            "WHEN",
-        ),
-        (
-            "after update on audit_events for each row execute function outbox.capture()",
-            "not for insert, it is for update",
-        ),
-        (
-            "after insert or update of action on audit_events for each row execute function outbox.capture()",
-            "some columns",
-        ),
-        (
-            "after insert or delete on audit_events for each row execute function outbox.capture()",
-            "it is for delete",
-        ),
-        (
-            "after insert on audit_events for each statement execute function outbox.capture()",
-            "for each statement",
-        ),
-        ("before insert on audit_events for each row execute function outbox.capture()", "before the row"),
-        ("after insert on audit_events for each row execute function nothing()", "it calls"),
-    ];
     const INSERT: &str = "insert into audit_events (id, occurred_at, action) values (gen_random_uuid(), '2026-05-01', 'secret')";
     for is_partitioned in [false, true] {
         let database = empty_database().await?;

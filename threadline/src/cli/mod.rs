@@ -28,7 +28,7 @@ use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline] and [capture] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture] and [coverage] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -76,8 +76,9 @@ enum Command {
         #[command(flatten)]
         arguments: backfill_keys::Arguments,
     },
-    /// Says whether the tables that are expected to be captured are: status 1 when one is missing, is not captured, or has a finding
-    /// of severity error.
+    /// Says whether the tables that are expected to be captured are.
+    ///
+    /// Exit status 1 when one is missing, is not captured, or has a finding of severity error.
     VerifyCoverage {
         #[command(flatten)]
         target: HostTarget,

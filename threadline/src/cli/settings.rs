@@ -37,10 +37,10 @@ pub(crate) struct Target {
 pub(crate) struct HostTarget {
     /// The settings file, of which the sections [threadline], [capture] and [coverage] count; without it the one that `AUDIT_CONFIG`
     /// names, or ./audit.toml when it exists.
-    #[arg(long, short, value_name = "FILE")]
+    #[arg(long, short, value_name = "FILE", help_heading = TIMELINE)]
     pub(crate) config: Option<PathBuf>,
     /// The storage schema; without it `AUDIT__THREADLINE__SCHEMA`, `threadline.schema` of the settings file, or public.
-    #[arg(long, value_name = "SCHEMA")]
+    #[arg(long, value_name = "SCHEMA", help_heading = TIMELINE)]
     storage_schema: Option<StorageSchema>,
 }
 

@@ -138,7 +138,9 @@ async fn run(connection: &mut PgConnection, statement: &str) -> Result<(), sqlx:
             copy.send(rows.as_bytes()).await?;
             copy.finish().await?;
         }
-        _ => drop(connection.execute(AssertSqlSafe(statement.to_owned())).await?),
+        _ => {
+            connection.execute(AssertSqlSafe(statement.to_owned())).await?;
+        }
     }
     Ok(())
 }
@@ -205,7 +207,9 @@ fn the_changes_played_again_are_the_tables_after_every_transaction() {
                     play(&mut connection, statements, *commits).await.unwrap();
                     let (changes, last) = after(&mut connection, position).await.unwrap();
                     position = last;
-                    changes.into_iter().for_each(|change| apply(&mut rows, change));
+                    for change in changes {
+                        apply(&mut rows, change);
+                    }
                     let mut replayed: Vec<(String, String)> = rows
                         .iter()
                         .flat_map(|((table, _), images)| {

@@ -1,7 +1,7 @@
 //! What an audited transaction says of itself.
 
 use std::{
-    fmt,
+    fmt::{self, Write as _},
     sync::{Arc, Mutex},
 };
 
@@ -20,7 +20,8 @@ struct Heard(Arc<Mutex<Vec<String>>>);
 
 impl Visit for Heard {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.0.lock().unwrap().last_mut().unwrap().push_str(&format!(" {}={value:?}", field.name()));
+        let mut heard = self.0.lock().unwrap();
+        write!(heard.last_mut().unwrap(), " {}={value:?}", field.name()).unwrap();
     }
 }
 
