@@ -5,12 +5,17 @@ use std::fmt::Write as _;
 use super::observation::Subject;
 use crate::capture::{HostTable, Level, Policy};
 
+/// Whether command lines can name the table.
+pub(super) fn is_plain(table: &HostTable) -> bool {
+    table.to_string().parse().as_ref() == Ok(table)
+}
+
 impl Subject<'_> {
     /// `threadline gen-triggers` under the policy of the settings or, where these have none for the table, the stored one. Nothing where
     /// no command line can say that policy or name the table: settings have to say it first.
     pub(super) fn generate(&self, level: Option<Level>) -> Vec<String> {
         let name = &self.table.name;
-        if name.to_string().parse::<HostTable>().as_ref() != Ok(name) {
+        if !is_plain(name) {
             return Vec::new();
         }
         let stored = self.policy.filter(|_| self.settings.is_none());

@@ -7,6 +7,7 @@ use super::super::{
     Skipped,
     finding::{Finding, FindingCode},
     observation::Observation,
+    remedy::is_plain,
 };
 use crate::{
     StorageSchema,
@@ -125,26 +126,10 @@ async fn unresolved_keys(
             key.join(", ")
         );
         Finding::warning(FindingCode::UnresolvedLegacyKeys, table, message)
-            .remedy([fill_keys(&observation.storage, filed, key)])
+            .remedy(is_plain(filed).then(|| format!("threadline backfill-keys --tables {filed}")))
             .details(json!({ "unresolved_count": found, "capped": capped, "key_columns": key, "filed_under": filed.to_string() }))
     };
     Ok(counted.into_iter().map(finding).collect())
-}
-
-fn fill_keys(storage: &StorageSchema, table: &HostTable, key: &[String]) -> String {
-    let pairs: Vec<String> =
-        key.iter().map(|column| format!("{0}, data_after ->> {0}", literal(column))).collect();
-    let present: Vec<String> =
-        key.iter().map(|column| format!("data_after ->> {} is not null", literal(column))).collect();
-    format!(
-        "update {} set table_pk = jsonb_build_object({}) where table_schema = {} and table_name = {} \
-         and table_pk in ('{{}}', '{{\"id\": null}}') and op in ('insert', 'update') and {}",
-        storage.table("audit_changes"),
-        pairs.join(", "),
-        literal(&table.schema),
-        literal(&table.name),
-        present.join(" and ")
-    )
 }
 
 /// Transactions of the last seven days whose settings could not be read.

@@ -13,10 +13,7 @@ use threadline::coverage::{
     Severity,
     Severity::{Error, Warning},
 };
-use threadline::{
-    ActorRef, ActorType, StorageSchema,
-    continuity::{disable_capture, enable_capture},
-};
+use threadline::{ActorRef, ActorType, StorageSchema, continuity::disable_capture};
 
 use super::{capture, host, report, tables, threadline};
 
@@ -248,7 +245,7 @@ async fn a_finding_in_json_has_its_code_severity_place_message_remedy_and_detail
 
 #[tokio::test]
 async fn capture_that_was_switched_off_is_told_from_a_trigger_that_somebody_disabled() -> anyhow::Result<()> {
-    let (_database, mut connection) = host(TABLE).await?;
+    let (database, mut connection) = host(TABLE).await?;
     capture(&mut connection, &[("a", json!({}))]).await?;
     let (storage, tables) = (StorageSchema::default(), tables(&["a"]));
     let actor = ActorRef::new(ActorType::Admin, Some("a1"))?;
@@ -257,9 +254,15 @@ async fn capture_that_was_switched_off_is_told_from_a_trigger_that_somebody_disa
     assert_eq!(off.uncovered, ["a"]);
     let codes: Vec<FindingCode> = off.findings.iter().map(|one| one.code).collect();
     assert_eq!(codes, [CaptureOff]);
+    assert_eq!(
+        off.findings[0].remedy,
+        ["threadline capture on --tables public.a --actor TYPE:ID --reason TEXT"]
+    );
     let details = &off.findings[0].details;
     assert_eq!((&details["actor"]["id"], &details["reason"]), (&json!("a1"), &json!("bulk load")));
-    enable_capture(&mut connection, &storage, &tables, &actor, "done").await?;
+    let by_hand = "capture on --tables public.a --actor admin:a1 --reason done";
+    let arguments: Vec<&str> = by_hand.split(' ').collect();
+    assert_eq!(threadline(&database, "", &arguments)?.status, Some(0));
     let on = report(&mut connection, &Expectations::default()).await?.schemas.remove(0);
     assert_eq!((on.covered, on.findings), (vec!["a".to_owned()], vec![]));
     Ok(())
