@@ -70,7 +70,7 @@ async fn events_are_emitted_after_the_commit_alone_and_hold_nothing_of_the_data(
     transaction().run(async |connection| insert(connection, 1).await).await?;
     assert_eq!(
         *heard.0.lock().unwrap(),
-        ["threadline.action.recorded committed=true", "threadline.transaction.committed captured=true"]
+        ["threadline.action.recorded status=\"ok\"", "threadline.transaction.committed captured=true"]
     );
     Ok(())
 }
