@@ -17,6 +17,10 @@ pub(crate) struct Plan {
     pub(crate) writers: &'static [u32],
     /// How long writers of the capture case write.
     pub(crate) capture: Duration,
+    /// Single rows of each operation in the case of recorded changes.
+    pub(crate) changes: u64,
+    /// Changes that the timeline holds before.
+    pub(crate) history: u64,
     /// How long the steady load lasts, behind [`Plan::warm_up`].
     pub(crate) steady: Duration,
     /// How long the load lasts in each variant of the held transaction.
@@ -34,6 +38,8 @@ impl Plan {
         jobs: 4_000,
         writers: &[8],
         capture: Duration::from_millis(1_500),
+        changes: 400,
+        history: 5_000,
         steady: Duration::from_secs(5),
         held: Duration::from_secs(4),
         warm_up: Duration::from_secs(1),
@@ -47,6 +53,8 @@ impl Plan {
         jobs: 20_000,
         writers: &[1, 8, 16],
         capture: Duration::from_secs(4),
+        changes: 16_000,
+        history: 200_000,
         steady: Duration::from_secs(30),
         held: Duration::from_secs(12),
         warm_up: Duration::from_secs(3),

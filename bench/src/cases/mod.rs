@@ -2,6 +2,7 @@
 //! the noise of the machine.
 
 mod capture;
+pub(crate) mod changes;
 mod drain;
 mod held;
 mod limits;
@@ -31,6 +32,8 @@ const SEED_OF_JOBS: &str = "seed_of_jobs";
 pub(crate) enum Case {
     /// Inserts a second, with and without capture.
     Capture,
+    /// Changes of rows that are recorded in the timeline, by operation and in every way, beside other projects.
+    Changes,
     /// Draining the log into the stream, beside raw publishing; and from there into the timeline, beside one statement.
     Drain,
     /// Both at once, beside peers; and on what they have written an operator's commands.
@@ -68,6 +71,7 @@ impl Bench<'_> {
     pub(crate) async fn take(&mut self, case: Case, repeat: u32) -> anyhow::Result<()> {
         match case {
             Case::Capture => capture::take(self, repeat).await,
+            Case::Changes => changes::take(self, repeat).await,
             Case::Drain => drain::take(self, repeat).await,
             Case::EndToEnd => drain::end_to_end(self, repeat).await,
             Case::Steady => steady::take(self, repeat).await,

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{
+    changes,
     goals::Judgement,
     number,
     summary::{Group, Process, Summary},
@@ -28,7 +29,7 @@ pub(crate) fn markdown(
     lacks: &[(&str, &str)],
 ) -> String {
     let parts = [
-        introduction(run),
+        introduction("Benchmarks", run),
         machine(run),
         goals(judgement),
         "![Ratios beside their goals, and rows a second beside peers](chart.svg)\n".to_owned(),
@@ -40,7 +41,7 @@ pub(crate) fn markdown(
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
 }
 
-fn introduction(run: &Run) -> String {
+pub(super) fn introduction(title: &str, run: &Run) -> String {
     let minutes = number::times(whole_minutes(run.took), "minute");
     let form = if run.form == "smoke" {
         "\nThis is the smoke form, with few rows and repeats. It shows that the bench works; its numbers say little.\n"
@@ -49,7 +50,7 @@ fn introduction(run: &Run) -> String {
     };
     let Run { form: name, begun, .. } = run;
     format!(
-        "# Benchmarks\n\nWritten by `bench`, not by hand. {HOW_TO_READ}\n{form}\n\
+        "# {title}\n\nWritten by `bench`, not by hand. {HOW_TO_READ}\n{form}\n\
          Form: {name}. Begun {begun}, took {minutes}.\n"
     )
 }
@@ -59,7 +60,7 @@ fn whole_minutes(seconds: f64) -> usize {
     (seconds / 60.0).round().max(1.0) as usize
 }
 
-fn machine(run: &Run) -> String {
+pub(super) fn machine(run: &Run) -> String {
     let machine = &run.machine;
     let rows = [
         ("processor", machine.processor.clone()),
@@ -107,7 +108,7 @@ fn cases(summary: &Summary) -> String {
          without shared memory. Latency is from commit to visible in the timeline. A reader that stalls has \
          0 rows/s and no latency, and its ratios are 0. A column that would be empty is left out.\n",
     );
-    for case in summary.cases() {
+    for case in summary.cases().into_iter().filter(|case| !changes::is_of(case)) {
         let groups: Vec<_> = summary.of_case(case).collect();
         let _ = write!(text, "\n### {}\n\n{}", escaped(case), case_table(&groups));
     }
@@ -208,7 +209,7 @@ fn peers(lacks: &[(&str, &str)]) -> String {
 }
 
 /// All columns but the first few are numbers and go to the right.
-fn table(header: &[&str], left: usize, rows: &[Vec<String>]) -> String {
+pub(super) fn table(header: &[&str], left: usize, rows: &[Vec<String>]) -> String {
     let rule: String = (0..header.len()).map(|column| if column < left { "---|" } else { "--:|" }).collect();
     let mut text = format!("| {} |\n|{rule}\n", header.join(" | "));
     for row in rows {

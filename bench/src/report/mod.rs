@@ -1,5 +1,6 @@
 //! From a run to what a person reads: a table on the terminal, a report in Markdown and a chart.
 
+mod changes;
 mod chart;
 #[cfg(test)]
 mod example;
@@ -46,14 +47,21 @@ impl<'a> Report<'a> {
         chart::chart(&self.summary, &self.judgement)
     }
 
-    /// Writes `report.md` and `chart.svg` into the folder, which is made if it is not there.
+    /// Writes `report.md` and `chart.svg` into the folder, which is made if it is not there, and `capture.md` of the cases that are
+    /// there; of a run of nothing else that page alone.
     ///
     /// # Errors
     ///
     /// If a file cannot be written.
     pub(crate) fn write(&self, folder: &Path, lacks: &[(&str, &str)]) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        for (name, content) in [("report.md", self.markdown(lacks)), ("chart.svg", self.chart())] {
+        let mut files = Vec::new();
+        if self.run.samples.is_empty() || self.run.samples.iter().any(|sample| !changes::is_of(&sample.case))
+        {
+            files.extend([("report.md", self.markdown(lacks)), ("chart.svg", self.chart())]);
+        }
+        files.extend(changes::markdown(self.run, &self.summary).map(|page| ("capture.md", page)));
+        for (name, content) in files {
             let path = folder.join(name);
             std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
