@@ -119,6 +119,9 @@ fn case_table(summary: &Summary, groups: &[&Group]) -> String {
     let row = |group: &&Group| {
         let time = median(group);
         let beside = |other: &str, of: fn(&Sample) -> Option<f64>| {
+            if group.variant == other {
+                return number::ratio(Some(1.0));
+            }
             let ratio = summary.ratio_of((group.case, group.variant), (group.case, other), of);
             number::ratio(ratio.map(|ratio| ratio.median))
         };
