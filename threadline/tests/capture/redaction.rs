@@ -181,7 +181,6 @@ fn happening(
             let text = if secret[4] { "RAW" } else { "x" };
             format!("update {table} set {} = '\"{text}\\u0000\"'", names[4])
         }
-        8 if table == "by_row" && column == 4 => "select 1".to_owned(),
         _ => {
             let new = format!("{}{at}", COLUMNS[column]);
             let old = std::mem::replace(&mut names[column], new.clone());

@@ -251,7 +251,11 @@ async fn a_json_document_that_jsonb_cannot_hold_is_kept_as_text() -> anyhow::Res
         connection.execute(AssertSqlSafe(format!("insert into notes values ({n}, '{odd}')"))).await?;
         connection.execute(AssertSqlSafe(format!("update notes set j = '1' where id = {n}"))).await?;
     }
+    // A column that was renamed is not found: what is said is which one is not stored, and the write is not aborted.
+    connection.execute("alter table notes rename j to document").await?;
+    connection.execute(r#"insert into notes values (9, '"\u0000"')"#).await?;
     let rows = changes(&mut connection).await?;
+    assert_eq!(rows[6]["data_after"], json!({"threadline.unreadable": ["j"]}));
     assert_eq!(rows[0]["data_after"], json!({"id": 0, "j": r#""x\u0000y""#}));
     assert_eq!(rows[5]["changed_from"], json!({"j": "1e400000"}));
     Ok(())

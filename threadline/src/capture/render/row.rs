@@ -69,8 +69,9 @@ fn image(capture: &Capture, row: &str, variable: &str) -> String {
     {fast}
         exception when others then
             declare
-                texts pg_catalog.jsonb := pg_catalog.jsonb_build_object({});
+                texts pg_catalog.jsonb;
             begin
+                texts := pg_catalog.jsonb_build_object({});
 {emptied}                {variable} := pg_catalog.to_jsonb({row}) operator(pg_catalog.||) texts;
             exception when others then
                 -- The columns are not what they were: what can be said is which are not stored.
