@@ -82,12 +82,13 @@ async fn after(connection: &mut PgConnection, position: i64) -> anyhow::Result<(
     Ok((changes, last.unwrap_or(position).max(position)))
 }
 
-/// A statement, with keys that collide often. The rows of a `copy` stand in its second line.
+/// A statement, with keys that collide often. The rows of a `copy` stand in its second line. No two numbers differ in their scale
+/// alone, which is no change.
 fn statement() -> impl Strategy<Value = String> {
     let simple = || select(vec!["by_row", "by_statement"]);
     let (id, n) = (|| 0..7_i32, || 0..4_i32);
     let of_simple = prop_oneof![
-        3 => (simple(), id(), n()).prop_map(|(t, id, n)| format!("insert into {t} values ({id}, 'b{n}', {n}.{n}0)")),
+        3 => (simple(), id(), n()).prop_map(|(t, id, n)| format!("insert into {t} values ({id}, 'b{n}', {n}.5)")),
         2 => (simple(), id(), n()).prop_map(|(t, id, n)| format!(
             "insert into {t} (id, n) values ({id}, {n}), ({}, {n}) on conflict (id) do update set n = {t}.n + 1, body = 'up'", id + 1)),
         2 => (simple(), id(), id(), n()).prop_map(|(t, from, to, n)| format!(
