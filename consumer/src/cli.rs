@@ -78,7 +78,7 @@ enum Command {
     ///
     /// What has arrived already stays as it is, or is overwritten with --overwrite.
     Replay(Replay),
-    /// Compares the timeline with its source, row by row, and repairs or seals it if asked to.
+    /// Compares the timeline with its source, row by row; repairs or seals it if asked to.
     ///
     /// Exit status 1 when both are not equal.
     #[cfg(feature = "threadline")]

@@ -68,7 +68,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Makes the stored positions this cluster's own, after the database was restored into another.
+    /// Makes the stored positions this cluster's own, after a restore into another one.
     ///
     /// Everything that the log holds is published again; what had arrived has no second effect. Stop all processes of the pipeline
     /// first.
