@@ -62,7 +62,7 @@ enum Command {
     /// They are relayed like all others. If it was interrupted, it continues where it stopped. May be repeated, and run during live
     /// traffic, which has priority.
     Backfill(Backfill),
-    /// Removes entries that every forwarder is past and that are older than `relay.retention`.
+    /// Removes entries that every forwarder is past, and older than `relay.retention`.
     Prune {
         /// Prints a JSON object instead of a sentence.
         #[arg(long)]
