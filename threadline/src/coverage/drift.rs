@@ -219,7 +219,7 @@ fn finding(observation: &Observation, subject: &Subject<'_>) -> Option<Finding> 
     Some(Finding { severity, ..finding })
 }
 
-fn statement_to_delete(observation: &Observation, table: &HostTable) -> Vec<String> {
+fn steps_to_delete(observation: &Observation, table: &HostTable) -> Vec<String> {
     let mut steps = vec![format!(
         "delete from {} where table_schema = {} and table_name = {}",
         observation.storage.table("threadline_capture_policies"),
@@ -250,8 +250,8 @@ fn orphan(observation: &Observation, stored: &StoredPolicy) -> Finding {
     };
     Finding::warning(FindingCode::PolicyDrift, &stored.table, message)
         .remedy(match partition_of {
-            Some(_) => statement_to_delete(observation, &stored.table).into_iter().take(1).collect(),
-            None => statement_to_delete(observation, &stored.table),
+            Some(_) => steps_to_delete(observation, &stored.table).into_iter().take(1).collect(),
+            None => steps_to_delete(observation, &stored.table),
         })
         .details(json!({ "reasons": [if partition_of.is_some() { "table_is_partition" } else { "table_missing" }] }))
 }
