@@ -92,6 +92,9 @@ pub async fn properties(
          from tables t join pg_index i on i.indrelid = t.oid join pg_class x on x.oid = i.indexrelid
          where not exists (select from pg_constraint c where c.conindid = i.indexrelid)
          union all
+         select 'trigger', t.object, g.tgname::text, replace(pg_get_triggerdef(g.oid), t.storage, '')
+         from tables t join pg_trigger g on g.tgrelid = t.oid where not g.tgisinternal
+         union all
          select 'function', format('%s(%s)', p.proname, oidvectortypes(p.proargtypes)), '',
                 format('%s, %s, %s, settings %s, body %s', l.lanname,
                        case when p.prosecdef then 'security definer' else 'security invoker' end,
@@ -127,10 +130,29 @@ pub(crate) async fn lacking(
     let is_structure = |one: &Property| {
         matches!(
             one.kind.as_str(),
-            "table" | "column" | "identity" | "check" | "foreign key" | "key" | "index" | "function"
+            "table"
+                | "column"
+                | "identity"
+                | "check"
+                | "foreign key"
+                | "key"
+                | "index"
+                | "trigger"
+                | "function"
         )
     };
     Ok(made().into_iter().filter(|one| is_structure(one) && !there.contains(&known(one))).collect())
+}
+
+/// What a migration may replace: the indexes and foreign keys of the timeline's tables.
+pub(crate) async fn replaceable(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+) -> Result<Vec<Property>, sqlx::Error> {
+    let names: Vec<String> = tables().into_iter().map(str::to_owned).collect();
+    let mut found = properties(connection, schema, &names).await?;
+    found.retain(|one| matches!(one.kind.as_str(), "index" | "foreign key"));
+    Ok(found)
 }
 
 /// Indexes of the timeline's tables that an interrupted build has left behind, or that are being built; `if not exists` takes them

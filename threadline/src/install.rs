@@ -24,6 +24,8 @@ pub struct Installation {
     pub recreated: Vec<String>,
     /// What else was missing and is there now, in words.
     pub added: Vec<String>,
+    /// Indexes and foreign keys that something else does the work of now, and that are gone, in words.
+    pub replaced: Vec<String>,
     /// What is missing and could not be made over what is there, in words.
     pub lacking: Vec<String>,
 }
@@ -76,6 +78,7 @@ async fn make(
     migrations: &Migrator,
 ) -> Result<Installation, sqlx::Error> {
     let before = catalog::lacking(connection, schema).await?;
+    let found = catalog::replaceable(connection, schema).await?;
     let missing_tables = |lacking: &[Property]| -> Vec<String> {
         lacking.iter().filter(|one| one.kind == "table").map(|one| one.object.clone()).collect()
     };
@@ -101,8 +104,10 @@ async fn make(
         |one: &&Property| !recreated.contains(&one.object) && one.kind != "table" || one.kind == "function";
     let added = before.iter().filter(|one| !is_fresh && !lacking.contains(one)).filter(whole);
     let added = added.map(Property::describe).collect();
+    let kept = catalog::replaceable(connection, schema).await?;
+    let replaced = found.iter().filter(|one| !kept.contains(one)).map(Property::describe).collect();
     recreated.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
-    Ok(Installation { recreated, added, lacking: lacking.iter().map(Property::describe).collect() })
+    Ok(Installation { recreated, added, replaced, lacking: lacking.iter().map(Property::describe).collect() })
 }
 
 /// Runs migrations again; all but one say "if not exists" or "or replace".

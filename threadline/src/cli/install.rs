@@ -23,7 +23,7 @@ pub(crate) fn run(target: Target) -> Result<Answer, Failure> {
 
 /// What an installation found and did.
 fn described(done: &Installation, schema: &StorageSchema) -> String {
-    let Installation { recreated, added, lacking, .. } = done;
+    let Installation { recreated, added, replaced, lacking, .. } = done;
     let mut text = String::new();
     if !recreated.is_empty() {
         let _ = writeln!(
@@ -35,6 +35,9 @@ fn described(done: &Installation, schema: &StorageSchema) -> String {
     }
     for one in added {
         let _ = writeln!(text, "added {one}");
+    }
+    for one in replaced {
+        let _ = writeln!(text, "replaced {one}");
     }
     for one in lacking {
         let _ = writeln!(text, "warning: {one} is missing, and cannot be made over what is there");

@@ -211,7 +211,7 @@ fn no_raw_secret_is_stored_under_any_policy_whatever_happens() {
                 }
                 connection
                     .execute(
-                        "drop table if exists by_row, by_statement; truncate audit_transactions cascade;
+                        "drop table if exists by_row, by_statement; truncate audit_transactions, audit_changes;
                          create table by_row (id int primary key, a text, b text, c text, d jsonb, e json);
                          create table by_statement (id int primary key, a text, b text, c text, d jsonb, e jsonb)",
                     )

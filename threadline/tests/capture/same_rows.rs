@@ -130,7 +130,9 @@ fn both_levels_record_the_same_rows_of_any_statements() {
             runtime.block_on(async {
                 connection.execute("rollback").await.unwrap();
                 connection
-                    .execute("truncate by_row; truncate by_statement; truncate audit_transactions cascade")
+                    .execute(
+                        "truncate by_row; truncate by_statement; truncate audit_transactions, audit_changes",
+                    )
                     .await
                     .unwrap();
                 play(&mut connection, &transactions).await.unwrap();

@@ -231,3 +231,31 @@ async fn ids_of_changes_and_transactions_begin_with_the_time() -> anyhow::Result
     }
     Ok(())
 }
+
+/// Read by its number: by the time, each statement would read all transactions that have come since its own began.
+#[tokio::test]
+async fn a_long_transaction_is_found_without_reading_what_others_have_done_meanwhile() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLE).await?;
+    capture(&mut connection, &[("notes", json!({}))]).await?;
+    let mut others = database.connect().await?;
+    let statement = "insert into audit_transactions (txid, occurred_at)
+        select -g, now() - interval '1 day' from generate_series(1, 5000) g";
+    others.execute(statement).await?;
+    others.execute("analyze audit_transactions").await?;
+    connection.execute("begin; insert into notes values (1, 'a')").await?;
+    others
+        .execute(
+            "insert into audit_transactions (txid, occurred_at) select -g, clock_timestamp() from generate_series(5001, 7000) g",
+        )
+        .await?;
+    connection.execute("insert into notes values (2, 'b')").await?;
+    let read: i64 = sqlx::query_scalar(
+        "select sum(pg_stat_get_xact_tuples_fetched(indexrelid))::bigint from pg_index
+         where indrelid = 'audit_transactions'::regclass",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    connection.execute("commit").await?;
+    assert!(read < 10, "{read} transactions were read");
+    Ok(())
+}

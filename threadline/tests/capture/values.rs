@@ -14,7 +14,7 @@ async fn changed(
 ) -> anyhow::Result<Option<Value>> {
     connection
         .execute(AssertSqlSafe(format!(
-            "drop table if exists t; delete from threadline_capture_policies; truncate audit_transactions cascade;
+            "drop table if exists t; delete from threadline_capture_policies; truncate audit_transactions, audit_changes;
              create table t (id int primary key, v {kind}, n int); insert into t values (1, {from}, 1)"
         )))
         .await?;
