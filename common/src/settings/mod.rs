@@ -1,6 +1,6 @@
 //! One settings file, `audit.toml`, for all binaries; the environment and flags over it.
 //!
-//! Every key has a default here, a row in `docs/configuration.md` (held to this module by a test) and a range in
+//! Every key has a default in `sections` or `broker`, a row in `docs/configuration.md` (held to this module by a test) and a range in
 //! `validate`. Unknown keys are refused. Errors name the key path and the source it came from.
 
 mod broker;

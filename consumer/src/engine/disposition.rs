@@ -19,8 +19,9 @@ pub struct RetryPolicy {
     pub backoff: Backoff,
 }
 
-/// What becomes of one item of work, and so of the message it came from. [`Disposition::of`] decides for an event that its forwarder
-/// was called with; all others come from `batch_outcome`.
+/// What becomes of one item of work, and so of the message it came from. [`Disposition::of`] decides for an attempt, and for a row
+/// that is gone or cannot be read; the dispatcher and `missing_rows` for what is not tried; `batch_outcome` for what is malformed or
+/// for another forwarder, and looks up the rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Disposition {
     /// Done: the message is acknowledged, and an earlier failure removed.
