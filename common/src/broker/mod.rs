@@ -10,6 +10,7 @@ mod durable;
 mod floor;
 mod limits;
 mod overview;
+pub mod preflight;
 mod reachable_subjects;
 mod rules;
 mod stored;

@@ -111,7 +111,7 @@ macro_rules! checks {
 checks! {
     Settings {
         CONNECTION_UNENCRYPTED = Warning "connection-unencrypted" [Both Always]
-            "Connections beyond loopback insist on TLS.";
+            "Connections beyond loopback require TLS.";
         ENDPOINT_EXPOSED = Hint "endpoint-exposed" [Both Asked]
             "Health and metrics, which ask for no password, are served on loopback only.";
         TRACES_NOT_BUILT = Warning "traces-not-built" [Both Always]
@@ -131,13 +131,13 @@ checks! {
     }
     Source {
         SOURCE_UNREACHABLE = Error "source-unreachable" [Both Always]
-            "The source database lets this role in.";
+            "The source database accepts connections of this role.";
         SOURCE_STANDBY = Error "source-standby" [Both Always]
             "The source is a primary server.";
         CLOCK_OFFSET = Warning "clock-offset" [Both Always]
             "The clocks of this machine and of the source agree to two seconds.";
         SOURCE_ENCODING = Warning "source-encoding" [Both Always]
-            "The source database knows what its text means.";
+            "The source database has a defined encoding (not SQL_ASCII).";
         SOURCE_READ_ONLY = Error "source-read-only" [Both Always]
             "Sessions at the source may write.";
         GRANT_MISSING = Error "grant-missing" [Both Always]
@@ -187,7 +187,7 @@ checks! {
     }
     Broker {
         BROKER_UNREACHABLE = Error "broker-unreachable" [Both Always]
-            "The broker lets this client in.";
+            "The broker accepts connections of this client.";
         BROKER_TOO_OLD = Error "broker-too-old" [Both Always]
             "The broker is NATS 2.9 or later.";
         BROKER_TRIMS_SLOWLY = Hint "broker-trims-slowly" [Publisher Asked]
@@ -241,7 +241,7 @@ checks! {
         TARGETS_SHARED = Error "targets-shared" [Consumer Always]
             "No two forwarders write to one place.";
         TIMELINE_UNREACHABLE = Error "timeline-unreachable" [Consumer Always]
-            "The timeline's database lets this role in.";
+            "The timeline's database accepts connections of this role.";
         TIMELINE_STANDBY = Error "timeline-standby" [Consumer Always]
             "The timeline is on a primary server.";
         TIMELINE_MISSING = Error "timeline-missing" [Consumer Always]

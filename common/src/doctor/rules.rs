@@ -303,7 +303,9 @@ pub fn unreachable(what: &str, keys: &str, error: &sqlx::Error) -> Problem {
     }
     Problem::new(
         format!("cannot connect to {what}: {}", errors::database(error)),
-        format!("set {keys} to where the server runs, start it, and see that it lets this role in"),
+        format!(
+            "set {keys} to where the server runs, start it, and see that it accepts connections of this role"
+        ),
     )
 }
 

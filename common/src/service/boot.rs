@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    broker::BrokerError,
+    broker::{BrokerError, preflight::PreflightError},
     doctor::Refused,
     process::{console, shutdown, telemetry},
     service::{
@@ -164,6 +164,7 @@ fn is_misuse(error: &(dyn Error + 'static)) -> bool {
         || error.downcast_ref::<ServiceError>().is_some_and(|error| error.kind() == ServiceErrorKind::Misconfigured)
         || error.downcast_ref::<BrokerError>().is_some_and(BrokerError::is_misuse)
         || error.downcast_ref::<Refused>().is_some_and(Refused::is_misuse)
+        || error.downcast_ref::<PreflightError>().is_some_and(PreflightError::is_misuse)
         // No URL, one that cannot be parsed, or files that it names.
         || matches!(error.downcast_ref::<sqlx::Error>(), Some(sqlx::Error::Configuration(_)))
 }

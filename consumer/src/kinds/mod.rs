@@ -22,7 +22,7 @@ impl Registry {
         let mut registry = Self::default();
         registry.register("noop", Noop);
         #[cfg(feature = "threadline")]
-        registry.register("threadline", Threadline);
+        registry.register(TimelineForwarder::KIND, Threadline);
         #[cfg(feature = "webhook")]
         registry.register("webhook", Webhook);
         registry

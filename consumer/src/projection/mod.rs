@@ -105,7 +105,7 @@ pub(crate) fn threadline_forwarder<'a>(
     asked: Option<&ForwarderId>,
 ) -> anyhow::Result<&'a ForwarderSettings> {
     let into_timelines: Vec<&ForwarderSettings> =
-        settings.forwarder.iter().filter(|one| one.kind == "threadline").collect();
+        settings.forwarder.iter().filter(|one| one.kind == TimelineForwarder::KIND).collect();
     match (asked, into_timelines.as_slice()) {
         (Some(id), _) => settings
             .forwarder

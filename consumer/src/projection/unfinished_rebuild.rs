@@ -24,7 +24,7 @@ pub(crate) fn lease_name(forwarder: &ForwarderId) -> String {
 
 /// Looks at the timeline of every forwarder into one. A timeline that is away has a finding of its own.
 pub(crate) async fn check(report: &mut Report, settings: &Settings) {
-    for forwarder in settings.forwarder.iter().filter(|forwarder| forwarder.kind == "threadline") {
+    for forwarder in settings.forwarder.iter().filter(|forwarder| forwarder.kind == TimelineForwarder::KIND) {
         let Ok(timeline) = TimelineForwarder::of(forwarder, settings) else { continue };
         let Ok(mut connection) = timeline.database().connect_directly().await else { continue };
         let shadow = Shadow::of(timeline.schema());

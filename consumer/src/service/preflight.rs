@@ -1,11 +1,10 @@
 //! What a consumer that starts checks on its way to the servers.
 
-use anyhow::Context as _;
 use async_nats::{Client, jetstream::stream::Stream};
 use common::{
-    broker::{self, SourceIdentity, doctor as broker_doctor},
+    broker::{self, SourceIdentity, preflight::Preflight},
     database::Database,
-    doctor::{Report, RunMode, Service, columns, settings as settings_doctor, source},
+    doctor::{Service, columns},
     session::Session,
     settings::Settings,
 };
@@ -23,27 +22,21 @@ pub(crate) async fn at_boot(
     database: &Database,
     connection: &mut Session,
 ) -> anyhow::Result<Option<(Client, Stream)>> {
-    let mut report = Report::new(RunMode::Boot);
-    settings_doctor::consumer(&mut report, settings);
-    if let Err(error) = source::check(&mut report, settings, Service::Consumer, database, connection).await {
-        report.log_and_fail_on_errors()?;
-        return Err(error).context("the source database");
-    }
+    let mut preflight = Preflight::new(settings, Service::Consumer);
+    preflight.check_source(database, connection).await?;
     let wanted = doctor::wanted(forwarders);
-    columns::check(&mut report, &settings.source.table, &wanted, database, connection).await;
-    doctor::targets(&mut report, forwarders).await;
-    let identity = SourceIdentity::read(connection, &settings.source.table);
-    let identity = database.with_timeout(identity).await.context("the source database")?;
-    let identity = identity.named(settings.source.name.as_deref());
-    let broker = connect_broker(&mut report, settings, modes, &identity).await?;
-    report.log_and_fail_on_errors()?;
+    columns::check(&mut preflight.report, &settings.source.table, &wanted, database, connection).await;
+    doctor::targets(&mut preflight.report, forwarders).await;
+    let identity = preflight.source_identity(database, connection).await?;
+    let broker = connect_broker(&mut preflight, settings, modes, &identity).await?;
+    preflight.finish()?;
     Ok(broker)
 }
 
 /// The broker, where a dispatch mode needs it; and where one is configured but not needed, if it happens to be there: a
 /// durable of an earlier dispatch must not be left behind.
 async fn connect_broker(
-    report: &mut Report,
+    preflight: &mut Preflight<'_>,
     settings: &Settings,
     modes: &[DispatchMode],
     identity: &SourceIdentity,
@@ -58,30 +51,12 @@ async fn connect_broker(
             tracing::warn!(%error, "no forwarder needs the broker: a durable of an earlier dispatch may be left there");
             return Ok(None);
         }
-        Err(error) => {
-            broker_doctor::record_error(report, &error);
-            report.log_and_fail_on_errors()?;
-            return Err(error.into());
-        }
+        Err(error) => return Err(preflight.refused_by_broker(error).into()),
     };
-    let context = broker::context(&client, &settings.broker);
     if needed {
-        if report.has_errors() {
-            // Nothing is created by a service that does not start.
-            broker_doctor::connect_and_read(report, settings, Service::Consumer, &client, Some(identity))
-                .await;
-        }
-        report.fail_on_errors()?;
-        let stream = match broker::ensure_stream(&context, &settings.broker, identity).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                broker_doctor::record_error(report, &error);
-                report.log_and_fail_on_errors()?;
-                return Err(error.into());
-            }
-        };
-        broker_doctor::check(report, settings, Service::Consumer, &client, &stream).await;
+        let (_, stream) = preflight.ensure_stream(&client, identity).await?;
         return Ok(Some((client, stream)));
     }
+    let context = broker::context(&client, &settings.broker);
     Ok(context.get_stream(&settings.broker.stream).await.ok().map(|stream| (client, stream)))
 }

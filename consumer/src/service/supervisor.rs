@@ -103,7 +103,7 @@ impl<'a> Supervisor<'a> {
         broker: Option<&(Client, Stream)>,
     ) -> anyhow::Result<()> {
         let settings = self.settings.consumer.reconcile.clone();
-        if forwarder.kind != "threadline" || settings.interval.is_zero() {
+        if forwarder.kind != TimelineForwarder::KIND || settings.interval.is_zero() {
             return Ok(());
         }
         let id = forwarder.id.clone();

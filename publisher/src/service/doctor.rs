@@ -1,13 +1,12 @@
 //! `publisher doctor`: everything that could keep the publisher from working as promised; and the part of it that a start
 //! waits for.
 
-use anyhow::Context as _;
 use async_nats::{
     Client,
     jetstream::{Context as JetStream, stream::Stream},
 };
 use common::{
-    broker::{self, SourceIdentity, doctor as broker_doctor},
+    broker::{self, SourceIdentity, doctor as broker_doctor, preflight::Preflight},
     database::Database,
     doctor::{Report, RunMode, Service, settings as settings_doctor, source},
     session::Session,
@@ -40,45 +39,18 @@ pub(crate) struct Ready {
 /// Connects to the broker and creates the stream where it is missing, unless something is wrong.
 ///
 /// # Errors
-/// When a server is away or does not fit, with every finding of severity error.
+/// When a server is unavailable or does not fit, with every finding of severity error.
 pub(crate) async fn at_boot(
     settings: &Settings,
     database: &Database,
     connection: &mut Session,
 ) -> anyhow::Result<Ready> {
-    let mut report = Report::new(RunMode::Boot);
-    settings_doctor::publisher(&mut report, settings);
-    if let Err(error) = source::check(&mut report, settings, Service::Publisher, database, connection).await {
-        report.log_and_fail_on_errors()?;
-        return Err(error).context("the source database");
-    }
-    let identity = SourceIdentity::read(connection, &settings.source.table);
-    let identity = database.with_timeout(identity).await.context("the source database")?;
-    let identity = identity.named(settings.source.name.as_deref());
-    let client = match broker::connect(&settings.broker, "audit-publisher").await {
-        Ok(client) => client,
-        Err(error) => {
-            broker_doctor::record_error(&mut report, &error);
-            report.log_and_fail_on_errors()?;
-            return Err(error.into());
-        }
-    };
-    let context = broker::context(&client, &settings.broker);
-    if report.has_errors() {
-        // Nothing is created by a service that does not start.
-        broker_doctor::connect_and_read(&mut report, settings, Service::Publisher, &client, Some(&identity))
-            .await;
-    }
-    report.fail_on_errors()?;
-    let stream = match broker::ensure_stream(&context, &settings.broker, &identity).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            broker_doctor::record_error(&mut report, &error);
-            report.log_and_fail_on_errors()?;
-            return Err(error.into());
-        }
-    };
-    broker_doctor::check(&mut report, settings, Service::Publisher, &client, &stream).await;
-    report.log_and_fail_on_errors()?;
+    let mut preflight = Preflight::new(settings, Service::Publisher);
+    preflight.check_source(database, connection).await?;
+    let identity = preflight.source_identity(database, connection).await?;
+    let client = broker::connect(&settings.broker, "audit-publisher").await;
+    let client = client.map_err(|error| preflight.refused_by_broker(error))?;
+    let (context, stream) = preflight.ensure_stream(&client, &identity).await?;
+    preflight.finish()?;
     Ok(Ready { identity, client, context, stream })
 }

@@ -73,13 +73,16 @@ pub struct TimelineForwarder {
 }
 
 impl TimelineForwarder {
+    /// As settings name it.
+    pub(crate) const KIND: &str = "threadline";
+
     /// Checks the options of a forwarder.
     ///
     /// # Errors
     /// Naming the option and what is expected.
     pub fn of(forwarder: &ForwarderSettings, settings: &Settings) -> Result<Self, ConfigureError> {
         let refuse = |message: String| ConfigureError::new(forwarder, message);
-        if forwarder.kind != "threadline" {
+        if forwarder.kind != Self::KIND {
             return Err(refuse(format!(
                 "it is of kind {}: there is no timeline to look into",
                 forwarder.kind
