@@ -137,7 +137,7 @@ checks! {
         CLOCK_OFFSET = Warning "clock-offset" [Both Always]
             "The clocks of this machine and of the source agree to two seconds.";
         SOURCE_ENCODING = Warning "source-encoding" [Both Always]
-            "The source database has a defined encoding (not SQL_ASCII).";
+            "The source database has a defined encoding.";
         SOURCE_READ_ONLY = Error "source-read-only" [Both Always]
             "Sessions at the source may write.";
         GRANT_MISSING = Error "grant-missing" [Both Always]

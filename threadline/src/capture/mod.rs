@@ -10,6 +10,7 @@ pub mod refusal;
 pub mod render;
 pub(crate) mod stored;
 pub mod table;
+pub(crate) mod trigger;
 
 use sqlx::PgConnection;
 

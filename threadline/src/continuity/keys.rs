@@ -8,10 +8,12 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, PgConnection};
 use uuid::Uuid;
 
-use super::triggers::{Event, capture_triggers};
 use crate::{
     StorageSchema,
-    capture::{HostTable, Table},
+    capture::{
+        HostTable, Table,
+        trigger::{self, Event},
+    },
 };
 
 /// What stands where a key is missing.
@@ -206,7 +208,7 @@ async fn key_of(
     let declared = if shape.has_primary_key() {
         Vec::new()
     } else {
-        let triggers = capture_triggers(connection, storage, table).await?;
+        let triggers = trigger::of_table(connection, storage, table).await?;
         triggers
             .into_iter()
             .find(|one| one.fires_after(Event::Insert))

@@ -9,7 +9,6 @@ mod cutover;
 mod keys;
 mod readiness;
 mod switch;
-mod triggers;
 
 pub use cutover::{Step, cutover_steps};
 pub use keys::{KeyBackfill, RecoveredKeys};

@@ -3,10 +3,12 @@
 use serde::Serialize;
 use sqlx::PgConnection;
 
-use super::triggers::{CaptureTrigger, Event, capture_triggers};
 use crate::{
     StorageSchema,
-    capture::{HostTable, Level, Policy, Refusal, Table},
+    capture::{
+        HostTable, Level, Policy, Refusal, Table,
+        trigger::{self, CaptureTrigger, Event},
+    },
 };
 
 /// A table of which every insert, update and delete is recorded once.
@@ -64,7 +66,7 @@ pub async fn assert_ready(
         let refusal = Refusal::new("table_missing", format!("there is no table {table}"));
         return Err(alone(refusal.hint("name its schema: SCHEMA.NAME")));
     };
-    let triggers = capture_triggers(connection, storage, table).await?;
+    let triggers = trigger::of_table(connection, storage, table).await?;
     let places = if shape.is_partitioned() { shape.leaves.clone() } else { vec![table.clone()] };
     let mut problems: Vec<Refusal> =
         places.iter().filter_map(|place| problem_at(table, place, &triggers)).collect();
@@ -111,7 +113,7 @@ fn problem_at(table: &HostTable, place: &HostTable, triggers: &[CaptureTrigger])
                 .hint(format!("threadline capture on --tables {table} --actor TYPE:ID --reason TEXT")),
         );
     }
-    for event in [Event::Insert, Event::Update, Event::Delete] {
+    for event in Event::OF_ROWS {
         let firing: Vec<&&CaptureTrigger> = here.iter().filter(|one| one.fires_after(event)).collect();
         let names: Vec<&str> = firing.iter().map(|one| one.name.as_str()).collect();
         if firing.is_empty() || firing.iter().any(|one| one.is_partial) {

@@ -4,10 +4,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::triggers::{CaptureTrigger, Firing, capture_triggers};
 use crate::{
     Action, ActorRef, ActorType, StorageSchema,
-    capture::{HostTable, Refusal, names::quote},
+    capture::{
+        HostTable, Refusal,
+        names::quote,
+        trigger::{self, CaptureTrigger, Firing},
+    },
 };
 
 /// The action that stands for capture being switched off.
@@ -108,7 +111,7 @@ async fn switch(
     let mut transaction = connection.begin().await?;
     for table in tables {
         lock(&mut transaction, table).await?;
-        let triggers = capture_triggers(&mut transaction, storage, table).await?;
+        let triggers = trigger::of_table(&mut transaction, storage, table).await?;
         if triggers.is_empty() {
             let refusal = Refusal::new("not_captured", format!("no trigger captures {table}"));
             return Err(refusal.hint(format!("threadline gen-triggers --tables {table}")).into());

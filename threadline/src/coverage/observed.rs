@@ -1,17 +1,18 @@
-//! What the catalog says of the host's tables and of the triggers on them: one statement for all tables, one for all triggers.
+//! What the catalog says of the host's tables: one statement for all tables, one for all triggers.
 
 use std::collections::HashMap;
 
 use sqlx::{FromRow, PgConnection};
 
-use crate::{StorageSchema, capture::HostTable, install::owned_tables, schema::JOURNAL_TRIGGER};
-
-/// Bits of `pg_trigger.tgtype`.
-pub(super) const INSERT: i16 = 1 << 2;
-pub(super) const DELETE: i16 = 1 << 3;
-pub(super) const UPDATE: i16 = 1 << 4;
-pub(super) const TRUNCATE: i16 = 1 << 5;
-const EACH_ROW: i16 = 1;
+use crate::{
+    StorageSchema,
+    capture::{
+        HostTable,
+        trigger::{self, CaptureTrigger, Event},
+    },
+    install::owned_tables,
+    schema::JOURNAL_TRIGGER,
+};
 
 /// An ordinary or partitioned table of the host's; partitions belong to their table.
 #[derive(Debug)]
@@ -38,64 +39,7 @@ pub(super) struct Relation {
     pub(super) is_subscribed: bool,
     is_of_extension: bool,
     #[sqlx(skip)]
-    pub(super) triggers: Vec<Trigger>,
-}
-
-/// A trigger that calls one of Threadline's functions, ours or the Elixir library's.
-#[derive(Debug, Clone, FromRow)]
-pub(super) struct Trigger {
-    relation: i64,
-    pub(super) name: String,
-    /// As `pg_trigger.tgenabled`.
-    pub(super) state: String,
-    /// It comes from the partitioned table, and cannot be dropped by itself.
-    pub(super) is_clone: bool,
-    kind: i16,
-    /// It has a condition, or fires for some columns only.
-    is_conditional: bool,
-    pub(super) function_schema: String,
-    pub(super) function: String,
-    pub(super) arguments: Vec<String>,
-}
-
-impl Trigger {
-    /// Whether its function records changes of rows.
-    pub(super) fn is_capture(&self) -> bool {
-        ["changes", "updates", "deletes"].iter().any(|kind| {
-            self.function
-                .strip_prefix("threadline_capture_")
-                .and_then(|rest| rest.strip_prefix(kind))
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-        })
-    }
-
-    /// Whether its function belongs to one table, as opposed to the Elixir library's function for all tables.
-    pub(super) fn has_own_function(&self) -> bool {
-        self.is_capture() && self.function != "threadline_capture_changes"
-    }
-
-    /// Whether its function records that a table is emptied.
-    pub(super) fn is_truncate(&self) -> bool {
-        self.function == "threadline_capture_truncate"
-    }
-
-    pub(super) fn is_row(&self) -> bool {
-        self.kind & EACH_ROW != 0
-    }
-
-    pub(super) fn is_for(&self, event: i16) -> bool {
-        self.kind & event != 0
-    }
-
-    /// Whether it is for these events and no others, whatever the row.
-    pub(super) fn is_exactly_for(&self, events: i16) -> bool {
-        self.kind & (INSERT | UPDATE | DELETE | TRUNCATE) == events && !self.is_conditional
-    }
-
-    /// Whether it fires in an ordinary session, whatever the row.
-    pub(super) fn fires(&self) -> bool {
-        matches!(self.state.as_str(), "O" | "A") && !self.is_conditional
-    }
+    pub(super) triggers: Vec<CaptureTrigger>,
 }
 
 impl Relation {
@@ -110,14 +54,17 @@ impl Relation {
     /// Whether each insert, update and delete is captured. Of what comes through the partitioned table, triggers of statement level on
     /// a partition see nothing.
     pub(super) fn is_captured(&self) -> bool {
-        [INSERT, UPDATE, DELETE].iter().all(|event| {
-            self.captures()
-                .any(|one| one.fires() && one.is_for(*event) && (one.is_row() || !self.is_partition()))
+        Event::OF_ROWS.iter().all(|event| {
+            self.captures().any(|one| {
+                one.sees_all_writers()
+                    && one.fires_after(*event)
+                    && (one.is_for_rows() || !self.is_partition())
+            })
         })
     }
 
     /// Triggers that record changes of rows.
-    pub(super) fn captures(&self) -> impl Iterator<Item = &Trigger> {
+    pub(super) fn captures(&self) -> impl Iterator<Item = &CaptureTrigger> {
         self.triggers.iter().filter(|trigger| trigger.is_capture())
     }
 }
@@ -150,8 +97,8 @@ pub(super) async fn tables(
     connection: &mut PgConnection,
     storage: &StorageSchema,
 ) -> Result<Vec<ObservedTable>, sqlx::Error> {
-    let mut triggers: HashMap<i64, Vec<Trigger>> = HashMap::new();
-    for trigger in self::triggers(connection).await? {
+    let mut triggers: HashMap<i64, Vec<CaptureTrigger>> = HashMap::new();
+    for trigger in trigger::all(connection).await? {
         triggers.entry(trigger.relation).or_default().push(trigger);
     }
     let mut tables: Vec<ObservedTable> = Vec::new();
@@ -201,25 +148,6 @@ async fn relations(
     )
     .bind(storage.as_str())
     .bind([&owned_tables()[..], &[JOURNAL_TRIGGER]].concat())
-    .fetch_all(connection)
-    .await
-}
-
-/// All of the database, those that partitions have from their table included. Arguments are stored as bytes in the encoding of the
-/// database, each with a zero behind it.
-async fn triggers(connection: &mut PgConnection) -> Result<Vec<Trigger>, sqlx::Error> {
-    sqlx::query_as(
-        "select t.tgrelid::int8 as relation, t.tgname::text as name, t.tgenabled::text as state, t.tgparentid <> 0 as is_clone,
-                t.tgtype as kind, t.tgqual is not null or t.tgattr::text <> '' as is_conditional,
-                n.nspname::text as function_schema, p.proname::text as function,
-                array(select convert_from(decode(a.hex[1], 'hex'), getdatabaseencoding())
-                      from regexp_matches(encode(t.tgargs, 'hex'), '((?:(?!00)..)*)00', 'g') a (hex)) as arguments
-         from pg_proc p
-         join pg_namespace n on n.oid = p.pronamespace
-         join pg_trigger t on t.tgfoid = p.oid
-         where p.proname like 'threadline\\_capture\\_%'
-         order by t.tgname collate \"C\"",
-    )
     .fetch_all(connection)
     .await
 }

@@ -10,12 +10,12 @@ use super::{
     Drift, Expectations, Severity, drift,
     findings::{is_ambiguous, lacks_triggers},
     observation::{Observation, Subject},
-    observed::{Relation, Trigger},
+    observed::Relation,
     policy_diff,
 };
 use crate::{
     StorageSchema,
-    capture::{HostTable, Level, Policy},
+    capture::{HostTable, Level, Policy, trigger::CaptureTrigger},
 };
 
 /// How settings and what is deployed compare.
@@ -155,7 +155,7 @@ fn deployed(subject: &Subject<'_>) -> Result<Policy, &'static str> {
         return Ok(drift::deployed(policy, stored));
     }
     let has_own_function =
-        subject.table.relations.iter().flat_map(Relation::captures).any(Trigger::has_own_function);
+        subject.table.relations.iter().flat_map(Relation::captures).any(CaptureTrigger::has_own_function);
     if has_own_function {
         return Err("its function was generated elsewhere, and no policy is stored of it");
     }

@@ -5,9 +5,8 @@ use serde_json::json;
 use super::super::{
     finding::{Finding, FindingCode},
     observation::Subject,
-    observed::Trigger,
 };
-use crate::capture::{HostTable, Table, names::quote};
+use crate::capture::{HostTable, Table, names::quote, trigger::CaptureTrigger};
 
 /// What is wrong with the columns that a trigger names rows by.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -80,8 +79,9 @@ pub(super) fn drift(subject: &Subject<'_>) -> Option<Finding> {
 }
 
 /// The trigger whose arguments are the names of the key columns: on the table or, where partitions are captured by themselves, on one.
-fn recording_trigger<'a>(subject: &Subject<'a>) -> Option<&'a Trigger> {
-    let records = |one: &&Trigger| !one.is_clone && one.function.starts_with("threadline_capture_changes");
+fn recording_trigger<'a>(subject: &Subject<'a>) -> Option<&'a CaptureTrigger> {
+    let records =
+        |one: &&CaptureTrigger| !one.is_clone && one.function.starts_with("threadline_capture_changes");
     subject.table.relations.iter().find_map(|relation| relation.captures().find(records))
 }
 

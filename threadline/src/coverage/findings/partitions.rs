@@ -6,10 +6,11 @@ use super::{
     super::{
         finding::{Finding, FindingCode},
         observation::Subject,
-        observed::{DELETE, INSERT, Relation, UPDATE},
+        observed::Relation,
     },
     drop_trigger,
 };
+use crate::capture::trigger::{CaptureTrigger, Event};
 
 /// Some partitions are captured by triggers of their own, and others are not.
 pub(super) fn without_capture(subject: &Subject<'_>) -> Option<Finding> {
@@ -18,9 +19,9 @@ pub(super) fn without_capture(subject: &Subject<'_>) -> Option<Finding> {
         return None;
     }
     let lacks = |leaf: &&Relation| {
-        [INSERT, UPDATE, DELETE]
+        Event::OF_ROWS
             .iter()
-            .any(|event| !leaf.captures().any(|one| one.is_for(*event) && one.is_row()))
+            .any(|event| !leaf.captures().any(|one| one.fires_after(*event) && one.is_for_rows()))
     };
     let partitions: Vec<String> =
         table.leaves().into_iter().filter(lacks).map(|leaf| leaf.table().to_string()).collect();
@@ -43,7 +44,7 @@ pub(super) fn without_truncate(subject: &Subject<'_>) -> Option<Finding> {
     if !table.is_partitioned || subject.policy.is_none() {
         return None;
     }
-    let lacks = |leaf: &&Relation| !leaf.triggers.iter().any(super::super::observed::Trigger::is_truncate);
+    let lacks = |leaf: &&Relation| !leaf.triggers.iter().any(CaptureTrigger::is_truncate);
     let partitions: Vec<String> =
         table.leaves().into_iter().filter(lacks).map(|leaf| leaf.table().to_string()).collect();
     let first = partitions.first()?;

@@ -5,17 +5,18 @@ use serde_json::json;
 use super::super::{
     finding::{Finding, FindingCode},
     observation::Subject,
-    observed::{Relation, Trigger},
+    observed::Relation,
 };
 use crate::capture::{
     Level,
     names::{TriggerPrefix, quote},
+    trigger::{CaptureTrigger, Firing},
 };
 
 /// Triggers of statement level on a table where these miss changes.
 pub(super) fn level_blind(subject: &Subject<'_>) -> Option<Finding> {
     let why = subject.shape?.blind_spot()?;
-    if subject.table.root().captures().all(Trigger::is_row) {
+    if subject.table.root().captures().all(CaptureTrigger::is_for_rows) {
         return None;
     }
     Some(
@@ -31,7 +32,7 @@ pub(super) fn level_blind(subject: &Subject<'_>) -> Option<Finding> {
 
 /// Of rows that logical replication writes, only triggers of row level that are always enabled know.
 pub(super) fn not_replicated(subject: &Subject<'_>) -> Option<Finding> {
-    let sees = |one: &Trigger| one.is_row() && one.state == "A";
+    let sees = |one: &CaptureTrigger| one.is_for_rows() && one.firing == Firing::Always;
     let blind: Vec<&Relation> = subject
         .table
         .relations
@@ -41,7 +42,7 @@ pub(super) fn not_replicated(subject: &Subject<'_>) -> Option<Finding> {
     let first = blind.first()?;
     let message =
         format!("logical replication writes to {}, and its triggers do not fire for that", first.table());
-    let is_row = blind.iter().all(|one| one.captures().all(Trigger::is_row));
+    let is_row = blind.iter().all(|one| one.captures().all(CaptureTrigger::is_for_rows));
     let mut steps = if is_row { Vec::new() } else { subject.generate(Some(Level::Row)) };
     for relation in &blind {
         let trigger = match relation.captures().next().filter(|_| is_row) {

@@ -8,13 +8,14 @@ use super::{
     super::{
         finding::{Finding, FindingCode},
         observation::{Observation, Subject},
-        observed::{DELETE, INSERT, ObservedTable, Relation, TRUNCATE, Trigger, UPDATE},
+        observed::{ObservedTable, Relation},
     },
     drop_trigger,
 };
 use crate::capture::{
     HostTable, Level,
     names::{FunctionPrefix, TriggerPrefix, quote},
+    trigger::{CaptureTrigger, Event, Firing},
 };
 
 /// Triggers that fire never, or for a replica only; those that were switched off by name of who did it.
@@ -22,9 +23,9 @@ pub(super) fn disabled(subject: &Subject<'_>) -> Option<Finding> {
     let mut triggers = Vec::new();
     let mut steps = Vec::new();
     for relation in &subject.table.relations {
-        for trigger in relation.triggers.iter().filter(|one| matches!(one.state.as_str(), "D" | "R")) {
+        for trigger in relation.triggers.iter().filter(|one| !one.firing.sees_writers()) {
             let table = relation.table();
-            let state = if trigger.state == "D" { "disabled" } else { "replica" };
+            let state = if trigger.firing == Firing::Disabled { "disabled" } else { "replica" };
             triggers.push(json!({"table": table.to_string(), "trigger": trigger.name, "state": state}));
             steps.push(format!(
                 "alter table only {} enable trigger {}",
@@ -65,7 +66,7 @@ fn switched_off(table: &HostTable, off: &Value) -> Finding {
 pub(super) fn duplicate(subject: &Subject<'_>) -> Option<Finding> {
     let name = &subject.table.name;
     let root = surplus(name, subject.table.root());
-    let of_relations: Vec<(HostTable, Vec<&Trigger>)> = if root.is_empty() {
+    let of_relations: Vec<(HostTable, Vec<&CaptureTrigger>)> = if root.is_empty() {
         subject.table.relations.iter().map(|one| (one.table(), surplus(name, one))).collect()
     } else {
         vec![(name.clone(), root)]
@@ -91,13 +92,16 @@ pub(super) fn duplicate(subject: &Subject<'_>) -> Option<Finding> {
 
 /// Triggers of a relation without which each change is recorded once. Of several for one event, what comes from the partitioned table
 /// stays; then what the generator would make; then what inserts are recorded by.
-pub(in crate::coverage) fn surplus<'a>(name: &HostTable, relation: &'a Relation) -> Vec<&'a Trigger> {
+pub(in crate::coverage) fn surplus<'a>(name: &HostTable, relation: &'a Relation) -> Vec<&'a CaptureTrigger> {
     let expected: Vec<String> = TriggerPrefix::ALL.iter().map(|prefix| name.trigger(*prefix)).collect();
     let mut kept: Vec<&str> = Vec::new();
-    let mut several: Vec<&Trigger> = Vec::new();
-    for event in [INSERT, UPDATE, DELETE, TRUNCATE] {
-        let mut triggers: Vec<&Trigger> = relation.triggers.iter().filter(|one| one.is_for(event)).collect();
-        triggers.sort_by_key(|one| (!one.is_clone, !expected.contains(&one.name), !one.is_for(INSERT)));
+    let mut several: Vec<&CaptureTrigger> = Vec::new();
+    for event in [Event::Insert, Event::Update, Event::Delete, Event::Truncate] {
+        let mut triggers: Vec<&CaptureTrigger> =
+            relation.triggers.iter().filter(|one| one.fires_after(event)).collect();
+        triggers.sort_by_key(|one| {
+            (!one.is_clone, !expected.contains(&one.name), !one.fires_after(Event::Insert))
+        });
         kept.extend(triggers.first().map(|one| one.name.as_str()));
         several.extend(triggers.into_iter().skip(1));
     }
@@ -142,7 +146,7 @@ pub(super) fn shared(observation: &Observation) -> Vec<Finding> {
 fn own_function(subject: &Subject<'_>, function: &str) -> Vec<String> {
     let name = &subject.table.name;
     let is_generated =
-        |trigger: &Trigger| TriggerPrefix::ALL.iter().any(|one| name.trigger(*one) == trigger.name);
+        |trigger: &CaptureTrigger| TriggerPrefix::ALL.iter().any(|one| name.trigger(*one) == trigger.name);
     let mut steps = subject.generate(None);
     steps.extend(
         own_triggers(subject.table)
@@ -152,7 +156,7 @@ fn own_function(subject: &Subject<'_>, function: &str) -> Vec<String> {
     steps
 }
 
-fn own_triggers(table: &ObservedTable) -> impl Iterator<Item = (&Relation, &Trigger)> {
+fn own_triggers(table: &ObservedTable) -> impl Iterator<Item = (&Relation, &CaptureTrigger)> {
     table
         .relations
         .iter()
@@ -165,27 +169,27 @@ pub(super) fn missing(subject: &Subject<'_>) -> Option<Finding> {
     let stored = subject.policy?;
     let name = &stored.table;
     let of_rows = match stored.level {
-        Level::Row => vec![(TriggerPrefix::Audit, FunctionPrefix::Changes, INSERT | UPDATE | DELETE)],
+        Level::Row => vec![(TriggerPrefix::Audit, FunctionPrefix::Changes, &Event::OF_ROWS[..])],
         Level::Statement => vec![
-            (TriggerPrefix::Audit, FunctionPrefix::Changes, INSERT),
-            (TriggerPrefix::Update, FunctionPrefix::Updates, UPDATE),
-            (TriggerPrefix::Delete, FunctionPrefix::Deletes, DELETE),
+            (TriggerPrefix::Audit, FunctionPrefix::Changes, &[Event::Insert][..]),
+            (TriggerPrefix::Update, FunctionPrefix::Updates, &[Event::Update]),
+            (TriggerPrefix::Delete, FunctionPrefix::Deletes, &[Event::Delete]),
         ],
     };
-    let mut expected: Vec<(String, String, i16, bool)> = of_rows
+    let mut expected: Vec<(String, String, &[Event], bool)> = of_rows
         .into_iter()
         .map(|(trigger, function, events)| {
             (name.trigger(trigger), name.function(function), events, stored.level == Level::Row)
         })
         .collect();
     let truncate = "threadline_capture_truncate".to_owned();
-    expected.push((name.trigger(TriggerPrefix::Truncate), truncate, TRUNCATE, false));
-    let is_there = |(trigger, function, events, is_row): &(String, String, i16, bool)| {
+    expected.push((name.trigger(TriggerPrefix::Truncate), truncate, &[Event::Truncate], false));
+    let is_there = |(trigger, function, events, is_row): &(String, String, &[Event], bool)| {
         subject.table.root().triggers.iter().any(|one| {
             one.name == *trigger
                 && one.function == *function
-                && one.is_exactly_for(*events)
-                && one.is_row() == *is_row
+                && one.is_exactly_for(events)
+                && one.is_for_rows() == *is_row
         })
     };
     let missing: Vec<String> =
