@@ -176,12 +176,14 @@ fn function_drifts(
     let mut drifts = Vec::new();
     for function in capture.functions() {
         let Some(found) = observation.functions.get(&function.name) else { continue };
-        let is_as_it_was = stored.shape.functions.get(&function.name) == Some(&found.digest);
+        let is_older = stored.generator != GENERATOR;
+        // The first generation stored no digests: whether somebody has changed its functions cannot be known.
+        let was_made = stored.shape.functions.get(&function.name);
+        let is_as_it_was = was_made.map_or(is_older, |digest| *digest == found.digest);
         let is_up_to_date = found.digest == function.digest();
         if !found.is_definer || !(is_as_it_was || is_up_to_date) {
             drifts.push(Drift::FunctionChanged);
         } else if !is_up_to_date {
-            let is_older = stored.generator != GENERATOR;
             drifts.push(if is_older { Drift::GeneratorOlder } else { Drift::ColumnsChanged });
         }
     }

@@ -6,6 +6,7 @@ mod audited;
 mod command_line;
 mod coverage;
 mod firing;
+mod first_generation;
 mod keys;
 mod large;
 mod library;

@@ -62,7 +62,10 @@ async fn report(connection: &mut PgConnection, expectations: &Expectations) -> a
     Ok(read(connection, &StorageSchema::default(), None, expectations).await?)
 }
 
-async fn public(connection: &mut PgConnection, expectations: &Expectations) -> anyhow::Result<Coverage> {
+pub(super) async fn public(
+    connection: &mut PgConnection,
+    expectations: &Expectations,
+) -> anyhow::Result<Coverage> {
     let one = ["public".to_owned()];
     let mut report = read(connection, &StorageSchema::default(), Some(&one), expectations).await?;
     assert_eq!(report.skipped, []);
