@@ -1,5 +1,7 @@
 //! Creating the tables, over nothing or over what the Elixir library has created.
 
+use std::time::{Duration, Instant};
+
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection,
     migrate::{Migrate as _, MigrateError, Migrator},
@@ -15,6 +17,20 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
 
 /// The one that says "create" without "if not exists".
 const RECEIPTS: &str = "create table audit_receipts";
+
+/// Before a session that waits for a lock is looked at by the server's search for deadlocks, which ends a writer as soon as us.
+const YIELD: &str = "select pg_catalog.set_config('lock_timeout',
+    (select least(400, greatest(1, s.setting::int / 2)) from pg_catalog.pg_settings s where s.name = 'deadlock_timeout')::text, false)";
+
+/// The number is ours alone.
+const ONE_AT_A_TIME: &str = "select pg_catalog.pg_advisory_lock(7020114832104)";
+const ENDED: &str = "select pg_catalog.pg_advisory_unlock(7020114832104)";
+
+/// How long locks are requested again.
+const LOCKED_LIMIT: Duration = Duration::from_secs(60);
+
+/// Writers that queued behind us go on meanwhile.
+const LOCKED_PAUSE: Duration = Duration::from_millis(600);
 
 /// What an installation found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,32 +76,81 @@ pub async fn install(
         );
         return Err(sqlx::Error::Configuration(why.into()));
     }
-    let mut migrations = Migrator { migrations: MIGRATIONS.migrations.clone(), ..Migrator::DEFAULT };
+    // It would keep its lock after an error.
+    let mut migrations =
+        Migrator { migrations: MIGRATIONS.migrations.clone(), locking: false, ..Migrator::DEFAULT };
     migrations.dangerous_set_table_name(schema_status::MIGRATIONS);
     // The statements name no schema: they run where the path leads. An index over a long table takes its time.
-    let prepare = format!(
-        "create schema if not exists \"{schema}\"; set search_path to \"{schema}\"; set statement_timeout = 0"
-    );
+    create_schema(connection, schema).await?;
+    let prepare =
+        format!("set search_path to \"{schema}\"; set statement_timeout = 0; {ONE_AT_A_TIME}; {YIELD}");
     connection.execute(AssertSqlSafe(prepare)).await?;
-    let result = make(connection, schema, &migrations).await;
-    connection.execute("reset search_path; reset statement_timeout").await?;
+    let result = make_patiently(connection, schema, &migrations).await;
+    let end = format!("reset search_path; reset statement_timeout; reset lock_timeout; {ENDED}");
+    connection.execute(AssertSqlSafe(end)).await?;
     result
+}
+
+/// To create nothing needs no right.
+async fn create_schema(connection: &mut PgConnection, schema: &StorageSchema) -> Result<(), sqlx::Error> {
+    let is_there: bool =
+        sqlx::query_scalar("select exists (select from pg_catalog.pg_namespace where nspname = $1)")
+            .bind(schema.as_str())
+            .fetch_one(&mut *connection)
+            .await?;
+    if !is_there {
+        let create = format!("create schema if not exists \"{schema}\"");
+        connection.execute(AssertSqlSafe(create)).await?;
+    }
+    Ok(())
+}
+
+/// Gives way to writers: a lock that cannot be had before the server looks for deadlocks is given up, with all others, and requested
+/// again a little later. Each step is a transaction of its own, and what is done stays done.
+async fn make_patiently(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    migrations: &Migrator,
+) -> Result<Installation, sqlx::Error> {
+    let before = catalog::lacking(connection, schema).await?;
+    let replaceable = catalog::replaceable(connection, schema).await?;
+    let started = Instant::now();
+    loop {
+        match make(connection, schema, migrations, (&before, &replaceable)).await {
+            Err(error) if is_locked(&error) && started.elapsed() < LOCKED_LIMIT => {
+                tokio::time::sleep(LOCKED_PAUSE).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+/// Whether a lock could not be had in time.
+#[must_use]
+pub fn is_locked(error: &sqlx::Error) -> bool {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(sqlx::Error::Database(database)) = error.downcast_ref::<sqlx::Error>() {
+            return database.code().as_deref() == Some("55P03");
+        }
+        cause = error.source();
+    }
+    false
 }
 
 async fn make(
     connection: &mut PgConnection,
     schema: &StorageSchema,
     migrations: &Migrator,
+    (before, replaceable): (&[Property], &[Property]),
 ) -> Result<Installation, sqlx::Error> {
-    let before = catalog::lacking(connection, schema).await?;
-    let found = catalog::replaceable(connection, schema).await?;
     let missing_tables = |lacking: &[Property]| -> Vec<String> {
         lacking.iter().filter(|one| one.kind == "table").map(|one| one.object.clone()).collect()
     };
-    let is_fresh = missing_tables(&before).len() == catalog::tables().len();
+    let is_fresh = missing_tables(before).len() == catalog::tables().len();
     let applied = applied(connection, schema).await?;
     let mut recreated: Vec<String> =
-        missing_tables(&before).into_iter().filter(|table| was_made(table, &applied)).collect();
+        missing_tables(before).into_iter().filter(|table| was_made(table, &applied)).collect();
     let adopted = adopt(connection, schema).await?;
     if !recreated.is_empty() {
         // A migration that is still to run may be about them.
@@ -105,7 +170,7 @@ async fn make(
     let added = before.iter().filter(|one| !is_fresh && !lacking.contains(one)).filter(whole);
     let added = added.map(Property::describe).collect();
     let kept = catalog::replaceable(connection, schema).await?;
-    let replaced = found.iter().filter(|one| !kept.contains(one)).map(Property::describe).collect();
+    let replaced = replaceable.iter().filter(|one| !kept.contains(one)).map(Property::describe).collect();
     recreated.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
     Ok(Installation { recreated, added, replaced, lacking: lacking.iter().map(Property::describe).collect() })
 }

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 
-use anyhow::Context as _;
 use threadline::{Installation, StorageSchema};
 
 use super::{
@@ -14,9 +13,15 @@ use super::{
 pub(crate) fn run(target: Target) -> Result<Answer, Failure> {
     let Settings { options, schema, .. } = Settings::read(target)?;
     on_timeline(&options, async |connection| {
-        let done = threadline::install(connection, &schema)
-            .await
-            .with_context(|| format!("cannot install into schema {schema}"))?;
+        let done = threadline::install(connection, &schema).await.map_err(|error| {
+            let remedy = if threadline::install::is_locked(&error) {
+                ": its tables are in use. End the transactions that hold them, which pg_blocking_pids shows, and install again; what was \
+                 done stays done"
+            } else {
+                ""
+            };
+            anyhow::Error::new(error).context(format!("cannot install into schema {schema}{remedy}"))
+        })?;
         Ok(described(&done, &schema))
     })
 }

@@ -65,6 +65,41 @@ async fn a_change_without_an_actor_is_refused_whatever_it_is() -> anyhow::Result
 }
 
 #[tokio::test]
+async fn what_is_no_actor_for_threadline_begin_is_none_for_a_strict_table() -> anyhow::Result<()> {
+    for mut policy in both_levels() {
+        let (_database, mut connection) = host("create table a (id int primary key)").await?;
+        policy["strict"] = json!(true);
+        capture(&mut connection, &[("a", policy)]).await?;
+        for (id, actor, is_accepted) in [
+            (1, json!({}), false),
+            (2, json!({"type": null}), false),
+            (3, json!({"type": "user"}), false),
+            (4, json!({"type": "user", "id": ""}), false),
+            (5, json!({"type": "user", "id": 5}), false),
+            (6, json!({"type": "robot", "id": "1"}), false),
+            (7, json!({"type": "user", "id": "u1"}), true),
+            (8, json!({"type": "service_account", "id": "u1", "more": 1}), true),
+            (9, json!({"type": "anonymous"}), true),
+        ] {
+            let checked =
+                connection.execute(AssertSqlSafe(format!("select threadline_check_actor('{actor}')"))).await;
+            let written = connection
+                .execute(AssertSqlSafe(format!(
+                    "begin; set local threadline.actor_ref = '{actor}'; insert into a values ({id}); commit"
+                )))
+                .await;
+            assert_eq!((checked.is_ok(), written.is_ok()), (is_accepted, is_accepted), "{actor}");
+            if let Err(error) = written {
+                let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+                assert_eq!(code.as_deref(), Some("TL005"), "{actor}: {error}");
+                connection.execute("rollback").await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_partition_of_a_strict_table_is_strict_however_it_is_written_to() -> anyhow::Result<()> {
     let (_database, mut connection) = host(
         "create table p (id int primary key) partition by range (id);

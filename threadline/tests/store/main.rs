@@ -4,6 +4,7 @@
 
 mod catalog;
 mod shadow;
+mod upgrade;
 
 use std::time::Duration;
 

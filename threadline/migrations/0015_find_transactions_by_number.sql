@@ -1,17 +1,5 @@
--- What a captured row costs (docs/benchmarks/history.md): no index that another one covers, indexes in the order of arrival, which
--- grow at their end, none of what is not there, and no check of what the functions guarantee.
---
--- These build while writers wait. Over large tables build them first, `concurrently`, under the same names; this then skips them.
-create index if not exists audit_changes_captured_at_id_idx on audit_changes (captured_at, id);
-create index if not exists audit_changes_table_captured_at_id_idx on audit_changes (table_name, captured_at, id);
-create index if not exists audit_transactions_occurred_at_id_idx on audit_transactions (occurred_at, id);
-create index if not exists audit_transactions_action_idx on audit_transactions (action_id) where action_id is not null;
-create index if not exists audit_transactions_actor_idx on audit_transactions using gin (actor_ref) where actor_ref is not null;
-
--- Each is the beginning of one above or of a key, or has the same columns.
-drop index if exists audit_changes_captured_at_idx, audit_changes_page_idx, audit_changes_table_name_idx,
-    audit_transactions_txid_idx, audit_transactions_page_idx, audit_transactions_action_id_idx, audit_transactions_actor_ref_gin;
-
+-- Functions that replace those of the same names, and the one that stands for a foreign key. Bodies are written as those of the
+-- functions before them.
 do $install$
 declare
     storage text := pg_catalog.quote_ident(pg_catalog.current_schema());
@@ -20,7 +8,6 @@ declare
                      where c.oid = 'audit_changes'::pg_catalog.regclass);
     definition text;
     name       text;
-    checked    text;
 begin
     foreach definition in array array[
 -- The captured transaction of the database transaction that calls, made with its first change. Found by its number alone: with the
@@ -95,44 +82,60 @@ begin
 end
 $body$
 $function$,
--- As the foreign key had it: changes are deleted with their transaction, and none is left behind by a truncate.
+-- The captured transaction for a table with `strict = true`. What threadline_check_actor refuses is no actor here either.
+$function$
+create or replace function @storage@.threadline_transaction_id_of_actor(table_schema text, table_name text) returns uuid
+language plpgsql volatile security definer as $body$
+declare
+    actor pg_catalog.jsonb := @storage@.threadline_setting('threadline.actor_ref');
+    kind  pg_catalog.text := actor operator(pg_catalog.->>) 'type';
+begin
+    if not coalesce(
+        pg_catalog.jsonb_typeof(actor operator(pg_catalog.->) 'type') operator(pg_catalog.=) 'string'
+        and (kind operator(pg_catalog.=) 'anonymous'
+             or kind operator(pg_catalog.=) any ('{user,admin,service_account,job,system}'::pg_catalog.text[])
+                and pg_catalog.jsonb_typeof(actor operator(pg_catalog.->) 'id') operator(pg_catalog.=) 'string'
+                and actor operator(pg_catalog.->>) 'id' operator(pg_catalog.<>) ''), false)
+    then
+        raise exception 'actor_required' using errcode = 'TL005',
+            detail = pg_catalog.format('The policy of %I.%I is strict: a change says who makes it.', table_schema, table_name),
+            hint = 'Call threadline_begin with an actor in this transaction, before the change.';
+    end if;
+    return @storage@.threadline_transaction_id();
+end
+$body$
+$function$,
+-- What the foreign key of a change did: changes are deleted with their transaction, and none is left without one.
 $function$
 create or replace function @storage@.threadline_delete_changes() returns trigger
 language plpgsql volatile security definer as $body$
 begin
-    if tg_op operator(pg_catalog.=) 'TRUNCATE' then
+    if tg_op operator(pg_catalog.=) 'DELETE' then
+        delete from @storage@.audit_changes c using deleted_transactions t
+        where c.transaction_id operator(pg_catalog.=) t.id;
+        return null;
+    elsif tg_op operator(pg_catalog.=) 'TRUNCATE' then
         if exists (select from @storage@.audit_changes) then
             raise exception 'changes refer to the captured transactions that are truncated' using errcode = 'feature_not_supported',
                 hint = 'Name audit_changes in the same truncate.';
         end if;
         return null;
     end if;
-    delete from @storage@.audit_changes c using deleted_transactions t
-    where c.transaction_id operator(pg_catalog.=) t.id;
-    return null;
+    if exists (select from @storage@.audit_changes c where c.transaction_id operator(pg_catalog.=) old.id) then
+        raise exception 'changes refer to the captured transaction %', old.id using errcode = 'foreign_key_violation';
+    end if;
+    return new;
 end
 $body$
 $function$]
     loop
         execute pg_catalog.replace(definition, '@storage@', storage);
     end loop;
-    foreach name in array array['threadline_transaction_id()', 'threadline_begin_transaction(bigint)', 'threadline_delete_changes()']
+    foreach name in array array['threadline_transaction_id()', 'threadline_begin_transaction(bigint)',
+        'threadline_transaction_id_of_actor(text, text)', 'threadline_delete_changes()']
     loop
         execute pg_catalog.format('alter function %s.%s owner to %s', storage, name, owner);
         execute pg_catalog.format('revoke all on function %s.%s from public', storage, name);
     end loop;
-
-    -- A change is recorded by functions alone, under the transaction that they have just made or found.
-    for checked in
-        select c.conname from pg_catalog.pg_constraint c
-        where c.contype = 'f' and c.conrelid = 'audit_changes'::pg_catalog.regclass
-          and c.confrelid = 'audit_transactions'::pg_catalog.regclass
-    loop
-        execute pg_catalog.format('alter table audit_changes drop constraint %I', checked);
-    end loop;
-    create or replace trigger audit_transactions_delete_changes after delete on audit_transactions
-        referencing old table as deleted_transactions for each statement execute function threadline_delete_changes();
-    create or replace trigger audit_transactions_truncate_changes after truncate on audit_transactions
-        for each statement execute function threadline_delete_changes();
 end
 $install$;
