@@ -74,6 +74,9 @@ impl fmt::Display for Event {
     }
 }
 
+/// Bits of `pg_trigger.tgtype`: before, and instead of.
+const NOT_AFTER: i16 = 1 << 1 | 1 << 6;
+
 /// A trigger.
 #[derive(Debug, Clone)]
 pub(crate) struct CaptureTrigger {
@@ -87,7 +90,6 @@ pub(crate) struct CaptureTrigger {
     pub(crate) is_clone: bool,
     /// Whether it has a condition, or fires for some columns alone.
     pub(crate) is_partial: bool,
-    pub(crate) function_schema: String,
     pub(crate) function: String,
     /// Names of key columns, where it has them.
     pub(crate) arguments: Vec<String>,
@@ -121,15 +123,16 @@ impl CaptureTrigger {
         self.kind & 1 != 0
     }
 
+    /// A trigger that fires before, or instead, records nothing that can be relied on: the row may come otherwise, or not at all.
     pub(crate) fn fires_after(&self, event: Event) -> bool {
-        self.kind & event.bit() != 0
+        self.kind & event.bit() != 0 && self.kind & NOT_AFTER == 0
     }
 
     /// Whether it is for these events and no others, whatever the row.
     pub(crate) fn is_exactly_for(&self, events: &[Event]) -> bool {
         let bits = |events: &[Event]| events.iter().map(|event| event.bit()).fold(0, i16::bitor);
         let all = [Event::Insert, Event::Delete, Event::Update, Event::Truncate];
-        self.kind & bits(&all) == bits(events) && !self.is_partial
+        self.kind & (bits(&all) | NOT_AFTER) == bits(events) && !self.is_partial
     }
 
     /// Whether it fires in an ordinary session, whatever the row.
@@ -153,7 +156,6 @@ impl sqlx::FromRow<'_, PgRow> for CaptureTrigger {
             firing,
             is_clone: row.try_get("is_clone")?,
             is_partial: row.try_get("is_partial")?,
-            function_schema: row.try_get("function_schema")?,
             function: row.try_get("function")?,
             arguments: row.try_get("arguments")?,
             kind: row.try_get("kind")?,
@@ -164,7 +166,7 @@ impl sqlx::FromRow<'_, PgRow> for CaptureTrigger {
 /// Arguments are stored as bytes in the encoding of the database, each with a zero behind it.
 const TRIGGERS: &str = "select t.tgrelid::int8 as relation, r.nspname::text as schema, c.relname::text as table_name, t.tgname::text as name,
         t.tgenabled::text as enabled, t.tgparentid <> 0 as is_clone, t.tgtype as kind,
-        t.tgqual is not null or t.tgattr::text <> '' as is_partial, n.nspname::text as function_schema, p.proname::text as function,
+        t.tgqual is not null or t.tgattr::text <> '' as is_partial, p.proname::text as function,
         array(select convert_from(decode(a.hex[1], 'hex'), getdatabaseencoding())
               from regexp_matches(encode(t.tgargs, 'hex'), '((?:(?!00)..)*)00', 'g') a (hex)) as arguments
     from pg_proc p
@@ -173,11 +175,15 @@ const TRIGGERS: &str = "select t.tgrelid::int8 as relation, r.nspname::text as s
     join pg_class c on c.oid = t.tgrelid
     join pg_namespace r on r.oid = c.relnamespace";
 
-/// All of the database, those that partitions have from their table included, by name.
-pub(crate) async fn all(connection: &mut PgConnection) -> Result<Vec<CaptureTrigger>, sqlx::Error> {
-    let statement =
-        format!("{TRIGGERS} where p.proname like 'threadline\\_capture\\_%' order by t.tgname collate \"C\"");
-    sqlx::query_as(AssertSqlSafe(statement)).fetch_all(connection).await
+/// All of this timeline, those that partitions have from their table included, by name.
+pub(crate) async fn all(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+) -> Result<Vec<CaptureTrigger>, sqlx::Error> {
+    let statement = format!(
+        "{TRIGGERS} where p.proname like 'threadline\\_capture\\_%' and n.nspname = $1 order by t.tgname collate \"C\""
+    );
+    sqlx::query_as(AssertSqlSafe(statement)).bind(storage.as_str()).fetch_all(connection).await
 }
 
 /// All that file changes of the table and of its partitions in this timeline, by table and name; none for a table that is not there.

@@ -98,7 +98,7 @@ pub(super) async fn tables(
     storage: &StorageSchema,
 ) -> Result<Vec<ObservedTable>, sqlx::Error> {
     let mut triggers: HashMap<i64, Vec<CaptureTrigger>> = HashMap::new();
-    for trigger in trigger::all(connection).await? {
+    for trigger in trigger::all(connection, storage).await? {
         triggers.entry(trigger.relation).or_default().push(trigger);
     }
     let mut tables: Vec<ObservedTable> = Vec::new();

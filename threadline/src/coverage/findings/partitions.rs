@@ -65,8 +65,9 @@ pub(super) fn detached(subject: &Subject<'_>) -> Option<Finding> {
     if table.has_capture() {
         return None;
     }
-    let left = table.root().triggers.iter().find(|one| one.is_truncate() && one.arguments.len() == 2)?;
-    let parent = left.arguments.join(".");
+    let left = table.root().triggers.iter().find(|one| one.is_truncate() && one.arguments.len() >= 2)?;
+    // Of a strict table there is a third one.
+    let parent = left.arguments[..2].join(".");
     if parent == table.name.to_string() {
         return None;
     }

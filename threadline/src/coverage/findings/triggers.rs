@@ -113,11 +113,11 @@ pub(in crate::coverage) fn surplus<'a>(name: &HostTable, relation: &'a Relation)
 
 /// A function that is one table's own, and that triggers of other tables call.
 pub(super) fn shared(observation: &Observation) -> Vec<Finding> {
-    let mut users: BTreeMap<(&str, &str), Vec<Subject<'_>>> = BTreeMap::new();
+    let mut users: BTreeMap<&str, Vec<Subject<'_>>> = BTreeMap::new();
     for subject in observation.subjects() {
-        let mut functions: Vec<(&str, &str)> = own_triggers(subject.table)
+        let mut functions: Vec<&str> = own_triggers(subject.table)
             .filter(|(_, trigger)| trigger.has_own_function())
-            .map(|(_, trigger)| (trigger.function_schema.as_str(), trigger.function.as_str()))
+            .map(|(_, trigger)| trigger.function.as_str())
             .collect();
         functions.sort_unstable();
         functions.dedup();
@@ -126,7 +126,7 @@ pub(super) fn shared(observation: &Observation) -> Vec<Finding> {
         }
     }
     let mut findings = Vec::new();
-    for ((_, function), users) in users.iter().filter(|(_, users)| users.len() > 1) {
+    for (function, users) in users.iter().filter(|(_, users)| users.len() > 1) {
         let tables: Vec<String> = users.iter().map(|user| user.table.name.to_string()).collect();
         let owns =
             |name: &HostTable| FunctionPrefix::ALL.iter().any(|prefix| name.function(*prefix) == *function);

@@ -115,10 +115,22 @@ async fn only_a_trigger_that_fires_for_every_change_counts() -> anyhow::Result<(
           for each row execute function theirs()",
             false,
         ),
+        (
+            "create or replace trigger threadline_audit_posts before insert or update or delete on posts
+          for each row execute function threadline_capture_changes('id')",
+            false,
+        ),
+        (
+            "create or replace trigger threadline_audit_posts after insert or update or delete on posts
+          for each row execute function of_another_timeline.threadline_capture_changes('id')",
+            false,
+        ),
     ] {
         let (_database, mut connection) = host(
-            "create table posts (id int primary key, v int);
-             create function theirs() returns trigger language plpgsql as 'begin return null; end'",
+            "create table posts (id int primary key, v int); create schema of_another_timeline;
+             create function theirs() returns trigger language plpgsql as 'begin return null; end';
+             create function of_another_timeline.threadline_capture_changes() returns trigger language plpgsql as
+                 'begin return null; end'",
         )
         .await?;
         connection.execute(LIBRARY_TRIGGER).await?;
