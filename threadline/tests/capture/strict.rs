@@ -3,7 +3,9 @@
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
-use super::{both_levels, capture, changes, host};
+use threadline::coverage::{Expectations, FindingCode};
+
+use super::{both_levels, capture, changes, coverage::public, host};
 
 const ACTOR: &str = r#"set local threadline.actor_ref = '{"type": "anonymous"}'"#;
 
@@ -119,5 +121,19 @@ async fn a_partition_of_a_strict_table_is_strict_however_it_is_written_to() -> a
         .execute(AssertSqlSafe(format!("begin; {ACTOR}; insert into p1 values (1); truncate p1; commit")))
         .await?;
     assert_eq!(changes(&mut connection).await?[1]["partition"], json!("public.p1"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_partition_that_is_detached_from_a_strict_table_is_found() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(
+        "create table p (id int primary key) partition by range (id); create table p1 partition of p for values from (0) to (10)",
+    )
+    .await?;
+    capture(&mut connection, &[("p", json!({"strict": true}))]).await?;
+    connection.execute("alter table p detach partition p1").await?;
+    let found = public(&mut connection, &Expectations::default()).await?.findings;
+    let found: Vec<_> = found.iter().filter(|one| one.table == "p1").map(|one| one.code).collect();
+    assert_eq!(found, [FindingCode::PartitionWithoutCapture]);
     Ok(())
 }
