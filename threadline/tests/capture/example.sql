@@ -228,8 +228,9 @@ declare
         where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled = 'D' and t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
                           where s.nspname = 'public' and f.proname ~ '^threadline_capture_changes')
           and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
-    other record;
-    one   text;
+    other    record;
+    one      text;
+    replaced pg_catalog.regprocedure[] := '{}';
 begin
     for other in
         select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
@@ -239,8 +240,8 @@ begin
                           where s.nspname = 'public' and f.proname ~ '^threadline_capture_(changes|updates|deletes|truncate)') and not t.tgname = any (array['threadline_audit_users', 'threadline_update_users', 'threadline_delete_users', 'threadline_truncate_users']::pg_catalog.text[])
     loop
         execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
-        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
-            execute pg_catalog.format('drop function %s', other.function);
+        if other.is_of_table then
+            replaced := replaced || other.function;
         end if;
     end loop;
     create or replace trigger "threadline_audit_users" after insert on "public"."users" referencing new table as new_rows
@@ -253,6 +254,12 @@ begin
         for each statement execute function "public"."threadline_capture_truncate"();
     foreach one in array firing loop
         execute one;
+    end loop;
+    for one in
+        select distinct r.function::text from pg_catalog.unnest(replaced) r (function)
+        where not exists (select from pg_catalog.pg_trigger t where t.tgfoid = r.function)
+    loop
+        execute pg_catalog.format('drop function %s', one);
     end loop;
 end
 $threadline$;
@@ -406,8 +413,9 @@ declare
         where (t.tgrelid = '"public"."users"'::pg_catalog.regclass or t.tgrelid in (select p.relid from pg_catalog.pg_partition_tree('"public"."users"'::pg_catalog.regclass) p)) and t.tgenabled = 'D' and t.tgfoid in (select f.oid from pg_catalog.pg_proc f join pg_catalog.pg_namespace s on s.oid = f.pronamespace
                           where s.nspname = 'public' and f.proname ~ '^threadline_capture_changes')
           and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
-    other record;
-    one   text;
+    other    record;
+    one      text;
+    replaced pg_catalog.regprocedure[] := '{}';
 begin
     for other in
         select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
@@ -417,8 +425,8 @@ begin
                           where s.nspname = 'public' and f.proname ~ '^threadline_capture_(changes|updates|deletes|truncate)') and not t.tgname = any (array['threadline_audit_users', 'threadline_truncate_users']::pg_catalog.text[])
     loop
         execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
-        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
-            execute pg_catalog.format('drop function %s', other.function);
+        if other.is_of_table then
+            replaced := replaced || other.function;
         end if;
     end loop;
     create or replace trigger "threadline_audit_users" after insert or update or delete on "public"."users"
@@ -427,6 +435,12 @@ begin
         for each statement execute function "public"."threadline_capture_truncate"();
     foreach one in array firing loop
         execute one;
+    end loop;
+    for one in
+        select distinct r.function::text from pg_catalog.unnest(replaced) r (function)
+        where not exists (select from pg_catalog.pg_trigger t where t.tgfoid = r.function)
+    loop
+        execute pg_catalog.format('drop function %s', one);
     end loop;
 end
 $threadline$;

@@ -205,6 +205,36 @@ async fn a_timeline_of_an_older_version_is_refused_with_what_to_do() -> anyhow::
     Ok(())
 }
 
+#[tokio::test]
+async fn a_trigger_under_another_name_is_replaced_and_its_function_stays_where_it_is_made_again()
+-> anyhow::Result<()> {
+    let tables = "create table a (id int primary key, v int);
+         create table p (id int primary key, v int) partition by range (id); create table p1 partition of p for values from (0) to (10)";
+    for level in super::both_levels() {
+        let (_database, mut connection) = host(tables).await?;
+        let tables = [("a", level.clone()), ("p", json!({}))];
+        capture(&mut connection, &tables).await?;
+        connection
+            .execute(
+                "alter trigger threadline_audit_a on a rename to other; drop trigger threadline_audit_p on p;
+                 create trigger other after insert on p1 for each row execute function threadline_capture_changes_p('id')",
+            )
+            .await?;
+        capture(&mut connection, &tables).await?;
+        connection
+            .execute(
+                "insert into a values (1, 1); update a set v = 2; delete from a; insert into p values (1, 1)",
+            )
+            .await?;
+        assert_eq!(changes(&mut connection).await?.len(), 4, "{level}");
+        let others: i64 = sqlx::query_scalar("select count(*) from pg_trigger where tgname = 'other'")
+            .fetch_one(&mut connection)
+            .await?;
+        assert_eq!(others, 0, "{level}");
+    }
+    Ok(())
+}
+
 /// The file is there to be read: what is generated for one table, at each level.
 #[tokio::test]
 async fn the_example_is_what_is_generated() -> anyhow::Result<()> {

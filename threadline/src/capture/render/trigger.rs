@@ -91,7 +91,8 @@ pub(in crate::capture) fn row_trigger_name(capture: &Capture) -> String {
 /// second time: of the other level, of the table's earlier name, of a partition alone. What was disabled or set to fire always
 /// stays so, and a table whose capture is off stays off.
 ///
-/// What is dropped is dropped first: that takes the strongest lock, and a weaker one that is made stronger can deadlock with a reader.
+/// Triggers are dropped first: that takes the strongest lock, and a weaker one that is made stronger can deadlock with a reader. Their
+/// functions are dropped last, as far as no trigger calls them by then: the migration may have made one of them again.
 pub(in crate::capture) fn in_place(capture: &Capture, names: &[String], statements: &[String]) -> String {
     let name = capture.name();
     let made = array(names);
@@ -117,8 +118,9 @@ declare
         cross join pg_catalog.unnest({made}) n (name)
         where {is_on} and t.tgenabled = 'D' and {by_main}
           and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
-    other record;
-    one   text;
+    other    record;
+    one      text;
+    replaced pg_catalog.regprocedure[] := '{{}}';
 begin
     for other in
         select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
@@ -127,13 +129,19 @@ begin
         where {is_on} and t.tgparentid = 0 and {by_any} and not t.tgname = any ({made})
     loop
         execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
-        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
-            execute pg_catalog.format('drop function %s', other.function);
+        if other.is_of_table then
+            replaced := replaced || other.function;
         end if;
     end loop;
     {statements}
     foreach one in array firing loop
         execute one;
+    end loop;
+    for one in
+        select distinct r.function::text from pg_catalog.unnest(replaced) r (function)
+        where not exists (select from pg_catalog.pg_trigger t where t.tgfoid = r.function)
+    loop
+        execute pg_catalog.format('drop function %s', one);
     end loop;
 end
 $threadline$;
