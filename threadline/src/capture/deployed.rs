@@ -10,7 +10,7 @@ use serde::Serialize;
 use sqlx::PgConnection;
 
 use super::{
-    names::HostTable,
+    names::{FunctionPrefix, HostTable},
     policy::{Level, Policy, refused},
     refusal::Refusal,
     stored::StoredPolicy,
@@ -54,14 +54,20 @@ impl DeployedPolicy {
         let policies = StoredPolicy::read(connection, storage).await?;
         let shapes =
             if policies.is_empty() { BTreeMap::new() } else { Table::read_all(connection, tables).await? };
-        let of = |shape: &Table| {
-            let by_name = policies.iter().find(|one| one.table == shape.name);
-            by_name.or_else(|| policies.iter().find(|one| one.oid == shape.oid)).cloned()
-        };
-        let deployed = shapes
-            .into_iter()
-            .filter_map(|(table, shape)| of(&shape).map(|stored| (table, Self { stored, shape })));
-        Ok(deployed.collect())
+        let mut deployed = BTreeMap::new();
+        for (table, shape) in shapes {
+            let mut stored = policies.iter().find(|one| one.table == table);
+            if stored.is_none()
+                && let Some(earlier) = policies.iter().find(|one| one.oid == shape.oid)
+                && was_made_for(connection, earlier, &shape).await?
+            {
+                stored = Some(earlier);
+            }
+            if let Some(stored) = stored.cloned() {
+                deployed.insert(table, Self { stored, shape });
+            }
+        }
+        Ok(deployed)
     }
 
     fn borrowed(&self) -> Deployed<'_> {
@@ -106,6 +112,27 @@ impl DeployedPolicy {
         };
         Err(refused(table, "policy_dropped", &reason).hint(hint))
     }
+}
+
+/// Whether the policy of another name is that of the table, which was renamed: nothing has that name now, or the table's triggers call the
+/// functions of that name. Its number alone says nothing after a restore into another cluster.
+async fn was_made_for(
+    connection: &mut PgConnection,
+    stored: &StoredPolicy,
+    shape: &Table,
+) -> Result<bool, sqlx::Error> {
+    let functions: Vec<String> =
+        FunctionPrefix::ALL.iter().map(|prefix| stored.table.function(*prefix)).collect();
+    sqlx::query_scalar(
+        "select pg_catalog.to_regclass($1) is null
+             or exists (select from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
+                        where t.tgrelid::int8 = $2 and p.proname = any ($3))",
+    )
+    .bind(stored.table.quoted())
+    .bind(shape.oid)
+    .bind(functions)
+    .fetch_one(connection)
+    .await
 }
 
 impl Deployed<'_> {

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 use sqlx::Executor as _;
-use threadline::capture::{HostTable, Migration, names};
+use threadline::{
+    StorageSchema,
+    capture::{DeployedPolicy, HostTable, Migration, Policy, names},
+};
 
 use super::{capture, captures, changes, host, run};
 
@@ -174,11 +177,46 @@ async fn a_function_that_serves_another_table_is_neither_overwritten_nor_dropped
     let planned = captures(&mut connection, &[("a", json!({"level": "row"}))]).await?;
     let migration = Migration::new(&planned, 1, |_| true);
     let refused = run(&mut connection, &migration.up).await.unwrap_err().to_string();
-    assert!(refused.contains("serves other tables: b"), "{refused}");
+    assert!(refused.contains("serves other tables: public.b"), "{refused}");
     connection.execute("rollback").await?;
     run(&mut connection, &first.down).await?;
     connection.execute("insert into b values (1)").await?;
     assert_eq!(changes(&mut connection).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tables_that_share_a_function_are_generated_together_as_the_refusal_says() -> anyhow::Result<()> {
+    let table = "create table t (id int primary key, secret text)";
+    for level in super::both_levels() {
+        let (_database, mut connection) = host(table).await?;
+        let mut policy = level.clone();
+        policy["mask"] = json!(["secret"]);
+        capture(&mut connection, &[("t", policy.clone())]).await?;
+        connection.execute("alter table t rename to tmp").await?;
+        connection.execute(table).await?;
+        let planned = captures(&mut connection, &[("t", policy.clone())]).await?;
+        let refused = run(&mut connection, &Migration::new(&planned, 1, |_| true).up).await.unwrap_err();
+        let refused = refused.into_database_error().unwrap();
+        let hint = refused.downcast_ref::<sqlx::postgres::PgDatabaseError>().hint().unwrap_or_default();
+        assert!(hint.ends_with("threadline gen-triggers --tables public.t,public.tmp"), "{hint}");
+        connection.execute("rollback").await?;
+        // What was renamed keeps its policy.
+        let deployed =
+            DeployedPolicy::read(&mut connection, &StorageSchema::default(), &["tmp".parse()?]).await?;
+        let refused = deployed[&"tmp".parse()?].check(&Policy::default()).unwrap_err();
+        assert_eq!(refused.term, "policy_dropped");
+        let mut together = [("t", policy.clone()), ("tmp", policy)];
+        if level["level"] == "row" {
+            together.reverse();
+        }
+        capture(&mut connection, &together).await?;
+        connection.execute("insert into t values (1, 's'); insert into tmp values (1, 's')").await?;
+        let recorded = changes(&mut connection).await?;
+        let tables: Vec<_> = recorded.iter().map(|one| &one["table_name"]).collect();
+        assert_eq!(tables, ["t", "tmp"], "{level}");
+        assert!(recorded.iter().all(|one| one["data_after"]["secret"] == "[REDACTED]"), "{level}");
+    }
     Ok(())
 }
 
