@@ -2,6 +2,7 @@
 //!
 //! A [`Policy`] says what of a [`Table`] is captured, [`Capture`] joins both, and [`Migration`] is the SQL for it.
 
+pub(crate) mod deployed;
 pub mod library;
 pub mod migration;
 pub mod names;
@@ -14,6 +15,7 @@ pub(crate) mod trigger;
 
 use sqlx::PgConnection;
 
+pub use deployed::DeployedPolicy;
 pub use library::LibraryTrigger;
 pub use migration::Migration;
 pub use names::HostTable;

@@ -3,6 +3,7 @@
 use std::{
     fmt::Write as _,
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{
     StorageSchema,
-    capture::{Capture, HostTable, Migration, PlanError, Policy, Refusal, names, plan},
+    capture::{Capture, DeployedPolicy, HostTable, Migration, PlanError, Policy, Refusal, names, plan},
 };
 use time::{OffsetDateTime, macros::format_description};
 
@@ -48,6 +49,7 @@ pub(crate) struct Arguments {
     #[arg(long, help_heading = CAPTURED)]
     store_changed_from: bool,
     /// Leaves the tables to the Elixir library: one row trigger under the name of its own, which its migration replaces without a gap.
+    /// Under the policy that is deployed, where neither settings nor flags have one.
     #[arg(long, conflicts_with = "level")]
     to_library: bool,
     /// Says what would be captured, a line for each table, and writes nothing.
@@ -67,14 +69,22 @@ pub(crate) struct Arguments {
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let Settings { options, schema, capture, .. } = Settings::read(target)?;
     let tables = wanted(&capture, arguments)?;
-    on_timeline(&options, async |connection| generate(connection, &schema, &tables, arguments).await)
+    on_timeline(&options, async |connection| generate(connection, &schema, tables, arguments).await)
+}
+
+/// A table, and what settings and flags say of it.
+struct Wanted {
+    table: HostTable,
+    policy: Policy,
+    /// Whether the settings have a section of it.
+    is_in_settings: bool,
 }
 
 /// Tables and policies of settings and flags.
 ///
 /// # Errors
 /// What of them cannot be used.
-fn wanted(section: &CaptureSection, arguments: &Arguments) -> Result<Vec<(HostTable, Policy)>, Refusal> {
+fn wanted(section: &CaptureSection, arguments: &Arguments) -> Result<Vec<Wanted>, Refusal> {
     let sections = section.by_table()?;
     let tables: Vec<HostTable> = if arguments.tables.is_empty() {
         sections.keys().cloned().collect()
@@ -105,7 +115,8 @@ fn wanted(section: &CaptureSection, arguments: &Arguments) -> Result<Vec<(HostTa
                 columns.extend(more.iter().map(|column| json!(column)));
             }
         }
-        Ok((table.clone(), Policy::read(&table, &options)?))
+        let policy = Policy::read(&table, &options)?;
+        Ok(Wanted { is_in_settings: sections.contains_key(&table), table, policy })
     };
     tables.into_iter().map(policy).collect()
 }
@@ -121,13 +132,20 @@ fn refusal(term: &'static str, reason: String) -> Refusal {
 async fn generate(
     connection: &mut PgConnection,
     schema: &StorageSchema,
-    tables: &[(HostTable, Policy)],
+    mut wanted: Vec<Wanted>,
     arguments: &Arguments,
 ) -> anyhow::Result<String> {
-    let captures = plan(connection, schema, tables).await.map_err(|error| match error {
+    let kept = keep_deployed(connection, schema, &mut wanted, arguments).await?;
+    let tables: Vec<(HostTable, Policy)> = wanted.into_iter().map(|one| (one.table, one.policy)).collect();
+    let captures = plan(connection, schema, &tables).await.map_err(|error| match error {
         PlanError::Refused(refusal) => anyhow::Error::new(refusal),
         error => anyhow::Error::new(error).context("cannot read the tables"),
     })?;
+    if !arguments.json {
+        for capture in captures.iter().filter(|capture| kept.contains(&capture.table.name)) {
+            let _ = writeln!(io::stderr(), "its policy is the one that is deployed: {}", line(capture));
+        }
+    }
     if arguments.dry_run {
         return Ok(if arguments.json { described(&captures, &[]) } else { lines(captures.iter().map(line)) });
     }
@@ -157,6 +175,44 @@ async fn generate(
         });
     }
     Ok(migration.up)
+}
+
+/// What the deployed policy hides stays hidden where the settings do not name the table: what is left to the library keeps that policy,
+/// if no flag says another one; anything else is refused. Returns the tables that keep theirs.
+///
+/// # Errors
+/// A refusal, or what the server says.
+async fn keep_deployed(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    wanted: &mut [Wanted],
+    arguments: &Arguments,
+) -> anyhow::Result<Vec<HostTable>> {
+    let undecided: Vec<HostTable> =
+        wanted.iter().filter(|one| !one.is_in_settings).map(|one| one.table.clone()).collect();
+    if undecided.is_empty() {
+        return Ok(Vec::new());
+    }
+    let deployed = DeployedPolicy::read(connection, schema, &undecided)
+        .await
+        .context("cannot read the policies that are deployed")?;
+    let has_flags = arguments.store_changed_from
+        || [&arguments.exclude, &arguments.mask, &arguments.except_columns]
+            .iter()
+            .any(|flag| !flag.is_empty());
+    let mut kept = Vec::new();
+    for one in wanted.iter_mut().filter(|one| !one.is_in_settings) {
+        let Some(deployed) = deployed.get(&one.table) else { continue };
+        if arguments.to_library
+            && !has_flags
+            && let Some(policy) = deployed.policy()
+        {
+            one.policy = policy;
+            kept.push(one.table.clone());
+        }
+        deployed.check(&one.policy)?;
+    }
+    Ok(kept)
 }
 
 /// The nth of these tables: to capture them, or to leave them to the library.

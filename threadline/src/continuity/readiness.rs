@@ -6,7 +6,7 @@ use sqlx::PgConnection;
 use crate::{
     StorageSchema,
     capture::{
-        HostTable, Level, Policy, Refusal, Table,
+        DeployedPolicy, HostTable, Level, Policy, Refusal, Table,
         trigger::{self, CaptureTrigger, Event},
     },
 };
@@ -44,7 +44,7 @@ fn lines(problems: &[Refusal]) -> String {
 }
 
 /// Asserts that every insert, update and delete of the table's rows is recorded once, wherever its rows are, with their key.
-/// Looks at catalogs alone.
+/// Looks at catalogs, and for what to do at the stored policy.
 ///
 /// # Errors
 /// Everything that is in the way, each with what to do.
@@ -81,8 +81,9 @@ pub async fn assert_ready(
     let Some(main) = main.filter(|_| problems.is_empty()) else {
         if problems.is_empty() {
             // Partitioned, and without a partition.
-            problems.push(not_captured(table, table));
+            problems.push(not_captured(table));
         }
+        hint(connection, storage, &shape, &mut problems).await?;
         return Err(NotReady::Unready(problems));
     };
     let truncate = |place: &HostTable| {
@@ -102,7 +103,7 @@ pub async fn assert_ready(
 fn problem_at(table: &HostTable, place: &HostTable, triggers: &[CaptureTrigger]) -> Option<Refusal> {
     let here: Vec<&CaptureTrigger> = triggers.iter().filter(|one| one.table == *place).collect();
     if here.iter().all(|one| !one.fires_after(Event::Insert)) {
-        return Some(not_captured(table, place));
+        return Some(not_captured(place));
     }
     let off: Vec<&str> =
         here.iter().filter(|one| !one.firing.sees_writers()).map(|one| one.name.as_str()).collect();
@@ -122,25 +123,60 @@ fn problem_at(table: &HostTable, place: &HostTable, triggers: &[CaptureTrigger])
             } else {
                 format!("{place}: a trigger has a condition and misses some of {event}: {}", names.join(", "))
             };
-            return Some(Refusal::new("missing_trigger", reason).hint(regenerate(table)));
+            return Some(Refusal::new("missing_trigger", reason));
         }
         if firing.len() > 1 {
             let reason = format!("{place}: {event} is recorded by each of {}", names.join(", "));
-            return Some(Refusal::new("duplicate_capture_trigger", reason).hint(format!(
-                "{}; or, to leave it to the Elixir library's trigger, threadline gen-triggers --to-library --tables {table}",
-                regenerate(table)
-            )));
+            return Some(Refusal::new("duplicate_capture_trigger", reason));
         }
     }
     None
 }
 
-fn not_captured(table: &HostTable, place: &HostTable) -> Refusal {
-    Refusal::new("not_captured", format!("{place}: no trigger records its changes")).hint(regenerate(table))
+fn not_captured(place: &HostTable) -> Refusal {
+    Refusal::new("not_captured", format!("{place}: no trigger records its changes"))
 }
 
-fn regenerate(table: &HostTable) -> String {
-    format!("threadline gen-triggers --tables {table}")
+/// Adds the command that ends a problem where triggers are to be made again: under the policy that is deployed.
+async fn hint(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+    shape: &Table,
+    problems: &mut [Refusal],
+) -> Result<(), sqlx::Error> {
+    let table = &shape.name;
+    let may_read: Option<bool> =
+        sqlx::query_scalar("select pg_catalog.has_table_privilege(pg_catalog.to_regclass($1), 'select')")
+            .bind(storage.table("threadline_capture_policies"))
+            .fetch_one(&mut *connection)
+            .await?;
+    let deployed = if may_read == Some(true) {
+        DeployedPolicy::read(connection, storage, std::slice::from_ref(table)).await?.remove(table)
+    } else {
+        None
+    };
+    let plain = format!("threadline gen-triggers --tables {table}");
+    let again = match &deployed {
+        Some(deployed) => deployed.command().unwrap_or_else(|| {
+            format!(
+                "write the policy that is deployed, which no option says, as the section [capture.tables.\"{table}\"] of audit.toml; \
+                 then {plain}"
+            )
+        }),
+        None => plain,
+    };
+    for problem in problems {
+        match problem.term {
+            "not_captured" | "missing_trigger" | "pk_drift" => problem.hint = Some(again.clone()),
+            "duplicate_capture_trigger" => {
+                problem.hint = Some(format!(
+                    "{again}; or, to leave it to the Elixir library's trigger, threadline gen-triggers --to-library --tables {table}"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The key that the trigger records, which has to be the table's own.
@@ -160,5 +196,5 @@ fn key(shape: &Table, main: &CaptureTrigger) -> Result<Vec<String>, Refusal> {
         Err(refusal) => return Err(refusal),
     };
     let reason = format!("{table}: its trigger {} records ({}), and {own}", main.name, recorded.join(", "));
-    Err(Refusal::new("pk_drift", reason).hint(regenerate(table)))
+    Err(Refusal::new("pk_drift", reason))
 }

@@ -1,7 +1,7 @@
 //! Whether what is deployed is what the settings say and what the generator has made: settings, stored policies, functions and columns
 //! are compared, and no text of a function is taken apart.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use serde::Serialize;
 use serde_json::json;
@@ -13,6 +13,7 @@ use super::{
 };
 use crate::capture::{
     Capture, HostTable, Policy, Table,
+    deployed::{ColumnDrift, Deployed},
     names::{FunctionPrefix, literal, quote},
     render::GENERATOR,
     stored::StoredPolicy,
@@ -70,49 +71,14 @@ impl Drift {
     }
 }
 
-/// Columns that are not what they were when the triggers were made.
-#[derive(Debug, Default, Serialize)]
-pub(super) struct ColumnDrift {
-    /// From and to.
-    pub(super) renamed: Vec<(String, String)>,
-    pub(super) missing: Vec<String>,
-    added: Vec<String>,
-}
-
-impl ColumnDrift {
-    fn is_empty(&self) -> bool {
-        self.renamed.is_empty() && self.missing.is_empty() && self.added.is_empty()
-    }
-}
-
 impl Subject<'_> {
-    /// By their numbers, which a rename does not change; by name where the numbers are those of another table.
-    pub(super) fn column_drift(&self) -> ColumnDrift {
-        let (Some(stored), Some(shape)) = (self.policy, self.shape) else { return ColumnDrift::default() };
-        let (before, now) = (&stored.shape.numbers, shape.numbers());
-        let by_number: BTreeMap<i16, &String> = now.iter().map(|(name, number)| (*number, name)).collect();
-        let present = |name: &String, number: i16| -> Option<String> {
-            if stored.oid == self.table.root().oid {
-                by_number.get(&number).map(|name| (*name).clone())
-            } else {
-                now.contains_key(name).then(|| name.clone())
-            }
-        };
-        let mut drift = ColumnDrift::default();
-        let mut known: BTreeSet<String> = BTreeSet::new();
-        for (name, number) in before {
-            match present(name, *number) {
-                None => drift.missing.push(name.clone()),
-                Some(other) => {
-                    known.insert(other.clone());
-                    if other != *name {
-                        drift.renamed.push((name.clone(), other));
-                    }
-                }
-            }
-        }
-        drift.added = now.into_keys().filter(|name| !known.contains(name)).collect();
-        drift
+    /// The stored policy, and the table as it is.
+    pub(super) fn deployed(&self) -> Option<Deployed<'_>> {
+        self.policy.zip(self.shape).map(|(stored, shape)| Deployed { stored, shape })
+    }
+
+    fn column_drift(&self) -> ColumnDrift {
+        self.deployed().map(|deployed| deployed.column_drift()).unwrap_or_default()
     }
 
     /// In which ways settings, stored policy, functions and columns differ; nothing for triggers that no policy is stored of.

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 use sqlx::Executor as _;
-use threadline::capture::{HostTable, Migration, names};
+use threadline::{
+    StorageSchema,
+    capture::{DeployedPolicy, HostTable, Migration, Policy, names},
+};
 
 use super::{capture, captures, changes, host, run};
 
@@ -174,11 +177,46 @@ async fn a_function_that_serves_another_table_is_neither_overwritten_nor_dropped
     let planned = captures(&mut connection, &[("a", json!({"level": "row"}))]).await?;
     let migration = Migration::new(&planned, 1, |_| true);
     let refused = run(&mut connection, &migration.up).await.unwrap_err().to_string();
-    assert!(refused.contains("serves other tables: b"), "{refused}");
+    assert!(refused.contains("serves other tables: public.b"), "{refused}");
     connection.execute("rollback").await?;
     run(&mut connection, &first.down).await?;
     connection.execute("insert into b values (1)").await?;
     assert_eq!(changes(&mut connection).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn tables_that_share_a_function_are_generated_together_as_the_refusal_says() -> anyhow::Result<()> {
+    let table = "create table t (id int primary key, secret text)";
+    for level in super::both_levels() {
+        let (_database, mut connection) = host(table).await?;
+        let mut policy = level.clone();
+        policy["mask"] = json!(["secret"]);
+        capture(&mut connection, &[("t", policy.clone())]).await?;
+        connection.execute("alter table t rename to tmp").await?;
+        connection.execute(table).await?;
+        let planned = captures(&mut connection, &[("t", policy.clone())]).await?;
+        let refused = run(&mut connection, &Migration::new(&planned, 1, |_| true).up).await.unwrap_err();
+        let refused = refused.into_database_error().unwrap();
+        let hint = refused.downcast_ref::<sqlx::postgres::PgDatabaseError>().hint().unwrap_or_default();
+        assert!(hint.ends_with("threadline gen-triggers --tables public.t,public.tmp"), "{hint}");
+        connection.execute("rollback").await?;
+        // What was renamed keeps its policy.
+        let deployed =
+            DeployedPolicy::read(&mut connection, &StorageSchema::default(), &["tmp".parse()?]).await?;
+        let refused = deployed[&"tmp".parse()?].check(&Policy::default()).unwrap_err();
+        assert_eq!(refused.term, "policy_dropped");
+        let mut together = [("t", policy.clone()), ("tmp", policy)];
+        if level["level"] == "row" {
+            together.reverse();
+        }
+        capture(&mut connection, &together).await?;
+        connection.execute("insert into t values (1, 's'); insert into tmp values (1, 's')").await?;
+        let recorded = changes(&mut connection).await?;
+        let tables: Vec<_> = recorded.iter().map(|one| &one["table_name"]).collect();
+        assert_eq!(tables, ["t", "tmp"], "{level}");
+        assert!(recorded.iter().all(|one| one["data_after"]["secret"] == "[REDACTED]"), "{level}");
+    }
     Ok(())
 }
 
@@ -202,6 +240,36 @@ async fn a_timeline_of_an_older_version_is_refused_with_what_to_do() -> anyhow::
     let hint = error.downcast_ref::<sqlx::postgres::PgDatabaseError>().hint();
     assert_eq!(hint, Some("run threadline install"), "{error}");
     connection.execute("rollback; insert into a values (1)").await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_trigger_under_another_name_is_replaced_and_its_function_stays_where_it_is_made_again()
+-> anyhow::Result<()> {
+    let tables = "create table a (id int primary key, v int);
+         create table p (id int primary key, v int) partition by range (id); create table p1 partition of p for values from (0) to (10)";
+    for level in super::both_levels() {
+        let (_database, mut connection) = host(tables).await?;
+        let tables = [("a", level.clone()), ("p", json!({}))];
+        capture(&mut connection, &tables).await?;
+        connection
+            .execute(
+                "alter trigger threadline_audit_a on a rename to other; drop trigger threadline_audit_p on p;
+                 create trigger other after insert on p1 for each row execute function threadline_capture_changes_p('id')",
+            )
+            .await?;
+        capture(&mut connection, &tables).await?;
+        connection
+            .execute(
+                "insert into a values (1, 1); update a set v = 2; delete from a; insert into p values (1, 1)",
+            )
+            .await?;
+        assert_eq!(changes(&mut connection).await?.len(), 4, "{level}");
+        let others: i64 = sqlx::query_scalar("select count(*) from pg_trigger where tgname = 'other'")
+            .fetch_one(&mut connection)
+            .await?;
+        assert_eq!(others, 0, "{level}");
+    }
     Ok(())
 }
 

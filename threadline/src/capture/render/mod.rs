@@ -20,7 +20,8 @@ use super::{
 use crate::StorageSchema;
 
 pub(super) use trigger::{
-    drop_all, drop_functions, guard, in_place, is_on, row_trigger, row_trigger_name, triggers,
+    drop_all, drop_functions, guard, guard_functions, in_place, is_on, row_trigger, row_trigger_name,
+    triggers,
 };
 
 /// Of this generator: what it renders otherwise than before gets another number.

@@ -91,7 +91,8 @@ pub(in crate::capture) fn row_trigger_name(capture: &Capture) -> String {
 /// second time: of the other level, of the table's earlier name, of a partition alone. What was disabled or set to fire always
 /// stays so, and a table whose capture is off stays off.
 ///
-/// What is dropped is dropped first: that takes the strongest lock, and a weaker one that is made stronger can deadlock with a reader.
+/// Triggers are dropped first: that takes the strongest lock, and a weaker one that is made stronger can deadlock with a reader. Their
+/// functions are dropped last, as far as no trigger calls them by then: the migration may have made one of them again.
 pub(in crate::capture) fn in_place(capture: &Capture, names: &[String], statements: &[String]) -> String {
     let name = capture.name();
     let made = array(names);
@@ -117,8 +118,9 @@ declare
         cross join pg_catalog.unnest({made}) n (name)
         where {is_on} and t.tgenabled = 'D' and {by_main}
           and not exists (select from pg_catalog.pg_trigger o where o.tgrelid = t.tgrelid and o.tgname = n.name));
-    other record;
-    one   text;
+    other    record;
+    one      text;
+    replaced pg_catalog.regprocedure[] := '{{}}';
 begin
     for other in
         select t.tgname, t.tgrelid::pg_catalog.regclass as relation, t.tgfoid::pg_catalog.regprocedure as function,
@@ -127,13 +129,19 @@ begin
         where {is_on} and t.tgparentid = 0 and {by_any} and not t.tgname = any ({made})
     loop
         execute pg_catalog.format('drop trigger %I on %s', other.tgname, other.relation);
-        if other.is_of_table and not exists (select from pg_catalog.pg_trigger t where t.tgfoid = other.function) then
-            execute pg_catalog.format('drop function %s', other.function);
+        if other.is_of_table then
+            replaced := replaced || other.function;
         end if;
     end loop;
     {statements}
     foreach one in array firing loop
         execute one;
+    end loop;
+    for one in
+        select distinct r.function::text from pg_catalog.unnest(replaced) r (function)
+        where not exists (select from pg_catalog.pg_trigger t where t.tgfoid = r.function)
+    loop
+        execute pg_catalog.format('drop function %s', one);
     end loop;
 end
 $threadline$;
@@ -203,10 +211,9 @@ pub(in crate::capture) fn is_on(name: &HostTable) -> String {
     )
 }
 
-/// Refuses to continue where the table is not what was read, and where a function that is to be written again serves another table.
+/// Refuses to continue where the table is not what was read.
 pub(in crate::capture) fn guard(capture: &Capture) -> String {
     let name = capture.name();
-    let functions: Vec<String> = capture.functions().iter().map(|function| literal(&function.name)).collect();
     let redacted = capture.policy.redacted();
     let columns: Vec<String> = redacted.iter().chain(&capture.key).map(|column| literal(column)).collect();
     format!(
@@ -229,22 +236,59 @@ begin
         raise exception 'threadline: {name} has no column %, which its policy or its key names', problem
             using hint = 'run threadline gen-triggers on a database that has the same tables';
     end if;
-    select pg_catalog.string_agg(distinct t.tgrelid::pg_catalog.regclass::text, ',') into problem
-    from pg_catalog.pg_trigger t
-    join pg_catalog.pg_proc p on p.oid = t.tgfoid
-    join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-    where n.nspname = {storage} and p.proname in ({functions}) and not {is_on};
-    if problem is not null then
-        raise exception 'threadline: the function that is to capture {name} serves other tables: %', problem
-            using hint = pg_catalog.format('threadline gen-triggers --tables {name},%s generates all of them together', problem);
-    end if;
 end
 $threadline$;",
         columns.join(", "),
         new_id = literal(&capture.new_id()),
         quoted = literal(&name.quoted()),
-        storage = literal(capture.storage.as_str()),
+    )
+}
+
+/// Refuses to continue where a function that is to be written again serves a table that the migration does not capture.
+pub(in crate::capture) fn guard_functions(captures: &[Capture]) -> String {
+    let Some(first) = captures.first() else { return String::new() };
+    let list = |of: fn(&HostTable) -> String| -> Vec<String> {
+        captures.iter().map(|capture| of(capture.name())).collect()
+    };
+    let functions: Vec<String> = captures
+        .iter()
+        .flat_map(|capture| {
+            let name = literal(&capture.name().to_string());
+            capture.functions().into_iter().map(move |one| format!("({name}, {})", literal(&one.name)))
+        })
+        .collect();
+    format!(
+        "
+do $threadline$
+declare
+    captured pg_catalog.oid[] := array(
+        select pg_catalog.to_regclass(w.name)::pg_catalog.oid from pg_catalog.unnest({tables}) w (name)
+        union all
+        select p.relid::pg_catalog.oid
+        from pg_catalog.unnest({tables}) w (name), pg_catalog.pg_partition_tree(pg_catalog.to_regclass(w.name)) p);
+    one record;
+begin
+    for one in
+        select w.name, pg_catalog.string_agg(distinct pg_catalog.concat(s.nspname, '.', c.relname), ',') as others
+        from (values {functions}) w (name, function)
+        join pg_catalog.pg_proc p on p.proname = w.function
+        join pg_catalog.pg_namespace n on n.oid = p.pronamespace and n.nspname = {storage}
+        join pg_catalog.pg_trigger t on t.tgfoid = p.oid
+        join pg_catalog.pg_class c on c.oid = coalesce(pg_catalog.pg_partition_root(t.tgrelid), t.tgrelid)
+        join pg_catalog.pg_namespace s on s.oid = c.relnamespace
+        where t.tgrelid = any (captured) is not true
+        group by w.name
+    loop
+        raise exception 'threadline: the function that is to capture % serves other tables: %', one.name, one.others
+            using hint = pg_catalog.concat('generate all of them together, each under its policy: threadline gen-triggers --tables ',
+                {names}, ',', one.others);
+    end loop;
+end
+$threadline$;
+",
+        tables = array(&list(HostTable::quoted)),
+        names = literal(&list(HostTable::to_string).join(",")),
         functions = functions.join(", "),
-        is_on = is_on(name),
+        storage = literal(first.storage.as_str()),
     )
 }

@@ -20,6 +20,8 @@ const KEY_TYPES: [&str; 9] = ["int2", "int4", "int8", "text", "varchar", "bpchar
 pub struct Table {
     /// Its name.
     pub name: HostTable,
+    /// Its number, which a rename does not change.
+    pub(crate) oid: i64,
     kind: TableKind,
     /// In order.
     columns: Vec<Column>,

@@ -59,6 +59,7 @@ impl Table {
             let name = HostTable { schema: row.schema, name: row.name };
             let table = Self {
                 name: name.clone(),
+                oid: row.relation,
                 kind: row.kind,
                 columns: columns.remove(&row.relation).unwrap_or_default(),
                 primary_key: keys.remove(&row.relation).unwrap_or_default(),

@@ -7,12 +7,12 @@ use super::super::{
     Skipped,
     finding::{Finding, FindingCode},
     observation::Observation,
-    remedy::is_plain,
 };
 use crate::{
     StorageSchema,
     capture::{
         HostTable,
+        deployed::is_plain,
         names::{literal, quote},
     },
 };

@@ -1,6 +1,7 @@
 //! Coverage: which tables count as captured.
 
 mod commands;
+mod deployed;
 mod drift;
 mod findings;
 mod keys;
