@@ -7,6 +7,8 @@
 
 mod cutover;
 mod keys;
+mod locks;
+mod marks;
 mod readiness;
 mod switch;
 
