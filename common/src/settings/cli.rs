@@ -5,12 +5,13 @@ use std::{
     fs::File,
     io::Write as _,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use clap::{Args, Subcommand};
 
 use super::{
-    Layers, LogFormat, Provenance, Settings, SettingsError, UsageError, render,
+    Layers, LogFormat, Provenance, Settings, SettingsError, UsageError, layers, render,
     render::{render_json, template},
 };
 
@@ -26,13 +27,16 @@ pub struct SettingsArgs {
     /// Overrides one key, such as `--set relay.page_rows=500`. Not for secrets. May be repeated.
     #[arg(long, global = true, value_name = "KEY=VALUE", help_heading = GLOBAL_OPTIONS)]
     set: Vec<String>,
+    /// What is in the file. It is read once: a pipe is empty the second time.
+    #[arg(skip)]
+    text: OnceLock<String>,
 }
 
 impl SettingsArgs {
     /// What can be read of a command line that is refused.
     #[must_use]
     pub fn of(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        let mut found = Self { config: None, set: Vec::new() };
+        let mut found = Self { config: None, set: Vec::new(), text: OnceLock::new() };
         let mut arguments = arguments.into_iter().skip(1).filter_map(|argument| argument.into_string().ok());
         while let Some(argument) = arguments.next() {
             match argument.split_once('=').unwrap_or((&argument, "")) {
@@ -75,15 +79,23 @@ impl SettingsArgs {
         let named = std::env::var_os("AUDIT_CONFIG").filter(|path| !path.is_empty()).map(PathBuf::from);
         let mut layers = Layers::default();
         if let Some(path) = self.config.as_ref().or(named.as_ref()) {
-            layers = lay(layers, &|layers| layers.file(path))?;
+            layers = lay(layers, &|layers| self.file(layers, path))?;
         } else if Path::new(DEFAULT_FILE).exists() {
-            layers = lay(layers, &|layers| layers.file(Path::new(DEFAULT_FILE)))?;
+            layers = lay(layers, &|layers| self.file(layers, Path::new(DEFAULT_FILE)))?;
         }
         layers = lay(layers, &|layers| layers.environment(std::env::vars_os()))?;
         for assignment in &self.set {
             layers = lay(layers, &|layers| layers.flag(assignment))?;
         }
         Ok(layers)
+    }
+
+    fn file(&self, layers: Layers, path: &Path) -> Result<Layers, SettingsError> {
+        if let Some(text) = self.text.get() {
+            return layers.text(text, &path.display().to_string());
+        }
+        let text = layers::read(path)?;
+        layers.text(self.text.get_or_init(|| text), &path.display().to_string())
     }
 }
 
@@ -140,5 +152,21 @@ impl ConfigCommand {
         };
         let written = File::create_new(file).and_then(|mut file| file.write_all(template().as_bytes()));
         Some(written.map(|()| format!("wrote {shown}: take out the # before what you set\n")).map_err(refuse))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_settings_file_is_read_once_as_a_pipe_can_be() {
+        let path = std::env::temp_dir().join(format!("settings-{}.toml", std::process::id()));
+        std::fs::write(&path, "[log]\nformat = \"json\"\nlevel_of_nothing = 1\n").expect("a file");
+        let named = path.clone().into_os_string();
+        let arguments = SettingsArgs::of(["publisher".into(), "--config".into(), named]);
+        arguments.load().expect_err("an unknown key");
+        std::fs::remove_file(&path).expect("the file");
+        assert_eq!(arguments.log_format(), Some(LogFormat::Json));
     }
 }

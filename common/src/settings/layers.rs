@@ -136,6 +136,12 @@ pub enum SettingsError {
     NotText(String),
 }
 
+/// The text of a settings file.
+pub(super) fn read(path: &Path) -> Result<String, SettingsError> {
+    std::fs::read_to_string(path)
+        .map_err(|error| SettingsError::Read { path: path.display().to_string(), error })
+}
+
 /// Collects layers, later ones over earlier ones.
 #[derive(Debug, Clone, Default)]
 pub struct Layers {
@@ -153,10 +159,7 @@ impl Layers {
     /// # Errors
     /// When it cannot be read or parsed.
     pub fn file(self, path: &Path) -> Result<Self, SettingsError> {
-        let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path)
-            .map_err(|error| SettingsError::Read { path: shown.clone(), error })?;
-        self.text(&text, &shown)
+        self.text(&read(path)?, &path.display().to_string())
     }
 
     /// Lays the text of a settings file on top.

@@ -5,11 +5,10 @@ use std::{
     io::{IsTerminal as _, Write as _},
 };
 
-use anyhow::Context as _;
 use serde_json::json;
 use threadline::{
     capture::HostTable,
-    continuity::{KeyBackfill, RecoveredKeys},
+    continuity::{KeyBackfill, KeyBackfillError, RecoveredKeys},
 };
 
 use super::{
@@ -45,10 +44,12 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
                 let _ = write!(std::io::stderr(), "\r\x1b[K{}", line(done, arguments.dry_run));
             }
         };
-        let done = backfill
-            .run(connection, &schema, &arguments.tables, told)
-            .await
-            .context("the backfill stopped; what it has done stays, and the same command continues")?;
+        let done = backfill.run(connection, &schema, &arguments.tables, told).await;
+        let done = done.map_err(|error| match error {
+            KeyBackfillError::Refused(refusal) => anyhow::Error::new(refusal),
+            error => anyhow::Error::new(error)
+                .context("the backfill stopped; what it has done stays, and the same command continues"),
+        })?;
         if shows_progress {
             let _ = write!(std::io::stderr(), "\r\x1b[K");
         }

@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     env::VarError,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
+    sync::OnceLock,
 };
 
 use connection_url::ConnectionUrl;
@@ -155,10 +156,22 @@ fn read_file(config: Option<PathBuf>) -> Result<File, String> {
         None if default.exists() => default,
         None => return Ok(File::default()),
     };
-    let text = fs::read_to_string(path)
+    let text = text_of(path)
         .map_err(|error| format!("cannot read the settings file {}: {error}", path.display()))?;
     // Not the parser's whole message: it quotes the line, which may hold a password.
-    toml::from_str(&text).map_err(|error| format!("{}: {}", path.display(), error.message()))
+    toml::from_str(text).map_err(|error| format!("{}: {}", path.display(), error.message()))
+}
+
+/// The text of the settings file. It is read once: a pipe is empty the second time, and settings that are gone look like settings
+/// that nobody has made.
+fn text_of(path: &Path) -> io::Result<&'static str> {
+    static READ: OnceLock<(PathBuf, String)> = OnceLock::new();
+    if let Some((_, text)) = READ.get().filter(|(read, _)| read == path) {
+        return Ok(text);
+    }
+    let text = fs::read_to_string(path)?;
+    // A process has one settings file.
+    Ok(&READ.get_or_init(|| (path.to_owned(), text)).1)
 }
 
 /// Whether errors are to be lines of JSON, as far as settings can be read; settings that cannot be used are refused elsewhere.
@@ -173,8 +186,8 @@ pub(crate) fn wants_json(config: Option<&Path>) -> bool {
 
 /// Of a file, whatever else is wrong with it.
 fn log_format(path: Option<&Path>) -> Option<String> {
-    let text = fs::read_to_string(path.unwrap_or(Path::new("audit.toml"))).ok()?;
-    let file: toml::Table = toml::from_str(&text).ok()?;
+    let text = text_of(path.unwrap_or(Path::new("audit.toml"))).ok()?;
+    let file: toml::Table = toml::from_str(text).ok()?;
     Some(file.get("log")?.get("format")?.as_str()?.to_owned())
 }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     StorageSchema,
     capture::{
-        HostTable, Table,
+        HostTable, Refusal, Table,
         trigger::{self, Event},
     },
 };
@@ -33,6 +33,18 @@ impl Default for KeyBackfill {
     fn default() -> Self {
         Self { batch_size: 1000, is_dry: false }
     }
+}
+
+/// Why keys were not recovered, or not all.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyBackfillError {
+    /// `table_missing`: nothing was done.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// What the database says, or that it says nothing.
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
 }
 
 /// What has become of the changes of one table that had no key.
@@ -74,14 +86,18 @@ impl KeyBackfill {
     /// Runs it for these tables, or without any for all that have changes without a key. `progress` is told after each batch.
     ///
     /// # Errors
-    /// What the database says, or that it says nothing. What was done before stays.
+    /// When there is neither one of the tables nor any change of it: nothing is done then. What the database says, or that it says
+    /// nothing: what was done before stays.
     pub async fn run(
         self,
         connection: &mut PgConnection,
         storage: &StorageSchema,
         tables: &[HostTable],
         mut progress: impl FnMut(&RecoveredKeys),
-    ) -> Result<Vec<RecoveredKeys>, sqlx::Error> {
+    ) -> Result<Vec<RecoveredKeys>, KeyBackfillError> {
+        for table in tables {
+            known(connection, storage, table).await?;
+        }
         let all = tables.is_empty();
         let tables = if all { recorded_tables(connection, storage).await? } else { tables.to_vec() };
         let mut done = Vec::new();
@@ -142,11 +158,13 @@ impl KeyBackfill {
     /// The index of a row's history leads to the changes without a key, newest first, and on from where the last batch ended.
     fn statement(self, storage: &StorageSchema) -> String {
         let changes = storage.table("audit_changes");
-        let update = if self.is_dry {
-            String::new()
+        // Somebody else may have given a change its key since it was looked at.
+        let changed = if self.is_dry {
+            "select id from judged where why is null".to_owned()
         } else {
             format!(
-                ", changed as (update {changes} c set table_pk = j.key from judged j where c.id = j.id and j.why is null)"
+                "update {changes} c set table_pk = j.key from judged j
+                 where c.id = j.id and j.why is null and c.table_pk = $3::jsonb returning c.id"
             )
         };
         format!(
@@ -167,9 +185,9 @@ impl KeyBackfill {
                      select pg_catalog.jsonb_object_agg(k.name, s.image ->> k.name) as key,
                             pg_catalog.bool_and(s.image ->> k.name is not null) as is_whole,
                             pg_catalog.bool_or(s.image ->> k.name = '[REDACTED]') as is_redacted
-                     from pg_catalog.unnest($7::text[]) k (name)) k)
-             {update}
-             select (select count(*) from judged) as seen, (select count(*) from judged where why is null) as recovered,
+                     from pg_catalog.unnest($7::text[]) k (name)) k),
+             changed as ({changed})
+             select (select count(*) from judged) as seen, (select count(*) from changed) as recovered,
                     (select coalesce(pg_catalog.jsonb_object_agg(why, n), '{{}}') from
                         (select why, count(*) as n from judged where why is not null group by why) w) as left,
                     l.captured_at::text as last_time, l.id as last_id
@@ -196,6 +214,26 @@ async fn recorded_tables(
     );
     let found: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(connection).await?;
     Ok(found.into_iter().map(|(schema, name)| HostTable { schema, name }).collect())
+}
+
+/// Refuses a name that is neither a table's nor in any change: it is misspelt, or lacks its schema.
+async fn known(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+    table: &HostTable,
+) -> Result<(), KeyBackfillError> {
+    let statement = format!(
+        "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+                        where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p'))
+             or exists (select from {} where table_schema = $1 and table_name = $2)",
+        storage.table("audit_changes")
+    );
+    let query = sqlx::query_scalar(AssertSqlSafe(statement)).bind(&table.schema).bind(&table.name);
+    if query.fetch_one(connection).await? {
+        return Ok(());
+    }
+    let refusal = Refusal::new("table_missing", format!("there is no table {table}, and no change of one"));
+    Err(refusal.hint("name its schema: SCHEMA.NAME").into())
 }
 
 /// The table's key, or of a table without a primary key the one that its trigger records; otherwise the term of why there is none.

@@ -7,10 +7,12 @@
 
 mod cutover;
 mod keys;
+mod locks;
+mod marks;
 mod readiness;
 mod switch;
 
 pub use cutover::{Step, cutover_steps};
-pub use keys::{KeyBackfill, RecoveredKeys};
+pub use keys::{KeyBackfill, KeyBackfillError, RecoveredKeys};
 pub use readiness::{NotReady, Readiness, assert_ready};
 pub use switch::{SwitchError, disable_capture, enable_capture};

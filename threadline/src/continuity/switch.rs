@@ -1,9 +1,14 @@
 //! Switching capture of a table off for maintenance, and on again: with who and why in the timeline, in one transaction.
 
-use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
+use super::{
+    locks::{self, PAUSE},
+    marks::{self, DISABLED, ENABLED, Marks, OF_TABLE, Switched, TriggerState},
+};
 use crate::{
     Action, ActorRef, ActorType, StorageSchema,
     capture::{
@@ -12,12 +17,6 @@ use crate::{
         trigger::{self, CaptureTrigger, Firing},
     },
 };
-
-/// The action that stands for capture being switched off.
-const DISABLED: &str = "threadline.capture.disabled";
-
-/// The action that stands for capture being switched on.
-const ENABLED: &str = "threadline.capture.enabled";
 
 /// Why capture was not switched. Nothing has changed then.
 #[derive(Debug, thiserror::Error)]
@@ -29,31 +28,6 @@ pub enum SwitchError {
     /// What the database says, or that it says nothing.
     #[error(transparent)]
     Database(#[from] sqlx::Error),
-}
-
-/// A table and when its triggers fired, as the comment of the action holds it.
-#[derive(Serialize, Deserialize)]
-struct Switched {
-    table: String,
-    triggers: Vec<TriggerState>,
-}
-
-/// When a trigger fired before it was disabled.
-#[derive(Clone, Serialize, Deserialize)]
-struct TriggerState {
-    table: String,
-    name: String,
-    firing: Firing,
-}
-
-impl TriggerState {
-    fn of(trigger: &CaptureTrigger) -> Self {
-        Self { table: trigger.table.to_string(), name: trigger.name.clone(), firing: trigger.firing }
-    }
-
-    fn is(&self, trigger: &CaptureTrigger) -> bool {
-        self.name == trigger.name && self.table == trigger.table.to_string()
-    }
 }
 
 /// Disables every trigger that captures the tables, ours or the Elixir library's, on partitions too. For each table the action
@@ -108,57 +82,76 @@ async fn switch(
     if let Some((table, _)) = tables.iter().zip(&tables[1..]).find(|(one, next)| one == next) {
         return Err(Refusal::new("table_twice", format!("{table} is there twice")).into());
     }
-    let mut transaction = connection.begin().await?;
+    let started = Instant::now();
+    loop {
+        let mut transaction = connection.begin().await?;
+        match switch_all(&mut transaction, storage, &tables, (actor, reason), on).await {
+            Ok(()) => return Ok(transaction.commit().await?),
+            Err(SwitchError::Database(error)) if locks::is_worth_another(&error, started) => {
+                transaction.rollback().await?;
+            }
+            Err(error) => return Err(error),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn switch_all(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+    tables: &[&HostTable],
+    (actor, reason): (&ActorRef, &str),
+    on: bool,
+) -> Result<(), SwitchError> {
     for table in tables {
-        lock(&mut transaction, table).await?;
-        let triggers = trigger::of_table(&mut transaction, storage, table).await?;
+        oid(connection, table).await?;
+    }
+    locks::lock(connection, tables).await?;
+    for table in tables {
+        let table_oid = oid(connection, table).await?;
+        let triggers = trigger::of_table(connection, storage, table).await?;
         if triggers.is_empty() {
             let refusal = Refusal::new("not_captured", format!("no trigger captures {table}"));
             return Err(refusal.hint(format!("threadline gen-triggers --tables {table}")).into());
         }
         let switched = if on {
-            turn_on(&mut transaction, storage, table, &triggers).await?
+            turn_on(connection, storage, (table, table_oid), &triggers).await?
         } else {
-            turn_off(&mut transaction, storage, table, &triggers, (actor, reason)).await?
+            turn_off(connection, storage, (table, table_oid), &triggers, (actor, reason)).await?
         };
-        let comment = Switched { table: table.to_string(), triggers: switched };
+        let comment = Switched { table: table.to_string(), table_oid: Some(table_oid), triggers: switched };
         Action::new(if on { ENABLED } else { DISABLED }, actor.clone())
             .verb(if on { "enable" } else { "disable" })
             .category("capture")
             .reason(reason)
             .comment(json!(comment).to_string())
-            .record(&mut transaction, storage)
+            .record(connection, storage)
             .await?;
     }
-    Ok(transaction.commit().await?)
-}
-
-/// Nobody writes to the table or changes its triggers until the end of the transaction. Writers queue behind this lock while it
-/// waits: not for long.
-async fn lock(connection: &mut PgConnection, table: &HostTable) -> Result<(), SwitchError> {
-    let is_table: bool = sqlx::query_scalar(
-        "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-                        where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p'))",
-    )
-    .bind(&table.schema)
-    .bind(&table.name)
-    .fetch_one(&mut *connection)
-    .await?;
-    if !is_table {
-        let refusal = Refusal::new("table_missing", format!("there is no table {table}"));
-        return Err(refusal.hint("name its schema: SCHEMA.NAME").into());
-    }
-    let statement =
-        format!("set local lock_timeout = '5s'; lock table {} in share row exclusive mode", table.quoted());
-    connection.execute(AssertSqlSafe(statement)).await?;
     Ok(())
 }
 
-/// What the triggers did before.
+/// The oid of the table; refused when there is none.
+async fn oid(connection: &mut PgConnection, table: &HostTable) -> Result<i64, SwitchError> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "select c.oid::int8 from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+         where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')",
+    )
+    .bind(&table.schema)
+    .bind(&table.name)
+    .fetch_optional(connection)
+    .await?;
+    found.ok_or_else(|| {
+        let refusal = Refusal::new("table_missing", format!("there is no table {table}"));
+        refusal.hint("name its schema: SCHEMA.NAME").into()
+    })
+}
+
+/// What the triggers did before. Of a table that is off already, although not all of its triggers are, it is what was before then.
 async fn turn_off(
     connection: &mut PgConnection,
     storage: &StorageSchema,
-    table: &HostTable,
+    (table, table_oid): (&HostTable, i64),
     triggers: &[CaptureTrigger],
     (actor, reason): (&ActorRef, &str),
 ) -> Result<Vec<TriggerState>, SwitchError> {
@@ -166,10 +159,12 @@ async fn turn_off(
         let refusal = Refusal::new("already_off", format!("capture of {table} is off already"));
         return Err(refusal.hint("threadline capture on switches it on").into());
     }
+    let present = marks::present(connection, triggers).await?;
+    let (marks, _) = Marks::read(connection, storage, table, table_oid, &[DISABLED, ENABLED]).await?;
+    let before = marks.completed(&present);
     for trigger in triggers {
         set(connection, trigger, Firing::Disabled).await?;
     }
-    let before: Vec<TriggerState> = triggers.iter().map(TriggerState::of).collect();
     let statement = format!(
         "update {} p set off = pg_catalog.jsonb_build_object('at', pg_catalog.transaction_timestamp(), 'actor', $3::jsonb, 'reason', \
          $4::text, 'triggers', $5::jsonb) where {OF_TABLE}",
@@ -184,64 +179,28 @@ async fn turn_off(
 async fn turn_on(
     connection: &mut PgConnection,
     storage: &StorageSchema,
-    table: &HostTable,
+    (table, table_oid): (&HostTable, i64),
     triggers: &[CaptureTrigger],
 ) -> Result<Vec<TriggerState>, SwitchError> {
-    let policies = storage.table("threadline_capture_policies");
-    let statement =
-        format!("select off -> 'triggers' from {policies} p where off is not null and {OF_TABLE}");
-    let marked: Option<Option<serde_json::Value>> = sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(&table.schema)
-        .bind(&table.name)
-        .fetch_optional(&mut *connection)
-        .await?;
-    let disabled: Vec<&CaptureTrigger> =
-        triggers.iter().filter(|trigger| trigger.firing == Firing::Disabled).collect();
-    if marked.is_none() && disabled.is_empty() {
+    let present = marks::present(connection, triggers).await?;
+    let (marks, is_off) = Marks::read(connection, storage, table, table_oid, &[DISABLED]).await?;
+    if !is_off && triggers.iter().all(|trigger| trigger.firing != Firing::Disabled) {
         return Err(Refusal::new("not_off", format!("capture of {table} is not off")).into());
     }
-    let before: Vec<TriggerState> =
-        match marked.flatten().and_then(|triggers| serde_json::from_value(triggers).ok()) {
-            Some(before) => before,
-            None => recorded(connection, storage, table).await?,
-        };
     let mut now = Vec::new();
-    for trigger in disabled {
-        // What nobody has recorded was disabled by hand, or made meanwhile.
-        let firing = before.iter().find(|one| one.is(trigger)).map_or(Firing::Ordinary, |one| one.firing);
-        set(connection, trigger, firing).await?;
-        now.push(TriggerState { firing, ..TriggerState::of(trigger) });
+    for (trigger, state) in triggers.iter().zip(&present) {
+        if trigger.firing == Firing::Disabled {
+            // What nobody has recorded was disabled by hand, or made meanwhile.
+            let firing = marks.firing(state, &present).unwrap_or(Firing::Ordinary);
+            set(connection, trigger, firing).await?;
+            now.push(state.with(firing));
+        }
     }
-    let statement = format!("update {policies} p set off = null where {OF_TABLE}");
+    let statement =
+        format!("update {} p set off = null where {OF_TABLE}", storage.table("threadline_capture_policies"));
     let update = sqlx::query(AssertSqlSafe(statement)).bind(&table.schema).bind(&table.name);
     update.execute(connection).await?;
     Ok(now)
-}
-
-/// Which stored policy is the table's, by its name when it was made, or under the one that it has now.
-const OF_TABLE: &str = "((p.table_schema, p.table_name) = ($1, $2) or p.table_oid = \
-     (select c.oid from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace \
-      where n.nspname = $1 and c.relname = $2))";
-
-/// What the last action says: a table of the Elixir library's has no stored policy.
-async fn recorded(
-    connection: &mut PgConnection,
-    storage: &StorageSchema,
-    table: &HostTable,
-) -> Result<Vec<TriggerState>, sqlx::Error> {
-    let beginning = json!({"table": table.to_string()}).to_string();
-    let beginning = beginning.trim_end_matches('}');
-    let statement = format!(
-        "select comment from {} where name = $1 and pg_catalog.starts_with(comment, $2) order by inserted_at desc limit 1",
-        storage.actions()
-    );
-    let comment: Option<String> = sqlx::query_scalar(AssertSqlSafe(statement))
-        .bind(DISABLED)
-        .bind(format!("{beginning},"))
-        .fetch_optional(connection)
-        .await?;
-    let switched = comment.and_then(|comment| serde_json::from_str::<Switched>(&comment).ok());
-    Ok(switched.map(|switched| switched.triggers).unwrap_or_default())
 }
 
 async fn set(

@@ -338,3 +338,21 @@ async fn a_table_is_left_to_the_elixir_library_by_a_migration() -> anyhow::Resul
     assert_eq!(ended.status, Some(2), "{}", ended.error);
     Ok(())
 }
+
+/// A shell's `<(…)`: what was read of it is gone.
+#[tokio::test]
+async fn settings_from_a_pipe_are_those_that_are_applied() -> anyhow::Result<()> {
+    let (database, _connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    std::fs::write(folder.path().join("piped.toml"), SETTINGS)?;
+    let script = "exec \"$0\" gen-triggers -c <(cat piped.toml) --tables users --dry-run";
+    let ran = Command::new("bash")
+        .args(["-c", script, env!("CARGO_BIN_EXE_threadline")])
+        .current_dir(folder.path())
+        .env("THREADLINE_DATABASE_URL", &database.url)
+        .env_remove("AUDIT_CONFIG")
+        .output()?;
+    let out = String::from_utf8_lossy(&ran.stdout);
+    assert!(out.contains(" mask=email "), "{out}{}", String::from_utf8_lossy(&ran.stderr));
+    Ok(())
+}

@@ -1,8 +1,14 @@
 //! Keys of changes that were recorded without one.
 
+use std::time::Duration;
+
+use sandbox::wait::until_some;
 use serde_json::{Value, json};
 use sqlx::{Executor as _, PgConnection};
-use threadline::{StorageSchema, continuity::KeyBackfill};
+use threadline::{
+    StorageSchema,
+    continuity::{KeyBackfill, KeyBackfillError},
+};
 
 use super::{capture, host};
 
@@ -153,5 +159,56 @@ async fn a_backfill_that_is_interrupted_keeps_what_it_has_done_and_continues() -
     assert_eq!(done[0].recovered, 30);
     let left: i64 = sqlx::query_scalar(open).fetch_one(&mut connection).await?;
     assert_eq!(left, 0);
+    Ok(())
+}
+
+/// Two who recover keys at once, or somebody by hand.
+#[tokio::test]
+async fn a_change_that_is_given_its_key_meanwhile_is_neither_touched_nor_counted() -> anyhow::Result<()> {
+    let (database, mut connection) = host(HISTORY).await?;
+    let mut other = database.connect().await?;
+    other
+        .execute(
+            "begin; update audit_changes set table_pk = '{\"code\": \"theirs\"}' where table_name = 'users' and op = 'insert'",
+        )
+        .await?;
+    let storage = StorageSchema::default();
+    let users = ["users".parse()?];
+    let mut watcher = database.connect().await?;
+    let commit = async {
+        until_some("the backfill to wait", Duration::from_secs(4), async || {
+            let waits: bool = sqlx::query_scalar("select exists (select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')")
+                .fetch_one(&mut watcher)
+                .await?;
+            Ok(waits.then_some(()))
+        })
+        .await?;
+        other.execute("commit").await?;
+        anyhow::Ok(())
+    };
+    let (done, committed) =
+        tokio::join!(KeyBackfill::default().run(&mut connection, &storage, &users, |_| ()), commit);
+    committed?;
+    assert_eq!(done?[0].recovered, 2);
+    let theirs = "users insert {\"code\": \"theirs\"}".to_owned();
+    assert!(keys(&mut connection).await?.contains(&theirs));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_and_has_no_change_is_refused_before_anything_is_done() -> anyhow::Result<()>
+{
+    let (_database, mut connection) = host(HISTORY).await?;
+    let storage = StorageSchema::default();
+    let before = keys(&mut connection).await?;
+    let named = ["users".parse()?, "nope".parse()?];
+    match KeyBackfill::default().run(&mut connection, &storage, &named, |_| ()).await {
+        Err(KeyBackfillError::Refused(refusal)) => assert_eq!(refusal.term, "table_missing"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(keys(&mut connection).await?, before);
+    // One that is gone has changes that say so.
+    let gone = KeyBackfill::default().run(&mut connection, &storage, &["gone".parse()?], |_| ()).await?;
+    assert_eq!(gone[0].left["table_missing"], 1);
     Ok(())
 }

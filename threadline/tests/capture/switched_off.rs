@@ -1,5 +1,7 @@
 //! Capture that is switched off for maintenance, and on again.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 use sqlx::{Executor as _, PgConnection};
 use threadline::{
@@ -161,5 +163,145 @@ async fn whoever_gives_no_name_or_no_reason_switches_nothing() -> anyhow::Result
     ];
     assert_eq!(terms, expected);
     assert_eq!(actions(&mut connection).await?.len(), 1);
+    Ok(())
+}
+
+/// With our triggers and with the library's, which has no stored policy.
+#[tokio::test]
+async fn capture_that_is_switched_off_twice_comes_back_as_it_was_before_the_first_time() -> anyhow::Result<()>
+{
+    let library = "create trigger threadline_audit_a after insert or update or delete on a for each row execute function threadline_capture_changes('id');
+         create trigger threadline_audit_p after insert or update or delete on p for each row execute function threadline_capture_changes('id')";
+    for is_library in [false, true] {
+        let (_database, mut connection) = host(TABLES).await?;
+        if is_library {
+            connection.execute(library).await?;
+        } else {
+            capture(&mut connection, &[("a", json!({})), ("p", json!({"level": "row"}))]).await?;
+        }
+        connection.execute("alter table p enable always trigger threadline_audit_p").await?;
+        let before = states(&mut connection).await?;
+        off(&mut connection, &["p"]).await?;
+        connection
+            .execute(
+                "alter table only p1 enable trigger threadline_audit_p; create table p3 (id int primary key);
+                 create trigger threadline_by_hand after insert on p3 for each row execute function threadline_capture_changes('id');
+                 alter table p3 enable replica trigger threadline_by_hand;
+                 alter table p attach partition p3 for values from (20) to (30)",
+            )
+            .await?;
+        off(&mut connection, &["p"]).await?;
+        connection.execute("insert into p values (1), (11), (21)").await?;
+        assert_eq!(changes(&mut connection).await?, Vec::<Value>::new());
+        on(&mut connection, &["p"]).await?;
+        let after = states(&mut connection).await?;
+        assert!(after.contains("p3 threadline_by_hand R"), "{after}");
+        let after: Vec<&str> = after.split(", ").filter(|state| !state.starts_with("p3 ")).collect();
+        assert_eq!(after.join(", "), before);
+        // What is on again has nothing to remember.
+        connection.execute("alter table p enable trigger threadline_audit_p").await?;
+        let ordinary = states(&mut connection).await?;
+        off(&mut connection, &["p"]).await?;
+        on(&mut connection, &["p"]).await?;
+        assert_eq!(states(&mut connection).await?, ordinary);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_or_trigger_that_is_renamed_while_capture_is_off_comes_back_as_it_was() -> anyhow::Result<()>
+{
+    let library = "create trigger threadline_audit_a after insert or update or delete on a for each row execute function threadline_capture_changes('id');
+         create trigger threadline_truncate_a after truncate on a for each statement execute function threadline_capture_truncate()";
+    for is_library in [false, true] {
+        let (_database, mut connection) = host(TABLES).await?;
+        if is_library {
+            connection.execute(library).await?;
+        } else {
+            capture(&mut connection, &[("a", json!({"level": "row"}))]).await?;
+        }
+        connection
+            .execute(
+                "alter table a enable always trigger threadline_audit_a; alter table a disable trigger threadline_truncate_a",
+            )
+            .await?;
+        let before = states(&mut connection).await?;
+        off(&mut connection, &["a"]).await?;
+        connection
+            .execute("alter trigger threadline_audit_a on a rename to threadline_audit_b; alter table a rename to b")
+            .await?;
+        on(&mut connection, &["b"]).await?;
+        let after = states(&mut connection).await?;
+        assert_eq!(
+            after,
+            before
+                .replace("a threadline_audit_a", "b threadline_audit_b")
+                .replace("a threadline_t", "b threadline_t")
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_mark_of_an_older_version_is_read_by_name() -> anyhow::Result<()> {
+    let (_database, mut connection) = host(TABLES).await?;
+    capture(&mut connection, &[("a", json!({}))]).await?;
+    connection.execute("alter table a enable always trigger threadline_audit_a").await?;
+    let before = states(&mut connection).await?;
+    off(&mut connection, &["a"]).await?;
+    connection
+        .execute(
+            "update threadline_capture_policies set off = jsonb_set(off, '{triggers}',
+                 (select jsonb_agg(t - 'oid' - 'relation') from jsonb_array_elements(off -> 'triggers') t))",
+        )
+        .await?;
+    on(&mut connection, &["a"]).await?;
+    assert_eq!(states(&mut connection).await?, before);
+    Ok(())
+}
+
+/// It has written to one of the tables and goes on to another: without a limit the two wait for each other.
+#[tokio::test]
+async fn a_writer_is_never_aborted_because_capture_is_switched() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    connection.execute("create table b (id int primary key)").await?;
+    capture(&mut connection, &[("a", json!({})), ("b", json!({})), ("p", json!({}))]).await?;
+    for (first, second) in [("b values (1)", "a values (1)"), ("p values (1)", "a values (2)")] {
+        let mut writer = database.connect().await?;
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("begin; insert into {first}")))
+            .execute(&mut writer)
+            .await?;
+        let started = Instant::now();
+        let write = async {
+            // Whoever has waited for a second has looked for deadlocks, and does not look again.
+            tokio::time::sleep(Duration::from_millis(1300)).await;
+            let rest = format!("insert into {second}; select pg_sleep(0.5); commit");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(rest)).execute(&mut writer).await
+        };
+        let (written, switched) = tokio::join!(write, off(&mut connection, &["a", "b", "p"]));
+        written?;
+        switched?;
+        assert!(started.elapsed() > Duration::from_secs(1));
+        on(&mut connection, &["a", "b", "p"]).await?;
+    }
+    assert_eq!(changes(&mut connection).await?.len(), 4);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_stays_locked_is_not_switched_and_nothing_has_changed() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    capture(&mut connection, &[("a", json!({})), ("p", json!({}))]).await?;
+    let before = states(&mut connection).await?;
+    let mut writer = database.connect().await?;
+    writer.execute("begin; insert into p values (11)").await?;
+    let started = Instant::now();
+    let failed = off(&mut connection, &["a", "p"]).await;
+    let took = started.elapsed();
+    assert!(matches!(failed, Err(SwitchError::Database(_))), "{failed:?}");
+    assert!((Duration::from_secs(4)..Duration::from_secs(6)).contains(&took), "{took:?}");
+    writer.execute("commit").await?;
+    assert_eq!(states(&mut connection).await?, before);
+    assert_eq!(actions(&mut connection).await?, Vec::<Value>::new());
     Ok(())
 }
