@@ -159,7 +159,7 @@ impl KeyBackfill {
     fn statement(self, storage: &StorageSchema) -> String {
         let changes = storage.table("audit_changes");
         // Somebody else may have given a change its key since it was looked at.
-        let changed = if self.is_dry {
+        let updated = if self.is_dry {
             "select id from judged where why is null".to_owned()
         } else {
             format!(
@@ -186,8 +186,8 @@ impl KeyBackfill {
                             pg_catalog.bool_and(s.image ->> k.name is not null) as is_whole,
                             pg_catalog.bool_or(s.image ->> k.name = '[REDACTED]') as is_redacted
                      from pg_catalog.unnest($7::text[]) k (name)) k),
-             changed as ({changed})
-             select (select count(*) from judged) as seen, (select count(*) from changed) as recovered,
+             updated as ({updated})
+             select (select count(*) from judged) as seen, (select count(*) from updated) as recovered,
                     (select coalesce(pg_catalog.jsonb_object_agg(why, n), '{{}}') from
                         (select why, count(*) as n from judged where why is not null group by why) w) as left,
                     l.captured_at::text as last_time, l.id as last_id
