@@ -41,7 +41,7 @@ faults: servers ## Injects more than 200 faults, for about a quarter of an hour,
 	./target/debug/faults $(if $(FAULTS),--only "$(FAULTS)",--report docs/fault-report.md)
 
 # The binaries as they are shipped, in a build of their own: what the bench compares with would change their features.
-bench: servers ## Measures the pipeline next to its limits and its peers, in two minutes; FULL=1 for half an hour and docs/benchmarks. BENCH=options for more.
+bench: servers ## Measures the pipeline next to its limits and its peers, in a few minutes; FULL=1 for half an hour and docs/benchmarks. BENCH=options for more.
 	$(CARGO) build --release --bins
 	$(CARGO) build --release --package bench
 	./target/release/bench run $(if $(FULL),--full --report docs/benchmarks) $(BENCH)
