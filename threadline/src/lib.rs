@@ -38,6 +38,7 @@ pub mod continuity;
 pub mod coverage;
 pub mod digest;
 pub mod install;
+pub mod query;
 pub mod receipt;
 pub mod record;
 pub mod schema;

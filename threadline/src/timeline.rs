@@ -5,6 +5,7 @@ use sqlx::PgPool;
 use crate::{
     Action, AuditAction, AuditContext, AuditedTransaction, Installation, SchemaStatus, StorageSchema,
     check_schema, install,
+    query::{Reader, Scope},
 };
 
 /// A pool of connections to the timeline's database, and the schema that its tables are in. Cheap to clone.
@@ -56,6 +57,12 @@ impl Timeline {
     /// When no connection can be had, and what the database says.
     pub async fn record(&self, action: Action) -> Result<AuditAction, sqlx::Error> {
         action.record(&mut *self.pool.acquire().await?, &self.schema).await
+    }
+
+    /// The timeline as far as `scope` shows it, to be read.
+    #[must_use]
+    pub fn reader(&self, scope: Scope) -> Reader {
+        Reader::new(self.pool.clone(), self.schema.clone(), scope)
     }
 
     /// A transaction whose changes are captured in this context, an actor at least.

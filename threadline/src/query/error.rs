@@ -1,0 +1,43 @@
+//! Why a question has no answer.
+
+use super::{CursorError, FilterError};
+
+/// Why a question has no answer.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// What was asked cannot be answered as it was asked.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// No cursor of a page.
+    #[error(transparent)]
+    Cursor(#[from] CursorError),
+    /// Something else of what was asked cannot be used.
+    #[error("{reason}")]
+    Unusable {
+        /// What programs can rely on.
+        term: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// What the database says, or that it says nothing.
+    #[error("the timeline cannot be read")]
+    Database(#[from] sqlx::Error),
+}
+
+impl ReadError {
+    pub(crate) fn unusable(term: &'static str, reason: impl Into<String>) -> Self {
+        Self::Unusable { term, reason: reason.into() }
+    }
+
+    /// Its term; `None` for what the database says.
+    #[must_use]
+    pub fn term(&self) -> Option<&'static str> {
+        match self {
+            Self::Filter(error) => Some(error.term()),
+            Self::Cursor(_) => Some("invalid_cursor"),
+            Self::Unusable { term, .. } => Some(term),
+            Self::Database(_) => None,
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! What of the timeline is asked for: one type with four views, of which each is made of each other without a loss.
+//!
+//! | view | example | where |
+//! |---|---|---|
+//! | typed | [`Filter`] | this module |
+//! | text | `table:posts op:update changed:price after:19.90 last:24h` | [`mod@text`] |
+//! | URL | `table=posts&op=update&changed=price&after=19.90&last=24h` | [`mod@url`] |
+//! | JSON | `{"table": "posts", "op": "update", "changed": "price", "after": "19.90", "last": "24h"}` | [`mod@json`] |
+
+pub mod json;
+mod key;
+mod terms;
+pub mod text;
+pub mod url;
+mod window;
+
+use std::{fmt, str::FromStr};
+
+pub use key::Key;
+pub use window::{Instant, Span, Window};
+
+use crate::{ActorRef, Status};
+
+/// Which entries of a timeline are asked for. Everything that is said has to hold; what is not said, does not count.
+///
+/// An entry is a change of a row, an action that a host recorded, or an audit event that the pipeline has carried. What is asked of an
+/// actor, an id or a source holds for a change when it holds for its transaction; what is asked of an action, for a change when its
+/// transaction is linked to such an action.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of which kind.
+    pub kind: Option<Kind>,
+    /// Of which table. Changes alone are of a table.
+    pub table: Option<Table>,
+    /// Of which row of the table.
+    pub key: Option<Key>,
+    /// What was done to a row.
+    pub op: Option<Op>,
+    /// Which column was changed by an update.
+    pub changed: Option<Changed>,
+    /// Who.
+    pub actor: Option<ActorRef>,
+    /// The name of an action, or how it begins.
+    pub action: Option<Name>,
+    /// How an action ended.
+    pub status: Option<Status>,
+    /// The category of an action.
+    pub category: Option<String>,
+    /// What ties actions and changes together.
+    pub correlation: Option<String>,
+    /// An HTTP request.
+    pub request: Option<String>,
+    /// A background job.
+    pub job: Option<String>,
+    /// What the host calls its source, such as `web`.
+    pub source: Option<String>,
+    /// What stands somewhere in an entry, in upper or lower case.
+    pub text: Option<String>,
+    /// When.
+    pub window: Window,
+}
+
+/// The kinds of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// A captured change of a row.
+    Change,
+    /// An action that a host has recorded.
+    Action,
+    /// An audit event that the pipeline has carried.
+    Event,
+}
+
+impl Kind {
+    /// Its name in text, URLs and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Change => "change",
+            Self::Action => "action",
+            Self::Event => "event",
+        }
+    }
+}
+
+impl FromStr for Kind {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        match text {
+            "change" => Ok(Self::Change),
+            "action" => Ok(Self::Action),
+            "event" => Ok(Self::Event),
+            _ => Err(FilterError::value("kind", text, "change, action or event")),
+        }
+    }
+}
+
+/// What is done to a row, or to a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Op {
+    /// A row is there that was not.
+    Insert,
+    /// A row is another one.
+    Update,
+    /// A row is gone.
+    Delete,
+    /// All rows of a table, or of a partition, are gone.
+    Truncate,
+}
+
+impl Op {
+    /// Its name in the table, in text, URLs and JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Insert => "insert",
+            Self::Update => "update",
+            Self::Delete => "delete",
+            Self::Truncate => "truncate",
+        }
+    }
+}
+
+impl FromStr for Op {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        match text {
+            "insert" => Ok(Self::Insert),
+            "update" => Ok(Self::Update),
+            "delete" => Ok(Self::Delete),
+            "truncate" => Ok(Self::Truncate),
+            _ => Err(FilterError::value("op", text, "insert, update, delete or truncate")),
+        }
+    }
+}
+
+/// A table of the host's: `posts` in any schema, or `billing.posts`.
+///
+/// A name that holds a dot or a quote is written in double quotes, as in SQL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Table {
+    /// Its schema; `None` for any.
+    pub schema: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+/// A column that an update has changed, and what it was before and is after, as text: numbers with their digits, as they are stored.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Changed {
+    /// The name of the column.
+    pub column: String,
+    /// What it was.
+    pub before: Option<String>,
+    /// What it is.
+    pub after: Option<String>,
+}
+
+/// The name of an action, such as `user.suspended`, or how it begins: `user.*`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Name {
+    /// This one.
+    Exact(String),
+    /// All that begin with this.
+    Prefix(String),
+}
+
+impl FromStr for Name {
+    type Err = FilterError;
+
+    fn from_str(text: &str) -> Result<Self, FilterError> {
+        match text.strip_suffix('*') {
+            _ if text.is_empty() => Err(FilterError::value("action", text, "a name, or how it begins and *")),
+            Some(prefix) => Ok(Self::Prefix(prefix.to_owned())),
+            None => Ok(Self::Exact(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exact(name) => f.write_str(name),
+            Self::Prefix(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
+/// The longest correlation id that can be asked for, in bytes; that of the Elixir library.
+pub const CORRELATION_BYTES_MAX: usize = 256;
+
+/// Why something is no filter.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FilterError {
+    /// A key that there is none of.
+    #[error("there is no filter {0:?}; filters are {known}", known = terms::names())]
+    UnknownKey(String),
+    /// A key without a value, or a word without a key.
+    #[error("{0:?} is no filter: a filter is KEY:VALUE, such as table:posts")]
+    NoValue(String),
+    /// A key that is there twice.
+    #[error("{0} is given twice")]
+    Twice(String),
+    /// A value that the key does not take.
+    #[error("{key} cannot be {value:?}: expected {expected}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What is expected.
+        expected: &'static str,
+    },
+    /// Keys that do not go together.
+    #[error("{0}")]
+    Combination(&'static str),
+    /// No JSON object of texts.
+    #[error("a filter in JSON is an object of texts: {0}")]
+    Json(String),
+}
+
+impl FilterError {
+    pub(crate) fn value(key: &'static str, value: &str, expected: &'static str) -> Self {
+        Self::Value { key, value: value.to_owned(), expected }
+    }
+
+    /// Its term, which programs can rely on.
+    #[must_use]
+    pub fn term(&self) -> &'static str {
+        match self {
+            Self::UnknownKey(_) => "unknown_filter",
+            Self::NoValue(_) => "filter_without_value",
+            Self::Twice(_) => "filter_twice",
+            Self::Value { .. } => "filter_value",
+            Self::Combination(_) => "filter_combination",
+            Self::Json(_) => "filter_json",
+        }
+    }
+}
+
+impl Filter {
+    /// Refuses what can hold for nothing or says less than it seems to.
+    ///
+    /// # Errors
+    /// [`FilterError::Combination`] and [`FilterError::Value`].
+    pub fn check(&self) -> Result<(), FilterError> {
+        if self.key.is_some() && self.table.is_none() {
+            return Err(FilterError::Combination("key is of a table: say table too"));
+        }
+        if self.changed.is_some() && self.op.is_some_and(|op| op != Op::Update) {
+            return Err(FilterError::Combination("changed is of updates: leave out op"));
+        }
+        if self.is_of_changes() && self.kind.is_some_and(|kind| kind != Kind::Change) {
+            return Err(FilterError::Combination(
+                "table, key, op and changed are of changes: leave out kind, or say kind:change",
+            ));
+        }
+        if let Some(id) = &self.correlation
+            && (id.trim().is_empty() || id.len() > CORRELATION_BYTES_MAX)
+        {
+            return Err(FilterError::value("correlation", id, "an id of 1 to 256 bytes"));
+        }
+        self.window.check()
+    }
+
+    /// Whether only changes can be what is asked for.
+    #[must_use]
+    pub fn is_of_changes(&self) -> bool {
+        self.table.is_some() || self.key.is_some() || self.op.is_some() || self.changed.is_some()
+    }
+
+    /// The same for another time.
+    #[must_use]
+    pub fn within(self, window: Window) -> Self {
+        Self { window, ..self }
+    }
+}

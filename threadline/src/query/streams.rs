@@ -1,0 +1,401 @@
+//! The statements of a page: one for changes, one for actions and events. Each is in the order of an index, and stops.
+
+use time::OffsetDateTime;
+
+use super::{
+    Cursor, Filter, Key, Kind, Name, Scope,
+    condition::{Conditions, IS_EVENT, Used},
+    entry::{ACTION, CHANGE, TRANSACTION},
+    plan::Driver,
+    statement::Statement,
+};
+use crate::StorageSchema;
+
+/// What a stream is asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Ask<'a> {
+    pub(super) schema: &'a StorageSchema,
+    pub(super) scope: &'a Scope,
+    pub(super) filter: &'a Filter,
+    /// Both ends of the filter's window.
+    pub(super) ends: (Option<OffsetDateTime>, Option<OffsetDateTime>),
+    pub(super) driver: Driver,
+    pub(super) direction: Direction,
+    pub(super) cursor: Option<Cursor>,
+    /// Entries at most.
+    pub(super) limit: i64,
+    /// Rows of the index at most; `None` for as many as it takes.
+    pub(super) visited: Option<i64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Direction {
+    Older,
+    Newer,
+}
+
+/// What a statement is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Purpose {
+    Entries,
+    Count,
+}
+
+impl Direction {
+    fn order(self) -> &'static str {
+        match self {
+            Self::Older => "desc",
+            Self::Newer => "asc",
+        }
+    }
+
+    fn beyond(self) -> &'static str {
+        match self {
+            Self::Older => " < ",
+            Self::Newer => " > ",
+        }
+    }
+
+    fn from(self) -> &'static str {
+        match self {
+            Self::Older => " <= ",
+            Self::Newer => " >= ",
+        }
+    }
+}
+
+impl Ask<'_> {
+    /// Changes; none where only actions are asked for.
+    pub(super) fn changes(&self) -> Option<Statement> {
+        self.has_changes().then(|| self.changes_for(Purpose::Entries))
+    }
+
+    /// Actions and events; none where only changes are asked for.
+    pub(super) fn actions(&self) -> Option<Statement> {
+        self.has_actions().then(|| self.actions_for(Purpose::Entries))
+    }
+
+    /// The number of entries, up to the limit.
+    pub(super) fn counts(&self) -> Vec<Statement> {
+        let changes = self.has_changes().then(|| self.changes_for(Purpose::Count));
+        changes.into_iter().chain(self.has_actions().then(|| self.actions_for(Purpose::Count))).collect()
+    }
+
+    /// Where the index of changes stops: its time, as text too, and its id. No row where it ends before.
+    pub(super) fn end_of_changes(&self) -> Statement {
+        self.end(|ask, statement| {
+            ask.push_leading(statement);
+        }, self.time_column())
+    }
+
+    /// Where the index of actions stops.
+    pub(super) fn end_of_actions(&self) -> Statement {
+        self.end(|ask, statement| {
+            ask.push_leading_actions(statement);
+        }, "inserted_at")
+    }
+
+    /// Whether the index alone leads to exactly the changes that are asked for.
+    pub(super) fn is_exact_for_changes(&self) -> bool {
+        let mut residual = Statement::default();
+        let mut conditions = Conditions::new(&mut residual);
+        if self.driver == Driver::Changes {
+            conditions.of_change(self.filter, self.used());
+        }
+        conditions.of_transaction(self.filter, self.used());
+        conditions.of_action(self.filter, self.used());
+        let is_of_units = self.driver == Driver::Changes || !self.filter.is_of_changes();
+        residual.text().is_empty() && is_of_units && self.scope.is_everything()
+    }
+
+    /// Whether the index alone leads to exactly the actions that are asked for.
+    pub(super) fn is_exact_for_actions(&self) -> bool {
+        let mut residual = Statement::default();
+        Conditions::new(&mut residual).of_action_itself(self.filter, self.used_of_actions());
+        residual.text().is_empty() && self.scope.is_everything()
+    }
+
+    fn has_changes(&self) -> bool {
+        self.filter.kind.is_none_or(|kind| kind == Kind::Change)
+    }
+
+    fn has_actions(&self) -> bool {
+        !self.filter.is_of_changes() && self.filter.kind != Some(Kind::Change)
+    }
+
+    fn time_column(&self) -> &'static str {
+        match self.driver {
+            Driver::Changes => "captured_at",
+            Driver::Transactions => "occurred_at",
+            Driver::Actions => "inserted_at",
+        }
+    }
+
+    fn end(&self, leading: impl Fn(&Self, &mut Statement), column: &str) -> Statement {
+        let mut statement = Statement::new(format!(
+            "select least(greatest(x.{column}, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'), x.{column}::text, x.id from ("
+        ));
+        leading(self, &mut statement);
+        let order = self.direction.order();
+        statement
+            .push(&format!(") x order by x.{column} {order}, x.id {order} offset "))
+            .bind(self.visited.unwrap_or(1) - 1)
+            .push(" limit 1");
+        statement
+    }
+
+    fn changes_for(&self, purpose: Purpose) -> Statement {
+        let mut statement = Statement::default();
+        let columns = format!("{CHANGE}, {TRANSACTION}, {ACTION}");
+        begin(purpose, &columns, &mut statement);
+        self.push_leading(&mut statement);
+        let [changes, transactions, actions] = self.tables();
+        let mut is_condition = false;
+        match self.driver {
+            Driver::Changes => {
+                statement.push(&format!(
+                    ") c left join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
+                ));
+                self.scope.push_actions(&mut statement);
+            }
+            Driver::Transactions => {
+                statement.push(") t cross join lateral (select c.* from ").push(&changes);
+                self.push_changes_of_unit("t", "occurred_at", &mut statement);
+                statement.push(&format!(") c left join {actions} a on a.id = t.action_id and "));
+                self.scope.push_actions(&mut statement);
+            }
+            Driver::Actions => {
+                statement
+                    .push(&format!(") a join {transactions} t on t.action_id = a.id cross join lateral (select c.* from {changes}"));
+                self.push_changes_of_unit("a", "inserted_at", &mut statement);
+                statement.push(") c where ");
+                self.scope.push_actions(&mut statement);
+                is_condition = true;
+            }
+        }
+        let used = self.used();
+        let mut conditions =
+            if is_condition { Conditions::further(&mut statement) } else { Conditions::new(&mut statement) };
+        if self.driver == Driver::Changes {
+            conditions.of_change(self.filter, used);
+        }
+        conditions.of_transaction(self.filter, used);
+        conditions.of_action(self.filter, used);
+        self.scope.push_changes(conditions.and());
+        match self.driver {
+            Driver::Changes => self.finish(purpose, &["c.captured_at", "c.id"], &mut statement),
+            Driver::Transactions => {
+                self.finish(purpose, &["t.occurred_at", "t.id", "c.captured_at", "c.id"], &mut statement);
+            }
+            Driver::Actions => {
+                self.finish(purpose, &["a.inserted_at", "a.id", "c.captured_at", "c.id"], &mut statement);
+            }
+        }
+        statement
+    }
+
+    fn actions_for(&self, purpose: Purpose) -> Statement {
+        let mut statement = Statement::default();
+        let columns = format!("{ACTION}, {IS_EVENT}, {TRANSACTION}");
+        begin(purpose, &columns, &mut statement);
+        self.push_leading_actions(&mut statement);
+        let [_, transactions, _] = self.tables();
+        statement.push(&format!(
+            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on true"
+        ));
+        let mut conditions = Conditions::new(&mut statement);
+        conditions.of_action_itself(self.filter, self.used_of_actions());
+        self.scope.push_actions(conditions.and());
+        self.finish(purpose, &["a.inserted_at", "a.id"], &mut statement);
+        statement
+    }
+
+    /// The rows of the index that leads to changes.
+    fn push_leading(&self, statement: &mut Statement) {
+        let [changes, transactions, _] = self.tables();
+        match self.driver {
+            Driver::Changes => {
+                statement.push("select c.* from ").push(&changes).push(" c");
+                let mut conditions = Conditions::new(statement);
+                if let Some(table) = &self.filter.table {
+                    if let (Some(schema), Some(key @ Key::Columns(_))) = (&table.schema, &self.filter.key) {
+                        conditions.and().push("c.table_schema = ").bind(schema);
+                        conditions.and().push("c.table_name = ").bind(&table.name);
+                        conditions.and().push("c.table_pk = ").bind(key.to_json()).push("::jsonb");
+                    } else {
+                        conditions.and().push("c.table_name = ").bind(&table.name);
+                    }
+                }
+                if let Some(cursor) = &self.cursor {
+                    self.push_beyond(conditions.and(), "(c.captured_at, c.id)", cursor);
+                }
+                conditions.within("c.captured_at", self.ends);
+                self.push_order("c", "captured_at", self.visited, statement);
+            }
+            Driver::Transactions => self.push_transactions(&transactions, statement),
+            Driver::Actions => self.push_leading_actions(statement),
+        }
+    }
+
+    fn push_transactions(&self, transactions: &str, statement: &mut Statement) {
+        if self.filter.correlation.is_some() {
+            statement.push("select t.* from ((");
+        }
+        statement.push(&format!("select t.* from {transactions} t"));
+        let mut conditions = Conditions::new(statement);
+        if let Some(correlation) = &self.filter.correlation {
+            conditions.is_correlated(correlation);
+        } else if let Some(actor) = &self.filter.actor {
+            conditions.is_actor("t", actor);
+        }
+        self.push_unit_conditions(&mut conditions, "t", "occurred_at");
+        self.push_order("t", "occurred_at", self.visited, statement);
+        if let Some(correlation) = &self.filter.correlation {
+            self.push_linked_transactions(transactions, correlation, statement);
+        }
+    }
+
+    /// What is linked to an action with the id, and does not have it itself: as the Elixir library correlates.
+    fn push_linked_transactions(&self, transactions: &str, correlation: &str, statement: &mut Statement) {
+        let [_, _, actions] = self.tables();
+        statement
+            .push(&format!(") union all (select t.* from (select a.id from {actions} a where a.correlation_id = "))
+            .bind(correlation)
+            .push(&format!(" offset 0) a join {transactions} t on t.action_id = a.id where t.correlation_id is distinct from "))
+            .bind(correlation);
+        let mut conditions = Conditions::further(statement);
+        self.push_unit_conditions(&mut conditions, "t", "occurred_at");
+        self.push_order("t", "occurred_at", self.visited, statement);
+        statement.push(")) t");
+        self.push_order("t", "occurred_at", self.visited, statement);
+    }
+
+    /// The rows of the index that leads to actions.
+    fn push_leading_actions(&self, statement: &mut Statement) {
+        let [_, _, actions] = self.tables();
+        if let Some(correlation) = &self.filter.correlation {
+            statement
+                .push(&format!("select a.* from (select a.* from {actions} a where a.correlation_id = "))
+                .bind(correlation)
+                .push(" offset 0) a");
+        } else {
+            statement.push(&format!("select a.* from {actions} a"));
+        }
+        let mut conditions = Conditions::new(statement);
+        match (&self.filter.correlation, &self.filter.actor, &self.filter.action) {
+            (Some(_), ..) => {}
+            (_, Some(actor), _) => conditions.is_actor("a", actor),
+            (_, _, Some(Name::Exact(name))) => drop(conditions.and().push("a.name = ").bind(name)),
+            _ => {}
+        }
+        if self.driver == Driver::Changes {
+            if let Some(cursor) = &self.cursor {
+                self.push_beyond(conditions.and(), "(a.inserted_at, a.id)", cursor);
+            }
+            conditions.within("a.inserted_at", self.ends);
+        } else {
+            self.push_unit_conditions(&mut conditions, "a", "inserted_at");
+        }
+        self.push_order("a", "inserted_at", self.visited, statement);
+    }
+
+    /// The changes of one transaction, of which some may be behind the cursor.
+    fn push_changes_of_unit(&self, unit: &str, column: &str, statement: &mut Statement) {
+        statement.push(" c where c.transaction_id = t.id");
+        let mut conditions = Conditions::further(statement);
+        conditions.of_change(self.filter, Used::default());
+        if let Some(cursor) = &self.cursor
+            && let Some(point) = &cursor.unit
+        {
+            let beyond = self.direction.beyond();
+            conditions
+                .and()
+                .push(&format!("(({unit}.{column}, {unit}.id){beyond}("))
+                .bind(&point.at)
+                .push("::timestamptz, ")
+                .bind(point.id)
+                .push(&format!(") or (c.captured_at, c.id){beyond}("))
+                .bind(&cursor.entry.at)
+                .push("::timestamptz, ")
+                .bind(cursor.entry.id)
+                .push("))");
+        }
+        self.push_order("c", "captured_at", Some(self.limit), statement);
+    }
+
+    fn push_unit_conditions(&self, conditions: &mut Conditions<'_>, alias: &str, column: &str) {
+        if let Some(point) = self.cursor.as_ref().and_then(|cursor| cursor.unit.as_ref()) {
+            conditions
+                .and()
+                .push(&format!("({alias}.{column}, {alias}.id){}(", self.direction.from()))
+                .bind(&point.at)
+                .push("::timestamptz, ")
+                .bind(point.id)
+                .push(")");
+        }
+        conditions.within(&format!("{alias}.{column}"), self.ends);
+    }
+
+    fn push_beyond(&self, statement: &mut Statement, columns: &str, cursor: &Cursor) {
+        statement
+            .push(columns)
+            .push(self.direction.beyond())
+            .push("(")
+            .bind(&cursor.entry.at)
+            .push("::timestamptz, ")
+            .bind(cursor.entry.id)
+            .push(")");
+    }
+
+    fn push_order(&self, alias: &str, column: &str, limit: Option<i64>, statement: &mut Statement) {
+        let order = self.direction.order();
+        statement.push(&format!(" order by {alias}.{column} {order}, {alias}.id {order}"));
+        if let Some(limit) = limit {
+            statement.push(" limit ").bind(limit);
+        }
+    }
+
+    fn finish(&self, purpose: Purpose, order: &[&str], statement: &mut Statement) {
+        if purpose == Purpose::Entries {
+            let direction = self.direction.order();
+            let order: Vec<String> = order.iter().map(|column| format!("{column} {direction}")).collect();
+            statement.push(" order by ").push(&order.join(", "));
+        }
+        statement.push(" limit ").bind(self.limit);
+        if purpose == Purpose::Count {
+            statement.push(") found");
+        }
+    }
+
+    fn used(&self) -> Used {
+        let row = self.driver == Driver::Changes
+            && self.filter.table.as_ref().is_some_and(|table| table.schema.is_some())
+            && matches!(self.filter.key, Some(Key::Columns(_)));
+        let by_transaction = self.driver == Driver::Transactions;
+        Used {
+            table: self.driver == Driver::Changes,
+            key: row,
+            correlation: by_transaction,
+            actor: by_transaction && self.filter.correlation.is_none(),
+            action: self.driver == Driver::Actions,
+        }
+    }
+
+    fn used_of_actions(&self) -> Used {
+        let correlation = self.filter.correlation.is_some();
+        let actor = !correlation && self.filter.actor.is_some();
+        Used { correlation, actor, action: !correlation && !actor, ..Used::default() }
+    }
+
+    /// Changes, transactions, actions.
+    fn tables(&self) -> [String; 3] {
+        ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.schema.table(table))
+    }
+}
+
+fn begin(purpose: Purpose, columns: &str, statement: &mut Statement) {
+    match purpose {
+        Purpose::Entries => statement.push("select ").push(columns).push(" from ("),
+        Purpose::Count => statement.push("select count(*) from (select from ("),
+    };
+}

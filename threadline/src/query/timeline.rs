@@ -1,0 +1,245 @@
+//! Pages: two streams, of changes and of actions, that are merged.
+
+use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use time::OffsetDateTime;
+
+use super::{
+    Cursor, Entry, Filter, From, PAGE_SIZE_MAX, Page, PageRequest, ReadError, Reader, Statement,
+    entry,
+    place::{Place, Unit},
+    plan::{self, Driver},
+    resolve,
+    streams::{Ask, Direction},
+};
+
+/// Rows that one statement visits at most.
+const VISITED_AT_ONCE: i64 = 2_000;
+
+/// What a stream has brought.
+struct Stretch {
+    entries: Vec<(Place, Entry)>,
+    /// Everything up to here is known; none where the stream has ended.
+    horizon: Option<Place>,
+}
+
+impl Reader {
+    /// A page of the timeline.
+    ///
+    /// # Errors
+    /// When the filter, the size or the cursor cannot be used, and what the database says.
+    pub async fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, ReadError> {
+        let mut connection = self.connection().await?;
+        let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
+        ask.filter = &filter;
+        let mut walk = Walk::new(request, ask.driver.unit());
+        while walk.is_open() {
+            walk.go_on(&mut connection, &mut ask).await?;
+        }
+        Ok(walk.into_page(&request.from, ask.direction))
+    }
+
+    /// The statements that [`Self::page`] begins with.
+    ///
+    /// # Errors
+    /// As [`Self::page`].
+    pub async fn statements(&self, filter: &Filter, request: &PageRequest) -> Result<Vec<Statement>, ReadError> {
+        let mut connection = self.connection().await?;
+        let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
+        ask.filter = &filter;
+        Ok([ask.changes(), ask.actions()].into_iter().flatten().collect())
+    }
+
+    async fn ask<'a>(
+        &'a self,
+        connection: &mut PgConnection,
+        filter: &'a Filter,
+        request: &PageRequest,
+    ) -> Result<(Filter, Ask<'a>), ReadError> {
+        filter.check()?;
+        if !(1..=PAGE_SIZE_MAX).contains(&request.size) {
+            let reason = format!("a page has 1 to {PAGE_SIZE_MAX} entries, not {}", request.size);
+            return Err(ReadError::unusable("page_size", reason));
+        }
+        let (direction, cursor) = match &request.from {
+            From::Newest => (Direction::Older, None),
+            From::OlderThan(cursor) => (Direction::Older, Some(cursor.clone())),
+            From::NewerThan(cursor) => (Direction::Newer, Some(cursor.clone())),
+        };
+        let driver =
+            plan::driver(connection, &self.schema, filter, request.by_transaction, cursor.as_ref()).await?;
+        if cursor.as_ref().is_some_and(|cursor| cursor.is_by_unit() != (driver != Driver::Changes)) {
+            let reason = "the cursor is of another order: give it with the filter that it came with";
+            return Err(ReadError::unusable("invalid_cursor", reason));
+        }
+        let resolved = resolve::key(connection, self, filter).await?;
+        let ask = Ask {
+            schema: &self.schema,
+            scope: &self.scope,
+            filter,
+            ends: filter.window.ends(OffsetDateTime::now_utc()),
+            driver,
+            direction,
+            cursor,
+            limit: i64::from(request.size) + 1,
+            visited: Some(i64::from(request.size) + 1),
+        };
+        Ok((resolved, ask))
+    }
+}
+
+/// A page in the making.
+struct Walk {
+    size: usize,
+    unit: Unit,
+    /// Rows that may be visited still.
+    left: i64,
+    entries: Vec<(Place, Entry)>,
+    changes_ended: bool,
+    actions_ended: bool,
+    /// Everything up to here is in `entries`.
+    bound: Option<Place>,
+}
+
+impl Walk {
+    fn new(request: &PageRequest, unit: Unit) -> Self {
+        Self {
+            size: usize::from(request.size),
+            unit,
+            left: i64::from(request.visited),
+            entries: Vec::new(),
+            changes_ended: false,
+            actions_ended: false,
+            bound: None,
+        }
+    }
+
+    fn has_ended(&self) -> bool {
+        self.changes_ended && self.actions_ended
+    }
+
+    fn is_open(&self) -> bool {
+        !self.has_ended() && self.entries.len() <= self.size && self.left > 0
+    }
+
+    /// One statement for each stream that has not ended.
+    async fn go_on(&mut self, connection: &mut PgConnection, ask: &mut Ask<'_>) -> Result<(), ReadError> {
+        if let Some(bound) = &self.bound {
+            ask.cursor = Some(Cursor::new(bound));
+        }
+        let mut stretches = Vec::new();
+        if !self.changes_ended {
+            ask.visited = Some(self.visits(ask, ask.is_exact_for_changes()));
+            let stretch = match ask.changes() {
+                Some(statement) => {
+                    let decode = |row: &PgRow| entry::change(row).map(|change| Entry::Change(Box::new(change)));
+                    let end = ask.end_of_changes();
+                    self.read(connection, ask, &statement, &end, decode, self.unit).await?
+                }
+                None => Stretch { entries: Vec::new(), horizon: None },
+            };
+            self.changes_ended = stretch.horizon.is_none();
+            stretches.push(stretch);
+        }
+        if !self.actions_ended {
+            ask.visited = Some(self.visits(ask, ask.is_exact_for_actions()));
+            let unit = if self.unit == Unit::None { Unit::None } else { Unit::Action };
+            let stretch = match ask.actions() {
+                Some(statement) => {
+                    let end = ask.end_of_actions();
+                    self.read(connection, ask, &statement, &end, entry::entry_of_action, unit).await?
+                }
+                None => Stretch { entries: Vec::new(), horizon: None },
+            };
+            self.actions_ended = stretch.horizon.is_none();
+            stretches.push(stretch);
+        }
+        self.left -= VISITED_AT_ONCE;
+        self.merge(stretches, ask.direction);
+        Ok(())
+    }
+
+    fn visits(&self, ask: &Ask<'_>, is_exact: bool) -> i64 {
+        if is_exact { ask.limit } else { VISITED_AT_ONCE.min(self.left).max(ask.limit) }
+    }
+
+    async fn read(
+        &self,
+        connection: &mut PgConnection,
+        ask: &Ask<'_>,
+        statement: &Statement,
+        end: &Statement,
+        decode: impl Fn(&PgRow) -> Result<Entry, sqlx::Error>,
+        unit: Unit,
+    ) -> Result<Stretch, ReadError> {
+        let rows = statement.fetch_all(connection).await?;
+        let entries = rows
+            .iter()
+            .map(|row| decode(row).map(|entry| (Place::of(&entry, self.unit), entry)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let is_full = i64::try_from(entries.len()).is_ok_and(|read| read >= ask.limit);
+        let horizon = if is_full {
+            entries.last().map(|(place, _)| place.clone())
+        } else {
+            match end.fetch_optional(connection).await? {
+                Some(row) => {
+                    let (at, text, id) = (row.try_get(0)?, row.try_get::<String, _>(1)?, row.try_get(2)?);
+                    Some(Place::of_unit(at, &text, id, unit))
+                }
+                None => None,
+            }
+        };
+        Ok(Stretch { entries, horizon })
+    }
+
+    /// Keeps what is known to be in its place: nothing of the other stream can come before it.
+    fn merge(&mut self, stretches: Vec<Stretch>, direction: Direction) {
+        let horizons = stretches.iter().filter_map(|stretch| stretch.horizon.clone());
+        self.bound = match direction {
+            Direction::Older => horizons.max(),
+            Direction::Newer => horizons.min(),
+        };
+        let mut read: Vec<(Place, Entry)> =
+            stretches.into_iter().flat_map(|stretch| stretch.entries).collect();
+        if let Some(bound) = &self.bound {
+            read.retain(|(place, _)| match direction {
+                Direction::Older => place >= bound,
+                Direction::Newer => place <= bound,
+            });
+        }
+        read.sort_by(|(one, _), (other, _)| match direction {
+            Direction::Older => other.cmp(one),
+            Direction::Newer => one.cmp(other),
+        });
+        self.entries.append(&mut read);
+        // The stream that went further is read again from the bound.
+        if self.bound.is_some() {
+            (self.changes_ended, self.actions_ended) = (false, false);
+        }
+    }
+
+    fn into_page(mut self, from: &From, direction: Direction) -> Page {
+        let is_full = self.entries.len() > self.size;
+        let has_more = is_full || !self.has_ended();
+        self.entries.truncate(self.size);
+        let stopped = if is_full || self.has_ended() { None } else { self.bound };
+        let ahead = match &stopped {
+            Some(bound) => Some(Cursor::new(bound)),
+            None => self.entries.last().map(|(place, _)| Cursor::new(place)),
+        };
+        let behind = self.entries.first().map(|(place, _)| Cursor::new(place));
+        let visited_to = stopped.map(|bound| bound.unit.as_ref().map_or(bound.entry.1, |(_, at)| *at));
+        let mut entries: Vec<Entry> = self.entries.into_iter().map(|(_, entry)| entry).collect();
+        let given = match from {
+            From::Newest => None,
+            From::OlderThan(cursor) | From::NewerThan(cursor) => Some(cursor.clone()),
+        };
+        let (older, newer) = match direction {
+            Direction::Older => (ahead.filter(|_| has_more), behind.or(given)),
+            Direction::Newer => {
+                entries.reverse();
+                (behind.or(given.clone()), ahead.or(given))
+            }
+        };
+        Page { entries, has_more, older, newer, visited_to }
+    }
+}
