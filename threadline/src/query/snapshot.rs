@@ -11,19 +11,15 @@ pub(super) struct Snapshot {
 }
 
 impl Snapshot {
-    /// The oldest that is running.
-    pub(super) fn oldest(&self) -> i64 {
-        self.oldest
-    }
-
     /// Nothing from here on is visible.
     pub(super) fn next(&self) -> i64 {
         self.next
     }
 
-    /// What is running, as an array of PostgreSQL's.
-    pub(super) fn running_text(&self) -> String {
-        format!("{{{}}}", self.list())
+    /// What is running, as an array of PostgreSQL's: under these numbers, and under those of as many restores.
+    pub(super) fn running_text(&self, restores: i64) -> String {
+        let all = self.running.iter().flat_map(|number| (0..=restores).map(move |restore| number + (restore << 48)));
+        format!("{{{}}}", all.map(|number| number.to_string()).collect::<Vec<_>>().join(","))
     }
 
     fn list(&self) -> String {

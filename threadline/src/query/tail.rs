@@ -21,6 +21,12 @@ const BATCH: i64 = 1_000;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
+/// How often a database may have been restored into another cluster: numbers of transactions that are given out again are looked for.
+const RESTORES_MAX: i64 = 7;
+
+/// The part of the number of a captured transaction that a cluster gives out.
+const NUMBER: i64 = (1 << 48) - 1;
+
 /// A reader that follows the timeline.
 #[derive(Debug)]
 pub struct Tail {
@@ -225,21 +231,32 @@ impl Tail {
     }
 
     /// What is visible in the round's snapshot, and was not in the position's. What ran then is sought one by one, however long it takes;
-    /// everything else is newer. A number that another cluster gave out, before a restore, was written here by another transaction.
+    /// everything else is newer. A number that another cluster gave out, before a restore, is on a row that this one wrote before: such a
+    /// row is not new. Where such a number is given out again, the transaction is captured under one that is 2^48 further.
     fn push_new(&self, alias: &str, table: &str, round: &Round, statement: &mut Statement) {
         let (from, to) = (&self.position.snapshot, &round.to.snapshot);
         statement
             .push(&format!("select {alias}.* from {table} {alias} where ({alias}.txid = any ("))
-            .bind(from.running_text())
-            .push(&format!("::int8[]) or {alias}.txid >= "))
-            .bind(from.next())
-            .push(&format!(" and {alias}.txid < "))
-            .bind(to.next())
-            .push(&format!(") and pg_visible_in_snapshot({alias}.txid::text::xid8, "))
+            .bind(from.running_text(RESTORES_MAX))
+            .push("::int8[])");
+        for restores in 0..=RESTORES_MAX {
+            statement
+                .push(&format!(" or {alias}.txid >= "))
+                .bind(from.next() + (restores << 48))
+                .push(&format!(" and {alias}.txid < "))
+                .bind(to.next() + (restores << 48));
+        }
+        statement
+            .push(&format!(") and pg_visible_in_snapshot(({alias}.txid & {NUMBER})::text::xid8, "))
             .bind(to.to_string())
-            .push(&format!("::pg_snapshot) and mod({alias}.xmin::text::int8 - "))
-            .bind(from.oldest())
-            .push(" % 4294967296 + 4294967296, 4294967296) < 2147483648");
+            .push("::pg_snapshot) and not pg_visible_in_snapshot((")
+            .bind(from.next())
+            // A row knows the last 32 bits of the transaction that wrote it, which is less than half a turn away.
+            .push(&format!(" + (({alias}.xmin::text::int8 - "))
+            .bind(from.next())
+            .push(" + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648)::text::xid8, ")
+            .bind(from.to_string())
+            .push("::pg_snapshot)");
     }
 
     /// Changes, transactions, actions.
