@@ -247,7 +247,7 @@ pub(super) fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
         captured_text: row.try_get(14)?,
         position: row.try_get(15)?,
         transaction: self::transaction(row, transaction)?,
-        action: self::action(row, transaction + TRANSACTION_WIDTH)?,
+        action: action(row, transaction + TRANSACTION_WIDTH)?,
     })
 }
 

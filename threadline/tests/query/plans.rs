@@ -1,0 +1,1 @@
+//! Every page is read from an index.
