@@ -46,7 +46,11 @@ impl Reader {
         let mut connection = self.connection().await?;
         let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
         ask.filter = &filter;
-        Ok([ask.changes(), ask.actions()].into_iter().flatten().collect())
+        let walk = Walk::new(request, ask.driver.unit());
+        ask.visited = Some(walk.visits(&ask, ask.is_exact_for_changes()));
+        let changes = ask.changes();
+        ask.visited = Some(walk.visits(&ask, ask.is_exact_for_actions()));
+        Ok([changes, ask.actions()].into_iter().flatten().collect())
     }
 
     async fn ask<'a>(
