@@ -34,7 +34,7 @@ mod tail;
 mod timeline;
 mod transaction;
 
-use sqlx::{PgPool, pool::PoolConnection, Postgres};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
