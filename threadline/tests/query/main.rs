@@ -4,6 +4,7 @@
 
 mod pages;
 mod plans;
+mod scope;
 mod tail;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
