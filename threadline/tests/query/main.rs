@@ -2,10 +2,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod concurrent;
 mod pages;
 mod plans;
 mod scope;
 mod tail;
+mod transactions;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
 use serde_json::Value;
