@@ -25,13 +25,14 @@ mod page;
 mod place;
 mod plan;
 mod resolve;
+pub mod row;
 mod scope;
 mod serialize;
 mod statement;
 mod streams;
 mod timeline;
 
-use sqlx::{PgPool, pool::PoolConnection, Postgres};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
