@@ -28,9 +28,12 @@ mod resolve;
 pub mod row;
 mod scope;
 mod serialize;
+mod snapshot;
 mod statement;
 mod streams;
+mod tail;
 mod timeline;
+mod transaction;
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
@@ -42,6 +45,8 @@ pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Spa
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
+pub use tail::{Batch, Position, Tail};
+pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 
 use place::Place;
 

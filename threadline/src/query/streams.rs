@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use super::{
     Cursor, Filter, Key, Kind, Name, Scope,
     condition::{Conditions, IS_EVENT, Used},
+    cursor::Point,
     entry::{ACTION, CHANGE, TRANSACTION},
     plan::Driver,
     statement::Statement,
@@ -32,6 +33,14 @@ pub(super) struct Ask<'a> {
 pub(super) enum Direction {
     Older,
     Newer,
+}
+
+/// What the index of actions leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leads {
+    ToThemselves,
+    /// The changes that are linked to them.
+    ToChanges,
 }
 
 /// What a statement is for.
@@ -91,7 +100,7 @@ impl Ask<'_> {
     /// Where the index of actions stops.
     pub(super) fn end_of_actions(&self) -> Statement {
         self.end(|ask, statement| {
-            ask.push_leading_actions(statement);
+            ask.push_leading_actions(Leads::ToThemselves, statement);
         }, "inserted_at")
     }
 
@@ -198,7 +207,7 @@ impl Ask<'_> {
         let mut statement = Statement::default();
         let columns = format!("{ACTION}, {IS_EVENT}, {TRANSACTION}");
         begin(purpose, &columns, &mut statement);
-        self.push_leading_actions(&mut statement);
+        self.push_leading_actions(Leads::ToThemselves, &mut statement);
         let [_, transactions, _] = self.tables();
         statement.push(&format!(
             ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on true"
@@ -233,7 +242,7 @@ impl Ask<'_> {
                 self.push_order("c", "captured_at", self.visited, statement);
             }
             Driver::Transactions => self.push_transactions(&transactions, statement),
-            Driver::Actions => self.push_leading_actions(statement),
+            Driver::Actions => self.push_leading_actions(Leads::ToChanges, statement),
         }
     }
 
@@ -271,7 +280,7 @@ impl Ask<'_> {
     }
 
     /// The rows of the index that leads to actions.
-    fn push_leading_actions(&self, statement: &mut Statement) {
+    fn push_leading_actions(&self, leads: Leads, statement: &mut Statement) {
         let [_, _, actions] = self.tables();
         if let Some(correlation) = &self.filter.correlation {
             statement
@@ -295,6 +304,12 @@ impl Ask<'_> {
             conditions.within("a.inserted_at", self.ends);
         } else {
             self.push_unit_conditions(&mut conditions, "a", "inserted_at");
+            if let Some(cursor) = self.cursor.as_ref().filter(|_| leads == Leads::ToThemselves)
+                && let Some(unit) = &cursor.unit
+            {
+                // As a unit of its own an action is its only entry.
+                self.push_not_before("a.inserted_at, a.id", unit, "a.inserted_at, a.id", &cursor.entry, conditions.and());
+            }
         }
         self.push_order("a", "inserted_at", self.visited, statement);
     }
@@ -307,18 +322,8 @@ impl Ask<'_> {
         if let Some(cursor) = &self.cursor
             && let Some(point) = &cursor.unit
         {
-            let beyond = self.direction.beyond();
-            conditions
-                .and()
-                .push(&format!("(({unit}.{column}, {unit}.id){beyond}("))
-                .bind(&point.at)
-                .push("::timestamptz, ")
-                .bind(point.id)
-                .push(&format!(") or (c.captured_at, c.id){beyond}("))
-                .bind(&cursor.entry.at)
-                .push("::timestamptz, ")
-                .bind(cursor.entry.id)
-                .push("))");
+            let unit = format!("{unit}.{column}, {unit}.id");
+            self.push_not_before(&unit, point, "c.captured_at, c.id", &cursor.entry, conditions.and());
         }
         self.push_order("c", "captured_at", Some(self.limit), statement);
     }
@@ -334,6 +339,21 @@ impl Ask<'_> {
                 .push(")");
         }
         conditions.within(&format!("{alias}.{column}"), self.ends);
+    }
+
+    /// Of another unit than the one of the cursor, or behind its entry.
+    fn push_not_before(&self, unit: &str, point: &Point, entry: &str, at: &Point, statement: &mut Statement) {
+        let beyond = self.direction.beyond();
+        statement
+            .push(&format!("(({unit}){beyond}("))
+            .bind(&point.at)
+            .push("::timestamptz, ")
+            .bind(point.id)
+            .push(&format!(") or ({entry}){beyond}("))
+            .bind(&at.at)
+            .push("::timestamptz, ")
+            .bind(at.id)
+            .push("))");
     }
 
     fn push_beyond(&self, statement: &mut Statement, columns: &str, cursor: &Cursor) {
