@@ -83,5 +83,7 @@ async fn row(reader: &Reader, name: &str, key: &str) -> anyhow::Result<Row> {
 
 /// The time of the database.
 async fn now(connection: &mut PgConnection) -> anyhow::Result<At> {
-    Ok(At::from(sqlx::query_scalar::<_, OffsetDateTime>("select clock_timestamp()").fetch_one(connection).await?))
+    Ok(At::from(
+        sqlx::query_scalar::<_, OffsetDateTime>("select clock_timestamp()").fetch_one(connection).await?,
+    ))
 }
