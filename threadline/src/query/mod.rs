@@ -32,6 +32,7 @@ mod serialize;
 mod statement;
 mod streams;
 mod timeline;
+pub mod undo;
 
 use sqlx::{PgPool, pool::PoolConnection, Postgres};
 use time::{OffsetDateTime, UtcOffset};
@@ -44,6 +45,7 @@ pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Spa
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
+pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 use place::Place;
 

@@ -4,6 +4,8 @@
 
 mod pages;
 mod plans;
+mod undo;
+mod undo_refusals;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
 use serde_json::Value;
