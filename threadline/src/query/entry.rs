@@ -182,11 +182,7 @@ impl Entry {
 /// `infinity` and years beyond 9999 are legal in PostgreSQL and make a driver panic: clamped there.
 macro_rules! clamped {
     ($column:literal) => {
-        concat!(
-            "least(greatest(",
-            $column,
-            ", '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')"
-        )
+        concat!("least(greatest(", $column, ", '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')")
     };
 }
 
@@ -206,7 +202,7 @@ pub(super) const TRANSACTION: &str = concat!(
     ", t.occurred_at::text, t.actor_ref::text, t.source, t.correlation_id, t.request_id, t.job_id, t.meta::text, \
      t.context::text, t.action_id"
 );
-const TRANSACTION_WIDTH: usize = 12;
+pub(super) const TRANSACTION_WIDTH: usize = 12;
 
 /// Of `audit_actions a`.
 pub(super) const ACTION: &str = concat!(
@@ -214,7 +210,7 @@ pub(super) const ACTION: &str = concat!(
     clamped!("a.inserted_at"),
     ", a.inserted_at::text"
 );
-const ACTION_WIDTH: usize = 13;
+pub(super) const ACTION_WIDTH: usize = 13;
 
 /// What PostgreSQL prints is JSON.
 fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {

@@ -29,12 +29,15 @@ mod plan;
 mod resolve;
 mod scope;
 mod serialize;
+mod snapshot;
 mod statement;
 mod streams;
+mod tail;
 mod timeline;
+mod transaction;
 pub mod undo;
 
-use sqlx::{PgPool, pool::PoolConnection, Postgres};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
@@ -45,6 +48,8 @@ pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Spa
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
+pub use tail::{Batch, Position, Tail};
+pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 use place::Place;

@@ -4,8 +4,7 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
 use super::{
-    Cursor, Entry, Filter, From, PAGE_SIZE_MAX, Page, PageRequest, ReadError, Reader, Statement,
-    entry,
+    Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement, entry, page,
     place::{Place, Unit},
     plan::{self, Driver},
     resolve,
@@ -42,11 +41,19 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::page`].
-    pub async fn statements(&self, filter: &Filter, request: &PageRequest) -> Result<Vec<Statement>, ReadError> {
+    pub async fn statements(
+        &self,
+        filter: &Filter,
+        request: &PageRequest,
+    ) -> Result<Vec<Statement>, ReadError> {
         let mut connection = self.connection().await?;
         let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
         ask.filter = &filter;
-        Ok([ask.changes(), ask.actions()].into_iter().flatten().collect())
+        let walk = Walk::new(request, ask.driver.unit());
+        ask.visited = Some(walk.visits(&ask, ask.is_exact_for_changes()));
+        let changes = ask.changes();
+        ask.visited = Some(walk.visits(&ask, ask.is_exact_for_actions()));
+        Ok([changes, ask.actions()].into_iter().flatten().collect())
     }
 
     async fn ask<'a>(
@@ -56,10 +63,7 @@ impl Reader {
         request: &PageRequest,
     ) -> Result<(Filter, Ask<'a>), ReadError> {
         filter.check()?;
-        if !(1..=PAGE_SIZE_MAX).contains(&request.size) {
-            let reason = format!("a page has 1 to {PAGE_SIZE_MAX} entries, not {}", request.size);
-            return Err(ReadError::unusable("page_size", reason));
-        }
+        page::check_size(request.size)?;
         let (direction, cursor) = match &request.from {
             From::Newest => (Direction::Older, None),
             From::OlderThan(cursor) => (Direction::Older, Some(cursor.clone())),
@@ -131,7 +135,8 @@ impl Walk {
             ask.visited = Some(self.visits(ask, ask.is_exact_for_changes()));
             let stretch = match ask.changes() {
                 Some(statement) => {
-                    let decode = |row: &PgRow| entry::change(row).map(|change| Entry::Change(Box::new(change)));
+                    let decode =
+                        |row: &PgRow| entry::change(row).map(|change| Entry::Change(Box::new(change)));
                     let end = ask.end_of_changes();
                     self.read(connection, ask, &statement, &end, decode, self.unit).await?
                 }

@@ -4,6 +4,7 @@
 
 mod pages;
 mod plans;
+mod tail;
 mod undo;
 mod undo_refusals;
 
