@@ -7,6 +7,7 @@ mod plans;
 mod tail;
 mod undo;
 mod undo_refusals;
+mod undo_values;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
 use serde_json::Value;
