@@ -16,6 +16,9 @@ mod scope;
 mod table_as_of;
 mod tail;
 mod transactions;
+mod undo;
+mod undo_refusals;
+mod undo_values;
 
 use library::library_database;
 use sandbox::fixture::{TestDatabase, timeline_database};
