@@ -15,6 +15,7 @@ mod rows_replayed;
 mod scope;
 mod table_as_of;
 mod tail;
+mod timelines;
 mod transactions;
 mod undo;
 mod undo_refusals;
