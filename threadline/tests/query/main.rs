@@ -13,6 +13,7 @@ mod plans;
 mod row_plans;
 mod rows_replayed;
 mod scope;
+mod scope_rows;
 mod table_as_of;
 mod tail;
 mod timelines;
