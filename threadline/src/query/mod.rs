@@ -15,9 +15,11 @@
 //! # }
 //! ```
 
+pub mod canonical;
 mod condition;
 mod count;
 mod cursor;
+pub mod diff;
 mod entry;
 mod error;
 pub mod filter;
@@ -34,11 +36,13 @@ mod streams;
 mod tail;
 mod timeline;
 mod transaction;
+pub mod undo;
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
+pub use diff::{BeforeValues, CompatibleChange, Diff, DiffOptions, FieldChange, FieldKind};
 pub use entry::{Action, Change, Entry, Json, LinkedAction, Transaction};
 pub use error::ReadError;
 pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Span, Table, Window};
@@ -47,6 +51,7 @@ pub use scope::{Rule, Scope};
 pub use statement::Statement;
 pub use tail::{Batch, Position, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
+pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 use place::Place;
 

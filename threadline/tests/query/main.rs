@@ -5,14 +5,20 @@
 mod as_of;
 mod blame;
 mod children;
+mod concurrent;
 mod history;
 mod library;
 mod pages;
 mod plans;
 mod row_plans;
 mod rows_replayed;
+mod scope;
 mod table_as_of;
 mod tail;
+mod transactions;
+mod undo;
+mod undo_refusals;
+mod undo_values;
 
 use library::library_database;
 use sandbox::fixture::{TestDatabase, timeline_database};
