@@ -7,16 +7,22 @@
 //! | URL | `table=posts&op=update&changed=price&after=19.90&last=24h` | [`mod@url`] |
 //! | JSON | `{"table": "posts", "op": "update", "changed": "price", "after": "19.90", "last": "24h"}` | [`mod@json`] |
 
+mod error;
 pub mod json;
 mod key;
+mod name;
+mod table;
 mod terms;
 pub mod text;
 pub mod url;
 mod window;
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
+pub use error::FilterError;
 pub use key::Key;
+pub use name::Name;
+pub use table::Table;
 pub use window::{Instant, Span, Window};
 
 use crate::{ActorRef, Status};
@@ -136,17 +142,6 @@ impl FromStr for Op {
     }
 }
 
-/// A table of the host's: `posts` in any schema, or `billing.posts`.
-///
-/// A name that holds a dot or a quote is written in double quotes, as in SQL.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Table {
-    /// Its schema; `None` for any.
-    pub schema: Option<String>,
-    /// Its name.
-    pub name: String,
-}
-
 /// A column that an update has changed, and what it was before and is after, as text: numbers with their digits, as they are stored.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Changed {
@@ -158,94 +153,14 @@ pub struct Changed {
     pub after: Option<String>,
 }
 
-/// The name of an action, such as `user.suspended`, or how it begins: `user.*`.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Name {
-    /// This one.
-    Exact(String),
-    /// All that begin with this.
-    Prefix(String),
-}
-
-impl FromStr for Name {
-    type Err = FilterError;
-
-    fn from_str(text: &str) -> Result<Self, FilterError> {
-        match text.strip_suffix('*') {
-            _ if text.is_empty() => Err(FilterError::value("action", text, "a name, or how it begins and *")),
-            Some(prefix) => Ok(Self::Prefix(prefix.to_owned())),
-            None => Ok(Self::Exact(text.to_owned())),
-        }
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Exact(name) => f.write_str(name),
-            Self::Prefix(prefix) => write!(f, "{prefix}*"),
-        }
-    }
-}
-
 /// The longest correlation id that can be asked for, in bytes; that of the Elixir library.
 pub const CORRELATION_BYTES_MAX: usize = 256;
 
-/// Why something is no filter.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum FilterError {
-    /// A key that there is none of.
-    #[error("there is no filter {0:?}; filters are {known}", known = terms::names())]
-    UnknownKey(String),
-    /// A key without a value, or a word without a key.
-    #[error("{0:?} is no filter: a filter is KEY:VALUE, such as table:posts")]
-    NoValue(String),
-    /// A key that is there twice.
-    #[error("{0} is given twice")]
-    Twice(String),
-    /// A value that the key does not take.
-    #[error("{key} cannot be {value:?}: expected {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// What is expected.
-        expected: &'static str,
-    },
-    /// Keys that do not go together.
-    #[error("{0}")]
-    Combination(&'static str),
-    /// No JSON object of texts.
-    #[error("a filter in JSON is an object of texts: {0}")]
-    Json(String),
-}
-
-impl FilterError {
-    pub(crate) fn value(key: &'static str, value: &str, expected: &'static str) -> Self {
-        Self::Value { key, value: value.to_owned(), expected }
-    }
-
-    /// Its term, which programs can rely on.
-    #[must_use]
-    pub fn term(&self) -> &'static str {
-        match self {
-            Self::UnknownKey(_) => "unknown_filter",
-            Self::NoValue(_) => "filter_without_value",
-            Self::Twice(_) => "filter_twice",
-            Self::Value { .. } => "filter_value",
-            Self::Combination(_) => "filter_combination",
-            Self::Json(_) => "filter_json",
-        }
-    }
-}
-
 impl Filter {
-    /// Refuses what can hold for nothing or says less than it seems to.
+    /// Refuses what can hold for nothing or says less than it seems to, and what could not be written in one of the views.
     ///
     /// # Errors
-    /// [`FilterError::Combination`] and [`FilterError::Value`].
+    /// [`FilterError::Combination`], [`FilterError::NoValue`] and [`FilterError::Value`].
     pub fn check(&self) -> Result<(), FilterError> {
         if self.key.is_some() && self.table.is_none() {
             return Err(FilterError::Combination("key is of a table: say table too"));
@@ -258,6 +173,9 @@ impl Filter {
                 "table, key, op and changed are of changes: leave out kind, or say kind:change",
             ));
         }
+        terms::check(self)?;
+        self.table.as_ref().map_or(Ok(()), Table::check)?;
+        self.key.as_ref().map_or(Ok(()), Key::check)?;
         if let Some(id) = &self.correlation
             && (id.trim().is_empty() || id.len() > CORRELATION_BYTES_MAX)
         {
@@ -278,3 +196,6 @@ impl Filter {
         Self { window, ..self }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,3 +1,233 @@
-//! The keys of filters.
-/// All keys.
-pub(super) fn names() -> String { String::new() }
+//! The keys of filters: the one list that text, URLs and JSON are made of and read with, so that none of them lacks a key.
+
+use std::str::FromStr;
+
+use super::{Changed, Filter, FilterError, Instant, Window};
+use crate::{ActorRef, Status};
+
+/// One key, and what it is of a filter.
+struct Term {
+    key: &'static str,
+    /// What the filter says, as text; `None` where it says nothing.
+    get: fn(&Filter) -> Option<String>,
+    /// Reads the text. The terms that are before this one in the list are set already.
+    set: fn(&mut Filter, String) -> Result<(), FilterError>,
+    /// Whether the empty text is a value: a column may have been that.
+    may_be_empty: bool,
+}
+
+impl Term {
+    const fn new(
+        key: &'static str,
+        get: fn(&Filter) -> Option<String>,
+        set: fn(&mut Filter, String) -> Result<(), FilterError>,
+    ) -> Self {
+        Self { key, get, set, may_be_empty: false }
+    }
+
+    const fn or_empty(self) -> Self {
+        Self { may_be_empty: true, ..self }
+    }
+}
+
+const COUNT: usize = 19;
+
+/// All keys, in the order in which they are written. A key that needs another one stands behind it.
+static TERMS: [Term; COUNT] = [
+    Term::new("kind", |f| f.kind.map(|kind| kind.as_str().to_owned()), |f, text| parse(&mut f.kind, &text)),
+    Term::new("table", |f| text_of(f.table.as_ref()), |f, text| parse(&mut f.table, &text)),
+    Term::new("key", |f| text_of(f.key.as_ref()), |f, text| parse(&mut f.key, &text)),
+    Term::new("op", |f| f.op.map(|op| op.as_str().to_owned()), |f, text| parse(&mut f.op, &text)),
+    Term::new("changed", |f| f.changed.as_ref().map(|changed| changed.column.clone()), set_changed),
+    Term::new(
+        "before",
+        |f| f.changed.as_ref()?.before.clone(),
+        |f, text| {
+            changed(f)?.before = Some(text);
+            Ok(())
+        },
+    )
+    .or_empty(),
+    Term::new(
+        "after",
+        |f| f.changed.as_ref()?.after.clone(),
+        |f, text| {
+            changed(f)?.after = Some(text);
+            Ok(())
+        },
+    )
+    .or_empty(),
+    Term::new("actor", |f| text_of(f.actor.as_ref()), set_actor),
+    Term::new("action", |f| text_of(f.action.as_ref()), |f, text| parse(&mut f.action, &text)),
+    Term::new("status", |f| f.status.map(|status| status.as_str().to_owned()), set_status),
+    Term::new("category", |f| f.category.clone(), |f, text| keep(&mut f.category, text)),
+    Term::new("correlation", |f| f.correlation.clone(), |f, text| keep(&mut f.correlation, text)),
+    Term::new("request", |f| f.request.clone(), |f, text| keep(&mut f.request, text)),
+    Term::new("job", |f| f.job.clone(), |f, text| keep(&mut f.job, text)),
+    Term::new("source", |f| f.source.clone(), |f, text| keep(&mut f.source, text)),
+    Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text)),
+    Term::new("last", last_of, |f, text| {
+        f.window = Window::Last(text.parse()?);
+        Ok(())
+    }),
+    Term::new(
+        "from",
+        |f| text_of(ends_of(f).0),
+        |f, text| {
+            let (_, to) = free_ends(f)?;
+            f.window = Window::Between { from: Some(instant("from", &text)?), to };
+            Ok(())
+        },
+    ),
+    Term::new(
+        "to",
+        |f| text_of(ends_of(f).1),
+        |f, text| {
+            let (from, _) = free_ends(f)?;
+            f.window = Window::Between { from, to: Some(instant("to", &text)?) };
+            Ok(())
+        },
+    ),
+];
+
+/// All keys, as an error lists them.
+pub(super) fn names() -> String {
+    TERMS.each_ref().map(|term| term.key).join(", ")
+}
+
+/// What a filter says, in the order of the list.
+pub(super) fn written(filter: &Filter) -> impl Iterator<Item = (&'static str, String)> {
+    TERMS.iter().filter_map(|term| (term.get)(filter).map(|text| (term.key, text)))
+}
+
+/// The key of this name.
+pub(super) fn key(name: &str) -> Result<&'static str, FilterError> {
+    position(name).map(|position| TERMS[position].key)
+}
+
+fn position(name: &str) -> Result<usize, FilterError> {
+    TERMS.iter().position(|term| term.key == name).ok_or_else(|| FilterError::unknown_key(name))
+}
+
+/// Refuses values that are written as nothing, and what PostgreSQL holds in no text.
+pub(super) fn check(filter: &Filter) -> Result<(), FilterError> {
+    for term in &TERMS {
+        match (term.get)(filter) {
+            Some(text) if text.is_empty() && !term.may_be_empty => {
+                return Err(FilterError::no_value(term.key));
+            }
+            Some(text) if text.contains('\0') => return Err(FilterError::value(term.key, &text, NO_NUL)),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is expected of every text: PostgreSQL would refuse the statement.
+pub(super) const NO_NUL: &str = "a text without the character NUL, which PostgreSQL cannot hold";
+
+/// The values that were given, by the positions of their keys. They may come in any order.
+#[derive(Default)]
+pub(super) struct Given([Option<String>; COUNT]);
+
+impl Given {
+    /// Takes one more.
+    pub(super) fn add(&mut self, name: &str, value: String) -> Result<(), FilterError> {
+        let position = position(name)?;
+        let term = &TERMS[position];
+        if value.is_empty() && !term.may_be_empty {
+            return Err(FilterError::no_value(name));
+        }
+        match self.0[position].replace(value) {
+            Some(_) => Err(FilterError::Twice(term.key.to_owned())),
+            None => Ok(()),
+        }
+    }
+
+    /// The filter that they make.
+    pub(super) fn filter(self) -> Result<Filter, FilterError> {
+        let mut filter = Filter::default();
+        for (term, value) in TERMS.iter().zip(self.0) {
+            if let Some(value) = value {
+                (term.set)(&mut filter, value)?;
+            }
+        }
+        filter.check()?;
+        Ok(filter)
+    }
+}
+
+fn text_of(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
+}
+
+fn parse<T: FromStr<Err = FilterError>>(place: &mut Option<T>, text: &str) -> Result<(), FilterError> {
+    *place = Some(text.parse()?);
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one form for all that set a term")]
+fn keep(place: &mut Option<String>, text: String) -> Result<(), FilterError> {
+    *place = Some(text);
+    Ok(())
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "one form for all that set a term")]
+fn set_changed(filter: &mut Filter, column: String) -> Result<(), FilterError> {
+    filter.changed = Some(Changed { column, before: None, after: None });
+    Ok(())
+}
+
+fn changed(filter: &mut Filter) -> Result<&mut Changed, FilterError> {
+    const ALONE: FilterError = FilterError::Combination("before and after are of a column: say changed too");
+    filter.changed.as_mut().ok_or(ALONE)
+}
+
+fn set_actor(filter: &mut Filter, text: String) -> Result<(), FilterError> {
+    const EXPECTED: &str =
+        "anonymous, or TYPE:ID with user, admin, service_account, job or system as the type";
+    let actor = match text.split_once(':') {
+        // `anonymous:7` would be read as all that are anonymous, which is more than it says.
+        Some((kind, id)) if kind != "anonymous" => {
+            kind.parse().and_then(|kind| ActorRef::new(kind, Some(id))).ok()
+        }
+        None if text == "anonymous" => Some(ActorRef::anonymous()),
+        _ => None,
+    };
+    filter.actor = Some(actor.ok_or_else(|| FilterError::value("actor", &text, EXPECTED))?);
+    Ok(())
+}
+
+fn set_status(filter: &mut Filter, text: String) -> Result<(), FilterError> {
+    let status = [Status::Ok, Status::Error].into_iter().find(|status| status.as_str() == text);
+    filter.status = Some(status.ok_or_else(|| FilterError::value("status", &text, "ok or error"))?);
+    Ok(())
+}
+
+fn last_of(filter: &Filter) -> Option<String> {
+    match filter.window {
+        Window::Last(span) => Some(span.to_string()),
+        _ => None,
+    }
+}
+
+fn ends_of(filter: &Filter) -> (Option<Instant>, Option<Instant>) {
+    match filter.window {
+        Window::Between { from, to } => (from, to),
+        _ => (None, None),
+    }
+}
+
+/// The ends that are set so far, unless there is another window.
+fn free_ends(filter: &Filter) -> Result<(Option<Instant>, Option<Instant>), FilterError> {
+    match filter.window {
+        Window::Last(_) => {
+            Err(FilterError::Combination("last and from or to are two windows: leave one out"))
+        }
+        _ => Ok(ends_of(filter)),
+    }
+}
+
+fn instant(key: &'static str, text: &str) -> Result<Instant, FilterError> {
+    text.parse().map_err(|error: FilterError| error.of(key))
+}
