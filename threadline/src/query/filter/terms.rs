@@ -11,7 +11,7 @@ struct Term {
     /// What the filter says, as text; `None` where it says nothing.
     get: fn(&Filter) -> Option<String>,
     /// Reads the text. The terms that are before this one in the list are set already.
-    set: fn(&mut Filter, String) -> Result<(), FilterError>,
+    set: fn(&mut Filter, &str) -> Result<(), FilterError>,
     /// Whether the empty text is a value: a column may have been that.
     may_be_empty: bool,
 }
@@ -20,7 +20,7 @@ impl Term {
     const fn new(
         key: &'static str,
         get: fn(&Filter) -> Option<String>,
-        set: fn(&mut Filter, String) -> Result<(), FilterError>,
+        set: fn(&mut Filter, &str) -> Result<(), FilterError>,
     ) -> Self {
         Self { key, get, set, may_be_empty: false }
     }
@@ -34,31 +34,21 @@ const COUNT: usize = 19;
 
 /// All keys, in the order in which they are written. A key that needs another one stands behind it.
 static TERMS: [Term; COUNT] = [
-    Term::new("kind", |f| f.kind.map(|kind| kind.as_str().to_owned()), |f, text| parse(&mut f.kind, &text)),
-    Term::new("table", |f| text_of(f.table.as_ref()), |f, text| parse(&mut f.table, &text)),
-    Term::new("key", |f| text_of(f.key.as_ref()), |f, text| parse(&mut f.key, &text)),
-    Term::new("op", |f| f.op.map(|op| op.as_str().to_owned()), |f, text| parse(&mut f.op, &text)),
+    Term::new("kind", |f| f.kind.map(|kind| kind.as_str().to_owned()), |f, text| parse(&mut f.kind, text)),
+    Term::new("table", |f| text_of(f.table.as_ref()), |f, text| parse(&mut f.table, text)),
+    Term::new("key", |f| text_of(f.key.as_ref()), |f, text| parse(&mut f.key, text)),
+    Term::new("op", |f| f.op.map(|op| op.as_str().to_owned()), |f, text| parse(&mut f.op, text)),
     Term::new("changed", |f| f.changed.as_ref().map(|changed| changed.column.clone()), set_changed),
     Term::new(
         "before",
         |f| f.changed.as_ref()?.before.clone(),
-        |f, text| {
-            changed(f)?.before = Some(text);
-            Ok(())
-        },
+        |f, text| keep(&mut changed(f)?.before, text),
     )
     .or_empty(),
-    Term::new(
-        "after",
-        |f| f.changed.as_ref()?.after.clone(),
-        |f, text| {
-            changed(f)?.after = Some(text);
-            Ok(())
-        },
-    )
-    .or_empty(),
+    Term::new("after", |f| f.changed.as_ref()?.after.clone(), |f, text| keep(&mut changed(f)?.after, text))
+        .or_empty(),
     Term::new("actor", |f| text_of(f.actor.as_ref()), set_actor),
-    Term::new("action", |f| text_of(f.action.as_ref()), |f, text| parse(&mut f.action, &text)),
+    Term::new("action", |f| text_of(f.action.as_ref()), |f, text| parse(&mut f.action, text)),
     Term::new("status", |f| f.status.map(|status| status.as_str().to_owned()), set_status),
     Term::new("category", |f| f.category.clone(), |f, text| keep(&mut f.category, text)),
     Term::new("correlation", |f| f.correlation.clone(), |f, text| keep(&mut f.correlation, text)),
@@ -66,28 +56,9 @@ static TERMS: [Term; COUNT] = [
     Term::new("job", |f| f.job.clone(), |f, text| keep(&mut f.job, text)),
     Term::new("source", |f| f.source.clone(), |f, text| keep(&mut f.source, text)),
     Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text)),
-    Term::new("last", last_of, |f, text| {
-        f.window = Window::Last(text.parse()?);
-        Ok(())
-    }),
-    Term::new(
-        "from",
-        |f| text_of(ends_of(f).0),
-        |f, text| {
-            let (_, to) = free_ends(f)?;
-            f.window = Window::Between { from: Some(instant("from", &text)?), to };
-            Ok(())
-        },
-    ),
-    Term::new(
-        "to",
-        |f| text_of(ends_of(f).1),
-        |f, text| {
-            let (from, _) = free_ends(f)?;
-            f.window = Window::Between { from, to: Some(instant("to", &text)?) };
-            Ok(())
-        },
-    ),
+    Term::new("last", last_of, set_last),
+    Term::new("from", |f| text_of(ends_of(f).0), set_from),
+    Term::new("to", |f| text_of(ends_of(f).1), set_to),
 ];
 
 /// All keys, as an error lists them.
@@ -149,7 +120,7 @@ impl Given {
         let mut filter = Filter::default();
         for (term, value) in TERMS.iter().zip(self.0) {
             if let Some(value) = value {
-                (term.set)(&mut filter, value)?;
+                (term.set)(&mut filter, &value)?;
             }
         }
         filter.check()?;
@@ -167,14 +138,14 @@ fn parse<T: FromStr<Err = FilterError>>(place: &mut Option<T>, text: &str) -> Re
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one form for all that set a term")]
-fn keep(place: &mut Option<String>, text: String) -> Result<(), FilterError> {
-    *place = Some(text);
+fn keep(place: &mut Option<String>, text: &str) -> Result<(), FilterError> {
+    *place = Some(text.to_owned());
     Ok(())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "one form for all that set a term")]
-fn set_changed(filter: &mut Filter, column: String) -> Result<(), FilterError> {
-    filter.changed = Some(Changed { column, before: None, after: None });
+fn set_changed(filter: &mut Filter, column: &str) -> Result<(), FilterError> {
+    filter.changed = Some(Changed { column: column.to_owned(), before: None, after: None });
     Ok(())
 }
 
@@ -183,7 +154,7 @@ fn changed(filter: &mut Filter) -> Result<&mut Changed, FilterError> {
     filter.changed.as_mut().ok_or(ALONE)
 }
 
-fn set_actor(filter: &mut Filter, text: String) -> Result<(), FilterError> {
+fn set_actor(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
     const EXPECTED: &str =
         "anonymous, or TYPE:ID with user, admin, service_account, job or system as the type";
     let actor = match text.split_once(':') {
@@ -194,13 +165,13 @@ fn set_actor(filter: &mut Filter, text: String) -> Result<(), FilterError> {
         None if text == "anonymous" => Some(ActorRef::anonymous()),
         _ => None,
     };
-    filter.actor = Some(actor.ok_or_else(|| FilterError::value("actor", &text, EXPECTED))?);
+    filter.actor = Some(actor.ok_or_else(|| FilterError::value("actor", text, EXPECTED))?);
     Ok(())
 }
 
-fn set_status(filter: &mut Filter, text: String) -> Result<(), FilterError> {
+fn set_status(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
     let status = [Status::Ok, Status::Error].into_iter().find(|status| status.as_str() == text);
-    filter.status = Some(status.ok_or_else(|| FilterError::value("status", &text, "ok or error"))?);
+    filter.status = Some(status.ok_or_else(|| FilterError::value("status", text, "ok or error"))?);
     Ok(())
 }
 
@@ -226,6 +197,23 @@ fn free_ends(filter: &Filter) -> Result<(Option<Instant>, Option<Instant>), Filt
         }
         _ => Ok(ends_of(filter)),
     }
+}
+
+fn set_last(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
+    filter.window = Window::Last(text.parse()?);
+    Ok(())
+}
+
+fn set_from(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
+    let (_, to) = free_ends(filter)?;
+    filter.window = Window::Between { from: Some(instant("from", text)?), to };
+    Ok(())
+}
+
+fn set_to(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
+    let (from, _) = free_ends(filter)?;
+    filter.window = Window::Between { from, to: Some(instant("to", text)?) };
+    Ok(())
 }
 
 fn instant(key: &'static str, text: &str) -> Result<Instant, FilterError> {

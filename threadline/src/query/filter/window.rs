@@ -114,7 +114,7 @@ impl FromStr for Span {
 impl fmt::Display for Span {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (unit, factor) =
-            UNITS.into_iter().find(|(_, factor)| self.seconds % factor == 0).unwrap_or(('s', 1));
+            UNITS.into_iter().find(|(_, factor)| self.seconds.is_multiple_of(*factor)).unwrap_or(('s', 1));
         write!(f, "{}{unit}", self.seconds / factor)
     }
 }
