@@ -12,6 +12,7 @@ mod health;
 mod host_schema;
 mod install;
 mod policy;
+mod read;
 mod settings;
 mod verify_coverage;
 
@@ -24,6 +25,7 @@ use answer::{Answer, Failure};
 use capture::CaptureCommand;
 use health::Health;
 use policy::PolicyCommand;
+use read::ReadCommand;
 use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
@@ -43,6 +45,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Read(ReadCommand),
     /// Creates Threadline's tables, or completes those of the Elixir library.
     ///
     /// Harmless when repeated.
@@ -107,6 +111,7 @@ impl Command {
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+            Self::Read(command) => return command.config(),
             Self::About(_) => &None,
         };
         config.as_deref()
@@ -114,6 +119,7 @@ impl Command {
 
     fn run(self) -> Result<Answer, Failure> {
         match self {
+            Self::Read(command) => command.run(),
             Self::Install { target } => install::run(target),
             Self::GenTriggers { target, arguments } => gen_triggers::run(target, &arguments),
             Self::Continuity { target, arguments } => continuity::run(target, &arguments),

@@ -56,6 +56,7 @@ fn filters() -> Vec<(Filter, Meaning)> {
         (Filter { kind: Some(Kind::Change), ..all() }, ("true", NONE)),
         (Filter { kind: Some(Kind::Action), ..all() }, (NONE, "a.correlation_id is distinct from a.id::text")),
         (Filter { kind: Some(Kind::Event), ..all() }, (NONE, "a.correlation_id = a.id::text")),
+        (Filter { kind: Some(Kind::Recorded), ..all() }, (NONE, "true")),
         (Filter { table: table(None, "posts"), ..all() }, ("c.table_name = 'posts'", NONE)),
         (Filter { table: table(Some("billing"), "posts"), ..all() }, ("c.table_name = 'posts' and c.table_schema = 'billing'", NONE)),
         (Filter { table: table(None, "rare"), ..all() }, ("c.table_name = 'rare'", NONE)),
