@@ -110,7 +110,7 @@ async fn a_rebuild_with_a_changed_mapping_is_swapped_in_under_load_and_back_agai
         "select (select bool_and(convalidated) from pg_constraint where confrelid = 'audit_actions'::regclass),
                 (select count(*) from pg_indexes where tablename = 'audit_actions' and indexname in
                  ('audit_actions_pkey', 'audit_actions_page_idx', 'audit_actions_correlation_id_idx',
-                  'audit_actions_name_idx', 'audit_actions_actor_ref_idx', 'audit_actions_inserted_at_idx'))",
+                  'audit_actions_name_page_idx', 'audit_actions_actor_page_idx', 'audit_actions_txid_idx'))",
     )
     .fetch_one(&mut timeline)
     .await?;

@@ -7,19 +7,3 @@ create index if not exists audit_transactions_actor_page_idx on audit_transactio
     where actor_ref is not null;
 create index if not exists audit_transactions_correlation_page_idx on audit_transactions (left(correlation_id, 256), occurred_at, id)
     where correlation_id is not null;
-
--- They do the work of these; what stands for a constraint stays.
-do $install$
-declare
-    one record;
-begin
-    for one in
-        select x.relname from pg_catalog.pg_index i join pg_catalog.pg_class x on x.oid = i.indexrelid
-        where i.indrelid = 'audit_transactions'::pg_catalog.regclass
-          and x.relname in ('audit_transactions_actor_idx', 'audit_transactions_correlation_id_idx')
-          and not exists (select from pg_catalog.pg_constraint c where c.conindid = i.indexrelid)
-    loop
-        execute pg_catalog.format('drop index %I', one.relname);
-    end loop;
-end
-$install$;

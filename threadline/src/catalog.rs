@@ -88,7 +88,8 @@ pub async fn properties(
                 replace(pg_get_constraintdef(c.oid), t.storage, '')
          from tables t join pg_constraint c on c.conrelid = t.oid where c.contype <> 'n'
          union all
-         select 'index', t.object, x.relname::text, replace(pg_get_indexdef(i.indexrelid), t.storage, '')
+         select 'index', t.object, x.relname::text,
+                regexp_replace(replace(pg_get_indexdef(i.indexrelid), t.storage, ''), '[[:space:]]+', ' ', 'g')
          from tables t join pg_index i on i.indrelid = t.oid join pg_class x on x.oid = i.indexrelid
          where not exists (select from pg_constraint c where c.conindid = i.indexrelid)
          union all

@@ -206,7 +206,7 @@ pub(super) const TRANSACTION: &str = concat!(
     ", t.occurred_at::text, t.actor_ref::text, t.source, t.correlation_id, t.request_id, t.job_id, t.meta::text, \
      t.context::text, t.action_id"
 );
-const TRANSACTION_WIDTH: usize = 12;
+pub(super) const TRANSACTION_WIDTH: usize = 12;
 
 /// Of `audit_actions a`.
 pub(super) const ACTION: &str = concat!(
@@ -214,7 +214,7 @@ pub(super) const ACTION: &str = concat!(
     clamped!("a.inserted_at"),
     ", a.inserted_at::text"
 );
-const ACTION_WIDTH: usize = 13;
+pub(super) const ACTION_WIDTH: usize = 13;
 
 /// What PostgreSQL prints is JSON.
 fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {

@@ -27,9 +27,12 @@ mod plan;
 mod resolve;
 mod scope;
 mod serialize;
+mod snapshot;
 mod statement;
 mod streams;
+mod tail;
 mod timeline;
+mod transaction;
 
 use sqlx::{PgPool, pool::PoolConnection, Postgres};
 use time::{OffsetDateTime, UtcOffset};
@@ -41,6 +44,8 @@ pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Spa
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
+pub use tail::{Batch, Position, Tail};
+pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 
 use place::Place;
 

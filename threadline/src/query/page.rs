@@ -3,7 +3,7 @@
 use serde::Serialize;
 use time::OffsetDateTime;
 
-use super::{Cursor, Entry, serialize};
+use super::{Cursor, Entry, ReadError, serialize};
 
 /// The number of entries of a page, unless said otherwise.
 pub const PAGE_SIZE: u16 = 50;
@@ -75,4 +75,11 @@ pub enum Count {
     MoreThan(u32),
     /// Counting took too long.
     Unknown,
+}
+
+pub(super) fn check_size(size: u16) -> Result<(), ReadError> {
+    if (1..=PAGE_SIZE_MAX).contains(&size) {
+        return Ok(());
+    }
+    Err(ReadError::unusable("page_size", format!("a page has 1 to {PAGE_SIZE_MAX} entries, not {size}")))
 }

@@ -4,8 +4,8 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
 use super::{
-    Cursor, Entry, Filter, From, PAGE_SIZE_MAX, Page, PageRequest, ReadError, Reader, Statement,
-    entry,
+    Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement,
+    entry, page,
     place::{Place, Unit},
     plan::{self, Driver},
     resolve,
@@ -60,10 +60,7 @@ impl Reader {
         request: &PageRequest,
     ) -> Result<(Filter, Ask<'a>), ReadError> {
         filter.check()?;
-        if !(1..=PAGE_SIZE_MAX).contains(&request.size) {
-            let reason = format!("a page has 1 to {PAGE_SIZE_MAX} entries, not {}", request.size);
-            return Err(ReadError::unusable("page_size", reason));
-        }
+        page::check_size(request.size)?;
         let (direction, cursor) = match &request.from {
             From::Newest => (Direction::Older, None),
             From::OlderThan(cursor) => (Direction::Older, Some(cursor.clone())),

@@ -4,6 +4,7 @@
 
 mod pages;
 mod plans;
+mod tail;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
 use serde_json::Value;

@@ -65,6 +65,8 @@ async fn install_makes_again_what_was_dropped_and_says_so() -> anyhow::Result<()
             "column key_before of audit_changes",
             "function threadline_hmac(text, text)",
             "index audit_changes_captured_at_id_idx of audit_changes",
+            "index audit_changes_key_after_idx of audit_changes",
+            "index audit_changes_key_before_idx of audit_changes",
             "trigger audit_transactions_delete_changes of audit_transactions",
         ]
     );

@@ -18,11 +18,11 @@ const HOST: &str = "
         add column old_nth bigserial, add constraint once exclude using btree (id with =, tenant with =),
         set (fillfactor = 80, autovacuum_enabled = off), set (toast.autovacuum_enabled = off), replica identity full,
         alter column name set statistics 500, alter column name set (n_distinct = 7), alter column comment set storage external;
-    alter table audit_actions cluster on audit_actions_name_idx;
+    alter table audit_actions cluster on audit_actions_name_page_idx;
     create unique index on audit_actions (tenant, id) where tenant <> 'none';
     create statistics host on name, category from audit_actions;
     comment on column audit_actions.tenant is 'whose';
-    comment on index audit_actions_name_idx is 'for reports';
+    comment on index audit_actions_name_page_idx is 'for reports';
     grant select on audit_actions to public;
     grant update (comment) on audit_actions to audit_reconciler with grant option;
     revoke truncate on audit_actions from owner;
@@ -123,8 +123,8 @@ const CHANGES: [(&str, &str, &str); 24] = [
         "only audit_actions has comment on column verb: 'what'",
     ),
     (
-        "comment on index audit_actions_name_idx is 'what'",
-        "comment on index audit_actions_name_idx is null",
+        "comment on index audit_actions_name_page_idx is 'what'",
+        "comment on index audit_actions_name_page_idx is null",
         "its comment 'what'",
     ),
     (

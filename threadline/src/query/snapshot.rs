@@ -1,0 +1,68 @@
+//! A snapshot of PostgreSQL, as `pg_current_snapshot()` prints it: `xmin:xmax:xip,…`.
+
+use std::{fmt, str::FromStr};
+
+/// Which transactions are visible: all below `xmin`, and those below `xmax` that are not running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Snapshot {
+    oldest: i64,
+    next: i64,
+    running: Vec<i64>,
+}
+
+impl Snapshot {
+    /// Nothing from here on is visible.
+    pub(super) fn next(&self) -> i64 {
+        self.next
+    }
+
+    /// What is running, as an array of PostgreSQL's: under these numbers, and under those of as many restores.
+    pub(super) fn running_text(&self, restores: i64) -> String {
+        let all = self.running.iter().flat_map(|number| (0..=restores).map(move |restore| number + (restore << 48)));
+        format!("{{{}}}", all.map(|number| number.to_string()).collect::<Vec<_>>().join(","))
+    }
+
+    fn list(&self) -> String {
+        self.running.iter().map(i64::to_string).collect::<Vec<_>>().join(",")
+    }
+}
+
+impl FromStr for Snapshot {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut parts = text.split(':');
+        let mut number = || parts.next().and_then(|part| part.parse().ok()).ok_or(());
+        let (oldest, next) = (number()?, number()?);
+        let running = match parts.next() {
+            None => return Err(()),
+            Some("") => Vec::new(),
+            Some(list) => list.split(',').map(str::parse).collect::<Result<_, _>>().map_err(drop)?,
+        };
+        if parts.next().is_some() || oldest > next {
+            return Err(());
+        }
+        Ok(Self { oldest, next, running })
+    }
+}
+
+impl fmt::Display for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.oldest, self.next, self.list())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_read_as_it_is_printed() {
+        for text in ["10:20:10,14,15", "10:20:", "10:10:"] {
+            assert_eq!(text.parse::<Snapshot>().unwrap().to_string(), text);
+        }
+        for text in ["", "10:20", "a:b:", "20:10:", "10:20:1,", "10:20:1:2"] {
+            assert!(text.parse::<Snapshot>().is_err(), "{text}");
+        }
+    }
+}

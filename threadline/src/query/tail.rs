@@ -1,0 +1,299 @@
+//! Following the timeline. What is new is decided by snapshots, never by a clock: a transaction that began long ago and commits now is new
+//! now, and none is missed.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::{
+    Entry, Filter, Kind, ReadError, Reader,
+    condition::{Conditions, IS_EVENT, Used},
+    entry::{self, ACTION, CHANGE, TRANSACTION},
+    snapshot::Snapshot,
+    statement::Statement,
+};
+
+/// Entries that one statement reads at most.
+const BATCH: i64 = 1_000;
+
+/// Between two looks, while there is something new, and at most.
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_millis(250);
+
+/// How often a database may have been restored into another cluster: numbers of transactions that are given out again are looked for.
+const RESTORES_MAX: i64 = 7;
+
+/// The part of the number of a captured transaction that a cluster gives out.
+const NUMBER: i64 = (1 << 48) - 1;
+
+/// A reader that follows the timeline.
+#[derive(Debug)]
+pub struct Tail {
+    reader: Reader,
+    filter: Filter,
+    /// What is visible in it has been read.
+    position: Position,
+    /// What is being read: everything that is visible in it.
+    round: Option<Round>,
+}
+
+/// Up to where the timeline has been read; as a text it can be kept, and gone on from in the same cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Position {
+    snapshot: Snapshot,
+    /// The table of actions: a rebuild puts another one in its place.
+    actions: i64,
+}
+
+/// What came with one look.
+#[derive(Debug, Clone, Default)]
+pub struct Batch {
+    /// Transaction by transaction, in the order in which they began to write; what belongs to one in the order in which it was captured.
+    pub entries: Vec<Entry>,
+    /// The projection was rebuilt meanwhile, and its events are not new: those that arrived while the tables were exchanged are left out.
+    pub was_rebuilt: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Round {
+    to: Position,
+    stage: Stage,
+    /// Behind which transaction, and which change or action of it, the next statement begins.
+    after: (i64, i64, Uuid),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Changes,
+    Actions,
+}
+
+impl Reader {
+    /// Follows the timeline from now on. The window of the filter does not count.
+    ///
+    /// # Errors
+    /// When the filter cannot be used, and what the database says.
+    pub async fn tail(&self, filter: &Filter) -> Result<Tail, ReadError> {
+        let mut connection = self.connection().await?;
+        let position = self.position(&mut connection).await?;
+        self.tail_from(filter, position)
+    }
+
+    /// Goes on from where another tail was.
+    ///
+    /// # Errors
+    /// When the filter cannot be used.
+    pub fn tail_from(&self, filter: &Filter, position: Position) -> Result<Tail, ReadError> {
+        filter.check()?;
+        Ok(Tail { reader: self.clone(), filter: filter.clone(), position, round: None })
+    }
+
+    async fn position(&self, connection: &mut PgConnection) -> Result<Position, ReadError> {
+        let mut now = Statement::new("select pg_current_snapshot()::text, ");
+        now.bind(self.schema.table("audit_actions")).push("::regclass::oid::int8");
+        let row = now.query().fetch_one(connection).await?;
+        let text: String = row.try_get(0)?;
+        let snapshot =
+            text.parse().map_err(|()| sqlx::Error::Decode(format!("{text:?} is no snapshot").into()))?;
+        Ok(Position { snapshot, actions: row.try_get(1)? })
+    }
+}
+
+impl Tail {
+    /// Up to where everything has been handed over.
+    #[must_use]
+    pub fn position(&self) -> &Position {
+        &self.position
+    }
+
+    /// Waits until something is new. May be dropped at any time: what was not handed over comes again.
+    ///
+    /// # Errors
+    /// What the database says. It may be called again then.
+    pub async fn next(&mut self) -> Result<Batch, ReadError> {
+        let mut pause = PAUSE_MIN;
+        loop {
+            let batch = self.poll().await?;
+            if !batch.entries.is_empty() || batch.was_rebuilt {
+                return Ok(batch);
+            }
+            if self.round.is_none() {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        }
+    }
+
+    /// What is new at this moment, or a part of it: nothing, when there is nothing left.
+    ///
+    /// # Errors
+    /// What the database says. It may be called again then.
+    pub async fn poll(&mut self) -> Result<Batch, ReadError> {
+        let mut connection = self.reader.connection().await?;
+        let mut batch = Batch::default();
+        loop {
+            let round = match &self.round {
+                Some(round) => round.clone(),
+                None => {
+                    let to = self.reader.position(&mut connection).await?;
+                    if to == self.position {
+                        return Ok(batch);
+                    }
+                    Round { to, stage: Stage::Changes, after: Round::BEGIN }
+                }
+            };
+            let read = self.read(&mut connection, &round).await?;
+            let next = round.after_reading(&read);
+            batch.was_rebuilt |= round.stage == Stage::Actions && round.to.actions != self.position.actions;
+            batch.entries.extend(read.into_iter().map(|(_, entry)| entry));
+            match next {
+                Some(next) => self.round = Some(next),
+                None => {
+                    self.position = round.to;
+                    self.round = None;
+                    return Ok(batch);
+                }
+            }
+            if batch.entries.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                return Ok(batch);
+            }
+        }
+    }
+
+    async fn read(
+        &self,
+        connection: &mut PgConnection,
+        round: &Round,
+    ) -> Result<Vec<((i64, i64, Uuid), Entry)>, ReadError> {
+        let statement = match round.stage {
+            Stage::Changes if self.filter.kind.is_none_or(|kind| kind == Kind::Change) => self.changes(round),
+            // All rows of another table look new.
+            Stage::Actions
+                if !self.filter.is_of_changes()
+                    && self.filter.kind != Some(Kind::Change)
+                    && round.to.actions == self.position.actions =>
+            {
+                self.actions(round)
+            }
+            _ => return Ok(Vec::new()),
+        };
+        let rows = statement.fetch_all(connection).await?;
+        let mut read = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let last = row.len() - 1;
+            let (entry, position) = match round.stage {
+                Stage::Changes => {
+                    let change = entry::change(row)?;
+                    let position = change.position;
+                    (Entry::Change(Box::new(change)), position)
+                }
+                Stage::Actions => (entry::entry_of_action(row)?, 0),
+            };
+            read.push(((row.try_get(last)?, position, entry.id()), entry));
+        }
+        Ok(read)
+    }
+
+    fn changes(&self, round: &Round) -> Statement {
+        let [changes, transactions, actions] = self.tables();
+        let mut statement = Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION}, t.txid from ("));
+        self.push_new("t", &transactions, round, &mut statement);
+        statement.push(&format!(
+            ") t join {changes} c on c.transaction_id = t.id left join {actions} a on a.id = t.action_id and "
+        ));
+        self.reader.scope.push_actions(&mut statement);
+        let mut conditions = Conditions::new(&mut statement);
+        let (txid, position, _) = round.after;
+        conditions.and().push("(t.txid, c.position) > (").bind(txid).push(", ").bind(position).push(")");
+        conditions.of_change(&self.filter, Used::default());
+        conditions.of_transaction(&self.filter, Used::default());
+        conditions.of_action(&self.filter, Used::default());
+        self.reader.scope.push_changes(conditions.and());
+        statement.push(" order by t.txid, c.position limit ").bind(BATCH);
+        statement
+    }
+
+    fn actions(&self, round: &Round) -> Statement {
+        let [_, transactions, actions] = self.tables();
+        let mut statement = Statement::new(format!("select {ACTION}, {IS_EVENT}, {TRANSACTION}, a.txid from ("));
+        self.push_new("a", &actions, round, &mut statement);
+        statement.push(&format!(
+            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on true"
+        ));
+        let mut conditions = Conditions::new(&mut statement);
+        let (txid, _, id) = round.after;
+        conditions.and().push("(a.txid, a.id) > (").bind(txid).push(", ").bind(id).push(")");
+        conditions.of_action_itself(&self.filter, Used::default());
+        self.reader.scope.push_actions(conditions.and());
+        statement.push(" order by a.txid, a.id limit ").bind(BATCH);
+        statement
+    }
+
+    /// What is visible in the round's snapshot, and was not in the position's. What ran then is sought one by one, however long it takes;
+    /// everything else is newer. A number that another cluster gave out, before a restore, is on a row that this one wrote before: such a
+    /// row is not new. Where such a number is given out again, the transaction is captured under one that is 2^48 further.
+    fn push_new(&self, alias: &str, table: &str, round: &Round, statement: &mut Statement) {
+        let (from, to) = (&self.position.snapshot, &round.to.snapshot);
+        statement
+            .push(&format!("select {alias}.* from {table} {alias} where ({alias}.txid = any ("))
+            .bind(from.running_text(RESTORES_MAX))
+            .push("::int8[])");
+        for restores in 0..=RESTORES_MAX {
+            statement
+                .push(&format!(" or {alias}.txid >= "))
+                .bind(from.next() + (restores << 48))
+                .push(&format!(" and {alias}.txid < "))
+                .bind(to.next() + (restores << 48));
+        }
+        statement
+            .push(&format!(") and pg_visible_in_snapshot(({alias}.txid & {NUMBER})::text::xid8, "))
+            .bind(to.to_string())
+            .push("::pg_snapshot) and not pg_visible_in_snapshot((")
+            .bind(from.next())
+            // A row knows the last 32 bits of the transaction that wrote it, which is less than half a turn away.
+            .push(&format!(" + (({alias}.xmin::text::int8 - "))
+            .bind(from.next())
+            .push(" + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648)::text::xid8, ")
+            .bind(from.to_string())
+            .push("::pg_snapshot)");
+    }
+
+    /// Changes, transactions, actions.
+    fn tables(&self) -> [String; 3] {
+        ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.reader.schema.table(table))
+    }
+}
+
+impl Round {
+    const BEGIN: (i64, i64, Uuid) = (0, i64::MIN, Uuid::nil());
+
+    /// What comes after this statement; none after the last one.
+    fn after_reading(&self, read: &[((i64, i64, Uuid), Entry)]) -> Option<Self> {
+        let is_full = i64::try_from(read.len()).is_ok_and(|read| read >= BATCH);
+        match (read.last(), self.stage) {
+            (Some((last, _)), _) if is_full => Some(Self { after: *last, ..self.clone() }),
+            (_, Stage::Changes) => Some(Self { stage: Stage::Actions, after: Self::BEGIN, ..self.clone() }),
+            (_, Stage::Actions) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Position {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}~{}", self.snapshot, self.actions)
+    }
+}
+
+impl std::str::FromStr for Position {
+    type Err = ReadError;
+
+    fn from_str(text: &str) -> Result<Self, ReadError> {
+        let parsed = text.split_once('~').and_then(|(snapshot, actions)| {
+            Some(Self { snapshot: snapshot.parse().ok()?, actions: actions.parse().ok()? })
+        });
+        parsed.ok_or_else(|| {
+            ReadError::unusable("invalid_position", format!("{text:?} is no position of a tail: give one that a tail has named"))
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! Whoever follows the timeline gets everything that is committed, once.
+
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use serde_json::json;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use threadline::{
+    Action, ActorRef, ActorType, StorageSchema,
+    query::{Entry, Filter, Op, Position, Rule, Scope, Table, Tail},
+};
+use uuid::Uuid;
+
+use super::{Read, capture};
+
+const HOST: &str = "create table t (id bigint generated always as identity primary key, v int, tenant text)";
+
+async fn host() -> anyhow::Result<Read> {
+    let mut read = Read::after(HOST).await?;
+    capture(&mut read.connection, &[("t", json!({}))]).await?;
+    Ok(read)
+}
+
+/// Everything that is new at this moment.
+async fn drain(tail: &mut Tail, seen: &mut BTreeMap<Uuid, u32>) -> anyhow::Result<usize> {
+    let mut count = 0;
+    loop {
+        let batch = tail.poll().await?;
+        if batch.entries.is_empty() {
+            return Ok(count);
+        }
+        count += batch.entries.len();
+        for entry in &batch.entries {
+            *seen.entry(entry.id()).or_default() += 1;
+        }
+    }
+}
+
+async fn committed(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<Uuid, u32>> {
+    let ids: Vec<Uuid> =
+        sqlx::query_scalar("select id from audit_changes union all select id from audit_actions")
+            .fetch_all(connection)
+            .await?;
+    Ok(ids.into_iter().map(|id| (id, 1)).collect())
+}
+
+/// A transaction of some kind: short, long, rolled back, with a savepoint, large, or with an action alone.
+async fn write(connection: &mut PgConnection, kind: u32) -> anyhow::Result<()> {
+    let mut transaction = connection.begin().await?;
+    match kind % 6 {
+        0 => drop(transaction.execute("insert into t (v) values (1)").await?),
+        1 => drop(
+            transaction
+                .execute("insert into t (v) select n from generate_series(1, 5) n; update t set v = v + 1 where id = lastval()")
+                .await?,
+        ),
+        2 => drop(
+            transaction
+                .execute("insert into t (v) values (2); savepoint s; insert into t (v) values (3); rollback to s; insert into t (v) values (4)")
+                .await?,
+        ),
+        3 => {
+            transaction.execute("insert into t (v) values (5)").await?;
+            return Ok(transaction.rollback().await?);
+        }
+        4 => {
+            let actor = ActorRef::new(ActorType::User, Some("u1"))?;
+            Action::new("a.b", actor).record(&mut transaction, &StorageSchema::default()).await?;
+        }
+        _ => drop(transaction.execute("insert into t (v) select n from generate_series(1, 700) n").await?),
+    }
+    Ok(transaction.commit().await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tail_equals_what_is_committed_however_writers_overlap() -> anyhow::Result<()> {
+    let read = host().await?;
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    let mut seen = BTreeMap::new();
+    // It is open through everything, and commits when all others have.
+    let mut held = read.database.connect().await?;
+    held.execute("begin; insert into t (v) values (-1)").await?;
+    let mut writers = Vec::new();
+    for writer in 0..6 {
+        let database = read.database.clone();
+        writers.push(tokio::spawn(async move {
+            let mut connection = database.connect().await?;
+            for round in 0..40 {
+                write(&mut connection, writer * 7 + round * 5 + round / 6).await?;
+            }
+            anyhow::Ok(())
+        }));
+    }
+    let have_ended = AtomicBool::new(false);
+    let follow = async {
+        while !have_ended.load(Ordering::Relaxed) {
+            drain(&mut tail, &mut seen).await?;
+        }
+        anyhow::Ok(())
+    };
+    let write = async {
+        for writer in writers {
+            writer.await??;
+        }
+        have_ended.store(true, Ordering::Relaxed);
+        anyhow::Ok(())
+    };
+    tokio::try_join!(follow, write)?;
+    drain(&mut tail, &mut seen).await?;
+    let before = seen.len();
+    held.execute("commit").await?;
+    assert_eq!(drain(&mut tail, &mut seen).await?, 1, "what commits late is new then");
+    assert_eq!(seen.len(), before + 1);
+    let committed = committed(&mut held).await?;
+    assert!(committed.len() > 5_000, "{}", committed.len());
+    assert_eq!(seen, committed);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tail_waits_and_goes_on_from_where_another_one_was() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    let waiting = tokio::spawn(async move {
+        let batch = tail.next().await?;
+        Ok::<_, threadline::query::ReadError>((batch, tail))
+    });
+    read.connection.execute("insert into t (v) values (1)").await?;
+    let (batch, tail) = tokio::time::timeout(Duration::from_secs(30), waiting).await???;
+    assert_eq!(batch.entries.len(), 1);
+    let kept = tail.position().to_string();
+    read.connection.execute("insert into t (v) values (2); insert into t (v) values (3)").await?;
+    let mut other = read.reader().tail_from(&Filter::default(), kept.parse::<Position>()?)?;
+    let batch = other.poll().await?;
+    assert_eq!(batch.entries.len(), 2);
+    assert!("1:2~3".parse::<Position>().is_err());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tail_shows_what_filter_and_scope_let_through() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let deletes = Filter { op: Some(Op::Delete), ..Filter::default() };
+    let of_table = Filter { table: Some(Table { schema: None, name: "other".to_owned() }), ..Filter::default() };
+    let mut deletes = read.reader().tail(&deletes).await?;
+    let mut of_table = read.reader().tail(&of_table).await?;
+    let rule = Rule::Column { name: "tenant".to_owned(), value: "a".to_owned() };
+    let tenant = read.timeline.reader(Scope::nothing().changes(rule));
+    let mut tenant = tenant.tail(&Filter::default()).await?;
+    let mut nothing = read.timeline.reader(Scope::nothing()).tail(&Filter::default()).await?;
+    read.connection
+        .execute("insert into t (v, tenant) values (1, 'a'), (2, 'b'), (3, null); update t set tenant = 'a' where v = 2; delete from t where v <> 1")
+        .await?;
+    read.timeline.record(Action::new("a.b", ActorRef::anonymous())).await?;
+    let ops = |entries: &[Entry]| -> Vec<String> {
+        let op = |entry: &Entry| match entry {
+            Entry::Change(change) => change.op.clone(),
+            Entry::Action(_) | Entry::Event(_) => "action".to_owned(),
+        };
+        entries.iter().map(op).collect()
+    };
+    assert_eq!(ops(&deletes.poll().await?.entries), ["delete", "delete"]);
+    assert!(of_table.poll().await?.entries.is_empty());
+    // A row that came from elsewhere was not the tenant's before.
+    assert_eq!(ops(&tenant.poll().await?.entries), ["insert", "delete"]);
+    assert!(nothing.poll().await?.entries.is_empty());
+    Ok(())
+}
+
+/// As after a restore: numbers that this cluster gives out next.
+#[tokio::test]
+async fn transactions_of_another_cluster_are_never_new() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let next: i64 = sqlx::query_scalar("select txid_current()").fetch_one(&mut read.connection).await?;
+    let restored = format!(
+        "insert into audit_transactions (txid, occurred_at) select {next} + n, '2020-01-01Z' from generate_series(2, 400) n;
+         insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op)
+         select id, 'public', 't', '{{}}', 'insert' from audit_transactions;
+         insert into audit_actions (name, actor_ref, status, txid) select 'old', '{{}}', 'ok', {next} + n from generate_series(2, 400) n"
+    );
+    read.connection.execute(AssertSqlSafe(restored)).await?;
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    // Its own transactions run through these numbers.
+    let mut seen = BTreeMap::new();
+    for _ in 0..300 {
+        read.connection.execute("insert into t (v) values (1)").await?;
+        drain(&mut tail, &mut seen).await?;
+    }
+    assert_eq!(seen.len(), 300);
+    assert!(seen.values().all(|times| *times == 1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_tail_says_that_the_projection_was_rebuilt_and_repeats_nothing_of_it() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    for _ in 0..3 {
+        read.timeline.record(Action::new("a.b", ActorRef::anonymous())).await?;
+    }
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    read.connection
+        .execute(
+            "begin; alter table audit_actions rename to replaced;
+             create table audit_actions (like replaced including all); insert into audit_actions select * from replaced; commit",
+        )
+        .await?;
+    let batch = tail.poll().await?;
+    assert!(batch.was_rebuilt && batch.entries.is_empty(), "{batch:?}");
+    read.timeline.record(Action::new("a.c", ActorRef::anonymous())).await?;
+    let batch = tail.poll().await?;
+    assert!(!batch.was_rebuilt && batch.entries.len() == 1, "{batch:?}");
+    Ok(())
+}
