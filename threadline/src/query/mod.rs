@@ -25,6 +25,7 @@ mod page;
 mod place;
 mod plan;
 mod resolve;
+pub mod row;
 mod scope;
 mod serialize;
 mod snapshot;
@@ -34,7 +35,7 @@ mod tail;
 mod timeline;
 mod transaction;
 
-use sqlx::{PgPool, pool::PoolConnection, Postgres};
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
