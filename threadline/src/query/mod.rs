@@ -15,9 +15,11 @@
 //! # }
 //! ```
 
+pub mod canonical;
 mod condition;
 mod count;
 mod cursor;
+pub mod diff;
 mod entry;
 mod error;
 pub mod filter;
@@ -39,6 +41,7 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
+pub use diff::{BeforeValues, CompatibleChange, Diff, DiffOptions, FieldChange, FieldKind};
 pub use entry::{Action, Change, Entry, Json, LinkedAction, Transaction};
 pub use error::ReadError;
 pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Span, Table, Window};
