@@ -21,6 +21,11 @@ pub(crate) struct Form {
     /// Prints lines of tabs with a header, escaped as PostgreSQL's copy does.
     #[arg(long, conflicts_with = "json")]
     tsv: bool,
+}
+
+/// How the answer is found.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct Explain {
     /// Prints the statements, their parameters and the server's plans instead of the answer.
     #[arg(long, conflicts_with = "tsv")]
     pub(super) explain: bool,

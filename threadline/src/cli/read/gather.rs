@@ -32,8 +32,8 @@ pub(super) struct End {
     pub(super) count: usize,
     /// For more rows in the direction of the list; none where there are none.
     pub(super) next: Option<Cursor>,
-    /// A signal came; the search had come as far as this, where it had stopped before.
-    pub(super) stopped: Option<Option<OffsetDateTime>>,
+    /// A signal came first.
+    pub(super) was_stopped: bool,
 }
 
 /// Reads page after page and hands each over, until there is enough, nothing is left, or a signal comes. Older pages come from the
@@ -44,8 +44,7 @@ pub(super) async fn gather<T>(
     mut read: impl AsyncFnMut(&Reader, From, u16) -> Result<Part<T>, ReadError>,
     mut take: impl FnMut(Vec<T>) -> Result<(), Failure>,
 ) -> Result<End, Failure> {
-    let mut end = End { count: 0, next: paging.cursor.clone(), stopped: None };
-    let mut visited_to = None;
+    let mut end = End { count: 0, next: paging.cursor.clone(), was_stopped: false };
     let progress = Progress::new();
     let limit = usize::try_from(paging.limit).unwrap_or(usize::MAX);
     while end.count < limit {
@@ -57,7 +56,7 @@ pub(super) async fn gather<T>(
         let size = u16::try_from(limit - end.count).unwrap_or(PAGE_SIZE_MAX).min(PAGE_SIZE_MAX);
         let part = session.answer_or_stop(async |reader| read(reader, from, size).await).await?;
         let Some(part) = part else {
-            end.stopped = Some(visited_to);
+            end.was_stopped = true;
             return Ok(end);
         };
         end.count += part.rows.len();
@@ -67,8 +66,7 @@ pub(super) async fn gather<T>(
         if end.next.is_none() {
             break;
         }
-        visited_to = part.visited_to;
-        if let Some(at) = visited_to {
+        if let Some(at) = part.visited_to {
             progress.show(at, end.count);
         }
     }

@@ -1,6 +1,6 @@
-//! `threadline timeline` and `threadline actions`: entries, the newest first.
+//! `threadline timeline`, `threadline actions` and `threadline correlation`: entries, the newest first.
 
-use threadline::query::{Count, Entry, Filter, PageRequest};
+use threadline::query::{Count, Filter, From, PageRequest};
 
 use crate::cli::{
     answer::{Answer, Failure},
@@ -8,13 +8,13 @@ use crate::cli::{
 };
 
 use super::{
-    arguments::{Form, Format, Paging, Words},
+    arguments::{Explain, Form, Format, Paging, Words},
     explain::explain,
-    gather::{End, Part, gather},
+    gather::{End, Part},
     hint, refused_filter,
-    render::{self, note, put},
-    session::{Session, interrupted, reading, refused},
-    words,
+    render::{note, put},
+    session::{Session, interrupted, reading},
+    words, write,
 };
 
 /// What the command line says.
@@ -32,73 +32,96 @@ pub(crate) struct Arguments {
     count: bool,
     #[command(flatten)]
     form: Form,
+    #[command(flatten)]
+    explain: Explain,
 }
 
-/// What of the timeline a command lists.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Listed {
-    Everything,
-    Actions,
+/// What the command line says about a correlation id.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Correlated {
+    /// What ties actions and changes together.
+    #[arg(value_name = "ID")]
+    id: String,
+    #[command(flatten)]
+    paging: Paging,
+    #[command(flatten)]
+    form: Form,
+    #[command(flatten)]
+    explain: Explain,
 }
 
-pub(crate) fn run(target: Target, arguments: &Arguments, listed: Listed) -> Result<Answer, Failure> {
-    let filter = match listed {
-        Listed::Everything => words::filter(&arguments.words.filter),
-        Listed::Actions => words::filter_of_actions(&arguments.words.filter),
-    };
-    let filter = filter.map_err(|error| refused_filter(&error))?;
+/// Everything that a filter finds.
+pub(crate) fn timeline(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
+    run(target, words::filter(&arguments.words.filter).map_err(refused_filter)?, arguments)
+}
+
+/// Actions and events that a filter finds.
+pub(crate) fn actions(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
+    run(target, words::filter_of_actions(&arguments.words.filter).map_err(refused_filter)?, arguments)
+}
+
+/// Everything that has a correlation id, transaction by transaction.
+pub(crate) fn correlation(target: Target, correlated: Correlated) -> Result<Answer, Failure> {
+    let Correlated { id, paging, form, explain } = correlated;
+    let filter = Filter { correlation: Some(id), ..Filter::default() };
+    filter.check().map_err(refused_filter)?;
+    let words = Words { filter: Vec::new() };
+    run(target, filter, &Arguments { words, paging, by_transaction: true, count: false, form, explain })
+}
+
+fn run(target: Target, filter: Filter, arguments: &Arguments) -> Result<Answer, Failure> {
+    let format = arguments.form.format();
     reading(target, async |session| {
         if arguments.count {
-            count(session, &filter, arguments.form.format()).await
-        } else if arguments.form.explain {
+            return count(session, &filter, format).await;
+        }
+        if arguments.explain.explain {
             let request = arguments.request(arguments.paging.from(), arguments.paging.size());
             let statements = session.answer(async |reader| reader.statements(&filter, &request).await).await?;
-            explain(session, &statements, arguments.form.format()).await
-        } else {
-            list(session, &filter, arguments).await
+            return explain(session, &statements, format).await;
         }
+        let form = write::Form::of_entries(format, arguments.by_transaction);
+        let end = write::list(session, &arguments.paging, &form, async |reader, from, size| {
+            reader.page(&filter, &arguments.request(from, size)).await.map(Part::from)
+        })
+        .await?;
+        finish(session, end, &arguments.paging, &filter, format).await
     })
 }
 
 impl Arguments {
-    fn request(&self, from: threadline::query::From, size: u16) -> PageRequest {
+    fn request(&self, from: From, size: u16) -> PageRequest {
         PageRequest { size, from, by_transaction: self.by_transaction, ..PageRequest::default() }
     }
 }
 
-async fn list(session: &mut Session, filter: &Filter, arguments: &Arguments) -> Result<u8, Failure> {
-    let mut writer = Writer::new(arguments.form.format(), arguments.paging.newer, arguments.by_transaction);
-    writer.begin()?;
-    let end = gather(
-        session,
-        &arguments.paging,
-        async |reader, from, size| reader.page(filter, &arguments.request(from, size)).await.map(Part::from),
-        |entries| writer.take(entries),
-    )
-    .await?;
-    writer.finish()?;
-    if end.count == 0 && end.stopped.is_none() {
+/// Says why a list is empty, or how it goes on.
+pub(super) async fn finish(
+    session: &mut Session,
+    end: End,
+    paging: &Paging,
+    filter: &Filter,
+    format: Format,
+) -> Result<u8, Failure> {
+    if end.count == 0 && !end.was_stopped && paging.cursor.is_none() {
         session.answer(async |reader| hint::nothing(reader, filter).await).await?;
     }
-    finish(&end, &arguments.paging, arguments.form.format())
+    go_on(&end, paging, format)
 }
 
 /// Says how a list goes on.
-pub(super) fn finish(end: &End, paging: &Paging, format: Format) -> Result<u8, Failure> {
+pub(super) fn go_on(end: &End, paging: &Paging, format: Format) -> Result<u8, Failure> {
     let direction = if paging.newer { "newer" } else { "older" };
-    if let Some(cursor) = end.next.as_ref().filter(|_| format == Format::Human || end.stopped.is_some()) {
-        note(&format!("{direction}: {}", hint::command(cursor)));
+    if let Some(cursor) = end.next.as_ref().filter(|_| format == Format::Human || end.was_stopped) {
+        note(&format!("{direction}: {}", hint::command("--cursor", &cursor.to_string())));
     }
-    match end.stopped {
-        None => Ok(0),
-        Some(_) => Err(interrupted()),
-    }
+    if end.was_stopped { Err(interrupted()) } else { Ok(0) }
 }
 
 async fn count(session: &mut Session, filter: &Filter, format: Format) -> Result<u8, Failure> {
     let count = session.answer(async |reader| reader.count(filter).await).await?;
     let text = match (format, count) {
-        (Format::Json, _) => render::json(&count).map_err(anyhow::Error::new)?,
+        (Format::Json, _) => return write::document(&count).map(|()| 0),
         (Format::Human, Count::Exactly(entries)) => format!("{entries}\n"),
         (Format::Human, Count::MoreThan(entries)) => format!("more than {entries}\n"),
         (Format::Human, Count::Unknown) => {
@@ -110,64 +133,4 @@ async fn count(session: &mut Session, filter: &Filter, format: Format) -> Result
     };
     put(&text)?;
     Ok(0)
-}
-
-/// Writes entries as they come, or when all are there: a table is as wide as its widest cells, and newer pages come the other way.
-struct Writer {
-    format: Format,
-    is_newer: bool,
-    by_transaction: bool,
-    kept: Vec<Vec<Entry>>,
-}
-
-impl Writer {
-    fn new(format: Format, is_newer: bool, by_transaction: bool) -> Self {
-        Self { format, is_newer, by_transaction, kept: Vec::new() }
-    }
-
-    fn begin(&self) -> Result<(), Failure> {
-        if self.format == Format::Tabs {
-            put(&render::entry_columns().header())?;
-        }
-        Ok(())
-    }
-
-    fn take(&mut self, entries: Vec<Entry>) -> Result<(), Failure> {
-        if self.format == Format::Human || self.is_newer {
-            self.kept.push(entries);
-            return Ok(());
-        }
-        self.write(&entries)
-    }
-
-    fn finish(mut self) -> Result<(), Failure> {
-        if self.is_newer {
-            self.kept.reverse();
-        }
-        let entries: Vec<Entry> = std::mem::take(&mut self.kept).into_iter().flatten().collect();
-        self.write(&entries)
-    }
-
-    fn write(&self, entries: &[Entry]) -> Result<(), Failure> {
-        let text = match self.format {
-            Format::Human if self.by_transaction => render::by_transaction(entries),
-            Format::Human => render::of_entries(entries),
-            Format::Json => lines_of_json(entries)?,
-            Format::Tabs => {
-                let columns = render::entry_columns();
-                entries.iter().fold(String::new(), |text, entry| text + &columns.line(entry))
-            }
-        };
-        Ok(put(&text)?)
-    }
-}
-
-/// An object on a line for each.
-pub(super) fn lines_of_json<T: serde::Serialize>(rows: &[T]) -> Result<String, Failure> {
-    let lines = rows.iter().map(render::json).collect::<Result<Vec<_>, _>>();
-    lines.map(|lines| lines.concat()).map_err(|error| refused_json(&error))
-}
-
-fn refused_json(error: &serde_json::Error) -> Failure {
-    Failure::Failed(anyhow::anyhow!("an entry cannot be written as JSON: {error}"))
 }

@@ -8,6 +8,7 @@ mod list;
 mod render;
 mod session;
 mod words;
+mod write;
 
 use std::path::Path;
 
@@ -18,8 +19,6 @@ use super::{
     answer::{Answer, Failure},
     settings::Target,
 };
-
-use list::Listed;
 
 /// The commands.
 #[derive(Debug, Subcommand)]
@@ -40,24 +39,32 @@ pub(crate) enum ReadCommand {
         #[command(flatten)]
         arguments: list::Arguments,
     },
+    /// Shows what belongs to a correlation id: its transactions and actions, the newest first.
+    Correlation {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: list::Correlated,
+    },
 }
 
 impl ReadCommand {
     /// The settings file that is named.
     pub(crate) fn config(&self) -> Option<&Path> {
-        let (Self::Timeline { target, .. } | Self::Actions { target, .. }) = self;
+        let (Self::Timeline { target, .. } | Self::Actions { target, .. } | Self::Correlation { target, .. }) = self;
         target.config.as_deref()
     }
 
     pub(crate) fn run(self) -> Result<Answer, Failure> {
         match self {
-            Self::Timeline { target, arguments } => list::run(target, &arguments, Listed::Everything),
-            Self::Actions { target, arguments } => list::run(target, &arguments, Listed::Actions),
+            Self::Timeline { target, arguments } => list::timeline(target, &arguments),
+            Self::Actions { target, arguments } => list::actions(target, &arguments),
+            Self::Correlation { target, arguments } => list::correlation(target, arguments),
         }
     }
 }
 
 /// A filter that cannot be used, with its term.
-fn refused_filter(error: &FilterError) -> Failure {
+fn refused_filter(error: FilterError) -> Failure {
     Failure::Misused(render::safe(&format!("{}: {error}", error.term())))
 }

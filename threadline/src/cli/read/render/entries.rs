@@ -8,7 +8,7 @@ use super::{
     words::{actor, heading, key_of, outcome, table_name, what},
 };
 
-const HEADER: [&str; 7] = ["TIME", "OP", "TABLE", "KEY", "WHO", "WHAT", "ACTION"];
+const HEADER: [&str; 7] = ["TIME", "OP", "TABLE", "KEY", "WHO", "ACTION", "WHAT"];
 
 /// One row for each.
 pub(in crate::cli::read) fn of_entries(entries: &[Entry]) -> String {
@@ -21,27 +21,33 @@ pub(in crate::cli::read) fn by_transaction(entries: &[Entry]) -> String {
     let mut text = lines.next().map_or_else(String::new, |header| header + "\n");
     let mut above: Option<Uuid> = None;
     for (entry, line) in entries.iter().zip(lines) {
-        let unit = transaction_of(entry);
-        if unit != above {
-            let transaction = entry.transaction().filter(|_| unit.is_some());
-            let action = if let Entry::Change(change) = entry { change.action.as_ref() } else { None };
-            match (transaction, unit) {
-                (Some(transaction), _) => text += &(safe(&heading(transaction, action)) + "\n"),
-                (None, Some(id)) => text += &format!("transaction {id}\n"),
-                (None, None) => text += "without a transaction\n",
-            }
-            above = unit;
+        let unit = unit(entry);
+        if above != Some(unit) {
+            text += &(safe(&about(entry)) + "\n");
+            above = Some(unit);
         }
         text += &(line + "\n");
     }
     text
 }
 
-/// The transaction that a change is part of. An action stands alone, although it may be linked to one.
-fn transaction_of(entry: &Entry) -> Option<Uuid> {
+/// What an entry is a part of: its transaction, or itself. An action stands alone, although it may be linked to a transaction.
+fn unit(entry: &Entry) -> Uuid {
     match entry {
-        Entry::Change(change) => Some(change.transaction_id),
-        Entry::Action(_) | Entry::Event(_) => None,
+        Entry::Change(change) => change.transaction_id,
+        Entry::Action(_) | Entry::Event(_) => entry.id(),
+    }
+}
+
+/// A line about it.
+fn about(entry: &Entry) -> String {
+    match (entry, entry.transaction()) {
+        (Entry::Change(change), Some(transaction)) => heading(transaction, change.action.as_ref()),
+        (Entry::Change(change), None) => format!("transaction {}  removed", change.transaction_id),
+        (_, Some(transaction)) => {
+            format!("{} {}  of transaction {}", entry.kind().as_str(), entry.id(), transaction.id)
+        }
+        (_, None) => format!("{} {}", entry.kind().as_str(), entry.id()),
     }
 }
 
@@ -62,8 +68,8 @@ fn cells(entry: &Entry) -> [String; 7] {
             table_name(&change.table_schema, &change.table_name),
             key_of(change),
             actor(change.transaction.as_ref().and_then(|transaction| transaction.actor_ref.as_deref())),
-            what(change),
             change.action.as_ref().map(|action| action.name.clone()).unwrap_or_default(),
+            what(change),
         ],
         Entry::Action(linked) | Entry::Event(linked) => [
             at,
@@ -71,8 +77,8 @@ fn cells(entry: &Entry) -> [String; 7] {
             String::new(),
             String::new(),
             actor(Some(&linked.action.actor_ref)),
-            outcome(&linked.action),
             linked.action.name.clone(),
+            outcome(&linked.action),
         ],
     }
 }

@@ -1,6 +1,6 @@
 //! Tables for people: each row is one line, and what does not fit is cut.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Row, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Width, presets};
 
 use super::safe;
 
@@ -11,7 +11,16 @@ pub(in crate::cli::read) struct Table {
 }
 
 /// Columns that are never cut: without their end they say nothing.
-const WHOLE: [&str; 4] = ["TIME", "OP", "CHANGES", "TRANSACTION"];
+const WHOLE: [&str; 5] = ["TIME", "OP", "CHANGES", "TRANSACTION", "COLUMN"];
+
+/// Between two columns.
+const GAP: u16 = 2;
+
+/// The part of a line, in percent, that another column takes while columns behind it have to be cut.
+const SHARE: u16 = 16;
+
+/// The narrowest last column, which takes what is left.
+const LAST_MIN: u16 = 16;
 
 impl Table {
     pub(in crate::cli::read) fn new(header: &[&'static str]) -> Self {
@@ -44,11 +53,13 @@ impl Table {
             row.max_height(1);
             table.add_row(row);
         }
-        for (index, column) in table.column_iter_mut().enumerate() {
-            column.set_padding((0, 2));
-            if WHOLE.contains(&self.header[shown[index]]) {
-                column.set_constraint(ColumnConstraint::ContentWidth);
-            }
+        let whole: Vec<bool> = shown.iter().map(|column| WHOLE.contains(&self.header[*column])).collect();
+        let widths = widths(width, &table.column_max_content_widths(), &whole);
+        for ((index, column), width) in table.column_iter_mut().enumerate().zip(widths) {
+            let gap = if index + 1 == shown.len() { 0 } else { GAP };
+            column
+                .set_padding((0, gap))
+                .set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + gap)));
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect()
     }
@@ -57,6 +68,24 @@ impl Table {
     pub(in crate::cli::read) fn text(&self, width: u16) -> String {
         self.lines(width).iter().fold(String::new(), |text, line| text + line + "\n")
     }
+}
+
+/// How wide columns of this content are on a line: the last one takes what the others leave, and what it leaves goes to them.
+fn widths(line: u16, contents: &[u16], whole: &[bool]) -> Vec<u16> {
+    let share = line * SHARE / 100;
+    let mut widths: Vec<u16> =
+        contents.iter().zip(whole).map(|(content, whole)| if *whole { *content } else { (*content).min(share) }).collect();
+    let Some((last, others)) = widths.split_last_mut() else { return widths };
+    let gaps = GAP * u16::try_from(others.len()).unwrap_or_default();
+    let mut left = line.saturating_sub(gaps + others.iter().sum::<u16>()).max(LAST_MIN);
+    *last = contents.last().copied().unwrap_or_default().min(left);
+    left -= *last;
+    for (width, content) in widths.iter_mut().zip(contents) {
+        let more = left.min(content - *width);
+        *width += more;
+        left -= more;
+    }
+    widths
 }
 
 #[cfg(test)]
@@ -80,6 +109,16 @@ mod tests {
         assert!(lines[1].starts_with("2026-05-15T12:00:00Z  a\\u{a}b  x x"), "{lines:?}");
         assert!(lines[1].ends_with('…') && lines[1].chars().count() <= 80, "{lines:?}");
         assert!(!lines[0].contains("WHO"), "no row says who: {lines:?}");
+    }
+
+    #[test]
+    fn the_last_column_takes_what_is_left_and_leaves_what_it_does_not_need() {
+        let whole = [true, false, false];
+        assert_eq!(widths(100, &[20, 40, 500], &whole), [20, 16, 60]);
+        assert_eq!(widths(100, &[20, 40, 10], &whole), [20, 40, 10]);
+        assert_eq!(widths(100, &[20, 90, 10], &whole), [20, 66, 10]);
+        assert_eq!(widths(60, &[50, 30, 30], &whole), [50, 9, 16], "too narrow for all");
+        assert_eq!(widths(100, &[500], &[false]), [100]);
     }
 
     #[test]
