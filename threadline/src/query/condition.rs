@@ -11,8 +11,7 @@ use crate::ActorRef;
 pub(super) const ACTOR_TYPE: &str = "(actor_ref ->> 'type')";
 
 /// The id of an actor, as it is indexed: all that are anonymous are one.
-pub(super) const ACTOR_ID: &str =
-    "(case when actor_ref ->> 'type' = 'anonymous' then '' else left(coalesce(actor_ref ->> 'id', ''), 256) end)";
+pub(super) const ACTOR_ID: &str = "(case when actor_ref ->> 'type' = 'anonymous' then '' else left(coalesce(actor_ref ->> 'id', ''), 256) end)";
 
 /// The longest part of an id that is indexed, in characters.
 const INDEXED_MAX: usize = 256;
@@ -49,7 +48,11 @@ impl<'s> Conditions<'s> {
     }
 
     /// Between two times, both included.
-    pub(super) fn within(&mut self, column: &str, (from, to): (Option<OffsetDateTime>, Option<OffsetDateTime>)) {
+    pub(super) fn within(
+        &mut self,
+        column: &str,
+        (from, to): (Option<OffsetDateTime>, Option<OffsetDateTime>),
+    ) {
         if let Some(from) = from {
             self.and().push(column).push(" >= ").bind(from);
         }
@@ -115,7 +118,9 @@ impl<'s> Conditions<'s> {
         }
         if let Some(text) = &filter.text {
             let pattern = pattern(text);
-            self.and().push("concat_ws(' ', c.table_pk, c.data_after, c.data_before, c.changed_from) ilike ").bind(pattern);
+            self.and()
+                .push("concat_ws(' ', c.table_pk, c.data_after, c.data_before, c.changed_from) ilike ")
+                .bind(pattern);
         }
     }
 
@@ -129,7 +134,12 @@ impl<'s> Conditions<'s> {
         if let Some(correlation) = &filter.correlation
             && !used.correlation
         {
-            self.and().push("(t.correlation_id = ").bind(correlation).push(" or a.correlation_id = ").bind(correlation).push(")");
+            self.and()
+                .push("(t.correlation_id = ")
+                .bind(correlation)
+                .push(" or a.correlation_id = ")
+                .bind(correlation)
+                .push(")");
         }
         for (column, value) in [("request_id", &filter.request), ("job_id", &filter.job)] {
             if let Some(value) = value {

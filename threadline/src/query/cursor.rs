@@ -54,7 +54,10 @@ impl Point {
 
 /// Microseconds since 1970, or what PostgreSQL prints.
 fn encode(at: &str) -> String {
-    match at.strip_suffix('Z').and_then(|_| OffsetDateTime::parse(at, &time::format_description::well_known::Rfc3339).ok()) {
+    match at
+        .strip_suffix('Z')
+        .and_then(|_| OffsetDateTime::parse(at, &time::format_description::well_known::Rfc3339).ok())
+    {
         Some(time) => (time.unix_timestamp_nanos() / 1_000).to_string(),
         None => at.replace(' ', "_"),
     }
@@ -84,9 +87,7 @@ impl FromStr for Cursor {
     fn from_str(text: &str) -> Result<Self, CursorError> {
         let refused = || CursorError(text.chars().take(200).collect());
         let parts: Vec<&str> = text.split(SEPARATOR).collect();
-        let point = |at: &str, id: &str| {
-            Some(Point { at: decode(at)?, id: Uuid::try_parse(id).ok()? })
-        };
+        let point = |at: &str, id: &str| Some(Point { at: decode(at)?, id: Uuid::try_parse(id).ok()? });
         match parts[..] {
             [at, id] => point(at, id).map(|entry| Self { unit: None, entry }),
             [unit_at, unit_id, at, id] => point(unit_at, unit_id)

@@ -182,11 +182,7 @@ impl Entry {
 /// `infinity` and years beyond 9999 are legal in PostgreSQL and make a driver panic: clamped there.
 macro_rules! clamped {
     ($column:literal) => {
-        concat!(
-            "least(greatest(",
-            $column,
-            ", '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')"
-        )
+        concat!("least(greatest(", $column, ", '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00')")
     };
 }
 

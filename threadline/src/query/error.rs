@@ -14,7 +14,7 @@ pub enum ReadError {
     Cursor(#[from] CursorError),
     /// Something else of what was asked cannot be used.
     #[error("{reason}")]
-    Unusable {
+    Refused {
         /// What programs can rely on.
         term: &'static str,
         /// Why, and what to do.
@@ -27,7 +27,7 @@ pub enum ReadError {
 
 impl ReadError {
     pub(crate) fn unusable(term: &'static str, reason: impl Into<String>) -> Self {
-        Self::Unusable { term, reason: reason.into() }
+        Self::Refused { term, reason: reason.into() }
     }
 
     /// Its term; `None` for what the database says.
@@ -36,7 +36,7 @@ impl ReadError {
         match self {
             Self::Filter(error) => Some(error.term()),
             Self::Cursor(_) => Some("invalid_cursor"),
-            Self::Unusable { term, .. } => Some(term),
+            Self::Refused { term, .. } => Some(term),
             Self::Database(_) => None,
         }
     }

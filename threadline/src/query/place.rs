@@ -35,12 +35,14 @@ impl Place {
         let point = (Point::new(at, text, entry.id()), at);
         let unit = match (unit, entry) {
             (Unit::None, _) => None,
-            (Unit::Transaction, Entry::Change(change)) => {
-                change.transaction.as_ref().map(|t| (Point::new(t.occurred_at, &t.occurred_text, t.id), t.occurred_at))
-            }
-            (Unit::Action, Entry::Change(change)) => {
-                change.action.as_ref().map(|a| (Point::new(a.inserted_at, &a.inserted_text, a.id), a.inserted_at))
-            }
+            (Unit::Transaction, Entry::Change(change)) => change
+                .transaction
+                .as_ref()
+                .map(|t| (Point::new(t.occurred_at, &t.occurred_text, t.id), t.occurred_at)),
+            (Unit::Action, Entry::Change(change)) => change
+                .action
+                .as_ref()
+                .map(|a| (Point::new(a.inserted_at, &a.inserted_text, a.id), a.inserted_at)),
             (_, Entry::Action(_) | Entry::Event(_)) => Some(point.clone()),
         };
         Self { unit, entry: point }

@@ -5,7 +5,7 @@
 //! has that order. There entries come transaction by transaction, or action by action, which an index does have: the newest one first,
 //! and what belongs to one stands together. A window then is one of transactions and actions.
 
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Row as _};
 
 use super::{Cursor, Filter, Name, condition::Conditions, place::Unit, statement::Statement};
 use crate::StorageSchema;
@@ -96,6 +96,5 @@ async fn is_rare(
         _ => return Ok(false),
     }
     count.push(" limit ").bind(RARE + 1).push(") found");
-    use sqlx::Row as _;
     count.query().fetch_one(connection).await?.try_get(0)
 }

@@ -22,7 +22,8 @@ pub(super) async fn key(
         return Ok(resolved);
     }
     let changes = reader.schema.table("audit_changes");
-    let mut newest = Statement::new(format!("select min(k.name) from (select c.* from {changes} c where c.table_name = "));
+    let mut newest =
+        Statement::new(format!("select min(k.name) from (select c.* from {changes} c where c.table_name = "));
     newest.bind(&table.name).push(" order by c.captured_at desc, c.id desc limit ").bind(VISITED).push(
         ") c cross join lateral (select min(k) as name from jsonb_object_keys(c.table_pk) k having count(*) = 1) k",
     );

@@ -134,7 +134,10 @@ impl Rule {
                     .push(") end");
             }
             Self::Tables(tables) => {
-                statement.push("concat(c.table_schema, '.', c.table_name) = any (").bind(tables.clone()).push(")");
+                statement
+                    .push("concat(c.table_schema, '.', c.table_name) = any (")
+                    .bind(tables.clone())
+                    .push(")");
             }
             Self::ActionPrefix(_) => {
                 statement.push("false");

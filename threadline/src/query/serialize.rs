@@ -7,6 +7,7 @@ pub(super) fn time<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Resul
     serializer.serialize_str(&super::time_text(*time))
 }
 
+#[expect(clippy::ref_option, reason = "what serde hands over")]
 pub(super) fn optional_time<S: Serializer>(
     time: &Option<OffsetDateTime>,
     serializer: S,
@@ -17,6 +18,7 @@ pub(super) fn optional_time<S: Serializer>(
     }
 }
 
+#[expect(clippy::ref_option, reason = "what serde hands over")]
 pub(super) fn text<S: Serializer, T: std::fmt::Display>(
     value: &Option<T>,
     serializer: S,

@@ -1,6 +1,10 @@
 //! A statement as it is composed: its text, and the values for its parameters.
 
-use sqlx::{AssertSqlSafe, PgConnection, Postgres, postgres::{PgArguments, PgRow}, query::Query};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Postgres,
+    postgres::{PgArguments, PgRow},
+    query::Query,
+};
 use time::OffsetDateTime;
 use uuid::Uuid;
 

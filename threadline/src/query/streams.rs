@@ -92,16 +92,22 @@ impl Ask<'_> {
 
     /// Where the index of changes stops: its time, as text too, and its id. No row where it ends before.
     pub(super) fn end_of_changes(&self) -> Statement {
-        self.end(|ask, statement| {
-            ask.push_leading(statement);
-        }, self.time_column())
+        self.end(
+            |ask, statement| {
+                ask.push_leading(statement);
+            },
+            self.time_column(),
+        )
     }
 
     /// Where the index of actions stops.
     pub(super) fn end_of_actions(&self) -> Statement {
-        self.end(|ask, statement| {
-            ask.push_leading_actions(Leads::ToThemselves, statement);
-        }, "inserted_at")
+        self.end(
+            |ask, statement| {
+                ask.push_leading_actions(Leads::ToThemselves, statement);
+            },
+            "inserted_at",
+        )
     }
 
     /// Whether the index alone leads to exactly the changes that are asked for.
@@ -308,7 +314,13 @@ impl Ask<'_> {
                 && let Some(unit) = &cursor.unit
             {
                 // As a unit of its own an action is its only entry.
-                self.push_not_before("a.inserted_at, a.id", unit, "a.inserted_at, a.id", &cursor.entry, conditions.and());
+                self.push_not_before(
+                    "a.inserted_at, a.id",
+                    unit,
+                    "a.inserted_at, a.id",
+                    &cursor.entry,
+                    conditions.and(),
+                );
             }
         }
         self.push_order("a", "inserted_at", self.visited, statement);

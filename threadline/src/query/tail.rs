@@ -133,28 +133,25 @@ impl Tail {
         let mut connection = self.reader.connection().await?;
         let mut batch = Batch::default();
         loop {
-            let round = match &self.round {
-                Some(round) => round.clone(),
-                None => {
-                    let to = self.reader.position(&mut connection).await?;
-                    if to == self.position {
-                        return Ok(batch);
-                    }
-                    Round { to, stage: Stage::Changes, after: Round::BEGIN }
+            let round = if let Some(round) = &self.round {
+                round.clone()
+            } else {
+                let to = self.reader.position(&mut connection).await?;
+                if to == self.position {
+                    return Ok(batch);
                 }
+                Round { to, stage: Stage::Changes, after: Round::BEGIN }
             };
             let read = self.read(&mut connection, &round).await?;
             let next = round.after_reading(&read);
             batch.was_rebuilt |= round.stage == Stage::Actions && round.to.actions != self.position.actions;
             batch.entries.extend(read.into_iter().map(|(_, entry)| entry));
-            match next {
-                Some(next) => self.round = Some(next),
-                None => {
-                    self.position = round.to;
-                    self.round = None;
-                    return Ok(batch);
-                }
-            }
+            let Some(next) = next else {
+                self.position = round.to;
+                self.round = None;
+                return Ok(batch);
+            };
+            self.round = Some(next);
             if batch.entries.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
                 return Ok(batch);
             }
@@ -197,7 +194,8 @@ impl Tail {
 
     fn changes(&self, round: &Round) -> Statement {
         let [changes, transactions, actions] = self.tables();
-        let mut statement = Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION}, t.txid from ("));
+        let mut statement =
+            Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION}, t.txid from ("));
         self.push_new("t", &transactions, round, &mut statement);
         statement.push(&format!(
             ") t join {changes} c on c.transaction_id = t.id left join {actions} a on a.id = t.action_id and "
@@ -216,7 +214,8 @@ impl Tail {
 
     fn actions(&self, round: &Round) -> Statement {
         let [_, transactions, actions] = self.tables();
-        let mut statement = Statement::new(format!("select {ACTION}, {IS_EVENT}, {TRANSACTION}, a.txid from ("));
+        let mut statement =
+            Statement::new(format!("select {ACTION}, {IS_EVENT}, {TRANSACTION}, a.txid from ("));
         self.push_new("a", &actions, round, &mut statement);
         statement.push(&format!(
             ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on true"
@@ -293,7 +292,10 @@ impl std::str::FromStr for Position {
             Some(Self { snapshot: snapshot.parse().ok()?, actions: actions.parse().ok()? })
         });
         parsed.ok_or_else(|| {
-            ReadError::unusable("invalid_position", format!("{text:?} is no position of a tail: give one that a tail has named"))
+            ReadError::unusable(
+                "invalid_position",
+                format!("{text:?} is no position of a tail: give one that a tail has named"),
+            )
         })
     }
 }

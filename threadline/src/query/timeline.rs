@@ -4,8 +4,7 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
 use super::{
-    Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement,
-    entry, page,
+    Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement, entry, page,
     place::{Place, Unit},
     plan::{self, Driver},
     resolve,
@@ -42,7 +41,11 @@ impl Reader {
     ///
     /// # Errors
     /// As [`Self::page`].
-    pub async fn statements(&self, filter: &Filter, request: &PageRequest) -> Result<Vec<Statement>, ReadError> {
+    pub async fn statements(
+        &self,
+        filter: &Filter,
+        request: &PageRequest,
+    ) -> Result<Vec<Statement>, ReadError> {
         let mut connection = self.connection().await?;
         let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
         ask.filter = &filter;
@@ -132,7 +135,8 @@ impl Walk {
             ask.visited = Some(self.visits(ask, ask.is_exact_for_changes()));
             let stretch = match ask.changes() {
                 Some(statement) => {
-                    let decode = |row: &PgRow| entry::change(row).map(|change| Entry::Change(Box::new(change)));
+                    let decode =
+                        |row: &PgRow| entry::change(row).map(|change| Entry::Change(Box::new(change)));
                     let end = ask.end_of_changes();
                     self.read(connection, ask, &statement, &end, decode, self.unit).await?
                 }

@@ -85,7 +85,9 @@ impl Reader {
             entry: Point::new(change.captured_at, &change.captured_text, change.id),
         });
         let head = match changes_read.first() {
-            Some(change) => change.transaction.clone().map(|transaction| (transaction, change.action.clone())),
+            Some(change) => {
+                change.transaction.clone().map(|transaction| (transaction, change.action.clone()))
+            }
             None => self.transaction_alone(&mut connection, id).await?,
         };
         Ok(head.map(|(transaction, action)| TransactionContext {
@@ -141,7 +143,8 @@ impl Reader {
         ));
         statement.bind(id);
         let Some(row) = statement.fetch_optional(connection).await? else { return Ok(None) };
-        Ok(entry::transaction(&row, 0)?.map(|found| Ok::<_, ReadError>((found, entry::action(&row, entry::TRANSACTION_WIDTH)?))).transpose()?)
+        let action = entry::action(&row, entry::TRANSACTION_WIDTH)?;
+        Ok(entry::transaction(&row, 0)?.map(|found| (found, action)))
     }
 
     /// The transactions of an actor. Of the request, `size` and `from` count. A window is one of the times at which transactions began to write.
@@ -184,7 +187,12 @@ impl Reader {
 
     /// The statement of [`Self::actor_history`].
     #[must_use]
-    pub fn actor_history_statement(&self, actor: &ActorRef, window: Window, request: &PageRequest) -> Statement {
+    pub fn actor_history_statement(
+        &self,
+        actor: &ActorRef,
+        window: Window,
+        request: &PageRequest,
+    ) -> Statement {
         let [changes, transactions, actions] = self.tables();
         let mut statement = Statement::new(format!(
             "select {TRANSACTION}, {ACTION}, s.changes, s.tables from {transactions} t

@@ -3,35 +3,12 @@
 use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, Row as _};
-use threadline::{
-    ActorRef, ActorType, Status,
-    query::{
-        Changed, Cursor, Entry, Filter, From, Instant, Key, Kind, Name, Op, Page, PageRequest, Reader, Table,
-        Window,
-    },
-};
-use time::macros::datetime;
+use threadline::query::{Cursor, Entry, Filter, From, Kind, Page, PageRequest, Reader, Window};
 use uuid::Uuid;
 
 use super::Read;
 
 const SAMPLE: &str = include_str!("sample.sql");
-
-fn actor(kind: ActorType, id: &str) -> Option<ActorRef> {
-    Some(ActorRef::new(kind, Some(id)).unwrap())
-}
-
-fn some(text: &str) -> Option<String> {
-    Some(text.to_owned())
-}
-
-fn table(schema: Option<&str>, name: &str) -> Option<Table> {
-    Some(Table { schema: schema.map(str::to_owned), name: name.to_owned() })
-}
-
-fn exactly(name: &str) -> Option<Name> {
-    Some(Name::Exact(name.to_owned()))
-}
 
 /// A condition for changes and one for actions, over c, t and a: what a filter means, said in another way.
 type Meaning = (&'static str, &'static str);
@@ -39,112 +16,99 @@ type Meaning = (&'static str, &'static str);
 const NONE: &str = "false";
 
 /// Each filter, and combinations of them.
-#[expect(clippy::too_many_lines, reason = "a table")]
-fn filters() -> Vec<(Filter, Meaning)> {
-    let changed = |before: Option<&str>, after: Option<&str>| {
-        Some(Changed {
-            column: "price".to_owned(),
-            before: before.map(str::to_owned),
-            after: after.map(str::to_owned),
-        })
-    };
-    let from = Some(Instant::new(datetime!(2026-03-01 00:05:00 UTC)));
-    let to = Some(Instant::new(datetime!(2026-03-01 00:07:30 UTC)));
-    let all = Filter::default;
-    vec![
-        (all(), ("true", "true")),
-        (Filter { kind: Some(Kind::Change), ..all() }, ("true", NONE)),
-        (Filter { kind: Some(Kind::Action), ..all() }, (NONE, "a.correlation_id is distinct from a.id::text")),
-        (Filter { kind: Some(Kind::Event), ..all() }, (NONE, "a.correlation_id = a.id::text")),
-        (Filter { kind: Some(Kind::Recorded), ..all() }, (NONE, "true")),
-        (Filter { table: table(None, "posts"), ..all() }, ("c.table_name = 'posts'", NONE)),
-        (Filter { table: table(Some("billing"), "posts"), ..all() }, ("c.table_name = 'posts' and c.table_schema = 'billing'", NONE)),
-        (Filter { table: table(None, "rare"), ..all() }, ("c.table_name = 'rare'", NONE)),
+const FILTERS: [(&str, Meaning); 37] = [
+    ("", ("true", "true")),
+    ("kind:change", ("true", NONE)),
+    ("kind:action", (NONE, "a.correlation_id is distinct from a.id::text")),
+    ("kind:event", (NONE, "a.correlation_id = a.id::text")),
+    ("kind:recorded", (NONE, "true")),
+    ("table:posts", ("c.table_name = 'posts'", NONE)),
+    ("table:billing.posts", ("c.table_name = 'posts' and c.table_schema = 'billing'", NONE)),
+    ("table:rare", ("c.table_name = 'rare'", NONE)),
+    (
+        "table:public.posts key:7",
+        ("c.table_name = 'posts' and c.table_schema = 'public' and c.table_pk ->> 'id' = '7'", NONE),
+    ),
+    (r#"table:posts key:{"id":"10"}"#, ("c.table_name = 'posts' and c.table_pk ->> 'id' = '10'", NONE)),
+    ("op:delete", ("c.op = 'delete'", NONE)),
+    ("op:truncate", (NONE, NONE)),
+    ("changed:price", ("c.op = 'update'", NONE)),
+    ("changed:price before:3.50", ("c.changed_from ->> 'price' = '3.50'", NONE)),
+    (
+        "table:orders changed:price before:4.50 after:3.50",
         (
-            Filter { table: table(Some("public"), "posts"), key: Some(Key::Value("7".to_owned())), ..all() },
-            ("c.table_name = 'posts' and c.table_schema = 'public' and c.table_pk ->> 'id' = '7'", NONE),
+            "c.op = 'update' and c.table_name = 'orders' and c.changed_from ->> 'price' = '4.50' and c.data_after ->> 'price' = '3.50'",
+            NONE,
         ),
+    ),
+    (
+        "actor:user:u1",
         (
-            Filter { table: table(None, "posts"), key: Some(r#"{"id":"10"}"#.parse().unwrap()), ..all() },
-            ("c.table_name = 'posts' and c.table_pk ->> 'id' = '10'", NONE),
+            r#"t.actor_ref @> '{"type": "user", "id": "u1"}'"#,
+            r#"a.actor_ref @> '{"type": "user", "id": "u1"}'"#,
         ),
-        (Filter { op: Some(Op::Delete), ..all() }, ("c.op = 'delete'", NONE)),
-        (Filter { op: Some(Op::Truncate), ..all() }, (NONE, NONE)),
-        (Filter { changed: changed(None, None), ..all() }, ("c.op = 'update'", NONE)),
-        (Filter { changed: changed(Some("3.50"), None), ..all() }, ("c.changed_from ->> 'price' = '3.50'", NONE)),
+    ),
+    (
+        "actor:anonymous",
+        (r#"t.actor_ref @> '{"type": "anonymous"}'"#, r#"a.actor_ref @> '{"type": "anonymous"}'"#),
+    ),
+    ("table:orders actor:admin:a3", ("t.actor_ref ->> 'id' = 'a3' and c.table_name = 'orders'", NONE)),
+    (
+        "op:insert actor:admin:a3 source:web",
+        ("t.actor_ref ->> 'id' = 'a3' and c.op = 'insert' and t.source = 'web'", NONE),
+    ),
+    ("action:user.suspended", ("a.name = 'user.suspended'", "a.name = 'user.suspended'")),
+    ("action:user.*", ("starts_with(a.name, 'user.')", "starts_with(a.name, 'user.')")),
+    ("table:posts action:order.paid", ("a.name = 'order.paid' and c.table_name = 'posts'", NONE)),
+    (
+        "actor:user:u1 action:order.paid",
         (
-            Filter { changed: changed(Some("4.50"), Some("3.50")), table: table(None, "orders"), ..all() },
-            ("c.op = 'update' and c.table_name = 'orders' and c.changed_from ->> 'price' = '4.50' and c.data_after ->> 'price' = '3.50'", NONE),
+            "a.name = 'order.paid' and t.actor_ref ->> 'id' = 'u1'",
+            "a.name = 'order.paid' and a.actor_ref ->> 'id' = 'u1'",
         ),
+    ),
+    ("status:error", ("a.status = 'error'", "a.status = 'error'")),
+    ("category:billing", ("a.category = 'billing'", "a.category = 'billing'")),
+    ("correlation:c7", ("t.correlation_id = 'c7' or a.correlation_id = 'c7'", "a.correlation_id = 'c7'")),
+    (
+        "actor:user:u1 correlation:c7",
         (
-            Filter { actor: actor(ActorType::User, "u1"), ..all() },
-            ("t.actor_ref @> '{\"type\": \"user\", \"id\": \"u1\"}'", "a.actor_ref @> '{\"type\": \"user\", \"id\": \"u1\"}'"),
+            "(t.correlation_id = 'c7' or a.correlation_id = 'c7') and t.actor_ref ->> 'id' = 'u1'",
+            "a.correlation_id = 'c7' and a.actor_ref ->> 'id' = 'u1'",
         ),
+    ),
+    (
+        "kind:change status:ok correlation:c7",
+        ("(t.correlation_id = 'c7' or a.correlation_id = 'c7') and a.status = 'ok'", NONE),
+    ),
+    ("request:r11", ("t.request_id = 'r11' or a.request_id = 'r11'", "a.request_id = 'r11'")),
+    ("job:j1", ("t.job_id = 'j1' or a.job_id = 'j1'", "a.job_id = 'j1'")),
+    (
+        "source:web",
         (
-            Filter { actor: Some(ActorRef::anonymous()), ..all() },
-            ("t.actor_ref @> '{\"type\": \"anonymous\"}'", "a.actor_ref @> '{\"type\": \"anonymous\"}'"),
+            "t.source = 'web'",
+            "(select f.source from audit_transactions f where f.action_id = a.id order by f.occurred_at, f.id limit 1) = 'web'",
         ),
+    ),
+    ("text:FRAUD", ("c.data_after::text ilike '%fraud%'", "a.reason ilike '%fraud%'")),
+    ("text:100%", (NONE, r"a.reason ilike '%100\%%'")),
+    ("text:d_u", (NONE, r"a.reason ilike '%d\_u%'")),
+    (
+        "from:2026-03-01T00:05:00Z to:2026-03-01T00:07:30Z",
         (
-            Filter { actor: actor(ActorType::Admin, "a3"), table: table(None, "orders"), ..all() },
-            ("t.actor_ref @> '{\"type\": \"admin\", \"id\": \"a3\"}' and c.table_name = 'orders'", NONE),
+            "c.captured_at between '2026-03-01 00:05:00Z' and '2026-03-01 00:07:30Z'",
+            "a.inserted_at between '2026-03-01 00:05:00Z' and '2026-03-01 00:07:30Z'",
         ),
+    ),
+    (
+        "actor:user:u1 from:2026-03-01T00:05:00Z",
         (
-            Filter { actor: actor(ActorType::Admin, "a3"), op: Some(Op::Insert), source: some("web"), ..all() },
-            ("t.actor_ref @> '{\"type\": \"admin\", \"id\": \"a3\"}' and c.op = 'insert' and t.source = 'web'", NONE),
+            "t.occurred_at >= '2026-03-01 00:05:00Z' and t.actor_ref ->> 'id' = 'u1'",
+            "a.inserted_at >= '2026-03-01 00:05:00Z' and a.actor_ref ->> 'id' = 'u1'",
         ),
-        (Filter { action: exactly("user.suspended"), ..all() }, ("a.name = 'user.suspended'", "a.name = 'user.suspended'")),
-        (
-            Filter { action: Some(Name::Prefix("user.".to_owned())), ..all() },
-            ("starts_with(a.name, 'user.')", "starts_with(a.name, 'user.')"),
-        ),
-        (
-            Filter { action: exactly("order.paid"), table: table(None, "posts"), ..all() },
-            ("a.name = 'order.paid' and c.table_name = 'posts'", NONE),
-        ),
-        (
-            Filter { action: exactly("order.paid"), actor: actor(ActorType::User, "u1"), ..all() },
-            ("a.name = 'order.paid' and t.actor_ref ->> 'id' = 'u1'", "a.name = 'order.paid' and a.actor_ref ->> 'id' = 'u1'"),
-        ),
-        (Filter { status: Some(Status::Error), ..all() }, ("a.status = 'error'", "a.status = 'error'")),
-        (Filter { category: some("billing"), ..all() }, ("a.category = 'billing'", "a.category = 'billing'")),
-        (
-            Filter { correlation: some("c7"), ..all() },
-            ("t.correlation_id = 'c7' or a.correlation_id = 'c7'", "a.correlation_id = 'c7'"),
-        ),
-        (
-            Filter { correlation: some("c7"), actor: actor(ActorType::User, "u1"), ..all() },
-            (
-                "(t.correlation_id = 'c7' or a.correlation_id = 'c7') and t.actor_ref ->> 'id' = 'u1'",
-                "a.correlation_id = 'c7' and a.actor_ref ->> 'id' = 'u1'",
-            ),
-        ),
-        (
-            Filter { correlation: some("c7"), kind: Some(Kind::Change), status: Some(Status::Ok), ..all() },
-            ("(t.correlation_id = 'c7' or a.correlation_id = 'c7') and a.status = 'ok'", NONE),
-        ),
-        (Filter { request: some("r11"), ..all() }, ("t.request_id = 'r11' or a.request_id = 'r11'", "a.request_id = 'r11'")),
-        (Filter { job: some("j1"), ..all() }, ("t.job_id = 'j1' or a.job_id = 'j1'", "a.job_id = 'j1'")),
-        (
-            Filter { source: some("web"), ..all() },
-            ("t.source = 'web'", "exists (select from audit_transactions w where w.id = (select f.id from audit_transactions f where f.action_id = a.id order by f.occurred_at, f.id limit 1) and w.source = 'web')"),
-        ),
-        (Filter { text: some("FRAUD"), ..all() }, ("c.data_after::text ilike '%fraud%'", "a.reason ilike '%fraud%'")),
-        (Filter { text: some("100%"), ..all() }, (NONE, "a.reason ilike '%100\\%%'")),
-        (Filter { text: some("d_u"), ..all() }, (NONE, "a.reason ilike '%d\\_u%'")),
-        (
-            Filter { window: Window::Between { from, to }, ..all() },
-            ("c.captured_at between '2026-03-01 00:05:00Z' and '2026-03-01 00:07:30Z'", "a.inserted_at between '2026-03-01 00:05:00Z' and '2026-03-01 00:07:30Z'"),
-        ),
-        (
-            Filter { window: Window::Between { from, to: None }, actor: actor(ActorType::User, "u1"), ..all() },
-            (
-                "t.occurred_at >= '2026-03-01 00:05:00Z' and t.actor_ref ->> 'id' = 'u1'",
-                "a.inserted_at >= '2026-03-01 00:05:00Z' and a.actor_ref ->> 'id' = 'u1'",
-            ),
-        ),
-        (Filter { window: Window::Last("1s".parse().unwrap()), ..all() }, (NONE, NONE)),
-    ]
-}
+    ),
+    ("last:1s", (NONE, NONE)),
+];
 
 async fn meant(read: &mut Read, (changes, actions): Meaning) -> anyhow::Result<BTreeSet<Uuid>> {
     let sql = format!(
@@ -161,7 +125,8 @@ async fn walk(reader: &Reader, filter: &Filter, request: &PageRequest) -> anyhow
     let mut entries = Vec::new();
     let mut request = request.clone();
     loop {
-        let Page { entries: mut page, has_more, older, visited_to, .. } = reader.page(filter, &request).await?;
+        let Page { entries: mut page, has_more, older, visited_to, .. } =
+            reader.page(filter, &request).await?;
         assert!(page.len() <= usize::from(request.size));
         assert!(
             !has_more || visited_to.is_some() || page.len() == usize::from(request.size),
@@ -179,7 +144,8 @@ async fn walk(reader: &Reader, filter: &Filter, request: &PageRequest) -> anyhow
 async fn pages_hold_exactly_what_each_filter_means_once() -> anyhow::Result<()> {
     let mut read = Read::after(SAMPLE).await?;
     let reader = read.reader();
-    for (filter, meaning) in filters() {
+    for (text, meaning) in FILTERS {
+        let filter: Filter = text.parse()?;
         let meant = meant(&mut read, meaning).await?;
         for size in [7, 1_000] {
             for visited in [40, 2_000] {
@@ -191,12 +157,12 @@ async fn pages_hold_exactly_what_each_filter_means_once() -> anyhow::Result<()> 
                     let request = PageRequest { size, visited, by_transaction, ..PageRequest::default() };
                     let entries = walk(&reader, &filter, &request).await?;
                     let ids: BTreeSet<Uuid> = entries.iter().map(Entry::id).collect();
-                    assert_eq!(ids.len(), entries.len(), "{filter:?} {request:?}: one is there twice");
+                    assert_eq!(ids.len(), entries.len(), "{text} {request:?}: one is there twice");
                     let missing: Vec<_> = meant.difference(&ids).collect();
                     let foreign: Vec<_> = ids.difference(&meant).collect();
                     assert!(
                         missing.is_empty() && foreign.is_empty(),
-                        "{filter:?} {request:?}: {} missing, such as {:?}; {} foreign, such as {:?}",
+                        "{text} {request:?}: {} missing, such as {:?}; {} foreign, such as {:?}",
                         missing.len(),
                         missing.first(),
                         foreign.len(),
@@ -229,7 +195,8 @@ async fn without_a_filter_entries_are_in_the_order_of_their_times_and_ids() -> a
 async fn pages_of_newer_entries_lead_back_through_the_same_ones() -> anyhow::Result<()> {
     let read = Read::after(SAMPLE).await?;
     let reader = read.reader();
-    for (filter, _) in filters() {
+    for (text, _) in FILTERS {
+        let filter: Filter = text.parse()?;
         let request = PageRequest { size: 23, visited: 60, ..PageRequest::default() };
         let mut there: Vec<Uuid> = walk(&reader, &filter, &request).await?.iter().map(Entry::id).collect();
         let Some(last) = there.pop() else { continue };
@@ -256,7 +223,9 @@ async fn pages_of_newer_entries_lead_back_through_the_same_ones() -> anyhow::Res
         let mut back = Vec::new();
         let mut cursor = cursor.unwrap();
         loop {
-            let page = reader.page(&filter, &PageRequest { from: From::NewerThan(cursor), ..request.clone() }).await?;
+            let page = reader
+                .page(&filter, &PageRequest { from: From::NewerThan(cursor), ..request.clone() })
+                .await?;
             let mut ids: Vec<Uuid> = page.entries.iter().map(Entry::id).collect();
             ids.append(&mut back);
             back = ids;
@@ -265,7 +234,7 @@ async fn pages_of_newer_entries_lead_back_through_the_same_ones() -> anyhow::Res
             }
             cursor = page.newer.unwrap();
         }
-        assert_eq!(back, there, "{filter:?}");
+        assert_eq!(back, there, "{text}");
     }
     Ok(())
 }

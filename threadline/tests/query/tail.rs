@@ -10,7 +10,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{
     Action, ActorRef, ActorType, StorageSchema,
-    query::{Entry, Filter, Op, Position, Rule, Scope, Table, Tail},
+    query::{Entry, Filter, Position, Rule, Scope, Tail},
 };
 use uuid::Uuid;
 
@@ -50,18 +50,15 @@ async fn committed(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<Uui
 /// A transaction of some kind: short, long, rolled back, with a savepoint, large, or with an action alone.
 async fn write(connection: &mut PgConnection, kind: u32) -> anyhow::Result<()> {
     let mut transaction = connection.begin().await?;
-    match kind % 6 {
-        0 => drop(transaction.execute("insert into t (v) values (1)").await?),
-        1 => drop(
-            transaction
-                .execute("insert into t (v) select n from generate_series(1, 5) n; update t set v = v + 1 where id = lastval()")
-                .await?,
-        ),
-        2 => drop(
-            transaction
-                .execute("insert into t (v) values (2); savepoint s; insert into t (v) values (3); rollback to s; insert into t (v) values (4)")
-                .await?,
-        ),
+    let statements = match kind % 6 {
+        0 => "insert into t (v) values (1)",
+        1 => {
+            "insert into t (v) select n from generate_series(1, 5) n; update t set v = v + 1 where id = lastval()"
+        }
+        2 => {
+            "insert into t (v) values (2); savepoint s; insert into t (v) values (3); rollback to s;
+             insert into t (v) values (4)"
+        }
         3 => {
             transaction.execute("insert into t (v) values (5)").await?;
             return Ok(transaction.rollback().await?);
@@ -69,9 +66,11 @@ async fn write(connection: &mut PgConnection, kind: u32) -> anyhow::Result<()> {
         4 => {
             let actor = ActorRef::new(ActorType::User, Some("u1"))?;
             Action::new("a.b", actor).record(&mut transaction, &StorageSchema::default()).await?;
+            return Ok(transaction.commit().await?);
         }
-        _ => drop(transaction.execute("insert into t (v) select n from generate_series(1, 700) n").await?),
-    }
+        _ => "insert into t (v) select n from generate_series(1, 700) n",
+    };
+    transaction.execute(statements).await?;
     Ok(transaction.commit().await?)
 }
 
@@ -143,10 +142,8 @@ async fn a_tail_waits_and_goes_on_from_where_another_one_was() -> anyhow::Result
 #[tokio::test]
 async fn a_tail_shows_what_filter_and_scope_let_through() -> anyhow::Result<()> {
     let mut read = host().await?;
-    let deletes = Filter { op: Some(Op::Delete), ..Filter::default() };
-    let of_table = Filter { table: Some(Table { schema: None, name: "other".to_owned() }), ..Filter::default() };
-    let mut deletes = read.reader().tail(&deletes).await?;
-    let mut of_table = read.reader().tail(&of_table).await?;
+    let mut deletes = read.reader().tail(&"op:delete".parse()?).await?;
+    let mut of_table = read.reader().tail(&"table:other".parse()?).await?;
     let rule = Rule::Column { name: "tenant".to_owned(), value: "a".to_owned() };
     let tenant = read.timeline.reader(Scope::nothing().changes(rule));
     let mut tenant = tenant.tail(&Filter::default()).await?;

@@ -252,7 +252,9 @@ fn set_from(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
 
 fn set_to(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
     let (from, _) = free_ends(filter)?;
-    filter.window = Window::Between { from, to: Some(instant("to", text)?) };
+    // All of a day belongs to it.
+    let to = if text.len() == 10 { instant("to", text)?.end_of_day() } else { instant("to", text)? };
+    filter.window = Window::Between { from, to: Some(to) };
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub struct Span {
 }
 
 /// A time of the years 1 to 9999, as RFC 3339 or PostgreSQL writes it: with an offset, such as `Z`, `+02:00` or `+02`. Of its decimals six
-/// count. A date without a time is its first moment, in UTC.
+/// count. A date without a time is its first moment, in UTC; as an end, its last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instant(OffsetDateTime);
 
@@ -131,6 +131,13 @@ impl Instant {
     pub fn new(time: OffsetDateTime) -> Self {
         let time = time.clamp(FIRST, LAST).to_offset(UtcOffset::UTC);
         Self(time.replace_nanosecond(time.microsecond() * 1_000).unwrap_or(time))
+    }
+
+    /// The last moment of its day, in UTC.
+    #[must_use]
+    pub fn end_of_day(self) -> Self {
+        let last = time::macros::time!(23:59:59.999_999);
+        Self(self.0.replace_time(last))
     }
 
     /// The time.
