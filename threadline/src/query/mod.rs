@@ -36,6 +36,7 @@ mod streams;
 mod tail;
 mod timeline;
 mod transaction;
+pub mod undo;
 
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
@@ -50,6 +51,7 @@ pub use scope::{Rule, Scope};
 pub use statement::Statement;
 pub use tail::{Batch, Position, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
+pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 use place::Place;
 

@@ -14,6 +14,8 @@ mod row_plans;
 mod rows_replayed;
 mod table_as_of;
 mod tail;
+mod undo;
+mod undo_refusals;
 
 use library::library_database;
 use sandbox::fixture::{TestDatabase, timeline_database};
