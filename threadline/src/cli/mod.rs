@@ -8,6 +8,7 @@ mod continuity;
 mod database;
 mod expectations;
 mod gen_triggers;
+mod groups;
 mod health;
 mod host_schema;
 mod install;
@@ -18,7 +19,7 @@ mod verify_coverage;
 
 use std::{path::Path, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use about::AboutCommand;
 use answer::{Answer, Failure};
@@ -128,14 +129,15 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
-            Self::About(command) => command.run(Cli::command()),
+            Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }
 }
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = groups::grouped(Cli::command()).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && settings::wants_json(settings::file_named().as_deref()) => {
             return answer::failed(&errors::usage(&error.render().to_string()), 2, true);

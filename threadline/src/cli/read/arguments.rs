@@ -79,7 +79,8 @@ impl Paging {
     }
 }
 
-fn cursor(text: &str) -> Result<Cursor, String> {
+/// A cursor, with the term of why it is none.
+pub(super) fn cursor(text: &str) -> Result<Cursor, String> {
     text.parse().map_err(|error| format!("invalid_cursor: {error}"))
 }
 
@@ -88,7 +89,7 @@ pub(super) fn keys() -> String {
     let mut text = String::from("Filters:\n");
     for key in filter::keys() {
         let typed = format!("{}:{}", key.key, key.example);
-        let _ = writeln!(text, "  {typed:<26}  {}", key.meaning);
+        let _ = writeln!(text, "  {typed:<23}  {}", key.meaning);
     }
     text.push_str(
         "\nA value with a space is quoted for the shell as one word: 'text:two words'. One word may also hold several filters: \

@@ -102,13 +102,18 @@ pub(super) fn interrupted() -> Failure {
 }
 
 /// Terms of questions that were asked well, and have no answer.
-const UNANSWERED: [&str; 2] = ["took_too_long", "table_unknown"];
+const UNANSWERED: [&str; 4] = ["not_found", "table_unknown", "too_many_changes", "took_too_long"];
 
 /// Why a question has no answer, with its term.
 pub(super) fn refused(error: ReadError) -> Failure {
     match error.term() {
-        Some(term) if UNANSWERED.contains(&term) => Failure::Failed(anyhow!(safe(&format!("{term}: {error}")))),
+        Some(term) if UNANSWERED.contains(&term) => without_answer(term, &error.to_string()),
         Some(term) => Failure::Misused(safe(&format!("{term}: {error}"))),
         None => Failure::Failed(error.into()),
     }
+}
+
+/// A question that was asked well, and has no answer.
+pub(super) fn without_answer(term: &str, why: &str) -> Failure {
+    Failure::Failed(anyhow!(safe(&format!("{term}: {why}"))))
 }

@@ -1,6 +1,11 @@
 //! From the words of a command line to a filter.
 
-use threadline::query::{Filter, FilterError, Kind, filter};
+use std::str::FromStr;
+
+use threadline::query::{
+    Filter, FilterError, Key, Kind, Table, filter,
+    row::{At, RowKey},
+};
 
 /// The filter that words make. A word is a text of filters, or one filter whose value has spaces, which the shell has kept together.
 pub(super) fn filter(words: &[String]) -> Result<Filter, FilterError> {
@@ -16,6 +21,33 @@ pub(super) fn filter_of_actions(words: &[String]) -> Result<Filter, FilterError>
         ));
     }
     Ok(Filter { kind: filter.kind.or(Some(Kind::Recorded)), ..filter })
+}
+
+/// A table, as an argument of its own.
+pub(super) fn table(text: &str) -> Result<Table, String> {
+    value(text)
+}
+
+/// The key of a row, as an argument of its own.
+pub(super) fn key(text: &str) -> Result<Key, String> {
+    value(text)
+}
+
+/// All columns of a key.
+pub(super) fn row_key(text: &str) -> Result<RowKey, String> {
+    match key(text)? {
+        Key::Columns(columns) => Ok(columns),
+        Key::Value(_) => Err(format!("filter_value: {text:?} names no column: give the key that an answer has named")),
+    }
+}
+
+/// A time, as an argument of its own.
+pub(super) fn at(text: &str) -> Result<At, String> {
+    value(text)
+}
+
+fn value<T: FromStr<Err = FilterError>>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|error: FilterError| format!("{}: {error}", error.term()))
 }
 
 /// A word as a text of filters.

@@ -52,11 +52,11 @@ const COUNT: usize = 19;
 /// All keys, in the order in which they are written. A key that needs another one stands behind it.
 static TERMS: [Term; COUNT] = [
     Term::new("kind", |f| f.kind.map(|kind| kind.as_str().to_owned()), |f, text| parse(&mut f.kind, text))
-        .like("change", "change, action (of a host's), event (that the pipeline carried) or recorded (both of these)"),
+        .like("change", "change, action, event, or recorded for both actions and events"),
     Term::new("table", |f| text_of(f.table.as_ref()), |f, text| parse(&mut f.table, text))
         .like("billing.posts", "a table of the host's; without a schema, of any"),
     Term::new("key", |f| text_of(f.key.as_ref()), |f, text| parse(&mut f.key, text))
-        .like("7", r#"a row of the table: the value of its key, or {"tenant_id":"1","line_no":"7"}"#),
+        .like("7", r#"a row of the table; {"order":"1","line":"7"} where its key has columns"#),
     Term::new("op", |f| f.op.map(|op| op.as_str().to_owned()), |f, text| parse(&mut f.op, text))
         .like("update", "insert, update, delete or truncate"),
     Term::new("changed", |f| f.changed.as_ref().map(|changed| changed.column.clone()), set_changed)
@@ -72,7 +72,7 @@ static TERMS: [Term; COUNT] = [
         .like("21.00", "what the changed column is")
         .or_empty(),
     Term::new("actor", |f| text_of(f.actor.as_ref()), set_actor)
-        .like("admin:a1", "who: user, admin, service_account, job or system and an id; or anonymous"),
+        .like("admin:a1", "user, admin, service_account, job or system and an id; or anonymous"),
     Term::new("action", |f| text_of(f.action.as_ref()), |f, text| parse(&mut f.action, text))
         .like("user.*", "the name of an action, or how it begins and *"),
     Term::new("status", |f| f.status.map(|status| status.as_str().to_owned()), set_status)
@@ -88,7 +88,7 @@ static TERMS: [Term; COUNT] = [
         .like("web", "what the host calls its source"),
     Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text)).like(
         r#""two words""#,
-        "what stands anywhere in an entry, in upper or lower case; slow without a table or a window",
+        "what stands anywhere in an entry; slow without a table or a window",
     ),
     Term::new("last", last_of, set_last).like("24h", "from so long ago on: 90s, 15m, 24h, 7d, 2w"),
     Term::new("from", |f| text_of(ends_of(f).0), set_from)

@@ -1,6 +1,9 @@
 //! The commands that read the timeline, as a person or a script runs them.
 
+mod hostile;
 mod lists;
+mod rows;
+mod transactions;
 
 use std::{path::PathBuf, process::Command};
 

@@ -12,12 +12,23 @@ const HEADER: [&str; 7] = ["TIME", "OP", "TABLE", "KEY", "WHO", "ACTION", "WHAT"
 
 /// One row for each.
 pub(in crate::cli::read) fn of_entries(entries: &[Entry]) -> String {
-    table(entries).text(width())
+    table(entries, cells).text(width())
 }
 
-/// The same, with a line about each transaction above what it did.
+/// One by itself, without a header.
+pub(in crate::cli::read) fn of_entry(entry: &Entry) -> String {
+    let line = table(std::slice::from_ref(entry), cells).lines(width()).pop();
+    line.unwrap_or_default() + "\n"
+}
+
+/// Changes of one transaction, without what all of them have in common.
+pub(in crate::cli::read) fn of_transaction(entries: &[Entry]) -> String {
+    table(entries, cells_below).text(width())
+}
+
+/// One row for each, with a line about each transaction above what it did.
 pub(in crate::cli::read) fn by_transaction(entries: &[Entry]) -> String {
-    let mut lines = table(entries).lines(width()).into_iter();
+    let mut lines = table(entries, cells_below).lines(width()).into_iter();
     let mut text = lines.next().map_or_else(String::new, |header| header + "\n");
     let mut above: Option<Uuid> = None;
     for (entry, line) in entries.iter().zip(lines) {
@@ -51,12 +62,22 @@ fn about(entry: &Entry) -> String {
     }
 }
 
-fn table(entries: &[Entry]) -> Table {
+fn table(entries: &[Entry], cells: fn(&Entry) -> [String; 7]) -> Table {
     let mut table = Table::new(&HEADER);
     for entry in entries {
         table.push(cells(entry));
     }
     table
+}
+
+/// Below a line about the transaction, which says who and in which action.
+fn cells_below(entry: &Entry) -> [String; 7] {
+    let cells = cells(entry);
+    if !matches!(entry, Entry::Change(_)) {
+        return cells;
+    }
+    let [at, op, table, key, _, _, what] = cells;
+    [at, op, table, key, String::new(), String::new(), what]
 }
 
 fn cells(entry: &Entry) -> [String; 7] {

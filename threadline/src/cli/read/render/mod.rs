@@ -11,14 +11,14 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset};
 
-pub(super) use entries::{by_transaction, of_entries};
+pub(super) use entries::{by_transaction, of_entries, of_entry, of_transaction};
 pub(super) use safe::text as safe;
 pub(super) use table::Table;
-pub(super) use tabs::{Tabs, entry_columns};
-pub(super) use words::{actor, heading, key, table_name};
+pub(super) use tabs::{Column, Tabs, document, entry_columns, names};
+pub(super) use words::{about, actor, fields, heading, image, key_of_texts, outcome, table_name};
 
 /// The width of a table that goes to no terminal, so that a script's log looks the same everywhere.
-const WIDTH: u16 = 100;
+const WIDTH: u16 = 120;
 
 /// The narrowest table; a narrower terminal breaks its lines.
 const WIDTH_MIN: u16 = 60;

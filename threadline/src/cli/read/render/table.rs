@@ -58,6 +58,8 @@ impl Table {
         for ((index, column), width) in table.column_iter_mut().enumerate().zip(widths) {
             let gap = if index + 1 == shown.len() { 0 } else { GAP };
             column
+                // A cell is cut at its width, not at a space before it: none holds this character.
+                .set_delimiter('\0')
                 .set_padding((0, gap))
                 .set_constraint(ColumnConstraint::Absolute(Width::Fixed(width + gap)));
         }

@@ -92,11 +92,12 @@ fn action(entry: &Entry) -> Option<&Action> {
     }
 }
 
-fn document(value: Option<&RawValue>) -> Option<String> {
+/// A document as it is printed.
+pub(in crate::cli::read) fn document(value: Option<&RawValue>) -> Option<String> {
     value.map(|value| value.get().to_owned())
 }
 
 /// As a JSON array.
-fn names(names: Option<&[String]>) -> Option<String> {
+pub(in crate::cli::read) fn names(names: Option<&[String]>) -> Option<String> {
     names.and_then(|names| serde_json::to_string(names).ok())
 }

@@ -9,6 +9,17 @@ use super::time;
 
 type Fields = BTreeMap<String, Box<RawValue>>;
 
+/// The columns of an image; none of what is no object.
+pub(in crate::cli::read) fn fields(image: Option<&RawValue>) -> Fields {
+    image.and_then(|image| serde_json::from_str(image.get()).ok()).unwrap_or_default()
+}
+
+/// An image in a line, without the columns of its key, which are beside it.
+pub(in crate::cli::read) fn image(image: &RawValue, key: &BTreeMap<String, String>) -> String {
+    let fields = fields(Some(image)).into_iter().filter(|(name, _)| !key.contains_key(name));
+    fields.map(|(name, value)| format!("{name}: {}", value.get())).collect::<Vec<_>>().join(", ")
+}
+
 /// Who: `admin:a1`, `anonymous`, or the document where it is no actor.
 pub(in crate::cli::read) fn actor(actor: Option<&RawValue>) -> String {
     let Some(actor) = actor else { return String::new() };
@@ -27,12 +38,19 @@ pub(in crate::cli::read) fn table_name(schema: &str, name: &str) -> String {
 }
 
 /// The key of a row, as a filter and `threadline history` take it: the value alone where it has one column.
-pub(in crate::cli::read) fn key(key: &RawValue) -> String {
-    let columns: BTreeMap<String, String> = serde_json::from_str(key.get()).unwrap_or_default();
-    match columns.values().next() {
-        Some(value) if columns.len() == 1 && !value.starts_with(['{', '"']) => value.clone(),
-        None if key.get() == "{}" => String::new(),
-        _ => key.get().to_owned(),
+pub(super) fn key(key: &RawValue) -> String {
+    match serde_json::from_str(key.get()) {
+        Ok(columns) => key_of_texts(&columns),
+        Err(_) => key.get().to_owned(),
+    }
+}
+
+/// The same of a key whose columns are known.
+pub(in crate::cli::read) fn key_of_texts(key: &BTreeMap<String, String>) -> String {
+    match key.values().next() {
+        None => String::new(),
+        Some(value) if key.len() == 1 && !value.starts_with(['{', '"']) => value.clone(),
+        _ => serde_json::to_string(key).unwrap_or_default(),
     }
 }
 
@@ -44,29 +62,31 @@ pub(super) fn key_of(change: &Change) -> String {
     }
 }
 
+/// A line about a change.
+pub(in crate::cli::read) fn about(change: &Change) -> String {
+    let table = table_name(&change.table_schema, &change.table_name);
+    [time(change.captured_at), change.op.clone(), table, key_of(change)].join("  ").trim_end().to_owned()
+}
+
 /// What became of the row: the fields that an update changed, or the row that came or went. The columns of its key are left out, because
 /// they are beside it.
 pub(in crate::cli::read) fn what(change: &Change) -> String {
-    let image = |document: Option<&Box<RawValue>>| -> Fields {
-        document.and_then(|document| serde_json::from_str(document.get()).ok()).unwrap_or_default()
-    };
-    let after = image(change.data_after.as_ref());
+    let after = change.data_after.as_deref();
     if change.op == "update" {
-        let before = image(change.changed_from.as_ref());
+        let (before, after) = (fields(change.changed_from.as_deref()), fields(after));
         let field = |name: &String| {
             let value = |fields: &Fields| fields.get(name).map_or("?", |value| value.get()).to_owned();
             format!("{name}: {} → {}", value(&before), value(&after))
         };
         return change.changed_fields.iter().flatten().map(field).collect::<Vec<_>>().join(", ");
     }
-    let key: BTreeMap<String, Box<RawValue>> = image(Some(&change.table_pk));
-    let row = if change.op == "delete" { image(change.data_before.as_ref()) } else { after };
-    let fields = row.iter().filter(|(name, _)| !key.contains_key(*name));
-    fields.map(|(name, value)| format!("{name}: {}", value.get())).collect::<Vec<_>>().join(", ")
+    let row = if change.op == "delete" { change.data_before.as_deref() } else { after };
+    let key = serde_json::from_str(change.table_pk.get()).unwrap_or_default();
+    row.map(|row| image(row, &key)).unwrap_or_default()
 }
 
 /// How an action ended, and why.
-pub(super) fn outcome(action: &Action) -> String {
+pub(in crate::cli::read) fn outcome(action: &Action) -> String {
     let why = [&action.reason, &action.comment].into_iter().flatten().map(String::as_str);
     std::iter::once(action.status.as_str()).chain(why).collect::<Vec<_>>().join(": ")
 }
