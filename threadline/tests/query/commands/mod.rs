@@ -1,5 +1,6 @@
 //! The commands that read the timeline, as a person or a script runs them.
 
+mod endings;
 mod hostile;
 mod lists;
 mod rows;
