@@ -144,6 +144,7 @@ impl<'t> Scan<'t> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use proptest::prelude::*;
 

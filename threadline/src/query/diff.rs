@@ -258,4 +258,5 @@ impl Serialize for FieldChange {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests;

@@ -69,7 +69,12 @@ async fn the_librarys_rows_were_what_the_library_says() -> anyhow::Result<()> {
             "2026-03-01T00:00:36.5Z",
             r#"{"id": 1, "day": "2026-01-10", "body": "b"}"#,
         ),
-        ("mood_keyed", r#"{"m": "happy", "c": "ABC"}"#, "2026-03-02T00:00:00Z", r#"{"c": "ABC", "m": "happy", "v": 2}"#),
+        (
+            "mood_keyed",
+            r#"{"m": "happy", "c": "ABC"}"#,
+            "2026-03-02T00:00:00Z",
+            r#"{"c": "ABC", "m": "happy", "v": 2}"#,
+        ),
         ("counters", "x", "2026-03-02T00:00:00Z", "before_horizon"),
     ] {
         let row = row(&reader, table, key).await?;
@@ -91,7 +96,9 @@ async fn a_row_is_under_one_key_at_a_time_and_says_which_one_it_has_then() -> an
     let mut read = Read::after("create table t (id int primary key, v int)").await?;
     capture(&mut read.connection, &[("t", json!({}))]).await?;
     let mut times = Vec::new();
-    for statement in ["insert into t values (1, 1)", "update t set id = 2", "update t set id = 3", "delete from t"] {
+    for statement in
+        ["insert into t values (1, 1)", "update t set id = 2", "update t set id = 3", "delete from t"]
+    {
         read.connection.execute(statement).await?;
         times.push(now(&mut read.connection).await?);
     }
@@ -137,7 +144,8 @@ async fn a_row_that_a_trigger_changes_again_is_what_the_trigger_made_of_it() -> 
                 .execute("begin; update t set v = 21 where id = 1; update t set w = 7 where id = 1; commit")
                 .await?;
             let reader = read.reader();
-            for (key, at, v) in [("1", &after_insert, 3), ("2", &after_insert, 13), ("1", &At::latest(), 23)] {
+            for (key, at, v) in [("1", &after_insert, 3), ("2", &after_insert, 13), ("1", &At::latest(), 23)]
+            {
                 let row = row(&reader, "t", key).await?;
                 let as_of = reader.as_of(&row, at).await?;
                 let image: Value = serde_json::from_str(as_of.image().unwrap().get())?;
@@ -286,7 +294,9 @@ const EXACT: &str = r#", "d": {"x": 1.10}, "e": 1"#;
 #[tokio::test]
 async fn every_digit_of_an_image_is_as_it_was_stored() -> anyhow::Result<()> {
     for policy in both_levels() {
-        let mut read = Read::after("create table t (id int primary key, a numeric, b numeric, e numeric, d jsonb)").await?;
+        let mut read =
+            Read::after("create table t (id int primary key, a numeric, b numeric, e numeric, d jsonb)")
+                .await?;
         capture(&mut read.connection, &[("t", policy)]).await?;
         read.connection
             .execute(

@@ -26,11 +26,8 @@ async fn read() -> anyhow::Result<Read> {
 /// The answer without what is the same everywhere.
 fn said(children: &[Children]) -> Value {
     let of_table = |children: &Children| {
-        let rows: Vec<Value> = children
-            .rows
-            .iter()
-            .map(|child| json!([child.row.key, said(&child.children)]))
-            .collect();
+        let rows: Vec<Value> =
+            children.rows.iter().map(|child| json!([child.row.key, said(&child.children)])).collect();
         json!([format!("{}.{}", children.schema, children.table), rows])
     };
     children.iter().map(of_table).collect()
@@ -115,7 +112,11 @@ async fn more_rows_than_were_asked_for_are_said_to_be_there() -> anyhow::Result<
     for (size, rows, is_truncated) in [(6, 6, true), (7, 7, false), (8, 7, false)] {
         let request = ChildrenRequest { size, ..ChildrenRequest::default() };
         let family = reader.as_of_with_children(&customer, &At::latest(), &request).await?;
-        assert_eq!((family.children[0].rows.len(), family.children[0].is_truncated), (rows, is_truncated), "{size}");
+        assert_eq!(
+            (family.children[0].rows.len(), family.children[0].is_truncated),
+            (rows, is_truncated),
+            "{size}"
+        );
     }
     for (size, depth) in [(0, 1), (1_001, 1), (1, 0), (1, 4)] {
         let request = ChildrenRequest { size, depth, ..ChildrenRequest::default() };

@@ -256,7 +256,11 @@ async fn a_row_is_found_by_what_is_known_of_its_table() -> anyhow::Result<()> {
         ("other.invoices", "1", r#"other.invoices {"id":"1"}"#),
         ("counters", r#"{"id": "7"}"#, r#"public.counters {"id":"7"}"#),
         ("MixedCase", "x", r#"public.MixedCase {"Id":"x"}"#),
-        ("line_items", r#"{"line_no": "2", "tenant_id": "1"}"#, r#"public.line_items {"line_no":"2","tenant_id":"1"}"#),
+        (
+            "line_items",
+            r#"{"line_no": "2", "tenant_id": "1"}"#,
+            r#"public.line_items {"line_no":"2","tenant_id":"1"}"#,
+        ),
         ("public.fresh", "a", r#"public.fresh {"code":"a"}"#),
         ("pair", r#"{"a": "1", "b": "2"}"#, r#"public.pair {"a":"1","b":"2"}"#),
         ("bare", r#"{"v": "1"}"#, r#"public.bare {"v":"1"}"#),
@@ -300,7 +304,8 @@ async fn a_history_shows_what_its_reader_may_see() -> anyhow::Result<()> {
         // Whoever does not see that the key was changed, is not led on by it.
         assert_eq!(ops, expected, "{tenant}");
     }
-    let nobody = read.timeline.reader(Scope::nothing().changes(Rule::Tables(vec!["public.other".to_owned()])));
+    let nobody =
+        read.timeline.reader(Scope::nothing().changes(Rule::Tables(vec!["public.other".to_owned()])));
     assert!(nobody.row_history(&row, &RowPage::default()).await?.changes.is_empty());
     let error = nobody.row(&table("absent"), &Key::Value("1".to_owned())).await.unwrap_err();
     assert_eq!(error.term(), Some("table_unknown"));

@@ -6,16 +6,20 @@ mod as_of;
 mod blame;
 mod children;
 mod commands;
+mod concurrent;
 mod history;
 mod library;
 mod pages;
 mod plans;
 mod row_plans;
 mod rows_replayed;
+mod scope;
 mod table_as_of;
 mod tail;
+mod transactions;
 mod undo;
 mod undo_refusals;
+mod undo_values;
 
 use library::library_database;
 use sandbox::fixture::{TestDatabase, timeline_database};
@@ -86,5 +90,7 @@ async fn row(reader: &Reader, name: &str, key: &str) -> anyhow::Result<Row> {
 
 /// The time of the database.
 async fn now(connection: &mut PgConnection) -> anyhow::Result<At> {
-    Ok(At::from(sqlx::query_scalar::<_, OffsetDateTime>("select clock_timestamp()").fetch_one(connection).await?))
+    Ok(At::from(
+        sqlx::query_scalar::<_, OffsetDateTime>("select clock_timestamp()").fetch_one(connection).await?,
+    ))
 }

@@ -53,7 +53,7 @@ async fn write(connection: &mut PgConnection, kind: u32) -> anyhow::Result<()> {
     let statements = match kind % 6 {
         0 => "insert into t (v) values (1)",
         1 => {
-            "insert into t (v) select n from generate_series(1, 5) n; update t set v = v + 1 where id = lastval()"
+            "insert into t (v) select n from generate_series(1, 5) n; update t set v = v + 1 where id = (select max(id) from t)"
         }
         2 => {
             "insert into t (v) values (2); savepoint s; insert into t (v) values (3); rollback to s;

@@ -11,7 +11,7 @@ use super::{
     lineage::LINEAGE_MAX,
     order::{self, Effect},
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
     truncates::Truncates,
 };
 
@@ -254,7 +254,7 @@ impl Reading<'_> {
             .push(" and (c.position > ")
             .bind(delete.position)
             .push(" or c.position = 0)")
-            .push(OF_SOURCE);
+            .push(of_source(sources));
         statement
     }
 
@@ -265,7 +265,7 @@ impl Reading<'_> {
         statement.push(" cross join lateral (select c.*");
         self.reader.push_visible(&mut statement);
         statement
-            .push(OF_SOURCE)
+            .push(of_source(&row.sources))
             .push(" and c.table_pk = ")
             .bind(row.key_json())
             .push("::jsonb and c.captured_at > ")

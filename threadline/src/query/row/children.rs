@@ -11,7 +11,7 @@ use super::{
     AsOf, At, HostTable, ReadError, Reader, Row, Table,
     image::{self, Fields, RowKey},
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
     table::row_key,
 };
 
@@ -278,7 +278,7 @@ impl Reading<'_> {
         statement.push(" cross join lateral (select distinct c.table_pk");
         self.reader.push_visible(&mut statement);
         statement
-            .push(OF_SOURCE)
+            .push(of_source(sources))
             .push(" and c.captured_at <= ")
             .bind(at.as_str())
             .push("::timestamptz and c.table_pk > ")

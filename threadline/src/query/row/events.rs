@@ -6,11 +6,11 @@ use uuid::Uuid;
 
 use super::super::statement::Statement;
 use super::{
-    ReadError,
+    ReadError, Reader,
     entry::Json,
     image::{self, RowKey},
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
 };
 
 /// A change of a key.
@@ -126,7 +126,7 @@ impl Event {
 impl Reading<'_> {
     /// What is known about a key. Where nothing was changed, these are a few descents of small indexes.
     pub(super) async fn probe(&mut self, sources: &[Source], probe: Probe<'_>) -> Result<Found, ReadError> {
-        let statement = self.probe_statement(sources, probe);
+        let statement = self.reader.probe_statement(sources, probe);
         let mut found = Found::default();
         for row in self.fetch_all(&statement).await? {
             let label: String = row.try_get(0)?;
@@ -143,8 +143,10 @@ impl Reading<'_> {
         found.arrivals.dedup_by_key(|event| event.id);
         Ok(found)
     }
+}
 
-    fn probe_statement(&self, sources: &[Source], probe: Probe<'_>) -> Statement {
+impl Reader {
+    pub(super) fn probe_statement(&self, sources: &[Source], probe: Probe<'_>) -> Statement {
         let mut statement = Statement::new(
             "select e.label, e.id, e.transaction_id, e.table_pk::text, e.key_before::text,
                     least(greatest(e.captured_at, '0001-01-01 00:00:00+00'), '9999-12-31 23:59:59.999999+00'), e.captured_at::text,
@@ -157,9 +159,9 @@ impl Reading<'_> {
             statement
                 .push(if number == 0 { "" } else { " union all " })
                 .push(&format!("(select '{}' as label, c.*", wanted.label()));
-            self.reader.push_visible(&mut statement);
+            self.push_visible(&mut statement);
             statement
-                .push(OF_SOURCE)
+                .push(of_source(sources))
                 .push(&format!(" and {column} = "))
                 .bind(image::key_json(probe.key))
                 .push("::jsonb");

@@ -4,10 +4,10 @@ use sqlx::Row as _;
 
 use super::super::statement::Statement;
 use super::{
-    At, ReadError,
+    At, ReadError, Reader,
     entry::{self, ACTION, CHANGE, Change, TRANSACTION},
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
 };
 
 /// Changes of a key that are read at first: nearly always they are enough.
@@ -59,7 +59,7 @@ impl Reading<'_> {
         at: &At,
         limit: i64,
     ) -> Result<Vec<Vec<Change>>, ReadError> {
-        let statement = self.newest_statement(sources, keys, at, limit);
+        let statement = self.reader.newest_statement(sources, keys, at, limit);
         let mut changes: Vec<Vec<Change>> = keys.iter().map(|_| Vec::new()).collect();
         for row in self.fetch_all(&statement).await? {
             let number: i64 = row.try_get("number")?;
@@ -69,10 +69,18 @@ impl Reading<'_> {
         }
         Ok(changes)
     }
+}
 
+impl Reader {
     /// For each key its newest changes, and the newest ones that it was given up with. The latter come in the order of an index that
     /// there is none of, so that the small one of key changes is taken.
-    fn newest_statement(&self, sources: &[Source], keys: &[String], at: &At, limit: i64) -> Statement {
+    pub(super) fn newest_statement(
+        &self,
+        sources: &[Source],
+        keys: &[String],
+        at: &At,
+        limit: i64,
+    ) -> Statement {
         let mut statement =
             Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION}, k.number from unnest("));
         statement.bind(keys.to_vec()).push("::text[]) with ordinality k (key, number) cross join ");
@@ -84,9 +92,9 @@ impl Reading<'_> {
                 .enumerate()
         {
             statement.push(if number == 0 { "(select c.*" } else { " union all (select c.*" });
-            self.reader.push_visible(&mut statement);
+            self.push_visible(&mut statement);
             statement
-                .push(OF_SOURCE)
+                .push(of_source(sources))
                 .push(&format!(" and c.{column} = k.key::jsonb and c.captured_at <= "))
                 .bind(at.as_str())
                 .push(&format!("::timestamptz order by {order} limit "))
@@ -94,7 +102,7 @@ impl Reading<'_> {
                 .push(")");
         }
         statement.push(") c");
-        self.reader.push_joins(&mut statement);
+        self.push_joins(&mut statement);
         statement
     }
 }

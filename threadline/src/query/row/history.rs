@@ -13,7 +13,7 @@ use super::{
     image,
     lineage::{KeySpan, Segment},
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
 };
 
 /// The number of changes of a page, unless said otherwise.
@@ -121,16 +121,12 @@ impl Reader {
         })
     }
 
-    /// The statement that [`Self::row_history`] reads the newest page with, where the key of the row was never changed.
-    #[must_use]
-    pub fn row_history_statement(&self, row: &Row) -> Statement {
-        let segment = Segment { has_departures: true, ..Segment::of(row.key.clone()) };
-        let limit = i64::from(HISTORY_SIZE) + 1;
-        let part = Part { is_older: true, cursor: None, ends: (None, None), at: None, limit };
-        self.changes_statement(&row.sources, &[segment], &part)
-    }
-
-    fn changes_statement(&self, sources: &[Source], segments: &[Segment], part: &Part<'_>) -> Statement {
+    pub(super) fn changes_statement(
+        &self,
+        sources: &[Source],
+        segments: &[Segment],
+        part: &Part<'_>,
+    ) -> Statement {
         let order = if part.is_older { "desc" } else { "asc" };
         let mut statement = Statement::new(format!(
             "select {CHANGE}, {TRANSACTION}, {ACTION} from (select distinct on (c.captured_at, c.id) c.* from "
@@ -139,10 +135,10 @@ impl Reader {
         statement.push(" cross join lateral (");
         for (number, segment) in segments.iter().enumerate() {
             statement.push(if number == 0 { "" } else { " union all " });
-            self.push_segment(segment, "table_pk", part, &mut statement);
+            self.push_segment(sources, segment, "table_pk", part, &mut statement);
             if segment.has_departures {
                 statement.push(" union all ");
-                self.push_segment(segment, "key_before", part, &mut statement);
+                self.push_segment(sources, segment, "key_before", part, &mut statement);
             }
         }
         statement
@@ -154,11 +150,18 @@ impl Reader {
         statement
     }
 
-    fn push_segment(&self, segment: &Segment, column: &str, part: &Part<'_>, statement: &mut Statement) {
+    fn push_segment(
+        &self,
+        sources: &[Source],
+        segment: &Segment,
+        column: &str,
+        part: &Part<'_>,
+        statement: &mut Statement,
+    ) {
         statement.push("(select c.*");
         self.push_visible(statement);
         statement
-            .push(OF_SOURCE)
+            .push(of_source(sources))
             .push(&format!(" and c.{column} = "))
             .bind(image::key_json(&segment.key))
             .push("::jsonb");

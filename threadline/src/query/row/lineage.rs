@@ -21,6 +21,10 @@ use super::{
 /// Key changes that are followed for one row at most.
 pub const LINEAGE_MAX: usize = 16;
 
+/// What is asked about the key of a row.
+pub(super) const FIRST: [Wanted; 4] =
+    [Wanted::Arrivals, Wanted::LastDeparture, Wanted::Newest, Wanted::Oldest];
+
 /// A time in which a row had a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeySpan {
@@ -71,8 +75,7 @@ impl Segment {
 impl Reading<'_> {
     /// Every key of a row, that of the row first.
     pub(super) async fn lineage(&mut self, row: &Row) -> Result<Lineage, ReadError> {
-        let wanted = [Wanted::Arrivals, Wanted::LastDeparture, Wanted::Newest, Wanted::Oldest];
-        let probe = Probe { key: &row.key, before: None, after: None, wanted: &wanted };
+        let probe = Probe { key: &row.key, before: None, after: None, wanted: &FIRST };
         let found = self.probe(&row.sources, probe).await?;
         let mut lineage = Lineage {
             segments: vec![Segment { has_departures: true, ..Segment::of(row.key.clone()) }],

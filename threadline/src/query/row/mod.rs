@@ -22,6 +22,7 @@ mod order;
 mod reading;
 mod resolve;
 mod source;
+mod statements;
 mod table;
 mod truncates;
 

@@ -7,7 +7,7 @@ use super::{
     HostTable, Key, ReadError, Reader, Row, Table,
     image::RowKey,
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
 };
 
 /// Changes that are visited for the columns of a key.
@@ -126,7 +126,7 @@ impl Reading<'_> {
         statement.push(" cross join lateral (select c.id");
         self.reader.push_visible(&mut statement);
         // In the order of the index of rows, so that it is taken: what is sought may stand anywhere.
-        statement.push(OF_SOURCE).push(" order by c.table_pk limit 1) c");
+        statement.push(of_source(sources)).push(" order by c.table_pk limit 1) c");
         let rows = self.fetch_all(&statement).await?;
         let source = |row: &sqlx::postgres::PgRow| {
             Ok(Source { schema: row.try_get(0)?, name: row.try_get(1)?, partition: row.try_get(2)? })
@@ -184,7 +184,7 @@ impl Reading<'_> {
             .push(" and c.table_name = s.name order by c.captured_at desc, c.id desc limit ")
             .bind(VISITED)
             .push(") c where c.table_pk <> '{}'::jsonb")
-            .push(OF_SOURCE)
+            .push(of_source(sources))
             .push(" order by c.captured_at desc, c.id desc limit 1) c order by c.captured_at desc limit 1");
         let rows = self.fetch_all(&statement).await?;
         if let Some(row) = rows.first() {
@@ -210,7 +210,7 @@ impl Reading<'_> {
         statement.push(" cross join lateral (select c.id");
         self.reader.push_visible(&mut statement);
         statement
-            .push(OF_SOURCE)
+            .push(of_source(sources))
             .push(" and c.table_pk = ")
             .bind(key)
             .push("::jsonb order by c.captured_at, c.id limit 1) c");

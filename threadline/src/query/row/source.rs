@@ -31,8 +31,14 @@ pub(super) fn push_sources(sources: &[Source], statement: &mut Statement) {
         .push("::text[]) s (schema, name, partition)");
 }
 
-/// That a change is of the source `s`.
-pub(super) const OF_SOURCE: &str = " and c.table_schema = s.schema and c.table_name = s.name and (s.partition = '' or c.partition = s.partition)";
+/// That a change is of the source `s`. A condition that is not needed would have the server expect few rows.
+pub(super) fn of_source(sources: &[Source]) -> &'static str {
+    if sources.iter().all(|source| source.partition.is_empty()) {
+        " and c.table_schema = s.schema and c.table_name = s.name"
+    } else {
+        " and c.table_schema = s.schema and c.table_name = s.name and (s.partition = '' or c.partition = s.partition)"
+    }
+}
 
 impl Reader {
     /// Pushes `from … where …` of the changes `c` that can be seen; conditions go on with `and`.

@@ -11,7 +11,7 @@ use super::{
     entry::{Change, Json},
     image::{self, RowKey},
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
 };
 
 /// Keys that are visited for a page at most: rows of a table that were deleted are keys too.
@@ -115,14 +115,14 @@ impl Reader {
     }
 
     /// The statement that [`Self::table_as_of`] finds keys with.
-    fn keys_statement(&self, sources: &[Source], after: Option<&str>, limit: usize) -> Statement {
+    pub(super) fn keys_statement(&self, sources: &[Source], after: Option<&str>, limit: usize) -> Statement {
         // From each key to the next one, in the index of rows: changes between them are not visited.
         let next = |statement: &mut Statement, after: &dyn Fn(&mut Statement)| {
             statement.push("select x.table_pk from ");
             push_sources(sources, statement);
             statement.push(" cross join lateral (select c.table_pk");
             self.push_visible(statement);
-            statement.push(OF_SOURCE).push(" and c.table_pk > ");
+            statement.push(of_source(sources)).push(" and c.table_pk > ");
             after(statement);
             statement.push(" order by c.table_pk limit 1) x order by x.table_pk limit 1");
         };

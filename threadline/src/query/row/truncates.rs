@@ -2,11 +2,11 @@
 
 use super::super::statement::Statement;
 use super::{
-    At, ReadError,
+    At, ReadError, Reader,
     entry::{self, ACTION, CHANGE, Change, TRANSACTION},
     heads::place,
     reading::Reading,
-    source::{OF_SOURCE, Source, push_sources},
+    source::{Source, of_source, push_sources},
 };
 
 /// The newest truncates of a table, one for each of its partitions and one for all of it.
@@ -25,6 +25,22 @@ impl Reading<'_> {
         from: Option<&Change>,
         at: &At,
     ) -> Result<Truncates, ReadError> {
+        let statement = self.reader.truncates_statement(sources, from, at);
+        let rows = self.fetch_all(&statement).await?;
+        let changes = rows.iter().map(entry::change).collect::<Result<_, _>>()?;
+        let of_partition = sources.iter().find(|source| !source.partition.is_empty());
+        let partitioned = of_partition.or(sources.first().filter(|_| sources.len() > 1)).cloned();
+        Ok(Truncates { changes, partitioned })
+    }
+}
+
+impl Reader {
+    pub(super) fn truncates_statement(
+        &self,
+        sources: &[Source],
+        from: Option<&Change>,
+        at: &At,
+    ) -> Statement {
         // What was recorded of a partition itself, may be emptied with its table.
         let tables: Vec<Source> =
             sources.iter().map(|source| Source::new(&source.schema, &source.name)).collect();
@@ -33,9 +49,9 @@ impl Reading<'_> {
         ));
         push_sources(&tables, &mut statement);
         statement.push(" cross join lateral (select c.*");
-        self.reader.push_visible(&mut statement);
+        self.push_visible(&mut statement);
         statement
-            .push(OF_SOURCE)
+            .push(of_source(&tables))
             .push(" and c.table_pk = '{}'::jsonb and c.op = 'truncate' and c.captured_at <= ")
             .bind(at.as_str())
             .push("::timestamptz");
@@ -43,15 +59,11 @@ impl Reading<'_> {
             statement.push(" and c.captured_at >= ").bind(&from.captured_text).push("::timestamptz");
         }
         statement.push(" offset 0) c");
-        self.reader.push_joins(&mut statement);
+        self.push_joins(&mut statement);
         statement.push(
             " order by c.table_schema, c.table_name, c.partition, c.captured_at desc, c.position desc, c.id desc",
         );
-        let rows = self.fetch_all(&statement).await?;
-        let changes = rows.iter().map(entry::change).collect::<Result<_, _>>()?;
-        let of_partition = sources.iter().find(|source| !source.partition.is_empty());
-        let partitioned = of_partition.or(sources.first().filter(|_| sources.len() > 1)).cloned();
-        Ok(Truncates { changes, partitioned })
+        statement
     }
 }
 

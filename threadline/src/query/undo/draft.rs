@@ -9,6 +9,7 @@ use super::{
     Refused,
     current::{self, Answer},
     net::{Effect, Held, Image, Net},
+    reason::Reason,
     target::{Column, Target},
     value::{self, Value},
 };
@@ -16,15 +17,6 @@ use crate::{
     capture::HostTable,
     query::{Json, canonical},
 };
-
-/// Why something is not restored.
-#[derive(Debug)]
-pub(super) struct Reason {
-    term: &'static str,
-    text: String,
-    wrote: Option<Json>,
-    now: Option<Json>,
-}
 
 /// A statement before it is written.
 #[derive(Debug)]
@@ -56,37 +48,20 @@ pub(super) struct Field {
     pub(super) now: Value,
 }
 
+/// Rows of a table that are found by the same columns.
+pub(super) struct Group<'t> {
+    pub(super) target: &'t Target,
+    pub(super) key: Vec<String>,
+    /// Which of those that were given.
+    pub(super) numbers: Vec<usize>,
+}
+
 /// What is asked of a row, and to whom its answer matters.
 struct Attempt<'t, 'r> {
     target: &'t Target,
     net: Net,
     sees_all: bool,
     refused: &'r mut Vec<Refused>,
-}
-
-impl Reason {
-    pub(super) fn new(term: &'static str, text: impl Into<String>) -> Self {
-        Self { term, text: text.into(), wrote: None, now: None }
-    }
-
-    /// Whether what is stored may not be what the row held.
-    fn hides(&self) -> bool {
-        matches!(self.term, "redacted" | "policy_newer")
-    }
-
-    /// Of a row, or of one field of it.
-    pub(super) fn of(self, table: &HostTable, changes: &[Uuid], key: &Json) -> Refused {
-        Refused {
-            changes: changes.iter().rev().copied().collect(),
-            table: table.to_string(),
-            key: key.clone(),
-            field: None,
-            term: self.term,
-            reason: self.text,
-            wrote: self.wrote,
-            now: self.now,
-        }
-    }
 }
 
 /// In the order of the nets.
@@ -106,7 +81,7 @@ pub(super) async fn drafts<'t>(
     }
     let asked: Vec<(&Target, &Json)> = usable.iter().map(|(net, target)| (*target, &net.key)).collect();
     let mut answers = vec![Answer::Nothing; asked.len()];
-    for ((target, key), numbers) in grouped(&asked) {
+    for Group { target, key, numbers } in grouped(&asked) {
         let keys: Vec<Json> = numbers.iter().map(|n| asked[*n].1.clone()).collect();
         let found = current::rows(snapshot, target, &key, &keys).await?;
         numbers.iter().zip(found).for_each(|(n, answer)| answers[*n] = answer);
@@ -115,7 +90,7 @@ pub(super) async fn drafts<'t>(
     for ((net, target), answer) in usable.into_iter().zip(answers) {
         drafts.extend(Attempt { target, net, sees_all, refused }.draft(&answer));
     }
-    restorable(snapshot, drafts, refused).await
+    Ok(drafts)
 }
 
 fn usable_target<'t>(net: &Net, targets: &'t BTreeMap<HostTable, Target>) -> Result<&'t Target, Reason> {
@@ -133,14 +108,15 @@ fn usable_target<'t>(net: &Net, targets: &'t BTreeMap<HostTable, Target>) -> Res
     Ok(target)
 }
 
-/// Numbers of rows that are found alike.
-fn grouped<'t>(rows: &[(&'t Target, &Json)]) -> Vec<((&'t Target, Vec<String>), Vec<usize>)> {
-    let mut groups: BTreeMap<(&HostTable, Vec<String>), (&Target, Vec<usize>)> = BTreeMap::new();
+/// Rows that are found alike.
+pub(super) fn grouped<'t>(rows: &[(&'t Target, &Json)]) -> Vec<Group<'t>> {
+    let mut groups: BTreeMap<(&HostTable, Vec<String>), Group<'t>> = BTreeMap::new();
     for (number, (target, key)) in rows.iter().enumerate() {
-        let key = canonical::members(key).into_keys().collect();
-        groups.entry((&target.name, key)).or_insert_with(|| (target, Vec::new())).1.push(number);
+        let key: Vec<String> = canonical::members(key).into_keys().collect();
+        let group = || Group { target, key: key.clone(), numbers: Vec::new() };
+        groups.entry((&target.name, key.clone())).or_insert_with(group).numbers.push(number);
     }
-    groups.into_iter().map(|((_, key), (target, numbers))| ((target, key), numbers)).collect()
+    groups.into_values().collect()
 }
 
 impl<'t> Attempt<'t, '_> {
@@ -355,52 +331,9 @@ fn is_same(before: Option<&Held>, after: Option<&Option<Held>>) -> bool {
     matches!((before, after), (Some(before), Some(Some(after))) if before.document.get() == after.document.get())
 }
 
-/// What the server would take back, and show as it was.
-async fn restorable<'t>(
-    snapshot: &mut PgConnection,
-    mut drafts: Vec<Draft<'t>>,
-    refused: &mut Vec<Refused>,
-) -> Result<Vec<Draft<'t>>, sqlx::Error> {
-    let asked: Vec<(&Target, &Json)> = drafts.iter().map(|draft| (draft.target, &draft.key)).collect();
-    let mut shown: Vec<BTreeMap<String, Json>> = vec![BTreeMap::new(); drafts.len()];
-    for ((target, key), mut numbers) in grouped(&asked) {
-        numbers.retain(|n| !matches!(drafts[*n].action, Action::Delete { .. }));
-        let rows: Vec<(Json, String)> =
-            numbers.iter().map(|n| (drafts[*n].key.clone(), drafts[*n].document())).collect();
-        let answers = current::restored(snapshot, target, &key, &rows).await?;
-        for (n, answer) in numbers.into_iter().zip(answers) {
-            shown[n] = match answer {
-                // One of them is to blame.
-                Answer::Unreadable => one_by_one(snapshot, &drafts[n], &key).await?,
-                answer => answer.members(),
-            };
-        }
-    }
-    for (draft, shown) in drafts.iter_mut().zip(&shown) {
-        draft.retain(shown, refused);
-    }
-    drafts.retain(|draft| !matches!(&draft.action, Action::Update(fields) | Action::Insert(fields) if fields.is_empty()));
-    Ok(drafts)
-}
-
-async fn one_by_one(
-    snapshot: &mut PgConnection,
-    draft: &Draft<'_>,
-    key: &[String],
-) -> Result<BTreeMap<String, Json>, sqlx::Error> {
-    let fields = draft.fields();
-    let rows: Vec<(Json, String)> = fields
-        .iter()
-        .map(|field| (draft.key.clone(), value::object(field.shown().into_iter()).get().to_owned()))
-        .collect();
-    let answers = current::restored(snapshot, draft.target, key, &rows).await?;
-    let shown = |(field, answer): (&Field, Answer)| answer.members().remove_entry(&field.name);
-    Ok(fields.iter().zip(answers).filter_map(shown).collect())
-}
-
 impl Field {
     /// How an image shows its value; nothing for a null that a record cannot be filled with.
-    fn shown(&self) -> Option<(&String, &str)> {
+    pub(super) fn shown(&self) -> Option<(&String, &str)> {
         self.value.shown().map(|shown| (&self.name, shown))
     }
 }
@@ -416,30 +349,5 @@ impl Draft<'_> {
     /// The values of its fields, as a record is filled with them.
     pub(super) fn document(&self) -> String {
         value::object(self.fields().iter().filter_map(Field::shown)).get().to_owned()
-    }
-
-    /// Without the fields that would not be shown as they were.
-    fn retain(&mut self, shown: &BTreeMap<String, Json>, refused: &mut Vec<Refused>) {
-        let (fields, is_whole) = match &mut self.action {
-            Action::Update(fields) => (fields, false),
-            Action::Insert(fields) => (fields, true),
-            Action::Delete { .. } => return,
-        };
-        let all = fields.len();
-        fields.retain(|field| {
-            let is_same = field.shown().is_none_or(|(name, wanted)| {
-                shown.get(name).is_some_and(|document| document.get() == wanted)
-            });
-            if !is_same {
-                let reason = "the column would not take the value as it was: its type has changed, or its values cannot be read back";
-                let mut row = Reason::new("unrestorable", reason).of(&self.target.name, &self.changes, &self.key);
-                row.changes.reverse();
-                refused.push(Refused { field: Some(field.name.clone()), ..row });
-            }
-            is_same
-        });
-        if is_whole && fields.len() < all {
-            fields.clear();
-        }
     }
 }

@@ -8,6 +8,8 @@
 mod current;
 mod draft;
 mod net;
+mod reason;
+mod restore;
 mod script;
 mod target;
 mod value;
@@ -124,6 +126,7 @@ impl Reader {
         let targets = target::read(snapshot, &self.schema, &nets).await?;
         let drafts =
             draft::drafts(snapshot, nets, &targets, self.scope.is_everything(), &mut refused).await?;
+        let drafts = restore::restorable(snapshot, drafts, &mut refused).await?;
         let statements = drafts.iter().map(script::step).collect();
         Ok(UndoPlan { statements, refused })
     }

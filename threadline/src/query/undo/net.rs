@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Refused, draft::Reason};
+use super::{Refused, reason::Reason};
 use crate::{
     capture::HostTable,
     query::{Change, Json, canonical},
@@ -53,6 +53,11 @@ pub(super) enum Effect {
     },
 }
 
+/// What was stored of a row when it was deleted.
+struct Deleted {
+    image: Option<Image>,
+}
+
 /// A row while its changes are followed.
 struct Row {
     table: HostTable,
@@ -64,7 +69,7 @@ struct Row {
     /// Fields that were changed, as they were before the first change of each.
     fields: Image,
     /// The whole row as it was, once it was deleted.
-    deleted: Option<Option<Image>>,
+    deleted: Option<Deleted>,
     now: Option<Image>,
     inserted_at: usize,
     deleted_at: usize,
@@ -166,7 +171,7 @@ impl Row {
                     if let Some(whole) = &mut whole {
                         whole.append(&mut self.fields);
                     }
-                    self.deleted = Some(whole);
+                    self.deleted = Some(Deleted { image: whole });
                 }
                 self.deleted_at = place;
                 self.now = None;
@@ -204,11 +209,16 @@ impl Row {
         let (effect, place) = match (self.was_there, self.now, self.deleted) {
             (false, None, _) => return None,
             (false, Some(after), _) => (Effect::Inserted { after }, self.inserted_at),
-            (true, None, deleted) => (Effect::Deleted { before: deleted.flatten() }, self.deleted_at),
-            (true, Some(_), Some(None)) => (Effect::Deleted { before: None }, self.deleted_at),
-            (true, Some(after), deleted) => {
-                (Effect::Updated { before: deleted.flatten().unwrap_or(self.fields), after }, self.last_at)
+            (true, None, deleted) => {
+                (Effect::Deleted { before: deleted.and_then(|deleted| deleted.image) }, self.deleted_at)
             }
+            (true, Some(_), Some(Deleted { image: None })) => {
+                (Effect::Deleted { before: None }, self.deleted_at)
+            }
+            (true, Some(after), Some(Deleted { image: Some(before) })) => {
+                (Effect::Updated { before, after }, self.last_at)
+            }
+            (true, Some(after), None) => (Effect::Updated { before: self.fields, after }, self.last_at),
         };
         let is_deleted = matches!(effect, Effect::Deleted { .. });
         Some(Net {

@@ -35,15 +35,16 @@ pub(super) fn step(draft: &Draft<'_>) -> Step {
 
 fn update(draft: &Draft<'_>, fields: &[Field]) -> String {
     let (row, made) = (alias(draft.target, "this_row"), alias(draft.target, "made_row"));
-    let unchanged: String = fields.iter().map(|field| format!("\n  and {}", is_now(&row, field))).collect();
+    let conditions: Vec<String> = fields.iter().map(|field| is_now(&row, field)).collect();
     format!(
         "update {} as {row}\nset ({}) = (\n    select {}\n    from pg_catalog.jsonb_populate_record({row}, {}::pg_catalog.jsonb) \
-         as {made})\nwhere {}{unchanged}",
+         as {made})\nwhere {}\n  and {}",
         table(draft.target),
         names(fields),
         values(&made, fields),
         literal(&draft.document()),
         has_key(draft, &row),
+        conditions.join("\n  and "),
     )
 }
 
@@ -130,7 +131,7 @@ impl UndoPlan {
             script.push_str(&captured());
             let body = self.body();
             let tag = tag(&body);
-            let _ = write!(script, "do {tag}{body}{tag};\n");
+            let _ = writeln!(script, "do {tag}{body}{tag};");
         }
         script.push_str("rollback; -- replace by commit once reviewed\n");
         script
@@ -160,12 +161,11 @@ impl UndoPlan {
 
 /// The function that guards call. It is the session's own, and goes with it.
 fn captured() -> String {
-    let settings: String =
-        RENDERING.iter().map(|(name, value)| format!(" set {name} = {}", setting(value))).collect();
+    let settings = RENDERING.map(|(name, value)| format!("set {name} = {}", setting(value))).join(" ");
     format!(
         "-- Shows a value as it was captured, whatever this session is set to.\n\
          create or replace function {CAPTURED}(value anyelement) returns pg_catalog.jsonb\n\
-         language sql stable{settings}\nas 'select pg_catalog.to_jsonb($1)';\n"
+         language sql stable {settings}\nas 'select pg_catalog.to_jsonb($1)';\n"
     )
 }
 

@@ -93,7 +93,9 @@ pub(super) async fn read(
         Ok(()) => attempt.commit().await?,
         Err(sqlx::Error::Database(_)) => {
             attempt.rollback().await?;
-            targets.values_mut().for_each(|target| target.policy = None);
+            for target in targets.values_mut() {
+                target.policy = None;
+            }
         }
         Err(error) => return Err(error),
     }

@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{draft::Reason, net::Held, target::Target};
+use super::{net::Held, reason::Reason, target::Target};
 use crate::query::Json;
 
 /// What a policy without a placeholder of its own shows in place of a value.

@@ -1,6 +1,7 @@
 //! The commands that read the timeline, as a person or a script runs them.
 
 mod endings;
+mod explained;
 mod hostile;
 mod lists;
 mod rows;
