@@ -94,9 +94,14 @@ impl Reader {
     /// The statements that were kept so far; of those that differ in their values alone, the first one.
     #[must_use]
     pub fn asked(&self) -> Vec<Statement> {
-        let asked = self.asked.as_ref().map(|asked| asked.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let asked =
+            self.asked.as_ref().map(|asked| asked.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let mut texts = HashSet::new();
-        asked.unwrap_or_default().into_iter().filter(|statement| texts.insert(statement.text().to_owned())).collect()
+        asked
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|statement| texts.insert(statement.text().to_owned()))
+            .collect()
     }
 
     fn keep(&self, statement: &Statement) {

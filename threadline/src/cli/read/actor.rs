@@ -38,14 +38,17 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let filter = filter(arguments).map_err(refused_filter)?;
-    let (Some(actor), window) = (&filter.actor, filter.window) else { return Err(refused_filter(ONLY_WINDOW)) };
+    let (Some(actor), window) = (&filter.actor, filter.window) else {
+        return Err(refused_filter(ONLY_WINDOW));
+    };
     let format = arguments.form.format();
     let request = |from: From, size: u16| PageRequest { size, from, ..PageRequest::default() };
     reading(target, async |session| {
         if arguments.explain.explain {
             let request = request(arguments.paging.from(), arguments.paging.size());
-            let statement =
-                session.answer(async |reader| Ok(reader.actor_history_statement(actor, window, &request))).await?;
+            let statement = session
+                .answer(async |reader| Ok(reader.actor_history_statement(actor, window, &request)))
+                .await?;
             return explain(session, &[statement], format).await;
         }
         let form = write::Form { format, human, tabs: Tabs(COLUMNS) };

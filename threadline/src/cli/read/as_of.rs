@@ -69,8 +69,11 @@ struct Answered<'a, T> {
 async fn row(session: &mut Session, key: &Key, arguments: &Arguments) -> Result<u8, Failure> {
     let (at, format) = (&arguments.at, arguments.form.format());
     let row = session.answer(async |reader| reader.row(&arguments.table, key).await).await?;
-    let request =
-        ChildrenRequest { size: arguments.limit.into(), depth: arguments.depth, ..ChildrenRequest::default() };
+    let request = ChildrenRequest {
+        size: arguments.limit.into(),
+        depth: arguments.depth,
+        ..ChildrenRequest::default()
+    };
     if arguments.explain.explain {
         let asked = asked(session, async |reader| {
             if arguments.children {
@@ -84,8 +87,9 @@ async fn row(session: &mut Session, key: &Key, arguments: &Arguments) -> Result<
     let followed = session.answer(async |reader| reader.as_of_followed(&row, at).await).await?;
     let error = error(&followed.as_of);
     if arguments.children && error.is_none() {
-        let found =
-            session.answer(async |reader| reader.as_of_with_children(&followed.row, at, &request).await).await?;
+        let found = session
+            .answer(async |reader| reader.as_of_with_children(&followed.row, at, &request).await)
+            .await?;
         return show_family(&found, format);
     }
     match format {
@@ -119,7 +123,9 @@ pub(super) fn missing(followed: &Followed) -> String {
     let Followed { row, as_of } = followed;
     match as_of {
         AsOf::Deleted { change } => format!("{row} was gone: {}", by(change)),
-        AsOf::Moved { row: now, .. } => format!("{row} had become {now}, and its key was changed too often to be followed"),
+        AsOf::Moved { row: now, .. } => {
+            format!("{row} had become {now}, and its key was changed too often to be followed")
+        }
         _ => format!(
             "no change of {row} up to then is known: it was not there, or not captured yet; `threadline history` shows what is known"
         ),
@@ -199,7 +205,8 @@ fn family(children: &[Children], depth: usize) -> String {
         };
         text += &format!("{}\n", safe(&about));
         for child in &of_table.rows {
-            let image = child.as_of.image().map(|image| render::image(image, &child.row.key)).unwrap_or_default();
+            let image =
+                child.as_of.image().map(|image| render::image(image, &child.row.key)).unwrap_or_default();
             let mut table = Shown::new(&["KEY", "ROW"]);
             table.push([format!("{indent}  {}", key_of_texts(&child.row.key)), image]);
             text += &(table.lines(render::width()).pop().unwrap_or_default() + "\n");

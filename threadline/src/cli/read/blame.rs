@@ -1,8 +1,9 @@
 //! `threadline blame`: who set what stands in a row.
 
 use threadline::query::{
-    Change, time_text,
+    Change,
     row::{AsOf, At, Blame, BlamedColumn, Followed},
+    time_text,
 };
 
 use crate::cli::{
@@ -43,7 +44,8 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
             let asked = asked(session, async |reader| reader.blame(&row, &at).await.map(drop)).await?;
             return explain(session, &asked, format).await;
         }
-        let Followed { row: found, .. } = session.answer(async |reader| reader.as_of_followed(&row, &at).await).await?;
+        let Followed { row: found, .. } =
+            session.answer(async |reader| reader.as_of_followed(&row, &at).await).await?;
         let blame = session.answer(async |reader| reader.blame(&found, &at).await).await?;
         match format {
             Format::Json => write::document(&blame)?,
@@ -52,14 +54,18 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         }
         let answered = Followed { row: blame.row, as_of: blame.as_of };
         match (error(&answered.as_of), &answered.as_of) {
-            (None, _) if format == Format::Human && found != row => note(&format!("the row was {found} then")),
+            (None, _) if format == Format::Human && found != row => {
+                note(&format!("the row was {found} then"))
+            }
             (None, _) => {}
             // Who set what it was last, is still to be known.
             (Some(_), AsOf::Deleted { .. }) => note(&missing(&answered)),
             (Some(term), _) => return Err(without_answer(term, &missing(&answered))),
         }
         if !blame.is_complete {
-            note("the row has very many changes; who set the columns without an answer was not sought further");
+            note(
+                "the row has very many changes; who set the columns without an answer was not sought further",
+            );
         }
         Ok(0)
     })
@@ -83,23 +89,31 @@ const COLUMNS: &[render::Column<Blamed>] = &[
 ];
 
 fn columns(blame: &Blame) -> Vec<Blamed> {
-    let blamed =
-        |column: &BlamedColumn| Blamed { column: column.clone(), change: blame.change_of(&column.name).cloned() };
+    let blamed = |column: &BlamedColumn| Blamed {
+        column: column.clone(),
+        change: blame.change_of(&column.name).cloned(),
+    };
     blame.columns.iter().map(blamed).collect()
 }
 
 fn text(blame: &Blame) -> String {
     let mut table = Table::new(&["COLUMN", "TIME", "OP", "WHO", "ACTION", "VALUE"]);
     for Blamed { column, change } in columns(blame) {
-        let value = if column.is_sql_null { "null (of SQL)".to_owned() } else { column.value.get().to_owned() };
+        let value =
+            if column.is_sql_null { "null (of SQL)".to_owned() } else { column.value.get().to_owned() };
         let change = change.as_ref();
         let transaction = change.and_then(|change| change.transaction.as_ref());
         table.push([
             column.name,
             change.map_or_else(|| "unknown".to_owned(), |change| time(change.captured_at)),
             change.map(|change| change.op.clone()).unwrap_or_default(),
-            transaction.map(|transaction| render::actor(transaction.actor_ref.as_deref())).unwrap_or_default(),
-            change.and_then(|change| change.action.as_ref()).map(|action| action.name.clone()).unwrap_or_default(),
+            transaction
+                .map(|transaction| render::actor(transaction.actor_ref.as_deref()))
+                .unwrap_or_default(),
+            change
+                .and_then(|change| change.action.as_ref())
+                .map(|action| action.name.clone())
+                .unwrap_or_default(),
             value,
         ]);
     }

@@ -1,6 +1,6 @@
 //! What is said beside a list, on standard error: how to go on, and why there is nothing.
 
-use threadline::query::{Filter, From, PageRequest, Reader, ReadError, Window};
+use threadline::query::{Filter, From, PageRequest, ReadError, Reader, Window};
 
 use super::render::{note, time};
 
@@ -51,7 +51,9 @@ pub(super) async fn nothing(reader: &Reader, filter: &Filter) -> Result<(), Read
     } else if let Some(at) = newest(&Filter::default()).await? {
         note(&format!("nothing found; the newest entry of the timeline is of {at}"));
     } else {
-        note("nothing found; the timeline is empty: `threadline health coverage` says which tables are captured");
+        note(
+            "nothing found; the timeline is empty: `threadline health coverage` says which tables are captured",
+        );
     }
     Ok(())
 }
@@ -64,10 +66,23 @@ mod tests {
     fn the_next_command_is_the_same_with_another_cursor() {
         let cursor = "1747310400000000~b0000000000040008000000000000001";
         let of = |arguments: &[&str]| {
-            command_of(&arguments.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(), "--cursor", cursor)
+            command_of(
+                &arguments.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>(),
+                "--cursor",
+                cursor,
+            )
         };
         assert_eq!(
-            of(&["timeline", "--cursor", "1~2", "text:it's two", "--limit=5", "action:user.*", "--cursor=3~4", ""]),
+            of(&[
+                "timeline",
+                "--cursor",
+                "1~2",
+                "text:it's two",
+                "--limit=5",
+                "action:user.*",
+                "--cursor=3~4",
+                ""
+            ]),
             r"threadline timeline 'text:it'\''s two' --limit=5 'action:user.*' '' --cursor 1747310400000000~b0000000000040008000000000000001"
         );
     }

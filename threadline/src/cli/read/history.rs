@@ -1,7 +1,7 @@
 //! `threadline history`: what happened to one row.
 
 use threadline::query::{
-    Change, Entry, Filter, Key, Reader, ReadError, Table,
+    Change, Entry, Filter, Key, ReadError, Reader, Table,
     row::{Row, RowHistory, RowPage},
 };
 
@@ -52,7 +52,8 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         let request = |from, size| RowPage { size, from, ..RowPage::default() };
         if arguments.explain.explain {
             let request = request(arguments.paging.from(), arguments.paging.size());
-            let asked = asked(session, async |reader| reader.row_history(&row, &request).await.map(drop)).await?;
+            let asked =
+                asked(session, async |reader| reader.row_history(&row, &request).await.map(drop)).await?;
             return explain(session, &asked, format).await;
         }
         let mut keys = Keys::default();

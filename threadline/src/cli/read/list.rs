@@ -77,7 +77,8 @@ fn run(target: Target, filter: Filter, arguments: &Arguments) -> Result<Answer, 
         }
         if arguments.explain.explain {
             let request = arguments.request(arguments.paging.from(), arguments.paging.size());
-            let statements = session.answer(async |reader| reader.statements(&filter, &request).await).await?;
+            let statements =
+                session.answer(async |reader| reader.statements(&filter, &request).await).await?;
             return explain(session, &statements, format).await;
         }
         let form = write::Form::of_entries(format, arguments.by_transaction);

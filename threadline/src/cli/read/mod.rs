@@ -124,7 +124,17 @@ pub(crate) enum ReadCommand {
 impl ReadCommand {
     /// The settings file that is named.
     pub(crate) fn config(&self) -> Option<&Path> {
-        let (Self::Timeline { target, .. } | Self::Actions { target, .. } | Self::Tail { target, .. } | Self::History { target, .. } | Self::AsOf { target, .. } | Self::Blame { target, .. } | Self::Actor { target, .. } | Self::Correlation { target, .. } | Self::Transaction { target, .. } | Self::Incident { target, .. } | Self::UndoPlan { target, .. }) = self;
+        let (Self::Timeline { target, .. }
+        | Self::Actions { target, .. }
+        | Self::Tail { target, .. }
+        | Self::History { target, .. }
+        | Self::AsOf { target, .. }
+        | Self::Blame { target, .. }
+        | Self::Actor { target, .. }
+        | Self::Correlation { target, .. }
+        | Self::Transaction { target, .. }
+        | Self::Incident { target, .. }
+        | Self::UndoPlan { target, .. }) = self;
         target.config.as_deref()
     }
 

@@ -85,7 +85,9 @@ async fn open(options: PgConnectOptions, schema: &StorageSchema) -> Result<PgPoo
         let what = if missing.iter().any(|column| column == "audit_changes.id") {
             format!("not_installed: the schema {schema} of this database holds no timeline")
         } else {
-            format!("timeline_incomplete: the timeline in the schema {schema} is of an older version, and lacks {first}")
+            format!(
+                "timeline_incomplete: the timeline in the schema {schema} is of an older version, and lacks {first}"
+            )
         };
         return Err(Failure::Failed(anyhow!(
             "{what}: `threadline install` completes it, and `--schema` names another one"

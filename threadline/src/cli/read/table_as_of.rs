@@ -5,8 +5,8 @@ use threadline::query::row::{RowAsOf, TableAsOf, TablePage};
 use crate::cli::answer::Failure;
 
 use super::{
-    as_of::{Arguments, TABLE_ROW},
     arguments::Format,
+    as_of::{Arguments, TABLE_ROW},
     explain::explain,
     hint,
     history::asked,
@@ -20,7 +20,8 @@ pub(super) async fn show(session: &mut Session, arguments: &Arguments) -> Result
     let (table, at, format) = (&arguments.table, &arguments.at, arguments.form.format());
     let page = TablePage { size: arguments.limit, after: arguments.after.clone(), ..TablePage::default() };
     if arguments.explain.explain {
-        let asked = asked(session, async |reader| reader.table_as_of(table, at, &page).await.map(drop)).await?;
+        let asked =
+            asked(session, async |reader| reader.table_as_of(table, at, &page).await.map(drop)).await?;
         return explain(session, &asked, format).await;
     }
     let mut rows: Vec<RowAsOf> = Vec::new();
@@ -39,11 +40,15 @@ pub(super) async fn show(session: &mut Session, arguments: &Arguments) -> Result
     };
     match format {
         Format::Human => put(&text(&rows))?,
-        Format::Json => put(&rows.iter().map(render::json).collect::<Result<String, _>>().map_err(anyhow::Error::new)?)?,
+        Format::Json => {
+            put(&rows.iter().map(render::json).collect::<Result<String, _>>().map_err(anyhow::Error::new)?)?
+        }
         Format::Tabs => write::tabs(&Tabs(TABLE_ROW), &rows)?,
     }
     if rows.is_empty() {
-        note("no row of the table is known of that time; `threadline timeline table:…` shows when its changes begin");
+        note(
+            "no row of the table is known of that time; `threadline timeline table:…` shows when its changes begin",
+        );
     }
     if let Some(next) = next.filter(|_| format == Format::Human) {
         let next = serde_json::to_string(&next).map_err(anyhow::Error::new)?;

@@ -49,7 +49,10 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         }
         // Begins before the newest entries are read, so that what is written meanwhile is in one of both.
         let mut tail = if arguments.follow { Some(begin(session, &filter, arguments).await?) } else { None };
-        if arguments.position.is_none() && arguments.limit > 0 && !newest(session, &filter, arguments, &mut printer).await? {
+        if arguments.position.is_none()
+            && arguments.limit > 0
+            && !newest(session, &filter, arguments, &mut printer).await?
+        {
             return if arguments.follow { Ok(0) } else { Err(interrupted()) };
         }
         match &mut tail {

@@ -86,7 +86,10 @@ fn run(
     })
 }
 
-async fn context(session: &mut Session, arguments: &Arguments) -> Result<Option<TransactionContext>, Failure> {
+async fn context(
+    session: &mut Session,
+    arguments: &Arguments,
+) -> Result<Option<TransactionContext>, Failure> {
     let Arguments { id, limit, cursor, .. } = arguments;
     session.answer(async |reader| reader.transaction(*id, *limit, cursor.as_ref()).await).await
 }

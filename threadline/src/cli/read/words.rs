@@ -37,7 +37,9 @@ pub(super) fn key(text: &str) -> Result<Key, String> {
 pub(super) fn row_key(text: &str) -> Result<RowKey, String> {
     match key(text)? {
         Key::Columns(columns) => Ok(columns),
-        Key::Value(_) => Err(format!("filter_value: {text:?} names no column: give the key that an answer has named")),
+        Key::Value(_) => {
+            Err(format!("filter_value: {text:?} names no column: give the key that an answer has named"))
+        }
     }
 }
 
@@ -107,7 +109,10 @@ mod tests {
         let Ok(empty) = read(&["changed:note", "before:"]) else { panic!() };
         assert_eq!(empty.changed.and_then(|changed| changed.before).as_deref(), Some(""));
         let Ok(key) = read(&["table:lines", r#"key:{"tenant_id":"a b","line_no":"7"}"#]) else { panic!() };
-        assert_eq!(key.key.map(|key| key.to_string()).as_deref(), Some(r#"{"line_no":"7","tenant_id":"a b"}"#));
+        assert_eq!(
+            key.key.map(|key| key.to_string()).as_deref(),
+            Some(r#"{"line_no":"7","tenant_id":"a b"}"#)
+        );
     }
 
     #[test]

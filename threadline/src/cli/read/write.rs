@@ -31,9 +31,12 @@ impl<T: Serialize> Form<T> {
     fn text(&self, rows: &[T]) -> Result<String, Failure> {
         Ok(match self.format {
             Format::Human => (self.human)(rows),
-            Format::Json => {
-                rows.iter().map(render::json).collect::<Result<Vec<_>, _>>().map_err(anyhow::Error::new)?.concat()
-            }
+            Format::Json => rows
+                .iter()
+                .map(render::json)
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(anyhow::Error::new)?
+                .concat(),
             Format::Tabs => rows.iter().fold(String::new(), |text, row| text + &self.tabs.line(row)),
         })
     }

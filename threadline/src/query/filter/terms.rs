@@ -86,10 +86,8 @@ static TERMS: [Term; COUNT] = [
     Term::new("job", |f| f.job.clone(), |f, text| keep(&mut f.job, text)).like("j-3", "a background job"),
     Term::new("source", |f| f.source.clone(), |f, text| keep(&mut f.source, text))
         .like("web", "what the host calls its source"),
-    Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text)).like(
-        r#""two words""#,
-        "what stands anywhere in an entry; slow without a table or a window",
-    ),
+    Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text))
+        .like(r#""two words""#, "what stands anywhere in an entry; slow without a table or a window"),
     Term::new("last", last_of, set_last).like("24h", "from so long ago on: 90s, 15m, 24h, 7d, 2w"),
     Term::new("from", |f| text_of(ends_of(f).0), set_from)
         .like("2026-05-15", "from this time on: a date in UTC, or 2026-05-15T12:00:00Z"),

@@ -31,7 +31,16 @@ async fn what_cannot_be_used_ends_with_status_2_and_a_term() -> anyhow::Result<(
         (&["timeline", "from:2026-05-16", "to:2026-05-15"], "filter_combination: "),
         (&["actions", "table:posts"], "filter_combination: "),
         (&["timeline", "--cursor", "nonsense"], "invalid_cursor: "),
-        (&["timeline", "actor:user:u1", "--cursor", "1~c0000000000040008000000000000001", "--by-transaction"], "invalid_cursor: "),
+        (
+            &[
+                "timeline",
+                "actor:user:u1",
+                "--cursor",
+                "1~c0000000000040008000000000000001",
+                "--by-transaction",
+            ],
+            "invalid_cursor: ",
+        ),
         (&["timeline", "--newer"], "--cursor"),
         (&["timeline", "--limit", "0"], "--limit"),
         (&["timeline", "--json", "--tsv"], "cannot be used with"),
@@ -89,7 +98,11 @@ async fn a_database_without_a_timeline_is_told_apart_from_an_old_one_and_from_no
     let empty = empty_database().await?;
     let ended = threadline(&empty, &["timeline"])?;
     assert_eq!((ended.status, ended.out.as_str()), (Some(1), ""));
-    assert!(ended.error.starts_with("error: not_installed: ") && ended.error.contains("`threadline install`"), "{}", ended.error);
+    assert!(
+        ended.error.starts_with("error: not_installed: ") && ended.error.contains("`threadline install`"),
+        "{}",
+        ended.error
+    );
     let (old, mut connection) = timeline("alter table audit_changes drop column position cascade").await?;
     let ended = threadline(&old, &["history", "posts", "7"])?;
     assert_eq!((ended.status, ended.out.as_str()), (Some(1), ""));
@@ -125,7 +138,9 @@ async fn an_empty_list_says_what_there_is_instead() -> anyhow::Result<()> {
             &["tail", "table:nowhere"],
         ],
     )?;
-    connection.execute("delete from audit_changes; delete from audit_transactions; delete from audit_actions").await?;
+    connection
+        .execute("delete from audit_changes; delete from audit_transactions; delete from audit_actions")
+        .await?;
     let ended = threadline(&database, &["timeline"])?;
     assert_eq!((ended.status, ended.out.as_str()), (Some(0), ""));
     assert!(ended.error.starts_with("nothing found; the timeline is empty"), "{}", ended.error);
@@ -170,8 +185,10 @@ async fn a_search_goes_on_until_the_end_and_a_page_is_followed_by_the_next() -> 
 async fn a_reader_that_goes_away_is_no_error() -> anyhow::Result<()> {
     let (database, _connection) = timeline(MANY).await?;
     for form in ["--json", "--tsv"] {
-        let mut running =
-            command(&database, &["timeline", "--limit", "100000", form]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let mut running = command(&database, &["timeline", "--limit", "100000", form])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let mut out = BufReader::new(running.stdout.take().unwrap());
         let mut line = String::new();
         out.read_line(&mut line)?;
@@ -210,8 +227,9 @@ async fn a_tail_shows_what_comes_and_ends_well_with_an_interrupt() -> anyhow::Re
     super::super::capture(&mut connection, &[("host", serde_json::json!({}))]).await?;
     connection.execute("insert into host values (1)").await?;
     let change = id()?;
-    let stored: String =
-        sqlx::query_scalar("select id::text from audit_changes where table_name = 'host'").fetch_one(&mut connection).await?;
+    let stored: String = sqlx::query_scalar("select id::text from audit_changes where table_name = 'host'")
+        .fetch_one(&mut connection)
+        .await?;
     assert_eq!(change, stored);
     kill(Pid::from_raw(i32::try_from(running.0.id())?), Signal::SIGINT)?;
     let ended = async || Ok(running.0.try_wait()?);

@@ -22,7 +22,14 @@ async fn each_question_shows_what_it_asks_the_server() -> anyhow::Result<()> {
     ] {
         let ended = threadline(&database, &[arguments, &["--explain"]].concat())?;
         assert_eq!((ended.status, ended.error.as_str()), (Some(0), ""), "{arguments:?}");
-        let holds = [&format!("\"public\".\"{table}\"")[..], "select", "  $1 = ", parameter, "actual rows", "Execution Time"];
+        let holds = [
+            &format!("\"public\".\"{table}\"")[..],
+            "select",
+            "  $1 = ",
+            parameter,
+            "actual rows",
+            "Execution Time",
+        ];
         for part in holds {
             assert!(ended.out.contains(part), "{arguments:?} lacks {part}: {}", ended.out);
         }
@@ -30,7 +37,10 @@ async fn each_question_shows_what_it_asks_the_server() -> anyhow::Result<()> {
         for line in ended.out.lines() {
             let explained: Value = serde_json::from_str(line)?;
             let count = explained["parameters"].as_array().map_or(0, Vec::len);
-            assert!(count == 0 || explained["statement"].as_str().unwrap().contains(&format!("${count}")), "{line}");
+            assert!(
+                count == 0 || explained["statement"].as_str().unwrap().contains(&format!("${count}")),
+                "{line}"
+            );
             assert!(explained["plan"].as_array().is_some_and(|plan| plan.len() > 1), "{line}");
         }
         assert!(!ended.out.is_empty(), "{arguments:?}");

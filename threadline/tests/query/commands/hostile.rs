@@ -118,7 +118,9 @@ async fn json_and_lines_of_tabs_hold_exactly_what_is_stored() -> anyhow::Result<
     let ended = threadline(&database, &["timeline", "kind:change", "--tsv"])?;
     let (header, lines) = ended.out.split_once('\n').unwrap_or_default();
     let columns = header.split('\t').map(|name| format!("\"{name}\" text")).collect::<Vec<_>>().join(", ");
-    sqlx::query(sqlx::AssertSqlSafe(format!("create temp table read ({columns})"))).execute(&mut connection).await?;
+    sqlx::query(sqlx::AssertSqlSafe(format!("create temp table read ({columns})")))
+        .execute(&mut connection)
+        .await?;
     let mut copy = connection.copy_in_raw("copy read from stdin").await?;
     copy.send(lines.as_bytes()).await?;
     assert_eq!(copy.finish().await?, 1);

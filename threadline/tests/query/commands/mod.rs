@@ -53,7 +53,8 @@ fn assert_answers(database: &TestDatabase, file: &str, commands: &[&[&str]]) -> 
     let mut answers = String::new();
     for arguments in commands {
         let ended = threadline(database, arguments)?;
-        let quoted = |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
+        let quoted =
+            |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
         let line = arguments.iter().map(quoted).collect::<Vec<_>>().join(" ");
         answers += &format!("$ threadline {line}\n{}", ended.out);
         answers = ended.error.lines().fold(answers, |answers, line| answers + "stderr: " + line + "\n");

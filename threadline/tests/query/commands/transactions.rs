@@ -38,7 +38,8 @@ async fn transactions_are_shown() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn an_undo_plan_is_a_script_that_does_what_it_says() -> anyhow::Result<()> {
-    let (database, mut connection) = timeline("create table posts (id int primary key, price numeric)").await?;
+    let (database, mut connection) =
+        timeline("create table posts (id int primary key, price numeric)").await?;
     capture(&mut connection, &[("posts", json!({}))]).await?;
     connection.execute("insert into posts values (7, 19.90)").await?;
     connection.execute("update posts set price = 21.00").await?;
@@ -48,10 +49,13 @@ async fn an_undo_plan_is_a_script_that_does_what_it_says() -> anyhow::Result<()>
     let ended = threadline(&database, &["undo-plan", &id.to_string()])?;
     assert_eq!((ended.status, ended.error.as_str()), (Some(0), ""));
     connection.execute(sqlx::AssertSqlSafe(ended.out.replace("rollback;", "commit;"))).await?;
-    let price: String = sqlx::query_scalar("select price::text from posts").fetch_one(&mut connection).await?;
+    let price: String =
+        sqlx::query_scalar("select price::text from posts").fetch_one(&mut connection).await?;
     assert_eq!(price, "19.90");
     // A change by itself, for a program.
-    let change: Uuid = sqlx::query_scalar("select id from audit_changes where op = 'insert'").fetch_one(&mut connection).await?;
+    let change: Uuid = sqlx::query_scalar("select id from audit_changes where op = 'insert'")
+        .fetch_one(&mut connection)
+        .await?;
     let ended = threadline(&database, &["undo-plan", &change.to_string(), "--json"])?;
     let plan: Value = serde_json::from_str(&ended.out)?;
     assert_eq!(plan["statements"][0]["kind"], "delete", "{plan}");

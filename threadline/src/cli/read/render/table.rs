@@ -35,7 +35,9 @@ impl Table {
     /// The lines, the first one of which is the header; none where there is no row.
     pub(in crate::cli::read) fn lines(&self, width: u16) -> Vec<String> {
         let shown: Vec<usize> = (0..self.header.len())
-            .filter(|column| self.rows.iter().any(|row| row.get(*column).is_some_and(|cell| !cell.is_empty())))
+            .filter(|column| {
+                self.rows.iter().any(|row| row.get(*column).is_some_and(|cell| !cell.is_empty()))
+            })
             .collect();
         if shown.is_empty() {
             return Vec::new();
@@ -75,8 +77,11 @@ impl Table {
 /// How wide columns of this content are on a line: the last one takes what the others leave, and what it leaves goes to them.
 fn widths(line: u16, contents: &[u16], whole: &[bool]) -> Vec<u16> {
     let share = line * SHARE / 100;
-    let mut widths: Vec<u16> =
-        contents.iter().zip(whole).map(|(content, whole)| if *whole { *content } else { (*content).min(share) }).collect();
+    let mut widths: Vec<u16> = contents
+        .iter()
+        .zip(whole)
+        .map(|(content, whole)| if *whole { *content } else { (*content).min(share) })
+        .collect();
     let Some((last, others)) = widths.split_last_mut() else { return widths };
     let gaps = GAP * u16::try_from(others.len()).unwrap_or_default();
     let mut left = line.saturating_sub(gaps + others.iter().sum::<u16>()).max(LAST_MIN);

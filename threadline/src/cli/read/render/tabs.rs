@@ -19,7 +19,8 @@ impl<T> Tabs<T> {
 
     /// A row.
     pub(in crate::cli::read) fn line(&self, row: &T) -> String {
-        let cell = |value: Option<String>| value.map_or_else(|| r"\N".to_owned(), |value| safe::copied(&value));
+        let cell =
+            |value: Option<String>| value.map_or_else(|| r"\N".to_owned(), |value| safe::copied(&value));
         self.0.iter().map(|(_, value)| cell(value(row))).collect::<Vec<_>>().join("\t") + "\n"
     }
 }

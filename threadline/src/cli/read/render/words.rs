@@ -24,7 +24,8 @@ pub(in crate::cli::read) fn image(image: &RawValue, key: &BTreeMap<String, Strin
 pub(in crate::cli::read) fn actor(actor: Option<&RawValue>) -> String {
     let Some(actor) = actor else { return String::new() };
     let fields: Fields = serde_json::from_str(actor.get()).unwrap_or_default();
-    let text = |name: &str| fields.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let text =
+        |name: &str| fields.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
     match (text("type"), text("id")) {
         (Some(kind), Some(id)) if kind != "anonymous" => format!("{kind}:{id}"),
         (Some(kind), _) if kind == "anonymous" => kind,
