@@ -145,6 +145,37 @@ pub(crate) async fn lacking(
     Ok(made().into_iter().filter(|one| is_structure(one) && !there.contains(&known(one))).collect())
 }
 
+/// Columns of transactions, changes and actions that are not there, as `table.column`. Without them a timeline cannot be read; without
+/// other things, such as an index, it can.
+///
+/// # Errors
+/// When the server is away.
+pub async fn missing_columns(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+) -> Result<Vec<String>, sqlx::Error> {
+    let is_read = |one: &Property| {
+        one.kind == "column"
+            && matches!(one.object.as_str(), "audit_transactions" | "audit_changes" | "audit_actions")
+    };
+    let (tables, columns): (Vec<String>, Vec<String>) =
+        made().into_iter().filter(is_read).map(|one| (one.object, one.name)).unzip();
+    sqlx::query_scalar(
+        "select w.object || '.' || w.name from unnest($2::text[], $3::text[]) w (object, name)
+         where not exists (
+             select from pg_namespace n
+             join pg_class c on c.relnamespace = n.oid
+             join pg_attribute a on a.attrelid = c.oid and not a.attisdropped
+             where n.nspname = $1 and c.relname = w.object and a.attname = w.name)
+         order by 1",
+    )
+    .bind(schema.as_str())
+    .bind(tables)
+    .bind(columns)
+    .fetch_all(connection)
+    .await
+}
+
 /// What a migration may replace: the indexes and foreign keys of the timeline's tables.
 pub(crate) async fn replaceable(
     connection: &mut PgConnection,

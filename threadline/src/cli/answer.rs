@@ -27,6 +27,14 @@ pub(crate) enum Failure {
     Misused(String),
     /// What the server says, or that it says nothing.
     Failed(anyhow::Error),
+    /// The answer could not be written as it came.
+    Unwritten(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Unwritten(error)
+    }
 }
 
 impl From<Refusal> for Failure {
@@ -54,6 +62,7 @@ pub(crate) fn finish(done: Result<Answer, Failure>, json: bool) -> ExitCode {
     match done {
         Ok(answer) => written(io::stdout().write_all(answer.text.as_bytes()), answer.status, json),
         Err(Failure::Misused(what)) => failed(&what, 2, json),
+        Err(Failure::Unwritten(error)) => written(Err(error), 1, json),
         Err(Failure::Failed(error)) => failed(&errors::line(error.as_ref()), 1, json),
     }
 }

@@ -8,22 +8,25 @@ mod continuity;
 mod database;
 mod expectations;
 mod gen_triggers;
+mod groups;
 mod health;
 mod host_schema;
 mod install;
 mod policy;
+mod read;
 mod settings;
 mod verify_coverage;
 
 use std::{path::Path, process::ExitCode};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use about::AboutCommand;
 use answer::{Answer, Failure};
 use capture::CaptureCommand;
 use health::Health;
 use policy::PolicyCommand;
+use read::ReadCommand;
 use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
@@ -43,6 +46,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    #[command(flatten)]
+    Read(ReadCommand),
     /// Creates Threadline's tables, or completes those of the Elixir library.
     ///
     /// Harmless when repeated.
@@ -107,6 +112,7 @@ impl Command {
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+            Self::Read(command) => return command.config(),
             Self::About(_) => &None,
         };
         config.as_deref()
@@ -114,6 +120,7 @@ impl Command {
 
     fn run(self) -> Result<Answer, Failure> {
         match self {
+            Self::Read(command) => command.run(),
             Self::Install { target } => install::run(target),
             Self::GenTriggers { target, arguments } => gen_triggers::run(target, &arguments),
             Self::Continuity { target, arguments } => continuity::run(target, &arguments),
@@ -122,14 +129,15 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
-            Self::About(command) => command.run(Cli::command()),
+            Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }
 }
 
 /// Runs the command that the process was started with.
 pub(crate) fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let parsed = groups::grouped(Cli::command()).try_get_matches();
+    let cli = match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() && settings::wants_json(settings::file_named().as_deref()) => {
             return answer::failed(&errors::usage(&error.render().to_string()), 2, true);

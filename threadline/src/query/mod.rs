@@ -38,6 +38,11 @@ mod timeline;
 mod transaction;
 pub mod undo;
 
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
@@ -63,19 +68,46 @@ pub struct Reader {
     pool: PgPool,
     schema: StorageSchema,
     scope: Scope,
+    /// What was asked, where somebody wants to see it.
+    asked: Option<Arc<Mutex<Vec<Statement>>>>,
 }
 
 impl Reader {
     /// The timeline in `schema` of the database that `pool` leads to, as far as `scope` shows it.
     #[must_use]
     pub fn new(pool: PgPool, schema: StorageSchema, scope: Scope) -> Self {
-        Self { pool, schema, scope }
+        Self { pool, schema, scope, asked: None }
     }
 
     /// What it shows.
     #[must_use]
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// The same, and keeps the statements of questions about rows, which take several: [`Self::asked`].
+    #[must_use]
+    pub fn keeping_statements(&self) -> Self {
+        Self { asked: Some(Arc::default()), ..self.clone() }
+    }
+
+    /// The statements that were kept so far; of those that differ in their values alone, the first one.
+    #[must_use]
+    pub fn asked(&self) -> Vec<Statement> {
+        let asked =
+            self.asked.as_ref().map(|asked| asked.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        let mut texts = HashSet::new();
+        asked
+            .unwrap_or_default()
+            .into_iter()
+            .filter(|statement| texts.insert(statement.text().to_owned()))
+            .collect()
+    }
+
+    fn keep(&self, statement: &Statement) {
+        if let Some(asked) = &self.asked {
+            asked.lock().unwrap_or_else(PoisonError::into_inner).push(statement.clone());
+        }
     }
 
     pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {

@@ -5,6 +5,7 @@
 mod as_of;
 mod blame;
 mod children;
+mod commands;
 mod concurrent;
 mod history;
 mod library;

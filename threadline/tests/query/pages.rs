@@ -16,11 +16,12 @@ type Meaning = (&'static str, &'static str);
 const NONE: &str = "false";
 
 /// Each filter, and combinations of them.
-const FILTERS: [(&str, Meaning); 36] = [
+const FILTERS: [(&str, Meaning); 37] = [
     ("", ("true", "true")),
     ("kind:change", ("true", NONE)),
     ("kind:action", (NONE, "a.correlation_id is distinct from a.id::text")),
     ("kind:event", (NONE, "a.correlation_id = a.id::text")),
+    ("kind:recorded", (NONE, "true")),
     ("table:posts", ("c.table_name = 'posts'", NONE)),
     ("table:billing.posts", ("c.table_name = 'posts' and c.table_schema = 'billing'", NONE)),
     ("table:rare", ("c.table_name = 'rare'", NONE)),

@@ -23,6 +23,7 @@ pub use error::FilterError;
 pub use key::Key;
 pub use name::Name;
 pub use table::Table;
+pub use terms::{FilterKey, keys};
 pub use window::{Instant, Span, Window};
 
 use crate::{ActorRef, Status};
@@ -75,6 +76,8 @@ pub enum Kind {
     Action,
     /// An audit event that the pipeline has carried.
     Event,
+    /// An action or an event: whatever is recorded, and not captured. Of a filter only; an entry is one of both.
+    Recorded,
 }
 
 impl Kind {
@@ -85,6 +88,7 @@ impl Kind {
             Self::Change => "change",
             Self::Action => "action",
             Self::Event => "event",
+            Self::Recorded => "recorded",
         }
     }
 }
@@ -97,7 +101,8 @@ impl FromStr for Kind {
             "change" => Ok(Self::Change),
             "action" => Ok(Self::Action),
             "event" => Ok(Self::Event),
-            _ => Err(FilterError::value("kind", text, "change, action or event")),
+            "recorded" => Ok(Self::Recorded),
+            _ => Err(FilterError::value("kind", text, "change, action, event or recorded")),
         }
     }
 }

@@ -14,6 +14,19 @@ struct Term {
     set: fn(&mut Filter, &str) -> Result<(), FilterError>,
     /// Whether the empty text is a value: a column may have been that.
     may_be_empty: bool,
+    help: FilterKey,
+}
+
+/// A key of filters, for whoever types one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FilterKey {
+    /// Its name.
+    pub key: &'static str,
+    /// A value of it, as it is typed.
+    pub example: &'static str,
+    /// What it asks for.
+    pub meaning: &'static str,
 }
 
 impl Term {
@@ -22,7 +35,11 @@ impl Term {
         get: fn(&Filter) -> Option<String>,
         set: fn(&mut Filter, &str) -> Result<(), FilterError>,
     ) -> Self {
-        Self { key, get, set, may_be_empty: false }
+        Self { key, get, set, may_be_empty: false, help: FilterKey { key, example: "", meaning: "" } }
+    }
+
+    const fn like(self, example: &'static str, meaning: &'static str) -> Self {
+        Self { help: FilterKey { example, meaning, ..self.help }, ..self }
     }
 
     const fn or_empty(self) -> Self {
@@ -34,36 +51,57 @@ const COUNT: usize = 19;
 
 /// All keys, in the order in which they are written. A key that needs another one stands behind it.
 static TERMS: [Term; COUNT] = [
-    Term::new("kind", |f| f.kind.map(|kind| kind.as_str().to_owned()), |f, text| parse(&mut f.kind, text)),
-    Term::new("table", |f| text_of(f.table.as_ref()), |f, text| parse(&mut f.table, text)),
-    Term::new("key", |f| text_of(f.key.as_ref()), |f, text| parse(&mut f.key, text)),
-    Term::new("op", |f| f.op.map(|op| op.as_str().to_owned()), |f, text| parse(&mut f.op, text)),
-    Term::new("changed", |f| f.changed.as_ref().map(|changed| changed.column.clone()), set_changed),
+    Term::new("kind", |f| f.kind.map(|kind| kind.as_str().to_owned()), |f, text| parse(&mut f.kind, text))
+        .like("change", "change, action, event, or recorded for both actions and events"),
+    Term::new("table", |f| text_of(f.table.as_ref()), |f, text| parse(&mut f.table, text))
+        .like("billing.posts", "a table of the host's; without a schema, of any"),
+    Term::new("key", |f| text_of(f.key.as_ref()), |f, text| parse(&mut f.key, text))
+        .like("7", r#"a row of the table; {"order":"1","line":"7"} where its key has columns"#),
+    Term::new("op", |f| f.op.map(|op| op.as_str().to_owned()), |f, text| parse(&mut f.op, text))
+        .like("update", "insert, update, delete or truncate"),
+    Term::new("changed", |f| f.changed.as_ref().map(|changed| changed.column.clone()), set_changed)
+        .like("price", "a column that an update changed"),
     Term::new(
         "before",
         |f| f.changed.as_ref()?.before.clone(),
         |f, text| keep(&mut changed(f)?.before, text),
     )
+    .like("19.90", "what the changed column was")
     .or_empty(),
     Term::new("after", |f| f.changed.as_ref()?.after.clone(), |f, text| keep(&mut changed(f)?.after, text))
+        .like("21.00", "what the changed column is")
         .or_empty(),
-    Term::new("actor", |f| text_of(f.actor.as_ref()), set_actor),
-    Term::new("action", |f| text_of(f.action.as_ref()), |f, text| parse(&mut f.action, text)),
-    Term::new("status", |f| f.status.map(|status| status.as_str().to_owned()), set_status),
-    Term::new("category", |f| f.category.clone(), |f, text| keep(&mut f.category, text)),
-    Term::new("correlation", |f| f.correlation.clone(), |f, text| keep(&mut f.correlation, text)),
-    Term::new("request", |f| f.request.clone(), |f, text| keep(&mut f.request, text)),
-    Term::new("job", |f| f.job.clone(), |f, text| keep(&mut f.job, text)),
-    Term::new("source", |f| f.source.clone(), |f, text| keep(&mut f.source, text)),
-    Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text)),
-    Term::new("last", last_of, set_last),
-    Term::new("from", |f| text_of(ends_of(f).0), set_from),
-    Term::new("to", |f| text_of(ends_of(f).1), set_to),
+    Term::new("actor", |f| text_of(f.actor.as_ref()), set_actor)
+        .like("admin:a1", "user, admin, service_account, job or system and an id; or anonymous"),
+    Term::new("action", |f| text_of(f.action.as_ref()), |f, text| parse(&mut f.action, text))
+        .like("user.*", "the name of an action, or how it begins and *"),
+    Term::new("status", |f| f.status.map(|status| status.as_str().to_owned()), set_status)
+        .like("error", "how an action ended: ok or error"),
+    Term::new("category", |f| f.category.clone(), |f, text| keep(&mut f.category, text))
+        .like("billing", "the category of an action"),
+    Term::new("correlation", |f| f.correlation.clone(), |f, text| keep(&mut f.correlation, text))
+        .like("c-81", "what ties actions and changes together"),
+    Term::new("request", |f| f.request.clone(), |f, text| keep(&mut f.request, text))
+        .like("r-17", "an HTTP request"),
+    Term::new("job", |f| f.job.clone(), |f, text| keep(&mut f.job, text)).like("j-3", "a background job"),
+    Term::new("source", |f| f.source.clone(), |f, text| keep(&mut f.source, text))
+        .like("web", "what the host calls its source"),
+    Term::new("text", |f| f.text.clone(), |f, text| keep(&mut f.text, text))
+        .like(r#""two words""#, "what stands anywhere in an entry; slow without a table or a window"),
+    Term::new("last", last_of, set_last).like("24h", "from so long ago on: 90s, 15m, 24h, 7d, 2w"),
+    Term::new("from", |f| text_of(ends_of(f).0), set_from)
+        .like("2026-05-15", "from this time on: a date in UTC, or 2026-05-15T12:00:00Z"),
+    Term::new("to", |f| text_of(ends_of(f).1), set_to).like("2026-05-15T12:00:00Z", "up to this time"),
 ];
 
 /// All keys, as an error lists them.
 pub(super) fn names() -> String {
     TERMS.each_ref().map(|term| term.key).join(", ")
+}
+
+/// All keys, in the order in which they are written.
+pub fn keys() -> impl ExactSizeIterator<Item = FilterKey> {
+    TERMS.iter().map(|term| term.help)
 }
 
 /// What a filter says, in the order of the list.

@@ -36,6 +36,7 @@ impl<'r> Reading<'r> {
         {
             return Err(took_too_long(limit));
         }
+        self.reader.keep(statement);
         match statement.query().fetch_all(&mut *self.transaction).await {
             Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CANCELED) => {
                 match self.limit {

@@ -98,7 +98,7 @@ fn window() -> impl Strategy<Value = Window> {
 
 /// A filter that [`Filter::check`] takes.
 pub(super) fn filter() -> impl Strategy<Value = Filter> {
-    let kinds = vec![Kind::Change, Kind::Action, Kind::Event];
+    let kinds = vec![Kind::Change, Kind::Action, Kind::Event, Kind::Recorded];
     let ops = vec![Op::Insert, Op::Update, Op::Delete, Op::Truncate];
     let of_change = (
         option::of(proptest::sample::select(kinds)),

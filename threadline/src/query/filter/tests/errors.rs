@@ -23,7 +23,7 @@ fn each_error_of_text_has_its_term_and_says_what_is_expected() {
         ("changed:c before:", "filter_without_value", r#""before:""#),
         ("op:update op:update", "filter_twice", "op is given twice"),
         ("changed:c before:\"\" before:1", "filter_twice", "before is given twice"),
-        ("kind:row", "filter_value", r#"kind cannot be "row": expected change, action or event"#),
+        ("kind:row", "filter_value", r#"kind cannot be "row": expected change, action, event or recorded"#),
         ("table:a.b.c", "filter_value", "expected TABLE or SCHEMA.TABLE"),
         ("table:t key:{}", "filter_value", "expected a value, or a JSON object"),
         ("op:UPDATE", "filter_value", "expected insert, update, delete or truncate"),

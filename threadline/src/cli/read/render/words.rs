@@ -1,0 +1,108 @@
+//! What an entry says, in few words.
+
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+use threadline::query::{Action, Change, Table, Transaction};
+
+use super::time;
+
+type Fields = BTreeMap<String, Box<RawValue>>;
+
+/// The columns of an image; none of what is no object.
+pub(in crate::cli::read) fn fields(image: Option<&RawValue>) -> Fields {
+    image.and_then(|image| serde_json::from_str(image.get()).ok()).unwrap_or_default()
+}
+
+/// An image in a line, without the columns of its key, which are beside it.
+pub(in crate::cli::read) fn image(image: &RawValue, key: &BTreeMap<String, String>) -> String {
+    let fields = fields(Some(image)).into_iter().filter(|(name, _)| !key.contains_key(name));
+    fields.map(|(name, value)| format!("{name}: {}", value.get())).collect::<Vec<_>>().join(", ")
+}
+
+/// Who: `admin:a1`, `anonymous`, or the document where it is no actor.
+pub(in crate::cli::read) fn actor(actor: Option<&RawValue>) -> String {
+    let Some(actor) = actor else { return String::new() };
+    let fields: Fields = serde_json::from_str(actor.get()).unwrap_or_default();
+    let text =
+        |name: &str| fields.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    match (text("type"), text("id")) {
+        (Some(kind), Some(id)) if kind != "anonymous" => format!("{kind}:{id}"),
+        (Some(kind), _) if kind == "anonymous" => kind,
+        _ => actor.get().to_owned(),
+    }
+}
+
+/// A table, as a filter takes it.
+pub(in crate::cli::read) fn table_name(schema: &str, name: &str) -> String {
+    Table { schema: Some(schema.to_owned()), name: name.to_owned() }.to_string()
+}
+
+/// The key of a row, as a filter and `threadline history` take it: the value alone where it has one column.
+pub(super) fn key(key: &RawValue) -> String {
+    match serde_json::from_str(key.get()) {
+        Ok(columns) => key_of_texts(&columns),
+        Err(_) => key.get().to_owned(),
+    }
+}
+
+/// The same of a key whose columns are known.
+pub(in crate::cli::read) fn key_of_texts(key: &BTreeMap<String, String>) -> String {
+    match key.values().next() {
+        None => String::new(),
+        Some(value) if key.len() == 1 && !value.starts_with(['{', '"']) => value.clone(),
+        _ => serde_json::to_string(key).unwrap_or_default(),
+    }
+}
+
+/// The key of the row of a change, and the one that it had before.
+pub(super) fn key_of(change: &Change) -> String {
+    match &change.key_before {
+        Some(before) => format!("{} → {}", key(before), key(&change.table_pk)),
+        None => key(&change.table_pk),
+    }
+}
+
+/// A line about a change.
+pub(in crate::cli::read) fn about(change: &Change) -> String {
+    let table = table_name(&change.table_schema, &change.table_name);
+    [time(change.captured_at), change.op.clone(), table, key_of(change)].join("  ").trim_end().to_owned()
+}
+
+/// What became of the row: the fields that an update changed, or the row that came or went. The columns of its key are left out, because
+/// they are beside it.
+pub(in crate::cli::read) fn what(change: &Change) -> String {
+    let after = change.data_after.as_deref();
+    if change.op == "update" {
+        let (before, after) = (fields(change.changed_from.as_deref()), fields(after));
+        let field = |name: &String| {
+            let value = |fields: &Fields| fields.get(name).map_or("?", |value| value.get()).to_owned();
+            format!("{name}: {} → {}", value(&before), value(&after))
+        };
+        return change.changed_fields.iter().flatten().map(field).collect::<Vec<_>>().join(", ");
+    }
+    let row = if change.op == "delete" { change.data_before.as_deref() } else { after };
+    let key = serde_json::from_str(change.table_pk.get()).unwrap_or_default();
+    row.map(|row| image(row, &key)).unwrap_or_default()
+}
+
+/// How an action ended, and why.
+pub(in crate::cli::read) fn outcome(action: &Action) -> String {
+    let why = [&action.reason, &action.comment].into_iter().flatten().map(String::as_str);
+    std::iter::once(action.status.as_str()).chain(why).collect::<Vec<_>>().join(": ")
+}
+
+/// A line about a transaction.
+pub(in crate::cli::read) fn heading(transaction: &Transaction, action: Option<&Action>) -> String {
+    let parts = [
+        ("", Some(time(transaction.occurred_at))),
+        ("", Some(actor(transaction.actor_ref.as_deref())).filter(|who| !who.is_empty())),
+        ("action ", action.map(|action| action.name.clone())),
+        ("source ", transaction.source.clone()),
+        ("correlation ", transaction.correlation_id.clone()),
+        ("request ", transaction.request_id.clone()),
+        ("job ", transaction.job_id.clone()),
+    ];
+    let said = parts.into_iter().filter_map(|(name, value)| value.map(|value| format!("  {name}{value}")));
+    said.fold(format!("transaction {}", transaction.id), |line, part| line + &part)
+}
