@@ -1,11 +1,11 @@
 -- The pipeline's roles on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
--- one; `audit_reconciler` below is for people. After `threadline install`, as a superuser, or as the role that installed if it
+-- one; `audit_reconciler` and `audit_reader` below are for people. After `threadline install`, as a superuser, or as the role that installed if it
 -- may create roles:
 --
 --     psql --file deploy/postgres/timeline.sql "$THREADLINE_DATABASE_URL"
 --
 -- All or nothing: it stops at the first error, as source.sql does. Harmless when repeated. The role logs in and has no password, as in source.sql. Another storage schema
--- than public: replace its name. People who query the timeline need roles of their own.
+-- than public: replace its name.
 \set ON_ERROR_STOP on
 begin;
 
@@ -13,7 +13,7 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['audit_projector', 'audit_reconciler'] loop
+    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format('create role %I login', role);
         end if;
@@ -44,5 +44,11 @@ grant select,
 grant select, insert on public.audit_receipts to audit_reconciler;
 -- `publisher backfill --accept-foreign-ids` remembers what Sigra's own forwarder has delivered.
 grant select, insert on public.audit_adoptions to audit_reconciler;
+
+-- audit_reader: the commands of `threadline` that read, and nothing else: who may see the whole timeline. `undo-plan` also reads the rows
+-- as they are now: grant select on the tables that it is to plan for.
+grant usage on schema public to audit_reader;
+grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
+    public.threadline_migrations to audit_reader;
 
 commit;

@@ -12,7 +12,13 @@ use sandbox::{
     work_dir::WorkDir,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use threadline::StorageSchema;
+use threadline::{
+    StorageSchema, Timeline,
+    query::{
+        Count, Filter, PageRequest, Scope,
+        row::{At, RowPage},
+    },
+};
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// `insufficient_privilege`.
@@ -110,7 +116,7 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
     let mut owner = pipeline.source.connect().await?;
     let mighty: i64 = sqlx::query_scalar(
         "select count(*) from pg_roles
-         where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector')
+         where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector', 'audit_reader')
            and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)",
     )
     .fetch_one(&mut owner)
@@ -185,6 +191,41 @@ async fn the_projector_writes_actions_and_can_neither_change_nor_remove_one() ->
         "create table more (id int)",
     ];
     refuses(&pipeline.timeline.url, "audit_projector", &statements).await
+}
+
+#[tokio::test]
+async fn the_reader_reads_the_whole_timeline_and_changes_nothing() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.timeline.connect().await?;
+    owner
+        .execute(
+            "insert into audit_transactions (id, txid) values ('b0000000-0000-4000-8000-000000000001', 1);
+             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after)
+             values ('b0000000-0000-4000-8000-000000000001', 'public', 't', '{\"id\": \"1\"}', 'insert', '{\"id\": 1}')",
+        )
+        .await?;
+    let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_reader")).await?;
+    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
+    let everything = Filter::default();
+    assert_eq!(reader.page(&everything, &PageRequest::default()).await?.entries.len(), 1);
+    assert_eq!(reader.count(&everything).await?, Count::Exactly(1));
+    let row = reader.row(&"public.t".parse()?, &"1".parse()?).await?;
+    assert_eq!(reader.row_history(&row, &RowPage::default()).await?.changes.len(), 1);
+    assert!(reader.as_of(&row, &At::latest()).await?.image().is_some());
+    let mut tail = reader.tail(&everything).await?;
+    owner.execute("insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')").await?;
+    assert_eq!(tail.poll().await?.entries.len(), 1);
+    let statements = [
+        "delete from audit_changes",
+        "update audit_changes set op = 'delete'",
+        "update audit_transactions set actor_ref = null",
+        "insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')",
+        "truncate audit_transactions, audit_changes",
+        "select * from threadline_hash_keys",
+        "select * from audit_receipts",
+        "create table more (id int)",
+    ];
+    refuses(&pipeline.timeline.url, "audit_reader", &statements).await
 }
 
 /// A client that hands on whatever the server has to say to it.
