@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Read;
 
 /// `MINE` and `OTHERS` stand in every column that can hold a text, beside what both have in common.
-pub(crate) const TENANTS: &str = r#"
+pub(crate) const TENANTS: &str = r"
 insert into audit_actions (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at)
 select md5('a' || n)::uuid, 'act.' || m, jsonb_build_object('type', 'user', 'id', 'u1', 'name', m), 'ok', m, m, m, m, case n % 4 / 2 when 0 then 'shared' else m end, m, m,
        timestamptz '2026-03-01Z' + n * interval '1 second'
@@ -27,7 +27,7 @@ select md5('t' || n)::uuid, 'public', 'posts', jsonb_build_object('id', (n / 2 %
        case when o.op = 'update' then array['text'] end, case when o.op = 'update' then jsonb_build_object('text', m || '!') end,
        'public.posts_' || m, timestamptz '2026-03-01Z' + n * interval '1 second'
 from generate_series(0, 79) n cross join lateral (select (array['MINE', 'OTHERS'])[1 + n % 2] as m) m
-cross join lateral (select (array['insert', 'update', 'update', 'delete'])[1 + n / 2 % 4] as op) o"#;
+cross join lateral (select (array['insert', 'update', 'update', 'delete'])[1 + n / 2 % 4] as op) o";
 
 const FILTERS: [&str; 24] = [
     "",

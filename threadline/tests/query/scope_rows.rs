@@ -21,6 +21,10 @@ const HOST: &str = "create table posts (id text primary key, tenant text, text t
            jsonb_build_object('id', row_number() over (), 'post', c.table_pk ->> 'id', 'tenant', t.source, 'text', t.source), c.captured_at
     from audit_changes c join audit_transactions t on t.id = c.transaction_id";
 
+fn text<T: serde::Serialize, E: std::fmt::Debug>(answer: Result<T, E>) -> Result<String, String> {
+    answer.map(|answer| serde_json::to_string(&answer).unwrap()).map_err(|error| format!("{error:?}"))
+}
+
 async fn answers(reader: &Reader, key: &str, changes: &[Uuid]) -> Vec<(&'static str, String)> {
     let table: Table = "public.posts".parse().unwrap();
     let key: Key = key.parse().unwrap();
@@ -28,9 +32,6 @@ async fn answers(reader: &Reader, key: &str, changes: &[Uuid]) -> Vec<(&'static 
     let mut say = |what, answer: Result<String, String>| {
         answers.push((what, answer.unwrap_or_else(|error| error)));
     };
-    fn text<T: serde::Serialize, E: std::fmt::Debug>(answer: Result<T, E>) -> Result<String, String> {
-        answer.map(|answer| serde_json::to_string(&answer).unwrap()).map_err(|error| format!("{error:?}"))
-    }
     match reader.row(&table, &key).await {
         Ok(row) => {
             let page = RowPage { size: 3, ..RowPage::default() };
