@@ -17,6 +17,7 @@ mod scope;
 mod table_as_of;
 mod tail;
 mod transactions;
+mod tutorial;
 mod undo;
 mod undo_refusals;
 mod undo_values;
