@@ -22,7 +22,7 @@ pub enum ReadError {
     },
     /// What the database says, or that it says nothing.
     #[error("the timeline cannot be read")]
-    Database(#[from] sqlx::Error),
+    Database(#[source] sqlx::Error),
 }
 
 impl ReadError {
@@ -39,5 +39,19 @@ impl ReadError {
             Self::Refused { term, .. } => Some(term),
             Self::Database(_) => None,
         }
+    }
+}
+
+impl From<sqlx::Error> for ReadError {
+    /// A time that the server cannot read is one of a cursor: all others have been read before.
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        if matches!(code.as_deref(), Some("22007" | "22008")) {
+            return Self::unusable(
+                "invalid_cursor",
+                "the cursor names no time: give the one that came with a page",
+            );
+        }
+        Self::Database(error)
     }
 }

@@ -121,7 +121,11 @@ async fn meant(read: &mut Read, (changes, actions): Meaning) -> anyhow::Result<B
 }
 
 /// All entries, page by page, in the order of the pages.
-async fn walk(reader: &Reader, filter: &Filter, request: &PageRequest) -> anyhow::Result<Vec<Entry>> {
+pub(crate) async fn walk(
+    reader: &Reader,
+    filter: &Filter,
+    request: &PageRequest,
+) -> anyhow::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     let mut request = request.clone();
     loop {

@@ -137,7 +137,7 @@ fn as_of_equals_what_the_tables_held_after_every_transaction() {
         anyhow::Ok(read)
     });
     let read = RefCell::new(read.unwrap());
-    let mut runner = TestRunner::new(Config { cases: 20, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 10, failure_persistence: None, ..Config::default() });
     let transaction = prop::collection::vec(statement(), 1..6);
     runner
         .run(&prop::collection::vec(transaction, 1..6), |transactions| {

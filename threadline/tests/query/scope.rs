@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::Read;
 
 /// `MINE` and `OTHERS` stand in every column that can hold a text, beside what both have in common.
-const TENANTS: &str = r#"
+pub(crate) const TENANTS: &str = r#"
 insert into audit_actions (id, name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at)
 select md5('a' || n)::uuid, 'act.' || m, jsonb_build_object('type', 'user', 'id', 'u1', 'name', m), 'ok', m, m, m, m, case n % 4 / 2 when 0 then 'shared' else m end, m, m,
        timestamptz '2026-03-01Z' + n * interval '1 second'
@@ -57,7 +57,7 @@ const FILTERS: [&str; 24] = [
 ];
 
 /// Ways to say that only what is the tenant's own can be seen.
-fn scopes() -> Vec<(&'static str, Scope)> {
+pub(crate) fn scopes() -> Vec<(&'static str, Scope)> {
     let column = Rule::Column { name: "tenant".to_owned(), value: "MINE".to_owned() };
     let sql = Rule::Sql {
         condition: "coalesce(c.data_after, c.data_before) ->> 'tenant' = {value}",
@@ -79,7 +79,7 @@ fn scopes() -> Vec<(&'static str, Scope)> {
     ]
 }
 
-fn others(answer: &impl serde::Serialize) -> bool {
+pub(crate) fn others(answer: &impl serde::Serialize) -> bool {
     serde_json::to_string(answer).unwrap().contains("OTHERS")
 }
 

@@ -22,7 +22,7 @@ use super::{
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Who: user:u1, admin:a1, `service_account:s1`, job:j1, system:s1, or anonymous.
+    /// Who: user, admin, `service_account`, job or system and an id, such as admin:a1; or anonymous.
     #[arg(value_name = "TYPE:ID")]
     actor: String,
     /// When the transactions began: last, from and to.
@@ -37,9 +37,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    let filter = filter(arguments).map_err(refused_filter)?;
+    let filter = filter(arguments).map_err(|error| refused_filter(&error))?;
     let (Some(actor), window) = (&filter.actor, filter.window) else {
-        return Err(refused_filter(ONLY_WINDOW));
+        return Err(refused_filter(&ONLY_WINDOW));
     };
     let format = arguments.form.format();
     let request = |from: From, size: u16| PageRequest { size, from, ..PageRequest::default() };

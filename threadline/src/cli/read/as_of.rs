@@ -27,7 +27,7 @@ pub(crate) struct Arguments {
     /// The table: posts, or billing.posts where several schemas have one.
     #[arg(value_name = "TABLE", value_parser = words::table)]
     pub(super) table: Table,
-    /// The key of the row, or {"tenant_id":"1","line_no":"7"} where it has several columns; without it, all rows of the table.
+    /// The key of the row, or {"order":"1","line":"7"} where it has several columns; without it, all rows of the table.
     #[arg(value_name = "KEY", value_parser = words::key)]
     key: Option<Key>,
     /// When: a date in UTC, or a time with its offset such as 2026-05-15T12:00:00Z.
@@ -197,13 +197,13 @@ fn family(children: &[Children], depth: usize) -> String {
             render::table_name(&of_table.schema, &of_table.table),
             of_table.columns.join(", ")
         );
-        about += &match (of_table.is_unknown, of_table.is_truncated, of_table.rows.len()) {
+        about.push_str(&match (of_table.is_unknown, of_table.is_truncated, of_table.rows.len()) {
             (true, ..) => "not known, because what it refers to is not captured".to_owned(),
             (_, true, count) => format!("{count} rows and more: --limit shows them"),
             (_, _, 1) => "1 row".to_owned(),
             (_, _, count) => format!("{count} rows"),
-        };
-        text += &format!("{}\n", safe(&about));
+        });
+        text += &(safe(&about) + "\n");
         for child in &of_table.rows {
             let image =
                 child.as_of.image().map(|image| render::image(image, &child.row.key)).unwrap_or_default();

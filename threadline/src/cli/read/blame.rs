@@ -55,7 +55,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         let answered = Followed { row: blame.row, as_of: blame.as_of };
         match (error(&answered.as_of), &answered.as_of) {
             (None, _) if format == Format::Human && found != row => {
-                note(&format!("the row was {found} then"))
+                note(&format!("the row was {found} then"));
             }
             (None, _) => {}
             // Who set what it was last, is still to be known.

@@ -26,7 +26,7 @@ pub(crate) struct RowArguments {
     /// The table: posts, or billing.posts where several schemas have one.
     #[arg(value_name = "TABLE", value_parser = words::table)]
     pub(super) table: Table,
-    /// The key of the row: its value, or {"tenant_id":"1","line_no":"7"} where it has several columns.
+    /// The key of the row: its value, or {"order":"1","line":"7"} where it has several columns.
     #[arg(value_name = "KEY", value_parser = words::key)]
     pub(super) key: Key,
 }

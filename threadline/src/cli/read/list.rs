@@ -52,41 +52,44 @@ pub(crate) struct Correlated {
 
 /// Everything that a filter finds.
 pub(crate) fn timeline(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    run(target, words::filter(&arguments.words.filter).map_err(refused_filter)?, arguments)
+    run(target, &words::filter(&arguments.words.filter).map_err(|error| refused_filter(&error))?, arguments)
 }
 
 /// Actions and events that a filter finds.
 pub(crate) fn actions(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    run(target, words::filter_of_actions(&arguments.words.filter).map_err(refused_filter)?, arguments)
+    run(
+        target,
+        &words::filter_of_actions(&arguments.words.filter).map_err(|error| refused_filter(&error))?,
+        arguments,
+    )
 }
 
 /// Everything that has a correlation id, transaction by transaction.
 pub(crate) fn correlation(target: Target, correlated: Correlated) -> Result<Answer, Failure> {
     let Correlated { id, paging, form, explain } = correlated;
     let filter = Filter { correlation: Some(id), ..Filter::default() };
-    filter.check().map_err(refused_filter)?;
+    filter.check().map_err(|error| refused_filter(&error))?;
     let words = Words { filter: Vec::new() };
-    run(target, filter, &Arguments { words, paging, by_transaction: true, count: false, form, explain })
+    run(target, &filter, &Arguments { words, paging, by_transaction: true, count: false, form, explain })
 }
 
-fn run(target: Target, filter: Filter, arguments: &Arguments) -> Result<Answer, Failure> {
+fn run(target: Target, filter: &Filter, arguments: &Arguments) -> Result<Answer, Failure> {
     let format = arguments.form.format();
     reading(target, async |session| {
         if arguments.count {
-            return count(session, &filter, format).await;
+            return count(session, filter, format).await;
         }
         if arguments.explain.explain {
             let request = arguments.request(arguments.paging.from(), arguments.paging.size());
-            let statements =
-                session.answer(async |reader| reader.statements(&filter, &request).await).await?;
+            let statements = session.answer(async |reader| reader.statements(filter, &request).await).await?;
             return explain(session, &statements, format).await;
         }
         let form = write::Form::of_entries(format, arguments.by_transaction);
         let end = write::list(session, &arguments.paging, &form, async |reader, from, size| {
-            reader.page(&filter, &arguments.request(from, size)).await.map(Part::from)
+            reader.page(filter, &arguments.request(from, size)).await.map(Part::from)
         })
         .await?;
-        finish(session, end, &arguments.paging, &filter, format).await
+        finish(session, end, &arguments.paging, filter, format).await
     })
 }
 

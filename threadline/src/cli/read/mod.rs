@@ -156,6 +156,6 @@ impl ReadCommand {
 }
 
 /// A filter that cannot be used, with its term.
-fn refused_filter(error: FilterError) -> Failure {
+fn refused_filter(error: &FilterError) -> Failure {
     Failure::Misused(render::safe(&format!("{}: {error}", error.term())))
 }

@@ -111,7 +111,7 @@ pub(super) fn refused(error: ReadError) -> Failure {
     match error.term() {
         Some(term) if UNANSWERED.contains(&term) => without_answer(term, &error.to_string()),
         Some(term) => Failure::Misused(safe(&format!("{term}: {error}"))),
-        None => Failure::Failed(error.into()),
+        None => Failure::Failed(anyhow!(safe(&errors::line(&error)))),
     }
 }
 

@@ -41,7 +41,11 @@ pub(super) async fn show(session: &mut Session, arguments: &Arguments) -> Result
     match format {
         Format::Human => put(&text(&rows))?,
         Format::Json => {
-            put(&rows.iter().map(render::json).collect::<Result<String, _>>().map_err(anyhow::Error::new)?)?
+            put(&rows
+                .iter()
+                .map(render::json)
+                .collect::<Result<String, _>>()
+                .map_err(anyhow::Error::new)?)?;
         }
         Format::Tabs => write::tabs(&Tabs(TABLE_ROW), &rows)?,
     }

@@ -41,7 +41,7 @@ fn position(text: &str) -> Result<Position, String> {
 }
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    let filter = words::filter(&arguments.words.filter).map_err(refused_filter)?;
+    let filter = words::filter(&arguments.words.filter).map_err(|error| refused_filter(&error))?;
     let mut printer = Printer { format: arguments.form.format(), seen: HashSet::new() };
     reading(target, async |session| {
         if printer.format == Format::Tabs {

@@ -170,7 +170,7 @@ fn text(context: &TransactionContext) -> String {
         }
     }
     for change in &context.changes {
-        text += &format!("\n{}\n", safe(&render::about(change)));
+        text += &("\n".to_owned() + &safe(&render::about(change)) + "\n");
         let mut table = Table::new(&["COLUMN", "BEFORE", "AFTER"]);
         for field in diff(change).field_changes {
             let value = |value: &Option<threadline::query::Json>, is_sql_null: bool| match value {

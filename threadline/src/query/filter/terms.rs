@@ -100,6 +100,7 @@ pub(super) fn names() -> String {
 }
 
 /// All keys, in the order in which they are written.
+#[must_use]
 pub fn keys() -> impl ExactSizeIterator<Item = FilterKey> {
     TERMS.iter().map(|term| term.help)
 }

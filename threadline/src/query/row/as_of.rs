@@ -6,7 +6,7 @@ use super::super::statement::Statement;
 use super::{
     At, ReadError, Reader, Row,
     entry::{self, ACTION, CHANGE, Change, Json, TRANSACTION},
-    heads::{Head, place},
+    heads::place,
     image::{self, RowKey},
     lineage::LINEAGE_MAX,
     order::{self, Effect},
@@ -139,10 +139,13 @@ impl Reading<'_> {
     }
 
     pub(super) async fn as_of(&mut self, row: &Row, at: &At) -> Result<AsOf, ReadError> {
-        let head = self.heads(&row.sources, vec![row.key_json()], at).await?.pop().unwrap_or_default();
-        let oldest = head.group.iter().chain(head.before.as_deref()).min_by_key(|change| place(change));
+        let head = self.heads(&row.sources, &[row.key_json()], at).await?.pop().unwrap_or_default();
+        let oldest = head.iter().min_by_key(|change| place(change));
         let Some(oldest) = oldest else { return self.not_yet(row, at).await };
-        let truncates = self.truncates(&row.sources, Some(oldest), at).await?;
+        // Earlier ones say what a single transaction began with.
+        let is_one = head.iter().all(|change| change.transaction_id == oldest.transaction_id);
+        let from = (head.len() == 1 || !is_one).then_some(oldest);
+        let truncates = self.truncates(&row.sources, from, at).await?;
         self.as_of_head(row, head, &truncates, at).await
     }
 
@@ -150,7 +153,7 @@ impl Reading<'_> {
     pub(super) async fn as_of_head(
         &mut self,
         row: &Row,
-        head: Head,
+        head: Vec<Change>,
         truncates: &Truncates,
         at: &At,
     ) -> Result<AsOf, ReadError> {
@@ -169,49 +172,40 @@ impl Reading<'_> {
     async fn latest(
         &mut self,
         sources: &[Source],
-        head: Head,
+        changes: Vec<Change>,
         key: &RowKey,
         truncates: &Truncates,
         at: &At,
     ) -> Result<Latest, ReadError> {
-        let Head { group, before } = head;
-        // Emptied within the transaction: only what came after counts.
-        let emptied =
-            group.iter().filter_map(|change| truncates.of(change)).max_by_key(|truncate| place(truncate));
-        let is_after = |change: &Change| emptied.is_none_or(|truncate| place(truncate) < place(change));
-        let (group, gone): (Vec<Change>, Vec<Change>) = group.into_iter().partition(is_after);
-        if group.is_empty() {
-            return Ok(match emptied {
-                Some(truncate) if !gone.is_empty() => Latest::Is(Box::new(truncate.clone()), Effect::Removal),
-                _ => Latest::Nothing,
-            });
-        }
-        let start = emptied.filter(|_| !gone.is_empty()).or_else(|| {
-            let before = before.as_deref()?;
-            truncates.of(before).filter(|truncate| place(before) < place(truncate)).or(Some(before))
-        });
-        let mut ordered = order::sort(group, start, key);
+        // Within a transaction that empties its table too, only what came after that is put in order by it.
+        let is_emptied =
+            |change: &Change| truncates.of(change).is_some_and(|truncate| place(change) < place(truncate));
+        let (earlier, later): (Vec<Change>, Vec<Change>) = changes.into_iter().partition(is_emptied);
+        // A table that was emptied before begins with nothing.
+        let start = earlier
+            .iter()
+            .chain(&later)
+            .min_by_key(|change| place(change))
+            .and_then(|first| truncates.of(first));
+        let start = start.filter(|_| earlier.is_empty()).cloned();
+        let mut ordered = order::replay(earlier, None, key);
+        let emptied = ordered
+            .last()
+            .filter(|last| Effect::of(last, key).is_present())
+            .and_then(|last| truncates.of(last))
+            .cloned();
+        ordered.extend(emptied);
+        let later = order::replay(later, ordered.last().or(start.as_ref()), key);
+        ordered.extend(later);
         while let Some(change) = ordered.pop() {
             let effect = Effect::of(&change, key);
+            // What was before one half of a move, still is.
             if effect == Effect::Removal && self.is_half_of_a_move(sources, &change, at).await? {
                 continue;
             }
             return Ok(Latest::Is(Box::new(change), effect));
         }
-        // All that was seen of the transaction is one half of a move: what was before it, still is.
-        Ok(match before {
-            Some(before) => {
-                let emptied = truncates.of(&before).filter(|truncate| place(&before) < place(truncate));
-                match emptied {
-                    Some(truncate) => Latest::Is(Box::new(truncate.clone()), Effect::Removal),
-                    None => {
-                        let effect = Effect::of(&before, key);
-                        Latest::Is(before, effect)
-                    }
-                }
-            }
-            None => Latest::Nothing,
-        })
+        Ok(Latest::Nothing)
     }
 
     /// Whether a delete is what a partition loses when a row moves to another one, where that has not come yet: the next change of its

@@ -197,7 +197,7 @@ impl Search {
 }
 
 impl Reading<'_> {
-    /// Visits the changes of a row, transaction by transaction, until every column is known.
+    /// Visits the changes of a row, the newest first, until every column is known.
     async fn search(
         &mut self,
         row: &Row,
@@ -206,11 +206,9 @@ impl Reading<'_> {
         search: &mut Search,
     ) -> Result<(), ReadError> {
         let mut segment = Segment::of(row.key.clone());
-        let mut cursor = None;
-        let mut group: Vec<Change> = Vec::new();
-        let mut visited = 0;
-        let mut has_begun = false;
-        let decides = as_of.change().filter(|change| change.op != "truncate").map(|change| change.id);
+        let (mut cursor, mut waiting, mut visited) = (None, Vec::new(), 0);
+        // What the transaction did after the change that decides, is not part of the answer.
+        let mut decides = as_of.change().filter(|change| change.op != "truncate").map(|change| change.id);
         loop {
             let part = Part {
                 is_older: true,
@@ -220,49 +218,28 @@ impl Reading<'_> {
                 limit: AT_ONCE,
             };
             let changes = self.changes(&row.sources, std::slice::from_ref(&segment), &part).await?;
-            let is_last = changes.len() < usize::try_from(AT_ONCE).unwrap_or_default();
+            let is_last = i64::try_from(changes.len()).is_ok_and(|read| read < AT_ONCE);
             visited += changes.len();
             cursor = changes.last().map(cursor_of).or(cursor);
-            let mut other_key = None;
-            let mut pending = changes.into_iter().map(Some).chain(is_last.then_some(None));
-            'changes: while let Some(change) = pending.next() {
-                let belongs = |change: &Change| {
-                    group.first().is_none_or(|first: &Change| first.transaction_id == change.transaction_id)
-                };
-                match change {
-                    Some(change) if belongs(&change) => {
-                        group.push(change);
-                        continue;
-                    }
-                    change => {
-                        let complete = std::mem::take(&mut group);
-                        let ordered = order::sort(complete, change.as_ref(), &segment.key);
-                        group.extend(change);
-                        for change in ordered.into_iter().rev() {
-                            // What the transaction did after the change that decides, is not part of the answer.
-                            has_begun |= decides.is_none_or(|id| id == change.id);
-                            if !has_begun {
-                                continue;
-                            }
-                            match search.visit(change) {
-                                Next::Older => {}
-                                Next::End => return Ok(()),
-                                Next::OtherKey(change) => {
-                                    other_key = Some(change);
-                                    break 'changes;
-                                }
-                            }
-                        }
-                    }
+            waiting.extend(changes);
+            let mut next = Next::Older;
+            for change in ready(&mut waiting, &segment, is_last) {
+                if decides.is_some_and(|id| id != change.id) {
+                    continue;
+                }
+                decides = None;
+                next = search.visit(change);
+                if !matches!(next, Next::Older) {
+                    break;
                 }
             }
-            match other_key.and_then(|change| before_arrival(&change)) {
-                Some(before) => {
-                    (segment, cursor) = (before, None);
-                    group.clear();
-                }
-                None if is_last => return Ok(()),
-                None => {}
+            match next {
+                Next::OtherKey(change) => match before_arrival(&change) {
+                    Some(before) => (segment, cursor, waiting) = (before, None, Vec::new()),
+                    None => return Ok(()),
+                },
+                Next::Older if !is_last => {}
+                Next::Older | Next::End => return Ok(()),
             }
             if visited >= BLAMED_MAX {
                 search.is_complete = false;
@@ -270,6 +247,23 @@ impl Reading<'_> {
             }
         }
     }
+}
+
+/// Changes that can be put in order, the newest first. Those of the two oldest transactions wait for what was before them, unless
+/// there is no more.
+fn ready(waiting: &mut Vec<Change>, segment: &Segment, is_last: bool) -> Vec<Change> {
+    let mut oldest: Vec<Uuid> = waiting.iter().rev().map(|change| change.transaction_id).collect();
+    oldest.dedup();
+    oldest.truncate(if is_last { 0 } else { 2 });
+    let is_waiting = |change: &Change| oldest.contains(&change.transaction_id);
+    if !is_last && waiting.iter().all(is_waiting) {
+        return Vec::new();
+    }
+    let mut ordered = order::replay(waiting.clone(), None, &segment.key);
+    waiting.retain(is_waiting);
+    ordered.retain(|change| !is_waiting(change));
+    ordered.reverse();
+    ordered
 }
 
 /// The changes of a row before this one gave it its key.

@@ -203,7 +203,7 @@ impl Family<'_> {
             let keys = reading.candidates(&any.sources, &values, &after, self.at).await?;
             let is_last = i64::try_from(keys.len()).is_ok_and(|read| read < AT_ONCE);
             after = keys.last().cloned().unwrap_or(after);
-            let heads = reading.heads(&any.sources, keys.clone(), self.at).await?;
+            let heads = reading.heads(&any.sources, &keys, self.at).await?;
             for (key, head) in keys.iter().zip(heads) {
                 let Some(key) = row_key(key) else { continue };
                 let row = any.with_key(key);

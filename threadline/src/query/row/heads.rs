@@ -10,20 +10,11 @@ use super::{
     source::{Source, of_source, push_sources},
 };
 
-/// Changes of a key that are read at first: nearly always they are enough.
-const FIRST: i64 = 4;
+/// Changes of a key that are read: nearly always the first few are enough.
+const STAGES: [usize; 3] = [FIRST, 32, 200];
 
-/// Changes of one key in one transaction that are put in order.
-const ORDERED_MAX: i64 = 200;
-
-/// The newest changes of a key up to a time.
-#[derive(Debug, Default)]
-pub(super) struct Head {
-    /// Those of the newest transaction, in no particular order.
-    pub(super) group: Vec<Change>,
-    /// The newest one of an earlier transaction.
-    pub(super) before: Option<Box<Change>>,
-}
+/// Changes of a key that are read at first.
+pub(super) const FIRST: usize = 4;
 
 /// A place in the order of changes: adopted ones have no position, and stand in the order of their ids where times are equal.
 pub(super) fn place(change: &Change) -> (time::OffsetDateTime, i64, uuid::Uuid) {
@@ -31,23 +22,27 @@ pub(super) fn place(change: &Change) -> (time::OffsetDateTime, i64, uuid::Uuid) 
 }
 
 impl Reading<'_> {
-    /// The newest changes of each of the keys, which are as they are stored.
+    /// The newest changes of each of the keys, which are as they are stored: as many as it takes to put those of the newest
+    /// transaction in order.
     pub(super) async fn heads(
         &mut self,
         sources: &[Source],
-        keys: Vec<String>,
+        keys: &[String],
         at: &At,
-    ) -> Result<Vec<Head>, ReadError> {
-        let mut heads = Vec::with_capacity(keys.len());
-        let changes = self.newest(sources, &keys, at, FIRST).await?;
-        for (changes, key) in changes.into_iter().zip(keys) {
-            let mut head = Head::new(changes);
-            // There may be more of the newest transaction.
-            if i64::try_from(head.group.len()).is_ok_and(|read| read >= FIRST) {
-                let changes = self.newest(sources, &[key], at, ORDERED_MAX + 1).await?;
-                head = Head::new(changes.into_iter().next().unwrap_or_default());
+    ) -> Result<Vec<Vec<Change>>, ReadError> {
+        let mut heads: Vec<Vec<Change>> = keys.iter().map(|_| Vec::new()).collect();
+        let mut open: Vec<usize> = (0..keys.len()).collect();
+        for limit in STAGES {
+            if open.is_empty() {
+                break;
             }
-            heads.push(head);
+            let of_open: Vec<String> = open.iter().map(|index| keys[*index].clone()).collect();
+            let changes =
+                self.newest(sources, &of_open, at, i64::try_from(limit).unwrap_or(i64::MAX)).await?;
+            for (index, changes) in open.iter().zip(changes) {
+                heads[*index] = changes;
+            }
+            open.retain(|index| is_open(&heads[*index], limit));
         }
         Ok(heads)
     }
@@ -107,14 +102,13 @@ impl Reader {
     }
 }
 
-impl Head {
-    fn new(mut changes: Vec<Change>) -> Self {
-        changes.sort_by_key(|change| std::cmp::Reverse(place(change)));
-        let Some(transaction) = changes.first().map(|newest| newest.transaction_id) else {
-            return Self::default();
-        };
-        let (group, others): (Vec<Change>, Vec<Change>) =
-            changes.into_iter().partition(|change| change.transaction_id == transaction);
-        Self { group, before: others.into_iter().next().map(Box::new) }
-    }
+/// Whether more has to be read: several changes of a transaction are put in order by what was before them.
+fn is_open(changes: &[Change], limit: usize) -> bool {
+    let newest = changes.iter().max_by_key(|change| place(change));
+    let group = changes
+        .iter()
+        .filter(|change| newest.is_some_and(|newest| newest.transaction_id == change.transaction_id));
+    let group = group.count();
+    // Beyond the first stage only where nearly all is of one transaction.
+    group > 1 && changes.len() >= limit && (limit == FIRST || group + 2 >= changes.len())
 }

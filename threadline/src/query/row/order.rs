@@ -35,6 +35,11 @@ pub(super) enum Effect {
 }
 
 impl Effect {
+    /// Whether a row is under the key after it.
+    pub(super) fn is_present(self) -> bool {
+        matches!(self, Self::Arrival | Self::Update)
+    }
+
     /// Of a change that is filed under the key, or was under it before.
     pub(super) fn of(change: &Change, key: &RowKey) -> Self {
         let is_given_up = change.key_before.as_deref().and_then(image::key).as_ref() == Some(key);
@@ -104,8 +109,33 @@ fn agrees(expected: &Fields, image: &Fields) -> bool {
     expected.iter().all(|(column, value)| image.get(column).is_none_or(|is| is.get() == value.get()))
 }
 
-/// The changes of a key in one transaction, in the order in which they happened; `before` is the newest one of those before.
-pub(super) fn sort(mut changes: Vec<Change>, before: Option<&Change>, key: &RowKey) -> Vec<Change> {
+/// Changes of a key, the oldest first, transaction by transaction: what one leaves is what the next begins with. `before` is what was
+/// there before all of them, where it is known.
+pub(super) fn replay(changes: Vec<Change>, before: Option<&Change>, key: &RowKey) -> Vec<Change> {
+    let mut ordered: Vec<Change> = Vec::with_capacity(changes.len());
+    for group in transactions(changes) {
+        let sorted = sort(group, ordered.last().or(before), key);
+        ordered.extend(sorted);
+    }
+    ordered
+}
+
+/// Changes by their transactions, the oldest first.
+fn transactions(mut changes: Vec<Change>) -> Vec<Vec<Change>> {
+    changes.sort_by_key(|change| std::cmp::Reverse(place(change)));
+    let mut groups: Vec<Vec<Change>> = Vec::new();
+    for change in changes {
+        match groups.iter_mut().find(|group| group[0].transaction_id == change.transaction_id) {
+            Some(group) => group.push(change),
+            None => groups.push(vec![change]),
+        }
+    }
+    groups.reverse();
+    groups
+}
+
+/// The changes of a key in one transaction, in the order in which they happened; `before` is the last one of those before.
+fn sort(mut changes: Vec<Change>, before: Option<&Change>, key: &RowKey) -> Vec<Change> {
     changes.sort_by_key(place);
     if changes.len() < 2 {
         return changes;
@@ -113,11 +143,18 @@ pub(super) fn sort(mut changes: Vec<Change>, before: Option<&Change>, key: &RowK
     let steps: Vec<Step> = changes.iter().map(|change| Step::new(change, key)).collect();
     let before = before.map(|change| Step::new(change, key));
     let start = before.as_ref().map_or(State::Unknown, Step::leaves);
-    let order = [(start.clone(), true), (start, false), (State::Unknown, true), (State::Unknown, false)]
-        .into_iter()
-        .find_map(|(start, is_strict)| {
-            Search { steps: &steps, is_strict, tries: Cell::new(0) }.order(&start)
-        });
+    let search = |is_strict: bool| Search { steps: &steps, is_strict, tries: Cell::new(0) };
+    let known = match start {
+        State::Unknown => None,
+        _ => search(true).order(&start).or_else(|| search(false).order(&start)),
+    };
+    // Where it is not known what was there: the order of positions if it can be, or else an insert is first.
+    let by_position = || search(true).is_possible().then(|| (0..steps.len()).collect());
+    let order = known.or_else(by_position).or_else(|| {
+        [(State::Absent, true), (State::Unknown, true), (State::Absent, false), (State::Unknown, false)]
+            .into_iter()
+            .find_map(|(start, is_strict)| search(is_strict).order(&start))
+    });
     match order {
         Some(order) => {
             let mut changes: Vec<Option<Change>> = changes.into_iter().map(Some).collect();
@@ -135,6 +172,16 @@ struct Search<'s> {
 }
 
 impl Search<'_> {
+    /// Whether the order of positions can be what happened, whatever was there before.
+    fn is_possible(&self) -> bool {
+        let mut state = State::Unknown;
+        self.steps.iter().all(|step| {
+            let follows = step.follows(&state, self.is_strict);
+            state = step.leaves();
+            follows
+        })
+    }
+
     fn order(&self, start: &State<'_>) -> Option<Vec<usize>> {
         let mut order = Vec::with_capacity(self.steps.len());
         self.go_on(start, &mut order).then_some(order)

@@ -4,6 +4,7 @@ use super::super::statement::Statement;
 use super::{
     At, Reader, Row,
     events::Probe,
+    heads::FIRST as FIRST_CHANGES,
     history::{HISTORY_SIZE, Part},
     lineage::{FIRST, Segment},
 };
@@ -20,7 +21,15 @@ impl Reader {
         vec![
             ("keys of the row", self.probe_statement(sources, probe)),
             ("history", self.changes_statement(sources, &[segment], &part)),
-            ("newest changes", self.newest_statement(sources, &[row.key_json()], at, 4)),
+            (
+                "newest changes",
+                self.newest_statement(
+                    sources,
+                    &[row.key_json()],
+                    at,
+                    i64::try_from(FIRST_CHANGES).unwrap_or_default(),
+                ),
+            ),
             ("truncates", self.truncates_statement(sources, None, at)),
             ("keys of the table", self.keys_statement(sources, None, 500)),
         ]

@@ -92,7 +92,7 @@ impl Reader {
             let is_last = keys.len() < AT_ONCE.min(size + 1);
             visited += keys.len();
             after = keys.last().cloned().or(after);
-            let heads = reading.heads(&any.sources, keys.clone(), at).await?;
+            let heads = reading.heads(&any.sources, &keys, at).await?;
             for (key, head) in keys.iter().zip(heads) {
                 let Some(key) = row_key(key) else { continue };
                 let row = any.with_key(key);

@@ -137,8 +137,10 @@ impl Reader {
             ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.schema.table(table));
         let mut statement = Statement::new(format!(
             "select {CHANGE}, {TRANSACTION}, {ACTION} from {changes} c
-             left join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id where "
+             left join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
         ));
+        self.scope.push_actions(&mut statement);
+        statement.push(" where ");
         match of {
             Undo::Change(id) => statement.push("c.id = ").bind(id),
             Undo::Transaction(id) => statement.push("c.transaction_id = ").bind(id),

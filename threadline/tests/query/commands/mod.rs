@@ -56,9 +56,9 @@ fn assert_answers(database: &TestDatabase, file: &str, commands: &[&[&str]]) -> 
         let quoted =
             |word: &&str| if word.contains([' ', '{']) { format!("'{word}'") } else { (*word).to_owned() };
         let line = arguments.iter().map(quoted).collect::<Vec<_>>().join(" ");
-        answers += &format!("$ threadline {line}\n{}", ended.out);
+        answers += &("$ threadline ".to_owned() + &line + "\n" + &ended.out);
         answers = ended.error.lines().fold(answers, |answers, line| answers + "stderr: " + line + "\n");
-        answers += &format!("status {}\n\n", ended.status.unwrap_or(-1));
+        answers += &("status ".to_owned() + &ended.status.unwrap_or(-1).to_string() + "\n\n");
     }
     if std::env::var_os("UPDATE_ANSWERS").is_some() {
         std::fs::write(&path, &answers)?;
