@@ -1,4 +1,4 @@
-//! Where a page ends, as a text that fits into a URL.
+//! The page cursor: where a page ends, as a text that fits into a URL.
 
 use std::{fmt, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! What stands in a timeline, as it is read. Nothing here is checked: a reader fails on no row that is stored.
+//! A timeline entry is what stands in a timeline, as it is read. Nothing here is checked: a reader fails on no row that is stored.
 
 use serde::Serialize;
 use serde_json::value::RawValue;

@@ -345,17 +345,19 @@ async fn where_values_before_are_not_stored_positions_count() -> anyhow::Result<
     Ok(())
 }
 
+/// As a tenant.
+async fn write(connection: &mut PgConnection, tenant: &str, statement: &str) -> anyhow::Result<()> {
+    let sql = format!(
+        "begin; select set_config('threadline.context', '{{\"tenant\": \"{tenant}\"}}', true); {statement}; commit"
+    );
+    connection.execute(AssertSqlSafe(sql)).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_row_is_what_its_reader_may_see_of_it() -> anyhow::Result<()> {
     let mut read = Read::after("create table t (id int primary key, v int)").await?;
     capture(&mut read.connection, &[("t", json!({}))]).await?;
-    async fn write(connection: &mut PgConnection, tenant: &str, statement: &str) -> anyhow::Result<()> {
-        let sql = format!(
-            "begin; select set_config('threadline.context', '{{\"tenant\": \"{tenant}\"}}', true); {statement}; commit"
-        );
-        connection.execute(AssertSqlSafe(sql)).await?;
-        Ok(())
-    }
     write(&mut read.connection, "t1", "insert into t values (1, 1)").await?;
     write(&mut read.connection, "t2", "update t set v = 2").await?;
     let row = row(&read.reader(), "t", "1").await?;

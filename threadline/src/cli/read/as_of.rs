@@ -192,17 +192,14 @@ fn family(children: &[Children], depth: usize) -> String {
     let mut text = String::new();
     let indent = "  ".repeat(depth);
     for of_table in children {
-        let mut about = format!(
-            "{indent}{} by {}: ",
-            render::table_name(&of_table.schema, &of_table.table),
-            of_table.columns.join(", ")
-        );
-        about.push_str(&match (of_table.is_unknown, of_table.is_truncated, of_table.rows.len()) {
+        let table = render::table_name(&of_table.schema, &of_table.table);
+        let count = match (of_table.is_unknown, of_table.is_truncated, of_table.rows.len()) {
             (true, ..) => "not known, because what it refers to is not captured".to_owned(),
             (_, true, count) => format!("{count} rows and more: --limit shows them"),
             (_, _, 1) => "1 row".to_owned(),
             (_, _, count) => format!("{count} rows"),
-        });
+        };
+        let about = format!("{indent}{table} by {}: {count}", of_table.columns.join(", "));
         text += &(safe(&about) + "\n");
         for child in &of_table.rows {
             let image =

@@ -65,7 +65,7 @@ impl Session {
         question: impl AsyncFnOnce(&Reader) -> Result<T, ReadError>,
     ) -> Result<Option<T>, Failure> {
         tokio::select! {
-            answer = question(&self.reader) => answer.map(Some).map_err(refused),
+            answer = question(&self.reader) => answer.map(Some).map_err(|error| refused(&error)),
             () = self.interrupt.come() => Ok(None),
         }
     }
@@ -107,11 +107,11 @@ pub(super) fn interrupted() -> Failure {
 const UNANSWERED: [&str; 4] = ["not_found", "table_unknown", "too_many_changes", "took_too_long"];
 
 /// Why a question has no answer, with its term.
-pub(super) fn refused(error: ReadError) -> Failure {
+pub(super) fn refused(error: &ReadError) -> Failure {
     match error.term() {
         Some(term) if UNANSWERED.contains(&term) => without_answer(term, &error.to_string()),
         Some(term) => Failure::Misused(safe(&format!("{term}: {error}"))),
-        None => Failure::Failed(anyhow!(safe(&errors::line(&error)))),
+        None => Failure::Failed(anyhow!(safe(&errors::line(error)))),
     }
 }
 

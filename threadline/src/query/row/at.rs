@@ -82,6 +82,7 @@ impl fmt::Display for At {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -97,18 +97,12 @@ impl Event {
                 .map_err(|error| sqlx::Error::Decode(error.into()))
         };
         let to = json(3)?.as_deref().and_then(image::key);
-        let from = match json(4)? {
-            Some(before) => image::key(&before),
-            None => {
-                let changed: Option<Vec<String>> = row.try_get(8)?;
-                to.clone().and_then(|key| {
-                    image::key_of_values(
-                        key,
-                        changed.as_deref().unwrap_or_default(),
-                        json(9).ok()?.as_deref(),
-                    )
-                })
-            }
+        let from = if let Some(before) = json(4)? {
+            image::key(&before)
+        } else {
+            let changed: Vec<String> = row.try_get::<Option<_>, _>(8)?.unwrap_or_default();
+            let values = json(9)?;
+            to.clone().and_then(|key| image::key_of_values(key, &changed, values.as_deref()))
         };
         let (Some(from), Some(to)) = (from, to) else { return Ok(None) };
         Ok(Some(Self {

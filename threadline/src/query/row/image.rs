@@ -83,6 +83,7 @@ pub(super) fn is_same(one: &RawValue, other: &RawValue) -> bool {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

@@ -86,8 +86,7 @@ impl Step {
     /// Whether it can be what happened next. A strict reading has the whole row agree; columns that are not captured may not.
     fn follows(&self, state: &State<'_>, is_strict: bool) -> bool {
         match (self.effect, state) {
-            (_, State::Unknown) => true,
-            (Effect::Arrival, State::Absent) => true,
+            (_, State::Unknown) | (Effect::Arrival, State::Absent) => true,
             (Effect::Arrival, State::Present(_)) | (_, State::Absent) => false,
             (Effect::Update | Effect::Removal | Effect::Departure, State::Present(image)) => {
                 let expected = if is_strict { self.before.as_ref() } else { self.changed.as_ref() };

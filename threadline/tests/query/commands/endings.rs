@@ -249,3 +249,44 @@ async fn a_tail_shows_what_comes_and_ends_well_with_an_interrupt() -> anyhow::Re
     assert_eq!(entry["table_pk"]["id"], "2");
     Ok(())
 }
+
+#[tokio::test]
+async fn a_question_that_is_interrupted_says_so_and_how_to_go_on() -> anyhow::Result<()> {
+    let (database, mut connection) = timeline(TIMELINE).await?;
+    // A transaction sees the sessions of its first look for as long as it lasts.
+    let mut watcher = database.connect().await?;
+    let cursor = "1778850000000000~a0000000000040008000000000000002";
+    connection.execute("begin; lock table audit_changes in access exclusive mode").await?;
+    for (arguments, goes_on) in [
+        (&["timeline", "--cursor", cursor][..], true),
+        (&["transaction", "b0000000-0000-4000-8000-000000000001"], false),
+    ] {
+        let running = command(&database, arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let id = Pid::from_raw(i32::try_from(running.id())?);
+        let waiting = async || {
+            let waits = "select pid from pg_stat_activity where application_name = 'threadline' and wait_event_type = 'Lock'
+                         and datname = current_database()";
+            Ok(sqlx::query_scalar::<_, i32>(waits).fetch_optional(&mut watcher).await?)
+        };
+        let server = wait::until_some("the question to wait", Duration::from_secs(20), waiting).await?;
+        kill(id, Signal::SIGINT)?;
+        let ended = running.wait_with_output()?;
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains("error: interrupted before the answer was there"), "{said}");
+        assert_eq!(
+            said.contains(&format!("older: threadline timeline --cursor {cursor}")),
+            goes_on,
+            "{said}"
+        );
+        sqlx::query("select pg_terminate_backend($1)").bind(server).execute(&mut watcher).await?;
+        let gone = async || {
+            let left = "select pid from pg_stat_activity where pid = $1";
+            let left: Option<i32> =
+                sqlx::query_scalar(left).bind(server).fetch_optional(&mut watcher).await?;
+            Ok(left.is_none().then_some(()))
+        };
+        wait::until_some("the session to end", Duration::from_secs(20), gone).await?;
+    }
+    Ok(())
+}

@@ -169,7 +169,7 @@ fn text_is_written_in_one_way() {
         ("action:user.*", "action:user.*"),
         (
             "to:2026-05-15 from:2026-05-14T02:00:00+02:00",
-            "from:2026-05-14T00:00:00.000000Z to:2026-05-15T00:00:00.000000Z",
+            "from:2026-05-14T00:00:00.000000Z to:2026-05-15T23:59:59.999999Z",
         ),
     ] {
         let filter: Filter = given.parse().expect(given);
