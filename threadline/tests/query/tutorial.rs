@@ -141,7 +141,7 @@ impl Player {
                 Some(arguments) => self.follow(arguments, &output)?,
                 None => self.run(&run)?,
             };
-            shown += &format!("$ {command}\n{}", self.names.of_page(&output, &ours));
+            shown.extend(["$ ", command, "\n", &self.names.of_page(&output, &ours)]);
         }
         Ok(shown)
     }

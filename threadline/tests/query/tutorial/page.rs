@@ -42,7 +42,7 @@ pub(super) fn commands(console: &str) -> Vec<(&str, String)> {
     for line in console.lines() {
         match (line.strip_prefix("$ "), found.last_mut()) {
             (Some(command), _) => found.push((command, String::new())),
-            (None, Some((_, output))) => *output += &format!("{line}\n"),
+            (None, Some((_, output))) => output.extend([line, "\n"]),
             (None, None) => panic!("a console begins with a command, not with {line}"),
         }
     }
