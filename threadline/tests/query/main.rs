@@ -19,6 +19,7 @@ mod table_as_of;
 mod tail;
 mod timelines;
 mod transactions;
+mod tutorial;
 mod undo;
 mod undo_refusals;
 mod undo_values;
