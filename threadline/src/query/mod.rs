@@ -25,6 +25,7 @@ mod page;
 mod place;
 mod plan;
 mod resolve;
+pub mod row;
 mod scope;
 mod serialize;
 mod snapshot;

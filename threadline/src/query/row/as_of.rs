@@ -1,0 +1,295 @@
+//! What a row was at a time.
+
+use serde::Serialize;
+
+use super::super::statement::Statement;
+use super::{
+    At, ReadError, Reader, Row,
+    entry::{self, ACTION, CHANGE, Change, Json, TRANSACTION},
+    heads::{Head, place},
+    image::{self, RowKey},
+    lineage::LINEAGE_MAX,
+    order::{self, Effect},
+    reading::Reading,
+    source::{Source, of_source, push_sources},
+    truncates::Truncates,
+};
+
+/// What a row was at a time.
+#[derive(Debug, Clone, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AsOf {
+    /// It was there.
+    Present {
+        /// All of it, but for what is never captured, as PostgreSQL prints it.
+        image: Json,
+        /// Columns of type `json` or `jsonb` that were null in SQL; all others that show `null` held JSON's.
+        sql_nulls: Vec<String>,
+        /// What made it so.
+        change: Box<Change>,
+    },
+    /// It had been deleted, or its table emptied.
+    Deleted {
+        /// What did so.
+        change: Box<Change>,
+    },
+    /// It had another key by then.
+    Moved {
+        /// The row under that key.
+        row: Row,
+        /// What changed the key.
+        change: Box<Change>,
+    },
+    /// It did not have this key yet.
+    NotYet {
+        /// The row under the key that it had before.
+        row: Row,
+        /// What changed the key later.
+        change: Box<Change>,
+    },
+    /// No change up to then is known: it may not have been there, or not been captured.
+    BeforeHorizon,
+}
+
+/// A row at a time, under the key that it had then.
+#[derive(Debug, Clone, Serialize)]
+pub struct Followed {
+    /// The row under that key.
+    pub row: Row,
+    /// What it was.
+    pub as_of: AsOf,
+}
+
+impl AsOf {
+    /// The change that decides; none before the horizon.
+    #[must_use]
+    pub fn change(&self) -> Option<&Change> {
+        match self {
+            Self::Present { change, .. }
+            | Self::Deleted { change }
+            | Self::Moved { change, .. }
+            | Self::NotYet { change, .. } => Some(change),
+            Self::BeforeHorizon => None,
+        }
+    }
+
+    /// The row, where it was there.
+    #[must_use]
+    pub fn image(&self) -> Option<&Json> {
+        match self {
+            Self::Present { image, .. } => Some(image),
+            _ => None,
+        }
+    }
+
+    /// Its name in JSON.
+    #[must_use]
+    pub fn term(&self) -> &'static str {
+        match self {
+            Self::Present { .. } => "present",
+            Self::Deleted { .. } => "deleted",
+            Self::Moved { .. } => "moved",
+            Self::NotYet { .. } => "not_yet",
+            Self::BeforeHorizon => "before_horizon",
+        }
+    }
+}
+
+impl Reader {
+    /// What was under the key of a row at a time, by the newest change up to then that can be seen.
+    ///
+    /// Within a transaction what a trigger of the host's changed again counts as last, whatever was captured first. A row between two
+    /// partitions is still what it was before it moved.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn as_of(&self, row: &Row, at: &At) -> Result<AsOf, ReadError> {
+        Reading::begin(self, None).await?.as_of(row, at).await
+    }
+
+    /// What a row was at a time, under whatever key it had then: key changes are followed, as often as [`LINEAGE_MAX`] times.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn as_of_followed(&self, row: &Row, at: &At) -> Result<Followed, ReadError> {
+        Reading::begin(self, None).await?.as_of_followed(row, at).await
+    }
+}
+
+/// What is under a key, by its newest changes.
+#[derive(Debug)]
+pub(super) enum Latest {
+    Nothing,
+    Is(Box<Change>, Effect),
+}
+
+impl Reading<'_> {
+    pub(super) async fn as_of_followed(&mut self, row: &Row, at: &At) -> Result<Followed, ReadError> {
+        let mut followed = Followed { row: row.clone(), as_of: self.as_of(row, at).await? };
+        let mut keys = vec![row.key.clone()];
+        while let AsOf::Moved { row: next, .. } | AsOf::NotYet { row: next, .. } = &followed.as_of {
+            if keys.contains(&next.key) || keys.len() > LINEAGE_MAX {
+                break;
+            }
+            keys.push(next.key.clone());
+            let next = next.clone();
+            followed = Followed { as_of: self.as_of(&next, at).await?, row: next };
+        }
+        Ok(followed)
+    }
+
+    pub(super) async fn as_of(&mut self, row: &Row, at: &At) -> Result<AsOf, ReadError> {
+        let head = self.heads(&row.sources, vec![row.key_json()], at).await?.pop().unwrap_or_default();
+        let oldest = head.group.iter().chain(head.before.as_deref()).min_by_key(|change| place(change));
+        let Some(oldest) = oldest else { return self.not_yet(row, at).await };
+        let truncates = self.truncates(&row.sources, Some(oldest), at).await?;
+        self.as_of_head(row, head, &truncates, at).await
+    }
+
+    /// What a row was, by the newest changes of its key.
+    pub(super) async fn as_of_head(
+        &mut self,
+        row: &Row,
+        head: Head,
+        truncates: &Truncates,
+        at: &At,
+    ) -> Result<AsOf, ReadError> {
+        let Latest::Is(change, effect) = self.latest(&row.sources, head, &row.key, truncates, at).await?
+        else {
+            return Ok(AsOf::BeforeHorizon);
+        };
+        Ok(match (effect, image::key(&change.table_pk)) {
+            (Effect::Departure, Some(key)) => AsOf::Moved { row: row.with_key(key), change },
+            (Effect::Arrival | Effect::Update, _) if change.data_after.is_some() => present(change),
+            _ => AsOf::Deleted { change },
+        })
+    }
+
+    /// The change that decides what is under a key.
+    async fn latest(
+        &mut self,
+        sources: &[Source],
+        head: Head,
+        key: &RowKey,
+        truncates: &Truncates,
+        at: &At,
+    ) -> Result<Latest, ReadError> {
+        let Head { group, before } = head;
+        // Emptied within the transaction: only what came after counts.
+        let emptied =
+            group.iter().filter_map(|change| truncates.of(change)).max_by_key(|truncate| place(truncate));
+        let is_after = |change: &Change| emptied.is_none_or(|truncate| place(truncate) < place(change));
+        let (group, gone): (Vec<Change>, Vec<Change>) = group.into_iter().partition(is_after);
+        if group.is_empty() {
+            return Ok(match emptied {
+                Some(truncate) if !gone.is_empty() => Latest::Is(Box::new(truncate.clone()), Effect::Removal),
+                _ => Latest::Nothing,
+            });
+        }
+        let start = emptied.filter(|_| !gone.is_empty()).or_else(|| {
+            let before = before.as_deref()?;
+            truncates.of(before).filter(|truncate| place(before) < place(truncate)).or(Some(before))
+        });
+        let mut ordered = order::sort(group, start, key);
+        while let Some(change) = ordered.pop() {
+            let effect = Effect::of(&change, key);
+            if effect == Effect::Removal && self.is_half_of_a_move(sources, &change, at).await? {
+                continue;
+            }
+            return Ok(Latest::Is(Box::new(change), effect));
+        }
+        // All that was seen of the transaction is one half of a move: what was before it, still is.
+        Ok(match before {
+            Some(before) => {
+                let emptied = truncates.of(&before).filter(|truncate| place(&before) < place(truncate));
+                match emptied {
+                    Some(truncate) => Latest::Is(Box::new(truncate.clone()), Effect::Removal),
+                    None => {
+                        let effect = Effect::of(&before, key);
+                        Latest::Is(before, effect)
+                    }
+                }
+            }
+            None => Latest::Nothing,
+        })
+    }
+
+    /// Whether a delete is what a partition loses when a row moves to another one, where that has not come yet: the next change of its
+    /// transaction inserts a row there.
+    async fn is_half_of_a_move(
+        &mut self,
+        sources: &[Source],
+        delete: &Change,
+        at: &At,
+    ) -> Result<bool, ReadError> {
+        if delete.op != "delete" || (delete.partition.is_none() && sources.len() < 2) {
+            return Ok(false);
+        }
+        let statement = self.next_statement(sources, delete, at);
+        let rows = self.fetch_all(&statement).await?;
+        let next =
+            rows.iter().map(entry::change).collect::<Result<Vec<_>, _>>()?.into_iter().min_by_key(place);
+        Ok(next.is_some_and(|next| {
+            let is_elsewhere = next.partition != delete.partition || next.table_name != delete.table_name;
+            next.op == "insert" && is_elsewhere
+        }))
+    }
+
+    /// Changes of the same transaction that came soon after a time.
+    fn next_statement(&self, sources: &[Source], delete: &Change, at: &At) -> Statement {
+        let mut statement = Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION} from "));
+        push_sources(sources, &mut statement);
+        statement.push(" cross join lateral (select c.*");
+        self.reader.push_visible(&mut statement);
+        statement
+            .push(" and c.table_name = s.name and c.captured_at > ")
+            .bind(at.as_str())
+            .push("::timestamptz order by c.captured_at, c.id limit ")
+            .bind(SOON)
+            .push(") c");
+        self.reader.push_joins(&mut statement);
+        statement
+            .push(" where c.transaction_id = ")
+            .bind(delete.transaction_id)
+            .push(" and (c.position > ")
+            .bind(delete.position)
+            .push(" or c.position = 0)")
+            .push(of_source(sources));
+        statement
+    }
+
+    /// What there is to say of a row of which nothing is known up to a time.
+    async fn not_yet(&mut self, row: &Row, at: &At) -> Result<AsOf, ReadError> {
+        let mut statement = Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION} from "));
+        push_sources(&row.sources, &mut statement);
+        statement.push(" cross join lateral (select c.*");
+        self.reader.push_visible(&mut statement);
+        statement
+            .push(of_source(&row.sources))
+            .push(" and c.table_pk = ")
+            .bind(row.key_json())
+            .push("::jsonb and c.captured_at > ")
+            .bind(at.as_str())
+            .push("::timestamptz order by c.captured_at, c.id limit 1) c");
+        self.reader.push_joins(&mut statement);
+        let rows = self.fetch_all(&statement).await?;
+        let changes = rows.iter().map(entry::change).collect::<Result<Vec<_>, _>>()?;
+        let first = changes.into_iter().min_by_key(place);
+        Ok(match first.map(|change| (image::key_before(&change), change)) {
+            Some((Some(key), change)) => AsOf::NotYet { row: row.with_key(key), change: Box::new(change) },
+            _ => AsOf::BeforeHorizon,
+        })
+    }
+}
+
+/// Changes among which the other half of a move is sought.
+const SOON: i64 = 50;
+
+fn present(change: Box<Change>) -> AsOf {
+    match change.data_after.clone() {
+        Some(image) => {
+            AsOf::Present { image, sql_nulls: change.json_nulls.clone().unwrap_or_default(), change }
+        }
+        None => AsOf::Deleted { change },
+    }
+}

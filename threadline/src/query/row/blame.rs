@@ -1,0 +1,288 @@
+//! Who set what stands in a row.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::{
+    AsOf, At, ReadError, Reader, Row,
+    entry::{Change, Json},
+    events::Event,
+    history::{Part, cursor_of},
+    image::{self, Fields},
+    lineage::Segment,
+    order,
+    reading::Reading,
+};
+
+/// Changes that are visited at most.
+pub const BLAMED_MAX: usize = 10_000;
+
+/// Changes that are read at once.
+const AT_ONCE: i64 = 200;
+
+/// Each column of a row, and the change that set it last.
+#[derive(Debug, Clone, Serialize)]
+pub struct Blame {
+    /// The row, under the key that it has.
+    pub row: Row,
+    /// What it is. Of a row that was deleted, columns are those that it had last.
+    pub as_of: AsOf,
+    /// Its columns, in the order of their names.
+    pub columns: Vec<BlamedColumn>,
+    /// The changes that set them, with their transactions and actions; the newest first.
+    pub changes: Vec<Change>,
+    /// Whether every column was followed to the change that set it, or to the first one that is known. Of a row with more than
+    /// [`BLAMED_MAX`] changes, older ones are not visited.
+    pub is_complete: bool,
+}
+
+/// A column, and what set it.
+#[derive(Debug, Clone, Serialize)]
+pub struct BlamedColumn {
+    /// Its name.
+    pub name: String,
+    /// What stands in it.
+    pub value: Json,
+    /// Whether it is null in SQL although of type `json` or `jsonb`.
+    pub is_sql_null: bool,
+    /// The change that set it, one of [`Blame::changes`]; `None` where it is unknown, since it was set before anything was captured, or
+    /// by no change of the row, such as the default of a column that was added.
+    pub change: Option<Uuid>,
+}
+
+impl Blame {
+    /// The change that set a column.
+    #[must_use]
+    pub fn change_of(&self, column: &str) -> Option<&Change> {
+        let id = self.columns.iter().find(|blamed| blamed.name == column)?.change?;
+        self.changes.iter().find(|change| change.id == id)
+    }
+}
+
+impl Reader {
+    /// For each column of a row, as it was at a time, the change that set it last: from the insert on, across changes of its key.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn blame(&self, row: &Row, at: &At) -> Result<Blame, ReadError> {
+        let mut reading = Reading::begin(self, None).await?;
+        let as_of = reading.as_of(row, at).await?;
+        let mut search = Search::new(&as_of);
+        if matches!(as_of, AsOf::Present { .. } | AsOf::Deleted { .. }) {
+            reading.search(row, at, &as_of, &mut search).await?;
+        }
+        Ok(search.into_blame(row.clone(), as_of))
+    }
+}
+
+/// What has been found so far, from the newest change to older ones.
+struct Search {
+    image: Option<Fields>,
+    sql_nulls: Vec<String>,
+    /// Columns of which it is not known yet.
+    open: BTreeSet<String>,
+    found: BTreeMap<String, Uuid>,
+    changes: Vec<Change>,
+    /// The change before this one is to be compared with it.
+    newer: Option<(Change, Fields)>,
+    is_complete: bool,
+}
+
+/// What comes after a change in the search.
+enum Next {
+    Older,
+    /// The row had another key before.
+    OtherKey(Box<Change>),
+    End,
+}
+
+impl Search {
+    fn new(as_of: &AsOf) -> Self {
+        let mut search = Self {
+            image: None,
+            sql_nulls: Vec::new(),
+            open: BTreeSet::new(),
+            found: BTreeMap::new(),
+            changes: Vec::new(),
+            newer: None,
+            is_complete: true,
+        };
+        match as_of {
+            AsOf::Present { image, sql_nulls, .. } => search.begin(image, sql_nulls.clone()),
+            AsOf::Deleted { change } => {
+                if let Some(image) = &change.data_before {
+                    search.begin(image, change.json_nulls.clone().unwrap_or_default());
+                }
+            }
+            _ => {}
+        }
+        search
+    }
+
+    fn begin(&mut self, image: &Json, sql_nulls: Vec<String>) {
+        let image = image::fields(image);
+        self.open = image.keys().cloned().collect();
+        self.image = Some(image);
+        self.sql_nulls = sql_nulls;
+    }
+
+    /// The next older change of the row.
+    fn visit(&mut self, change: Change) -> Next {
+        let Some(after) = &change.data_after else {
+            // A row that was deleted and is there again begins with its insert; where that is missing, here.
+            return if self.newer.is_some() { Next::End } else { Next::Older };
+        };
+        if self.image.is_none() {
+            self.begin(after, change.json_nulls.clone().unwrap_or_default());
+        }
+        let after = image::fields(after);
+        self.compare(&after);
+        let is_first = change.op == "insert";
+        let changed = change.changed_fields.clone().unwrap_or_default();
+        let set: Vec<String> = self
+            .open
+            .iter()
+            .filter(|column| if is_first { after.contains_key(*column) } else { changed.contains(column) })
+            .cloned()
+            .collect();
+        self.assign(set, &change);
+        let next = match image::key_before(&change) {
+            _ if is_first || self.open.is_empty() => Next::End,
+            Some(_) => Next::OtherKey(Box::new(change.clone())),
+            None => Next::Older,
+        };
+        self.newer = Some((change, after));
+        next
+    }
+
+    /// Columns that do not count as changed, such as those excepted by a policy, differ without being named.
+    fn compare(&mut self, older: &Fields) {
+        let Some((change, newer)) = self.newer.take() else { return };
+        let differs = |column: &&String| match (newer.get(*column), older.get(*column)) {
+            (Some(newer), Some(older)) => newer.get() != older.get(),
+            _ => false,
+        };
+        let set: Vec<String> = self.open.iter().filter(differs).cloned().collect();
+        self.assign(set, &change);
+        // What was not there yet, was added to the table.
+        self.open.retain(|column| older.contains_key(column));
+    }
+
+    fn assign(&mut self, columns: Vec<String>, change: &Change) {
+        if !columns.is_empty() && self.changes.last().is_none_or(|last| last.id != change.id) {
+            self.changes.push(change.clone());
+        }
+        for column in columns {
+            self.open.remove(&column);
+            self.found.insert(column, change.id);
+        }
+    }
+
+    fn into_blame(self, row: Row, as_of: AsOf) -> Blame {
+        let columns = self
+            .image
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(name, value)| BlamedColumn {
+                is_sql_null: self.sql_nulls.contains(&name),
+                change: self.found.get(&name).copied(),
+                name,
+                value,
+            })
+            .collect();
+        Blame { row, as_of, columns, changes: self.changes, is_complete: self.is_complete }
+    }
+}
+
+impl Reading<'_> {
+    /// Visits the changes of a row, transaction by transaction, until every column is known.
+    async fn search(
+        &mut self,
+        row: &Row,
+        at: &At,
+        as_of: &AsOf,
+        search: &mut Search,
+    ) -> Result<(), ReadError> {
+        let mut segment = Segment::of(row.key.clone());
+        let mut cursor = None;
+        let mut group: Vec<Change> = Vec::new();
+        let mut visited = 0;
+        let mut has_begun = false;
+        let decides = as_of.change().filter(|change| change.op != "truncate").map(|change| change.id);
+        loop {
+            let part = Part {
+                is_older: true,
+                cursor: cursor.as_ref(),
+                ends: (None, None),
+                at: Some(at.as_str()),
+                limit: AT_ONCE,
+            };
+            let changes = self.changes(&row.sources, std::slice::from_ref(&segment), &part).await?;
+            let is_last = changes.len() < usize::try_from(AT_ONCE).unwrap_or_default();
+            visited += changes.len();
+            cursor = changes.last().map(cursor_of).or(cursor);
+            let mut other_key = None;
+            let mut pending = changes.into_iter().map(Some).chain(is_last.then_some(None));
+            'changes: while let Some(change) = pending.next() {
+                let belongs = |change: &Change| {
+                    group.first().is_none_or(|first: &Change| first.transaction_id == change.transaction_id)
+                };
+                match change {
+                    Some(change) if belongs(&change) => {
+                        group.push(change);
+                        continue;
+                    }
+                    change => {
+                        let complete = std::mem::take(&mut group);
+                        let ordered = order::sort(complete, change.as_ref(), &segment.key);
+                        group.extend(change);
+                        for change in ordered.into_iter().rev() {
+                            // What the transaction did after the change that decides, is not part of the answer.
+                            has_begun |= decides.is_none_or(|id| id == change.id);
+                            if !has_begun {
+                                continue;
+                            }
+                            match search.visit(change) {
+                                Next::Older => {}
+                                Next::End => return Ok(()),
+                                Next::OtherKey(change) => {
+                                    other_key = Some(change);
+                                    break 'changes;
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            match other_key.and_then(|change| before_arrival(&change)) {
+                Some(before) => {
+                    (segment, cursor) = (before, None);
+                    group.clear();
+                }
+                None if is_last => return Ok(()),
+                None => {}
+            }
+            if visited >= BLAMED_MAX {
+                search.is_complete = false;
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The changes of a row before this one gave it its key.
+fn before_arrival(change: &Change) -> Option<Segment> {
+    let from = image::key_before(change)?;
+    let event = Event {
+        id: change.id,
+        transaction_id: change.transaction_id,
+        to: image::key(&change.table_pk)?,
+        from: from.clone(),
+        at: change.captured_at,
+        at_text: change.captured_text.clone(),
+        position: change.position,
+    };
+    Some(Segment { high: Some(event), ..Segment::of(from) })
+}
