@@ -115,7 +115,8 @@ fn migrations_before() -> anyhow::Result<Vec<String>> {
     paths.sort();
     let is_before = |path: &&std::path::PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        name.ends_with(".sql") && name.get(..4).is_some_and(|number| number <= LAST_BEFORE)
+        path.extension().is_some_and(|extension| extension == "sql")
+            && name.get(..4).is_some_and(|number| number <= LAST_BEFORE)
     };
     paths.iter().filter(is_before).map(|path| fs::read_to_string(path).map_err(Into::into)).collect()
 }

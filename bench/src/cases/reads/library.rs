@@ -1,5 +1,7 @@
 //! What the Elixir library asks its tables for, in statements written for this comparison after what its functions do.
 
+use std::fmt::Write as _;
+
 use anyhow::ensure;
 use serde_json::Value;
 use sqlx::{
@@ -44,7 +46,7 @@ pub(super) fn page(filter: &Filter, size: u16, behind: Option<Place>) -> Option<
     if let Some((at, id)) = behind {
         stated.and("(c.captured_at, c.id) <", &[Given::Time(at), Given::Id(id)]);
     }
-    stated.text.push_str(&format!(" order by c.captured_at desc, c.id desc limit {}", size + 1));
+    let _ = write!(stated.text, " order by c.captured_at desc, c.id desc limit {}", size + 1);
     Some(stated)
 }
 
@@ -57,7 +59,7 @@ pub(super) async fn places(
     let Some(mut stated) = timeline(filter, "c.captured_at, c.id") else { return Ok(Vec::new()) };
     let (size, before) = (usize::from(size), u32::from(size) * (page - 1) - 1);
     let limit = u32::try_from(size)? * count;
-    stated.text.push_str(&format!(" order by c.captured_at desc, c.id desc offset {before} limit {limit}"));
+    let _ = write!(stated.text, " order by c.captured_at desc, c.id desc offset {before} limit {limit}");
     let rows = stated.query().fetch_all(connection).await?;
     rows.iter().step_by(size).map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
@@ -106,7 +108,7 @@ pub(super) fn of_row(table: &str, key: &Value, at: Option<OffsetDateTime>) -> St
         stated.and("c.captured_at <=", &[Given::Time(at)]);
     }
     let limit = if at.is_some() { 1 } else { 201 };
-    stated.text.push_str(&format!(" order by c.captured_at desc, c.id desc limit {limit}"));
+    let _ = write!(stated.text, " order by c.captured_at desc, c.id desc limit {limit}");
     stated
 }
 
@@ -125,7 +127,7 @@ impl Stated {
         let first = self.given.len() + 1;
         self.given.extend_from_slice(given);
         let numbers: Vec<String> = (first..=self.given.len()).map(|number| format!("${number}")).collect();
-        self.text.push_str(&format!(" and {condition} ({})", numbers.join(", ")));
+        let _ = write!(self.text, " and {condition} ({})", numbers.join(", "));
     }
 
     fn query(&self) -> Query<'_, Postgres, PgArguments> {

@@ -9,6 +9,7 @@ use threadline::{
     },
 };
 use time::{Duration, OffsetDateTime, macros::datetime};
+use uuid::Uuid;
 
 use super::{
     QUESTION, Served,
@@ -63,6 +64,12 @@ async fn of_rows(bench: &mut Bench<'_>, served: &mut Served, rows: Rows, repeat:
     };
     let row = |number: u32| &found[(number % VALUES) as usize];
     let page = RowPage::default();
+    for number in [0, VALUES - 1] {
+        let read = reader.row_history(row(number), &page).await?;
+        let ids: Vec<Uuid> = read.changes.iter().map(|change| change.id).collect();
+        let theirs = stated(None, number).read(connection).await?;
+        library::same("row history", &ids, &theirs, page.size)?;
+    }
     let history = async |number: u32| {
         reader.row_history(row(number), &page).await?;
         Ok(())

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use anyhow::ensure;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{
@@ -30,6 +31,15 @@ const TABLE: &str = "create table accounts (id bigint primary key, email text, n
 const INSERT: &str =
     "insert into accounts select g, 'user' || g || '@example.test', 'Name ' || g, 'active', g * 1.25,
     'a note of some words about this row', clock_timestamp() from generate_series($1, $2) g";
+
+/// Who writes, and why: indexes of actors and correlation ids have an entry for each transaction then.
+const CONTEXT: &str = r#"select set_config('threadline.actor_ref', '{"type": "user", "id": "u1"}', false),
+    set_config('threadline.context', '{"correlation_id": "c1", "request_id": "r1", "source": "web"}', false)"#;
+
+/// Rows that were written, and changes of them that were recorded.
+const RECORDED: &str =
+    "select (select count(*) from accounts), (select count(*) from audit_changes where table_name = 'accounts'),
+            (select count(*) from audit_transactions where correlation_id = 'c1' and actor_ref ->> 'id' = 'u1' and txid > 0)";
 
 /// A database with the session that writes into it.
 struct Side {
@@ -117,7 +127,7 @@ pub(super) async fn take(
         }
     }
     for side in sides {
-        side.connection.close().await?;
+        side.close().await?;
     }
     Ok(())
 }
@@ -125,6 +135,7 @@ pub(super) async fn take(
 impl Side {
     async fn of(variant: &'static str, url: &str) -> anyhow::Result<Self> {
         let mut connection = PgConnection::connect(url).await?;
+        connection.execute(CONTEXT).await?;
         let backend: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut connection).await?;
         Ok(Self { variant, connection, backend: backend.cast_unsigned(), count: 0 })
     }
@@ -132,6 +143,16 @@ impl Side {
     /// What the session's process has taken so far.
     fn taken(&self) -> Usage {
         meter::usage(self.backend).unwrap_or_default()
+    }
+
+    /// After a look at whether everything was recorded.
+    async fn close(mut self) -> anyhow::Result<()> {
+        let (rows, changes, transactions): (i64, i64, i64) =
+            sqlx::query_as(RECORDED).fetch_one(&mut self.connection).await?;
+        let variant = self.variant;
+        ensure!(changes == rows, "{variant}: {changes} changes were recorded of {rows} rows");
+        ensure!(transactions > 0, "{variant}: no transaction says who wrote it");
+        Ok(self.connection.close().await?)
     }
 
     async fn write(&mut self, kind: Kind) -> anyhow::Result<()> {
@@ -142,7 +163,7 @@ impl Side {
                 let table = StorageSchema::default().actions();
                 let actions = (from..=self.count).map(action).collect::<Result<Vec<_>, _>>()?;
                 let inserted = insert_batch(&mut self.connection, &table, &actions).await?;
-                anyhow::ensure!(inserted.written.len() == actions.len(), "actions were there already");
+                ensure!(inserted.written.len() == actions.len(), "actions were there already");
             }
             Kind::Single | Kind::Bulk => {
                 sqlx::query(INSERT)
