@@ -133,7 +133,15 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
     plan.rows = options.rows.unwrap_or(plan.rows);
     plan.repeats = options.repeats.unwrap_or(plan.repeats);
     let cases = match &options.only[..] {
-        [] => &[Case::Capture, Case::Changes, Case::Drain, Case::EndToEnd, Case::Steady, Case::Held][..],
+        [] => &[
+            Case::Capture,
+            Case::Changes,
+            Case::Drain,
+            Case::EndToEnd,
+            Case::Steady,
+            Case::Held,
+            Case::Reads,
+        ][..],
         some => some,
     };
     let begun = (OffsetDateTime::now_utc(), Instant::now());

@@ -21,6 +21,16 @@ pub(crate) struct Plan {
     pub(crate) changes: u64,
     /// Changes that the timeline holds before.
     pub(crate) history: u64,
+    /// Changes of the timeline that is read.
+    pub(crate) timeline: u64,
+    /// Reads of each question, for its percentiles.
+    pub(crate) reads: u32,
+    /// How long the library's reads of a question are measured, where they take longer.
+    pub(crate) read_time: Duration,
+    /// Which page is far behind the first one.
+    pub(crate) deep: u32,
+    /// Batches that are written with and without what is there for reads.
+    pub(crate) batches: u32,
     /// How long the steady load lasts, behind [`Plan::warm_up`].
     pub(crate) steady: Duration,
     /// How long the load lasts in each variant of the held transaction.
@@ -40,6 +50,11 @@ impl Plan {
         capture: Duration::from_millis(1_500),
         changes: 800,
         history: 40_000,
+        timeline: 100_000,
+        reads: 200,
+        read_time: Duration::from_secs(2),
+        deep: 100,
+        batches: 12,
         steady: Duration::from_secs(5),
         held: Duration::from_secs(4),
         warm_up: Duration::from_secs(1),
@@ -55,6 +70,11 @@ impl Plan {
         capture: Duration::from_secs(4),
         changes: 16_000,
         history: 200_000,
+        timeline: 1_000_000,
+        reads: 200,
+        read_time: Duration::from_secs(10),
+        deep: 1_000,
+        batches: 80,
         steady: Duration::from_secs(30),
         held: Duration::from_secs(12),
         warm_up: Duration::from_secs(3),

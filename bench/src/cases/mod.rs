@@ -7,6 +7,7 @@ mod drain;
 mod held;
 mod limits;
 mod operate;
+pub(crate) mod reads;
 pub(crate) mod soak;
 mod steady;
 
@@ -42,6 +43,8 @@ pub(crate) enum Case {
     Steady,
     /// The same with a transaction held open.
     Held,
+    /// Pages, histories and the live tail of a long timeline, beside the Elixir library's statements; and what they cost writers.
+    Reads,
 }
 
 /// Takes samples and keeps them.
@@ -76,6 +79,7 @@ impl Bench<'_> {
             Case::EndToEnd => drain::end_to_end(self, repeat).await,
             Case::Steady => steady::take(self, repeat).await,
             Case::Held => held::take(self, repeat).await,
+            Case::Reads => reads::take(self, repeat).await,
         }
     }
 

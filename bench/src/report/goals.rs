@@ -1,7 +1,7 @@
 //! What was promised, beside what was measured.
 
 use super::{
-    number,
+    number, reads_goals,
     summary::{Group, Ratio, Summary},
 };
 use crate::results::Sample;
@@ -83,6 +83,7 @@ impl Judgement {
         goals.push(memory(summary, "publisher: memory at the peak", "publisher"));
         goals.push(memory(summary, "consumer: memory at the peak", "consumer"));
         goals.push(dead_tuples(summary));
+        goals.extend(reads_goals::worst(summary).into_iter().map(Goal::of_worst));
         let controls = vec![
             control(summary, "A/A: capture, bare again / bare", CAPTURE, BARE),
             control(summary, "A/A: relay, limit again / limit", RELAY, LIMIT),
@@ -275,6 +276,11 @@ impl Goal {
             Some(value) => shown(value, bound, unit),
         };
         Self { name, target, measured, met, note: joined(notes), bar: None }
+    }
+
+    fn of_worst(worst: reads_goals::Worst) -> Self {
+        let unit = if worst.is_ratio { &RATIO } else { &MILLIS };
+        Self::of(worst.name, Bound::AtMost(worst.most), unit, worst.value, &[worst.note])
     }
 
     /// The range comes before what is void, which comes first in the notes and last in the text.

@@ -3,9 +3,8 @@
 use std::fmt::Write as _;
 
 use super::{
-    changes,
-    goals::Judgement,
-    number,
+    goals::{Goal, Judgement},
+    has_page, number,
     summary::{Group, Process, Summary},
     text,
 };
@@ -77,27 +76,20 @@ pub(super) fn machine(run: &Run) -> String {
 }
 
 fn goals(judgement: &Judgement) -> String {
-    let mut rows = Vec::new();
-    for goal in &judgement.goals {
-        let mark = if goal.met == Some(false) {
-            format!("**{}**", text::mark(goal))
-        } else {
-            text::mark(goal).into()
-        };
-        rows.push(vec![
-            goal.name.to_owned(),
-            goal.target.clone(),
-            goal.measured.clone(),
-            mark,
-            goal.note.clone(),
-        ]);
-    }
+    let mut rows: Vec<_> = judgement.goals.iter().map(goal_row).collect();
     for control in &judgement.controls {
         let (measured, note) = (control.measured.clone(), control.note.clone());
         rows.push(vec![control.name.to_owned(), "none: noise".to_owned(), measured, String::new(), note]);
     }
-    let header = ["goal", "target", "measured", "", "note"];
-    format!("## Goals\n\n{}\n{}.\n", table(&header, 5, &rows), text::summary_line(judgement))
+    format!("## Goals\n\n{}\n{}.\n", table(&GOAL_HEADER, 5, &rows), text::summary_line(judgement))
+}
+
+pub(super) const GOAL_HEADER: [&str; 5] = ["goal", "target", "measured", "", "note"];
+
+pub(super) fn goal_row(goal: &Goal) -> Vec<String> {
+    let mark =
+        if goal.met == Some(false) { format!("**{}**", text::mark(goal)) } else { text::mark(goal).into() };
+    vec![goal.name.to_owned(), goal.target.clone(), goal.measured.clone(), mark, goal.note.clone()]
 }
 
 /// A table for each case.
@@ -108,7 +100,7 @@ fn cases(summary: &Summary) -> String {
          without shared memory. Latency is from commit to visible in the timeline. A reader that stalls has \
          0 rows/s and no latency, and its ratios are 0. A column that would be empty is left out.\n",
     );
-    for case in summary.cases().into_iter().filter(|case| !changes::is_of(case)) {
+    for case in summary.cases().into_iter().filter(|case| !has_page(case)) {
         let groups: Vec<_> = summary.of_case(case).collect();
         let _ = write!(text, "\n### {}\n\n{}", escaped(case), case_table(&groups));
     }

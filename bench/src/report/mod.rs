@@ -7,6 +7,8 @@ mod example;
 mod goals;
 mod markdown;
 mod number;
+mod reads;
+mod reads_goals;
 mod summary;
 mod text;
 
@@ -47,8 +49,8 @@ impl<'a> Report<'a> {
         chart::chart(&self.summary, &self.judgement)
     }
 
-    /// Writes `report.md` and `chart.svg` into the folder, which is made if it is not there, and `capture.md` of the cases that are
-    /// there; of a run of nothing else that page alone.
+    /// Writes `report.md` and `chart.svg` into the folder, which is made if it is not there, and `capture.md` and `reads.md` of the cases that are
+    /// there; of a run of nothing else those alone.
     ///
     /// # Errors
     ///
@@ -56,17 +58,23 @@ impl<'a> Report<'a> {
     pub(crate) fn write(&self, folder: &Path, lacks: &[(&str, &str)]) -> anyhow::Result<()> {
         std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut files = Vec::new();
-        if self.run.samples.is_empty() || self.run.samples.iter().any(|sample| !changes::is_of(&sample.case))
-        {
+        if self.run.samples.is_empty() || self.run.samples.iter().any(|sample| !has_page(&sample.case)) {
             files.extend([("report.md", self.markdown(lacks)), ("chart.svg", self.chart())]);
         }
         files.extend(changes::markdown(self.run, &self.summary).map(|page| ("capture.md", page)));
+        let page = reads::markdown(self.run, &self.summary, &self.judgement);
+        files.extend(page.map(|page| ("reads.md", page)));
         for (name, content) in files {
             let path = folder.join(name);
             std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
         }
         Ok(())
     }
+}
+
+/// Whether a case has a page of its own.
+fn has_page(case: &str) -> bool {
+    changes::is_of(case) || reads::is_of(case)
 }
 
 #[cfg(test)]
