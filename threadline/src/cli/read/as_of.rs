@@ -31,6 +31,8 @@ pub(crate) struct Arguments {
     #[arg(value_name = "KEY", value_parser = words::key)]
     key: Option<Key>,
     /// When: a date in UTC, or a time with its offset such as 2026-05-15T12:00:00Z.
+    ///
+    /// Lists for people cut times to seconds: a time from such a line is a moment before the change; `--json` has all of it.
     #[arg(long, value_name = "TIME", value_parser = words::at)]
     pub(super) at: At,
     /// Also what referred to the row then, through the foreign keys of today.

@@ -121,7 +121,7 @@ impl UndoPlan {
         let count = self.statements.len();
         let _ = writeln!(
             script,
-            "-- {count} statements; {} refusals, of which nothing is undone.",
+            "-- Rows that are set back: {count}. Refused, and left as they are: {}.",
             self.refused.len()
         );
         for refused in &self.refused {

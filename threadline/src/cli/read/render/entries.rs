@@ -42,11 +42,13 @@ pub(in crate::cli::read) fn by_transaction(entries: &[Entry]) -> String {
     text
 }
 
-/// What an entry is a part of: its transaction, or itself. An action stands alone, although it may be linked to a transaction.
+/// What an entry is a part of: its transaction, the one that it is linked to, or itself.
 fn unit(entry: &Entry) -> Uuid {
     match entry {
         Entry::Change(change) => change.transaction_id,
-        Entry::Action(_) | Entry::Event(_) => entry.id(),
+        Entry::Action(linked) | Entry::Event(linked) => {
+            linked.transaction.as_ref().map_or(linked.action.id, |transaction| transaction.id)
+        }
     }
 }
 
@@ -55,8 +57,8 @@ fn about(entry: &Entry) -> String {
     match (entry, entry.transaction()) {
         (Entry::Change(change), Some(transaction)) => heading(transaction, change.action.as_ref()),
         (Entry::Change(change), None) => format!("transaction {}  removed", change.transaction_id),
-        (_, Some(transaction)) => {
-            format!("{} {}  of transaction {}", entry.kind().as_str(), entry.id(), transaction.id)
+        (Entry::Action(linked) | Entry::Event(linked), Some(transaction)) => {
+            heading(transaction, Some(&linked.action))
         }
         (_, None) => format!("{} {}", entry.kind().as_str(), entry.id()),
     }

@@ -66,7 +66,9 @@ pub(super) fn key_of(change: &Change) -> String {
 /// A line about a change.
 pub(in crate::cli::read) fn about(change: &Change) -> String {
     let table = table_name(&change.table_schema, &change.table_name);
-    [time(change.captured_at), change.op.clone(), table, key_of(change)].join("  ").trim_end().to_owned()
+    let id = format!("change {}", change.id);
+    let parts = [time(change.captured_at), change.op.clone(), table, key_of(change), id];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ")
 }
 
 /// What became of the row: the fields that an update changed, or the row that came or went. The columns of its key are left out, because
