@@ -8,7 +8,7 @@ use super::{Filter, Key, Kind, Name, Op, statement::Statement};
 use crate::ActorRef;
 
 /// The kind of an actor, as it is indexed.
-pub(super) const ACTOR_TYPE: &str = "(actor_ref ->> 'type')";
+pub(super) const ACTOR_TYPE: &str = "left(actor_ref ->> 'type', 256)";
 
 /// The id of an actor, as it is indexed: all that are anonymous are one.
 pub(super) const ACTOR_ID: &str = "(case when actor_ref ->> 'type' = 'anonymous' then '' else left(coalesce(actor_ref ->> 'id', ''), 256) end)";
@@ -99,7 +99,7 @@ impl<'s> Conditions<'s> {
                     self.and()
                         .push("(select count(*) = 1 and min(k.value) = ")
                         .bind(value)
-                        .push(" from jsonb_each_text(c.table_pk) k)");
+                        .push(" from jsonb_each_text(case jsonb_typeof(c.table_pk) when 'object' then c.table_pk else '{}' end) k)");
                 }
             }
         }

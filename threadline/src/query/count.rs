@@ -5,10 +5,7 @@ use std::time::Duration;
 use sqlx::{Connection as _, Row as _};
 use time::OffsetDateTime;
 
-use super::{
-    Count, Filter, ReadError, Reader, plan, resolve,
-    streams::{Ask, Direction},
-};
+use super::{Count, Filter, ReadError, Reader, direction::Direction, plan, resolve, streams::Ask};
 
 /// Counting stops behind this number.
 const COUNT_MAX: u32 = 10_000;

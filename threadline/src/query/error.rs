@@ -43,14 +43,12 @@ impl ReadError {
 }
 
 impl From<sqlx::Error> for ReadError {
-    /// A time that the server cannot read is one of a cursor: all others have been read before.
+    /// A time that the server cannot read is one that was given, in a cursor or as the time of the question.
     fn from(error: sqlx::Error) -> Self {
         let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-        if matches!(code.as_deref(), Some("22007" | "22008")) {
-            return Self::unusable(
-                "invalid_cursor",
-                "the cursor names no time: give the one that came with a page",
-            );
+        if matches!(code.as_deref(), Some("22007" | "22008" | "22009")) {
+            let reason = "PostgreSQL knows no such time: a cursor is given as it came with a page, and a time is before the year 294276";
+            return Self::unusable("invalid_time", reason);
         }
         Self::Database(error)
     }

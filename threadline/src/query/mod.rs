@@ -20,6 +20,7 @@ mod condition;
 mod count;
 mod cursor;
 pub mod diff;
+mod direction;
 mod entry;
 mod error;
 pub mod filter;

@@ -22,17 +22,21 @@ pub(super) async fn key(
         return Ok(resolved);
     }
     let changes = reader.schema.table("audit_changes");
-    let mut newest =
-        Statement::new(format!("select min(k.name) from (select c.* from {changes} c where c.table_name = "));
+    let mut newest = Statement::new(format!(
+        "select array_agg(distinct k.name) from (select c.* from {changes} c where c.table_name = "
+    ));
     newest.bind(&table.name).push(" order by c.captured_at desc, c.id desc limit ").bind(VISITED).push(
-        ") c cross join lateral (select min(k) as name from jsonb_object_keys(c.table_pk) k having count(*) = 1) k",
+        ") c cross join lateral (select min(k) as name
+              from jsonb_object_keys(case jsonb_typeof(c.table_pk) when 'object' then c.table_pk else '{}' end) k
+              having count(*) = 1) k",
     );
     if let Some(schema) = &table.schema {
         newest.push(" where c.table_schema = ").bind(schema);
     }
     let found = newest.query().fetch_one(connection).await?;
-    if let Some(column) = found.try_get::<Option<String>, _>(0)? {
-        resolved.key = Some(Key::Columns(BTreeMap::from([(column, value.clone())])));
+    // Where there are several, each change is compared.
+    if let [column] = &found.try_get::<Option<Vec<String>>, _>(0)?.unwrap_or_default()[..] {
+        resolved.key = Some(Key::Columns(BTreeMap::from([(column.clone(), value.clone())])));
     }
     Ok(resolved)
 }

@@ -87,6 +87,12 @@ impl Scope {
         self.0.is_none()
     }
 
+    /// Whether an action shows the transaction that it is linked to: where a rule says that it is one's own.
+    pub(crate) fn links_actions(&self) -> &'static str {
+        let is_own = |rules: &Rules| rules.actions.iter().any(|rule| matches!(rule, Rule::Context { .. }));
+        if self.0.as_ref().is_none_or(is_own) { "true" } else { "false" }
+    }
+
     /// The condition for a change, over `c`, `t` and `a`.
     pub(crate) fn push_changes(&self, statement: &mut Statement) {
         match &self.0 {

@@ -42,7 +42,10 @@ impl FromStr for Snapshot {
             Some("") => Vec::new(),
             Some(list) => list.split(',').map(str::parse).collect::<Result<_, _>>().map_err(drop)?,
         };
-        if parts.next().is_some() || oldest > next {
+        // As the server prints them: rising, and with room for what a restore adds.
+        let is_rising = running.windows(2).all(|pair: &[i64]| pair[0] < pair[1])
+            && running.iter().all(|one| (oldest..next).contains(one));
+        if parts.next().is_some() || oldest < 1 || oldest > next || next >= 1 << 48 || !is_rising {
             return Err(());
         }
         Ok(Self { oldest, next, running })

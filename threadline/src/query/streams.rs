@@ -6,6 +6,7 @@ use super::{
     Cursor, Filter, Key, Kind, Name, Scope,
     condition::{Conditions, IS_EVENT, Used},
     cursor::Point,
+    direction::Direction,
     entry::{ACTION, CHANGE, TRANSACTION},
     plan::Driver,
     statement::Statement,
@@ -29,12 +30,6 @@ pub(super) struct Ask<'a> {
     pub(super) visited: Option<i64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Direction {
-    Older,
-    Newer,
-}
-
 /// What the index of actions leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Leads {
@@ -48,29 +43,6 @@ enum Leads {
 enum Purpose {
     Entries,
     Count,
-}
-
-impl Direction {
-    fn order(self) -> &'static str {
-        match self {
-            Self::Older => "desc",
-            Self::Newer => "asc",
-        }
-    }
-
-    fn beyond(self) -> &'static str {
-        match self {
-            Self::Older => " < ",
-            Self::Newer => " > ",
-        }
-    }
-
-    fn from(self) -> &'static str {
-        match self {
-            Self::Older => " <= ",
-            Self::Newer => " >= ",
-        }
-    }
 }
 
 impl Ask<'_> {
@@ -216,7 +188,8 @@ impl Ask<'_> {
         self.push_leading_actions(Leads::ToThemselves, &mut statement);
         let [_, transactions, _] = self.tables();
         statement.push(&format!(
-            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on true"
+            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on {}",
+            self.scope.links_actions()
         ));
         let mut conditions = Conditions::new(&mut statement);
         conditions.of_action_itself(self.filter, self.used_of_actions());
@@ -274,10 +247,12 @@ impl Ask<'_> {
     fn push_linked_transactions(&self, transactions: &str, correlation: &str, statement: &mut Statement) {
         let [_, _, actions] = self.tables();
         statement
-            .push(&format!(") union all (select t.* from (select a.id from {actions} a where a.correlation_id = "))
+            .push(&format!(") union all (select t.* from (select a.* from {actions} a where a.correlation_id = "))
             .bind(correlation)
             .push(&format!(" offset 0) a join {transactions} t on t.action_id = a.id where t.correlation_id is distinct from "))
             .bind(correlation);
+        statement.push(" and ");
+        self.scope.push_actions(statement);
         let mut conditions = Conditions::further(statement);
         self.push_unit_conditions(&mut conditions, "t", "occurred_at");
         self.push_order("t", "occurred_at", self.visited, statement);

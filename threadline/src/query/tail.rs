@@ -91,8 +91,12 @@ impl Reader {
 
     async fn position(&self, connection: &mut PgConnection) -> Result<Position, ReadError> {
         let mut now = Statement::new("select pg_current_snapshot()::text, ");
-        now.bind(self.schema.table("audit_actions")).push("::regclass::oid::int8");
+        now.bind(self.schema.table("audit_actions")).push("::regclass::oid::int8, pg_is_in_recovery()");
         let row = now.query().fetch_one(connection).await?;
+        if row.try_get(2)? {
+            let reason = "a standby does not say which transactions are running, so some would be missed: follow on the primary";
+            return Err(ReadError::unusable("standby", reason));
+        }
         let text: String = row.try_get(0)?;
         let snapshot =
             text.parse().map_err(|()| sqlx::Error::Decode(format!("{text:?} is no snapshot").into()))?;
@@ -132,9 +136,11 @@ impl Tail {
     pub async fn poll(&mut self) -> Result<Batch, ReadError> {
         let mut connection = self.reader.connection().await?;
         let mut batch = Batch::default();
+        // Nothing is remembered as read before it is handed over.
+        let mut next = self.round.clone();
         loop {
-            let round = if let Some(round) = &self.round {
-                round.clone()
+            let round = if let Some(round) = next {
+                round
             } else {
                 let to = self.reader.position(&mut connection).await?;
                 if to == self.position {
@@ -143,16 +149,16 @@ impl Tail {
                 Round { to, stage: Stage::Changes, after: Round::BEGIN }
             };
             let read = self.read(&mut connection, &round).await?;
-            let next = round.after_reading(&read);
+            next = round.after_reading(&read);
             batch.was_rebuilt |= round.stage == Stage::Actions && round.to.actions != self.position.actions;
             batch.entries.extend(read.into_iter().map(|(_, entry)| entry));
-            let Some(next) = next else {
+            if next.is_none() {
                 self.position = round.to;
                 self.round = None;
                 return Ok(batch);
-            };
-            self.round = Some(next);
+            }
             if batch.entries.len() >= usize::try_from(BATCH).unwrap_or(usize::MAX) {
+                self.round = next;
                 return Ok(batch);
             }
         }
@@ -218,7 +224,8 @@ impl Tail {
             Statement::new(format!("select {ACTION}, {IS_EVENT}, {TRANSACTION}, a.txid from ("));
         self.push_new("a", &actions, round, &mut statement);
         statement.push(&format!(
-            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on true"
+            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on {}",
+            self.reader.scope.links_actions()
         ));
         let mut conditions = Conditions::new(&mut statement);
         let (txid, _, id) = round.after;
@@ -248,14 +255,15 @@ impl Tail {
         statement
             .push(&format!(") and pg_visible_in_snapshot(({alias}.txid & {NUMBER})::text::xid8, "))
             .bind(to.to_string())
-            .push("::pg_snapshot) and not pg_visible_in_snapshot((")
+            .push("::pg_snapshot) and ")
             .bind(from.next())
-            // A row knows the last 32 bits of the transaction that wrote it, which is less than half a turn away.
+            // A row knows the last 32 bits of the transaction that wrote it, or of its savepoint, which has a later number; they are
+            // less than half a turn away. What was restored was written before its number was given out here.
             .push(&format!(" + (({alias}.xmin::text::int8 - "))
             .bind(from.next())
-            .push(" + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648)::text::xid8, ")
-            .bind(from.to_string())
-            .push("::pg_snapshot)");
+            .push(&format!(
+                " + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648 >= ({alias}.txid & {NUMBER})"
+            ));
     }
 
     /// Changes, transactions, actions.

@@ -4,11 +4,13 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
 use super::{
-    Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement, entry, page,
+    Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement,
+    direction::Direction,
+    entry, page,
     place::{Place, Unit},
     plan::{self, Driver},
     resolve,
-    streams::{Ask, Direction},
+    streams::Ask,
 };
 
 /// Rows that one statement visits at most.
@@ -19,6 +21,8 @@ struct Stretch {
     entries: Vec<(Place, Entry)>,
     /// Everything up to here is known; none where the stream has ended.
     horizon: Option<Place>,
+    /// The horizon is its last entry.
+    is_full: bool,
 }
 
 impl Reader {
@@ -140,7 +144,7 @@ impl Walk {
                     let end = ask.end_of_changes();
                     self.read(connection, ask, &statement, &end, decode, self.unit).await?
                 }
-                None => Stretch { entries: Vec::new(), horizon: None },
+                None => Stretch { entries: Vec::new(), horizon: None, is_full: false },
             };
             self.changes_ended = stretch.horizon.is_none();
             stretches.push(stretch);
@@ -153,7 +157,7 @@ impl Walk {
                     let end = ask.end_of_actions();
                     self.read(connection, ask, &statement, &end, entry::entry_of_action, unit).await?
                 }
-                None => Stretch { entries: Vec::new(), horizon: None },
+                None => Stretch { entries: Vec::new(), horizon: None, is_full: false },
             };
             self.actions_ended = stretch.horizon.is_none();
             stretches.push(stretch);
@@ -193,29 +197,44 @@ impl Walk {
                 None => None,
             }
         };
-        Ok(Stretch { entries, horizon })
+        Ok(Stretch { entries, horizon, is_full })
     }
 
-    /// Keeps what is known to be in its place: nothing of the other stream can come before it.
+    /// Keeps what is known to be in its place: nothing of the other stream can come before it. Each stream keeps its own order, which is the
+    /// server's: it has times that are one here.
     fn merge(&mut self, stretches: Vec<Stretch>, direction: Direction) {
-        let horizons = stretches.iter().filter_map(|stretch| stretch.horizon.clone());
-        self.bound = match direction {
-            Direction::Older => horizons.max(),
-            Direction::Newer => horizons.min(),
+        let is_nearer = |one: &Place, other: &Place| match direction {
+            Direction::Older => one > other,
+            Direction::Newer => one < other,
         };
-        let mut read: Vec<(Place, Entry)> =
-            stretches.into_iter().flat_map(|stretch| stretch.entries).collect();
-        if let Some(bound) = &self.bound {
-            read.retain(|(place, _)| match direction {
-                Direction::Older => place >= bound,
-                Direction::Newer => place <= bound,
-            });
+        self.bound = None;
+        let mut bounded_by = 0;
+        for (number, horizon) in stretches.iter().map(|stretch| &stretch.horizon).enumerate() {
+            if let Some(horizon) = horizon
+                && self.bound.as_ref().is_none_or(|bound| is_nearer(horizon, bound))
+            {
+                (self.bound, bounded_by) = (Some(horizon.clone()), number);
+            }
         }
-        read.sort_by(|(one, _), (other, _)| match direction {
-            Direction::Older => other.cmp(one),
-            Direction::Newer => one.cmp(other),
+        let mut streams = stretches.into_iter().enumerate().map(|(number, stretch)| {
+            let mut entries = stretch.entries;
+            if let Some(bound) = self.bound.as_ref().filter(|_| number != bounded_by || !stretch.is_full) {
+                entries.retain(|(place, _)| !is_nearer(bound, place));
+            }
+            entries.into_iter().peekable()
         });
-        self.entries.append(&mut read);
+        let (first, second) = (streams.next(), streams.next());
+        let (mut first, mut second) =
+            (first.into_iter().flatten().peekable(), second.into_iter().flatten().peekable());
+        loop {
+            let next = match (first.peek(), second.peek()) {
+                (Some((one, _)), Some((other, _))) if is_nearer(other, one) => second.next(),
+                (Some(_), _) => first.next(),
+                (None, _) => second.next(),
+            };
+            let Some(next) = next else { break };
+            self.entries.push(next);
+        }
         // The stream that went further is read again from the bound.
         if self.bound.is_some() {
             (self.changes_ended, self.actions_ended) = (false, false);

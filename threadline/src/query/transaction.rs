@@ -10,7 +10,9 @@ use super::{
     condition::Conditions,
     cursor::Point,
     entry::{self, ACTION, CHANGE, TRANSACTION},
-    page, serialize,
+    page,
+    row::Reading,
+    serialize,
     statement::Statement,
 };
 use crate::ActorRef;
@@ -75,8 +77,8 @@ impl Reader {
         older_than: Option<&Cursor>,
     ) -> Result<Option<TransactionContext>, ReadError> {
         page::check_size(changes)?;
-        let mut connection = self.connection().await?;
-        let rows = self.changes_of(id, changes, older_than).fetch_all(&mut connection).await?;
+        let mut reading = Reading::begin(self, None).await?;
+        let rows = reading.fetch_all(&self.changes_of(id, changes, older_than)).await?;
         let mut changes_read = rows.iter().map(entry::change).collect::<Result<Vec<_>, _>>()?;
         let has_more = changes_read.len() > usize::from(changes);
         changes_read.truncate(changes.into());
@@ -88,7 +90,7 @@ impl Reader {
             Some(change) => {
                 change.transaction.clone().map(|transaction| (transaction, change.action.clone()))
             }
-            None => self.transaction_alone(&mut connection, id).await?,
+            None => self.transaction_alone(&mut reading, id).await?,
         };
         Ok(head.map(|(transaction, action)| TransactionContext {
             transaction,
@@ -108,12 +110,14 @@ impl Reader {
     fn changes_of(&self, id: Uuid, changes: u16, older_than: Option<&Cursor>) -> Statement {
         let [all, transactions, actions] = self.tables();
         let mut statement = Statement::new(format!(
-            "select {CHANGE}, {TRANSACTION}, {ACTION} from {all} c join {transactions} t on t.id = c.transaction_id
-             left join {actions} a on a.id = t.action_id and "
+            "select {CHANGE}, {TRANSACTION}, {ACTION} from (select c.* from {all} c where c.transaction_id = "
+        ));
+        // All changes of the transaction are read, and no others, however long ago it was.
+        statement.bind(id).push(&format!(
+            " offset 0) c join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
         ));
         self.scope.push_actions(&mut statement);
         let mut conditions = Conditions::new(&mut statement);
-        conditions.and().push("c.transaction_id = ").bind(id);
         if let Some(cursor) = older_than {
             conditions
                 .and()
@@ -131,7 +135,7 @@ impl Reader {
     /// One without a change that can be seen: only who sees everything sees that it is there.
     async fn transaction_alone(
         &self,
-        connection: &mut sqlx::PgConnection,
+        reading: &mut Reading<'_>,
         id: Uuid,
     ) -> Result<Option<(Transaction, Option<Action>)>, ReadError> {
         if !self.scope.is_everything() {
@@ -142,9 +146,10 @@ impl Reader {
             "select {TRANSACTION}, {ACTION} from {transactions} t left join {actions} a on a.id = t.action_id where t.id = "
         ));
         statement.bind(id);
-        let Some(row) = statement.fetch_optional(connection).await? else { return Ok(None) };
-        let action = entry::action(&row, entry::TRANSACTION_WIDTH)?;
-        Ok(entry::transaction(&row, 0)?.map(|found| (found, action)))
+        let rows = reading.fetch_all(&statement).await?;
+        let Some(row) = rows.first() else { return Ok(None) };
+        let action = entry::action(row, entry::TRANSACTION_WIDTH)?;
+        Ok(entry::transaction(row, 0)?.map(|found| (found, action)))
     }
 
     /// The transactions of an actor. Of the request, `size` and `from` count. A window is one of the times at which transactions began to write.
@@ -159,8 +164,7 @@ impl Reader {
     ) -> Result<TransactionPage, ReadError> {
         page::check_size(request.size)?;
         let statement = self.actor_history_statement(actor, window, request);
-        let mut connection = self.connection().await?;
-        let rows = statement.fetch_all(&mut connection).await?;
+        let rows = Reading::begin(self, None).await?.fetch_all(&statement).await?;
         let mut read = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
         let has_more = read.len() > usize::from(request.size);
         read.truncate(request.size.into());
@@ -199,8 +203,10 @@ impl Reader {
              cross join lateral (
                  select count(*) as changes, coalesce(array_agg(distinct c.name order by c.name), '{{}}') as tables
                  from (select concat(c.table_schema, '.', c.table_name) as name from {changes} c
-                       left join {actions} a on a.id = t.action_id where c.transaction_id = t.id and "
+                       left join {actions} a on a.id = t.action_id and "
         ));
+        self.scope.push_actions(&mut statement);
+        statement.push(" where c.transaction_id = t.id and ");
         self.scope.push_changes(&mut statement);
         statement
             .push(" limit ")

@@ -56,7 +56,7 @@ async fn write(connection: &mut PgConnection, kind: u32) -> anyhow::Result<()> {
             "insert into t (v) select n from generate_series(1, 5) n; update t set v = v + 1 where id = (select max(id) from t)"
         }
         2 => {
-            "insert into t (v) values (2); savepoint s; insert into t (v) values (3); rollback to s;
+            "savepoint first; insert into t (v) values (2); savepoint s; insert into t (v) values (3); rollback to s;
              insert into t (v) values (4)"
         }
         3 => {
@@ -79,9 +79,11 @@ async fn a_tail_equals_what_is_committed_however_writers_overlap() -> anyhow::Re
     let read = host().await?;
     let mut tail = read.reader().tail(&Filter::default()).await?;
     let mut seen = BTreeMap::new();
-    // It is open through everything, and commits when all others have.
+    // They are open through everything, and commit when all others have: one has written within a savepoint alone.
     let mut held = read.database.connect().await?;
     held.execute("begin; insert into t (v) values (-1)").await?;
+    let mut nested = read.database.connect().await?;
+    nested.execute("begin; savepoint s; insert into t (v) values (-1); release s; savepoint s").await?;
     let mut writers = Vec::new();
     for writer in 0..6 {
         let database = read.database.clone();
@@ -110,9 +112,11 @@ async fn a_tail_equals_what_is_committed_however_writers_overlap() -> anyhow::Re
     tokio::try_join!(follow, write)?;
     drain(&mut tail, &mut seen).await?;
     let before = seen.len();
-    held.execute("commit").await?;
-    assert_eq!(drain(&mut tail, &mut seen).await?, 1, "what commits late is new then");
-    assert_eq!(seen.len(), before + 1);
+    for late in [&mut held, &mut nested] {
+        late.execute("commit").await?;
+        assert_eq!(drain(&mut tail, &mut seen).await?, 1, "what commits late is new then");
+    }
+    assert_eq!(seen.len(), before + 2);
     let committed = committed(&mut held).await?;
     assert!(committed.len() > 5_000, "{}", committed.len());
     assert_eq!(seen, committed);
@@ -135,7 +139,9 @@ async fn a_tail_waits_and_goes_on_from_where_another_one_was() -> anyhow::Result
     let mut other = read.reader().tail_from(&Filter::default(), kept.parse::<Position>()?)?;
     let batch = other.poll().await?;
     assert_eq!(batch.entries.len(), 2);
-    assert!("1:2~3".parse::<Position>().is_err());
+    for text in ["1:2~3", "1:9223372036854775807:~1", "10:20:25~1", "-5:-3:~1", "10:20:15,12~1"] {
+        assert!(text.parse::<Position>().is_err(), "{text}");
+    }
     Ok(())
 }
 
@@ -164,6 +170,20 @@ async fn a_tail_shows_what_filter_and_scope_let_through() -> anyhow::Result<()> 
     // A row that came from elsewhere was not the tenant's before.
     assert_eq!(ops(&tenant.poll().await?.entries), ["insert", "delete"]);
     assert!(nothing.poll().await?.entries.is_empty());
+    Ok(())
+}
+
+/// The changes have been read when the table of actions cannot be.
+#[tokio::test]
+async fn what_was_read_before_an_error_comes_again() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    read.connection.execute("insert into t (v) values (1), (2)").await?;
+    read.connection.execute("alter table audit_actions rename column reason to another").await?;
+    assert!(tail.poll().await.is_err());
+    read.connection.execute("alter table audit_actions rename column another to reason").await?;
+    assert_eq!(tail.poll().await?.entries.len(), 2);
+    assert!(tail.poll().await?.entries.is_empty());
     Ok(())
 }
 

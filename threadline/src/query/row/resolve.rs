@@ -183,7 +183,7 @@ impl Reading<'_> {
         statement
             .push(" and c.table_name = s.name order by c.captured_at desc, c.id desc limit ")
             .bind(VISITED)
-            .push(") c where c.table_pk <> '{}'::jsonb")
+            .push(") c where jsonb_typeof(c.table_pk) = 'object' and c.table_pk <> '{}'::jsonb")
             .push(of_source(sources))
             .push(" order by c.captured_at desc, c.id desc limit 1) c order by c.captured_at desc limit 1");
         let rows = self.fetch_all(&statement).await?;

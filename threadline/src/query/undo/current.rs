@@ -158,7 +158,10 @@ async fn attempt(
             savepoint.commit().await?;
             Ok(Some(rows))
         }
-        Err(sqlx::Error::Database(_)) => {
+        // The values, the names or the rights of this one; anything else is about the server.
+        Err(sqlx::Error::Database(error))
+            if error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("42")) =>
+        {
             savepoint.rollback().await?;
             Ok(None)
         }

@@ -106,6 +106,13 @@ impl Reader {
         let mut connection = self.connection().await?;
         let mut snapshot =
             connection.begin_with("begin transaction isolation level repeatable read read only").await?;
+        // Rows of the host's are read, whose locks others may wait for.
+        sqlx::query(
+            "select set_config('statement_timeout', '10000', true), set_config('lock_timeout', '2000', true)",
+        )
+        .persistent(false)
+        .execute(&mut *snapshot)
+        .await?;
         current::render_as_captured(&mut snapshot).await?;
         let plan = self.plan_undo(&mut snapshot, of).await;
         snapshot.rollback().await?;
