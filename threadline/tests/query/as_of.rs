@@ -122,6 +122,36 @@ async fn a_row_is_under_one_key_at_a_time_and_says_which_one_it_has_then() -> an
     Ok(())
 }
 
+/// Ann has the keys 1, 2 and 3, and Ben comes in under 2; Cid leaves 5, under which Dora comes in and leaves for 6.
+#[tokio::test]
+async fn a_row_is_never_said_to_be_another_one_that_came_under_its_key() -> anyhow::Result<()> {
+    let mut read = Read::after("create table t (id int primary key, name text)").await?;
+    capture(&mut read.connection, &[("t", json!({}))]).await?;
+    let mut times = Vec::new();
+    for statement in [
+        "insert into t values (1, 'Ann'), (5, 'Cid')",
+        "update t set id = 2 where id = 1",
+        "update t set id = 3 where id = 2",
+        "insert into t values (2, 'Ben')",
+        "update t set id = 9 where id = 5",
+        "insert into t values (5, 'Dora')",
+        "update t set id = 6 where id = 5",
+    ] {
+        read.connection.execute(statement).await?;
+        times.push(now(&mut read.connection).await?);
+    }
+    let reader = read.reader();
+    let at = async |key: &str, time: &At| {
+        let row = row(&reader, "t", key).await?;
+        anyhow::Ok(said(&reader.as_of_followed(&row, time).await?.as_of))
+    };
+    assert_eq!(at("1", &times[2]).await?, r#"{"id": 3, "name": "Ann"}"#);
+    assert_eq!(at("1", &times[6]).await?, r#"moved public.t {"id":"2"}"#, "Ben is not Ann");
+    assert_eq!(at("6", &times[5]).await?, r#"{"id": 5, "name": "Dora"}"#);
+    assert_eq!(at("6", &times[3]).await?, r#"not_yet public.t {"id":"5"}"#, "Cid is not Dora");
+    Ok(())
+}
+
 /// The change that the trigger makes is captured before the one that it reacts to.
 #[tokio::test]
 async fn a_row_that_a_trigger_changes_again_is_what_the_trigger_made_of_it() -> anyhow::Result<()> {

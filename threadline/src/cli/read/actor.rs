@@ -56,7 +56,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
             reader.actor_history(actor, window, &request(from, size)).await.map(part)
         })
         .await?;
-        list::finish(session, end, &arguments.paging, &filter, format).await
+        list::finish(session, end, &arguments.paging, &filter).await
     })
 }
 

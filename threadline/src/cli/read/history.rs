@@ -68,7 +68,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
             keys.tell_apart(&row);
         }
         let filter = Filter { table: Some(table.clone()), key: Some(key.clone()), ..Filter::default() };
-        list::finish(session, end, &arguments.paging, &filter, format).await
+        list::finish(session, end, &arguments.paging, &filter).await
     })
 }
 

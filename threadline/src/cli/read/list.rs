@@ -89,7 +89,7 @@ fn run(target: Target, filter: &Filter, arguments: &Arguments) -> Result<Answer,
             reader.page(filter, &arguments.request(from, size)).await.map(Part::from)
         })
         .await?;
-        finish(session, end, &arguments.paging, filter, format).await
+        finish(session, end, &arguments.paging, filter).await
     })
 }
 
@@ -105,18 +105,17 @@ pub(super) async fn finish(
     end: End,
     paging: &Paging,
     filter: &Filter,
-    format: Format,
 ) -> Result<u8, Failure> {
     if end.count == 0 && !end.was_stopped && paging.cursor.is_none() {
         session.answer(async |reader| hint::nothing(reader, filter).await).await?;
     }
-    go_on(&end, paging, format)
+    go_on(&end, paging)
 }
 
 /// Says how a list goes on.
-pub(super) fn go_on(end: &End, paging: &Paging, format: Format) -> Result<u8, Failure> {
+pub(super) fn go_on(end: &End, paging: &Paging) -> Result<u8, Failure> {
     let direction = if paging.newer { "newer" } else { "older" };
-    if let Some(cursor) = end.next.as_ref().filter(|_| format == Format::Human || end.was_stopped) {
+    if let Some(cursor) = end.next.as_ref() {
         note(&format!("{direction}: {}", hint::command("--cursor", &cursor.to_string())));
     }
     if end.was_stopped { Err(interrupted()) } else { Ok(0) }

@@ -54,7 +54,7 @@ pub(super) async fn show(session: &mut Session, arguments: &Arguments) -> Result
             "no row of the table is known of that time; `threadline timeline table:…` shows when its changes begin",
         );
     }
-    if let Some(next) = next.filter(|_| format == Format::Human) {
+    if let Some(next) = next {
         let next = serde_json::to_string(&next).map_err(anyhow::Error::new)?;
         note(&format!("further rows: {}", hint::command("--after", &next)));
     }

@@ -79,7 +79,7 @@ fn run(
             return Err(without_answer("not_found", &why));
         };
         show(&context, format)?;
-        if let Some(cursor) = context.older.filter(|_| format == Format::Human) {
+        if let Some(cursor) = context.older {
             note(&format!("older: {}", hint::command("--cursor", &cursor.to_string())));
         }
         Ok(0)

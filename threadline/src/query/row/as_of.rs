@@ -131,11 +131,40 @@ impl Reading<'_> {
             if keys.contains(&next.key) || keys.len() > LINEAGE_MAX {
                 break;
             }
-            keys.push(next.key.clone());
+            // Where another row was inserted under that key meanwhile, it is not said which one this is.
             let next = next.clone();
+            if self.was_used_again(&next, &followed.as_of, at).await? {
+                break;
+            }
+            keys.push(next.key.clone());
             followed = Followed { as_of: self.as_of(&next, at).await?, row: next };
         }
         Ok(followed)
+    }
+
+    /// Whether a row was inserted under the other key between the change of the key and the time.
+    async fn was_used_again(&mut self, other: &Row, as_of: &AsOf, at: &At) -> Result<bool, ReadError> {
+        let (AsOf::Moved { change, .. } | AsOf::NotYet { change, .. }) = as_of else { return Ok(false) };
+        let (later, earlier) =
+            if matches!(as_of, AsOf::Moved { .. }) { (" > ", " <= ") } else { (" < ", " > ") };
+        let mut statement = Statement::new("select c.id from ");
+        push_sources(&other.sources, &mut statement);
+        statement.push(" cross join lateral (select c.id");
+        self.reader.push_visible(&mut statement);
+        statement
+            .push(of_source(&other.sources))
+            .push(" and c.table_pk = ")
+            .bind(other.key_json())
+            .push("::jsonb and c.op = 'insert' and c.transaction_id <> ")
+            .bind(change.transaction_id)
+            .push(&format!(" and (c.captured_at, c.position){later}("))
+            .bind(&change.captured_text)
+            .push("::timestamptz, ")
+            .bind(change.position)
+            .push(&format!(") and c.captured_at{earlier}"))
+            .bind(at.as_str())
+            .push("::timestamptz limit 1) c");
+        Ok(!self.fetch_all(&statement).await?.is_empty())
     }
 
     pub(super) async fn as_of(&mut self, row: &Row, at: &At) -> Result<AsOf, ReadError> {
@@ -225,7 +254,10 @@ impl Reading<'_> {
             rows.iter().map(entry::change).collect::<Result<Vec<_>, _>>()?.into_iter().min_by_key(place);
         Ok(next.is_some_and(|next| {
             let is_elsewhere = next.partition != delete.partition || next.table_name != delete.table_name;
-            next.op == "insert" && is_elsewhere
+            // A move that changes the key as well comes at once.
+            let is_its_own = next.table_pk.get() == delete.table_pk.get()
+                || next.captured_at - delete.captured_at < time::Duration::seconds(1);
+            next.op == "insert" && is_elsewhere && is_its_own
         }))
     }
 

@@ -147,6 +147,9 @@ async fn answers(
     Ok(answers)
 }
 
+/// Classes of errors about data, constraints of domains, names and rights, depth, and what a type's own code raises.
+const OF_THE_ROW: [&str; 5] = ["22", "23", "42", "54", "P0"];
+
 /// Nothing where the server refuses: the transaction continues.
 async fn attempt(
     snapshot: &mut PgConnection,
@@ -160,7 +163,7 @@ async fn attempt(
         }
         // The values, the names or the rights of this one; anything else is about the server.
         Err(sqlx::Error::Database(error))
-            if error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("42")) =>
+            if error.code().is_some_and(|code| OF_THE_ROW.iter().any(|class| code.starts_with(class))) =>
         {
             savepoint.rollback().await?;
             Ok(None)

@@ -180,7 +180,10 @@ impl<'t> Attempt<'t, '_> {
             }
             let restored = self.restored(name, held.as_ref());
             // Two values that are redacted differ although they show the same.
-            if is_same(held.as_ref(), after.get(name)) && !restored.as_ref().is_err_and(Reason::hides) {
+            if is_same(held.as_ref(), after.get(name))
+                && !self.nulls_differ(name, held.as_ref(), after.get(name))
+                && !restored.as_ref().is_err_and(Reason::hides)
+            {
                 continue;
             }
             match restored.and_then(|value| self.field(name, value, after, now, nulls)) {
@@ -218,7 +221,21 @@ impl<'t> Attempt<'t, '_> {
         }
         let is_document = self.target.columns.get(name).is_some_and(|column| column.is_document);
         let is_sql_null = !is_document || nulls.iter().any(|null| null == name);
+        if is_document && now.get() == "null" && wrote.is_sql_null.is_some_and(|wrote| wrote != is_sql_null) {
+            let text = "it is another null than the change wrote, of SQL or of JSON";
+            return Err(self.conflict(text, Some(&wrote.document), Some(now)));
+        }
         Ok(Field { name: name.to_owned(), value, now: Value::of(now, is_sql_null) })
+    }
+
+    /// Whether both are null in a column of documents, and one may be SQL's and the other one JSON's.
+    fn nulls_differ(&self, name: &str, before: Option<&Held>, after: Option<&Option<Held>>) -> bool {
+        let Some(column) = self.target.columns.get(name).filter(|column| column.is_document) else {
+            return false;
+        };
+        matches!((before, after), (Some(before), Some(Some(after)))
+            if before.document.get() == "null" && after.document.get() == "null"
+                && before.is_sql_null.or(column.is_not_null.then_some(false)) != after.is_sql_null)
     }
 
     fn restored(&self, name: &str, held: Option<&Held>) -> Result<Value, Reason> {
