@@ -145,6 +145,10 @@ async fn a_row_that_is_gone_there_again_or_was_changed_since_is_refused() -> any
     let insert = read.newest().await?.0;
     let plan = read.reader().undo_plan(Undo::Change(delete)).await?;
     assert_eq!((plan.statements.len(), plan.refused[0].term), (0, "row_present"));
+    // Another row came in under the key, and has what the change wrote.
+    read.run(UPDATE).await?;
+    let plan = read.reader().undo_plan(Undo::Change(update)).await?;
+    assert_eq!((plan.statements.len(), plan.refused[0].term), (0, "row_replaced"));
     read.run("update posts set title = 'x', meta = null").await?;
     let plan = read.reader().undo_plan(Undo::Change(insert)).await?;
     let fields: Vec<_> = plan.refused.iter().map(|one| (one.field.as_deref(), one.term)).collect();
@@ -271,7 +275,12 @@ async fn a_table_that_cannot_be_read_is_refused() -> anyhow::Result<()> {
 async fn a_key_that_several_rows_have_by_now_is_refused() -> anyhow::Result<()> {
     let mut read = after(
         json!({}),
-        &[INSERT, UPDATE, "alter table posts drop constraint posts_pkey", "insert into posts values (1)"],
+        &[
+            INSERT,
+            "alter table posts drop constraint posts_pkey",
+            "insert into posts values (1)",
+            "update posts set title = 'c' where title = 'a'",
+        ],
     )
     .await?;
     let update = "select id from audit_changes where op = 'update'";

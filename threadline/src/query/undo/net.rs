@@ -37,6 +37,13 @@ pub(super) struct Net {
     place: usize,
 }
 
+impl Net {
+    /// The last change of a row that was there before and is there after.
+    pub(super) fn last_update(&self) -> Option<Uuid> {
+        matches!(self.effect, Effect::Updated { .. }).then(|| self.changes.last().copied()).flatten()
+    }
+}
+
 /// From what was there before the first change to what the last one left.
 #[derive(Debug)]
 pub(super) enum Effect {
