@@ -413,6 +413,6 @@ pub fn address(url: &str) -> anyhow::Result<SocketAddr> {
 /// # Errors
 /// When there is none.
 pub async fn action(connection: &mut PgConnection, id: Uuid) -> anyhow::Result<Value> {
-    let row = sqlx::query_scalar("select to_jsonb(a) from audit_actions a where id = $1").bind(id);
+    let row = sqlx::query_scalar("select to_jsonb(a) - 'txid' from audit_actions a where id = $1").bind(id);
     Ok(row.fetch_one(connection).await?)
 }
