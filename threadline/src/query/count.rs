@@ -5,7 +5,13 @@ use std::time::Duration;
 use sqlx::{Connection as _, Row as _};
 use time::OffsetDateTime;
 
-use super::{Count, Filter, ReadError, Reader, direction::Direction, plan, resolve, streams::Ask};
+use super::{
+    Count, Filter, ReadError, Reader,
+    direction::Direction,
+    plan, resolve,
+    statement::{is_canceled, limit_time},
+    streams::Ask,
+};
 
 /// Counting stops behind this number.
 const COUNT_MAX: u32 = 10_000;
@@ -35,17 +41,12 @@ impl Reader {
             visited: None,
         };
         let mut transaction = connection.begin_with("begin transaction read only").await?;
-        let limit = COUNT_TIME.as_millis().to_string();
-        sqlx::query("select set_config('statement_timeout', $1, true)")
-            .persistent(false)
-            .bind(limit)
-            .execute(&mut *transaction)
-            .await?;
+        limit_time(&mut transaction, COUNT_TIME).await?;
         let mut entries: i64 = 0;
         for statement in ask.counts() {
             match statement.query().fetch_one(&mut *transaction).await {
                 Ok(row) => entries += row.try_get::<i64, _>(0)?,
-                Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CANCELED) => {
+                Err(error) if is_canceled(&error) => {
                     transaction.rollback().await?;
                     return Ok(Count::Unknown);
                 }
@@ -59,6 +60,3 @@ impl Reader {
         })
     }
 }
-
-/// `query_canceled`: here, that it took too long.
-const CANCELED: &str = "57014";

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::Place;
+use super::{Place, statement::Statement};
 
 /// A place between two entries of a timeline. It stays where it is whatever is written, and is good for the filter that it was made with.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -45,6 +45,11 @@ impl Cursor {
 }
 
 impl Point {
+    /// Pushes it, to be compared with a time and an id.
+    pub(super) fn push(&self, statement: &mut Statement) {
+        statement.push("(").bind(&self.at).push("::timestamptz, ").bind(self.id).push(")");
+    }
+
     /// `text` is what PostgreSQL prints of the time. What the driver cannot hold keeps that form.
     pub(super) fn new(at: OffsetDateTime, text: &str, id: Uuid) -> Self {
         let is_clamped = !(2..=9_998).contains(&at.year());

@@ -24,6 +24,7 @@ mod direction;
 mod entry;
 mod error;
 pub mod filter;
+mod joins;
 mod page;
 mod place;
 mod plan;

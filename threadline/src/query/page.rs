@@ -77,9 +77,10 @@ pub enum Count {
     Unknown,
 }
 
-pub(super) fn check_size(size: u16) -> Result<(), ReadError> {
+/// Whether a page may have so many of `what`.
+pub(super) fn check_size(size: u16, what: &str) -> Result<(), ReadError> {
     if (1..=PAGE_SIZE_MAX).contains(&size) {
         return Ok(());
     }
-    Err(ReadError::unusable("page_size", format!("a page has 1 to {PAGE_SIZE_MAX} entries, not {size}")))
+    Err(ReadError::unusable("page_size", format!("a page has 1 to {PAGE_SIZE_MAX} {what}, not {size}")))
 }

@@ -1,5 +1,7 @@
 //! A statement as it is composed: its text, and the values for its parameters.
 
+use std::time::Duration;
+
 use sqlx::{
     AssertSqlSafe, PgConnection, Postgres,
     postgres::{PgArguments, PgRow},
@@ -98,6 +100,22 @@ impl Statement {
         let text = format!("explain (analyze, buffers, timing off) {}", self.text);
         self.query_of(text).fetch_all(connection).await?.iter().map(|row| row.try_get(0)).collect()
     }
+}
+
+/// Lets no statement of the transaction take longer.
+pub(super) async fn limit_time(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+    let milliseconds = limit.as_millis().max(1).to_string();
+    sqlx::query("select set_config('statement_timeout', $1, true)")
+        .persistent(false)
+        .bind(milliseconds)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// Whether a statement was canceled: after [`limit_time`], because it took too long.
+pub(super) fn is_canceled(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("57014")
 }
 
 impl Value {

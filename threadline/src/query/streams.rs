@@ -3,11 +3,12 @@
 use time::OffsetDateTime;
 
 use super::{
-    Cursor, Filter, Key, Kind, Name, Scope,
+    Cursor, Filter, Key, Name, Scope,
     condition::{Conditions, IS_EVENT, Used},
     cursor::Point,
     direction::Direction,
     entry::{ACTION, CHANGE, TRANSACTION},
+    joins::tables,
     plan::Driver,
     statement::Statement,
 };
@@ -48,18 +49,21 @@ enum Purpose {
 impl Ask<'_> {
     /// Changes; none where only actions are asked for.
     pub(super) fn changes(&self) -> Option<Statement> {
-        self.has_changes().then(|| self.changes_for(Purpose::Entries))
+        self.filter.has_changes().then(|| self.changes_for(Purpose::Entries))
     }
 
     /// Actions and events; none where only changes are asked for.
     pub(super) fn actions(&self) -> Option<Statement> {
-        self.has_actions().then(|| self.actions_for(Purpose::Entries))
+        self.filter.has_actions().then(|| self.actions_for(Purpose::Entries))
     }
 
     /// The number of entries, up to the limit.
     pub(super) fn counts(&self) -> Vec<Statement> {
-        let changes = self.has_changes().then(|| self.changes_for(Purpose::Count));
-        changes.into_iter().chain(self.has_actions().then(|| self.actions_for(Purpose::Count))).collect()
+        let changes = self.filter.has_changes().then(|| self.changes_for(Purpose::Count));
+        changes
+            .into_iter()
+            .chain(self.filter.has_actions().then(|| self.actions_for(Purpose::Count)))
+            .collect()
     }
 
     /// Where the index of changes stops: its time, as text too, and its id. No row where it ends before.
@@ -102,14 +106,6 @@ impl Ask<'_> {
         residual.text().is_empty() && self.scope.is_everything()
     }
 
-    fn has_changes(&self) -> bool {
-        self.filter.kind.is_none_or(|kind| kind == Kind::Change)
-    }
-
-    fn has_actions(&self) -> bool {
-        !self.filter.is_of_changes() && self.filter.kind != Some(Kind::Change)
-    }
-
     fn time_column(&self) -> &'static str {
         match self.driver {
             Driver::Changes => "captured_at",
@@ -136,20 +132,18 @@ impl Ask<'_> {
         let columns = format!("{CHANGE}, {TRANSACTION}, {ACTION}");
         begin(purpose, &columns, &mut statement);
         self.push_leading(&mut statement);
-        let [changes, transactions, actions] = self.tables();
+        let [changes, transactions, _] = tables(self.schema);
         let mut is_condition = false;
         match self.driver {
             Driver::Changes => {
-                statement.push(&format!(
-                    ") c left join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
-                ));
-                self.scope.push_actions(&mut statement);
+                statement.push(") c");
+                self.scope.push_joins(self.schema, &mut statement);
             }
             Driver::Transactions => {
                 statement.push(") t cross join lateral (select c.* from ").push(&changes);
                 self.push_changes_of_unit("t", "occurred_at", &mut statement);
-                statement.push(&format!(") c left join {actions} a on a.id = t.action_id and "));
-                self.scope.push_actions(&mut statement);
+                statement.push(") c");
+                self.scope.push_action_of_transaction(self.schema, &mut statement);
             }
             Driver::Actions => {
                 statement
@@ -186,11 +180,8 @@ impl Ask<'_> {
         let columns = format!("{ACTION}, {IS_EVENT}, {TRANSACTION}");
         begin(purpose, &columns, &mut statement);
         self.push_leading_actions(Leads::ToThemselves, &mut statement);
-        let [_, transactions, _] = self.tables();
-        statement.push(&format!(
-            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on {}",
-            self.scope.links_actions()
-        ));
+        statement.push(") a");
+        self.scope.push_transaction_of_action(self.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
         conditions.of_action_itself(self.filter, self.used_of_actions());
         self.scope.push_actions(conditions.and());
@@ -200,7 +191,7 @@ impl Ask<'_> {
 
     /// The rows of the index that leads to changes.
     fn push_leading(&self, statement: &mut Statement) {
-        let [changes, transactions, _] = self.tables();
+        let [changes, transactions, _] = tables(self.schema);
         match self.driver {
             Driver::Changes => {
                 statement.push("select c.* from ").push(&changes).push(" c");
@@ -245,7 +236,7 @@ impl Ask<'_> {
 
     /// What is linked to an action with the id, and does not have it itself: as the Elixir library correlates.
     fn push_linked_transactions(&self, transactions: &str, correlation: &str, statement: &mut Statement) {
-        let [_, _, actions] = self.tables();
+        let [_, _, actions] = tables(self.schema);
         statement
             .push(&format!(") union all (select t.* from (select a.* from {actions} a where a.correlation_id = "))
             .bind(correlation)
@@ -262,7 +253,7 @@ impl Ask<'_> {
 
     /// The rows of the index that leads to actions.
     fn push_leading_actions(&self, leads: Leads, statement: &mut Statement) {
-        let [_, _, actions] = self.tables();
+        let [_, _, actions] = tables(self.schema);
         if let Some(correlation) = &self.filter.correlation {
             statement
                 .push(&format!("select a.* from (select a.* from {actions} a where a.correlation_id = "))
@@ -317,13 +308,8 @@ impl Ask<'_> {
 
     fn push_unit_conditions(&self, conditions: &mut Conditions<'_>, alias: &str, column: &str) {
         if let Some(point) = self.cursor.as_ref().and_then(|cursor| cursor.unit.as_ref()) {
-            conditions
-                .and()
-                .push(&format!("({alias}.{column}, {alias}.id){}(", self.direction.from()))
-                .bind(&point.at)
-                .push("::timestamptz, ")
-                .bind(point.id)
-                .push(")");
+            let columns = format!("({alias}.{column}, {alias}.id){}", self.direction.from());
+            point.push(conditions.and().push(&columns));
         }
         conditions.within(&format!("{alias}.{column}"), self.ends);
     }
@@ -331,27 +317,13 @@ impl Ask<'_> {
     /// Of another unit than the one of the cursor, or behind its entry.
     fn push_not_before(&self, unit: &str, point: &Point, entry: &str, at: &Point, statement: &mut Statement) {
         let beyond = self.direction.beyond();
-        statement
-            .push(&format!("(({unit}){beyond}("))
-            .bind(&point.at)
-            .push("::timestamptz, ")
-            .bind(point.id)
-            .push(&format!(") or ({entry}){beyond}("))
-            .bind(&at.at)
-            .push("::timestamptz, ")
-            .bind(at.id)
-            .push("))");
+        point.push(statement.push(&format!("(({unit}){beyond}")));
+        at.push(statement.push(&format!(" or ({entry}){beyond}")));
+        statement.push(")");
     }
 
     fn push_beyond(&self, statement: &mut Statement, columns: &str, cursor: &Cursor) {
-        statement
-            .push(columns)
-            .push(self.direction.beyond())
-            .push("(")
-            .bind(&cursor.entry.at)
-            .push("::timestamptz, ")
-            .bind(cursor.entry.id)
-            .push(")");
+        cursor.entry.push(statement.push(columns).push(self.direction.beyond()));
     }
 
     fn push_order(&self, alias: &str, column: &str, limit: Option<i64>, statement: &mut Statement) {
@@ -392,11 +364,6 @@ impl Ask<'_> {
         let correlation = self.filter.correlation.is_some();
         let actor = !correlation && self.filter.actor.is_some();
         Used { correlation, actor, action: !correlation && !actor, ..Used::default() }
-    }
-
-    /// Changes, transactions, actions.
-    fn tables(&self) -> [String; 3] {
-        ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.schema.table(table))
     }
 }
 

@@ -7,9 +7,10 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::{
-    Entry, Filter, Kind, ReadError, Reader,
+    Entry, Filter, ReadError, Reader,
     condition::{Conditions, IS_EVENT, Used},
     entry::{self, ACTION, CHANGE, TRANSACTION},
+    joins::tables,
     snapshot::Snapshot,
     statement::Statement,
 };
@@ -170,13 +171,9 @@ impl Tail {
         round: &Round,
     ) -> Result<Vec<((i64, i64, Uuid), Entry)>, ReadError> {
         let statement = match round.stage {
-            Stage::Changes if self.filter.kind.is_none_or(|kind| kind == Kind::Change) => self.changes(round),
+            Stage::Changes if self.filter.has_changes() => self.changes(round),
             // All rows of another table look new.
-            Stage::Actions
-                if !self.filter.is_of_changes()
-                    && self.filter.kind != Some(Kind::Change)
-                    && round.to.actions == self.position.actions =>
-            {
+            Stage::Actions if self.filter.has_actions() && round.to.actions == self.position.actions => {
                 self.actions(round)
             }
             _ => return Ok(Vec::new()),
@@ -199,14 +196,12 @@ impl Tail {
     }
 
     fn changes(&self, round: &Round) -> Statement {
-        let [changes, transactions, actions] = self.tables();
+        let [changes, transactions, _] = tables(&self.reader.schema);
         let mut statement =
             Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION}, t.txid from ("));
         self.push_new("t", &transactions, round, &mut statement);
-        statement.push(&format!(
-            ") t join {changes} c on c.transaction_id = t.id left join {actions} a on a.id = t.action_id and "
-        ));
-        self.reader.scope.push_actions(&mut statement);
+        statement.push(&format!(") t join {changes} c on c.transaction_id = t.id"));
+        self.reader.scope.push_action_of_transaction(&self.reader.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
         let (txid, position, _) = round.after;
         conditions.and().push("(t.txid, c.position) > (").bind(txid).push(", ").bind(position).push(")");
@@ -219,14 +214,12 @@ impl Tail {
     }
 
     fn actions(&self, round: &Round) -> Statement {
-        let [_, transactions, actions] = self.tables();
+        let [_, _, actions] = tables(&self.reader.schema);
         let mut statement =
             Statement::new(format!("select {ACTION}, {IS_EVENT}, {TRANSACTION}, a.txid from ("));
         self.push_new("a", &actions, round, &mut statement);
-        statement.push(&format!(
-            ") a left join lateral (select t.* from {transactions} t where t.action_id = a.id order by t.occurred_at, t.id limit 1) t on {}",
-            self.reader.scope.links_actions()
-        ));
+        statement.push(") a");
+        self.reader.scope.push_transaction_of_action(&self.reader.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
         let (txid, _, id) = round.after;
         conditions.and().push("(a.txid, a.id) > (").bind(txid).push(", ").bind(id).push(")");
@@ -264,11 +257,6 @@ impl Tail {
             .push(&format!(
                 " + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648 >= ({alias}.txid & {NUMBER})"
             ));
-    }
-
-    /// Changes, transactions, actions.
-    fn tables(&self) -> [String; 3] {
-        ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.reader.schema.table(table))
     }
 }
 

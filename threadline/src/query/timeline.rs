@@ -31,9 +31,10 @@ impl Reader {
     /// # Errors
     /// When the filter, the size or the cursor cannot be used, and what the database says.
     pub async fn page(&self, filter: &Filter, request: &PageRequest) -> Result<Page, ReadError> {
+        check(filter, request)?;
         let mut connection = self.connection().await?;
-        let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
-        ask.filter = &filter;
+        let filter = resolve::key(&mut connection, self, filter).await?;
+        let mut ask = self.ask(&mut connection, &filter, request).await?;
         let mut walk = Walk::new(request, ask.driver.unit());
         while walk.is_open() {
             walk.go_on(&mut connection, &mut ask).await?;
@@ -50,9 +51,10 @@ impl Reader {
         filter: &Filter,
         request: &PageRequest,
     ) -> Result<Vec<Statement>, ReadError> {
+        check(filter, request)?;
         let mut connection = self.connection().await?;
-        let (filter, mut ask) = self.ask(&mut connection, filter, request).await?;
-        ask.filter = &filter;
+        let filter = resolve::key(&mut connection, self, filter).await?;
+        let mut ask = self.ask(&mut connection, &filter, request).await?;
         let walk = Walk::new(request, ask.driver.unit());
         ask.visited = Some(walk.visits(&ask, ask.is_exact_for_changes()));
         let changes = ask.changes();
@@ -65,9 +67,7 @@ impl Reader {
         connection: &mut PgConnection,
         filter: &'a Filter,
         request: &PageRequest,
-    ) -> Result<(Filter, Ask<'a>), ReadError> {
-        filter.check()?;
-        page::check_size(request.size)?;
+    ) -> Result<Ask<'a>, ReadError> {
         let (direction, cursor) = match &request.from {
             From::Newest => (Direction::Older, None),
             From::OlderThan(cursor) => (Direction::Older, Some(cursor.clone())),
@@ -79,8 +79,7 @@ impl Reader {
             let reason = "the cursor is of another order: give it with the filter that it came with";
             return Err(ReadError::unusable("invalid_cursor", reason));
         }
-        let resolved = resolve::key(connection, self, filter).await?;
-        let ask = Ask {
+        Ok(Ask {
             schema: &self.schema,
             scope: &self.scope,
             filter,
@@ -90,9 +89,13 @@ impl Reader {
             cursor,
             limit: i64::from(request.size) + 1,
             visited: Some(i64::from(request.size) + 1),
-        };
-        Ok((resolved, ask))
+        })
     }
+}
+
+fn check(filter: &Filter, request: &PageRequest) -> Result<(), ReadError> {
+    filter.check()?;
+    page::check_size(request.size, "entries")
 }
 
 /// A page in the making.
@@ -141,8 +144,8 @@ impl Walk {
                 Some(statement) => {
                     let decode =
                         |row: &PgRow| entry::change(row).map(|change| Entry::Change(Box::new(change)));
-                    let end = ask.end_of_changes();
-                    self.read(connection, ask, &statement, &end, decode, self.unit).await?
+                    let end = || ask.end_of_changes();
+                    self.read(connection, ask.limit, &statement, end, decode, self.unit).await?
                 }
                 None => Stretch { entries: Vec::new(), horizon: None, is_full: false },
             };
@@ -154,8 +157,8 @@ impl Walk {
             let unit = if self.unit == Unit::None { Unit::None } else { Unit::Action };
             let stretch = match ask.actions() {
                 Some(statement) => {
-                    let end = ask.end_of_actions();
-                    self.read(connection, ask, &statement, &end, entry::entry_of_action, unit).await?
+                    let end = || ask.end_of_actions();
+                    self.read(connection, ask.limit, &statement, end, entry::entry_of_action, unit).await?
                 }
                 None => Stretch { entries: Vec::new(), horizon: None, is_full: false },
             };
@@ -174,9 +177,9 @@ impl Walk {
     async fn read(
         &self,
         connection: &mut PgConnection,
-        ask: &Ask<'_>,
+        limit: i64,
         statement: &Statement,
-        end: &Statement,
+        end: impl FnOnce() -> Statement,
         decode: impl Fn(&PgRow) -> Result<Entry, sqlx::Error>,
         unit: Unit,
     ) -> Result<Stretch, ReadError> {
@@ -185,11 +188,11 @@ impl Walk {
             .iter()
             .map(|row| decode(row).map(|entry| (Place::of(&entry, self.unit), entry)))
             .collect::<Result<Vec<_>, _>>()?;
-        let is_full = i64::try_from(entries.len()).is_ok_and(|read| read >= ask.limit);
+        let is_full = i64::try_from(entries.len()).is_ok_and(|read| read >= limit);
         let horizon = if is_full {
             entries.last().map(|(place, _)| place.clone())
         } else {
-            match end.fetch_optional(connection).await? {
+            match end().fetch_optional(connection).await? {
                 Some(row) => {
                     let (at, text, id) = (row.try_get(0)?, row.try_get::<String, _>(1)?, row.try_get(2)?);
                     Some(Place::of_unit(at, &text, id, unit))

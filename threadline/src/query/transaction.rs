@@ -10,6 +10,7 @@ use super::{
     condition::Conditions,
     cursor::Point,
     entry::{self, ACTION, CHANGE, TRANSACTION},
+    joins::tables,
     page,
     row::Reading,
     serialize,
@@ -76,7 +77,7 @@ impl Reader {
         changes: u16,
         older_than: Option<&Cursor>,
     ) -> Result<Option<TransactionContext>, ReadError> {
-        page::check_size(changes)?;
+        page::check_size(changes, "entries")?;
         let mut reading = Reading::begin(self, None).await?;
         let rows = reading.fetch_all(&self.changes_of(id, changes, older_than)).await?;
         let mut changes_read = rows.iter().map(entry::change).collect::<Result<Vec<_>, _>>()?;
@@ -108,24 +109,16 @@ impl Reader {
     }
 
     fn changes_of(&self, id: Uuid, changes: u16, older_than: Option<&Cursor>) -> Statement {
-        let [all, transactions, actions] = self.tables();
+        let [all, transactions, _] = tables(&self.schema);
         let mut statement = Statement::new(format!(
             "select {CHANGE}, {TRANSACTION}, {ACTION} from (select c.* from {all} c where c.transaction_id = "
         ));
         // All changes of the transaction are read, and no others, however long ago it was.
-        statement.bind(id).push(&format!(
-            " offset 0) c join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
-        ));
-        self.scope.push_actions(&mut statement);
+        statement.bind(id).push(&format!(" offset 0) c join {transactions} t on t.id = c.transaction_id"));
+        self.scope.push_action_of_transaction(&self.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
         if let Some(cursor) = older_than {
-            conditions
-                .and()
-                .push("(c.captured_at, c.id) < (")
-                .bind(&cursor.entry.at)
-                .push("::timestamptz, ")
-                .bind(cursor.entry.id)
-                .push(")");
+            cursor.entry.push(conditions.and().push("(c.captured_at, c.id) < "));
         }
         self.scope.push_changes(conditions.and());
         statement.push(" order by c.captured_at desc, c.id desc limit ").bind(i64::from(changes) + 1);
@@ -141,11 +134,10 @@ impl Reader {
         if !self.scope.is_everything() {
             return Ok(None);
         }
-        let [_, transactions, actions] = self.tables();
-        let mut statement = Statement::new(format!(
-            "select {TRANSACTION}, {ACTION} from {transactions} t left join {actions} a on a.id = t.action_id where t.id = "
-        ));
-        statement.bind(id);
+        let [_, transactions, _] = tables(&self.schema);
+        let mut statement = Statement::new(format!("select {TRANSACTION}, {ACTION} from {transactions} t"));
+        self.scope.push_action_of_transaction(&self.schema, &mut statement);
+        statement.push(" where t.id = ").bind(id);
         let rows = reading.fetch_all(&statement).await?;
         let Some(row) = rows.first() else { return Ok(None) };
         let action = entry::action(row, entry::TRANSACTION_WIDTH)?;
@@ -162,7 +154,7 @@ impl Reader {
         window: Window,
         request: &PageRequest,
     ) -> Result<TransactionPage, ReadError> {
-        page::check_size(request.size)?;
+        page::check_size(request.size, "entries")?;
         let statement = self.actor_history_statement(actor, window, request);
         let rows = Reading::begin(self, None).await?.fetch_all(&statement).await?;
         let mut read = rows.iter().map(summary).collect::<Result<Vec<_>, _>>()?;
@@ -197,22 +189,18 @@ impl Reader {
         window: Window,
         request: &PageRequest,
     ) -> Statement {
-        let [changes, transactions, actions] = self.tables();
+        let [changes, transactions, _] = tables(&self.schema);
         let mut statement = Statement::new(format!(
             "select {TRANSACTION}, {ACTION}, s.changes, s.tables from {transactions} t
              cross join lateral (
                  select count(*) as changes, coalesce(array_agg(distinct c.name order by c.name), '{{}}') as tables
-                 from (select concat(c.table_schema, '.', c.table_name) as name from {changes} c
-                       left join {actions} a on a.id = t.action_id and "
+                 from (select concat(c.table_schema, '.', c.table_name) as name from {changes} c"
         ));
-        self.scope.push_actions(&mut statement);
+        self.scope.push_action_of_transaction(&self.schema, &mut statement);
         statement.push(" where c.transaction_id = t.id and ");
         self.scope.push_changes(&mut statement);
-        statement
-            .push(" limit ")
-            .bind(COUNTED_MAX)
-            .push(&format!(") c) s left join {actions} a on a.id = t.action_id and "));
-        self.scope.push_actions(&mut statement);
+        statement.push(" limit ").bind(COUNTED_MAX).push(") c) s");
+        self.scope.push_action_of_transaction(&self.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
         conditions.is_actor("t", actor);
         conditions.within("t.occurred_at", window.ends(OffsetDateTime::now_utc()));
@@ -222,15 +210,7 @@ impl Reader {
             From::NewerThan(cursor) => (Some((" > ", cursor)), "asc"),
         };
         if let Some((beyond, cursor)) = beyond {
-            conditions
-                .and()
-                .push("(t.occurred_at, t.id)")
-                .push(beyond)
-                .push("(")
-                .bind(&cursor.entry.at)
-                .push("::timestamptz, ")
-                .bind(cursor.entry.id)
-                .push(")");
+            cursor.entry.push(conditions.and().push("(t.occurred_at, t.id)").push(beyond));
         }
         if !self.scope.is_everything() {
             conditions.and().push("s.changes > 0");
@@ -239,11 +219,6 @@ impl Reader {
             .push(&format!(" order by t.occurred_at {order}, t.id {order} limit "))
             .bind(i64::from(request.size) + 1);
         statement
-    }
-
-    /// Changes, transactions, actions.
-    pub(super) fn tables(&self) -> [String; 3] {
-        ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.schema.table(table))
     }
 }
 

@@ -189,6 +189,16 @@ impl Filter {
         self.window.check()
     }
 
+    /// Whether changes can be what is asked for.
+    pub(crate) fn has_changes(&self) -> bool {
+        self.kind.is_none_or(|kind| kind == Kind::Change)
+    }
+
+    /// Whether actions or events can be what is asked for.
+    pub(crate) fn has_actions(&self) -> bool {
+        !self.is_of_changes() && self.kind != Some(Kind::Change)
+    }
+
     /// Whether only changes can be what is asked for.
     #[must_use]
     pub fn is_of_changes(&self) -> bool {

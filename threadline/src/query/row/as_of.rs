@@ -273,7 +273,7 @@ impl Reading<'_> {
             .push("::timestamptz order by c.captured_at, c.id limit ")
             .bind(SOON)
             .push(") c");
-        self.reader.push_joins(&mut statement);
+        self.reader.scope.push_joins(&self.reader.schema, &mut statement);
         statement
             .push(" where c.transaction_id = ")
             .bind(delete.transaction_id)
@@ -297,7 +297,7 @@ impl Reading<'_> {
             .push("::jsonb and c.captured_at > ")
             .bind(at.as_str())
             .push("::timestamptz order by c.captured_at, c.id limit 1) c");
-        self.reader.push_joins(&mut statement);
+        self.reader.scope.push_joins(&self.reader.schema, &mut statement);
         let rows = self.fetch_all(&statement).await?;
         let changes = rows.iter().map(entry::change).collect::<Result<Vec<_>, _>>()?;
         let first = changes.into_iter().min_by_key(place);

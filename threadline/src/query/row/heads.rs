@@ -97,7 +97,7 @@ impl Reader {
                 .push(")");
         }
         statement.push(") c");
-        self.push_joins(&mut statement);
+        self.scope.push_joins(&self.schema, &mut statement);
         statement
     }
 }

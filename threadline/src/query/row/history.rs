@@ -4,7 +4,7 @@ use serde::Serialize;
 use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 
-use super::super::{Cursor, Filter, From, PAGE_SIZE_MAX, Window, serialize, statement::Statement};
+use super::super::{Cursor, Filter, From, Window, page::check_size, serialize, statement::Statement};
 use super::{
     ReadError, Reader, Row,
     cursor::Point,
@@ -22,7 +22,7 @@ pub const HISTORY_SIZE: u16 = 200;
 /// Which page of a row's history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RowPage {
-    /// Changes at most, 1 to [`PAGE_SIZE_MAX`].
+    /// Changes at most, 1 to [`PAGE_SIZE_MAX`](super::super::PAGE_SIZE_MAX).
     pub size: u16,
     /// From where.
     pub from: From,
@@ -75,10 +75,7 @@ impl Reader {
     /// # Errors
     /// When the size or the cursor cannot be used, and what the database says.
     pub async fn row_history(&self, row: &Row, page: &RowPage) -> Result<RowHistory, ReadError> {
-        if !(1..=PAGE_SIZE_MAX).contains(&page.size) {
-            let reason = format!("a page has 1 to {PAGE_SIZE_MAX} changes, not {}", page.size);
-            return Err(ReadError::unusable("page_size", reason));
-        }
+        check_size(page.size, "changes")?;
         Filter::default().within(page.window).check()?;
         let (is_older, cursor) = match &page.from {
             From::Newest => (true, None),
@@ -145,7 +142,7 @@ impl Reader {
             .push(&format!(") c order by c.captured_at {order}, c.id {order} limit "))
             .bind(part.limit)
             .push(") c");
-        self.push_joins(&mut statement);
+        self.scope.push_joins(&self.schema, &mut statement);
         statement.push(&format!(" order by c.captured_at {order}, c.id {order}"));
         statement
     }

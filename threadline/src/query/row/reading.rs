@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use sqlx::{Postgres, Transaction, postgres::PgRow};
 
-use super::super::{ReadError, Reader, statement::Statement};
+use super::super::{
+    ReadError, Reader,
+    statement::{Statement, is_canceled, limit_time},
+};
 
 /// A transaction that only reads.
 pub(in crate::query) struct Reading<'r> {
@@ -26,12 +29,7 @@ impl<'r> Reading<'r> {
         let begin = "begin transaction isolation level repeatable read, read only";
         let mut transaction = reader.pool.begin_with(begin).await?;
         let limit = limit.unwrap_or(QUESTION_TIME);
-        let milliseconds = limit.as_millis().max(1).to_string();
-        sqlx::query("select set_config('statement_timeout', $1, true)")
-            .persistent(false)
-            .bind(milliseconds)
-            .execute(&mut *transaction)
-            .await?;
+        limit_time(&mut transaction, limit).await?;
         Ok(Self { reader, transaction, limit, end: Instant::now() + limit })
     }
 
@@ -44,9 +42,7 @@ impl<'r> Reading<'r> {
         }
         self.reader.keep(statement);
         match statement.query().fetch_all(&mut *self.transaction).await {
-            Err(sqlx::Error::Database(error)) if error.code().as_deref() == Some(CANCELED) => {
-                Err(took_too_long(self.limit))
-            }
+            Err(error) if is_canceled(&error) => Err(took_too_long(self.limit)),
             result => Ok(result?),
         }
     }
@@ -59,6 +55,3 @@ fn took_too_long(limit: Duration) -> ReadError {
     );
     ReadError::unusable("took_too_long", reason)
 }
-
-/// `query_canceled`: here, that it took too long.
-const CANCELED: &str = "57014";

@@ -45,19 +45,9 @@ impl Reader {
     pub(super) fn push_visible(&self, statement: &mut Statement) {
         statement.push(&format!(" from {} c", self.schema.table("audit_changes")));
         if !self.scope.is_everything() {
-            self.push_joins(statement);
+            self.scope.push_joins(&self.schema, statement);
         }
         statement.push(" where ");
         self.scope.push_changes(statement);
-    }
-
-    /// Pushes what leads from the changes `c` to their transactions `t` and actions `a`.
-    pub(super) fn push_joins(&self, statement: &mut Statement) {
-        let [transactions, actions] =
-            ["audit_transactions", "audit_actions"].map(|table| self.schema.table(table));
-        statement.push(&format!(
-            " left join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
-        ));
-        self.scope.push_actions(statement);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use sqlx::Row as _;
 
-use super::super::{PAGE_SIZE_MAX, statement::Statement};
+use super::super::{PAGE_SIZE_MAX, page::check_size, statement::Statement};
 use super::{
     AsOf, At, ReadError, Reader, Row, Table,
     entry::{Change, Json},
@@ -75,10 +75,7 @@ impl Reader {
         at: &At,
         page: &TablePage,
     ) -> Result<TableAsOf, ReadError> {
-        if !(1..=PAGE_SIZE_MAX).contains(&page.size) {
-            let reason = format!("a page has 1 to {PAGE_SIZE_MAX} rows, not {}", page.size);
-            return Err(ReadError::unusable("page_size", reason));
-        }
+        check_size(page.size, "rows")?;
         let mut reading = Reading::begin(self, Some(page.time)).await?;
         let (name, sources) = reading.table(table).await?;
         let truncates = reading.truncates(&sources, None, at).await?;

@@ -59,7 +59,7 @@ impl Reader {
             statement.push(" and c.captured_at >= ").bind(&from.captured_text).push("::timestamptz");
         }
         statement.push(" offset 0) c");
-        self.push_joins(&mut statement);
+        self.scope.push_joins(&self.schema, &mut statement);
         statement.push(
             " order by c.table_schema, c.table_name, c.partition, c.captured_at desc, c.position desc, c.id desc",
         );

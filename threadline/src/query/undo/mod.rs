@@ -168,13 +168,10 @@ impl Reader {
 
     /// In the order of capture.
     async fn changes_to_undo(&self, snapshot: &mut PgConnection, of: Undo) -> Result<Vec<Change>, ReadError> {
-        let [changes, transactions, actions] =
-            ["audit_changes", "audit_transactions", "audit_actions"].map(|table| self.schema.table(table));
-        let mut statement = Statement::new(format!(
-            "select {CHANGE}, {TRANSACTION}, {ACTION} from {changes} c
-             left join {transactions} t on t.id = c.transaction_id left join {actions} a on a.id = t.action_id and "
-        ));
-        self.scope.push_actions(&mut statement);
+        let changes = self.schema.table("audit_changes");
+        let mut statement =
+            Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION} from {changes} c"));
+        self.scope.push_joins(&self.schema, &mut statement);
         statement.push(" where ");
         match of {
             Undo::Change(id) => statement.push("c.id = ").bind(id),
