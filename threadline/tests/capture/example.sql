@@ -35,7 +35,7 @@ begin
     if pg_catalog.to_regclass('"public"."users"') is null then
         raise exception 'threadline: the table public.users does not exist';
     end if;
-    if pg_catalog.to_regprocedure('"public"."threadline_new_id"()') is null then
+    if pg_catalog.to_regprocedure('"public"."threadline_touch_transaction"()') is null then
         raise exception 'threadline: the functions that capture calls are not there'
             using hint = 'run threadline install';
     end if;
@@ -120,6 +120,7 @@ begin
         exit capture;
     elsif touched operator(pg_catalog.=) 1 then
         if after operator(pg_catalog.=) before then
+            perform "public"."threadline_touch_transaction"();
             exit capture;
         end if;
         known := after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb;
@@ -131,6 +132,7 @@ begin
                 where not e.value operator(pg_catalog.=) (before operator(pg_catalog.->) e.key) and not e.key operator(pg_catalog.=) any (array['password_hash']::pg_catalog.text[]));
         end if;
         if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
+            perform "public"."threadline_touch_transaction"();
             exit capture;
         end if;
         shown := case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end;
@@ -175,6 +177,9 @@ begin
           where not p.before operator(pg_catalog.=) p.after offset 0) u
     where pg_catalog.cardinality(u.fields) operator(pg_catalog.>) 0
     order by u.n;
+    if not found then
+        perform "public"."threadline_touch_transaction"();
+    end if;
     end;
     if rendering is not null then
         perform "public"."threadline_end_rendering"(rendering);
@@ -286,7 +291,7 @@ update "public"."threadline_capture_policies" p set table_schema = 'public', tab
 where p.table_oid = '"public"."users"'::pg_catalog.regclass and (p.table_schema, p.table_name) <> ('public', 'users')
   and not exists (select from "public"."threadline_capture_policies" o where (o.table_schema, o.table_name) = ('public', 'users'));
 insert into "public"."threadline_capture_policies" as p (table_schema, table_name, table_oid, level, policy, generator)
-values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'statement', '{"except":[],"exclude":["password_hash"],"functions":{"threadline_capture_changes_users":"cead72f3dcfc4207c1d13bdf360b7e0eee590a9ff110fbe0d27396799bb9c421","threadline_capture_deletes_users":"9ff41063987884c396ccf4228636a08e141fc75c42676c1050d67218ebc0697a","threadline_capture_updates_users":"a09e16080c93b7e651c81ba412ce21604d5f71d2ce8c3029d22f106c35fce1cb"},"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"name":2,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false,"virtual":[]}', 2)
+values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'statement', '{"except":[],"exclude":["password_hash"],"functions":{"threadline_capture_changes_users":"cead72f3dcfc4207c1d13bdf360b7e0eee590a9ff110fbe0d27396799bb9c421","threadline_capture_deletes_users":"9ff41063987884c396ccf4228636a08e141fc75c42676c1050d67218ebc0697a","threadline_capture_updates_users":"fabfa144ce949689410ae23319277e84fd3281619a52067150d542e04be03853"},"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"name":2,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false,"virtual":[]}', 3)
 on conflict (table_schema, table_name) do update
 set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.policy, generator = excluded.generator,
     installed_at = excluded.installed_at;
@@ -327,7 +332,7 @@ begin
     if pg_catalog.to_regclass('"public"."users"') is null then
         raise exception 'threadline: the table public.users does not exist';
     end if;
-    if pg_catalog.to_regprocedure('"public"."threadline_new_id"()') is null then
+    if pg_catalog.to_regprocedure('"public"."threadline_touch_transaction"()') is null then
         raise exception 'threadline: the functions that capture calls are not there'
             using hint = 'run threadline install';
     end if;
@@ -377,6 +382,7 @@ begin
         before := case when pg_catalog.pg_column_size(old) operator(pg_catalog.<=) 32768
                 then pg_catalog.to_jsonb(old) else "public"."threadline_large_image"(old) end;
         if after operator(pg_catalog.=) before then
+            perform "public"."threadline_touch_transaction"();
             exit capture;
         end if;
         known := after operator(pg_catalog.-) array['id', 'name', 'email', 'password_hash']::pg_catalog.text[] operator(pg_catalog.=) '{}'::pg_catalog.jsonb;
@@ -388,6 +394,7 @@ begin
                 where not e.value operator(pg_catalog.=) (before operator(pg_catalog.->) e.key) and not e.key operator(pg_catalog.=) any (array['password_hash']::pg_catalog.text[]));
         end if;
         if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
+            perform "public"."threadline_touch_transaction"();
             exit capture;
         end if;
         shown := case when before operator(pg_catalog.?&) array['email', 'password_hash']::pg_catalog.text[] then (before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[]) operator(pg_catalog.||) pg_catalog.jsonb_build_object('email', '"[REDACTED]"'::pg_catalog.jsonb) else "public"."threadline_mask_unknown"(before operator(pg_catalog.-) array['password_hash']::pg_catalog.text[], array['id', 'name']::pg_catalog.text[], '"[REDACTED]"'::pg_catalog.jsonb) end;
@@ -485,7 +492,7 @@ update "public"."threadline_capture_policies" p set table_schema = 'public', tab
 where p.table_oid = '"public"."users"'::pg_catalog.regclass and (p.table_schema, p.table_name) <> ('public', 'users')
   and not exists (select from "public"."threadline_capture_policies" o where (o.table_schema, o.table_name) = ('public', 'users'));
 insert into "public"."threadline_capture_policies" as p (table_schema, table_name, table_oid, level, policy, generator)
-values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'row', '{"except":[],"exclude":["password_hash"],"functions":{"threadline_capture_changes_users":"4206cff619e41ec628f6498356dfa3091ad39306418bf0b4981aa95f5e760628"},"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"name":2,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false,"virtual":[]}', 2)
+values ('public', 'users', '"public"."users"'::pg_catalog.regclass, 'row', '{"except":[],"exclude":["password_hash"],"functions":{"threadline_capture_changes_users":"5a8842faeeda93576bed7302b4232b6216c69ce4682859fae4c926fbd14e7f50"},"hash":[],"hash_key":"default","key":["id"],"mask":["email"],"mask_placeholder":"[REDACTED]","numbers":{"email":3,"id":1,"name":2,"password_hash":4},"paths":[],"primary_key":[],"store_changed_from":true,"strict":false,"virtual":[]}', 3)
 on conflict (table_schema, table_name) do update
 set table_oid = excluded.table_oid, level = excluded.level, policy = excluded.policy, generator = excluded.generator,
     installed_at = excluded.installed_at;

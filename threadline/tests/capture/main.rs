@@ -10,6 +10,7 @@ mod first_generation;
 mod keys;
 mod large;
 mod library;
+mod library_beside;
 mod library_ways;
 mod migrations;
 mod python;

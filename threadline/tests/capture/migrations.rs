@@ -234,7 +234,7 @@ async fn a_migration_for_another_shape_of_the_table_is_refused_where_it_would_le
 #[tokio::test]
 async fn a_timeline_of_an_older_version_is_refused_with_what_to_do() -> anyhow::Result<()> {
     let (_database, mut connection) = host("create table a (id int primary key)").await?;
-    connection.execute("drop function threadline_new_id()").await?;
+    connection.execute("drop function threadline_touch_transaction()").await?;
     let error = capture(&mut connection, &[("a", json!({}))]).await.unwrap_err();
     let Some(sqlx::Error::Database(error)) = error.downcast_ref() else { panic!("{error}") };
     let hint = error.downcast_ref::<sqlx::postgres::PgDatabaseError>().hint();

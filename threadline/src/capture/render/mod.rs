@@ -25,7 +25,7 @@ pub(super) use trigger::{
 };
 
 /// Of this generator: what it renders otherwise than before gets another number.
-pub const GENERATOR: i32 = 2;
+pub const GENERATOR: i32 = 3;
 
 /// Bytes of a stored row above which its image may exceed what a document can hold. The worst expansion is an array of nulls, a bit
 /// each, compressed 255 times, of which each becomes four bytes.
@@ -302,8 +302,10 @@ end",
         let shown_after = self.redact("after");
         let (key, key_before) = (self.key_of("after"), self.key_before("fields", "before"));
         let (changes, id, transaction) = (self.ours("audit_changes"), self.new_id(), self.transaction_id());
+        let touch = self.touch();
         format!(
             "        if after operator(pg_catalog.=) before then
+            perform {touch}();
             exit capture;
         end if;
         known := {known};
@@ -313,6 +315,7 @@ end",
             fields := {later_fields};
         end if;
         if pg_catalog.cardinality(fields) operator(pg_catalog.=) 0 then
+            perform {touch}();
             exit capture;
         end if;{was}
         insert into {changes} (id, transaction_id, table_schema, table_name, partition, table_pk, key_before, op, data_after, json_nulls,
@@ -330,6 +333,11 @@ end",
     /// The id of a change.
     fn new_id(&self) -> String {
         format!("{}()", self.ours("threadline_new_id"))
+    }
+
+    /// For updates that change nothing.
+    fn touch(&self) -> String {
+        self.ours("threadline_touch_transaction")
     }
 
     /// The captured transaction, made when there is none.

@@ -78,7 +78,11 @@ pub(super) fn update(capture: &Capture) -> String {
     end if;
     -- Of one statement, all rows have the same columns.
     known := {known};
-{many}"
+{many}
+    if not found then
+        perform {touch}();
+    end if;",
+        touch = capture.touch(),
     );
     let declarations = format!("{VARIABLES}    absent pg_catalog.text[];\n    touched pg_catalog.int8;\n");
     capture.body(&declarations, &statements)

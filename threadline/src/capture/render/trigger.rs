@@ -224,7 +224,7 @@ begin
     if pg_catalog.to_regclass({quoted}) is null then
         raise exception 'threadline: the table {name} does not exist';
     end if;
-    if pg_catalog.to_regprocedure({new_id}) is null then
+    if pg_catalog.to_regprocedure({newest}) is null then
         raise exception 'threadline: the functions that capture calls are not there'
             using hint = 'run threadline install';
     end if;
@@ -239,7 +239,7 @@ begin
 end
 $threadline$;",
         columns.join(", "),
-        new_id = literal(&capture.new_id()),
+        newest = literal(&format!("{}()", capture.touch())),
         quoted = literal(&name.quoted()),
     )
 }
