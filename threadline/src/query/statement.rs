@@ -103,7 +103,7 @@ impl Statement {
 }
 
 /// Lets no statement of the transaction take longer.
-pub(super) async fn limit_time(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+pub(crate) async fn limit_time(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
     let milliseconds = limit.as_millis().max(1).to_string();
     sqlx::query("select set_config('statement_timeout', $1, true)")
         .persistent(false)
@@ -114,7 +114,7 @@ pub(super) async fn limit_time(connection: &mut PgConnection, limit: Duration) -
 }
 
 /// Whether a statement was canceled: after [`limit_time`], because it took too long.
-pub(super) fn is_canceled(error: &sqlx::Error) -> bool {
+pub(crate) fn is_canceled(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("57014")
 }
 

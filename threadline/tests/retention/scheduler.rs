@@ -1,0 +1,47 @@
+//! Purging at intervals, in a host's process.
+
+use std::time::Duration;
+
+use sandbox::wait;
+use sqlx::Executor as _;
+use threadline::{lease::Lease, retention::Scheduler};
+
+use super::{DAY, host, ten_days};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn a_scheduler_purges_skips_goes_on_after_failures_and_stops() -> anyhow::Result<()> {
+    let mut host = host().await?;
+    let storage = host.timeline.schema().clone();
+    host.record(&[(1, "public.posts", 20 * DAY)]).await?;
+    // Somebody else purges: it waits for its turn.
+    let lease = Lease::new("retention");
+    lease.take(&mut host.connection, &storage).await?.unwrap();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let scheduler = Scheduler::new(host.timeline.clone(), ten_days()).interval(Duration::from_millis(50));
+    let running = tokio::spawn(scheduler.run_until(async {
+        let _ = stopped.await;
+    }));
+    let gone = async |host: &mut super::Host| {
+        wait::until_some("a purge", DEADLINE, async || {
+            Ok((host.count("audit_changes").await? == 0).then_some(()))
+        })
+        .await
+    };
+    assert_eq!(host.count("audit_changes").await?, 1);
+    lease.release(&mut host.connection, &storage).await?;
+    gone(&mut host).await?;
+    // A failure, and then none.
+    host.connection.execute("alter table threadline_leases rename to elsewhere").await?;
+    host.record(&[(2, "public.posts", 20 * DAY)]).await?;
+    let waited = host.database.connect().await;
+    host.connection.execute("alter table elsewhere rename to threadline_leases").await?;
+    drop(waited);
+    gone(&mut host).await?;
+    drop(stop);
+    tokio::time::timeout(DEADLINE, running).await??;
+    assert_eq!(host.count("threadline_leases").await?, 0);
+    assert_eq!(host.count("threadline_retention_runs where status = 'running'").await?, 0);
+    Ok(())
+}
