@@ -1,6 +1,6 @@
 //! The command, as a person or a timer runs it.
 
-use std::{fs, process::Command};
+use std::{fs, path::PathBuf, process::Command};
 
 use sandbox::fixture::TestDatabase;
 use serde_json::Value;
@@ -40,6 +40,31 @@ fn ended(mut command: Command) -> anyhow::Result<Ended> {
     let ran = command.output()?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ok(Ended { status: ran.status.code(), out: text(&ran.stdout), error: text(&ran.stderr) })
+}
+
+/// That commands answer what the file says, one after another. `UPDATE_ANSWERS=1` writes the file; the difference is to be read then.
+pub(super) fn assert_answers(
+    database: &TestDatabase,
+    file: &str,
+    commands: &[&[&str]],
+) -> anyhow::Result<()> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/retention/answers").join(file);
+    let mut answers = String::new();
+    for arguments in commands {
+        let ended = ended(command(database, "", arguments)?)?;
+        answers += &format!("$ threadline {}\n{}", arguments.join(" "), ended.out);
+        answers = ended.error.lines().fold(answers, |answers, line| answers + "stderr: " + line + "\n");
+        answers += &format!("status {}\n\n", ended.status.unwrap_or(-1));
+    }
+    // How a list goes on names the settings file, which has another name each time.
+    let answers = answers.lines().map(|line| line.split(" --config ").next().unwrap_or_default());
+    let answers = answers.collect::<Vec<_>>().join("\n") + "\n";
+    if std::env::var_os("UPDATE_ANSWERS").is_some() {
+        fs::create_dir_all(path.parent().unwrap())?;
+        fs::write(&path, &answers)?;
+    }
+    assert_eq!(answers, fs::read_to_string(&path)?, "{}", path.display());
+    Ok(())
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use threadline::{
 };
 use uuid::Uuid;
 
-use super::{Host, host, table};
+use super::{Host, commands::assert_answers, host, table};
 
 /// The run of a number.
 fn run(number: u8) -> Uuid {
@@ -90,6 +90,65 @@ async fn the_horizon_is_the_latest_cutoff_of_a_run_that_counts() -> anyhow::Resu
     let library = format!("purged by run {} on 2026-05-09T12:00:01Z; its cutoff is not known", run(9));
     assert_eq!(host.horizon(Purgeable::Table(&posts)).await?, Some(library));
     assert_eq!(host.horizon(Purgeable::Actions).await?, said(4, 7));
+    Ok(())
+}
+
+/// A row of before and one of after what was purged.
+const TIMELINE: &str = "
+    create table posts (id int primary key); create table sessions (id int primary key);
+    insert into audit_transactions (id, txid, occurred_at) values ('b0000000-0000-4000-8000-000000000001', 1, '2026-02-01 12:00:00Z');
+    insert into audit_changes (id, transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at, changed_fields) values
+        ('c0000000-0000-4000-8000-000000000001', 'b0000000-0000-4000-8000-000000000001', 'public', 'posts', '{\"id\": \"7\"}', 'update',
+         '{\"id\": 7, \"note\": \"new\"}', '2026-02-01 12:00:00Z', '{note}')";
+
+/// Each answer that may lack something says so, and no other.
+#[tokio::test]
+async fn an_answer_that_may_lack_something_says_which_run_purged_it() -> anyhow::Result<()> {
+    let mut host = host().await?;
+    host.connection.execute(TIMELINE).await?;
+    let windows = json!({"default": day(3), "tables": {"public.sessions": day(20)}, "actions": day(2)});
+    host.ran(1, "completed", 5, Some(windows)).await?;
+    assert_answers(
+        &host.database,
+        "horizon.txt",
+        &[
+            &["timeline"],
+            &["timeline", "--json"],
+            &["timeline", "from:2026-01-10"],
+            &["timeline", "from:2026-01-25"],
+            &["timeline", "table:posts", "from:2026-01-10"],
+            &["timeline", "table:sessions"],
+            &["timeline", "table:nowhere"],
+            &["timeline", "--limit", "1", "kind:change"],
+            &["actions"],
+            &["actions", "from:2026-01-10"],
+            &["history", "posts", "7"],
+            &["as-of", "posts", "7", "--at", "2026-01-15"],
+            &["as-of", "posts", "7", "--at", "2026-01-15", "--json"],
+            &["as-of", "posts", "7", "--at", "2026-02-02"],
+            &["as-of", "posts", "--at", "2026-02-02"],
+            &["as-of", "sessions", "--at", "2026-02-02"],
+            &["blame", "posts", "7"],
+            &["blame", "posts", "7", "--at", "2026-01-15"],
+        ],
+    )?;
+    host.connection.execute("update threadline_retention_runs set holder = null, windows = null").await?;
+    assert_answers(
+        &host.database,
+        "horizon_of_library.txt",
+        &[
+            &["timeline", "from:2026-01-25"],
+            &["history", "posts", "7"],
+            &["as-of", "posts", "7", "--at", "2026-01-15"],
+            &["as-of", "posts", "7", "--at", "2026-01-15", "--json"],
+        ],
+    )?;
+    host.connection.execute("delete from threadline_retention_runs").await?;
+    assert_answers(
+        &host.database,
+        "no_horizon.txt",
+        &[&["timeline"], &["as-of", "posts", "7", "--at", "2026-01-15"], &["blame", "posts", "7"]],
+    )?;
     Ok(())
 }
 

@@ -26,11 +26,11 @@ const MANY: [&str; 6] = [
 ];
 
 /// Blocks that a batch of 500 rows may visit: for each row its own, those of the indexes that lead to it, and of its transaction.
-const BLOCKS_MAX: i64 = 15_000;
+const BLOCKS_MAX: i64 = 10_000;
 
 /// Entries of indexes of changes that may be read for each change that goes: to find it, to lock it, to delete it, and to see that its
 /// transaction has no other.
-const ENTRIES_MAX: i64 = 12;
+const ENTRIES_MAX: i64 = 6;
 
 /// What the server has counted of the timeline's tables.
 #[derive(Debug, Clone, Copy, PartialEq, sqlx::FromRow)]
