@@ -113,13 +113,13 @@ impl Command {
             | Self::GenTriggers { target, .. }
             | Self::Continuity { target, .. }
             | Self::Capture(CaptureCommand::Off { target, .. } | CaptureCommand::On { target, .. })
-            | Self::BackfillKeys { target, .. } => &target.config,
+            | Self::BackfillKeys { target, .. }
+            | Self::Retention(
+                RetentionCommand::Purge { target, .. } | RetentionCommand::Runs { target, .. },
+            ) => &target.config,
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
-            Self::Retention(
-                RetentionCommand::Purge { target, .. } | RetentionCommand::Runs { target, .. },
-            ) => &target.config,
             Self::Read(command) => return command.config(),
             Self::About(_) => &None,
         };

@@ -66,7 +66,9 @@ impl Scheduler {
                     is_complete = purged.is_complete,
                     "the timeline was purged"
                 ),
-                Err(PurgeError::Held { .. }) => tracing::debug!("another process purges the timeline"),
+                Err(PurgeError::Held { .. }) => {
+                    tracing::debug!(name: "threadline.retention.purge.skipped", "another process purges the timeline");
+                }
                 Err(PurgeError::Cancelled) => return,
                 Err(error) => tracing::warn!(
                     error = errors::line(&error),

@@ -16,7 +16,14 @@ use super::{DAY, host, options, ten_days};
 
 /// Every event of retention, with its fields but for how long something took.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<Vec<String>>>);
+pub(super) struct Heard(Arc<Mutex<Vec<String>>>);
+
+impl Heard {
+    /// What was heard since it was asked last.
+    pub(super) fn taken(&self) -> Vec<String> {
+        std::mem::take(&mut *self.0.lock().unwrap())
+    }
+}
 
 impl Visit for Heard {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
@@ -59,7 +66,7 @@ async fn events_say_how_much_and_never_what() -> anyhow::Result<()> {
         .await?;
     let heard = Heard::default();
     let _guard = tracing::subscriber::set_default(heard.clone());
-    let taken = || std::mem::take(&mut *heard.0.lock().unwrap());
+    let taken = || heard.taken();
     let one = |is_dry: bool| options(|options| (options.batch_size, options.dry_run) = (1, is_dry));
     let policy: Policy = ten_days();
     host.timeline.purge(&policy.clone().enabled(false), &one(false)).await.unwrap_err();
