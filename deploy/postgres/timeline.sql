@@ -1,5 +1,5 @@
 -- The pipeline's roles on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
--- one; `audit_reconciler` and `audit_reader` below are for people. After `threadline install`, as a superuser, or as the role that installed if it
+-- one; `audit_reconciler` and `audit_reader` below are for people, `audit_maintainer` for a purge. After `threadline install`, as a superuser, or as the role that installed if it
 -- may create roles:
 --
 --     psql --file deploy/postgres/timeline.sql "$THREADLINE_DATABASE_URL"
@@ -13,7 +13,7 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader'] loop
+    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader', 'audit_maintainer'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format('create role %I login', role);
         end if;
@@ -42,6 +42,8 @@ grant select,
       update (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id, inserted_at)
     on public.audit_actions to audit_reconciler;
 grant select, insert on public.audit_receipts to audit_reconciler;
+-- Retention keeps an action that a captured transaction is linked to, whatever else of its time is gone: a receipt has to know.
+grant select (action_id) on public.audit_transactions to audit_reconciler;
 -- `publisher backfill --accept-foreign-ids` remembers what Sigra's own forwarder has delivered.
 grant select, insert on public.audit_adoptions to audit_reconciler;
 
@@ -49,6 +51,19 @@ grant select, insert on public.audit_adoptions to audit_reconciler;
 -- as they are now: grant select on the tables that it is to plan for.
 grant usage on schema public to audit_reader;
 grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
-    public.threadline_migrations to audit_reader;
+    public.threadline_migrations, public.threadline_retention_runs to audit_reader;
+
+-- audit_maintainer: `threadline retention`. It reads no value of a row, deletes changes, captured transactions and actions, and says so. To lock
+-- rows that others have not locked, a role needs the right to update a column: it has it of one in each table that says least.
+grant usage on schema public to audit_maintainer;
+grant select (id, transaction_id, table_schema, table_name, captured_at), delete, update (partition) on public.audit_changes to audit_maintainer;
+grant select (id, txid, occurred_at, action_id), delete, update (source) on public.audit_transactions to audit_maintainer;
+grant select (id, name, inserted_at), delete, update (txid),
+      insert (name, actor_ref, status, verb, category, reason, comment, correlation_id, request_id, job_id)
+    on public.audit_actions to audit_maintainer;
+grant select, insert, update on public.threadline_retention_runs to audit_maintainer;
+grant select, insert, update, delete on public.threadline_leases to audit_maintainer;
+grant insert on public.threadline_evidence_records to audit_maintainer;
+grant select on public.threadline_migrations to audit_maintainer;
 
 commit;

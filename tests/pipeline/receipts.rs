@@ -4,6 +4,10 @@ use end_to_end::Pipeline;
 use sandbox::{audit::AuditRow, wait};
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Executor as _};
+use threadline::{
+    StorageSchema, Timeline,
+    retention::{Keep, Policy, PurgeOptions},
+};
 use time::{Duration, OffsetDateTime};
 
 /// From RFC 8410, section 10.3, with its public half.
@@ -148,6 +152,36 @@ async fn a_window_that_retention_has_removed_keeps_its_receipt() -> anyhow::Resu
     let (holds, found, faults) = states(&pipeline, &[])?;
     assert!(holds, "{faults}");
     assert_eq!(found, ["purged", "intact"]);
+    Ok(())
+}
+
+/// What a purge keeps of a window, because a captured transaction is linked to it, is no sign that retention has not come to it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_a_purge_has_come_to_is_purged_and_not_changed() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _consumer = pipeline.consumer_with(&["--set", "consumer.reconcile.interval=0s"])?;
+    let rows = three_days(&pipeline).await?;
+    seal(&pipeline, &["--since", &written(midnight(4)), "--until", &written(midnight(3))]).await?;
+    seal(&pipeline, &["--until", &written(midnight(2))]).await?;
+    let link = format!("insert into audit_transactions (txid, action_id) values (7, '{}')", rows[3].id);
+    pipeline.timeline.connect().await?.execute(AssertSqlSafe(link)).await?;
+    let timeline =
+        Timeline::new(sqlx::PgPool::connect(&pipeline.timeline.url).await?, StorageSchema::default());
+    let policy = Policy::new(Keep::days(1)?)?.actions(Keep::days(1)?);
+    for (cutoff, gone, states_then) in [
+        (midnight(4) + Duration::minutes(5), 4, ["partly_purged", "intact"]),
+        (midnight(3), 5, ["purged", "intact"]),
+        (midnight(3) + Duration::minutes(15), 5, ["purged", "partly_purged"]),
+    ] {
+        let mut options = PurgeOptions::default();
+        options.cutoff = Some(cutoff);
+        let purged = timeline.purge(&policy, &options).await?;
+        assert_eq!((purged.deleted_actions, purged.kept_actions), (gone, 1), "{cutoff}");
+        let (holds, found, faults) = states(&pipeline, &[])?;
+        assert!(holds, "{cutoff}: {found:?} {faults}");
+        assert_eq!(found, states_then, "{cutoff}");
+    }
     Ok(())
 }
 

@@ -18,6 +18,7 @@ use threadline::{
         Count, Filter, PageRequest, Scope,
         row::{At, RowPage},
     },
+    retention::{self, Keep, Policy, PurgeOptions, Purgeable},
 };
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
@@ -116,7 +117,8 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
     let mut owner = pipeline.source.connect().await?;
     let mighty: i64 = sqlx::query_scalar(
         "select count(*) from pg_roles
-         where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector', 'audit_reader')
+         where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector', 'audit_reader',
+                           'audit_maintainer')
            and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)",
     )
     .fetch_one(&mut owner)
@@ -221,11 +223,68 @@ async fn the_reader_reads_the_whole_timeline_and_changes_nothing() -> anyhow::Re
         "update audit_transactions set actor_ref = null",
         "insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')",
         "truncate audit_transactions, audit_changes",
+        "update threadline_retention_runs set status = 'completed'",
         "select * from threadline_hash_keys",
         "select * from audit_receipts",
         "create table more (id int)",
     ];
     refuses(&pipeline.timeline.url, "audit_reader", &statements).await
+}
+
+#[tokio::test]
+async fn the_maintainer_purges_and_can_neither_read_nor_forge_what_it_deletes() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.timeline.connect().await?;
+    owner
+        .execute(
+            "insert into audit_actions (id, name, actor_ref, status, inserted_at) values
+                 ('a0000000-0000-4000-8000-000000000001', 'a.b', '{}', 'ok', now() - interval '20 days');
+             insert into audit_transactions (id, txid, occurred_at, action_id) values
+                 ('b0000000-0000-4000-8000-000000000001', 1, now() - interval '20 days', 'a0000000-0000-4000-8000-000000000001'),
+                 ('b0000000-0000-4000-8000-000000000002', 2, now() - interval '20 days', null);
+             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
+             values ('b0000000-0000-4000-8000-000000000001', 'public', 't', '{\"id\": \"1\"}', 'insert', '{\"id\": 1}', now() - interval '20 days')",
+        )
+        .await?;
+    let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_maintainer")).await?;
+    let timeline = Timeline::new(pool, StorageSchema::default());
+    let policy = Policy::new(Keep::days(10)?)?.actions(Keep::days(10)?);
+    let mut dry_run = PurgeOptions::default();
+    dry_run.dry_run = true;
+    for options in [dry_run, PurgeOptions::default()] {
+        let purged = timeline.purge(&policy, &options).await?;
+        let deleted = (purged.deleted_changes, purged.deleted_transactions, purged.deleted_actions);
+        assert_eq!(deleted, (1, 2, 1), "{purged:?}");
+    }
+    let mut connection = timeline.pool().acquire().await?;
+    assert_eq!(retention::runs(&mut connection, timeline.schema(), 5).await?.len(), 1);
+    // A reader says who purged.
+    let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_reader")).await?;
+    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
+    assert!(retention::horizon(&reader, Purgeable::Changes).await?.is_some());
+    let statements = [
+        "insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op) values (gen_random_uuid(), 'a', 'b', '{}', 'delete')",
+        "select data_after from audit_changes",
+        "select table_pk from audit_changes",
+        "update audit_changes set captured_at = now()",
+        "update audit_changes set op = 'delete'",
+        "insert into audit_transactions (txid) values (7)",
+        "select actor_ref from audit_transactions",
+        "update audit_transactions set occurred_at = now()",
+        "update audit_transactions set actor_ref = null",
+        "select actor_ref from audit_actions",
+        "update audit_actions set name = 'another'",
+        "insert into audit_actions (id, name, actor_ref, status, inserted_at) values (gen_random_uuid(), 'a', '{}', 'ok', now())",
+        "truncate audit_changes",
+        "delete from threadline_retention_runs",
+        "update threadline_evidence_records set detail = '{}'",
+        "delete from threadline_evidence_records",
+        "select * from threadline_hash_keys",
+        "select * from audit_receipts",
+        "delete from audit_receipts",
+        "create table more (id int)",
+    ];
+    refuses(&pipeline.timeline.url, "audit_maintainer", &statements).await
 }
 
 /// A client that hands on whatever the server has to say to it.

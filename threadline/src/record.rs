@@ -140,6 +140,7 @@ impl Action {
             schema.table("audit_actions")
         );
         let row = sqlx::query(sqlx::AssertSqlSafe(statement))
+            .persistent(false)
             .bind(&self.name)
             .bind(self.actor.to_json())
             .bind(self.status.as_str())

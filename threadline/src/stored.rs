@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{ActionTable, AuditAction, schema::ACTION_COLUMNS};
+use crate::{ActionTable, AuditAction, StorageSchema, schema::ACTION_COLUMNS};
 
 /// A row of `audit_actions`, whatever was changed in it: nothing here is checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -188,17 +188,21 @@ pub(crate) async fn correlation_ids(
     Ok(found.into_iter().collect())
 }
 
-/// When the oldest action that the pipeline has projected happened.
+/// When the oldest action that the pipeline has projected happened, and up to which retention may have deleted others: it keeps those that
+/// a captured transaction is linked to, however old.
 ///
 /// # Errors
 /// When the server is away.
 pub async fn oldest(
     connection: &mut PgConnection,
+    schema: &StorageSchema,
     table: &ActionTable,
 ) -> Result<Option<OffsetDateTime>, sqlx::Error> {
     let statement = format!(
         "select {TIME} from {table} a
-         where a.correlation_id = a.id::text order by a.inserted_at limit 1"
+         where a.correlation_id = a.id::text and not exists (select from {} t where t.action_id = a.id)
+         order by a.inserted_at limit 1",
+        schema.table("audit_transactions")
     );
     sqlx::query_scalar(AssertSqlSafe(statement)).fetch_optional(connection).await
 }

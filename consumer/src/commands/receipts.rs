@@ -236,7 +236,8 @@ async fn check_receipts(
     let source_from =
         comparison::first_event(connection, &settings.source.table, &projection.timeline).await?;
     let mut timeline = projection.timeline.database().connect().await?;
-    let timeline_from = stored::oldest(timeline.direct()?, projection.timeline.table()).await?;
+    let (schema, table) = (projection.timeline.schema(), projection.timeline.table());
+    let timeline_from = stored::oldest(timeline.direct()?, schema, table).await?;
     let mut all = database::read_only_scan(&mut timeline).await?;
     let outside = stored::outside(all.direct()?, projection.timeline.table(), &windows).await?;
     all.rollback().await?;

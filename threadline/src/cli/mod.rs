@@ -14,6 +14,7 @@ mod host_schema;
 mod install;
 mod policy;
 mod read;
+mod retention;
 mod settings;
 mod verify_coverage;
 
@@ -27,11 +28,12 @@ use capture::CaptureCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
+use retention::RetentionCommand;
 use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline], [capture] and [coverage] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture], [coverage] and [retention] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -96,6 +98,9 @@ enum Command {
     /// Policies of captured tables.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Deletes what the section [retention] of the settings no longer keeps, and says what was deleted when.
+    #[command(subcommand)]
+    Retention(RetentionCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -108,7 +113,10 @@ impl Command {
             | Self::GenTriggers { target, .. }
             | Self::Continuity { target, .. }
             | Self::Capture(CaptureCommand::Off { target, .. } | CaptureCommand::On { target, .. })
-            | Self::BackfillKeys { target, .. } => &target.config,
+            | Self::BackfillKeys { target, .. }
+            | Self::Retention(
+                RetentionCommand::Purge { target, .. } | RetentionCommand::Runs { target, .. },
+            ) => &target.config,
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
@@ -129,6 +137,7 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
+            Self::Retention(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) capture: CaptureSection,
     /// The section [coverage].
     pub(crate) coverage: CoverageSection,
+    /// The section [retention]; none where there is none.
+    pub(crate) retention: Option<Map<String, Value>>,
 }
 
 /// A table as the command line names it, NAME or SCHEMA.NAME; otherwise with the term of why it is none.
@@ -75,6 +77,7 @@ struct File {
     threadline: TimelineSection,
     capture: CaptureSection,
     coverage: CoverageSection,
+    retention: Option<Map<String, Value>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -117,7 +120,13 @@ impl Settings {
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
         let file = read_file(target.config).map_err(Failure::Misused)?;
         let (options, schema) = timeline(file.threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self { options, schema, capture: file.capture, coverage: file.coverage })
+        Ok(Self {
+            options,
+            schema,
+            capture: file.capture,
+            coverage: file.coverage,
+            retention: file.retention,
+        })
     }
 }
 

@@ -197,7 +197,7 @@ impl KeyBackfill {
 }
 
 /// All tables that changes are filed under, a look into the index for each.
-async fn recorded_tables(
+pub(crate) async fn recorded_tables(
     connection: &mut PgConnection,
     storage: &StorageSchema,
 ) -> Result<Vec<HostTable>, sqlx::Error> {

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The action that stands for capture being switched off.
-pub(super) const DISABLED: &str = "threadline.capture.disabled";
+pub(crate) const DISABLED: &str = "threadline.capture.disabled";
 
 /// The action that stands for capture being switched on.
 pub(super) const ENABLED: &str = "threadline.capture.enabled";

@@ -13,6 +13,8 @@ mod readiness;
 mod switch;
 
 pub use cutover::{Step, cutover_steps};
+pub(crate) use keys::recorded_tables;
 pub use keys::{KeyBackfill, KeyBackfillError, RecoveredKeys};
+pub(crate) use marks::DISABLED as CAPTURE_DISABLED;
 pub use readiness::{NotReady, Readiness, assert_ready};
 pub use switch::{SwitchError, disable_capture, enable_capture};

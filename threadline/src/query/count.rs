@@ -9,7 +9,7 @@ use super::{
     Count, Filter, ReadError, Reader,
     direction::Direction,
     plan, resolve,
-    statement::{begin_within, is_canceled},
+    statement::{is_canceled, limit_time},
     streams::Ask,
 };
 
@@ -40,8 +40,8 @@ impl Reader {
             limit: i64::from(COUNT_MAX) + 1,
             visited: None,
         };
-        let mut transaction =
-            connection.begin_with(begin_within(COUNT_TIME, "begin transaction read only")).await?;
+        let mut transaction = connection.begin_with("begin transaction read only").await?;
+        limit_time(&mut transaction, COUNT_TIME).await?;
         let mut entries: i64 = 0;
         for statement in ask.counts() {
             match statement.query().fetch_one(&mut *transaction).await {

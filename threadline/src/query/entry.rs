@@ -186,6 +186,11 @@ macro_rules! clamped {
     };
 }
 
+/// The same of any column.
+pub(crate) fn clamped_time(column: &str) -> String {
+    format!(clamped!("{}"), column)
+}
+
 /// Of `audit_changes c`.
 pub(super) const CHANGE: &str = concat!(
     "c.id, c.transaction_id, c.table_schema, c.table_name, c.partition, c.table_pk::text, c.key_before::text, c.op, \

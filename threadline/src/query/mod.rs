@@ -31,7 +31,7 @@ mod plan;
 mod resolve;
 pub mod row;
 mod scope;
-mod serialize;
+pub(crate) mod serialize;
 mod snapshot;
 mod statement;
 mod streams;
@@ -50,12 +50,14 @@ use time::{OffsetDateTime, UtcOffset};
 
 pub use cursor::{Cursor, CursorError};
 pub use diff::{BeforeValues, CompatibleChange, Diff, DiffOptions, FieldChange, FieldKind};
+pub(crate) use entry::clamped_time;
 pub use entry::{Action, Change, Entry, Json, LinkedAction, Transaction};
 pub use error::ReadError;
 pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Span, Table, Window};
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
+pub(crate) use statement::{is_canceled, limit_time};
 pub use tail::{Batch, Position, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
@@ -104,6 +106,10 @@ impl Reader {
             .into_iter()
             .filter(|statement| texts.insert(statement.text().to_owned()))
             .collect()
+    }
+
+    pub(crate) fn storage(&self) -> &StorageSchema {
+        &self.schema
     }
 
     fn keep(&self, statement: &Statement) {

@@ -102,13 +102,19 @@ impl Statement {
     }
 }
 
-/// Begins a transaction of which no statement takes longer, in one exchange with the server.
-pub(super) fn begin_within(limit: Duration, begin: &str) -> AssertSqlSafe<String> {
-    AssertSqlSafe(format!("{begin}; set local statement_timeout = {}", limit.as_millis().max(1)))
+/// Lets no statement of the transaction take longer.
+pub(crate) async fn limit_time(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+    let milliseconds = limit.as_millis().max(1).to_string();
+    sqlx::query("select set_config('statement_timeout', $1, true)")
+        .persistent(false)
+        .bind(milliseconds)
+        .execute(connection)
+        .await?;
+    Ok(())
 }
 
-/// Whether a statement was canceled: after [`begin_within`], because it took too long.
-pub(super) fn is_canceled(error: &sqlx::Error) -> bool {
+/// Whether a statement was canceled: after [`limit_time`], because it took too long.
+pub(crate) fn is_canceled(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(sqlx::error::DatabaseError::code).as_deref() == Some("57014")
 }
 

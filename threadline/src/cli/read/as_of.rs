@@ -2,9 +2,12 @@
 
 use serde::Serialize;
 use serde_json::value::RawValue;
-use threadline::query::{
-    Change, Key, Table,
-    row::{AsOf, At, Children, ChildrenRequest, DEPTH_MAX, Followed, Row, RowAsOf, RowWithChildren},
+use threadline::{
+    query::{
+        Change, Key, Table,
+        row::{AsOf, At, Children, ChildrenRequest, DEPTH_MAX, Followed, Row, RowAsOf, RowWithChildren},
+    },
+    retention::Horizon,
 };
 
 use crate::cli::{
@@ -15,6 +18,7 @@ use crate::cli::{
 use super::{
     arguments::{Explain, Form, Format},
     explain::explain,
+    hint,
     history::asked,
     render::{self, Table as Shown, Tabs, key_of_texts, note, put, safe, time},
     session::{Session, reading, without_answer},
@@ -66,6 +70,9 @@ struct Answered<'a, T> {
     #[serde(flatten)]
     answer: &'a T,
     error: Option<&'static str>,
+    /// Why there may be none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purged: Option<&'a Horizon>,
 }
 
 async fn row(session: &mut Session, key: &Key, arguments: &Arguments) -> Result<u8, Failure> {
@@ -94,8 +101,14 @@ async fn row(session: &mut Session, key: &Key, arguments: &Arguments) -> Result<
             .await?;
         return show_family(&found, format);
     }
+    let horizon = match &followed.as_of {
+        AsOf::NotYet { .. } | AsOf::BeforeHorizon => hint::horizon_of(session, &row.table()).await?,
+        _ => None,
+    };
     match format {
-        Format::Json => write::document(&Answered { answer: &followed, error })?,
+        Format::Json => {
+            write::document(&Answered { answer: &followed, error, purged: horizon.as_ref() })?;
+        }
         Format::Human => put(&text(&followed.as_of))?,
         Format::Tabs => write::tabs(&Tabs(COLUMN), &columns(&followed.as_of))?,
     }
@@ -106,7 +119,7 @@ async fn row(session: &mut Session, key: &Key, arguments: &Arguments) -> Result<
             }
             Ok(0)
         }
-        Some(term) => Err(without_answer(term, &missing(&followed))),
+        Some(term) => Err(without_answer(term, &missing(&followed, horizon.as_ref()))),
     }
 }
 
@@ -121,13 +134,14 @@ pub(super) fn error(as_of: &AsOf) -> Option<&'static str> {
 }
 
 /// Why there is no row, for people.
-pub(super) fn missing(followed: &Followed) -> String {
+pub(super) fn missing(followed: &Followed, horizon: Option<&Horizon>) -> String {
     let Followed { row, as_of } = followed;
-    match as_of {
-        AsOf::Deleted { change } => format!("{row} was gone: {}", by(change)),
-        AsOf::Moved { row: now, .. } => {
+    match (as_of, horizon) {
+        (AsOf::Deleted { change }, _) => format!("{row} was gone: {}", by(change)),
+        (AsOf::Moved { row: now, .. }, _) => {
             format!("{row} had become {now}, and its key was changed too often to be followed")
         }
+        (_, Some(horizon)) => format!("{row} is unknown up to then ({horizon})"),
         _ => format!(
             "no change of {row} up to then is known: it was not there, or not captured yet; `threadline history` shows what is known"
         ),
@@ -182,7 +196,7 @@ fn text(as_of: &AsOf) -> String {
 
 fn show_family(found: &RowWithChildren, format: Format) -> Result<u8, Failure> {
     if format == Format::Json {
-        write::document(&Answered { answer: found, error: None })?;
+        write::document(&Answered { answer: found, error: None, purged: None })?;
         return Ok(0);
     }
     put(&(text(&found.as_of) + &family(&found.children, 0)))?;

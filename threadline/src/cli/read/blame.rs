@@ -15,6 +15,7 @@ use super::{
     arguments::{Explain, Form, Format},
     as_of::{error, missing},
     explain::explain,
+    hint,
     history::{RowArguments, asked},
     render::{self, Table, Tabs, note, put, time},
     session::{reading, without_answer},
@@ -59,8 +60,16 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
             }
             (None, _) => {}
             // Who set what it was last, is still to be known.
-            (Some(_), AsOf::Deleted { .. }) => note(&missing(&answered)),
-            (Some(term), _) => return Err(without_answer(term, &missing(&answered))),
+            (Some(_), AsOf::Deleted { .. }) => note(&missing(&answered, None)),
+            (Some(term), _) => {
+                let horizon = hint::horizon_of(session, &row.table()).await?;
+                return Err(without_answer(term, &missing(&answered, horizon.as_ref())));
+            }
+        }
+        if blame.columns.iter().any(|column| column.change.is_none())
+            && let Some(horizon) = hint::horizon_of(session, &row.table()).await?
+        {
+            note(&horizon.to_string());
         }
         if !blame.is_complete {
             note(

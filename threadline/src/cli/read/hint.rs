@@ -1,8 +1,18 @@
 //! What is said beside a list, on standard error: how to go on, and why there is nothing.
 
-use threadline::query::{Filter, From, PageRequest, ReadError, Reader, Window};
+use threadline::{
+    capture::HostTable,
+    query::{Filter, From, Kind, PageRequest, ReadError, Reader, Window},
+    retention::{Horizon, Purgeable, horizon},
+};
+use time::OffsetDateTime;
 
-use super::render::{note, time};
+use crate::cli::answer::Failure;
+
+use super::{
+    render::{note, time},
+    session::Session,
+};
 
 /// The command line of this process with another value of an option, such as `--cursor`.
 pub(super) fn command(option: &str, value: &str) -> String {
@@ -56,6 +66,30 @@ pub(super) async fn nothing(reader: &Reader, filter: &Filter) -> Result<(), Read
         );
     }
     Ok(())
+}
+
+/// Says what a list that has come to its end may lack because it was purged.
+pub(super) async fn purged(reader: &Reader, filter: &Filter) -> Result<(), ReadError> {
+    let table = match &filter.table {
+        // Where it is not clear which table is meant, it is one of all.
+        Some(table) => reader.host_table(table).await.ok(),
+        None => None,
+    };
+    let of = match (&table, filter.kind) {
+        (Some(table), _) => Purgeable::Table(table),
+        (None, Some(Kind::Action | Kind::Event | Kind::Recorded)) => Purgeable::Actions,
+        (None, _) => Purgeable::Changes,
+    };
+    let (from, _) = filter.window.ends(OffsetDateTime::now_utc());
+    if let Some(horizon) = horizon(reader, of).await?.filter(|horizon| horizon.cuts(from)) {
+        note(&horizon.to_string());
+    }
+    Ok(())
+}
+
+/// Up to where changes of a table were purged.
+pub(super) async fn horizon_of(session: &mut Session, table: &HostTable) -> Result<Option<Horizon>, Failure> {
+    session.answer(async |reader| horizon(reader, Purgeable::Table(table)).await).await
 }
 
 #[cfg(test)]

@@ -99,7 +99,7 @@ impl Arguments {
     }
 }
 
-/// Says why a list is empty, or how it goes on.
+/// Says why a list is empty, what of it was purged, or how it goes on.
 pub(super) async fn finish(
     session: &mut Session,
     end: End,
@@ -108,6 +108,9 @@ pub(super) async fn finish(
 ) -> Result<u8, Failure> {
     if end.count == 0 && !end.was_stopped && paging.cursor.is_none() {
         session.answer(async |reader| hint::nothing(reader, filter).await).await?;
+    }
+    if end.next.is_none() && !end.was_stopped && !paging.newer {
+        session.answer(async |reader| hint::purged(reader, filter).await).await?;
     }
     go_on(&end, paging)
 }

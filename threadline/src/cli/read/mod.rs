@@ -9,7 +9,7 @@ mod gather;
 mod hint;
 mod history;
 mod list;
-mod render;
+pub(super) mod render;
 mod session;
 mod table_as_of;
 mod tail;

@@ -1,6 +1,9 @@
 //! `threadline as-of TABLE`: the rows of a table at a time.
 
-use threadline::query::row::{RowAsOf, TableAsOf, TablePage};
+use threadline::{
+    capture::HostTable,
+    query::row::{RowAsOf, TableAsOf, TablePage},
+};
 
 use crate::cli::answer::Failure;
 
@@ -26,15 +29,15 @@ pub(super) async fn show(session: &mut Session, arguments: &Arguments) -> Result
     }
     let mut rows: Vec<RowAsOf> = Vec::new();
     let mut after = page.after.clone();
-    let next = loop {
+    let (shown, next) = loop {
         let left = page.size - u16::try_from(rows.len()).unwrap_or_default();
         let part = TablePage { size: left, after, ..page.clone() };
         let found = session.answer(async |reader| reader.table_as_of(table, at, &part).await).await?;
-        let TableAsOf { rows: mut more, next, .. } = found;
+        let TableAsOf { schema, table: name, rows: mut more, next } = found;
         rows.append(&mut more);
         // A page of keys that were all gone by then has no row, and leads further.
         if next.is_none() || rows.len() >= page.size.into() {
-            break next;
+            break (HostTable { schema, name }, next);
         }
         after = next;
     };
@@ -53,6 +56,9 @@ pub(super) async fn show(session: &mut Session, arguments: &Arguments) -> Result
         note(
             "no row of the table is known of that time; `threadline timeline table:…` shows when its changes begin",
         );
+    }
+    if let Some(horizon) = hint::horizon_of(session, &shown).await? {
+        note(&format!("rows whose last change was purged are missing ({horizon})"));
     }
     if let Some(next) = next {
         let next = serde_json::to_string(&next).map_err(anyhow::Error::new)?;

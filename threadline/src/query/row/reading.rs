@@ -6,7 +6,7 @@ use sqlx::{Postgres, Transaction, postgres::PgRow};
 
 use super::super::{
     ReadError, Reader,
-    statement::{Statement, begin_within, is_canceled},
+    statement::{Statement, is_canceled, limit_time},
 };
 
 /// A transaction that only reads.
@@ -27,8 +27,9 @@ impl<'r> Reading<'r> {
         limit: Option<Duration>,
     ) -> Result<Self, ReadError> {
         let begin = "begin transaction isolation level repeatable read, read only";
+        let mut transaction = reader.pool.begin_with(begin).await?;
         let limit = limit.unwrap_or(QUESTION_TIME);
-        let transaction = reader.pool.begin_with(begin_within(limit, begin)).await?;
+        limit_time(&mut transaction, limit).await?;
         Ok(Self { reader, transaction, limit, end: Instant::now() + limit })
     }
 

@@ -1,0 +1,41 @@
+//! Retention: deleting what a policy no longer keeps, without standing in a writer's way, and saying so.
+//!
+//! A [`Policy`] says how long changes are kept, table by table, and actions. [`Timeline::purge`](crate::Timeline::purge) deletes what is older, in
+//! short transactions with pauses between them, one process at a time. Each run is a row of `threadline_retention_runs`, which ends in a
+//! state even when its process is killed; [`runs()`] lists them. [`horizon()`] says from which time on a timeline is whole, so that a
+//! reader is not left with an empty answer. A [`Scheduler`] purges at intervals inside a host.
+//!
+//! ```no_run
+//! use threadline::{Timeline, retention::{Keep, Policy, PurgeOptions}};
+//!
+//! # async fn example(timeline: Timeline) -> Result<(), Box<dyn std::error::Error>> {
+//! let policy = Policy::new(Keep::days(90)?)?.table("billing.invoices".parse()?, Keep::Forever);
+//! let purged = timeline.purge(&policy, &PurgeOptions::default()).await?;
+//! println!("{} changes", purged.deleted_changes);
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod dry_run;
+mod error;
+mod horizon;
+mod options;
+mod policy;
+mod purge;
+mod record;
+mod runs;
+mod scheduler;
+mod walk;
+mod windows;
+
+pub use error::PurgeError;
+pub use horizon::{Horizon, Purgeable, horizon};
+pub use options::{
+    BATCH_SIZE, BATCH_SIZE_MAX, BATCHES_MAX, DRY_RUN_TIME, LOCK_TIMEOUT, LOCKED_LIMIT, PurgeOptions, SLEEP,
+};
+pub use policy::{Keep, Policy};
+pub use purge::Purged;
+pub use runs::{RUNS_LISTED, RUNS_LISTED_MAX, RecordedRun, runs};
+pub use scheduler::{INTERVAL, Scheduler};
+pub use windows::Windows;
