@@ -186,6 +186,8 @@ macro_rules! clamped {
     };
 }
 
+pub(crate) use clamped;
+
 /// Of `audit_changes c`.
 pub(super) const CHANGE: &str = concat!(
     "c.id, c.transaction_id, c.table_schema, c.table_name, c.partition, c.table_pk::text, c.key_before::text, c.op, \
@@ -212,13 +214,13 @@ pub(super) const ACTION: &str = concat!(
 );
 pub(super) const ACTION_WIDTH: usize = 13;
 
-/// What PostgreSQL prints is JSON.
-fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {
+/// A document of a column: what PostgreSQL prints is JSON.
+pub(crate) fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {
     let text: Option<String> = row.try_get(index)?;
     text.map(RawValue::from_string).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::Error> {
+pub(crate) fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::Error> {
     value.ok_or_else(|| sqlx::Error::Decode(format!("{what} is null").into()))
 }
 

@@ -31,7 +31,7 @@ mod plan;
 mod resolve;
 pub mod row;
 mod scope;
-mod serialize;
+pub(crate) mod serialize;
 mod snapshot;
 mod statement;
 mod streams;
@@ -59,6 +59,9 @@ pub use statement::Statement;
 pub use tail::{Batch, Position, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
+
+pub(crate) use entry::{clamped, json, known};
+pub(crate) use row::Reading;
 
 use place::Place;
 
@@ -104,6 +107,10 @@ impl Reader {
             .into_iter()
             .filter(|statement| texts.insert(statement.text().to_owned()))
             .collect()
+    }
+
+    pub(crate) fn schema(&self) -> &StorageSchema {
+        &self.schema
     }
 
     fn keep(&self, statement: &Statement) {

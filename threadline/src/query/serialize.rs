@@ -3,12 +3,12 @@
 use serde::Serializer;
 use time::OffsetDateTime;
 
-pub(super) fn time<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn time<S: Serializer>(time: &OffsetDateTime, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&super::time_text(*time))
 }
 
 #[expect(clippy::ref_option, reason = "what serde hands over")]
-pub(super) fn optional_time<S: Serializer>(
+pub(crate) fn optional_time<S: Serializer>(
     time: &Option<OffsetDateTime>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -19,7 +19,7 @@ pub(super) fn optional_time<S: Serializer>(
 }
 
 #[expect(clippy::ref_option, reason = "what serde hands over")]
-pub(super) fn text<S: Serializer, T: std::fmt::Display>(
+pub(crate) fn text<S: Serializer, T: std::fmt::Display>(
     value: &Option<T>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {

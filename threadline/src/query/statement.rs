@@ -103,7 +103,7 @@ impl Statement {
 }
 
 /// Lets no statement of the transaction take longer.
-pub(super) async fn limit_time(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
+pub(crate) async fn limit_time(connection: &mut PgConnection, limit: Duration) -> Result<(), sqlx::Error> {
     let milliseconds = limit.as_millis().max(1).to_string();
     sqlx::query("select set_config('statement_timeout', $1, true)")
         .persistent(false)
