@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 /// Every command is in one of them; those that people ask most often for come first.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Read the timeline",
         &[
@@ -24,6 +24,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
     ),
     ("Install and capture", &["install", "gen-triggers", "continuity", "capture", "backfill-keys"]),
     ("Check", &["verify-coverage", "health", "policy"]),
+    ("Hand over", &["evidence"]),
     ("About this command", &["completions", "man", "help"]),
 ];
 

@@ -6,6 +6,7 @@ mod backfill_keys;
 mod capture;
 mod continuity;
 mod database;
+mod evidence;
 mod expectations;
 mod gen_triggers;
 mod groups;
@@ -24,6 +25,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use about::AboutCommand;
 use answer::{Answer, Failure};
 use capture::CaptureCommand;
+use evidence::EvidenceCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
@@ -96,6 +98,9 @@ enum Command {
     /// Policies of captured tables.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Shows and records what is claimed of the audit itself.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -112,6 +117,7 @@ impl Command {
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+            Self::Evidence(command) => return command.config(),
             Self::Read(command) => return command.config(),
             Self::About(_) => &None,
         };
@@ -129,6 +135,7 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
+            Self::Evidence(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

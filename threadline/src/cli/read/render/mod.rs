@@ -11,11 +11,11 @@ use std::io::{self, Write as _};
 use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset};
 
-pub(super) use entries::{by_transaction, of_entries, of_entry, of_transaction};
-pub(super) use safe::text as safe;
-pub(super) use table::Table;
-pub(super) use tabs::{Column, Tabs, document, entry_columns, names};
-pub(super) use words::{about, actor, fields, heading, image, key_of_texts, outcome, table_name};
+pub(in crate::cli) use entries::{by_transaction, of_entries, of_entry, of_transaction};
+pub(in crate::cli) use safe::text as safe;
+pub(in crate::cli) use table::Table;
+pub(in crate::cli) use tabs::{Column, Tabs, document, entry_columns, names};
+pub(in crate::cli) use words::{about, actor, fields, heading, image, key_of_texts, outcome, table_name};
 
 /// The width of a table that goes to no terminal, so that a script's log looks the same everywhere.
 const WIDTH: u16 = 120;
@@ -24,17 +24,17 @@ const WIDTH: u16 = 120;
 const WIDTH_MIN: u16 = 60;
 
 /// The width of tables.
-pub(super) fn width() -> u16 {
+pub(in crate::cli) fn width() -> u16 {
     terminal_size::terminal_size_of(io::stdout()).map_or(WIDTH, |(width, _)| width.0.max(WIDTH_MIN))
 }
 
 /// A document on a line of its own, as PostgreSQL and serde print it: no digit is lost.
-pub(super) fn json(document: &impl Serialize) -> Result<String, serde_json::Error> {
+pub(in crate::cli) fn json(document: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(safe::json(&serde_json::to_string(document)?) + "\n")
 }
 
 /// A time for people: in UTC, with seconds. It can be given to a filter as it is.
-pub(super) fn time(at: OffsetDateTime) -> String {
+pub(in crate::cli) fn time(at: OffsetDateTime) -> String {
     let at = at.to_offset(UtcOffset::UTC);
     format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
@@ -48,13 +48,13 @@ pub(super) fn time(at: OffsetDateTime) -> String {
 }
 
 /// Writes a part of the answer.
-pub(super) fn put(text: &str) -> io::Result<()> {
+pub(in crate::cli) fn put(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
 /// Says something besides the answer, on a line of standard error.
-pub(super) fn note(text: &str) {
+pub(in crate::cli) fn note(text: &str) {
     let _ = io::stderr().write_all(format!("{}\n", safe(text)).as_bytes());
 }

@@ -32,7 +32,7 @@ fn acts(c: char) -> bool {
 }
 
 /// For people: such a character is shown as `\u{…}`. Every text that goes to a terminal passes through here.
-pub(in crate::cli::read) fn text(text: &str) -> String {
+pub(in crate::cli) fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if acts(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
@@ -61,7 +61,7 @@ pub(super) fn copied(text: &str) -> String {
 }
 
 /// A JSON document on one line: in its texts such a character is `\uXXXX`, and between them there is no line break.
-pub(in crate::cli::read) fn json(document: &str) -> String {
+pub(in crate::cli) fn json(document: &str) -> String {
     let mut safe = String::with_capacity(document.len());
     let (mut is_text, mut is_escaped) = (false, false);
     for c in document.chars() {

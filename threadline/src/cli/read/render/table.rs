@@ -5,7 +5,7 @@ use comfy_table::{ColumnConstraint, ContentArrangement, Row, Width, presets};
 use super::safe;
 
 /// Rows of cells. A column that says nothing in any row is left out.
-pub(in crate::cli::read) struct Table {
+pub(in crate::cli) struct Table {
     header: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
@@ -23,17 +23,17 @@ const SHARE: u16 = 16;
 const LAST_MIN: u16 = 16;
 
 impl Table {
-    pub(in crate::cli::read) fn new(header: &[&'static str]) -> Self {
+    pub(in crate::cli) fn new(header: &[&'static str]) -> Self {
         Self { header: header.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row; what acts on a terminal is made visible here.
-    pub(in crate::cli::read) fn push(&mut self, cells: impl IntoIterator<Item = String>) {
+    pub(in crate::cli) fn push(&mut self, cells: impl IntoIterator<Item = String>) {
         self.rows.push(cells.into_iter().map(|cell| safe(&cell)).collect());
     }
 
     /// The lines, the first one of which is the header; none where there is no row.
-    pub(in crate::cli::read) fn lines(&self, width: u16) -> Vec<String> {
+    pub(in crate::cli) fn lines(&self, width: u16) -> Vec<String> {
         let shown: Vec<usize> = (0..self.header.len())
             .filter(|column| {
                 self.rows.iter().any(|row| row.get(*column).is_some_and(|cell| !cell.is_empty()))
@@ -69,7 +69,7 @@ impl Table {
     }
 
     /// All lines as a text.
-    pub(in crate::cli::read) fn text(&self, width: u16) -> String {
+    pub(in crate::cli) fn text(&self, width: u16) -> String {
         self.lines(width).iter().fold(String::new(), |text, line| text + line + "\n")
     }
 }
