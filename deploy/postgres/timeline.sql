@@ -49,6 +49,6 @@ grant select, insert on public.audit_adoptions to audit_reconciler;
 -- as they are now: grant select on the tables that it is to plan for.
 grant usage on schema public to audit_reader;
 grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
-    public.threadline_migrations to audit_reader;
+    public.threadline_evidence_records, public.threadline_migrations to audit_reader;
 
 commit;
