@@ -51,7 +51,7 @@ grant select, insert on public.audit_adoptions to audit_reconciler;
 -- as they are now: grant select on the tables that it is to plan for.
 grant usage on schema public to audit_reader;
 grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
-    public.threadline_migrations, public.threadline_retention_runs to audit_reader;
+    public.threadline_migrations, public.threadline_retention_runs, public.threadline_evidence_records to audit_reader;
 
 -- audit_maintainer: `threadline retention`. It reads no value of a row, deletes changes, captured transactions and actions, and says so. To lock
 -- rows that others have not locked, a role needs the right to update a column: it has it of one in each table that says least.

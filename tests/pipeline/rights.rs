@@ -207,7 +207,9 @@ async fn the_reader_reads_the_whole_timeline_and_changes_nothing() -> anyhow::Re
         )
         .await?;
     let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_reader")).await?;
-    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
+    let timeline = Timeline::new(pool, StorageSchema::default());
+    assert!(timeline.evidence().list_overview(None).await?.records.is_empty());
+    let reader = timeline.reader(Scope::everything());
     let everything = Filter::default();
     assert_eq!(reader.page(&everything, &PageRequest::default()).await?.entries.len(), 1);
     assert_eq!(reader.count(&everything).await?, Count::Exactly(1));
@@ -224,6 +226,7 @@ async fn the_reader_reads_the_whole_timeline_and_changes_nothing() -> anyhow::Re
         "insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')",
         "truncate audit_transactions, audit_changes",
         "update threadline_retention_runs set status = 'completed'",
+        "insert into threadline_evidence_records (subject, subject_ref, summary_status, recorded_at) values ('retention_run', '{}', 'ok', now())",
         "select * from threadline_hash_keys",
         "select * from audit_receipts",
         "create table more (id int)",

@@ -4,7 +4,9 @@ use sqlx::PgPool;
 
 use crate::{
     Action, AuditAction, AuditContext, AuditedTransaction, Installation, SchemaStatus, StorageSchema,
-    check_schema, install,
+    check_schema,
+    evidence::{Evidence, EvidenceError, EvidenceRecord, Record},
+    install,
     query::{Reader, Scope},
 };
 
@@ -57,6 +59,22 @@ impl Timeline {
     /// When no connection can be had, and what the database says.
     pub async fn record(&self, action: Action) -> Result<AuditAction, sqlx::Error> {
         action.record(&mut *self.pool.acquire().await?, &self.schema).await
+    }
+
+    /// Records a claim in a transaction of its own. To have it committed or rolled back with what it is about, use [`Record::record`] on the
+    /// transaction's connection.
+    ///
+    /// # Errors
+    /// When it is no record, when no connection can be had, and what the database says.
+    pub async fn record_evidence(&self, record: Record) -> Result<EvidenceRecord, EvidenceError> {
+        let mut connection = self.pool.acquire().await.map_err(EvidenceError::Database)?;
+        record.record(&mut connection, &self.schema).await
+    }
+
+    /// What was recorded of the audit itself, to be read. It belongs to no tenant.
+    #[must_use]
+    pub fn evidence(&self) -> Evidence {
+        Evidence::new(self.pool.clone(), self.schema.clone())
     }
 
     /// The timeline as far as `scope` shows it, to be read.

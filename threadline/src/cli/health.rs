@@ -4,11 +4,15 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use threadline::coverage::{Coverage, Report, Severity, read};
+use threadline::{
+    coverage::{Coverage, Report, Severity, read},
+    evidence::trigger_coverage,
+};
 
 use super::{
     answer::{Answer, Failure},
     database::on_timeline,
+    evidence::record_all,
     expectations::expectations,
     host_schema,
     settings::{HostTarget, Settings},
@@ -38,6 +42,9 @@ pub(crate) struct Arguments {
     /// Ends with status 1 when there is a finding of severity error.
     #[arg(long)]
     strict: bool,
+    /// Records what was found as evidence.
+    #[arg(long)]
+    record: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -55,6 +62,10 @@ pub(crate) fn run(health: Health) -> Result<Answer, Failure> {
         let schemas = (!arguments.all_schemas).then_some(&one[..]);
         let report =
             read(connection, &storage, schemas, &expectations).await.context("cannot read the catalog")?;
+        if arguments.record {
+            let records = report.schemas.iter().map(|one| trigger_coverage(one, &report.skipped));
+            record_all(connection, &storage, records).await?;
+        }
         let fails = arguments.strict && report.schemas.iter().any(Coverage::has_errors);
         let text = match (arguments.json, arguments.all_schemas) {
             (true, true) => format!("{}\n", of_all(&report)?),

@@ -6,6 +6,7 @@ mod backfill_keys;
 mod capture;
 mod continuity;
 mod database;
+mod evidence;
 mod expectations;
 mod gen_triggers;
 mod groups;
@@ -25,6 +26,7 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use about::AboutCommand;
 use answer::{Answer, Failure};
 use capture::CaptureCommand;
+use evidence::EvidenceCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
@@ -101,6 +103,9 @@ enum Command {
     /// Deletes what the section [retention] of the settings no longer keeps, and says what was deleted when.
     #[command(subcommand)]
     Retention(RetentionCommand),
+    /// Shows and records what is claimed of the audit itself.
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -120,6 +125,7 @@ impl Command {
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+            Self::Evidence(command) => return command.config(),
             Self::Read(command) => return command.config(),
             Self::About(_) => &None,
         };
@@ -138,6 +144,7 @@ impl Command {
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
             Self::Retention(command) => command.run(),
+            Self::Evidence(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

@@ -7,11 +7,13 @@ use serde_json::{Value, json};
 use threadline::{
     capture::Policy,
     coverage::{PolicyStatus, policies, policy_status::Status},
+    evidence::redaction_policy,
 };
 
 use super::{
     answer::{Answer, Failure},
     database::on_timeline,
+    evidence::record_all,
     expectations::expectations,
     host_schema,
     settings::{HostTarget, Settings},
@@ -35,6 +37,9 @@ pub(crate) struct Arguments {
     /// Only tables of this schema of the host's; without it, all.
     #[arg(long, value_name = "SCHEMA", value_parser = host_schema::parse)]
     schema: Option<String>,
+    /// Records what was found as evidence.
+    #[arg(long)]
+    record: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -51,6 +56,9 @@ pub(crate) fn run(command: PolicyCommand) -> Result<Answer, Failure> {
         let mut statuses =
             policies(connection, &storage, &expectations).await.context("cannot read the catalog")?;
         statuses.retain(|one| arguments.schema.as_ref().is_none_or(|schema| one.table.schema == *schema));
+        if arguments.record {
+            record_all(connection, &storage, statuses.iter().map(redaction_policy)).await?;
+        }
         Ok(if arguments.json { described(arguments.schema.as_deref(), &statuses) } else { text(&statuses) })
     })
 }

@@ -6,12 +6,14 @@ use anyhow::Context as _;
 use serde_json::json;
 use threadline::{
     capture::{HostTable, Refusal},
-    coverage::{Report, Severity, Verdict, read, verdict, verdict::Status},
+    coverage::{Coverage, Report, Severity, Verdict, read, verdict, verdict::Status},
+    evidence::{Record, expected_coverage},
 };
 
 use super::{
     answer::{Answer, Failure},
     database::on_timeline,
+    evidence::record_all,
     expectations::expectations,
     host_schema,
     settings::{HostTarget, Settings},
@@ -23,6 +25,9 @@ pub(crate) struct Arguments {
     /// Only expected tables of this schema of the host's; without it, all.
     #[arg(long, value_name = "SCHEMA", value_parser = host_schema::parse)]
     schema: Option<String>,
+    /// Records what was found as evidence.
+    #[arg(long)]
+    record: bool,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -53,6 +58,9 @@ pub(crate) fn run(target: HostTarget, arguments: &Arguments) -> Result<Answer, F
             .await
             .context("cannot read the catalog")?;
         let verdict = verdict(&report, &expected);
+        if arguments.record {
+            record_all(connection, &storage, records(&report, &expected)).await?;
+        }
         let text = if arguments.json {
             format!("{}\n", described(&report, &verdict))
         } else {
@@ -60,6 +68,17 @@ pub(crate) fn run(target: HostTarget, arguments: &Arguments) -> Result<Answer, F
         };
         Ok(Answer { text, status: u8::from(!verdict.violations.is_empty()) })
     })
+}
+
+/// A record for each schema that has tables which are expected to be captured.
+fn records(report: &Report, expected: &[HostTable]) -> Vec<Record> {
+    let of_schema = |coverage: &Coverage| {
+        let expected: Vec<HostTable> =
+            expected.iter().filter(|table| table.schema == coverage.schema).cloned().collect();
+        let alone = Report { schemas: vec![coverage.clone()], skipped: report.skipped.clone() };
+        expected_coverage(coverage, &report.skipped, &verdict(&alone, &expected))
+    };
+    report.schemas.iter().map(of_schema).collect()
 }
 
 fn described(report: &Report, verdict: &Verdict) -> serde_json::Value {

@@ -190,6 +190,7 @@ macro_rules! clamped {
 pub(crate) fn clamped_time(column: &str) -> String {
     format!(clamped!("{}"), column)
 }
+pub(crate) use clamped;
 
 /// Of `audit_changes c`.
 pub(super) const CHANGE: &str = concat!(
@@ -217,13 +218,13 @@ pub(super) const ACTION: &str = concat!(
 );
 pub(super) const ACTION_WIDTH: usize = 13;
 
-/// What PostgreSQL prints is JSON.
-fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {
+/// A document of a column: what PostgreSQL prints is JSON.
+pub(crate) fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {
     let text: Option<String> = row.try_get(index)?;
     text.map(RawValue::from_string).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::Error> {
+pub(crate) fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::Error> {
     value.ok_or_else(|| sqlx::Error::Decode(format!("{what} is null").into()))
 }
 

@@ -62,6 +62,9 @@ pub use tail::{Batch, Position, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
+pub(crate) use entry::{clamped, json, known};
+pub(crate) use row::Reading;
+
 use place::Place;
 
 use crate::StorageSchema;
@@ -108,7 +111,7 @@ impl Reader {
             .collect()
     }
 
-    pub(crate) fn storage(&self) -> &StorageSchema {
+    pub(crate) fn schema(&self) -> &StorageSchema {
         &self.schema
     }
 

@@ -112,7 +112,7 @@ fn statement(reader: &Reader, of: Purgeable<'_>) -> Statement {
          known as (
              select r.id, r.at, w.cutoff, r.windows from runs r cross join lateral (select ",
         clamped_time("coalesce(r.completed_at, r.started_at, r.inserted_at)"),
-        reader.storage().table("threadline_retention_runs")
+        reader.schema().table("threadline_retention_runs")
     ));
     match of {
         Purgeable::Table(table) => {

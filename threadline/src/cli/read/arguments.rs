@@ -33,14 +33,14 @@ pub(crate) struct Explain {
 
 /// For whom the answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Format {
+pub(in crate::cli) enum Format {
     Human,
     Json,
     Tabs,
 }
 
 impl Form {
-    pub(super) fn format(&self) -> Format {
+    pub(in crate::cli) fn format(&self) -> Format {
         match (self.json, self.tsv) {
             (true, _) => Format::Json,
             (_, true) => Format::Tabs,

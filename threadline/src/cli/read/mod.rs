@@ -1,7 +1,7 @@
 //! The commands that read the timeline. None of them writes, and the server sees to that.
 
 mod actor;
-mod arguments;
+pub(super) mod arguments;
 mod as_of;
 mod blame;
 mod explain;
@@ -10,13 +10,13 @@ mod hint;
 mod history;
 mod list;
 pub(super) mod render;
-mod session;
+pub(super) mod session;
 mod table_as_of;
 mod tail;
 mod transaction;
 mod undo;
 mod words;
-mod write;
+pub(super) mod write;
 
 use std::path::Path;
 

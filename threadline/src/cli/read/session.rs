@@ -22,14 +22,14 @@ use super::render::safe;
 const CONNECTIONS: u32 = 2;
 
 /// An open timeline. Whoever has the rights of the database sees everything.
-pub(super) struct Session {
+pub(in crate::cli) struct Session {
     pub(super) reader: Reader,
     pool: PgPool,
     interrupt: Interrupt,
 }
 
 /// Does something with the timeline that the settings name; the exit status is what it returns.
-pub(super) fn reading(
+pub(in crate::cli) fn reading(
     target: Target,
     work: impl AsyncFnOnce(&mut Session) -> Result<u8, Failure>,
 ) -> Result<Answer, Failure> {
@@ -52,7 +52,7 @@ pub(super) fn reading(
 
 impl Session {
     /// The answer to a question, unless a signal comes first.
-    pub(super) async fn answer<T>(
+    pub(in crate::cli) async fn answer<T>(
         &mut self,
         question: impl AsyncFnOnce(&Reader) -> Result<T, ReadError>,
     ) -> Result<T, Failure> {

@@ -72,11 +72,11 @@ pub(super) async fn list<T: Serialize>(
 }
 
 /// A document as the answer.
-pub(super) fn document(document: &impl Serialize) -> Result<(), Failure> {
+pub(in crate::cli) fn document(document: &impl Serialize) -> Result<(), Failure> {
     Ok(put(&render::json(document).map_err(anyhow::Error::new)?)?)
 }
 
 /// Rows of tabs as the answer.
-pub(super) fn tabs<T>(columns: &Tabs<T>, rows: &[T]) -> Result<(), Failure> {
+pub(in crate::cli) fn tabs<T>(columns: &Tabs<T>, rows: &[T]) -> Result<(), Failure> {
     Ok(put(&rows.iter().fold(columns.header(), |text, row| text + &columns.line(row)))?)
 }

@@ -39,7 +39,7 @@ pub use children::{
 pub use history::{HISTORY_SIZE, RowHistory, RowPage};
 pub use image::RowKey;
 pub use lineage::{KeySpan, LINEAGE_MAX};
-pub(super) use reading::Reading;
+pub(crate) use reading::Reading;
 pub use table::{RowAsOf, TABLE_VISITED_MAX, TableAsOf, TablePage};
 
 use super::{Key, ReadError, Reader, Table, cursor, entry};

@@ -10,7 +10,7 @@ use super::super::{
 };
 
 /// A transaction that only reads.
-pub(in crate::query) struct Reading<'r> {
+pub(crate) struct Reading<'r> {
     pub(super) reader: &'r Reader,
     transaction: Transaction<'static, Postgres>,
     limit: Duration,
@@ -22,10 +22,7 @@ const QUESTION_TIME: Duration = Duration::from_secs(5);
 
 impl<'r> Reading<'r> {
     /// Begins one. Neither a statement nor all of them together take much longer than the limit.
-    pub(in crate::query) async fn begin(
-        reader: &'r Reader,
-        limit: Option<Duration>,
-    ) -> Result<Self, ReadError> {
+    pub(crate) async fn begin(reader: &'r Reader, limit: Option<Duration>) -> Result<Self, ReadError> {
         let begin = "begin transaction isolation level repeatable read, read only";
         let mut transaction = reader.pool.begin_with(begin).await?;
         let limit = limit.unwrap_or(QUESTION_TIME);
@@ -33,10 +30,7 @@ impl<'r> Reading<'r> {
         Ok(Self { reader, transaction, limit, end: Instant::now() + limit })
     }
 
-    pub(in crate::query) async fn fetch_all(
-        &mut self,
-        statement: &Statement,
-    ) -> Result<Vec<PgRow>, ReadError> {
+    pub(crate) async fn fetch_all(&mut self, statement: &Statement) -> Result<Vec<PgRow>, ReadError> {
         if Instant::now() > self.end {
             return Err(took_too_long(self.limit));
         }

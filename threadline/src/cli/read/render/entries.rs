@@ -11,23 +11,23 @@ use super::{
 const HEADER: [&str; 7] = ["TIME", "OP", "TABLE", "KEY", "WHO", "ACTION", "WHAT"];
 
 /// One row for each.
-pub(in crate::cli::read) fn of_entries(entries: &[Entry]) -> String {
+pub(in crate::cli) fn of_entries(entries: &[Entry]) -> String {
     table(entries, cells).text(width())
 }
 
 /// One by itself, without a header.
-pub(in crate::cli::read) fn of_entry(entry: &Entry) -> String {
+pub(in crate::cli) fn of_entry(entry: &Entry) -> String {
     let line = table(std::slice::from_ref(entry), cells).lines(width()).pop();
     line.unwrap_or_default() + "\n"
 }
 
 /// Changes of one transaction, without what all of them have in common.
-pub(in crate::cli::read) fn of_transaction(entries: &[Entry]) -> String {
+pub(in crate::cli) fn of_transaction(entries: &[Entry]) -> String {
     table(entries, cells_below).text(width())
 }
 
 /// One row for each, with a line about each transaction above what it did.
-pub(in crate::cli::read) fn by_transaction(entries: &[Entry]) -> String {
+pub(in crate::cli) fn by_transaction(entries: &[Entry]) -> String {
     let mut lines = table(entries, cells_below).lines(width()).into_iter();
     let mut text = lines.next().map_or_else(String::new, |header| header + "\n");
     let mut above: Option<Uuid> = None;

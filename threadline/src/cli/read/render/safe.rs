@@ -61,7 +61,7 @@ pub(super) fn copied(text: &str) -> String {
 }
 
 /// A JSON document on one line: in its texts such a character is `\uXXXX`, and between them there is no line break.
-pub(in crate::cli::read) fn json(document: &str) -> String {
+pub(in crate::cli) fn json(document: &str) -> String {
     let mut safe = String::with_capacity(document.len());
     let (mut is_text, mut is_escaped) = (false, false);
     for c in document.chars() {

@@ -6,19 +6,19 @@ use threadline::query::{Action, Change, Entry, Transaction, time_text};
 use super::safe;
 
 /// A column: its name, and its value of a row.
-pub(in crate::cli::read) type Column<T> = (&'static str, fn(&T) -> Option<String>);
+pub(in crate::cli) type Column<T> = (&'static str, fn(&T) -> Option<String>);
 
 /// Lines of one kind of rows.
-pub(in crate::cli::read) struct Tabs<T: 'static>(pub(in crate::cli::read) &'static [Column<T>]);
+pub(in crate::cli) struct Tabs<T: 'static>(pub(in crate::cli) &'static [Column<T>]);
 
 impl<T> Tabs<T> {
     /// The names of the columns.
-    pub(in crate::cli::read) fn header(&self) -> String {
+    pub(in crate::cli) fn header(&self) -> String {
         self.0.iter().map(|(name, _)| *name).collect::<Vec<_>>().join("\t") + "\n"
     }
 
     /// A row.
-    pub(in crate::cli::read) fn line(&self, row: &T) -> String {
+    pub(in crate::cli) fn line(&self, row: &T) -> String {
         let cell =
             |value: Option<String>| value.map_or_else(|| r"\N".to_owned(), |value| safe::copied(&value));
         self.0.iter().map(|(_, value)| cell(value(row))).collect::<Vec<_>>().join("\t") + "\n"
@@ -26,7 +26,7 @@ impl<T> Tabs<T> {
 }
 
 /// The columns of entries.
-pub(in crate::cli::read) fn entry_columns() -> Tabs<Entry> {
+pub(in crate::cli) fn entry_columns() -> Tabs<Entry> {
     Tabs(ENTRY)
 }
 
@@ -94,11 +94,11 @@ fn action(entry: &Entry) -> Option<&Action> {
 }
 
 /// A document as it is printed.
-pub(in crate::cli::read) fn document(value: Option<&RawValue>) -> Option<String> {
+pub(in crate::cli) fn document(value: Option<&RawValue>) -> Option<String> {
     value.map(|value| value.get().to_owned())
 }
 
 /// As a JSON array.
-pub(in crate::cli::read) fn names(names: Option<&[String]>) -> Option<String> {
+pub(in crate::cli) fn names(names: Option<&[String]>) -> Option<String> {
     names.and_then(|names| serde_json::to_string(names).ok())
 }

@@ -10,18 +10,18 @@ use super::time;
 type Fields = BTreeMap<String, Box<RawValue>>;
 
 /// The columns of an image; none of what is no object.
-pub(in crate::cli::read) fn fields(image: Option<&RawValue>) -> Fields {
+pub(in crate::cli) fn fields(image: Option<&RawValue>) -> Fields {
     image.and_then(|image| serde_json::from_str(image.get()).ok()).unwrap_or_default()
 }
 
 /// An image in a line, without the columns of its key, which are beside it.
-pub(in crate::cli::read) fn image(image: &RawValue, key: &BTreeMap<String, String>) -> String {
+pub(in crate::cli) fn image(image: &RawValue, key: &BTreeMap<String, String>) -> String {
     let fields = fields(Some(image)).into_iter().filter(|(name, _)| !key.contains_key(name));
     fields.map(|(name, value)| format!("{name}: {}", value.get())).collect::<Vec<_>>().join(", ")
 }
 
 /// Who: `admin:a1`, `anonymous`, or the document where it is no actor.
-pub(in crate::cli::read) fn actor(actor: Option<&RawValue>) -> String {
+pub(in crate::cli) fn actor(actor: Option<&RawValue>) -> String {
     let Some(actor) = actor else { return String::new() };
     let fields: Fields = serde_json::from_str(actor.get()).unwrap_or_default();
     let text =
@@ -34,7 +34,7 @@ pub(in crate::cli::read) fn actor(actor: Option<&RawValue>) -> String {
 }
 
 /// A table, as a filter takes it.
-pub(in crate::cli::read) fn table_name(schema: &str, name: &str) -> String {
+pub(in crate::cli) fn table_name(schema: &str, name: &str) -> String {
     Table { schema: Some(schema.to_owned()), name: name.to_owned() }.to_string()
 }
 
@@ -47,7 +47,7 @@ pub(super) fn key(key: &RawValue) -> String {
 }
 
 /// The same of a key whose columns are known.
-pub(in crate::cli::read) fn key_of_texts(key: &BTreeMap<String, String>) -> String {
+pub(in crate::cli) fn key_of_texts(key: &BTreeMap<String, String>) -> String {
     match key.values().next() {
         None => String::new(),
         Some(value) if key.len() == 1 && !value.starts_with(['{', '"']) => value.clone(),
@@ -64,7 +64,7 @@ pub(super) fn key_of(change: &Change) -> String {
 }
 
 /// A line about a change.
-pub(in crate::cli::read) fn about(change: &Change) -> String {
+pub(in crate::cli) fn about(change: &Change) -> String {
     let table = table_name(&change.table_schema, &change.table_name);
     let id = format!("change {}", change.id);
     let parts = [time(change.captured_at), change.op.clone(), table, key_of(change), id];
@@ -73,7 +73,7 @@ pub(in crate::cli::read) fn about(change: &Change) -> String {
 
 /// What became of the row: the fields that an update changed, or the row that came or went. The columns of its key are left out, because
 /// they are beside it.
-pub(in crate::cli::read) fn what(change: &Change) -> String {
+pub(in crate::cli) fn what(change: &Change) -> String {
     let after = change.data_after.as_deref();
     if change.op == "update" {
         let (before, after) = (fields(change.changed_from.as_deref()), fields(after));
@@ -89,13 +89,13 @@ pub(in crate::cli::read) fn what(change: &Change) -> String {
 }
 
 /// How an action ended, and why.
-pub(in crate::cli::read) fn outcome(action: &Action) -> String {
+pub(in crate::cli) fn outcome(action: &Action) -> String {
     let why = [&action.reason, &action.comment].into_iter().flatten().map(String::as_str);
     std::iter::once(action.status.as_str()).chain(why).collect::<Vec<_>>().join(": ")
 }
 
 /// A line about a transaction.
-pub(in crate::cli::read) fn heading(transaction: &Transaction, action: Option<&Action>) -> String {
+pub(in crate::cli) fn heading(transaction: &Transaction, action: Option<&Action>) -> String {
     let parts = [
         ("", Some(time(transaction.occurred_at))),
         ("", Some(actor(transaction.actor_ref.as_deref())).filter(|who| !who.is_empty())),
