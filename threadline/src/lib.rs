@@ -37,6 +37,7 @@ pub mod context;
 pub mod continuity;
 pub mod coverage;
 pub mod digest;
+pub mod export;
 pub mod install;
 pub mod query;
 pub mod receipt;
@@ -44,6 +45,7 @@ pub mod record;
 pub mod schema;
 pub mod schema_status;
 pub mod shadow;
+pub mod signing;
 pub mod stored;
 pub mod timeline;
 #[cfg(feature = "tower")]

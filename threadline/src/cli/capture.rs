@@ -70,7 +70,7 @@ impl CaptureCommand {
 }
 
 /// TYPE:ID.
-fn actor(text: &str) -> Result<ActorRef, String> {
+pub(super) fn actor(text: &str) -> Result<ActorRef, String> {
     let (kind, id) = text.split_once(':').ok_or("expected TYPE:ID, such as admin:a1")?;
     let actor = kind.parse().and_then(|kind| ActorRef::new(kind, Some(id)));
     actor.map_err(|error| format!("{error}: expected TYPE:ID, such as admin:a1"))

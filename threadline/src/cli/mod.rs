@@ -7,6 +7,7 @@ mod capture;
 mod continuity;
 mod database;
 mod expectations;
+mod export;
 mod gen_triggers;
 mod groups;
 mod health;
@@ -23,7 +24,8 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use about::AboutCommand;
 use answer::{Answer, Failure};
-use capture::CaptureCommand;
+use capture::{CaptureCommand, actor};
+use export::ExportCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
@@ -31,7 +33,7 @@ use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline], [capture] and [coverage] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture], [coverage] and [export] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -96,6 +98,9 @@ enum Command {
     /// Policies of captured tables.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Hands a part of the timeline over, and verifies what was handed over.
+    #[command(subcommand)]
+    Export(ExportCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -113,6 +118,7 @@ impl Command {
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
             Self::Read(command) => return command.config(),
+            Self::Export(command) => return command.config(),
             Self::About(_) => &None,
         };
         config.as_deref()
@@ -129,6 +135,7 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
+            Self::Export(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

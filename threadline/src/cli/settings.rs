@@ -17,7 +17,7 @@ use threadline::{
     capture::{HostTable, Refusal},
 };
 
-use super::{answer::Failure, expectations::CoverageSection};
+use super::{answer::Failure, expectations::CoverageSection, export::ExportSection};
 
 const TIMELINE: &str = "Where the timeline is";
 
@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) capture: CaptureSection,
     /// The section [coverage].
     pub(crate) coverage: CoverageSection,
+    /// The section [export].
+    pub(crate) export: ExportSection,
 }
 
 /// A table as the command line names it, NAME or SCHEMA.NAME; otherwise with the term of why it is none.
@@ -75,6 +77,7 @@ struct File {
     threadline: TimelineSection,
     capture: CaptureSection,
     coverage: CoverageSection,
+    export: ExportSection,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,9 +118,10 @@ impl Settings {
     /// # Errors
     /// What of them cannot be used.
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
-        let file = read_file(target.config).map_err(Failure::Misused)?;
-        let (options, schema) = timeline(file.threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self { options, schema, capture: file.capture, coverage: file.coverage })
+        let File { threadline, capture, coverage, export } =
+            read_file(target.config).map_err(Failure::Misused)?;
+        let (options, schema) = timeline(threadline, target.schema).map_err(Failure::Misused)?;
+        Ok(Self { options, schema, capture, coverage, export })
     }
 }
 

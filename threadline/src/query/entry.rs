@@ -186,6 +186,8 @@ macro_rules! clamped {
     };
 }
 
+pub(super) use clamped;
+
 /// Of `audit_changes c`.
 pub(super) const CHANGE: &str = concat!(
     "c.id, c.transaction_id, c.table_schema, c.table_name, c.partition, c.table_pk::text, c.key_before::text, c.op, \
@@ -218,7 +220,7 @@ fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {
     text.map(RawValue::from_string).transpose().map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
-fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::Error> {
+pub(super) fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::Error> {
     value.ok_or_else(|| sqlx::Error::Decode(format!("{what} is null").into()))
 }
 

@@ -10,7 +10,7 @@ use super::{
     place::{Place, Unit},
     plan::{self, Driver},
     resolve,
-    streams::Ask,
+    streams::{Ask, Columns},
 };
 
 /// Rows that one statement visits at most.
@@ -86,6 +86,8 @@ impl Reader {
             ends: filter.window.ends(OffsetDateTime::now_utc()),
             driver,
             direction,
+            columns: Columns::Entry,
+            visible_in: None,
             cursor,
             limit: i64::from(request.size) + 1,
             visited: Some(i64::from(request.size) + 1),

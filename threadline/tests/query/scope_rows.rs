@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Read,
-    scope::{TENANTS, others, scopes},
+    tenants::{TENANTS, others, scopes},
 };
 
 /// The host's tables: what is in them now is the other tenant's.
