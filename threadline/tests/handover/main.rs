@@ -76,14 +76,14 @@ fn options(profile: Profile, format: Format) -> Options {
     Options { profile, format, ..Options::default() }
 }
 
-/// An export to a stream, and what is in it.
+/// An export to a stream, and what is in it. It is not recorded: the next one has the same entries.
 async fn exported(
     reader: &Reader,
     filter: &str,
     options: Options,
 ) -> Result<(String, Exported), ExportError> {
     let kept = Kept::default();
-    let request = Request::new(filter.parse()?, options);
+    let request = Request { is_recorded: false, ..Request::new(filter.parse()?, options) };
     let destination = Destination::Stream { out: Box::new(kept.clone()), manifest: None };
     let exported = export(reader, request, destination).await?;
     let bytes = std::mem::take(&mut *kept.0.lock().unwrap());

@@ -9,8 +9,12 @@ use uuid::Uuid;
 
 use super::{
     Read,
-    tenants::{FILTERS, TENANTS, others, scopes},
+    tenants::{FILTERS, TENANTS, scopes},
 };
+
+pub(crate) fn others(answer: &impl serde::Serialize) -> bool {
+    serde_json::to_string(answer).unwrap().contains("OTHERS")
+}
 
 async fn sees_nothing_of_others(
     name: &str,

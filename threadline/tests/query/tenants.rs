@@ -71,7 +71,3 @@ pub(crate) fn scopes() -> Vec<(&'static str, Scope)> {
         ),
     ]
 }
-
-pub(crate) fn others(answer: &impl serde::Serialize) -> bool {
-    serde_json::to_string(answer).unwrap().contains("OTHERS")
-}
