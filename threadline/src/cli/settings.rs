@@ -24,7 +24,7 @@ const TIMELINE: &str = "Where the timeline is";
 /// Where the timeline is, as every command takes it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// The settings file, of which the sections [threadline] and [capture] count; without it the one that `AUDIT_CONFIG` names, or
+    /// The settings file, of which the sections [threadline], [capture] and [export] count; without it the one that `AUDIT_CONFIG` names, or
     /// ./audit.toml when it exists.
     #[arg(long, short, value_name = "FILE", help_heading = TIMELINE)]
     pub(crate) config: Option<PathBuf>,

@@ -11,14 +11,21 @@ const EXPORTED: &str = "audit.exported";
 
 const EVIDENCE: &str = "threadline_evidence_records";
 
-/// Who is recorded when nobody is named: the service account of whoever is connected.
+/// Who is recorded: whoever is named, or the service account of whoever is connected.
 ///
 /// # Errors
-/// `not_recordable`, and what the database says.
+/// `actor_missing`, `not_recordable`, and what the database says.
 pub(super) async fn recorder(
     connection: &mut PgConnection,
     schema: &StorageSchema,
+    named: Option<ActorRef>,
 ) -> Result<ActorRef, ExportError> {
+    if named.as_ref().is_some_and(|actor| actor.kind() == ActorType::Anonymous) {
+        return Err(ExportError::refused(
+            "actor_missing",
+            "nobody is named who exports: say --actor TYPE:ID",
+        ));
+    }
     let mut rights = Statement::new("select session_user::text, pg_is_in_recovery()");
     for table in ["audit_actions", EVIDENCE] {
         rights
@@ -40,7 +47,8 @@ pub(super) async fn recorder(
         let why = format!("the role {user} may not insert into audit_actions and {EVIDENCE}");
         return refuse(why, "Connect as audit_exporter of deploy/postgres/timeline.sql");
     }
-    ActorRef::new(ActorType::ServiceAccount, Some(user))
+    named
+        .map_or_else(|| ActorRef::new(ActorType::ServiceAccount, Some(user)), Ok)
         .map_err(|error| ExportError::refused("not_recordable", format!("{error}: say --actor TYPE:ID")))
 }
 

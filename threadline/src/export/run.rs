@@ -153,8 +153,7 @@ async fn run(
     filter.check()?;
     options.check(&filter)?;
     let recorder = if is_recorded {
-        let recorder = record::recorder(&mut *reader.connection().await?, reader.schema()).await?;
-        Some(actor.unwrap_or(recorder))
+        Some(record::recorder(&mut *reader.connection().await?, reader.schema(), actor).await?)
     } else {
         None
     };
@@ -164,7 +163,7 @@ async fn run(
         scope: reader.scope().describe(),
         storage_schema: reader.schema().to_string(),
     };
-    let Opened { mut whole, output, position, resumed_at, place } =
+    let Begun { mut whole, output, position, resumed_at, place } =
         open(reader, &filter, &asked, destination).await?;
     let origin = whole.origin().clone();
     let writer = Writer {
@@ -195,7 +194,7 @@ async fn run(
 }
 
 /// What is read and written.
-struct Opened<'r> {
+struct Begun<'r> {
     whole: Whole<'r>,
     output: Output,
     position: WholePosition,
@@ -233,10 +232,14 @@ async fn open<'r>(
     filter: &Filter,
     asked: &Asked,
     destination: Destination,
-) -> Result<Opened<'r>, ExportError> {
+) -> Result<Begun<'r>, ExportError> {
     let shape = asked.options.shape();
     match destination {
-        Destination::Stream { out, manifest } => Ok(Opened {
+        Destination::Stream { manifest: Some(path), .. } if path.exists() => {
+            let reason = format!("{} is there already: name another manifest", path.display());
+            Err(ExportError::refused("file_exists", reason))
+        }
+        Destination::Stream { out, manifest } => Ok(Begun {
             whole: reader.whole(filter, shape).await?,
             output: Output::new(Target::Stream(out)),
             position: WholePosition::default(),
@@ -250,7 +253,7 @@ async fn open<'r>(
             let progress = Progress::new(asked.clone(), whole.origin().clone());
             progress.write(&files)?;
             let target = Target::File { file, files: files.clone(), progress: Box::new(progress) };
-            Ok(Opened {
+            Ok(Begun {
                 whole,
                 output: Output::new(target),
                 position: WholePosition::default(),
@@ -267,7 +270,7 @@ async fn open<'r>(
             let (parts, position) = (progress.parts.clone(), progress.position.clone());
             let resumed_at = progress.resumed_at.clone();
             let target = Target::File { file, files: files.clone(), progress: Box::new(progress) };
-            Ok(Opened {
+            Ok(Begun {
                 whole,
                 output: Output::from(target, parts, digest),
                 position,
@@ -322,8 +325,13 @@ async fn stream(whole: &mut Whole<'_>, writer: Writer) -> Result<Finished, Expor
     written.ok_or_else(|| ExportError::Unwritten(io::Error::other("writing ended before reading")))
 }
 
+/// What a thread has returned; one that panicked takes this one with it.
 fn joined<T>(joined: Result<Result<T, ExportError>, tokio::task::JoinError>) -> Result<T, ExportError> {
-    joined.map_err(|error| ExportError::Unwritten(io::Error::other(error)))?
+    match joined {
+        Ok(returned) => returned,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(ExportError::Unwritten(io::Error::other(error))),
+    }
 }
 
 fn manifest(

@@ -8,10 +8,11 @@ use time::OffsetDateTime;
 use super::{
     Count, Filter, ReadError, Reader, Shape,
     direction::Direction,
+    library_row::Columns,
     plan::{self, Driver},
     resolve,
     statement::{is_canceled, limit_time},
-    streams::{Ask, Columns},
+    streams::Ask,
 };
 
 /// Counting stops behind this number.

@@ -7,11 +7,30 @@ use uuid::Uuid;
 use super::{
     Cursor,
     cursor::Point,
-    entry::{clamped, known},
+    entry::{ACTION, CHANGE, TRANSACTION, clamped, known},
 };
 
+/// What is read of changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Columns {
+    /// Everything.
+    Entry,
+    /// What the Elixir library shows.
+    Library,
+}
+
+impl Columns {
+    /// Of `audit_changes c`, its transaction `t` and the action `a`.
+    pub(super) fn of_change(self) -> String {
+        match self {
+            Self::Entry => format!("{CHANGE}, {TRANSACTION}, {ACTION}"),
+            Self::Library => LIBRARY.to_owned(),
+        }
+    }
+}
+
 /// Of `audit_changes c`, `audit_transactions t` and `audit_actions a`. The text of the time is there only where the time itself is clamped.
-pub(super) const LIBRARY: &str = concat!(
+const LIBRARY: &str = concat!(
     "c.id, c.transaction_id, c.table_schema, c.table_name, c.op, ",
     clamped!("c.captured_at"),
     ", case when c.captured_at between '0002-01-02 00:00:00+00' and '9998-12-30 00:00:00+00' then null else c.captured_at::text end, \

@@ -7,9 +7,9 @@ use super::{
     condition::{Conditions, IS_EVENT, Used},
     cursor::Point,
     direction::Direction,
-    entry::{ACTION, CHANGE, TRANSACTION},
+    entry::{ACTION, TRANSACTION},
     joins::tables,
-    library_row::LIBRARY,
+    library_row::Columns,
     plan::Driver,
     snapshot,
     statement::Statement,
@@ -35,15 +35,6 @@ pub(super) struct Ask<'a> {
     pub(super) limit: i64,
     /// Rows of the index at most; `None` for as many as it takes.
     pub(super) visited: Option<i64>,
-}
-
-/// What is read of changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Columns {
-    /// Everything.
-    Entry,
-    /// What the Elixir library shows.
-    Library,
 }
 
 /// What the index of actions leads to.
@@ -144,12 +135,7 @@ impl Ask<'_> {
 
     fn changes_for(&self, purpose: Purpose) -> Statement {
         let mut statement = Statement::default();
-        match self.columns {
-            Columns::Entry => {
-                begin(purpose, &format!("{CHANGE}, {TRANSACTION}, {ACTION}"), &mut statement);
-            }
-            Columns::Library => begin(purpose, LIBRARY, &mut statement),
-        }
+        begin(purpose, &self.columns.of_change(), &mut statement);
         self.push_leading(&mut statement);
         let [changes, transactions, _] = tables(self.schema);
         let mut is_condition = false;

@@ -6,11 +6,13 @@ use time::OffsetDateTime;
 use super::{
     Cursor, Entry, Filter, From, Page, PageRequest, ReadError, Reader, Statement,
     direction::Direction,
-    entry, page,
+    entry,
+    library_row::Columns,
+    page,
     place::{Place, Unit},
     plan::{self, Driver},
     resolve,
-    streams::{Ask, Columns},
+    streams::Ask,
 };
 
 /// Rows that one statement visits at most.

@@ -11,11 +11,12 @@ use time::OffsetDateTime;
 use super::{
     Cursor, Entry, Filter, Instant, Kind, ReadError, Reader, Scope, Statement, Window,
     direction::Direction,
-    entry, library_row,
+    entry,
+    library_row::{self, Columns},
     place::Place,
     plan::{self, Driver},
     resolve,
-    streams::{Ask, Columns},
+    streams::Ask,
 };
 use crate::StorageSchema;
 

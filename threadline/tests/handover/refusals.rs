@@ -25,6 +25,8 @@ async fn what_cannot_be_used_ends_with_status_2_a_term_and_a_remedy() -> anyhow:
         (&["-o", "."], &["file_exists: ", "folder"]),
         (&["-o", "nothing.csv", "--resume"], &["nothing_to_resume: ", "--resume"]),
         (&["-o", "there.csv", "--resume"], &["nothing_to_resume: ", "complete"]),
+        (&["-o", "-", "--manifest", "there.csv"], &["file_exists: ", "manifest"]),
+        (&["-o", "a.csv", "--actor", "anonymous:x"], &["actor_missing: ", "--actor"]),
         (&["op:upsert", "-o", "a.csv"], &["filter_value: "]),
         (&[], &["--output"]),
     ] {

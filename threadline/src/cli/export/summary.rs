@@ -1,6 +1,6 @@
 //! What is said of an export at its end.
 
-use std::{fmt::Write as _, path::Path, time::Duration};
+use std::{borrow::Cow, fmt::Write as _, path::Path, time::Duration};
 
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
@@ -22,9 +22,9 @@ pub(super) struct Counted {
 
 #[derive(Serialize)]
 struct Summary<'e> {
-    file: Option<&'e Path>,
-    manifest: Option<&'e Path>,
-    signature: Option<&'e Path>,
+    file: Option<Cow<'e, str>>,
+    manifest: Option<Cow<'e, str>>,
+    signature: Option<Cow<'e, str>>,
     rows: u64,
     rows_by_kind: Rows,
     truncated: bool,
@@ -53,9 +53,9 @@ pub(super) fn exported(
     let Exported { manifest, manifest_path, signature_path, .. } = exported;
     if json {
         let summary = Summary {
-            file,
-            manifest: manifest_path.as_deref(),
-            signature: signature_path.as_deref(),
+            file: file.map(Path::to_string_lossy),
+            manifest: manifest_path.as_deref().map(Path::to_string_lossy),
+            signature: signature_path.as_deref().map(Path::to_string_lossy),
             rows: manifest.rows.total(),
             rows_by_kind: manifest.rows,
             truncated: manifest.truncated,
