@@ -1,5 +1,5 @@
 -- The pipeline's roles on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
--- one; `audit_reconciler` and `audit_reader` below are for people, `audit_maintainer` for a purge. After `threadline install`, as a superuser, or as the role that installed if it
+-- one; `audit_reconciler`, `audit_reader` and `audit_exporter` below are for people, `audit_maintainer` for a purge. After `threadline install`, as a superuser, or as the role that installed if it
 -- may create roles:
 --
 --     psql --file deploy/postgres/timeline.sql "$THREADLINE_DATABASE_URL"
@@ -13,7 +13,7 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader', 'audit_maintainer'] loop
+    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader', 'audit_exporter', 'audit_maintainer'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format('create role %I login', role);
         end if;
@@ -65,5 +65,11 @@ grant select, insert, update on public.threadline_retention_runs to audit_mainta
 grant select, insert, update, delete on public.threadline_leases to audit_maintainer;
 grant insert on public.threadline_evidence_records to audit_maintainer;
 grant select on public.threadline_migrations to audit_maintainer;
+
+-- audit_exporter: what audit_reader may, and `threadline export run`, which records each export as an action and as evidence.
+grant usage on schema public to audit_exporter;
+grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
+    public.threadline_migrations to audit_exporter;
+grant insert on public.audit_actions, public.threadline_evidence_records to audit_exporter;
 
 commit;

@@ -14,6 +14,7 @@ use sandbox::{
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{
     StorageSchema, Timeline,
+    export::{Destination, Options, Profile, Request, export},
     query::{
         Count, Filter, PageRequest, Scope,
         row::{At, RowPage},
@@ -118,7 +119,7 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
     let mighty: i64 = sqlx::query_scalar(
         "select count(*) from pg_roles
          where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector', 'audit_reader',
-                           'audit_maintainer')
+                           'audit_maintainer', 'audit_exporter')
            and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)",
     )
     .fetch_one(&mut owner)
@@ -288,6 +289,39 @@ async fn the_maintainer_purges_and_can_neither_read_nor_forge_what_it_deletes() 
         "create table more (id int)",
     ];
     refuses(&pipeline.timeline.url, "audit_maintainer", &statements).await
+}
+
+#[tokio::test]
+async fn the_exporter_reads_the_whole_timeline_and_adds_records_of_exports_alone() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let url = &pipeline.timeline.url;
+    let pool = sqlx::PgPool::connect(&as_role(url, "audit_exporter")).await?;
+    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
+    for rows in [0, 1] {
+        let request =
+            Request::new(Filter::default(), Options { profile: Profile::Full, ..Options::default() });
+        let nowhere = Destination::Stream { out: Box::new(std::io::sink()), manifest: None };
+        let exported = export(&reader, request, nowhere).await?;
+        assert_eq!(exported.manifest.rows.action, rows, "an export is an action of the next one");
+    }
+    let mut owner = pipeline.timeline.connect().await?;
+    let recorded =
+        "select actor_ref from threadline_evidence_records where subject = 'export_delivery' limit 1";
+    let actor: serde_json::Value = sqlx::query_scalar(recorded).fetch_one(&mut owner).await?;
+    assert_eq!(actor, serde_json::json!({"type": "service_account", "id": "audit_exporter"}));
+    let statements = [
+        "delete from audit_actions",
+        "update audit_actions set name = 'another'",
+        "delete from threadline_evidence_records",
+        "update threadline_evidence_records set detail = '{}'",
+        "select * from threadline_evidence_records",
+        "insert into audit_transactions (txid) values (1)",
+        "delete from audit_changes",
+        "select * from threadline_hash_keys",
+        "select * from audit_receipts",
+        "create table more (id int)",
+    ];
+    refuses(url, "audit_exporter", &statements).await
 }
 
 /// A client that hands on whatever the server has to say to it.

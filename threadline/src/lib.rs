@@ -38,6 +38,7 @@ pub mod continuity;
 pub mod coverage;
 pub mod digest;
 pub mod evidence;
+pub mod export;
 pub mod install;
 pub mod lease;
 pub mod query;
@@ -47,6 +48,7 @@ pub mod retention;
 pub mod schema;
 pub mod schema_status;
 pub mod shadow;
+pub mod signing;
 pub mod stored;
 pub mod timeline;
 #[cfg(feature = "tower")]

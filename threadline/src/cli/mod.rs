@@ -8,6 +8,7 @@ mod continuity;
 mod database;
 mod evidence;
 mod expectations;
+mod export;
 mod gen_triggers;
 mod groups;
 mod health;
@@ -25,8 +26,9 @@ use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use about::AboutCommand;
 use answer::{Answer, Failure};
-use capture::CaptureCommand;
+use capture::{CaptureCommand, actor};
 use evidence::EvidenceCommand;
+use export::ExportCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
@@ -35,7 +37,7 @@ use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline], [capture], [coverage] and [retention] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture], [coverage], [retention] and [export] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -106,6 +108,9 @@ enum Command {
     /// Shows and records what is claimed of the audit itself.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
+    /// Hands a part of the timeline over, and verifies what was handed over.
+    #[command(subcommand)]
+    Export(ExportCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -127,6 +132,7 @@ impl Command {
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
             Self::Evidence(command) => return command.config(),
             Self::Read(command) => return command.config(),
+            Self::Export(command) => return command.config(),
             Self::About(_) => &None,
         };
         config.as_deref()
@@ -145,6 +151,7 @@ impl Command {
             Self::Policy(command) => policy::run(command),
             Self::Retention(command) => command.run(),
             Self::Evidence(command) => command.run(),
+            Self::Export(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

@@ -17,14 +17,14 @@ use threadline::{
     capture::{HostTable, Refusal},
 };
 
-use super::{answer::Failure, expectations::CoverageSection};
+use super::{answer::Failure, expectations::CoverageSection, export::ExportSection};
 
 const TIMELINE: &str = "Where the timeline is";
 
 /// Where the timeline is, as every command takes it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// The settings file, of which the sections [threadline] and [capture] count; without it the one that `AUDIT_CONFIG` names, or
+    /// The settings file, of which the sections [threadline], [capture] and [export] count; without it the one that `AUDIT_CONFIG` names, or
     /// ./audit.toml when it exists.
     #[arg(long, short, value_name = "FILE", help_heading = TIMELINE)]
     pub(crate) config: Option<PathBuf>,
@@ -63,6 +63,8 @@ pub(crate) struct Settings {
     pub(crate) coverage: CoverageSection,
     /// The section [retention]; none where there is none.
     pub(crate) retention: Option<Map<String, Value>>,
+    /// The section [export].
+    pub(crate) export: ExportSection,
 }
 
 /// A table as the command line names it, NAME or SCHEMA.NAME; otherwise with the term of why it is none.
@@ -78,6 +80,7 @@ struct File {
     capture: CaptureSection,
     coverage: CoverageSection,
     retention: Option<Map<String, Value>>,
+    export: ExportSection,
 }
 
 #[derive(Default, Deserialize)]
@@ -118,15 +121,10 @@ impl Settings {
     /// # Errors
     /// What of them cannot be used.
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
-        let file = read_file(target.config).map_err(Failure::Misused)?;
-        let (options, schema) = timeline(file.threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self {
-            options,
-            schema,
-            capture: file.capture,
-            coverage: file.coverage,
-            retention: file.retention,
-        })
+        let File { threadline, capture, coverage, retention, export } =
+            read_file(target.config).map_err(Failure::Misused)?;
+        let (options, schema) = timeline(threadline, target.schema).map_err(Failure::Misused)?;
+        Ok(Self { options, schema, capture, coverage, retention, export })
     }
 }
 

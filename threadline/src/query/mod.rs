@@ -25,6 +25,7 @@ mod entry;
 mod error;
 pub mod filter;
 mod joins;
+mod library_row;
 mod page;
 mod place;
 mod plan;
@@ -39,6 +40,7 @@ mod tail;
 mod timeline;
 mod transaction;
 pub mod undo;
+mod whole;
 
 use std::{
     collections::HashSet,
@@ -64,6 +66,9 @@ pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 pub(crate) use entry::{clamped, json, known};
 pub(crate) use row::Reading;
+pub(crate) use canonical::{Canonical, Form};
+pub(crate) use library_row::{LibraryRow, LibraryTransaction};
+pub(crate) use whole::{Ends, Origin, Position as WholePosition, Shape, Stretch, Whole};
 
 use place::Place;
 
@@ -111,14 +116,16 @@ impl Reader {
             .collect()
     }
 
-    pub(crate) fn schema(&self) -> &StorageSchema {
-        &self.schema
-    }
-
     fn keep(&self, statement: &Statement) {
         if let Some(asked) = &self.asked {
             asked.lock().unwrap_or_else(PoisonError::into_inner).push(statement.clone());
         }
+    }
+
+    /// The schema that the timeline is in.
+    #[must_use]
+    pub fn schema(&self) -> &StorageSchema {
+        &self.schema
     }
 
     pub(crate) async fn connection(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {

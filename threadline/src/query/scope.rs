@@ -1,5 +1,8 @@
 //! Who may see what: a part of every statement.
 
+use serde::Serialize;
+use serde_json::{Value, json};
+
 use super::statement::Statement;
 
 /// What of a timeline can be seen. There is no default: whoever reads says which one it is.
@@ -8,14 +11,15 @@ use super::statement::Statement;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scope(Option<Rules>);
 
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 struct Rules {
     changes: Vec<Rule>,
     actions: Vec<Rule>,
 }
 
 /// What has to hold for an entry that can be seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rule {
     /// The transaction has this text under this key of its context: a key of the host's own, such as `tenant`. An action has it through
@@ -85,6 +89,12 @@ impl Scope {
     #[must_use]
     pub fn is_everything(&self) -> bool {
         self.0.is_none()
+    }
+
+    /// What it shows, as JSON for people: `"everything"`, or the rules for changes and for actions.
+    #[must_use]
+    pub fn describe(&self) -> Value {
+        self.0.as_ref().map_or_else(|| json!("everything"), |rules| json!(rules))
     }
 
     /// Whether an action shows the transaction that it is linked to: where a rule says that it is one's own.

@@ -2,6 +2,12 @@
 
 use std::{fmt, str::FromStr};
 
+use super::statement::Statement;
+
+/// The part of the number of a captured transaction that a cluster gives out: where a restore into another cluster makes numbers come
+/// again, they are 2^48 further.
+pub(super) const NUMBER: i64 = (1 << 48) - 1;
+
 /// Which transactions are visible: all below `xmin`, and those below `xmax` that are not running.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Snapshot {
@@ -56,6 +62,36 @@ impl fmt::Display for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.oldest, self.next, self.list())
     }
+}
+
+/// That a row was visible in a snapshot, by the number of its transaction. A number that another cluster gave out, before a restore, says
+/// nothing here; such a row was there. So was one without a number, which is older than the column.
+pub(super) fn push_visible(alias: &str, snapshot: &str, statement: &mut Statement) {
+    statement
+        .push(&format!(
+            "({alias}.txid is null or pg_visible_in_snapshot(({alias}.txid & {NUMBER})::text::xid8, "
+        ))
+        .bind(snapshot)
+        .push("::pg_snapshot) or not ");
+    push_written_here(
+        alias,
+        |statement| {
+            statement.push("pg_snapshot_xmax(").bind(snapshot).push("::pg_snapshot)::text::int8");
+        },
+        statement,
+    );
+    statement.push(")");
+}
+
+/// That a row was written by the transaction that has its number, and not restored from another cluster. A row knows the last 32 bits of
+/// the transaction that wrote it, or of its savepoint, which has a later number; they are less than half a turn away from `next`. What was
+/// restored was written before its number was given out here.
+pub(super) fn push_written_here(alias: &str, next: impl Fn(&mut Statement), statement: &mut Statement) {
+    next(statement.push("("));
+    next(statement.push(&format!(" + (({alias}.xmin::text::int8 - ")));
+    statement.push(&format!(
+        " + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648 >= ({alias}.txid & {NUMBER}))"
+    ));
 }
 
 #[cfg(test)]

@@ -7,9 +7,11 @@ use super::{
     condition::{Conditions, IS_EVENT, Used},
     cursor::Point,
     direction::Direction,
-    entry::{ACTION, CHANGE, TRANSACTION},
+    entry::{ACTION, TRANSACTION},
     joins::tables,
+    library_row::Columns,
     plan::Driver,
+    snapshot,
     statement::Statement,
 };
 use crate::StorageSchema;
@@ -24,6 +26,10 @@ pub(super) struct Ask<'a> {
     pub(super) ends: (Option<OffsetDateTime>, Option<OffsetDateTime>),
     pub(super) driver: Driver,
     pub(super) direction: Direction,
+    /// What is read of changes.
+    pub(super) columns: Columns,
+    /// A snapshot, as PostgreSQL prints it: nothing is found that was not visible in it. For who goes on in a later transaction.
+    pub(super) visible_in: Option<&'a str>,
     pub(super) cursor: Option<Cursor>,
     /// Entries at most.
     pub(super) limit: i64,
@@ -129,8 +135,7 @@ impl Ask<'_> {
 
     fn changes_for(&self, purpose: Purpose) -> Statement {
         let mut statement = Statement::default();
-        let columns = format!("{CHANGE}, {TRANSACTION}, {ACTION}");
-        begin(purpose, &columns, &mut statement);
+        begin(purpose, &self.columns.of_change(), &mut statement);
         self.push_leading(&mut statement);
         let [changes, transactions, _] = tables(self.schema);
         let mut is_condition = false;
@@ -163,6 +168,10 @@ impl Ask<'_> {
         conditions.of_transaction(self.filter, used);
         conditions.of_action(self.filter, used);
         self.scope.push_changes(conditions.and());
+        // Otherwise the transactions that lead are the visible ones.
+        if self.driver != Driver::Transactions {
+            self.push_visible("t", &mut conditions);
+        }
         match self.driver {
             Driver::Changes => self.finish(purpose, &["c.captured_at", "c.id"], &mut statement),
             Driver::Transactions => {
@@ -228,6 +237,7 @@ impl Ask<'_> {
             conditions.is_actor("t", actor);
         }
         self.push_unit_conditions(&mut conditions, "t", "occurred_at");
+        self.push_visible("t", &mut conditions);
         self.push_order("t", "occurred_at", self.visited, statement);
         if let Some(correlation) = &self.filter.correlation {
             self.push_linked_transactions(transactions, correlation, statement);
@@ -246,6 +256,7 @@ impl Ask<'_> {
         self.scope.push_actions(statement);
         let mut conditions = Conditions::further(statement);
         self.push_unit_conditions(&mut conditions, "t", "occurred_at");
+        self.push_visible("t", &mut conditions);
         self.push_order("t", "occurred_at", self.visited, statement);
         statement.push(")) t");
         self.push_order("t", "occurred_at", self.visited, statement);
@@ -257,12 +268,16 @@ impl Ask<'_> {
         if let Some(correlation) = &self.filter.correlation {
             statement
                 .push(&format!("select a.* from (select a.* from {actions} a where a.correlation_id = "))
-                .bind(correlation)
-                .push(" offset 0) a");
+                .bind(correlation);
+            self.push_visible("a", &mut Conditions::further(statement));
+            statement.push(" offset 0) a");
         } else {
             statement.push(&format!("select a.* from {actions} a"));
         }
         let mut conditions = Conditions::new(statement);
+        if self.filter.correlation.is_none() {
+            self.push_visible("a", &mut conditions);
+        }
         match (&self.filter.correlation, &self.filter.actor, &self.filter.action) {
             (Some(_), ..) => {}
             (_, Some(actor), _) => conditions.is_actor("a", actor),
@@ -304,6 +319,13 @@ impl Ask<'_> {
             self.push_not_before(&unit, point, "c.captured_at, c.id", &cursor.entry, conditions.and());
         }
         self.push_order("c", "captured_at", Some(self.limit), statement);
+    }
+
+    /// That a row of a table was visible in the snapshot, where there is one.
+    fn push_visible(&self, alias: &str, conditions: &mut Conditions<'_>) {
+        if let Some(snapshot) = self.visible_in {
+            snapshot::push_visible(alias, snapshot, conditions.and());
+        }
     }
 
     fn push_unit_conditions(&self, conditions: &mut Conditions<'_>, alias: &str, column: &str) {

@@ -11,7 +11,7 @@ use super::{
     condition::{Conditions, IS_EVENT, Used},
     entry::{self, ACTION, CHANGE, TRANSACTION},
     joins::tables,
-    snapshot::Snapshot,
+    snapshot::{self, NUMBER, Snapshot},
     statement::Statement,
 };
 
@@ -24,9 +24,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// How often a database may have been restored into another cluster: numbers of transactions that are given out again are looked for.
 const RESTORES_MAX: i64 = 7;
-
-/// The part of the number of a captured transaction that a cluster gives out.
-const NUMBER: i64 = (1 << 48) - 1;
 
 /// A reader that follows the timeline.
 #[derive(Debug)]
@@ -248,15 +245,14 @@ impl Tail {
         statement
             .push(&format!(") and pg_visible_in_snapshot(({alias}.txid & {NUMBER})::text::xid8, "))
             .bind(to.to_string())
-            .push("::pg_snapshot) and ")
-            .bind(from.next())
-            // A row knows the last 32 bits of the transaction that wrote it, or of its savepoint, which has a later number; they are
-            // less than half a turn away. What was restored was written before its number was given out here.
-            .push(&format!(" + (({alias}.xmin::text::int8 - "))
-            .bind(from.next())
-            .push(&format!(
-                " + (1::int8 << 62) + (1::int8 << 31)) & 4294967295) - 2147483648 >= ({alias}.txid & {NUMBER})"
-            ));
+            .push("::pg_snapshot) and ");
+        snapshot::push_written_here(
+            alias,
+            |statement| {
+                statement.bind(from.next());
+            },
+            statement,
+        );
     }
 }
 

@@ -17,6 +17,7 @@ mod scope;
 mod scope_rows;
 mod table_as_of;
 mod tail;
+mod tenants;
 mod timelines;
 mod transactions;
 mod tutorial;

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::{
     Read,
-    scope::{TENANTS, others, scopes},
+    scope::others,
+    tenants::{TENANTS, scopes},
 };
 
 /// The host's tables: what is in them now is the other tenant's.

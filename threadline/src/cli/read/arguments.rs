@@ -85,7 +85,7 @@ pub(super) fn cursor(text: &str) -> Result<Cursor, String> {
 }
 
 /// All keys of filters, for the help of commands that take one.
-pub(super) fn keys() -> String {
+pub(in crate::cli) fn keys() -> String {
     let mut text = String::from("Filters:\n");
     for key in filter::keys() {
         let typed = format!("{}:{}", key.key, key.example);

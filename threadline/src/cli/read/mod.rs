@@ -23,6 +23,11 @@ use std::path::Path;
 use clap::Subcommand;
 use threadline::query::FilterError;
 
+pub(super) use arguments::keys;
+pub(super) use render::{json as json_line, note, safe};
+pub(super) use session::check_timeline;
+pub(super) use words::filter as filter_of_words;
+
 use super::{
     answer::{Answer, Failure},
     settings::Target,
@@ -156,6 +161,6 @@ impl ReadCommand {
 }
 
 /// A filter that cannot be used, with its term.
-fn refused_filter(error: &FilterError) -> Failure {
-    Failure::Misused(render::safe(&format!("{}: {error}", error.term())))
+pub(super) fn refused_filter(error: &FilterError) -> Failure {
+    Failure::Misused(safe(&format!("{}: {error}", error.term())))
 }

@@ -8,7 +8,7 @@ use threadline::query::{
 };
 
 /// The filter that words make. A word is a text of filters, or one filter whose value has spaces, which the shell has kept together.
-pub(super) fn filter(words: &[String]) -> Result<Filter, FilterError> {
+pub(in crate::cli) fn filter(words: &[String]) -> Result<Filter, FilterError> {
     words.iter().map(|word| term(word)).collect::<Vec<_>>().join(" ").parse()
 }
 

@@ -1,6 +1,8 @@
 //! JSON documents as texts. No number and no string of them passes through a type of ours, so that every digit and every escape stays.
 
-use std::collections::BTreeMap;
+mod float;
+
+use std::{borrow::Cow, collections::BTreeMap, ops::Range};
 
 use serde_json::value::RawValue;
 
@@ -19,10 +21,154 @@ pub fn members(document: &RawValue) -> BTreeMap<String, Json> {
 /// levels stays as it was given.
 #[must_use]
 pub fn sorted(document: &RawValue) -> Json {
-    let mut scan = Scan { text: document.get(), at: 0 };
-    let mut sorted = String::with_capacity(scan.text.len());
-    scan.value(DEPTH_MAX, &mut sorted);
+    let mut sorted = String::with_capacity(document.get().len());
+    Canonical::new(Form::Stored).write(document.get(), &mut sorted);
     RawValue::from_string(sorted).unwrap_or_else(|_| document.to_owned())
+}
+
+/// How numbers and strings are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// As PostgreSQL prints them.
+    Stored,
+    /// Escapes as the Elixir library writes them, in upper case; numbers with every digit.
+    Exact,
+    /// As the Elixir library writes them: numbers with a fraction are those of 64-bit floats.
+    Compat,
+}
+
+/// Writes documents without spaces and with the members of every object in the order of their names, one after another; what it needs
+/// meanwhile it keeps.
+#[derive(Debug)]
+pub(crate) struct Canonical {
+    form: Form,
+    /// Of all objects that are open, the inner ones last.
+    members: Vec<Member>,
+    /// The members of one object, while they are put in order.
+    moved: String,
+}
+
+/// A member of an object: where its name stands in the document, and where it stands as it was written.
+#[derive(Debug, Clone)]
+struct Member {
+    name: Range<usize>,
+    written: Range<usize>,
+}
+
+impl Canonical {
+    pub(crate) fn new(form: Form) -> Self {
+        Self { form, members: Vec::new(), moved: String::new() }
+    }
+
+    /// Appends a document.
+    pub(crate) fn write(&mut self, document: &str, out: &mut String) {
+        let mut scan = Scan { text: document, at: 0 };
+        self.value(&mut scan, DEPTH_MAX, out);
+        self.members.clear();
+    }
+
+    /// Appends the value that begins here.
+    fn value(&mut self, scan: &mut Scan<'_>, levels: usize, out: &mut String) {
+        match scan.next() {
+            b'{' if levels > 0 => self.object(scan, levels - 1, out),
+            b'[' if levels > 0 => self.array(scan, levels - 1, out),
+            b'{' | b'[' => out.push_str(scan.container()),
+            b'"' => self.string(scan.string(), out),
+            _ => self.scalar(scan.scalar(), out),
+        }
+    }
+
+    fn object(&mut self, scan: &mut Scan<'_>, levels: usize, out: &mut String) {
+        let first = self.members.len();
+        scan.at += 1;
+        out.push('{');
+        let begin = out.len();
+        while scan.next() == b'"' {
+            if self.members.len() > first {
+                out.push(',');
+            }
+            let (name, written) = (scan.at, out.len());
+            let text = scan.string();
+            self.string(text, out);
+            out.push(':');
+            scan.next();
+            scan.at += 1;
+            self.value(scan, levels, out);
+            self.members.push(Member { name: name..name + text.len(), written: written..out.len() });
+            if scan.next() == b',' {
+                scan.at += 1;
+            }
+        }
+        scan.at += 1;
+        let name = |member: &Member| plain(&scan.text[member.name.clone()]);
+        let members = &mut self.members[first..];
+        if !members.is_sorted_by(|one, other| name(one) <= name(other)) {
+            members.sort_by(|one, other| name(one).cmp(&name(other)));
+            self.moved.clear();
+            for (n, member) in members.iter().enumerate() {
+                if n > 0 {
+                    self.moved.push(',');
+                }
+                self.moved.push_str(&out[member.written.clone()]);
+            }
+            out.truncate(begin);
+            out.push_str(&self.moved);
+        }
+        self.members.truncate(first);
+        out.push('}');
+    }
+
+    fn array(&mut self, scan: &mut Scan<'_>, levels: usize, out: &mut String) {
+        scan.at += 1;
+        out.push('[');
+        while !matches!(scan.next(), b']' | 0) {
+            self.value(scan, levels, out);
+            if scan.next() == b',' {
+                scan.at += 1;
+                out.push(',');
+            }
+        }
+        scan.at += 1;
+        out.push(']');
+    }
+
+    fn string(&self, text: &str, out: &mut String) {
+        if self.form == Form::Stored || !text.contains("\\u") {
+            return out.push_str(text);
+        }
+        // PostgreSQL escapes controls alone, in lower case.
+        let mut digits = 0;
+        let mut is_escaped = false;
+        for c in text.chars() {
+            if digits > 0 {
+                digits -= 1;
+                out.push(c.to_ascii_uppercase());
+                continue;
+            }
+            out.push(c);
+            if is_escaped && c == 'u' {
+                digits = 4;
+            }
+            is_escaped = c == '\\' && !is_escaped;
+        }
+    }
+
+    fn scalar(&self, text: &str, out: &mut String) {
+        let is_fraction =
+            |text: &str| text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) && text.contains('.');
+        match self.form {
+            Form::Compat if is_fraction(text) => float::write(text, out),
+            _ => out.push_str(text),
+        }
+    }
+}
+
+/// The name that a string stands for, to be compared.
+fn plain(string: &str) -> Cow<'_, str> {
+    if string.contains('\\') {
+        return serde_json::from_str(string).map_or(Cow::Borrowed(string), Cow::Owned);
+    }
+    Cow::Borrowed(string.trim_matches('"'))
 }
 
 /// A place in a text that is JSON.
@@ -39,60 +185,6 @@ impl<'t> Scan<'t> {
             self.at += 1;
         }
         bytes.get(self.at).copied().unwrap_or_default()
-    }
-
-    /// Appends the value that begins here.
-    fn value(&mut self, levels: usize, sorted: &mut String) {
-        match self.next() {
-            b'{' if levels > 0 => self.object(levels - 1, sorted),
-            b'[' if levels > 0 => self.array(levels - 1, sorted),
-            b'{' | b'[' => sorted.push_str(self.container()),
-            b'"' => sorted.push_str(self.string()),
-            _ => sorted.push_str(self.scalar()),
-        }
-    }
-
-    fn object(&mut self, levels: usize, sorted: &mut String) {
-        let mut members = Vec::new();
-        self.at += 1;
-        while self.next() == b'"' {
-            let name = self.string();
-            self.next();
-            self.at += 1;
-            let mut value = String::new();
-            self.value(levels, &mut value);
-            let plain: String = serde_json::from_str(name).unwrap_or_else(|_| name.to_owned());
-            members.push((plain, name, value));
-            if self.next() == b',' {
-                self.at += 1;
-            }
-        }
-        self.at += 1;
-        members.sort_by(|(one, ..), (other, ..)| one.cmp(other));
-        sorted.push('{');
-        for (n, (_, name, value)) in members.iter().enumerate() {
-            if n > 0 {
-                sorted.push(',');
-            }
-            sorted.push_str(name);
-            sorted.push(':');
-            sorted.push_str(value);
-        }
-        sorted.push('}');
-    }
-
-    fn array(&mut self, levels: usize, sorted: &mut String) {
-        self.at += 1;
-        sorted.push('[');
-        while !matches!(self.next(), b']' | 0) {
-            self.value(levels, sorted);
-            if self.next() == b',' {
-                self.at += 1;
-                sorted.push(',');
-            }
-        }
-        self.at += 1;
-        sorted.push(']');
     }
 
     /// An object or an array as it is.

@@ -1,0 +1,45 @@
+//! What an export needs does not grow with what is exported.
+
+use std::{fs, process::Stdio, time::Duration};
+
+use sandbox::wait;
+
+use super::{Read, command, folder};
+
+/// Changes as those of applications are.
+const MANY: &str = "insert into audit_transactions (id, txid, occurred_at)
+    select md5('t' || n)::uuid, n, timestamptz '2026-03-01Z' + n * interval '1 second' from generate_series(1, 20000) n;
+    insert into audit_changes (id, transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
+    select md5('c' || n)::uuid, md5('t' || 1 + n / 10)::uuid, 'public', 'orders', jsonb_build_object('id', n::text), 'insert',
+           jsonb_build_object('id', n, 'price', n % 977 + 0.50, 'name', 'a text of some length ' || n, 'state', n % 7),
+           timestamptz '2026-03-01Z' + n * interval '100 milliseconds'
+    from generate_series(1, 199989) n;
+    analyze audit_transactions; analyze audit_changes";
+
+/// KiB that a process had in memory at most.
+fn peak(id: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
+
+#[tokio::test]
+async fn two_hundred_thousand_changes_need_less_than_64_mib() -> anyhow::Result<()> {
+    let read = Read::after(MANY).await?;
+    let (_folder, path) = folder()?;
+    for arguments in [
+        &["export", "run", "-o", "exact.csv"][..],
+        &["export", "run", "-o", "full.ndjson", "--profile", "full"],
+    ] {
+        let mut running = command(&read.database, &path, arguments).stdout(Stdio::null()).spawn()?;
+        let mut most = 0;
+        wait::until("the export to end", Duration::from_secs(300), || {
+            most = most.max(peak(running.id()).unwrap_or_default());
+            running.try_wait().is_ok_and(|ended| ended.is_some())
+        })?;
+        assert!(running.wait()?.success());
+        assert!((1_000..64 << 10).contains(&most), "{arguments:?}: {most} KiB");
+    }
+    assert!(fs::metadata(path.join("exact.csv"))?.len() > 40 << 20);
+    Ok(())
+}
