@@ -212,7 +212,8 @@ pub(crate) async fn recorded_tables(
                                  where (c.table_schema, c.table_name) > (t.table_schema, t.table_name) order by 1, 2 limit 1) n)
          select table_schema, table_name from tables"
     );
-    let found: Vec<(String, String)> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(connection).await?;
+    let tables = sqlx::query_as(AssertSqlSafe(statement)).persistent(false);
+    let found: Vec<(String, String)> = tables.fetch_all(connection).await?;
     Ok(found.into_iter().map(|(schema, name)| HostTable { schema, name }).collect())
 }
 

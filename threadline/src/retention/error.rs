@@ -47,6 +47,9 @@ pub enum PurgeError {
     Database(#[source] sqlx::Error),
 }
 
+/// Characters that are recorded of an error.
+const ERROR_CHARS: usize = 2_000;
+
 impl PurgeError {
     /// Its term; `None` for what the database says.
     #[must_use]
@@ -64,7 +67,8 @@ impl PurgeError {
     /// With its term, as a run records it: nothing of a row.
     pub(super) fn recorded(&self) -> String {
         let words = errors::line(self);
-        self.term().map_or_else(|| words.clone(), |term| format!("{term}: {words}"))
+        let words = self.term().map_or_else(|| words.clone(), |term| format!("{term}: {words}"));
+        words.chars().take(ERROR_CHARS).collect()
     }
 }
 

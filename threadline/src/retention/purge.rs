@@ -140,8 +140,9 @@ impl Timeline {
     async fn begin(&self, policy: &Policy, options: &PurgeOptions) -> Result<Run, PurgeError> {
         match self.begun(policy, options).await {
             Err(error) if is_busy(&error) => {
-                let mut connection = self.pool().acquire().await?;
-                let holder = Lease::new(LEASE).other(&mut connection, self.schema()).await?;
+                // Behind a pooler a statement without a transaction may be sent to two sessions.
+                let mut transaction = self.pool().begin().await?;
+                let holder = Lease::new(LEASE).other(&mut transaction, self.schema()).await?;
                 let locked = PurgeError::Locked { table: "threadline_leases", limit: options.lock_timeout };
                 Err(holder.map_or(locked, PurgeError::from))
             }
@@ -198,10 +199,7 @@ impl Purge<'_> {
         purged: &mut Purged,
         progress: &mut impl FnMut(&Purged),
     ) -> Result<(), PurgeError> {
-        let mut connection = self.timeline.pool().acquire().await?;
-        let walks =
-            walk::walks(&mut connection, self.timeline.schema(), self.policy, &self.run.windows).await?;
-        drop(connection);
+        let walks = self.walks().await?;
         for walk in &walks {
             let mut after = None;
             loop {
@@ -212,8 +210,7 @@ impl Purge<'_> {
                     purged.is_complete = false;
                     return Ok(());
                 }
-                let started = Instant::now();
-                let visited = self.batch(walk, after.as_ref(), purged.counts()).await?;
+                let (visited, took) = self.batch(walk, after.as_ref(), purged.counts()).await?;
                 let (rows, deleted) = (visited.rows, visited.deleted);
                 after = visited.last.clone().or(after);
                 purged.add(walk, visited);
@@ -223,12 +220,12 @@ impl Purge<'_> {
                         deleted_changes = deleted.changes,
                         deleted_transactions = deleted.transactions,
                         batches_run = purged.batches_run,
-                        duration_ms = milliseconds(started.elapsed()),
+                        duration_ms = milliseconds(took),
                         dry_run = false
                     );
                     progress(purged);
                 }
-                self.pause(self.options.pause(started.elapsed(), deleted.any())).await;
+                self.pause(self.options.pause(took, deleted.any())).await;
                 if rows < u64::from(self.options.batch_size) {
                     break;
                 }
@@ -237,34 +234,57 @@ impl Purge<'_> {
         Ok(())
     }
 
-    /// One batch; where somebody holds a lock, or has changed a row meanwhile, again and again.
+    /// What is visited, in which order.
+    async fn walks(&mut self) -> Result<Vec<Walk>, PurgeError> {
+        let started = Instant::now();
+        loop {
+            match self.planned().await {
+                Ok(walks) => return Ok(walks),
+                Err(error) => self.wait(Failed { table: "audit_changes", error }, started).await?,
+            }
+        }
+    }
+
+    async fn planned(&self) -> Result<Vec<Walk>, PurgeError> {
+        let mut transaction = self.timeline.pool().begin().await?;
+        settle(&mut transaction, self.options.lock_timeout).await?;
+        let storage = self.timeline.schema();
+        let walks = walk::walks(&mut transaction, storage, self.policy, &self.run.windows).await?;
+        transaction.rollback().await?;
+        Ok(walks)
+    }
+
+    /// One batch, and how long it took.
     async fn batch(
         &mut self,
         walk: &Walk,
         after: Option<&Place>,
         before: Counts,
-    ) -> Result<Visited, PurgeError> {
+    ) -> Result<(Visited, Duration), PurgeError> {
         let deletes_empty = self.policy.deletes_empty_transactions;
         let started = Instant::now();
         loop {
+            let begun = Instant::now();
             let part = (walk, after, before);
-            let Failed { table, error } =
-                match batch(self.timeline, &self.run, self.options, deletes_empty, part).await {
-                    Ok(visited) => return Ok(visited),
-                    Err(failed) => failed,
-                };
-            if !is_busy(&error) {
-                return Err(error);
-            }
-            if started.elapsed() >= self.options.locked_limit {
-                return Err(PurgeError::Locked { table, limit: self.options.locked_limit });
-            }
-            tracing::debug!(table, error = %error, "a batch waits for a lock and is tried again");
-            self.pause(LOCKED_PAUSE).await;
-            if *self.is_stopped.borrow() {
-                return Err(PurgeError::Cancelled);
+            match batch(self.timeline, &self.run, self.options, deletes_empty, part).await {
+                Ok(visited) => return Ok((visited, begun.elapsed())),
+                Err(failed) => self.wait(failed, started).await?,
             }
         }
+    }
+
+    /// Waits for another attempt, where somebody holds a lock or has changed a row meanwhile, and it was not tried for too long already.
+    async fn wait(&mut self, failed: Failed, since: Instant) -> Result<(), PurgeError> {
+        let Failed { table, error } = failed;
+        if !is_busy(&error) {
+            return Err(error);
+        }
+        if since.elapsed() >= self.options.locked_limit {
+            return Err(PurgeError::Locked { table, limit: self.options.locked_limit });
+        }
+        tracing::debug!(table, error = errors::line(&error), "somebody holds a lock; it is tried again");
+        self.pause(LOCKED_PAUSE).await;
+        if *self.is_stopped.borrow() { Err(PurgeError::Cancelled) } else { Ok(()) }
     }
 
     /// Lets writers go on for so long, unless the purge is told to stop.

@@ -1,6 +1,6 @@
 //! The command, as a person or a timer runs it.
 
-use std::{fs, path::PathBuf, process::Command};
+use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
 use sandbox::fixture::TestDatabase;
 use serde_json::Value;
@@ -52,9 +52,9 @@ pub(super) fn assert_answers(
     let mut answers = String::new();
     for arguments in commands {
         let ended = ended(command(database, "", arguments)?)?;
-        answers += &format!("$ threadline {}\n{}", arguments.join(" "), ended.out);
+        let _ = write!(answers, "$ threadline {}\n{}", arguments.join(" "), ended.out);
         answers = ended.error.lines().fold(answers, |answers, line| answers + "stderr: " + line + "\n");
-        answers += &format!("status {}\n\n", ended.status.unwrap_or(-1));
+        let _ = write!(answers, "status {}\n\n", ended.status.unwrap_or(-1));
     }
     // How a list goes on names the settings file, which has another name each time.
     let answers = answers.lines().map(|line| line.split(" --config ").next().unwrap_or_default());

@@ -136,8 +136,8 @@ fn a_dry_run_counts_exactly_what_the_run_behind_it_deletes() -> anyhow::Result<(
                 };
                 anyhow::ensure!(numbers(&dry) == numbers(&real), "{dry:?}\n{real:?}");
                 let (gone, left) = sample.model();
-                anyhow::ensure!(real.deleted_changes == gone as u64, "{real:?}");
-                anyhow::ensure!(host.count("audit_changes").await? == left as i64);
+                anyhow::ensure!(real.deleted_changes == u64::try_from(gone)?, "{real:?}");
+                anyhow::ensure!(host.count("audit_changes").await? == i64::try_from(left)?);
                 let again = host.timeline.purge(&policy, &with(true)).await?;
                 let nothing = (again.deleted_changes, again.deleted_transactions, again.deleted_actions);
                 anyhow::ensure!(nothing == (0, 0, 0), "{again:?}");

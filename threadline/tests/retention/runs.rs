@@ -5,16 +5,20 @@ use std::{
     time::Duration,
 };
 
+use anyhow::Context as _;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use sandbox::wait;
+use sandbox::{pgbouncer::PgBouncer, wait, work_dir::WorkDir};
 use serde_json::{Value, json};
-use sqlx::{Executor as _, PgConnection};
+use sqlx::{
+    Executor as _, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use threadline::{
-    ActorRef, ActorType,
-    retention::{self, PurgeError},
+    ActorRef, ActorType, Timeline,
+    retention::{self, Keep, PurgeError},
 };
 
 use super::{DAY, Host, commands::purging, counts, host, options, ten_days, term};
@@ -266,7 +270,40 @@ async fn a_run_leaves_an_action_and_evidence_of_what_it_did() -> anyhow::Result<
     Ok(())
 }
 
-/// The library's column has 32 bits.
+/// A pooler in transaction mode gives each transaction another session, and prepares nothing.
+#[tokio::test]
+async fn behind_a_pooler_a_purge_is_what_it_is_without() -> anyhow::Result<()> {
+    let mut host = many().await?;
+    host.record(&[(5_000, "billing.invoices", 20 * DAY)]).await?;
+    let work_dir = WorkDir::create()?;
+    let pooler = PgBouncer::start(&work_dir, &host.database.url, "default_pool_size = 3\n")?;
+    let url = pooler.lead(&host.database.url).context("before this server")?;
+    let connection: PgConnectOptions = url.parse()?;
+    let connection = connection.statement_cache_capacity(0).extra_float_digits(None);
+    let pool = PgPoolOptions::new().max_connections(3).connect_lazy_with(connection);
+    let timeline = Timeline::new(pool, host.timeline.schema().clone());
+    // Others use the same sessions meanwhile.
+    let others = timeline.pool().clone();
+    let busy = tokio::spawn(async move {
+        loop {
+            others.execute("select set_config('timezone', 'Asia/Kathmandu', false)").await?;
+            others.execute("begin; select set_config('datestyle', 'German', true); commit").await?;
+        }
+        #[allow(unreachable_code, reason = "for the type of the error")]
+        anyhow::Ok(())
+    });
+    let small = options(|options| (options.batch_size, options.sleep) = (100, Duration::from_millis(5)));
+    for policy in [ten_days().table(super::table("billing.invoices"), Keep::Forever), ten_days()] {
+        timeline.purge(&policy, &options(|options| options.dry_run = true)).await?;
+        timeline.purge(&policy, &small).await?;
+    }
+    assert!(!busy.is_finished(), "{:?}", busy.await);
+    busy.abort();
+    assert_eq!((host.count("audit_changes").await?, host.count("audit_transactions").await?), (0, 0));
+    assert_eq!(host.count("threadline_retention_runs where status = 'completed'").await?, 2);
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_run_that_fails_keeps_its_counts_and_its_words() -> anyhow::Result<()> {
     let mut host = many().await?;
