@@ -62,6 +62,7 @@ pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 pub(crate) use entry::{clamped, json, known};
 pub(crate) use row::Reading;
+pub(crate) use statement::limit_time;
 
 use place::Place;
 
