@@ -51,7 +51,11 @@ fn text(report: &Report) -> String {
         if section.replace(item.section) != Some(item.section) {
             let _ = writeln!(text, "{}", item.section.title());
         }
-        let line = format!("  {:14}  {}: {}", item.state.as_str(), item.id, item.seen);
+        let found = match item.state {
+            State::Ok => format!("{} ({})", item.expectation, item.seen),
+            _ => item.seen.clone(),
+        };
+        let line = format!("  {:14}  {}: {found}", item.state.as_str(), item.id);
         let _ = writeln!(text, "{}", render::safe(&line));
         for remedy in &item.remedy {
             // Settings have several lines.

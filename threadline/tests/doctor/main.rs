@@ -128,7 +128,7 @@ impl Host {
                 is_replaced = line == name;
             }
             if !is_replaced {
-                kept += &format!("{line}\n");
+                kept = kept + line + "\n";
             }
         }
         self.settings = format!("{kept}{section}\n");

@@ -60,7 +60,7 @@ async fn a_server_without_autovacuum_fails_and_dead_rows_need_attention() -> any
     .await?;
     follow(&mut host, "observability.vacuum").await?;
     wait::until_some("the statistics of the vacuum", Duration::from_secs(30), async || {
-        Ok((host.doctor()?.wrong() == []).then_some(()))
+        Ok((host.doctor()?.wrong().is_empty()).then_some(()))
     })
     .await?;
     Ok(())
