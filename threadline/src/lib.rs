@@ -37,6 +37,7 @@ pub mod context;
 pub mod continuity;
 pub mod coverage;
 pub mod digest;
+pub mod doctor;
 pub mod evidence;
 pub mod export;
 pub mod install;

@@ -23,7 +23,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("Install and capture", &["install", "gen-triggers", "continuity", "capture", "backfill-keys"]),
-    ("Check", &["verify-coverage", "health", "policy"]),
+    ("Check", &["doctor", "verify-coverage", "health", "policy"]),
     ("Hand over", &["export", "retention", "evidence"]),
     ("About this command", &["completions", "man", "help"]),
 ];

@@ -32,6 +32,7 @@ pub(crate) enum Health {
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 pub(crate) struct Arguments {
     /// The schema of the host's.
     #[arg(long, value_name = "SCHEMA", default_value = "public", value_parser = host_schema::parse)]

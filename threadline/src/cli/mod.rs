@@ -6,6 +6,7 @@ mod backfill_keys;
 mod capture;
 mod continuity;
 mod database;
+mod doctor;
 mod evidence;
 mod expectations;
 mod export;
@@ -87,6 +88,15 @@ enum Command {
         #[command(flatten)]
         arguments: backfill_keys::Arguments,
     },
+    /// Looks at everything that a timeline in production rests on, and says what to do.
+    ///
+    /// Exit status 1 when something failed.
+    Doctor {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: doctor::Arguments,
+    },
     /// Says whether the tables that are expected to be captured are.
     ///
     /// Exit status 1 when one is missing, is not captured, or has a finding of severity error.
@@ -126,7 +136,8 @@ impl Command {
             | Self::BackfillKeys { target, .. }
             | Self::Retention(
                 RetentionCommand::Purge { target, .. } | RetentionCommand::Runs { target, .. },
-            ) => &target.config,
+            )
+            | Self::Doctor { target, .. } => &target.config,
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
@@ -146,6 +157,7 @@ impl Command {
             Self::Continuity { target, arguments } => continuity::run(target, &arguments),
             Self::Capture(command) => command.run(),
             Self::BackfillKeys { target, arguments } => backfill_keys::run(target, &arguments),
+            Self::Doctor { target, arguments } => doctor::run(target, &arguments),
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ClaimStatus, Entrypoint, Record, Subject};
 use crate::{
-    capture::Policy,
+    capture::{Policy, names::hex},
     coverage::{Coverage, PolicyStatus, Severity, Skipped, Verdict, policy_status::Status},
 };
 
@@ -61,7 +61,7 @@ pub fn redaction_policy(status: &PolicyStatus) -> Record {
 /// SHA-256 of the policy as JSON, with its keys sorted and without spaces, in hexadecimal digits.
 fn digest(policy: &Policy) -> String {
     let text = json!(policy).to_string();
-    Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(text))
 }
 
 fn of_coverage(subject_ref: Value, is_whole: bool, skipped: &[Skipped], mut detail: Value) -> Record {

@@ -194,10 +194,10 @@ async fn nothing_that_is_stored_acts_on_a_terminal_or_forges_a_line() -> anyhow:
     recorded
         .connection
         .execute(
-            r#"insert into threadline_evidence_records (subject, subject_ref, summary_status, recorded_at, actor_ref, detail)
+            r"insert into threadline_evidence_records (subject, subject_ref, summary_status, recorded_at, actor_ref, detail)
                select h, jsonb_build_object(h, h), h, '2026-01-01Z', jsonb_build_object('type', h, 'id', h),
                       jsonb_build_object('claim_assessment', jsonb_build_object('status', 'unsupported', 'reason', h), h, h)
-               from (select E'a\x1b[2J\u009b2J\u202e\nforged\tb\u200b\r' as h) hostile"#,
+               from (select E'a\x1b[2J\u009b2J\u202e\nforged\tb\u200b\r' as h) hostile",
         )
         .await?;
     let acts = |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{200b}' | '\u{202e}');

@@ -92,9 +92,9 @@ fn lists_are_what_a_model_says_for_any_history() {
         (prop::option::of(0..3_usize), prop::option::of(0..5_u8), window, prop::option::of(1..8_u32));
     runner
         .run(&(rows, filter), |(rows, (subject, subject_ref, (from, to), limit))| {
+            let mut recorded = recorded.borrow_mut();
             runtime.block_on(async {
-                let recorded = &mut *recorded.borrow_mut();
-                store(recorded, &rows).await.unwrap();
+                store(&mut recorded, &rows).await.unwrap();
                 let evidence = recorded.evidence();
                 prop_assert_eq!(ids(&evidence.list_overview(None).await.unwrap()), latest(rows.iter()));
                 for (n, subject) in Subject::ALL.into_iter().enumerate() {

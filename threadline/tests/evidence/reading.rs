@@ -1,6 +1,6 @@
 //! Reading: bounds, whoever may not, and rows as somebody else wrote them.
 
-use serde_json::{Value, json};
+use serde_json::{Value, json, value::RawValue};
 use sqlx::Executor as _;
 use threadline::{
     evidence::{Document, Evidence, HistoryFilter, LIMIT, LIMIT_MAX, Mode, ProofRequest, Subject},
@@ -160,7 +160,7 @@ async fn no_row_that_is_stored_makes_a_reader_fail() -> anyhow::Result<()> {
             (
                 record.subject.as_str(),
                 record.subject_ref.get(),
-                record.actor_ref.as_deref().map(|actor| actor.get()),
+                record.actor_ref.as_deref().map(RawValue::get),
             )
         })
         .filter(|(_, subject_ref, _)| subject_ref.len() < 400)

@@ -43,7 +43,7 @@ impl EvidenceCommand {
 
     pub(crate) fn run(self) -> Result<Answer, Failure> {
         match self {
-            Self::Show { target, arguments } => show::run(target, arguments),
+            Self::Show { target, arguments } => show::run(target, &arguments),
             Self::Record { target, arguments } => record::run(target, arguments),
         }
     }

@@ -51,7 +51,7 @@ pub(crate) struct Arguments {
     form: Form,
 }
 
-pub(super) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failure> {
+pub(super) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let format = arguments.form.format();
     let request = arguments.request();
     reading(target, async |session| {

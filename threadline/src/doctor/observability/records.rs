@@ -1,0 +1,94 @@
+//! What recorded rows say of the server: its clock, its cluster, and whether somebody has changed what was sealed.
+
+use sqlx::{AssertSqlSafe, PgConnection};
+
+use crate::{
+    doctor::{
+        check::{Outcome, listed},
+        facts::Facts,
+        remedy::Remedy,
+    },
+    receipt,
+};
+
+/// Rows that are counted of the future, and of another cluster.
+const COUNTED: i64 = 1_000;
+
+/// Receipts of a chain that are verified.
+const RECEIPTS_MAX: i64 = 10_000;
+
+pub(super) async fn clock(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
+    // A clock is set by fractions of a second all the time.
+    let statement = format!(
+        "select count(*), coalesce(max(extract(epoch from least(c.captured_at, '9999-12-31Z') - clock_timestamp()))::float8, 0)
+         from (select captured_at from {} where captured_at > clock_timestamp() + interval '5 seconds' limit $1) c",
+        facts.table("audit_changes")
+    );
+    let (ahead, seconds): (i64, f64) = sqlx::query_as(AssertSqlSafe(statement))
+        .persistent(false)
+        .bind(COUNTED)
+        .fetch_one(connection)
+        .await?;
+    if ahead == 0 {
+        return Ok(Outcome::ok("none"));
+    }
+    let more = if ahead == COUNTED { " or more" } else { "" };
+    let seen = format!("{ahead}{more} changes, of up to {seconds:.0} s ahead of the server's clock");
+    let advice = "the clock was set back, or rows came from elsewhere: until that time they stand before everything that is captured; \
+                  keep the clock by NTP";
+    Ok(Outcome::attention(seen).remedy([Remedy::advice(advice)]))
+}
+
+pub(super) async fn cluster(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
+    // A number that this cluster has not given out yet; or one beside it, under which a number is filed that was given out before.
+    let statement = format!(
+        "select count(*) from (select from {} where txid >= pg_snapshot_xmax(pg_current_snapshot())::text::int8 limit $1) t",
+        facts.table("audit_transactions")
+    );
+    let foreign: i64 = sqlx::query_scalar(AssertSqlSafe(statement))
+        .persistent(false)
+        .bind(COUNTED)
+        .fetch_one(connection)
+        .await?;
+    if foreign == 0 {
+        return Ok(Outcome::ok("none of another one"));
+    }
+    let more = if foreign == COUNTED { " or more" } else { "" };
+    let advice = "the database was restored from another cluster: changes are filed under their own transactions all the same, but positions \
+                  of `threadline tail` from before lead nowhere; where the pipeline writes here, `publisher doctor` says whether a rebase is needed";
+    Ok(Outcome::attention(format!("{foreign}{more} of another one")).remedy([Remedy::advice(advice)]))
+}
+
+pub(super) async fn receipts(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
+    if !facts.has("audit_receipts") {
+        return Ok(Outcome::not_applicable("there is no table of receipts"));
+    }
+    let statement = format!(
+        "select forwarder, count(*) from {} group by forwarder order by forwarder",
+        facts.table("audit_receipts")
+    );
+    let chains: Vec<(String, i64)> =
+        sqlx::query_as(AssertSqlSafe(statement)).persistent(false).fetch_all(&mut *connection).await?;
+    if chains.is_empty() {
+        return Ok(Outcome::not_applicable("there are no receipts"));
+    }
+    let (mut faults, mut sealed, mut too_long) = (Vec::new(), 0, Vec::new());
+    for (forwarder, receipts) in &chains {
+        if *receipts > RECEIPTS_MAX {
+            too_long.push(forwarder);
+            continue;
+        }
+        sealed += receipts;
+        let chain = receipt::chain(connection, &facts.storage, forwarder).await?;
+        let found = receipt::verify_chain(&chain, &[], None);
+        faults.extend(found.into_iter().map(|fault| format!("{forwarder}: {fault}")));
+    }
+    let steps = || [Remedy::command("consumer receipts verify")];
+    Ok(if !faults.is_empty() {
+        Outcome::failed(format!("{} faults: {}", faults.len(), listed(faults))).remedy(steps())
+    } else if !too_long.is_empty() {
+        Outcome::unknown(format!("more than {RECEIPTS_MAX} receipts of {}", listed(too_long))).remedy(steps())
+    } else {
+        Outcome::ok(format!("{sealed} receipts of {} forwarders", chains.len()))
+    })
+}
