@@ -6,7 +6,12 @@ use sandbox::rights::as_superuser;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 
-use super::{Read, command, folder, tenants::TENANTS, threadline};
+use super::{
+    Read, command, folder,
+    tenants::TENANTS,
+    threadline,
+    verify::{KEY, PUBLIC_HEX},
+};
 
 fn lines(path: &Path) -> anyhow::Result<usize> {
     Ok(fs::read_to_string(path)?.lines().count())
@@ -269,5 +274,12 @@ async fn the_key_of_the_settings_file_signs() -> anyhow::Result<()> {
     fs::write(path.join("audit.toml"), "[export]\nkeys = \"missing.pem\"\n")?;
     let ended = threadline(&read.database, &path, &["export", "run", "-o", "a.csv"])?;
     assert!(ended.status == Some(2) && ended.error.contains("unknown field `keys`"), "{ended:?}");
+    fs::write(path.join("key.pem"), KEY)?;
+    fs::write(path.join("audit.toml"), "[export]\nkey = \"key.pem\"\n")?;
+    let ended = threadline(&read.database, &path, &["export", "run", "-o", "a.csv"])?;
+    assert!(ended.status == Some(0) && ended.out.contains("signature  a.csv.manifest.sig\n"), "{ended:?}");
+    let arguments = ["export", "verify", "a.csv.manifest.json", "--public-key", PUBLIC_HEX];
+    let ended = threadline(&read.database, &path, &arguments)?;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
     Ok(())
 }

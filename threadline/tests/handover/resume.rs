@@ -8,6 +8,10 @@ use std::{
     time::Duration,
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use sandbox::wait;
 use serde_json::Value;
 use sqlx::Executor as _;
@@ -171,6 +175,29 @@ async fn an_export_that_was_killed_before_its_first_part_begins_again_from_its_s
     assert!(!fs::read_to_string(path.join("some.ndjson"))?.contains("meanwhile"));
     let ended = resumed(&read, &path, "some.ndjson", &[])?;
     assert!(ended.status == Some(2) && ended.error.contains("nothing_to_resume: "), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_that_is_interrupted_says_how_to_go_on() -> anyhow::Result<()> {
+    let read = Read::after(WIDE).await?;
+    let (_folder, path) = folder()?;
+    let running = command(&read.database, &path, &["export", "run", "-o", "some.csv"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    let begun = || progress(&path, "some.csv").is_some();
+    wait::until("the export to begin", Duration::from_secs(60), begun)?;
+    kill(Pid::from_raw(i32::try_from(running.id())?), Signal::SIGINT)?;
+    let ended = running.wait_with_output()?;
+    let said = String::from_utf8(ended.stderr)?;
+    assert_eq!(ended.status.code(), Some(1), "{said}");
+    assert!(
+        said.starts_with("error: interrupted before the export was complete") && said.contains("--resume"),
+        "{said}"
+    );
+    let ended = resumed(&read, &path, "some.csv", &[])?;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
     Ok(())
 }
 
