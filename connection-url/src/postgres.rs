@@ -68,6 +68,7 @@ pub(crate) fn options(text: &str) -> Result<PgConnectOptions, UrlError> {
     let options = PgConnectOptions::from_str(url.as_str()).map_err(|_| {
         UrlError::new("one of its parameters has a value that cannot be used; see sslmode, port and hostaddr")
     })?;
+    let options = if environment::says(&url, "user") { options } else { options.username(&system_user()?) };
     let options = match options.get_database() {
         Some(_) if !environment::says(&url, "database") => options.clone().database(options.get_username()),
         _ => options,
@@ -135,4 +136,15 @@ fn parameters(url: &Url, unclear: bool) -> Result<Vec<(String, String)>, UrlErro
         return Err(UrlError::new("host and hostaddr together are not supported: give one of them"));
     }
     Ok(parameters)
+}
+
+/// Who runs this process: libpq's user where a URL names none. The driver would ask as `anonymous`, unless something turns a feature of its
+/// dependency on.
+fn system_user() -> Result<String, UrlError> {
+    let unknown = || {
+        UrlError::new(
+            "it names no user, and the system has no name for who runs this: name the user in the URL",
+        )
+    };
+    whoami::username().map_err(|_| unknown())
 }

@@ -33,6 +33,13 @@ fn hosts_ports_databases_and_sockets_are_read_as_libpq_reads_them() {
         assert!(ConnectionUrl::new(url).postgres_with_files().is_ok(), "{url}");
         assert!(options.get_socket().is_none(), "{url}");
     }
+    // libpq's user is that of the system.
+    let id = std::process::Command::new("id").arg("-un").output().expect("id");
+    let name = String::from_utf8(id.stdout).expect("a name");
+    for url in ["postgres://db/prod", "postgres://db", "postgres://:pw@db/prod"] {
+        let options = ConnectionUrl::new(url).postgres().expect(url);
+        assert_eq!(options.get_username(), name.trim(), "{url}");
+    }
     for url in ["postgres://%2Frun%2Fpostgresql/prod", "postgres://app@/prod?host=/run/postgresql"] {
         let options = ConnectionUrl::new(url).postgres_with_files().expect(url);
         assert_eq!(

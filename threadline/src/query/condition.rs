@@ -117,10 +117,9 @@ impl<'s> Conditions<'s> {
             }
         }
         if let Some(text) = &filter.text {
-            let pattern = pattern(text);
             self.and()
                 .push("concat_ws(' ', c.table_pk, c.data_after, c.data_before, c.changed_from) ilike ")
-                .bind(pattern);
+                .bind(pattern(&in_json(text)));
         }
     }
 
@@ -210,6 +209,12 @@ pub(super) struct Used {
     pub(super) actor: bool,
     pub(super) action: bool,
     pub(super) correlation: bool,
+}
+
+/// The text as PostgreSQL writes it within a string of JSON.
+fn in_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
 }
 
 /// A pattern for `ilike` that finds this text anywhere.

@@ -180,6 +180,24 @@ async fn pages_hold_exactly_what_each_filter_means_once() -> anyhow::Result<()> 
 }
 
 #[tokio::test]
+async fn a_text_is_found_whatever_json_makes_of_its_characters() -> anyhow::Result<()> {
+    let texts = ["say \"so\"", "b\\s", "a\nb", "tab\there", "\u{1}", "100%", "naïve_İ"];
+    let mut read = Read::after("create table notes (id text primary key, body text)").await?;
+    super::capture(&mut read.connection, &[("notes", serde_json::json!({}))]).await?;
+    for text in texts {
+        sqlx::query("insert into notes values (gen_random_uuid()::text, $1)")
+            .bind(format!("x {text} y"))
+            .execute(&mut read.connection)
+            .await?;
+    }
+    for text in texts {
+        let filter = Filter { text: Some(text.to_owned()), ..Filter::default() };
+        assert_eq!(read.reader().page(&filter, &PageRequest::default()).await?.entries.len(), 1, "{text:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn without_a_filter_entries_are_in_the_order_of_their_times_and_ids() -> anyhow::Result<()> {
     let read = Read::after(SAMPLE).await?;
     let entries = walk(&read.reader(), &Filter::default(), &PageRequest::default()).await?;

@@ -56,7 +56,7 @@ pub(crate) struct Paging {
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub(super) limit: u32,
     /// Goes on from a place that another answer has named, to older rows.
-    #[arg(long, value_name = "CURSOR", value_parser = cursor)]
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true, value_parser = cursor)]
     pub(super) cursor: Option<Cursor>,
     /// Goes on from the cursor to newer rows.
     #[arg(long, requires = "cursor")]

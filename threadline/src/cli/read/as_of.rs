@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     #[arg(value_name = "TABLE", value_parser = words::table)]
     pub(super) table: Table,
     /// The key of the row, or {"order":"1","line":"7"} where it has several columns; without it, all rows of the table.
-    #[arg(value_name = "KEY", value_parser = words::key)]
+    #[arg(value_name = "KEY", allow_negative_numbers = true, value_parser = words::key)]
     key: Option<Key>,
     /// When: a date in UTC, or a time with its offset such as 2026-05-15T12:00:00Z.
     ///

@@ -27,7 +27,7 @@ pub(crate) struct RowArguments {
     #[arg(value_name = "TABLE", value_parser = words::table)]
     pub(super) table: Table,
     /// The key of the row: its value, or {"order":"1","line":"7"} where it has several columns.
-    #[arg(value_name = "KEY", value_parser = words::key)]
+    #[arg(value_name = "KEY", allow_negative_numbers = true, value_parser = words::key)]
     pub(super) key: Key,
 }
 

@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
     limit: u16,
     /// Goes on from a place that another answer has named, to older changes.
-    #[arg(long, value_name = "CURSOR", value_parser = super::arguments::cursor)]
+    #[arg(long, value_name = "CURSOR", allow_hyphen_values = true, value_parser = super::arguments::cursor)]
     cursor: Option<Cursor>,
     #[command(flatten)]
     form: Form,

@@ -22,6 +22,10 @@ const SHARE: u16 = 16;
 /// The narrowest last column, which takes what is left.
 const LAST_MIN: u16 = 16;
 
+/// Characters of a cell that are looked at, for each place of a line: to cut one at its width takes time with the square of its length. There
+/// is room for marks that take no place.
+const CHARACTERS: usize = 4;
+
 impl Table {
     pub(in crate::cli) fn new(header: &[&'static str]) -> Self {
         Self { header: header.to_vec(), rows: Vec::new() }
@@ -50,7 +54,9 @@ impl Table {
             .set_truncation_indicator("…")
             .set_header(shown.iter().map(|column| self.header[*column]));
         for row in &self.rows {
-            let cells = shown.iter().map(|column| row.get(*column).map(String::as_str).unwrap_or_default());
+            let cells = shown
+                .iter()
+                .map(|column| row.get(*column).map(|cell| beginning(cell, width)).unwrap_or_default());
             let mut row = Row::from(cells);
             row.max_height(1);
             table.add_row(row);
@@ -72,6 +78,12 @@ impl Table {
     pub(in crate::cli) fn text(&self, width: u16) -> String {
         self.lines(width).iter().fold(String::new(), |text, line| text + line + "\n")
     }
+}
+
+/// As much of a cell as can be on a line, and a little more.
+fn beginning(cell: &str, width: u16) -> &str {
+    let end = cell.char_indices().nth(CHARACTERS * (usize::from(width) + 1));
+    end.map_or(cell, |(end, _)| &cell[..end])
 }
 
 /// How wide columns of this content are on a line: the last one takes what the others leave, and what it leaves goes to them.
@@ -116,6 +128,15 @@ mod tests {
         assert!(lines[1].starts_with("2026-05-15T12:00:00Z  a\\u{a}b  x x"), "{lines:?}");
         assert!(lines[1].ends_with('…') && lines[1].chars().count() <= 80, "{lines:?}");
         assert!(!lines[0].contains("WHO"), "no row says who: {lines:?}");
+    }
+
+    #[test]
+    fn a_cell_of_megabytes_costs_no_more_than_what_is_shown_of_it() {
+        let huge = "é".repeat(4 << 20);
+        let lines = table(&[["", "t", "", &huge]]).lines(80);
+        assert_eq!(lines[1], format!("t      {}…", "é".repeat(72)));
+        assert_eq!(beginning(&huge, 80).chars().count(), 324);
+        assert_eq!(beginning("short", 80), "short");
     }
 
     #[test]
