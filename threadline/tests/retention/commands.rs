@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, fs, path::PathBuf, process::Command};
 
-use sandbox::fixture::TestDatabase;
+use sandbox::fixture::{TestDatabase, shared};
 use serde_json::Value;
 
 use super::{DAY, host};
@@ -18,7 +18,7 @@ struct Ended {
 
 /// `threadline` with these settings.
 fn command(database: &TestDatabase, settings: &str, arguments: &[&str]) -> anyhow::Result<Command> {
-    let file = std::env::temp_dir().join(format!("retention-{}.toml", database.name()));
+    let file = shared().work_dir.path().join(format!("retention-{}.toml", database.name()));
     fs::write(&file, settings)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_threadline"));
     command
