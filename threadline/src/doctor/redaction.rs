@@ -10,7 +10,7 @@ use super::{
     secrets::looks_secret,
 };
 use crate::{
-    capture::{HostTable, Policy, names::quote},
+    capture::{HostTable, Policy, deployed::command, names::quote},
     coverage::{PolicyStatus, policy_status::Status},
 };
 
@@ -91,7 +91,10 @@ async fn secrets(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome
             let mut policy = (*policy).clone();
             policy.mask.extend(plain.iter().map(|column| column.name.clone()));
             steps.push(Remedy::setting(section(table, &policy)));
-            steps.push(Remedy::command(format!("threadline gen-triggers --tables {table} --apply")));
+            steps.push(match command(table, "", None) {
+                Some(command) => Remedy::command(format!("{command} --apply")),
+                None => Remedy::advice("generate its triggers again"),
+            });
         }
         if !keys.is_empty() {
             steps.push(Remedy::advice(format!(

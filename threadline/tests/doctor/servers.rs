@@ -167,3 +167,43 @@ async fn what_the_role_may_not_see_is_unknown_and_the_rest_goes_on() -> anyhow::
     assert!(report.item("retention.runs")["seen"].as_str().unwrap().starts_with("the role may not look: "));
     Ok(())
 }
+
+/// A hundred thousand rows of each kind: what is asked about them is read from indexes.
+#[tokio::test]
+async fn no_check_reads_a_whole_table_of_what_is_recorded() -> anyhow::Result<()> {
+    let mut host = Host::healthy().await?;
+    host.connection
+        .execute(
+            "insert into audit_transactions (id, txid, occurred_at, actor_ref)
+             select gen_random_uuid(), -n, now() - n * interval '1 second', '{\"type\": \"system\", \"id\": \"s\"}'
+             from generate_series(1, 100000) n;
+             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, captured_at)
+             select id, 'public', 'users', jsonb_build_object('id', (-txid)::text), 'delete', occurred_at
+             from audit_transactions where txid < 0;
+             insert into audit_actions (name, actor_ref, status, correlation_id, inserted_at)
+             select 'a.b', '{\"type\": \"anonymous\"}', 'ok', 'c', now() - n * interval '1 second' from generate_series(1, 100000) n",
+        )
+        .await?;
+    host.run("vacuum (analyze) audit_transactions, audit_changes, audit_actions").await?;
+    let scans = async |host: &mut Host| -> anyhow::Result<Vec<(String, i64, i64)>> {
+        Ok(sqlx::query_as(
+            "select relname::text, seq_scan, idx_scan from pg_stat_user_tables
+             where relname in ('audit_transactions', 'audit_changes', 'audit_actions') order by 1",
+        )
+        .fetch_all(&mut host.connection)
+        .await?)
+    };
+    let before = scans(&mut host).await?;
+    assert_eq!(host.doctor()?.wrong(), []);
+    // A session hands over both numbers of a table together, at its end.
+    let after =
+        wait::until_some("the statistics of the doctor's session", Duration::from_secs(30), async || {
+            let after = scans(&mut host).await?;
+            Ok(before.iter().zip(&after).all(|(before, after)| after.2 > before.2).then_some(after))
+        })
+        .await?;
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(after.1, before.1, "{} was read as a whole", before.0);
+    }
+    Ok(())
+}

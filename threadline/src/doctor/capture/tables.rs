@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{
-    capture::HostTable,
+    capture::{HostTable, deployed::command},
     coverage::{verdict, verdict::Status},
     doctor::{
         check::{Outcome, listed},
@@ -17,14 +17,10 @@ use crate::{
 /// Changes that are looked at.
 const SAMPLE: i64 = 1_000;
 
-/// The command that captures tables, as far as a command line can name them.
-fn capture(tables: &[&str]) -> Vec<Remedy> {
-    let plain: Vec<String> = tables
-        .iter()
-        .filter_map(|table| table.parse::<HostTable>().ok())
-        .map(|table| format!("threadline gen-triggers --tables {table} --apply"))
-        .collect();
-    plain.into_iter().map(Remedy::command).collect()
+/// The commands that capture tables, as far as a command line can name them.
+fn capture(tables: &[HostTable]) -> Vec<Remedy> {
+    let commands = tables.iter().filter_map(|table| command(table, "", None));
+    commands.map(|command| Remedy::command(format!("{command} --apply"))).collect()
 }
 
 pub(super) async fn expected(_: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
@@ -46,9 +42,11 @@ pub(super) async fn expected(_: &mut PgConnection, facts: &Facts) -> Result<Outc
         return Ok(Outcome::attention(seen).remedy([Remedy::setting(lines)]));
     }
     let verdict = verdict(report, expected);
-    let with = |status: Status| -> Vec<&str> {
-        let found = verdict.violations.iter().filter(|one| one.status == status);
-        found.map(|one| one.table.as_str()).collect()
+    let with = |status: Status| -> Vec<HostTable> {
+        let is_so = |table: &&HostTable| {
+            verdict.violations.iter().any(|one| one.status == status && one.table == table.to_string())
+        };
+        expected.iter().filter(is_so).cloned().collect()
     };
     let (missing, uncovered) = (with(Status::Missing), with(Status::Uncovered));
     if missing.is_empty() && uncovered.is_empty() {

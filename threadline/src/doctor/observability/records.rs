@@ -18,10 +18,10 @@ const COUNTED: i64 = 1_000;
 const RECEIPTS_MAX: i64 = 10_000;
 
 pub(super) async fn clock(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
-    // A clock is set by fractions of a second all the time.
+    // A clock is set by fractions of a second all the time. The time is that of the transaction, which an index can be asked for.
     let statement = format!(
-        "select count(*), coalesce(max(extract(epoch from least(c.captured_at, '9999-12-31Z') - clock_timestamp()))::float8, 0)
-         from (select captured_at from {} where captured_at > clock_timestamp() + interval '5 seconds' limit $1) c",
+        "select count(*), coalesce(max(extract(epoch from least(c.captured_at, '9999-12-31Z') - now()))::float8, 0)
+         from (select captured_at from {} where captured_at > now() + interval '5 seconds' limit $1) c",
         facts.table("audit_changes")
     );
     let (ahead, seconds): (i64, f64) = sqlx::query_as(AssertSqlSafe(statement))
