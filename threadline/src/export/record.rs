@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 
 use super::{ExportError, Manifest};
-use crate::{Action, ActorRef, ActorType, StorageSchema, query::Statement};
+use crate::{Action, ActorRef, ActorType, StorageSchema, evidence::Entrypoint, query::Statement};
 
 /// The name of the action.
 const EXPORTED: &str = "audit.exported";
@@ -106,7 +106,7 @@ async fn insert_evidence(
         .persistent(false)
         .bind(subject_ref)
         .bind(actor.to_json())
-        .bind(json!({ "writer": "threadline", "entrypoint": "export" }))
+        .bind(Value::Object(Entrypoint::Export.provenance()))
         .bind(detail)
         .execute(connection)
         .await?;

@@ -8,7 +8,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{error::PurgeError, windows::Windows};
-use crate::{Action, ActorRef, ActorType, Status, StorageSchema, lease::Lease, query::Statement};
+use crate::{
+    Action, ActorRef, ActorType, Status, StorageSchema, evidence::Entrypoint, lease::Lease, query::Statement,
+};
 
 /// The action that stands for a purge.
 const PURGED: &str = "audit.purged";
@@ -239,14 +241,12 @@ impl Ended<'_> {
              values ('retention_run', $1, $2, clock_timestamp(), $3, $4, $5)",
             storage.table("threadline_evidence_records")
         );
-        let provenance = json!({"writer": "threadline", "entrypoint": "purge", "product": "threadline",
-            "version": env!("CARGO_PKG_VERSION")});
         sqlx::query(AssertSqlSafe(statement))
             .persistent(false)
             .bind(json!({"run": self.run}))
             .bind(if self.failure.is_some() { "failed" } else { "completed" })
             .bind(actor.to_json())
-            .bind(provenance)
+            .bind(Value::Object(Entrypoint::Purge.provenance()))
             .bind(detail)
             .execute(connection)
             .await?;

@@ -157,14 +157,13 @@ async fn what_the_role_may_not_see_is_unknown_and_the_rest_goes_on() -> anyhow::
     let ended = host.threadline_as(&url, &["doctor", "--json"])?;
     let report = super::Report(serde_json::from_str(&ended.out)?);
     let wrong = report.wrong();
-    let expected =
-        ["retention.runs", "retention.window", "export.jobs", "export.files", "observability.receipts"];
+    let expected = ["export.jobs", "export.files", "observability.receipts"];
     let unknown: Vec<&str> =
         wrong.iter().filter(|(_, state)| state == "unknown").map(|(id, _)| id.as_str()).collect();
     assert_eq!(unknown, expected, "{}", report.0);
     assert_eq!(wrong.len(), expected.len(), "{wrong:?}");
     assert_eq!(ended.status, Some(0));
-    assert!(report.item("retention.runs")["seen"].as_str().unwrap().starts_with("the role may not look: "));
+    assert!(report.item("export.jobs")["seen"].as_str().unwrap().starts_with("the role may not look: "));
     Ok(())
 }
 
