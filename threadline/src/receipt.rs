@@ -4,16 +4,15 @@
 //! changes its digest; whoever alters a receipt breaks the chain; whoever re-writes the chain needs the key, or must hope
 //! that no one kept the hash of an earlier end of it ([`verify_chain`] takes one to look for).
 
-use std::{fmt::Write as _, path::Path};
-
-use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
-use rustls::pki_types::{PrivatePkcs8KeyDer, pem::PemObject as _};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
-use crate::StorageSchema;
+use crate::{
+    StorageSchema,
+    signing::{SigningKey, bytes, hexadecimal, is_signed},
+};
 
 /// What stands for the receipt before the first.
 pub const BEGINNING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
@@ -78,39 +77,6 @@ pub struct Receipt {
     pub signature: Option<String>,
 }
 
-/// A key that cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "cannot use {path} as a key for receipts: {reason}. Make one with: openssl genpkey -algorithm ed25519 -out {path}"
-)]
-pub struct KeyError {
-    path: String,
-    reason: String,
-}
-
-/// An Ed25519 key that signs receipts.
-pub struct SigningKey(Ed25519KeyPair);
-
-impl SigningKey {
-    /// Reads a PKCS#8 key in PEM form.
-    ///
-    /// # Errors
-    /// When the file cannot be read or holds something else.
-    pub fn read(path: &Path) -> Result<Self, KeyError> {
-        let refuse = |reason: String| KeyError { path: path.display().to_string(), reason };
-        let key = PrivatePkcs8KeyDer::from_pem_file(path).map_err(|error| refuse(error.to_string()))?;
-        Ed25519KeyPair::from_pkcs8_maybe_unchecked(key.secret_pkcs8_der())
-            .map(Self)
-            .map_err(|error| refuse(error.to_string()))
-    }
-
-    /// The public half, in hexadecimal.
-    #[must_use]
-    pub fn public(&self) -> String {
-        hexadecimal(self.0.public_key().as_ref())
-    }
-}
-
 impl Receipt {
     /// Seals a window behind the last receipt of its chain.
     #[must_use]
@@ -138,7 +104,7 @@ impl Receipt {
             signature: None,
         };
         receipt.hash = hexadecimal(&Sha256::digest(receipt.text()));
-        receipt.signature = key.map(|key| hexadecimal(key.0.sign(receipt.hash.as_bytes()).as_ref()));
+        receipt.signature = key.map(|key| hexadecimal(&key.sign(receipt.hash.as_bytes())));
         receipt
     }
 
@@ -162,10 +128,7 @@ impl Receipt {
         let (Some(key), Some(signature)) = (&self.key, &self.signature) else {
             return self.key.is_none() && self.signature.is_none();
         };
-        let (Some(key), Some(signature)) = (bytes(key), bytes(signature)) else {
-            return false;
-        };
-        UnparsedPublicKey::new(&ED25519, key).verify(self.hash.as_bytes(), &signature).is_ok()
+        bytes(signature).is_some_and(|signature| is_signed(key, self.hash.as_bytes(), &signature))
     }
 }
 
@@ -263,28 +226,16 @@ fn microseconds(time: OffsetDateTime) -> OffsetDateTime {
     time.replace_nanosecond(time.nanosecond() / 1_000 * 1_000).unwrap_or(time)
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn bytes(text: &str) -> Option<Vec<u8>> {
-    let pairs = text.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use ring::rand::SystemRandom;
+    use ring::{rand::SystemRandom, signature::Ed25519KeyPair};
     use time::macros::datetime;
 
     use super::*;
 
     fn key() -> SigningKey {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).expect("randomness");
-        SigningKey(Ed25519KeyPair::from_pkcs8(document.as_ref()).expect("a key"))
+        SigningKey::from_pkcs8(document.as_ref()).expect("a key")
     }
 
     fn chain(key: Option<&SigningKey>) -> Vec<Receipt> {
@@ -339,13 +290,5 @@ mod tests {
         ] {
             assert!(found.contains(fault), "expected {fault:?}: {found}");
         }
-    }
-
-    #[test]
-    fn a_key_that_is_none_says_how_to_make_one() {
-        let Err(error) = SigningKey::read(Path::new("/nonexistent/receipts.pem")) else {
-            panic!("there is no such file");
-        };
-        assert!(error.to_string().contains("openssl genpkey -algorithm ed25519"), "{error}");
     }
 }

@@ -10,11 +10,7 @@ use common::{
     settings::{Settings, UsageError},
     time_arg::to_rfc3339,
 };
-use threadline::{
-    Receipt,
-    receipt::{self, SigningKey},
-    stored,
-};
+use threadline::{Receipt, receipt, signing::SigningKey, stored};
 use time::OffsetDateTime;
 
 use super::Reconcile;
