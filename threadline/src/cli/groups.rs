@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 /// Every command is in one of them; those that people ask most often for come first.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     (
         "Read the timeline",
         &[
@@ -22,6 +22,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
             "undo-plan",
         ],
     ),
+    ("Hand over", &["receipts"]),
     ("Install and capture", &["install", "gen-triggers", "continuity", "capture", "backfill-keys"]),
     ("Check", &["verify-coverage", "health", "policy"]),
     ("About this command", &["completions", "man", "help"]),

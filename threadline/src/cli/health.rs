@@ -45,7 +45,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(health: Health) -> Result<Answer, Failure> {
     let Health::Coverage { target, arguments } = health;
-    let Settings { options, schema: storage, capture, coverage } = Settings::read(target.into())?;
+    let Settings { options, schema: storage, capture, coverage, .. } = Settings::read(target.into())?;
     let expectations = expectations(&coverage, &capture)?;
     on_timeline(&options, async |connection| {
         let one = [arguments.schema.clone()];

@@ -14,6 +14,7 @@ mod host_schema;
 mod install;
 mod policy;
 mod read;
+mod receipts;
 mod settings;
 mod verify_coverage;
 
@@ -27,11 +28,12 @@ use capture::CaptureCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
+use receipts::ReceiptsCommand;
 use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline], [capture] and [coverage] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture], [coverage] and [receipts] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -96,6 +98,9 @@ enum Command {
     /// Policies of captured tables.
     #[command(subcommand)]
     Policy(PolicyCommand),
+    /// Seals what the timeline holds, so that whoever changes it later is found, and verifies it.
+    #[command(subcommand)]
+    Receipts(ReceiptsCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -113,6 +118,7 @@ impl Command {
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
             Self::Read(command) => return command.config(),
+            Self::Receipts(command) => return command.config(),
             Self::About(_) => &None,
         };
         config.as_deref()
@@ -129,6 +135,7 @@ impl Command {
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
+            Self::Receipts(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

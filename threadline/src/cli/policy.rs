@@ -42,7 +42,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(command: PolicyCommand) -> Result<Answer, Failure> {
     let PolicyCommand::Show { target, arguments } = command;
-    let Settings { options, schema: storage, capture, coverage } = Settings::read(target.into())?;
+    let Settings { options, schema: storage, capture, coverage, .. } = Settings::read(target.into())?;
     let expectations = expectations(&coverage, &capture)?;
     on_timeline(&options, async |connection| {
         if let Some(schema) = &arguments.schema {

@@ -17,14 +17,14 @@ use threadline::{
     capture::{HostTable, Refusal},
 };
 
-use super::{answer::Failure, expectations::CoverageSection};
+use super::{answer::Failure, expectations::CoverageSection, receipts::ReceiptsSection};
 
 const TIMELINE: &str = "Where the timeline is";
 
 /// Where the timeline is, as every command takes it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// The settings file, of which the sections [threadline] and [capture] count; without it the one that `AUDIT_CONFIG` names, or
+    /// The settings file, of which the sections [threadline], [capture] and [receipts] count; without it the one that `AUDIT_CONFIG` names, or
     /// ./audit.toml when it exists.
     #[arg(long, short, value_name = "FILE", help_heading = TIMELINE)]
     pub(crate) config: Option<PathBuf>,
@@ -61,6 +61,8 @@ pub(crate) struct Settings {
     pub(crate) capture: CaptureSection,
     /// The section [coverage].
     pub(crate) coverage: CoverageSection,
+    /// The section [receipts].
+    pub(crate) receipts: ReceiptsSection,
 }
 
 /// A table as the command line names it, NAME or SCHEMA.NAME; otherwise with the term of why it is none.
@@ -75,6 +77,7 @@ struct File {
     threadline: TimelineSection,
     capture: CaptureSection,
     coverage: CoverageSection,
+    receipts: ReceiptsSection,
 }
 
 #[derive(Default, Deserialize)]
@@ -115,9 +118,10 @@ impl Settings {
     /// # Errors
     /// What of them cannot be used.
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
-        let file = read_file(target.config).map_err(Failure::Misused)?;
-        let (options, schema) = timeline(file.threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self { options, schema, capture: file.capture, coverage: file.coverage })
+        let File { threadline, capture, coverage, receipts } =
+            read_file(target.config).map_err(Failure::Misused)?;
+        let (options, schema) = timeline(threadline, target.schema).map_err(Failure::Misused)?;
+        Ok(Self { options, schema, capture, coverage, receipts })
     }
 }
 

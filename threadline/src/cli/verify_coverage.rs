@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(target: HostTarget, arguments: &Arguments) -> Result<Answer, Failure> {
-    let Settings { options, schema: storage, capture, coverage } = Settings::read(target.into())?;
+    let Settings { options, schema: storage, capture, coverage, .. } = Settings::read(target.into())?;
     let expectations = expectations(&coverage, &capture)?;
     let mut expected = expectations.expected.clone();
     expected.retain(|table| arguments.schema.as_ref().is_none_or(|schema| table.schema == *schema));

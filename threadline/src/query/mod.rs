@@ -28,6 +28,7 @@ mod joins;
 mod page;
 mod place;
 mod plan;
+mod position;
 mod resolve;
 pub mod row;
 mod scope;
@@ -48,15 +49,17 @@ use std::{
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
+pub(crate) use condition::IS_EVENT;
 pub use cursor::{Cursor, CursorError};
 pub use diff::{BeforeValues, CompatibleChange, Diff, DiffOptions, FieldChange, FieldKind};
 pub use entry::{Action, Change, Entry, Json, LinkedAction, Transaction};
 pub use error::ReadError;
 pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Span, Table, Window};
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
+pub use position::Position;
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
-pub use tail::{Batch, Position, Tail};
+pub use tail::{Batch, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 

@@ -23,6 +23,9 @@ use std::path::Path;
 use clap::Subcommand;
 use threadline::query::FilterError;
 
+pub(super) use render::{json as json_line, note, put, safe};
+pub(super) use session::check_timeline;
+
 use super::{
     answer::{Answer, Failure},
     settings::Target,
@@ -157,5 +160,5 @@ impl ReadCommand {
 
 /// A filter that cannot be used, with its term.
 fn refused_filter(error: &FilterError) -> Failure {
-    Failure::Misused(render::safe(&format!("{}: {error}", error.term())))
+    Failure::Misused(safe(&format!("{}: {error}", error.term())))
 }

@@ -79,23 +79,28 @@ impl Session {
 async fn open(options: PgConnectOptions, schema: &StorageSchema) -> Result<PgPool, Failure> {
     // The server sees to it that nothing is written, whatever is asked.
     let options = options.options([("default_transaction_read_only", "on")]);
-    let mut connection = connect(&options).await?;
-    let missing = catalog::missing_columns(&mut connection, schema).await.map_err(anyhow::Error::new)?;
-    if let Some(first) = missing.first() {
-        let what = if missing.iter().any(|column| column == "audit_changes.id") {
-            format!("not_installed: the schema {schema} of this database holds no timeline")
-        } else {
-            format!(
-                "timeline_incomplete: the timeline in the schema {schema} is of an older version, and lacks {first}"
-            )
-        };
-        return Err(Failure::Failed(anyhow!(
-            "{what}: `threadline install` completes it, and `--schema` names another one"
-        )));
-    }
-    // Kept by the pool from here on.
-    drop(connection);
+    check_timeline(&options, schema).await?;
     Ok(PgPoolOptions::new().max_connections(CONNECTIONS).connect_lazy_with(options))
+}
+
+/// Refuses a database whose timeline is not there or not complete.
+pub(in crate::cli) async fn check_timeline(
+    options: &PgConnectOptions,
+    schema: &StorageSchema,
+) -> Result<(), Failure> {
+    let mut connection = connect(options).await?;
+    let missing = catalog::missing_columns(&mut connection, schema).await.map_err(anyhow::Error::new)?;
+    let Some(first) = missing.first() else { return Ok(()) };
+    let what = if missing.iter().any(|column| column == "audit_changes.id") {
+        format!("not_installed: the schema {schema} of this database holds no timeline")
+    } else {
+        format!(
+            "timeline_incomplete: the timeline in the schema {schema} is of an older version, and lacks {first}"
+        )
+    };
+    Err(Failure::Failed(anyhow!(
+        "{what}: `threadline install` completes it, and `--schema` names another one"
+    )))
 }
 
 /// A signal ended the question.

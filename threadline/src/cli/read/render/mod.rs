@@ -12,7 +12,7 @@ use serde::Serialize;
 use time::{OffsetDateTime, UtcOffset};
 
 pub(super) use entries::{by_transaction, of_entries, of_entry, of_transaction};
-pub(super) use safe::text as safe;
+pub(in crate::cli) use safe::text as safe;
 pub(super) use table::Table;
 pub(super) use tabs::{Column, Tabs, document, entry_columns, names};
 pub(super) use words::{about, actor, fields, heading, image, key_of_texts, outcome, table_name};
@@ -29,7 +29,7 @@ pub(super) fn width() -> u16 {
 }
 
 /// A document on a line of its own, as PostgreSQL and serde print it: no digit is lost.
-pub(super) fn json(document: &impl Serialize) -> Result<String, serde_json::Error> {
+pub(in crate::cli) fn json(document: &impl Serialize) -> Result<String, serde_json::Error> {
     Ok(safe::json(&serde_json::to_string(document)?) + "\n")
 }
 
@@ -48,13 +48,13 @@ pub(super) fn time(at: OffsetDateTime) -> String {
 }
 
 /// Writes a part of the answer.
-pub(super) fn put(text: &str) -> io::Result<()> {
+pub(in crate::cli) fn put(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
 }
 
 /// Says something besides the answer, on a line of standard error.
-pub(super) fn note(text: &str) {
+pub(in crate::cli) fn note(text: &str) {
     let _ = io::stderr().write_all(format!("{}\n", safe(text)).as_bytes());
 }

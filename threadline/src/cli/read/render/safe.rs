@@ -32,7 +32,7 @@ fn acts(c: char) -> bool {
 }
 
 /// For people: such a character is shown as `\u{…}`. Every text that goes to a terminal passes through here.
-pub(in crate::cli::read) fn text(text: &str) -> String {
+pub(in crate::cli) fn text(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if acts(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
