@@ -25,6 +25,9 @@ pub struct Verification {
     pub withheld: u64,
     /// Rows that were committed after the last receipt, which the next one will take. In a bundle there are none.
     pub pending: Counts,
+    /// The last receipt is of another database: this one was restored or renamed since, and until the next receipt what was slipped in is
+    /// not told from what was committed. In a bundle it is not known.
+    pub is_elsewhere: bool,
     /// The hash of the last receipt: whoever keeps it elsewhere can say later that the chain still has it.
     pub end: Option<String>,
     /// What does not verify.

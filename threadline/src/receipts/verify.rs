@@ -14,7 +14,7 @@ use super::{
     lookup::each_row,
     purges::Purges,
     row::Row,
-    rows,
+    rows::{self, Members},
     seal::members,
     snapshot::{self, Here},
     store::{self, Parts},
@@ -145,6 +145,7 @@ impl<P: FnMut(u64)> Comparison<'_, P> {
     ) -> Result<(), ReceiptError> {
         let position: Option<Position> = chain.last().and_then(|last| last.position.parse().ok());
         let next = members(chain.last(), position.as_ref(), here);
+        self.found.is_elsewhere = matches!(next, Members::Unsealed);
         for kind in Kind::ALL {
             let statement = rows::unsealed(kind, next, self.schema);
             let mut unsealed = statement.query().fetch(&mut *connection);

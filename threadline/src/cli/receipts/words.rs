@@ -58,6 +58,12 @@ pub(super) fn verification(found: &Verification) -> String {
     if found.withheld > 0 {
         let _ = writeln!(text, "{} values are known by their hashes alone", HumanCount(found.withheld));
     }
+    if found.is_elsewhere {
+        text.push_str(
+            "the last receipt is of another database: this one was restored or renamed, and what is in no receipt cannot be told from what \
+             was slipped in until it is sealed\n",
+        );
+    }
     if found.pending.rows() > 0 {
         let _ = writeln!(
             text,

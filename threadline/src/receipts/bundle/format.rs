@@ -80,7 +80,7 @@ pub(super) enum Columns<'l> {
 
 /// A SHA-256 in hexadecimal.
 pub(super) fn hash(text: &str) -> Option<Hash> {
-    bytes(text)?.try_into().ok()
+    bytes(text).filter(|_| text.len() == 64)?.try_into().ok()
 }
 
 impl Serialize for Columns<'_> {
