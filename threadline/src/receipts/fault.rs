@@ -114,7 +114,9 @@ impl FaultKind {
             Self::LeavesAdded => "there are leaves, and no receipt for them",
             Self::RowChanged => "the row was changed after it was sealed",
             Self::RowRemoved => "the row was removed, and no purge says so",
-            Self::RowAdded => "the row was slipped in: it is in no receipt, and claims to be older than the last one",
+            Self::RowAdded => {
+                "the row was slipped in: it is in no receipt, and claims to be older than the last one"
+            }
             Self::LineMalformed => "the line cannot be read",
             Self::BundleCut => "the bundle was cut or changed",
         }

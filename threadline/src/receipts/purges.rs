@@ -39,7 +39,8 @@ impl Purges {
         connection: &mut PgConnection,
         schema: &StorageSchema,
     ) -> Result<Self, ReceiptError> {
-        let mut column = Statement::new("select exists (select from pg_attribute where attrelid = to_regclass(");
+        let mut column =
+            Statement::new("select exists (select from pg_attribute where attrelid = to_regclass(");
         column.bind(schema.table(RUNS)).push(") and attname = 'windows' and not attisdropped)");
         if !column.query().fetch_one(&mut *connection).await?.try_get::<bool, _>(0)? {
             return Ok(Self::default());
@@ -95,8 +96,14 @@ mod tests {
         let (first, second) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let mut purges = Purges::default();
         for (run, windows) in [
-            (first, r#"{"default": "2026-01-01T00:00:00.000000Z", "tables": {"a.b": "2026-02-01T00:00:00Z", "a.c": null}, "actions": null}"#),
-            (second, r#"{"default": "2026-03-01T00:00:00Z", "actions": "2026-01-15T00:00:00Z", "tables": {}}"#),
+            (
+                first,
+                r#"{"default": "2026-01-01T00:00:00.000000Z", "tables": {"a.b": "2026-02-01T00:00:00Z", "a.c": null}, "actions": null}"#,
+            ),
+            (
+                second,
+                r#"{"default": "2026-03-01T00:00:00Z", "actions": "2026-01-15T00:00:00Z", "tables": {}}"#,
+            ),
         ] {
             purges.add(run, &serde_json::from_str(windows).expect("windows"));
         }

@@ -172,7 +172,9 @@ fn refused_by_another(error: sqlx::Error, n: i64) -> ReceiptError {
     match code.as_deref() {
         Some("23505") => ReceiptError::refused(
             "sealed_elsewhere",
-            format!("another process has written receipt {n} meanwhile: nothing was sealed here, and the next seal goes on behind it"),
+            format!(
+                "another process has written receipt {n} meanwhile: nothing was sealed here, and the next seal goes on behind it"
+            ),
         ),
         Some("55P03") => ReceiptError::refused(
             "sealed_elsewhere",

@@ -126,13 +126,14 @@ impl<P: FnMut(u64)> Comparison<'_, P> {
         match row {
             Some(row) if row.leaf() == *leaf => self.found.compared.add(leaf.kind),
             Some(row) => self.push(Fault::of_row(FaultKind::RowChanged, Some(*n), RowName::of(row))),
-            None => match self.purges.run_of(leaf.kind, leaf.id, *since) {
-                Some(run) => *self.found.purged.entry(run).or_default() += 1,
-                None => {
+            None => {
+                if let Some(run) = self.purges.run_of(leaf.kind, leaf.id, *since) {
+                    *self.found.purged.entry(run).or_default() += 1;
+                } else {
                     let name = RowName::without_columns(leaf.kind, leaf.id);
                     self.push(Fault::of_row(FaultKind::RowRemoved, Some(*n), name));
                 }
-            },
+            }
         }
     }
 

@@ -34,9 +34,17 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
     let sealed = threadline(&host.database, &["seal"])?;
     assert_eq!(sealed.status, Some(0), "{}", sealed.error);
     assert!(sealed.out.starts_with("receipt 1: the beginning to "), "{}", sealed.out);
-    assert!(sealed.out.contains(": 1 transactions, 2 changes, 0 actions; hash ") && sealed.out.ends_with("; not signed\n"), "{}", sealed.out);
+    assert!(
+        sealed.out.contains(": 1 transactions, 2 changes, 0 actions; hash ")
+            && sealed.out.ends_with("; not signed\n"),
+        "{}",
+        sealed.out
+    );
     let sealed = json(&threadline(&host.database, &["seal", "--key", &key, "--json"])?.out)?;
-    assert_eq!((&sealed["n"], &sealed["key"], &sealed["is_elsewhere"]), (&2.into(), &PUBLIC.into(), &false.into()));
+    assert_eq!(
+        (&sealed["n"], &sealed["key"], &sealed["is_elsewhere"]),
+        (&2.into(), &PUBLIC.into(), &false.into())
+    );
     let listed = threadline(&host.database, &["list"])?.out;
     let lines: Vec<&str> = listed.lines().collect();
     assert!(lines[0].starts_with("receipt 2: ") && lines[0].contains(": nothing; hash "), "{listed}");
@@ -49,25 +57,44 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
     let verified = threadline(&host.database, &["verify", "--kept", &end.to_uppercase()])?;
     assert_eq!(verified.status, Some(0), "{}{}", verified.out, verified.error);
     let lines: Vec<&str> = verified.out.lines().collect();
-    assert!(lines[0].starts_with("holds: receipts 1 to 2 of ") && lines[0].ends_with("; 1 transactions, 2 changes and 0 actions are what was sealed"), "{lines:?}");
-    assert_eq!(lines[1], "1 transactions, 1 changes and 0 actions were committed since: the next receipt takes them");
+    assert!(
+        lines[0].starts_with("holds: receipts 1 to 2 of ")
+            && lines[0].ends_with("; 1 transactions, 2 changes and 0 actions are what was sealed"),
+        "{lines:?}"
+    );
+    assert_eq!(
+        lines[1],
+        "1 transactions, 1 changes and 0 actions were committed since: the next receipt takes them"
+    );
     assert_eq!(lines[2], format!("the end is {end}: keep it elsewhere, and give it to --kept later"));
     let unsigned = threadline(&host.database, &["verify", "--public-key", PUBLIC, "--json"])?;
     let found = json(&unsigned.out)?;
-    assert_eq!((unsigned.status, &found["holds"], &found["faults"]["counts"]["key_unknown"]), (Some(1), &false.into(), &1.into()));
-    assert_eq!(found["faults"]["listed"][0]["words"], "receipt 1: it was not signed with a key that was given");
+    assert_eq!(
+        (unsigned.status, &found["holds"], &found["faults"]["counts"]["key_unknown"]),
+        (Some(1), &false.into(), &1.into())
+    );
+    assert_eq!(
+        found["faults"]["listed"][0]["words"],
+        "receipt 1: it was not signed with a key that was given"
+    );
 
     let bundle = work_dir.path().join("bundle.ndjson");
     let file = bundle.display().to_string();
     let written = threadline(&host.database, &["bundle", "-o", &file])?;
-    assert_eq!(written.out, format!("{file}: receipts 1 to 2 (2), 3 rows; `threadline receipts verify-bundle` verifies it\n"), "{}", written.error);
+    assert_eq!(
+        written.out,
+        format!("{file}: receipts 1 to 2 (2), 3 rows; `threadline receipts verify-bundle` verifies it\n"),
+        "{}",
+        written.error
+    );
     let again = threadline(&host.database, &["bundle", "-o", &file])?;
     assert_eq!(again.status, Some(2));
     assert!(again.error.starts_with("error: file_exists: "), "{}", again.error);
     assert_eq!(threadline(&host.database, &["bundle", "-o", &file, "--force", "--json"])?.status, Some(0));
     assert!(!bundle.with_added_extension("partial").exists());
     // Without a database.
-    let mut verify = command("postgres://nobody@127.0.0.1:9/nothing", &["verify-bundle", &file, "--kept", end]);
+    let mut verify =
+        command("postgres://nobody@127.0.0.1:9/nothing", &["verify-bundle", &file, "--kept", end]);
     let verified = verify.output()?;
     let said = String::from_utf8(verified.stdout)?;
     assert!(verified.status.success() && said.starts_with("holds: receipts 1 to 2 of "), "{said}");
@@ -84,12 +111,20 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
 async fn what_cannot_be_used_is_refused_with_its_term() -> anyhow::Result<()> {
     let host = Host::new().await?;
     for (arguments, status, error) in [
-        (&["seal", "--key", "/nonexistent/key.pem"][..], 2, "cannot use /nonexistent/key.pem as a key that signs"),
+        (
+            &["seal", "--key", "/nonexistent/key.pem"][..],
+            2,
+            "cannot use /nonexistent/key.pem as a key that signs",
+        ),
         (&["seal", "--every", "1ms"], 2, "expected at least 1s"),
         (&["verify", "--public-key", "zz"], 2, "cannot use zz as a public key"),
         (&["verify", "--kept", ""], 2, "a value is required"),
         (&["verify-bundle", "/nonexistent/bundle"], 1, "the bundle cannot be read: /nonexistent/bundle"),
-        (&["bundle", "-o", "/nonexistent/bundle"], 1, "the bundle cannot be written: /nonexistent/bundle.partial"),
+        (
+            &["bundle", "-o", "/nonexistent/bundle"],
+            1,
+            "the bundle cannot be written: /nonexistent/bundle.partial",
+        ),
         (&["bundle", "-o", "/tmp/b", "--since", "yesterday"], 2, "expected a date"),
         (&["bundle", "-o", "/tmp/no-receipts.ndjson"], 1, "no_receipts: "),
     ] {
@@ -108,7 +143,9 @@ async fn the_key_is_that_of_the_settings_file() -> anyhow::Result<()> {
     let (path, _) = key(&work_dir)?;
     let settings = work_dir.path().join("audit.toml");
     std::fs::write(&settings, format!("[receipts]\nkey = {:?}\n", path.display().to_string()))?;
-    let sealed = json(&threadline(&host.database, &["seal", "--json", "--config", &settings.display().to_string()])?.out)?;
+    let sealed = json(
+        &threadline(&host.database, &["seal", "--json", "--config", &settings.display().to_string()])?.out,
+    )?;
     assert_eq!(sealed["key"], PUBLIC);
     std::fs::write(&settings, "[receipts]\nkeys = 1\n")?;
     let refused = threadline(&host.database, &["seal", "--config", &settings.display().to_string()])?;
@@ -119,14 +156,18 @@ async fn the_key_is_that_of_the_settings_file() -> anyhow::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_process_that_seals_again_and_again_ends_with_sigterm() -> anyhow::Result<()> {
     let mut host = Host::new().await?;
-    let mut sealer = command(&host.database.url, &["seal", "--every", "1s", "--json"]).stdout(Stdio::piped()).spawn()?;
+    let mut sealer =
+        command(&host.database.url, &["seal", "--every", "1s", "--json"]).stdout(Stdio::piped()).spawn()?;
     let lines = BufReader::new(sealer.stdout.take().unwrap()).lines();
-    let receipts: Vec<Value> = lines.take(2).map(|line| anyhow::Ok(json(&line?)?)).collect::<Result<_, _>>()?;
+    let receipts: Vec<Value> =
+        lines.take(2).map(|line| anyhow::Ok(json(&line?)?)).collect::<Result<_, _>>()?;
     assert_eq!((&receipts[0]["n"], &receipts[1]["n"]), (&1.into(), &2.into()));
     kill(Pid::from_raw(sealer.id().cast_signed()), Signal::SIGTERM)?;
     assert_eq!(sealer.wait()?.code(), Some(0));
     wait::until_some("its session to end", DEADLINE, async || {
-        let left = host.count("pg_stat_activity where datname = current_database() and application_name = 'threadline'").await?;
+        let left = host
+            .count("pg_stat_activity where datname = current_database() and application_name = 'threadline'")
+            .await?;
         Ok((left == 0).then_some(()))
     })
     .await?;
@@ -148,9 +189,12 @@ async fn two_hundred_thousand_rows_take_no_more_memory_than_a_few() -> anyhow::R
     host.run("insert into t (v, note) select n, repeat('x', 500) from generate_series(1, 200000) n").await?;
     host.run("create function hold() returns trigger language plpgsql as 'begin perform pg_sleep(600); return new; end';
         create trigger hold before insert on threadline_receipts for each row execute function hold()").await?;
-    let mut sealer = command(&host.database.url, &["seal"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut sealer =
+        command(&host.database.url, &["seal"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     wait::until_some("everything to be read", Duration::from_secs(180), async || {
-        let holding = host.count("pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'").await?;
+        let holding = host
+            .count("pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'")
+            .await?;
         Ok((holding > 0).then_some(()))
     })
     .await?;

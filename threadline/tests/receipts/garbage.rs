@@ -20,7 +20,18 @@ fn a_bundle_of_before_is_still_verified() -> anyhow::Result<()> {
 fn files_that_are_no_bundles_are_faults() -> anyhow::Result<()> {
     let deep = format!("{{\"bundle\":{}1{}}}\n", "[".repeat(100_000), "]".repeat(100_000));
     let many = WHOLE.lines().next().unwrap_or_default().to_owned() + "\n" + &"{}\n".repeat(100_000);
-    for text in ["", "\n", "\0", "{}\n", "null\n", "[]\n", "{\"end\":{\"receipts\":0,\"rows\":0,\"sha256\":\"\"}}\n", "\u{feff}", &deep, &many] {
+    for text in [
+        "",
+        "\n",
+        "\0",
+        "{}\n",
+        "null\n",
+        "[]\n",
+        "{\"end\":{\"receipts\":0,\"rows\":0,\"sha256\":\"\"}}\n",
+        "\u{feff}",
+        &deep,
+        &many,
+    ] {
         let found = offline(text.as_bytes(), &Trust::nothing())?;
         assert!(!found.holds(), "{text:.40}");
         assert!(found.faults.listed.len() <= FAULTS_MAX);

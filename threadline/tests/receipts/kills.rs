@@ -13,7 +13,9 @@ const DEADLINE: Duration = Duration::from_secs(60);
 /// That somebody's insert waits for ours.
 async fn until_waiting(host: &mut Host) -> anyhow::Result<()> {
     wait::until_some("the sealer to wait", DEADLINE, async || {
-        let waiting = host.count("pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'").await?;
+        let waiting = host
+            .count("pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+            .await?;
         Ok((waiting > 0).then_some(()))
     })
     .await
@@ -28,13 +30,16 @@ async fn a_sealer_that_is_killed_in_the_middle_leaves_nothing() -> anyhow::Resul
     // It stops at its third part, behind two that it has written.
     let mut other = host.database.connect().await?;
     other.execute("begin; insert into threadline_receipt_leaves values (2, 2, '')").await?;
-    let mut sealer = command(&host.database.url, &["seal"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    let mut sealer =
+        command(&host.database.url, &["seal"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     until_waiting(&mut host).await?;
     sealer.kill()?;
     sealer.wait()?;
     other.execute("rollback").await?;
     wait::until_some("the server to end its session", DEADLINE, async || {
-        let left = host.count("pg_stat_activity where datname = current_database() and application_name = 'threadline'").await?;
+        let left = host
+            .count("pg_stat_activity where datname = current_database() and application_name = 'threadline'")
+            .await?;
         Ok((left == 0).then_some(()))
     })
     .await?;

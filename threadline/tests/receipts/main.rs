@@ -13,11 +13,7 @@ mod purged;
 mod tampering;
 mod values;
 
-use std::{
-    io::Cursor,
-    path::PathBuf,
-    process::Command,
-};
+use std::{io::Cursor, path::PathBuf, process::Command};
 
 use sandbox::{
     fixture::{TestDatabase, timeline_database},

@@ -30,7 +30,8 @@ async fn purge(host: &mut Host, windows: &str) -> anyhow::Result<()> {
     host.run(run).await
 }
 
-const CUTOFF: &str = "to_char(now() at time zone 'UTC' - interval '30 days', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
+const CUTOFF: &str =
+    "to_char(now() at time zone 'UTC' - interval '30 days', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')";
 
 fn purged(found: &Verification) -> Vec<(String, u64)> {
     found.purged.iter().map(|(run, rows)| (run.to_string(), *rows)).collect()
@@ -66,7 +67,9 @@ async fn rows_that_are_gone_and_older_than_a_purges_cutoff_were_purged() -> anyh
 async fn runs_that_say_no_cutoff_or_have_deleted_nothing_explain_nothing() -> anyhow::Result<()> {
     let mut host = sealed().await?;
     host.run("delete from audit_transactions where txid = 7").await?;
-    for windows in ["null", "'\"text\"'", "'{\"default\": \"yesterday\", \"tables\": []}'", "'{\"default\": 7}'", "'{}'"] {
+    for windows in
+        ["null", "'\"text\"'", "'{\"default\": \"yesterday\", \"tables\": []}'", "'{\"default\": 7}'", "'{}'"]
+    {
         purge(&mut host, windows).await?;
         assert_eq!(terms(&host.verify(&Trust::nothing()).await?), ["row_removed"; 4], "{windows}");
         host.run("delete from threadline_retention_runs").await?;

@@ -6,8 +6,13 @@ use threadline::receipts::{Trust, Verification};
 
 use super::{Host, PUBLIC, key, terms};
 
-const TABLES: [&str; 5] =
-    ["audit_actions", "audit_transactions", "audit_changes", "threadline_receipts", "threadline_receipt_leaves"];
+const TABLES: [&str; 5] = [
+    "audit_actions",
+    "audit_transactions",
+    "audit_changes",
+    "threadline_receipts",
+    "threadline_receipt_leaves",
+];
 
 /// A timeline that was sealed, and somebody who may do everything to it.
 struct Sealed {
@@ -60,12 +65,16 @@ impl Sealed {
     async fn after(&mut self, statements: &str) -> anyhow::Result<[Verification; 2]> {
         // As somebody who knows of the triggers would.
         self.superuser
-            .execute(AssertSqlSafe(format!("set session_replication_role = replica; {statements}; reset session_replication_role")))
+            .execute(AssertSqlSafe(format!(
+                "set session_replication_role = replica; {statements}; reset session_replication_role"
+            )))
             .await?;
         let found = self.host.both(&self.trust).await?;
         self.superuser.execute("set session_replication_role = replica; truncate audit_actions, audit_transactions, audit_changes, threadline_receipts, threadline_receipt_leaves").await?;
         for table in TABLES {
-            self.superuser.execute(AssertSqlSafe(format!("insert into {table} select * from kept_{table}"))).await?;
+            self.superuser
+                .execute(AssertSqlSafe(format!("insert into {table} select * from kept_{table}")))
+                .await?;
         }
         self.superuser.execute("reset session_replication_role").await?;
         Ok(found)
@@ -153,7 +162,8 @@ async fn a_change_of_any_column_is_found_in_its_row() -> anyhow::Result<()> {
     sealed.finds("select 1", &[]).await?;
     for (table, row, changes) in CHANGED {
         for change in changes {
-            let found = sealed.finds(&format!("update {table} set {change} where {row}"), &["row_changed"]).await?;
+            let found =
+                sealed.finds(&format!("update {table} set {change} where {row}"), &["row_changed"]).await?;
             for found in found {
                 let fault = &found.faults.listed[0];
                 assert_eq!(fault.receipt, Some(2), "{table}: {change}");
@@ -169,7 +179,9 @@ async fn a_change_of_any_column_is_found_in_its_row() -> anyhow::Result<()> {
         .await?;
     let mut tried: Vec<String> = CHANGED
         .iter()
-        .flat_map(|(table, _, changes)| changes.iter().map(move |change| format!("{table} {}", change.split(' ').next().unwrap())))
+        .flat_map(|(table, _, changes)| {
+            changes.iter().map(move |change| format!("{table} {}", change.split(' ').next().unwrap()))
+        })
         .collect();
     tried.sort_unstable();
     tried.dedup();
@@ -219,7 +231,8 @@ async fn a_row_that_was_slipped_in_is_found_with_its_table_and_key() -> anyhow::
     sealed.finds(within, &["row_added"]).await?;
     let nowhere = "insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op) values (gen_random_uuid(), 'public', 't', '{}', 'delete')";
     sealed.finds(nowhere, &["row_added"]).await?;
-    let unnumbered = "insert into audit_actions (name, actor_ref, status, txid) values ('a.b', '{}', 'ok', null)";
+    let unnumbered =
+        "insert into audit_actions (name, actor_ref, status, txid) values ('a.b', '{}', 'ok', null)";
     sealed.finds(unnumbered, &["row_added"]).await?;
     // More than are listed.
     let many = "insert into audit_actions (name, actor_ref, status, txid) select 'a.b', '{}', 'ok', 7 from generate_series(1, 250)";
@@ -241,7 +254,10 @@ async fn a_change_of_leaves_is_found() -> anyhow::Result<()> {
         ("leaves || substring(leaves for 49)", &["leaves_changed"]),
         ("substring(leaves from 50) || substring(leaves for 49)", &["leaves_changed"]),
         ("set_byte(leaves, 0, 9)", &["leaves_changed", "row_added"]),
-        ("''", &["leaves_changed", "row_added", "row_added", "row_added", "row_added", "row_added", "row_added"]),
+        (
+            "''",
+            &["leaves_changed", "row_added", "row_added", "row_added", "row_added", "row_added", "row_added"],
+        ),
     ] {
         let found = sealed.after(&format!("update {second} = {change} where n = 2")).await?;
         for (way, found) in ["online", "offline"].iter().zip(&found) {
@@ -260,8 +276,9 @@ async fn a_change_of_leaves_is_found() -> anyhow::Result<()> {
         update threadline_receipt_leaves set leaves = leaves || '\\x03d0000000000040008000000000000001'::bytea || decode(repeat('00', 32), 'hex') where n = 2";
     sealed.finds(both, &["leaves_changed", "row_changed"]).await?;
     // A bundle has the leaves of its receipts alone, and nothing that is none.
-    let [online, offline] =
-        sealed.after("update threadline_receipt_leaves set leaves = leaves || 'x'::bytea where n = 2").await?;
+    let [online, offline] = sealed
+        .after("update threadline_receipt_leaves set leaves = leaves || 'x'::bytea where n = 2")
+        .await?;
     assert_eq!((terms(&online), terms(&offline)), (vec!["leaves_changed".to_owned()], vec![]));
     let stray = "insert into threadline_receipt_leaves select 99, 0, leaves from threadline_receipt_leaves where n = 1;
         insert into threadline_receipt_leaves select 0, 0, leaves from threadline_receipt_leaves where n = 1";
@@ -294,8 +311,18 @@ async fn a_change_of_a_receipt_or_of_the_chain_is_found() -> anyhow::Result<()> 
         sealed.finds(&format!("update threadline_receipts set {change} where n = 2"), expected).await?;
     }
     // Without its leaves its rows are in no receipt.
-    let removed = "delete from threadline_receipts where n = 2; delete from threadline_receipt_leaves where n = 2";
-    let expected = ["receipt_missing", "chain_broken", "row_added", "row_added", "row_added", "row_added", "row_added", "row_added"];
+    let removed =
+        "delete from threadline_receipts where n = 2; delete from threadline_receipt_leaves where n = 2";
+    let expected = [
+        "receipt_missing",
+        "chain_broken",
+        "row_added",
+        "row_added",
+        "row_added",
+        "row_added",
+        "row_added",
+        "row_added",
+    ];
     sealed.finds(removed, &expected).await?;
     let first = "delete from threadline_receipts where n = 1";
     let [online, offline] = sealed.after(first).await?;
@@ -309,7 +336,8 @@ async fn a_change_of_a_receipt_or_of_the_chain_is_found() -> anyhow::Result<()> 
 #[tokio::test]
 async fn a_chain_that_was_cut_or_written_again_does_not_have_what_was_kept() -> anyhow::Result<()> {
     let mut sealed = Sealed::new().await?;
-    let cut = "delete from threadline_receipts where n = 3; delete from threadline_receipt_leaves where n = 3";
+    let cut =
+        "delete from threadline_receipts where n = 3; delete from threadline_receipt_leaves where n = 3";
     let [online, _] = sealed.finds(cut, &["chain_cut"]).await?;
     assert_eq!(online.pending.rows(), 8, "rows of the last receipt look new again");
     sealed.host.run("delete from threadline_receipts; delete from threadline_receipt_leaves").await?;

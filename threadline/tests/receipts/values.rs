@@ -48,7 +48,16 @@ async fn settings_of_the_server_change_no_leaf() -> anyhow::Result<()> {
     host.seal().await?;
     let mut superuser = host.database.superuser().await?;
     let name = host.database.name();
-    let settings = ["timezone = 'Asia/Kathmandu'", "datestyle = 'German'", "intervalstyle = 'iso_8601'", "extra_float_digits = -5", "bytea_output = 'escape'", "standard_conforming_strings = off", "row_security = off", "jit = on"];
+    let settings = [
+        "timezone = 'Asia/Kathmandu'",
+        "datestyle = 'German'",
+        "intervalstyle = 'iso_8601'",
+        "extra_float_digits = -5",
+        "bytea_output = 'escape'",
+        "standard_conforming_strings = off",
+        "row_security = off",
+        "jit = on",
+    ];
     for setting in settings {
         let statement = format!("alter database {name} set {setting}");
         sqlx::Executor::execute(&mut superuser, sqlx::AssertSqlSafe(statement)).await?;
@@ -99,7 +108,9 @@ async fn adopted_rows_of_the_library_are_sealed() -> anyhow::Result<()> {
         )
         .await?;
     threadline::install(&mut connection, &threadline::StorageSchema::default()).await?;
-    connection.execute("insert into audit_actions (name, actor_ref, status, txid) values ('a.c', '{}', 'ok', null)").await?;
+    connection
+        .execute("insert into audit_actions (name, actor_ref, status, txid) values ('a.c', '{}', 'ok', null)")
+        .await?;
     let mut host = Host::of(database).await?;
     let receipt = host.seal().await?;
     assert_eq!((receipt.transactions, receipt.changes, receipt.actions), (3, 3, 5));

@@ -57,8 +57,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         let why = format!("file_exists: {} is there: name another file, or say --force", path.display());
         return Err(Failure::Misused(safe(&why)));
     }
-    let span =
-        Span { since: arguments.since.map(Instant::time), until: arguments.until.map(Instant::time) };
+    let span = Span { since: arguments.since.map(Instant::time), until: arguments.until.map(Instant::time) };
     let partial = path.with_added_extension("partial");
     let made = on_timeline(Settings::read(target)?, Access::ReadOnly, async |timeline, interrupt| {
         let file = create(&partial).map_err(|error| unwritten(&partial, &error))?;

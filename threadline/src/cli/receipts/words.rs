@@ -65,15 +65,11 @@ pub(super) fn verification(found: &Verification) -> String {
         );
     }
     if found.pending.rows() > 0 {
-        let _ = writeln!(
-            text,
-            "{} were committed since: the next receipt takes them",
-            counts(&found.pending)
-        );
+        let _ =
+            writeln!(text, "{} were committed since: the next receipt takes them", counts(&found.pending));
     }
     if let (Some(end), true) = (&found.end, found.holds()) {
-        let _ =
-            writeln!(text, "the end is {}: keep it elsewhere, and give it to --kept later", safe(end));
+        let _ = writeln!(text, "the end is {}: keep it elsewhere, and give it to --kept later", safe(end));
     }
     text
 }

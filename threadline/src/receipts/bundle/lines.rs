@@ -116,7 +116,10 @@ mod tests {
                 }
             }
         };
-        assert_eq!(ends(b"a\n\nb\n", &mut line), [LineEnd::Whole, LineEnd::Whole, LineEnd::Whole, LineEnd::None]);
+        assert_eq!(
+            ends(b"a\n\nb\n", &mut line),
+            [LineEnd::Whole, LineEnd::Whole, LineEnd::Whole, LineEnd::None]
+        );
         assert_eq!(ends(b"a\nb", &mut line), [LineEnd::Whole, LineEnd::Cut]);
         assert_eq!(ends(b"", &mut line), [LineEnd::None]);
         assert_eq!(ends(&vec![b'a'; LINE_MAX + 7], &mut line), [LineEnd::TooLong]);
