@@ -16,7 +16,7 @@ export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
 FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower
 
 # What depends most on the version of PostgreSQL runs on every one that is supported.
-CAPTURING := --test outbox --test store --test capture --test query --test retention --test evidence --test handover --test doctor
+CAPTURING := --test outbox --test store --test capture --test query --test retention --test evidence --test handover --test doctor --test receipts
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12

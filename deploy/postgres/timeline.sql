@@ -1,5 +1,5 @@
 -- The pipeline's roles on the timeline database: `consumer run` inserts actions with it, and can neither change nor remove
--- one; `audit_reconciler`, `audit_reader` and `audit_exporter` below are for people, `audit_maintainer` for a purge. After `threadline install`, as a superuser, or as the role that installed if it
+-- one; `audit_reconciler`, `audit_reader` and `audit_exporter` below are for people, `audit_maintainer` for a purge, `audit_sealer` seals. After `threadline install`, as a superuser, or as the role that installed if it
 -- may create roles:
 --
 --     psql --file deploy/postgres/timeline.sql "$THREADLINE_DATABASE_URL"
@@ -13,7 +13,7 @@ do $$
 declare
     role text;
 begin
-    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader', 'audit_exporter', 'audit_maintainer'] loop
+    foreach role in array array['audit_projector', 'audit_reconciler', 'audit_reader', 'audit_exporter', 'audit_maintainer', 'audit_sealer'] loop
         if not exists (select from pg_roles where rolname = role) then
             execute format('create role %I login', role);
         end if;
@@ -71,5 +71,14 @@ grant usage on schema public to audit_exporter;
 grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
     public.threadline_migrations to audit_exporter;
 grant insert on public.audit_actions, public.threadline_evidence_records to audit_exporter;
+
+-- And `threadline receipts list`, `verify` and `bundle`.
+grant select on public.threadline_receipts, public.threadline_receipt_leaves to audit_reader;
+
+-- audit_sealer: `threadline receipts`. It reads what it seals, and appends; nobody may change or remove a receipt. Policies of row level
+-- security on the three tables would hide rows from it, which it refuses: exempt it from them.
+grant usage on schema public to audit_sealer;
+grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_retention_runs to audit_sealer;
+grant select, insert on public.threadline_receipts, public.threadline_receipt_leaves to audit_sealer;
 
 commit;

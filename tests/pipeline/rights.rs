@@ -119,7 +119,7 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
     let mighty: i64 = sqlx::query_scalar(
         "select count(*) from pg_roles
          where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector', 'audit_reader',
-                           'audit_maintainer', 'audit_exporter')
+                           'audit_maintainer', 'audit_exporter', 'audit_sealer')
            and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)",
     )
     .fetch_one(&mut owner)
@@ -349,6 +349,52 @@ async fn violation(told: &mut UnboundedReceiver<String>, what: &str) -> anyhow::
     });
     anyhow::ensure!(waited.await.unwrap_or(false), "no {what}");
     Ok(())
+}
+
+/// Whatever else is there, it verifies what it has sealed; and a reader verifies the same.
+#[tokio::test]
+async fn the_sealer_appends_receipts_and_can_change_none() -> anyhow::Result<()> {
+    use threadline::receipts::{Span, Trust, bundle, seal, verify};
+    let pipeline = Pipeline::new().await?;
+    let mut owner = pipeline.timeline.connect().await?;
+    owner
+        .execute(
+            "insert into audit_transactions (id, txid) values ('b0000000-0000-4000-8000-000000000001', 1);
+             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op)
+             values ('b0000000-0000-4000-8000-000000000001', 'public', 't', '{}', 'insert');
+             insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')",
+        )
+        .await?;
+    let url = &pipeline.timeline.url;
+    let timeline = async |role| {
+        anyhow::Ok(Timeline::new(sqlx::PgPool::connect(&as_role(url, role)).await?, StorageSchema::default()))
+    };
+    let (sealer, reader) = (timeline("audit_sealer").await?, timeline("audit_reader").await?);
+    for rows in [3, 0] {
+        let receipt = seal(&sealer, None, |_| {}).await?.receipt;
+        assert_eq!(receipt.transactions + receipt.changes + receipt.actions, rows);
+    }
+    for timeline in [&sealer, &reader] {
+        assert!(verify(timeline, &Trust::nothing(), |_| {}).await?.holds());
+        assert_eq!(bundle(timeline, Span::default(), &mut Vec::new(), |_| {}).await?.rows, 3);
+    }
+    assert_eq!(seal(&reader, None, |_| {}).await.map(drop).unwrap_err().term(), Some("rights"));
+    let statements = [
+        "update threadline_receipts set hash = ''",
+        "delete from threadline_receipts",
+        "truncate threadline_receipts",
+        "update threadline_receipt_leaves set leaves = ''",
+        "delete from threadline_receipt_leaves",
+        "delete from audit_changes",
+        "update audit_transactions set source = ''",
+        "insert into audit_actions (name, actor_ref, status) values ('a', '{}', 'ok')",
+        "update threadline_retention_runs set status = ''",
+        "create table more (id int)",
+    ];
+    refuses(url, "audit_sealer", &statements).await?;
+    let statements =
+        ["insert into threadline_receipts (n) values (9)", "delete from threadline_receipt_leaves"];
+    refuses(url, "audit_reader", &statements).await
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@
 //! [`ActorRef`] says who, [`action`] is a row of what was done, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@check_schema`]
 //! says whether they are there and may be written to. [`coverage`] says which
 //! tables are captured, and what is wrong. [`adoption`] knows what others have brought in, [`verified`] writes where a host's triggers and rules act. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
-//! them up, [`mod@receipt`] keeps the sums, [`shadow`] builds the table again. [`retention`] deletes what a policy no longer keeps. The tables
+//! them up, [`mod@receipt`] keeps the sums, [`receipts`] are of everything else, [`shadow`] builds the table again. [`retention`] deletes what a policy no longer keeps. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
 
 pub mod action;
@@ -44,6 +44,7 @@ pub mod install;
 pub mod lease;
 pub mod query;
 pub mod receipt;
+pub mod receipts;
 pub mod record;
 pub mod retention;
 pub mod schema;

@@ -172,9 +172,9 @@ impl Layers {
             line: error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1),
             message: error.message().to_owned(),
         })?;
-        // Which tables Threadline's triggers capture, which are expected to be, how long that is kept, what signs exports: the command
-        // `threadline` reads and checks them.
-        for of_threadline in ["capture", "coverage", "retention", "export"] {
+        // Which tables Threadline's triggers capture, which are expected to be, how long that is kept, what signs exports and receipts: the
+        // command `threadline` reads and checks them.
+        for of_threadline in ["capture", "coverage", "retention", "export", "receipts"] {
             table.remove(of_threadline);
         }
         self.merge("", table, &Source::File(path.to_owned()));

@@ -39,7 +39,7 @@ fn an_unknown_key_is_refused_with_its_path_and_its_source() {
 
 #[test]
 fn the_sections_of_the_command_threadline_are_ignored() {
-    let file = "[capture.tables.\"billing.invoices\"]\nmask = [\"total\"]\n[coverage]\nexpected = [\"users\"]\n[retention]\nkeep_days = 90\n[export]\nkey = \"key.pem\"\n[relay]\npage_rows = 100";
+    let file = "[capture.tables.\"billing.invoices\"]\nmask = [\"total\"]\n[coverage]\nexpected = [\"users\"]\n[retention]\nkeep_days = 90\n[export]\nkey = \"key.pem\"\n[receipts]\nkey = \"key.pem\"\n[relay]\npage_rows = 100";
     assert_eq!(layers(file, &[], &[]).expect("valid").relay.page_rows, 100);
 }
 

@@ -24,7 +24,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ),
     ("Install and capture", &["install", "gen-triggers", "continuity", "capture", "backfill-keys"]),
     ("Check", &["doctor", "verify-coverage", "health", "policy"]),
-    ("Hand over", &["export", "retention", "evidence"]),
+    ("Hand over", &["export", "receipts", "retention", "evidence"]),
     ("About this command", &["completions", "man", "help"]),
 ];
 

@@ -17,6 +17,7 @@ mod host_schema;
 mod install;
 mod policy;
 mod read;
+mod receipts;
 mod retention;
 mod settings;
 mod verify_coverage;
@@ -33,12 +34,13 @@ use export::ExportCommand;
 use health::Health;
 use policy::PolicyCommand;
 use read::ReadCommand;
+use receipts::ReceiptsCommand;
 use retention::RetentionCommand;
 use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline], [capture], [coverage], [retention] and [export] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture], [coverage], [retention], [export] and [receipts] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -121,6 +123,9 @@ enum Command {
     /// Hands a part of the timeline over, and verifies what was handed over.
     #[command(subcommand)]
     Export(ExportCommand),
+    /// Seals what the timeline holds, so that whoever changes it later is found, and verifies it.
+    #[command(subcommand)]
+    Receipts(ReceiptsCommand),
     #[command(flatten)]
     About(AboutCommand),
 }
@@ -144,6 +149,7 @@ impl Command {
             Self::Evidence(command) => return command.config(),
             Self::Read(command) => return command.config(),
             Self::Export(command) => return command.config(),
+            Self::Receipts(command) => return command.config(),
             Self::About(_) => &None,
         };
         config.as_deref()
@@ -164,6 +170,7 @@ impl Command {
             Self::Retention(command) => command.run(),
             Self::Evidence(command) => command.run(),
             Self::Export(command) => command.run(),
+            Self::Receipts(command) => command.run(),
             Self::About(command) => command.run(groups::grouped(Cli::command())),
         }
     }

@@ -17,14 +17,16 @@ use threadline::{
     capture::{HostTable, Refusal},
 };
 
-use super::{answer::Failure, expectations::CoverageSection, export::ExportSection};
+use super::{
+    answer::Failure, expectations::CoverageSection, export::ExportSection, receipts::ReceiptsSection,
+};
 
 const TIMELINE: &str = "Where the timeline is";
 
 /// Where the timeline is, as every command takes it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Target {
-    /// The settings file, of which the sections [threadline], [capture] and [export] count; without it the one that `AUDIT_CONFIG` names, or
+    /// The settings file, of which the sections [threadline], [capture], [export] and [receipts] count; without it the one that `AUDIT_CONFIG` names, or
     /// ./audit.toml when it exists.
     #[arg(long, short, value_name = "FILE", help_heading = TIMELINE)]
     pub(crate) config: Option<PathBuf>,
@@ -65,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) retention: Option<Map<String, Value>>,
     /// The section [export].
     pub(crate) export: ExportSection,
+    /// The section [receipts].
+    pub(crate) receipts: ReceiptsSection,
 }
 
 /// A table as the command line names it, NAME or SCHEMA.NAME; otherwise with the term of why it is none.
@@ -81,6 +85,7 @@ struct File {
     coverage: CoverageSection,
     retention: Option<Map<String, Value>>,
     export: ExportSection,
+    receipts: ReceiptsSection,
 }
 
 #[derive(Default, Deserialize)]
@@ -121,10 +126,10 @@ impl Settings {
     /// # Errors
     /// What of them cannot be used.
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
-        let File { threadline, capture, coverage, retention, export } =
+        let File { threadline, capture, coverage, retention, export, receipts } =
             read_file(target.config).map_err(Failure::Misused)?;
         let (options, schema) = timeline(threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self { options, schema, capture, coverage, retention, export })
+        Ok(Self { options, schema, capture, coverage, retention, export, receipts })
     }
 }
 

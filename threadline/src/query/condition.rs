@@ -198,7 +198,7 @@ impl<'s> Conditions<'s> {
 }
 
 /// Whether the pipeline has carried it: a host records its own actions under other ids.
-pub(super) const IS_EVENT: &str = "coalesce(a.correlation_id = a.id::text, false)";
+pub(crate) const IS_EVENT: &str = "coalesce(a.correlation_id = a.id::text, false)";
 
 /// What an index has been used for: it is asked for once.
 #[derive(Debug, Clone, Copy, Default)]

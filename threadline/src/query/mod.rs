@@ -29,6 +29,7 @@ mod library_row;
 mod page;
 mod place;
 mod plan;
+mod position;
 mod resolve;
 pub mod row;
 mod scope;
@@ -50,6 +51,7 @@ use std::{
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
+pub(crate) use condition::IS_EVENT;
 pub use cursor::{Cursor, CursorError};
 pub use diff::{BeforeValues, CompatibleChange, Diff, DiffOptions, FieldChange, FieldKind};
 pub(crate) use entry::clamped_time;
@@ -57,10 +59,11 @@ pub use entry::{Action, Change, Entry, Json, LinkedAction, Transaction};
 pub use error::ReadError;
 pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Span, Table, Window};
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
+pub use position::Position;
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
 pub(crate) use statement::{is_canceled, limit_time};
-pub use tail::{Batch, Position, Tail};
+pub use tail::{Batch, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 

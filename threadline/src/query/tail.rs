@@ -11,7 +11,7 @@ use super::{
     condition::{Conditions, IS_EVENT, Used},
     entry::{self, ACTION, CHANGE, TRANSACTION},
     joins::tables,
-    snapshot::{self, NUMBER, Snapshot},
+    position::Position,
     statement::Statement,
 };
 
@@ -22,9 +22,6 @@ const BATCH: i64 = 1_000;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
-/// How often a database may have been restored into another cluster: numbers of transactions that are given out again are looked for.
-const RESTORES_MAX: i64 = 7;
-
 /// A reader that follows the timeline.
 #[derive(Debug)]
 pub struct Tail {
@@ -34,14 +31,6 @@ pub struct Tail {
     position: Position,
     /// What is being read: everything that is visible in it.
     round: Option<Round>,
-}
-
-/// Up to where the timeline has been read; as a text it can be kept, and gone on from in the same cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Position {
-    snapshot: Snapshot,
-    /// The table of actions: a rebuild puts another one in its place.
-    actions: i64,
 }
 
 /// What came with one look.
@@ -74,7 +63,7 @@ impl Reader {
     /// When the filter cannot be used, and what the database says.
     pub async fn tail(&self, filter: &Filter) -> Result<Tail, ReadError> {
         let mut connection = self.connection().await?;
-        let position = self.position(&mut connection).await?;
+        let position = Position::now(&mut connection, &self.schema).await?;
         self.tail_from(filter, position)
     }
 
@@ -85,20 +74,6 @@ impl Reader {
     pub fn tail_from(&self, filter: &Filter, position: Position) -> Result<Tail, ReadError> {
         filter.check()?;
         Ok(Tail { reader: self.clone(), filter: filter.clone(), position, round: None })
-    }
-
-    async fn position(&self, connection: &mut PgConnection) -> Result<Position, ReadError> {
-        let mut now = Statement::new("select pg_current_snapshot()::text, ");
-        now.bind(self.schema.table("audit_actions")).push("::regclass::oid::int8, pg_is_in_recovery()");
-        let row = now.query().fetch_one(connection).await?;
-        if row.try_get(2)? {
-            let reason = "a standby does not say which transactions are running, so some would be missed: follow on the primary";
-            return Err(ReadError::unusable("standby", reason));
-        }
-        let text: String = row.try_get(0)?;
-        let snapshot =
-            text.parse().map_err(|()| sqlx::Error::Decode(format!("{text:?} is no snapshot").into()))?;
-        Ok(Position { snapshot, actions: row.try_get(1)? })
     }
 }
 
@@ -140,7 +115,7 @@ impl Tail {
             let round = if let Some(round) = next {
                 round
             } else {
-                let to = self.reader.position(&mut connection).await?;
+                let to = Position::now(&mut connection, &self.reader.schema).await?;
                 if to == self.position {
                     return Ok(batch);
                 }
@@ -148,7 +123,7 @@ impl Tail {
             };
             let read = self.read(&mut connection, &round).await?;
             next = round.after_reading(&read);
-            batch.was_rebuilt |= round.stage == Stage::Actions && round.to.actions != self.position.actions;
+            batch.was_rebuilt |= round.stage == Stage::Actions && !round.to.has_table_of(&self.position);
             batch.entries.extend(read.into_iter().map(|(_, entry)| entry));
             if next.is_none() {
                 self.position = round.to;
@@ -170,7 +145,7 @@ impl Tail {
         let statement = match round.stage {
             Stage::Changes if self.filter.has_changes() => self.changes(round),
             // All rows of another table look new.
-            Stage::Actions if self.filter.has_actions() && round.to.actions == self.position.actions => {
+            Stage::Actions if self.filter.has_actions() && round.to.has_table_of(&self.position) => {
                 self.actions(round)
             }
             _ => return Ok(Vec::new()),
@@ -226,33 +201,9 @@ impl Tail {
         statement
     }
 
-    /// What is visible in the round's snapshot, and was not in the position's. What ran then is sought one by one, however long it takes;
-    /// everything else is newer. A number that another cluster gave out, before a restore, is on a row that this one wrote before: such a
-    /// row is not new. Where such a number is given out again, the transaction is captured under one that is 2^48 further.
     fn push_new(&self, alias: &str, table: &str, round: &Round, statement: &mut Statement) {
-        let (from, to) = (&self.position.snapshot, &round.to.snapshot);
-        statement
-            .push(&format!("select {alias}.* from {table} {alias} where ({alias}.txid = any ("))
-            .bind(from.running_text(RESTORES_MAX))
-            .push("::int8[])");
-        for restores in 0..=RESTORES_MAX {
-            statement
-                .push(&format!(" or {alias}.txid >= "))
-                .bind(from.next() + (restores << 48))
-                .push(&format!(" and {alias}.txid < "))
-                .bind(to.next() + (restores << 48));
-        }
-        statement
-            .push(&format!(") and pg_visible_in_snapshot(({alias}.txid & {NUMBER})::text::xid8, "))
-            .bind(to.to_string())
-            .push("::pg_snapshot) and ");
-        snapshot::push_written_here(
-            alias,
-            |statement| {
-                statement.bind(from.next());
-            },
-            statement,
-        );
+        statement.push(&format!("select {alias}.* from {table} {alias} where "));
+        self.position.push_is_new(&round.to, alias, statement);
     }
 }
 
@@ -267,27 +218,5 @@ impl Round {
             (_, Stage::Changes) => Some(Self { stage: Stage::Actions, after: Self::BEGIN, ..self.clone() }),
             (_, Stage::Actions) => None,
         }
-    }
-}
-
-impl std::fmt::Display for Position {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}~{}", self.snapshot, self.actions)
-    }
-}
-
-impl std::str::FromStr for Position {
-    type Err = ReadError;
-
-    fn from_str(text: &str) -> Result<Self, ReadError> {
-        let parsed = text.split_once('~').and_then(|(snapshot, actions)| {
-            Some(Self { snapshot: snapshot.parse().ok()?, actions: actions.parse().ok()? })
-        });
-        parsed.ok_or_else(|| {
-            ReadError::unusable(
-                "invalid_position",
-                format!("{text:?} is no position of a tail: give one that a tail has named"),
-            )
-        })
     }
 }

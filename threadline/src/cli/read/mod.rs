@@ -24,7 +24,7 @@ use clap::Subcommand;
 use threadline::query::FilterError;
 
 pub(super) use arguments::keys;
-pub(super) use render::{json as json_line, note, safe};
+pub(super) use render::{json as json_line, note, put, safe};
 pub(super) use session::check_timeline;
 pub(super) use words::filter as filter_of_words;
 

@@ -1,0 +1,76 @@
+//! Why nothing was sealed, verified or bundled.
+
+use std::io;
+
+use crate::query::ReadError;
+
+/// Why nothing was sealed, verified or bundled. That something does not verify is no error, but a [`Fault`](super::Fault).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiptError {
+    /// It cannot be done as it was asked for, or not now.
+    #[error("{reason}")]
+    Refused {
+        /// What programs can rely on: `sealed_elsewhere`, `no_receipts`, `row_too_large`, `interval`, `not_installed`, `rights`, `hidden_rows`.
+        term: &'static str,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// What [`Position`](crate::query::Position) says: `standby`.
+    #[error(transparent)]
+    Read(ReadError),
+    /// What the database says, or that it says nothing.
+    #[error("the database does not answer as it should")]
+    Database(#[source] sqlx::Error),
+    /// A bundle cannot be written or read.
+    #[error("the bundle cannot be {0}")]
+    File(&'static str, #[source] io::Error),
+}
+
+impl ReceiptError {
+    pub(super) fn refused(term: &'static str, reason: impl Into<String>) -> Self {
+        Self::Refused { term, reason: reason.into() }
+    }
+
+    /// Its term; `None` for what the database or the operating system says.
+    #[must_use]
+    pub fn term(&self) -> Option<&'static str> {
+        match self {
+            Self::Refused { term, .. } => Some(term),
+            Self::Read(error) => error.term(),
+            Self::Database(_) | Self::File(..) => None,
+        }
+    }
+}
+
+impl From<ReadError> for ReceiptError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Database(error) => error.into(),
+            error => Self::Read(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for ReceiptError {
+    /// What has a remedy says it.
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        let refused = match code.as_deref() {
+            Some("42P01" | "42703" | "3F000") => Some((
+                "not_installed",
+                "the tables of receipts are not there, or not complete: run `threadline install`",
+            )),
+            Some("42501") => Some((
+                "rights",
+                "the role may not do this, or row level security hides rows from it: grant as deploy/postgres/timeline.sql does, and \
+                 exempt the role from policies on the timeline's tables",
+            )),
+            _ => None,
+        };
+        match (refused, error.as_database_error()) {
+            (Some((term, remedy)), Some(said)) => Self::refused(term, format!("{said}: {remedy}")),
+            _ => Self::Database(error),
+        }
+    }
+}
