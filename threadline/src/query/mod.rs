@@ -64,10 +64,10 @@ pub use tail::{Batch, Position, Tail};
 pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
-pub(crate) use entry::{clamped, json, known};
-pub(crate) use row::Reading;
 pub(crate) use canonical::{Canonical, Form};
+pub(crate) use entry::{clamped, json, known};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
+pub(crate) use row::Reading;
 pub(crate) use whole::{Ends, Origin, Position as WholePosition, Shape, Stretch, Whole};
 
 use place::Place;
