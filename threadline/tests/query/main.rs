@@ -22,6 +22,7 @@ mod timelines;
 mod transactions;
 mod tutorial;
 mod undo;
+mod undo_keys;
 mod undo_refusals;
 mod undo_values;
 

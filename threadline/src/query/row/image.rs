@@ -18,7 +18,7 @@ pub(super) fn fields(image: &RawValue) -> Fields {
 }
 
 /// A key as it is stored; `None` of one that capture could not tell, which is no row's.
-pub(super) fn key(json: &RawValue) -> Option<RowKey> {
+pub(in crate::query) fn key(json: &RawValue) -> Option<RowKey> {
     serde_json::from_str(json.get()).ok().filter(|key: &RowKey| !key.is_empty())
 }
 
@@ -28,8 +28,13 @@ pub(super) fn key_json(key: &RowKey) -> String {
     serde_json::Value::Object(columns.collect()).to_string()
 }
 
+/// The same, as a document.
+pub(in crate::query) fn key_document(key: &RowKey) -> Json {
+    RawValue::from_string(key_json(key)).unwrap_or_default()
+}
+
 /// The key that a row had before an update: ours says it, the Elixir library's may say the values that it had.
-pub(super) fn key_before(change: &Change) -> Option<RowKey> {
+pub(in crate::query) fn key_before(change: &Change) -> Option<RowKey> {
     match &change.key_before {
         Some(key_before) => key(key_before),
         None => key_of_values(
@@ -62,7 +67,7 @@ pub(super) fn key_of_values(
 }
 
 /// A value as `->>` gives it; `None` of a null.
-pub(super) fn text_of(value: &RawValue) -> Option<String> {
+pub(in crate::query) fn text_of(value: &RawValue) -> Option<String> {
     match value.get() {
         "null" => None,
         text if text.starts_with('"') => serde_json::from_str(text).ok(),
@@ -71,7 +76,7 @@ pub(super) fn text_of(value: &RawValue) -> Option<String> {
 }
 
 /// Whether two values are one, as PostgreSQL compares documents without structure: numbers by what they are worth.
-pub(super) fn is_same(one: &RawValue, other: &RawValue) -> bool {
+pub(in crate::query) fn is_same(one: &RawValue, other: &RawValue) -> bool {
     let worth = |text: &str| {
         if text.contains('.') && text.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
             text.trim_end_matches('0').trim_end_matches('.').to_owned()

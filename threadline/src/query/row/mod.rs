@@ -16,7 +16,7 @@ mod children;
 mod events;
 mod heads;
 mod history;
-mod image;
+pub(super) mod image;
 mod lineage;
 mod order;
 mod reading;

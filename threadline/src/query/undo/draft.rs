@@ -8,7 +8,8 @@ use uuid::Uuid;
 use super::{
     Refused,
     current::{self, Answer},
-    net::{Effect, Held, Image, Net},
+    image::{Held, Image},
+    net::{Effect, Net},
     reason::Reason,
     target::{Column, Target},
     value::{self, Value},

@@ -3,19 +3,23 @@
 //! A plan has one statement for each row, however often a transaction has changed it: from what the last change left, back to what was
 //! there before the first. What a change wrote and is no longer there is left alone and listed, field by field, with whatever else
 //! cannot be restored. Statements come in the reverse order of capture: a row that was inserted goes when its insert is reached, one that
-//! was deleted comes back when its delete is.
+//! was deleted comes back when its delete is. What gives a key up comes before what takes it, and a row before those that refer to it.
 
 mod current;
 mod draft;
+mod image;
+mod keys;
 mod net;
 mod reason;
+mod replaced;
 mod restore;
 mod script;
+mod sequence;
 mod target;
 mod value;
 
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
 use super::{
@@ -129,41 +133,15 @@ impl Reader {
             let reason = format!("it has more than {CHANGES_MAX} changes; undo them one by one");
             return Err(ReadError::unusable("too_many_changes", reason));
         }
-        let (nets, mut refused) = net::nets(&changes);
-        let nets = self.not_replaced(snapshot, nets, &mut refused).await?;
-        let targets = target::read(snapshot, &self.schema, &nets).await?;
+        let targets = target::read(snapshot, &self.schema, &changes).await?;
+        let (nets, mut refused) = net::nets(&changes, &targets);
+        let nets = replaced::not_replaced(snapshot, &self.schema, nets, &mut refused).await?;
         let drafts =
             draft::drafts(snapshot, nets, &targets, self.scope.is_everything(), &mut refused).await?;
         let drafts = restore::restorable(snapshot, drafts, &mut refused).await?;
+        let drafts = sequence::in_order(drafts, &mut refused);
         let statements = drafts.iter().map(script::step).collect();
         Ok(UndoPlan { statements, refused })
-    }
-
-    /// Those whose row is still the one that was changed: a row that was inserted under its key later is another one, whatever it holds.
-    async fn not_replaced(
-        &self,
-        snapshot: &mut PgConnection,
-        nets: Vec<net::Net>,
-        refused: &mut Vec<Refused>,
-    ) -> Result<Vec<net::Net>, ReadError> {
-        let changes = self.schema.table("audit_changes");
-        let updated: Vec<Uuid> = nets.iter().filter_map(net::Net::last_update).collect();
-        let mut statement = Statement::new("select o.id from unnest(");
-        statement.bind(updated).push(&format!(
-            "::uuid[]) n (id) join {changes} o on o.id = n.id where exists (
-                 select from {changes} c
-                 where c.table_schema = o.table_schema and c.table_name = o.table_name and c.table_pk = o.table_pk and c.op = 'insert'
-                   and c.transaction_id <> o.transaction_id and (c.captured_at, c.position) > (o.captured_at, o.position))"
-        ));
-        let rows = statement.fetch_all(snapshot).await?;
-        let replaced: Vec<Uuid> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-        let (gone, nets): (Vec<_>, Vec<_>) =
-            nets.into_iter().partition(|net| net.last_update().is_some_and(|id| replaced.contains(&id)));
-        refused.extend(gone.into_iter().map(|net| {
-            let reason = "another row was inserted under the key since; set back by hand what belongs to it";
-            reason::Reason::new("row_replaced", reason).of(&net.table, &net.changes, &net.key)
-        }));
-        Ok(nets)
     }
 
     /// In the order of capture.

@@ -5,22 +5,17 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Refused, reason::Reason};
+use super::{
+    Refused,
+    image::{Held, Image, image},
+    keys::{Doubt, Keys, Step},
+    reason::Reason,
+    target::Target,
+};
 use crate::{
     capture::HostTable,
     query::{Change, Json, canonical},
 };
-
-/// A value as it was stored.
-#[derive(Debug, Clone)]
-pub(super) struct Held {
-    pub(super) document: Json,
-    /// Of a null in a column of documents, whether it is SQL's. Values before an update do not say it.
-    pub(super) is_sql_null: Option<bool>,
-}
-
-/// A row as it was stored. A field without a value was changed, and what it was is not known.
-pub(super) type Image = BTreeMap<String, Option<Held>>;
 
 /// What became of a row.
 #[derive(Debug)]
@@ -81,40 +76,40 @@ struct Row {
     inserted_at: usize,
     deleted_at: usize,
     last_at: usize,
-    is_broken: bool,
+    has_moved: bool,
 }
 
 /// Of changes in the order of capture; the newest first, with what of them cannot be followed.
-pub(super) fn nets(changes: &[Change]) -> (Vec<Net>, Vec<Refused>) {
+pub(super) fn nets(changes: &[Change], targets: &BTreeMap<HostTable, Target>) -> (Vec<Net>, Vec<Refused>) {
     let mut rows: Vec<Row> = Vec::new();
-    let mut by_key: BTreeMap<(HostTable, String), usize> = BTreeMap::new();
     let mut refused = Vec::new();
-    for (place, change) in changes.iter().enumerate() {
-        if let Some(reason) = unfollowed(change) {
-            refused.push(reason.of(&table(change), &[change.id], &change.table_pk));
-            continue;
-        }
-        let key_before = change.key_before.as_ref().unwrap_or(&change.table_pk);
-        let known = by_key.remove(&(table(change), key_before.get().to_owned()));
-        let number = known.unwrap_or_else(|| {
-            rows.push(Row::new(change, key_before));
-            rows.len() - 1
-        });
-        rows[number].follow(change, place);
-        let displaced = by_key.insert((table(change), change.table_pk.get().to_owned()), number);
-        if let Some(other) = displaced {
-            // Two rows at one key: one of them has gone unseen.
-            rows[number].is_broken = true;
-            rows[other].is_broken = true;
+    let mut steps: Vec<Step<'_>> = Vec::new();
+    for change in changes {
+        let step = Step::new(change, targets);
+        match unfollowed(change) {
+            Some(reason) => refused.push(reason.of(&step.table, &[change.id], &change.table_pk)),
+            None => steps.push(step),
         }
     }
-    let mut nets: Vec<Net> = rows.into_iter().filter_map(|row| row.into_net(&mut refused)).collect();
+    let mut keys = Keys::of(&steps);
+    for (place, step) in steps.iter().enumerate() {
+        let number = keys.row_before(step, |number| rows[number].now.as_ref()).unwrap_or_else(|| {
+            rows.push(Row::new(step));
+            rows.len() - 1
+        });
+        rows[number].follow(step, place);
+        keys.leave(step, number, rows[number].now.as_ref());
+    }
+    let doubts = keys.doubts(rows.len(), |number| rows[number].has_moved);
+    let mut nets: Vec<Net> = Vec::new();
+    for (row, doubt) in rows.into_iter().zip(doubts) {
+        match doubt.map(Doubt::reason) {
+            Some(reason) => refused.push(reason.of(&row.table, &row.changes, &row.key_after)),
+            None => nets.extend(row.into_net()),
+        }
+    }
     nets.sort_by_key(|net| std::cmp::Reverse(net.place));
     (nets, refused)
-}
-
-fn table(change: &Change) -> HostTable {
-    HostTable { schema: change.table_schema.clone(), name: change.table_name.clone() }
 }
 
 fn unfollowed(change: &Change) -> Option<Reason> {
@@ -129,50 +124,38 @@ fn unfollowed(change: &Change) -> Option<Reason> {
         .then(|| Reason::new("key_unknown", "the change does not say which row it is of"))
 }
 
-fn image(document: Option<&Json>, nulls: Option<&Vec<String>>) -> Option<Image> {
-    let members = canonical::members(document?);
-    let held = |(name, document): (String, Json)| {
-        let is_sql_null = Some(nulls.is_some_and(|nulls| nulls.contains(&name)));
-        (name, Some(Held { document, is_sql_null }))
-    };
-    Some(members.into_iter().map(held).collect())
-}
-
 impl Row {
-    fn new(change: &Change, key_before: &Json) -> Self {
+    fn new(step: &Step<'_>) -> Self {
         Self {
-            table: table(change),
+            table: step.table.clone(),
             changes: Vec::new(),
-            since: change.captured_at,
-            key_before: key_before.clone(),
-            key_after: change.table_pk.clone(),
-            was_there: change.op != "insert",
+            since: step.change.captured_at,
+            key_before: step.key_before(),
+            key_after: step.change.table_pk.clone(),
+            was_there: step.change.op != "insert",
             fields: Image::new(),
             deleted: None,
             now: None,
             inserted_at: 0,
             deleted_at: 0,
             last_at: 0,
-            is_broken: false,
+            has_moved: false,
         }
     }
 
-    fn follow(&mut self, change: &Change, place: usize) {
-        let is_first = self.changes.is_empty();
+    fn follow(&mut self, step: &Step<'_>, place: usize) {
+        let change = step.change;
         let after = image(change.data_after.as_ref(), change.json_nulls.as_ref());
         match change.op.as_str() {
             "insert" => {
-                self.is_broken |= self.now.is_some() || (!is_first && self.deleted_at != self.last_at);
                 self.inserted_at = place;
                 self.now = Some(after.unwrap_or_default());
             }
             "update" => {
-                self.is_broken |= !is_first && self.now.is_none();
                 self.note_fields(change);
                 self.now = Some(after.unwrap_or_default());
             }
             _ => {
-                self.is_broken |= !is_first && self.now.is_none();
                 if self.was_there && self.deleted.is_none() {
                     let mut whole = image(change.data_before.as_ref(), change.json_nulls.as_ref());
                     if let Some(whole) = &mut whole {
@@ -186,33 +169,22 @@ impl Row {
         }
         self.changes.push(change.id);
         self.last_at = place;
+        self.has_moved |= step.moves();
         self.key_after = change.table_pk.clone();
     }
 
-    /// What an update replaced has to be what the change before it has left.
     fn note_fields(&mut self, change: &Change) {
+        if !self.was_there || self.deleted.is_some() {
+            return;
+        }
         let mut before = change.changed_from.as_deref().map(canonical::members).unwrap_or_default();
         for name in change.changed_fields.iter().flatten() {
             let held = before.remove(name).map(|document| Held { document, is_sql_null: None });
-            if let (Some(held), Some(left)) = (&held, self.now.as_ref().and_then(|now| now.get(name)))
-                && left.as_ref().is_some_and(|left| left.document.get() != held.document.get())
-            {
-                self.is_broken = true;
-            }
-            if self.was_there && self.deleted.is_none() {
-                self.fields.entry(name.clone()).or_insert(held);
-            }
+            self.fields.entry(name.clone()).or_insert(held);
         }
     }
 
-    fn into_net(self, refused: &mut Vec<Refused>) -> Option<Net> {
-        if self.is_broken {
-            let reason =
-                "its changes do not follow each other: some are hidden or gone; undo the last one alone";
-            let reason = Reason::new("incomplete", reason);
-            refused.push(reason.of(&self.table, &self.changes, &self.key_after));
-            return None;
-        }
+    fn into_net(self) -> Option<Net> {
         let (effect, place) = match (self.was_there, self.now, self.deleted) {
             (false, None, _) => return None,
             (false, Some(after), _) => (Effect::Inserted { after }, self.inserted_at),

@@ -38,3 +38,11 @@ impl Reason {
         }
     }
 }
+
+/// Rows that took one another's keys.
+pub(super) fn keys_exchanged(what: &str) -> Reason {
+    Reason::new(
+        "keys_exchanged",
+        format!("{what}; set them back by hand, from what the history of each key shows"),
+    )
+}

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use sqlx::{AssertSqlSafe, Connection as _, FromRow, PgConnection};
 use time::OffsetDateTime;
 
-use super::net::Net;
 use crate::{
     StorageSchema,
     capture::{DeployedPolicy, HostTable, Policy},
+    query::{Change, Json},
 };
 
 /// A table as it is.
@@ -16,13 +16,27 @@ use crate::{
 pub(super) struct Target {
     pub(super) name: HostTable,
     pub(super) is_partitioned: bool,
+    /// Whether the server checks the primary key with each row, so that no two rows ever have one.
+    pub(super) is_key_immediate: bool,
     pub(super) columns: BTreeMap<String, Column>,
+    /// Its foreign keys.
+    pub(super) references: Vec<Reference>,
     /// Tables of which rows go, or change, with a row of this one.
     pub(super) dependents: Vec<String>,
     /// None where it is not known what is hidden.
     pub(super) policy: Option<Policy>,
     /// Since when this policy is in force.
     pub(super) policy_since: Option<OffsetDateTime>,
+}
+
+/// A foreign key.
+#[derive(Debug)]
+pub(super) struct Reference {
+    pub(super) columns: Vec<String>,
+    /// The table that they refer to.
+    pub(super) table: HostTable,
+    /// Its columns, in the order of those that refer to them.
+    pub(super) referred: Vec<String>,
 }
 
 /// A column.
@@ -44,6 +58,7 @@ pub(super) struct Column {
     /// Only `overriding system value` sets it, and no update.
     pub(super) is_identity: bool,
     is_partitioned: bool,
+    is_key_immediate: bool,
     dependents: Vec<String>,
 }
 
@@ -55,6 +70,13 @@ impl Target {
 
     pub(super) fn hidden(&self) -> Vec<String> {
         self.policy.as_ref().map(Policy::redacted).unwrap_or_default()
+    }
+
+    /// Whether an image that shows this in a column says all of it: it is neither cut nor a null that may be SQL's or JSON's.
+    pub(super) fn shows_whole(&self, column: &str, document: &Json) -> bool {
+        self.columns.get(column).is_some_and(|column| {
+            !(column.is_document && document.get() == "null") && !document.get().starts_with("{\"threadline.")
+        })
     }
 
     /// In the order of the table.
@@ -69,9 +91,11 @@ impl Target {
 pub(super) async fn read(
     snapshot: &mut PgConnection,
     storage: &StorageSchema,
-    nets: &[Net],
+    changes: &[Change],
 ) -> Result<BTreeMap<HostTable, Target>, sqlx::Error> {
-    let mut names: Vec<HostTable> = nets.iter().map(|net| net.table.clone()).collect();
+    let name =
+        |change: &Change| HostTable { schema: change.table_schema.clone(), name: change.table_name.clone() };
+    let mut names: Vec<HostTable> = changes.iter().map(name).collect();
     names.sort();
     names.dedup();
     let mut targets: BTreeMap<HostTable, Target> = BTreeMap::new();
@@ -80,12 +104,19 @@ pub(super) async fn read(
         let target = targets.entry(name.clone()).or_insert_with(|| Target {
             name,
             is_partitioned: column.is_partitioned,
+            is_key_immediate: column.is_key_immediate,
             columns: BTreeMap::new(),
+            references: Vec::new(),
             dependents: column.dependents.clone(),
             policy: None,
             policy_since: None,
         });
         target.columns.insert(column.name.clone(), column);
+    }
+    for (name, reference) in references(snapshot, &names).await? {
+        if let Some(target) = targets.get_mut(&name) {
+            target.references.push(reference);
+        }
     }
     // A role that may not read policies does not know what is hidden.
     let mut attempt = snapshot.begin().await?;
@@ -138,6 +169,40 @@ async fn installed_at(
         .await
 }
 
+/// Foreign keys, each with the table that has it.
+async fn references(
+    snapshot: &mut PgConnection,
+    names: &[HostTable],
+) -> Result<Vec<(HostTable, Reference)>, sqlx::Error> {
+    let (schemas, names): (Vec<&str>, Vec<&str>) =
+        names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
+    let rows: Vec<(String, String, Vec<String>, String, String, Vec<String>)> = sqlx::query_as(
+        "select n.nspname::text, c.relname::text,
+                array(select a.attname::text from unnest(f.conkey) with ordinality k (number, place)
+                      join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place),
+                m.nspname::text, d.relname::text,
+                array(select a.attname::text from unnest(f.confkey) with ordinality k (number, place)
+                      join pg_attribute a on a.attrelid = f.confrelid and a.attnum = k.number order by k.place)
+         from unnest($1::text[], $2::text[]) w (schema, name)
+         join pg_namespace n on n.nspname = w.schema
+         join pg_class c on c.relnamespace = n.oid and c.relname = w.name
+         join pg_constraint f on f.conrelid = c.oid and f.contype = 'f' and f.conparentid = 0
+         join pg_class d on d.oid = f.confrelid
+         join pg_namespace m on m.oid = d.relnamespace
+         order by f.oid",
+    )
+    .persistent(false)
+    .bind(schemas)
+    .bind(names)
+    .fetch_all(snapshot)
+    .await?;
+    let reference = |(schema, name, columns, other_schema, other, referred)| {
+        let table = HostTable { schema: other_schema, name: other };
+        (HostTable { schema, name }, Reference { columns, table, referred })
+    };
+    Ok(rows.into_iter().map(reference).collect())
+}
+
 async fn columns(snapshot: &mut PgConnection, names: &[HostTable]) -> Result<Vec<Column>, sqlx::Error> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
@@ -157,6 +222,7 @@ async fn columns(snapshot: &mut PgConnection, names: &[HostTable]) -> Result<Vec
                 a.atthasdef or a.attidentity <> '' or t.typdefault is not null as has_default,
                 a.attgenerated <> '' as is_generated, a.attgenerated = 'v' as is_virtual, a.attidentity = 'a' as is_identity,
                 c.relkind = 'p' as is_partitioned,
+                exists (select from pg_index i where i.indrelid = c.oid and i.indisprimary and i.indimmediate) as is_key_immediate,
                 array(select distinct f.conrelid::regclass::text from pg_constraint f
                       where f.confrelid = c.oid and f.contype = 'f' and f.confdeltype in ('c', 'n', 'd') order by 1) as dependents
          from unnest($1::text[], $2::text[]) w (schema, name)

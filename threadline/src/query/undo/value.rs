@@ -3,7 +3,7 @@
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
-use super::{net::Held, reason::Reason, target::Target};
+use super::{image::Held, reason::Reason, target::Target};
 use crate::query::Json;
 
 /// What a policy without a placeholder of its own shows in place of a value.
@@ -27,6 +27,14 @@ impl Value {
             ("null", true) => Self::SqlNull,
             ("null", false) => Self::JsonNull,
             _ => Self::Document(document.clone()),
+        }
+    }
+
+    /// What is neither null.
+    pub(super) fn document(&self) -> Option<&Json> {
+        match self {
+            Self::Document(document) => Some(document),
+            Self::SqlNull | Self::JsonNull => None,
         }
     }
 
