@@ -26,6 +26,7 @@ mod error;
 pub mod filter;
 mod joins;
 mod library_row;
+mod origin;
 mod page;
 mod place;
 mod plan;
@@ -40,6 +41,7 @@ mod tail;
 mod timeline;
 mod transaction;
 pub mod undo;
+mod used;
 mod whole;
 
 use std::{
@@ -64,7 +66,8 @@ pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
 pub(crate) use canonical::{Canonical, Form};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
-pub(crate) use whole::{Ends, Origin, Position as WholePosition, Shape, Stretch, Whole};
+pub(crate) use origin::{Ends, Origin, Position as WholePosition};
+pub(crate) use whole::{Shape, Stretch, Whole};
 
 use place::Place;
 
