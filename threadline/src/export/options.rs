@@ -168,7 +168,10 @@ impl Options {
     }
 
     pub(super) fn shape(&self) -> Shape {
-        if self.profile == Profile::Full { Shape::Entries } else { Shape::Library }
+        if self.profile == Profile::Full {
+            return Shape::Entries;
+        }
+        Shape::Library { action: self.format != Format::Csv || self.action_metadata }
     }
 
     pub(super) fn form(&self) -> Form {

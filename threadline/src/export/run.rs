@@ -166,6 +166,9 @@ async fn run(
     let Begun { mut whole, output, position, resumed_at, place } =
         open(reader, &filter, &asked, destination).await?;
     let origin = whole.origin().clone();
+    if let Some(max_rows) = asked.options.max_rows {
+        whole.want(max_rows.saturating_sub(output.total()));
+    }
     let writer = Writer {
         renderer: Renderer::new(&asked.options, &origin.started_at, output.total() == 0),
         ends: whole.ends(),
@@ -302,22 +305,16 @@ async fn stream(whole: &mut Whole<'_>, writer: Writer) -> Result<Finished, Expor
     let (stretches, messages) = mpsc::channel(WAITING);
     let writing = spawn_blocking(move || writer.run(messages));
     let read = async {
-        // Whoever has enough, or cannot write, takes no more, and waits for no statement.
-        loop {
-            let stretch = tokio::select! {
-                stretch = whole.next() => stretch?,
-                () = stretches.closed() => return Ok(()),
-            };
-            let (message, is_last) = match stretch {
-                Some(stretch) => (Message::Stretch(stretch), false),
-                None => (Message::End, true),
-            };
-            if stretches.send(message).await.is_err() || is_last {
-                return Ok(());
-            }
-        }
+        let take = async |stretch| stretches.send(Message::Stretch(stretch)).await.is_ok();
+        whole.each(take).await?;
+        let _ = stretches.send(Message::End).await;
+        Ok(())
     };
-    let read: Result<(), ExportError> = read.await;
+    // Whoever has enough, or cannot write, takes no more, and waits for no statement.
+    let read: Result<(), ExportError> = tokio::select! {
+        read = read => read,
+        () = stretches.closed() => Ok(()),
+    };
     drop(stretches);
     let written = joined(writing.await)?;
     read?;

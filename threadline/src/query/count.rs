@@ -69,7 +69,7 @@ impl Reader {
         let mut connection = self.connection().await?;
         let filter = resolve::key(&mut connection, self, filter).await?;
         let driver = match shape {
-            Shape::Library => Driver::Changes,
+            Shape::Library { .. } => Driver::Changes,
             Shape::Entries => plan::driver(&mut connection, &self.schema, &filter, false, None).await?,
         };
         let ask = Ask {
@@ -96,7 +96,7 @@ impl Reader {
 async fn sum(ask: &Ask<'_>, shape: Shape, connection: &mut PgConnection) -> Result<Option<i64>, ReadError> {
     let mut entries: i64 = 0;
     // The first one is of changes, where they can be what is asked for.
-    let streams = if shape == Shape::Library { 1 } else { 2 };
+    let streams = if shape == Shape::Entries { 2 } else { 1 };
     for statement in ask.counts().iter().take(streams) {
         match statement.query().fetch_one(&mut *connection).await {
             Ok(row) => entries += row.try_get::<i64, _>(0)?,

@@ -15,8 +15,10 @@ use super::{
 pub(super) enum Columns {
     /// Everything.
     Entry,
-    /// What the Elixir library shows.
+    /// What the Elixir library shows, and the linked action.
     Library,
+    /// The same without the action, which then is not looked for.
+    LibraryAlone,
 }
 
 impl Columns {
@@ -24,20 +26,23 @@ impl Columns {
     pub(super) fn of_change(self) -> String {
         match self {
             Self::Entry => format!("{CHANGE}, {TRANSACTION}, {ACTION}"),
-            Self::Library => LIBRARY.to_owned(),
+            Self::Library => format!("{LIBRARY}, a.id, a.correlation_id"),
+            Self::LibraryAlone => LIBRARY.to_owned(),
         }
     }
 }
 
-/// Of `audit_changes c`, `audit_transactions t` and `audit_actions a`. The text of the time is there only where the time itself is clamped.
+/// Of `audit_changes c` and `audit_transactions t`. The text of the time is there only where the time itself is clamped.
 const LIBRARY: &str = concat!(
     "c.id, c.transaction_id, c.table_schema, c.table_name, c.op, ",
     clamped!("c.captured_at"),
     ", case when c.captured_at between '0002-01-02 00:00:00+00' and '9998-12-30 00:00:00+00' then null else c.captured_at::text end, \
      c.table_pk::text, c.data_after::text, to_json(c.changed_fields)::text, c.changed_from::text, t.id, ",
     clamped!("t.occurred_at"),
-    ", t.actor_ref::text, t.source, a.id, a.correlation_id"
+    ", t.actor_ref::text, t.source"
 );
+
+const LIBRARY_WIDTH: usize = 15;
 
 /// A change. Documents are texts as PostgreSQL prints them.
 #[derive(Debug)]
@@ -68,7 +73,7 @@ pub(crate) struct LibraryTransaction<'r> {
 }
 
 impl<'r> LibraryRow<'r> {
-    /// A row of [`LIBRARY`].
+    /// A row of [`Columns::Library`] or [`Columns::LibraryAlone`].
     pub(crate) fn of(row: &'r PgRow) -> Result<Self, sqlx::Error> {
         let transaction = match row.try_get(11)? {
             Some(id) => Some(LibraryTransaction {
@@ -79,7 +84,7 @@ impl<'r> LibraryRow<'r> {
             }),
             None => None,
         };
-        let action: Option<Uuid> = row.try_get(15)?;
+        let action: Option<Uuid> = if row.len() > LIBRARY_WIDTH { row.try_get(LIBRARY_WIDTH)? } else { None };
         Ok(Self {
             id: row.try_get(0)?,
             transaction_id: row.try_get(1)?,
@@ -93,14 +98,14 @@ impl<'r> LibraryRow<'r> {
             changed_from: row.try_get(10)?,
             transaction,
             action: match action {
-                Some(id) => Some((id, row.try_get(16)?)),
+                Some(id) => Some((id, row.try_get(LIBRARY_WIDTH + 1)?)),
                 None => None,
             },
         })
     }
 }
 
-/// The place behind a row of [`LIBRARY`].
+/// The place behind such a row.
 pub(super) fn cursor(row: &PgRow) -> Result<Cursor, sqlx::Error> {
     let clamped: Option<&str> = row.try_get(6)?;
     let entry = Point::new(row.try_get(5)?, clamped.unwrap_or_default(), row.try_get(0)?);

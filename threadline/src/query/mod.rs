@@ -26,6 +26,7 @@ mod error;
 pub mod filter;
 mod joins;
 mod library_row;
+mod origin;
 mod page;
 mod place;
 mod plan;
@@ -41,6 +42,7 @@ mod tail;
 mod timeline;
 mod transaction;
 pub mod undo;
+mod used;
 mod whole;
 
 use std::{
@@ -71,7 +73,8 @@ pub(crate) use canonical::{Canonical, Form};
 pub(crate) use entry::{clamped, json, known};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
 pub(crate) use row::Reading;
-pub(crate) use whole::{Ends, Origin, Position as WholePosition, Shape, Stretch, Whole};
+pub(crate) use origin::{Ends, Origin, Position as WholePosition};
+pub(crate) use whole::{Shape, Stretch, Whole};
 
 use place::Place;
 

@@ -92,26 +92,6 @@ impl Ask<'_> {
         )
     }
 
-    /// Whether the index alone leads to exactly the changes that are asked for.
-    pub(super) fn is_exact_for_changes(&self) -> bool {
-        let mut residual = Statement::default();
-        let mut conditions = Conditions::new(&mut residual);
-        if self.driver == Driver::Changes {
-            conditions.of_change(self.filter, self.used());
-        }
-        conditions.of_transaction(self.filter, self.used());
-        conditions.of_action(self.filter, self.used());
-        let is_of_units = self.driver == Driver::Changes || !self.filter.is_of_changes();
-        residual.text().is_empty() && is_of_units && self.scope.is_everything()
-    }
-
-    /// Whether the index alone leads to exactly the actions that are asked for.
-    pub(super) fn is_exact_for_actions(&self) -> bool {
-        let mut residual = Statement::default();
-        Conditions::new(&mut residual).of_action_itself(self.filter, self.used_of_actions());
-        residual.text().is_empty() && self.scope.is_everything()
-    }
-
     fn time_column(&self) -> &'static str {
         match self.driver {
             Driver::Changes => "captured_at",
@@ -136,12 +116,18 @@ impl Ask<'_> {
     fn changes_for(&self, purpose: Purpose) -> Statement {
         let mut statement = Statement::default();
         begin(purpose, &self.columns.of_change(), &mut statement);
-        self.push_leading(&mut statement);
         let [changes, transactions, _] = tables(self.schema);
+        // Where rows are not visited a few at a time, the server decides what leads: its workers, or what is rare.
+        let is_flat = self.driver == Driver::Changes && self.visited.is_none();
+        if is_flat {
+            statement.push(&changes).push(" c");
+        } else {
+            self.push_leading(statement.push("("));
+        }
         let mut is_condition = false;
         match self.driver {
             Driver::Changes => {
-                statement.push(") c");
+                statement.push(if is_flat { "" } else { ") c" });
                 self.scope.push_joins(self.schema, &mut statement);
             }
             Driver::Transactions => {
@@ -162,6 +148,9 @@ impl Ask<'_> {
         let used = self.used();
         let mut conditions =
             if is_condition { Conditions::further(&mut statement) } else { Conditions::new(&mut statement) };
+        if is_flat {
+            self.push_leading_conditions(&mut conditions);
+        }
         if self.driver == Driver::Changes {
             conditions.of_change(self.filter, used);
         }
@@ -188,7 +177,7 @@ impl Ask<'_> {
         let mut statement = Statement::default();
         let columns = format!("{ACTION}, {IS_EVENT}, {TRANSACTION}");
         begin(purpose, &columns, &mut statement);
-        self.push_leading_actions(Leads::ToThemselves, &mut statement);
+        self.push_leading_actions(Leads::ToThemselves, statement.push("("));
         statement.push(") a");
         self.scope.push_transaction_of_action(self.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
@@ -204,25 +193,29 @@ impl Ask<'_> {
         match self.driver {
             Driver::Changes => {
                 statement.push("select c.* from ").push(&changes).push(" c");
-                let mut conditions = Conditions::new(statement);
-                if let Some(table) = &self.filter.table {
-                    if let (Some(schema), Some(key @ Key::Columns(_))) = (&table.schema, &self.filter.key) {
-                        conditions.and().push("c.table_schema = ").bind(schema);
-                        conditions.and().push("c.table_name = ").bind(&table.name);
-                        conditions.and().push("c.table_pk = ").bind(key.to_json()).push("::jsonb");
-                    } else {
-                        conditions.and().push("c.table_name = ").bind(&table.name);
-                    }
-                }
-                if let Some(cursor) = &self.cursor {
-                    self.push_beyond(conditions.and(), "(c.captured_at, c.id)", cursor);
-                }
-                conditions.within("c.captured_at", self.ends);
+                self.push_leading_conditions(&mut Conditions::new(statement));
                 self.push_order("c", "captured_at", self.visited, statement);
             }
             Driver::Transactions => self.push_transactions(&transactions, statement),
             Driver::Actions => self.push_leading_actions(Leads::ToChanges, statement),
         }
+    }
+
+    /// What the index of changes takes.
+    fn push_leading_conditions(&self, conditions: &mut Conditions<'_>) {
+        if let Some(table) = &self.filter.table {
+            if let (Some(schema), Some(key @ Key::Columns(_))) = (&table.schema, &self.filter.key) {
+                conditions.and().push("c.table_schema = ").bind(schema);
+                conditions.and().push("c.table_name = ").bind(&table.name);
+                conditions.and().push("c.table_pk = ").bind(key.to_json()).push("::jsonb");
+            } else {
+                conditions.and().push("c.table_name = ").bind(&table.name);
+            }
+        }
+        if let Some(cursor) = &self.cursor {
+            self.push_beyond(conditions.and(), "(c.captured_at, c.id)", cursor);
+        }
+        conditions.within("c.captured_at", self.ends);
     }
 
     fn push_transactions(&self, transactions: &str, statement: &mut Statement) {
@@ -367,31 +360,11 @@ impl Ask<'_> {
             statement.push(") found");
         }
     }
-
-    fn used(&self) -> Used {
-        let row = self.driver == Driver::Changes
-            && self.filter.table.as_ref().is_some_and(|table| table.schema.is_some())
-            && matches!(self.filter.key, Some(Key::Columns(_)));
-        let by_transaction = self.driver == Driver::Transactions;
-        Used {
-            table: self.driver == Driver::Changes,
-            key: row,
-            correlation: by_transaction,
-            actor: by_transaction && self.filter.correlation.is_none(),
-            action: self.driver == Driver::Actions,
-        }
-    }
-
-    fn used_of_actions(&self) -> Used {
-        let correlation = self.filter.correlation.is_some();
-        let actor = !correlation && self.filter.actor.is_some();
-        Used { correlation, actor, action: !correlation && !actor, ..Used::default() }
-    }
 }
 
 fn begin(purpose: Purpose, columns: &str, statement: &mut Statement) {
     match purpose {
-        Purpose::Entries => statement.push("select ").push(columns).push(" from ("),
-        Purpose::Count => statement.push("select count(*) from (select from ("),
+        Purpose::Entries => statement.push("select ").push(columns).push(" from "),
+        Purpose::Count => statement.push("select count(*) from (select from "),
     };
 }

@@ -4,15 +4,15 @@
 use std::{cmp::Ordering, collections::VecDeque};
 
 use futures::TryStreamExt as _;
-use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, Postgres, Row as _, Transaction, ValueRef as _, postgres::PgRow};
+use sqlx::{Postgres, Row as _, Transaction, ValueRef as _, postgres::PgRow};
 use time::OffsetDateTime;
 
 use super::{
-    Cursor, Entry, Filter, Instant, Kind, ReadError, Reader, Scope, Statement, Window,
+    Cursor, Entry, Filter, Kind, ReadError, Reader, Scope, Statement,
     direction::Direction,
     entry,
     library_row::{self, Columns},
+    origin::{Ends, Origin, Position, origin},
     place::Place,
     plan::{self, Driver},
     resolve,
@@ -20,17 +20,20 @@ use super::{
 };
 use crate::StorageSchema;
 
-/// Rows of the first stretch, before anything is known of their size.
-const ROWS_FIRST: i64 = 50;
+/// Rows of a statement at most, where rows are handed over as they come.
+const ROWS_MAX: i64 = 100_000;
 
-/// Rows of a stretch at most.
-const ROWS_MAX: i64 = 10_000;
+/// Rows of the first statement where both streams are kept until they are merged, before anything is known of their size.
+const MERGED_ROWS_FIRST: i64 = 50;
 
-/// Bytes of values that a stretch is meant to have.
+/// Rows of such a statement at most.
+const MERGED_ROWS_MAX: i64 = 10_000;
+
+/// Bytes that a stretch is meant to have.
 const STRETCH_BYTES: usize = 2 << 20;
 
-/// Bytes of values at which a stretch ends wherever it is: rows are larger than those before them.
-const STRETCH_BYTES_MAX: usize = 8 << 20;
+/// Bytes at which a statement ends wherever it is, where streams are merged: rows are larger than those before them.
+const MERGED_BYTES_MAX: usize = 8 << 20;
 
 /// What a row takes in memory besides its values, about.
 const ROW_OVERHEAD: usize = 400;
@@ -39,39 +42,20 @@ const ROW_OVERHEAD: usize = 400;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Shape {
     /// Changes, with what the Elixir library shows of them and in its order: the newest first, by time of capture.
-    Library,
+    Library {
+        /// Whether the linked action is wanted.
+        action: bool,
+    },
     /// Entries of all kinds, with everything, in the order of pages.
     Entries,
 }
 
-/// What a statement has brought.
+/// Some of what is read.
 #[derive(Debug)]
 pub(crate) enum Stretch {
     /// Rows of [`super::library_row`].
     Library(Vec<PgRow>),
     Entries(Vec<Entry>),
-}
-
-/// Where everything was read from: the same for a reading that goes on later.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Origin {
-    /// The time of the database when it began, RFC 3339.
-    pub(crate) started_at: String,
-    /// As `pg_current_snapshot()` printed it.
-    pub(crate) snapshot: String,
-    /// A standby does not say which transactions are running: nobody can go on later.
-    pub(crate) is_standby: bool,
-    pub(crate) database: String,
-    pub(crate) system_identifier: String,
-    /// The filter with the columns of its key and with both ends of its window, as they were then.
-    pub(crate) filter: Filter,
-}
-
-/// Up to where entries have been handed over: the place of the last one of each kind of stream.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    changes: Option<String>,
-    actions: Option<String>,
 }
 
 /// A reading.
@@ -84,6 +68,8 @@ pub(crate) struct Whole<'r> {
     origin: Origin,
     /// Nothing is shown that was not visible at the origin, where this is a later transaction.
     is_later: bool,
+    /// Rows of a statement, where they are handed over as they come.
+    rows: i64,
     changes: Source,
     actions: Source,
 }
@@ -155,7 +141,7 @@ impl Reader {
         let changes: Option<Cursor> = cursor(position.map(|position| &position.changes))?;
         let actions: Option<Cursor> = cursor(position.map(|position| &position.actions))?;
         let driver = match shape {
-            Shape::Library => Driver::Changes,
+            Shape::Library { .. } => Driver::Changes,
             Shape::Entries => {
                 let any = changes.as_ref().or(actions.as_ref());
                 plan::driver(&mut transaction, &self.schema, &origin.filter, false, any).await?
@@ -165,7 +151,7 @@ impl Reader {
             queue: VecDeque::new(),
             cursor,
             has_ended: !is_asked,
-            rows: ROWS_FIRST,
+            rows: MERGED_ROWS_FIRST,
         };
         let has_actions = shape == Shape::Entries && origin.filter.has_actions();
         Ok(Whole {
@@ -174,6 +160,7 @@ impl Reader {
             changes: source(changes, origin.filter.has_changes()),
             actions: source(actions, has_actions),
             is_later: position.is_some(),
+            rows: ROWS_MAX,
             transaction,
             shape,
             driver,
@@ -182,59 +169,68 @@ impl Reader {
     }
 }
 
-/// Where a transaction reads from. It never times out by itself from here on.
-async fn origin(connection: &mut PgConnection, filter: &Filter) -> Result<Origin, ReadError> {
-    let row = Statement::new(
-        "select pg_current_snapshot()::text, pg_is_in_recovery(), current_database()::text,
-                (select system_identifier::text from pg_control_system()), now(),
-                (select count(set_config(name, '0', true)) from pg_settings
-                 where name in ('statement_timeout', 'idle_in_transaction_session_timeout', 'transaction_timeout'))",
-    )
-    .query()
-    .fetch_one(connection)
-    .await?;
-    let started_at: OffsetDateTime = row.try_get(4)?;
-    let (from, to) = filter.window.ends(started_at);
-    let window = match filter.window {
-        Window::Everything => Window::Everything,
-        _ => Window::Between { from: from.map(Instant::new), to: to.map(Instant::new) },
-    };
-    Ok(Origin {
-        started_at: super::time_text(started_at),
-        snapshot: row.try_get(0)?,
-        is_standby: row.try_get(1)?,
-        database: row.try_get(2)?,
-        system_identifier: row.try_get(3)?,
-        filter: filter.clone().within(window),
-    })
-}
-
 impl Whole<'_> {
     /// Where it reads from.
     pub(crate) fn origin(&self) -> &Origin {
         &self.origin
     }
 
-    /// What comes next; none at the end.
+    /// Asks for no more than so many entries, and one to know of more, at a time.
+    pub(crate) fn want(&mut self, entries: u64) {
+        self.rows = i64::try_from(entries).unwrap_or(ROWS_MAX).saturating_add(1).min(ROWS_MAX);
+    }
+
+    /// Reads everything, and hands it over stretch by stretch until whoever takes it has enough.
     ///
     /// # Errors
     /// What the database says.
-    pub(crate) async fn next(&mut self) -> Result<Option<Stretch>, ReadError> {
+    pub(crate) async fn each(&mut self, take: impl AsyncFnMut(Stretch) -> bool) -> Result<(), ReadError> {
         match self.shape {
-            Shape::Library if self.changes.has_ended => Ok(None),
-            Shape::Library => {
-                let rows = self.read(Kind::Change).await?;
-                if let Some(last) = rows.last() {
-                    self.changes.cursor = Some(library_row::cursor(last)?);
+            Shape::Library { .. } => self.each_of_changes(take).await,
+            Shape::Entries => self.each_merged(take).await,
+        }
+    }
+
+    /// Rows as they come: the server waits while nobody takes them.
+    async fn each_of_changes(&mut self, mut take: impl AsyncFnMut(Stretch) -> bool) -> Result<(), ReadError> {
+        while !self.changes.has_ended {
+            let Some(statement) = self.statement(Kind::Change, self.rows) else { return Ok(()) };
+            let query = statement.query();
+            let mut answer = query.fetch(&mut *self.transaction);
+            let (mut read, mut rows, mut bytes) = (0, Vec::new(), 0);
+            while let Some(row) = answer.try_next().await? {
+                read += 1;
+                bytes += size(&row)?;
+                rows.push(row);
+                if bytes >= STRETCH_BYTES {
+                    let last = rows.last().map(library_row::cursor).transpose()?;
+                    self.changes.cursor = last;
+                    bytes = 0;
+                    if !take(Stretch::Library(std::mem::take(&mut rows))).await {
+                        return Ok(());
+                    }
                 }
-                Ok((!rows.is_empty()).then_some(Stretch::Library(rows)))
             }
-            Shape::Entries => {
-                for kind in [Kind::Change, Kind::Recorded] {
-                    self.fill(kind).await?;
+            drop(answer);
+            self.changes.has_ended = read < self.rows;
+            if let Some(last) = rows.last() {
+                self.changes.cursor = Some(library_row::cursor(last)?);
+                if !take(Stretch::Library(rows)).await {
+                    return Ok(());
                 }
-                let entries = self.merge();
-                Ok((!entries.is_empty()).then_some(Stretch::Entries(entries)))
+            }
+        }
+        Ok(())
+    }
+
+    async fn each_merged(&mut self, mut take: impl AsyncFnMut(Stretch) -> bool) -> Result<(), ReadError> {
+        loop {
+            for kind in [Kind::Change, Kind::Recorded] {
+                self.fill(kind).await?;
+            }
+            let entries = self.merge();
+            if entries.is_empty() || !take(Stretch::Entries(entries)).await {
+                return Ok(());
             }
         }
     }
@@ -248,10 +244,9 @@ impl Whole<'_> {
         if kind == Kind::Change { &mut self.changes } else { &mut self.actions }
     }
 
-    /// The next rows of a stream.
-    async fn read(&mut self, kind: Kind) -> Result<Vec<PgRow>, ReadError> {
-        let source = self.source(kind);
-        let (limit, cursor) = (source.rows, source.cursor.clone());
+    /// The statement for the next rows of a stream; none where there can be none.
+    fn statement(&mut self, kind: Kind, limit: i64) -> Option<Statement> {
+        let cursor = self.source(kind).cursor.clone();
         let ask = Ask {
             schema: self.schema,
             scope: self.scope,
@@ -259,19 +254,40 @@ impl Whole<'_> {
             ends: self.origin.filter.window.ends(OffsetDateTime::UNIX_EPOCH),
             driver: self.driver,
             direction: Direction::Older,
-            columns: if self.shape == Shape::Library { Columns::Library } else { Columns::Entry },
+            columns: match self.shape {
+                Shape::Entries => Columns::Entry,
+                Shape::Library { action: true } => Columns::Library,
+                Shape::Library { action: false } => Columns::LibraryAlone,
+            },
             visible_in: self.is_later.then_some(self.origin.snapshot.as_str()),
             cursor,
             limit,
             visited: None,
         };
-        let statement = if kind == Kind::Change { ask.changes() } else { ask.actions() };
-        let Some(statement) = statement else { return Ok(Vec::new()) };
-        let (rows, bytes, has_ended) = stretch(&mut self.transaction, &statement, limit).await?;
+        if kind == Kind::Change { ask.changes() } else { ask.actions() }
+    }
+
+    /// The next rows of a stream, as many as memory may hold.
+    async fn read(&mut self, kind: Kind) -> Result<Vec<PgRow>, ReadError> {
+        let limit = self.source(kind).rows;
+        let Some(statement) = self.statement(kind, limit) else { return Ok(Vec::new()) };
+        let query = statement.query();
+        let mut answer = query.fetch(&mut *self.transaction);
+        let (mut rows, mut bytes) = (Vec::new(), 0);
+        // What is left of the answer is read and thrown away before the next statement.
+        while bytes < MERGED_BYTES_MAX
+            && let Some(row) = answer.try_next().await?
+        {
+            bytes += size(&row)?;
+            rows.push(row);
+        }
+        drop(answer);
         let source = self.source(kind);
-        source.has_ended = has_ended;
-        let mean = bytes / rows.len().max(1) + ROW_OVERHEAD;
-        source.rows = i64::try_from(STRETCH_BYTES / mean).unwrap_or(ROWS_MAX).clamp(1, ROWS_MAX);
+        source.has_ended =
+            bytes < MERGED_BYTES_MAX && i64::try_from(rows.len()).is_ok_and(|read| read < limit);
+        let mean = bytes / rows.len().max(1);
+        source.rows =
+            i64::try_from(STRETCH_BYTES / mean.max(1)).unwrap_or(MERGED_ROWS_MAX).clamp(1, MERGED_ROWS_MAX);
         Ok(rows)
     }
 
@@ -316,30 +332,9 @@ impl Whole<'_> {
     }
 }
 
-/// The rows of a statement, as many as memory may hold; their bytes; and whether there are no more behind them.
-async fn stretch(
-    connection: &mut PgConnection,
-    statement: &Statement,
-    limit: i64,
-) -> Result<(Vec<PgRow>, usize, bool), ReadError> {
-    let query = statement.query();
-    let mut answer = query.fetch(connection);
-    let (mut rows, mut bytes) = (Vec::new(), 0);
-    while let Some(row) = answer.try_next().await? {
-        bytes += size(&row)?;
-        rows.push(row);
-        // What is left of the answer is read and thrown away before the next statement.
-        if bytes >= STRETCH_BYTES_MAX {
-            return Ok((rows, bytes, false));
-        }
-    }
-    let is_full = i64::try_from(rows.len()).is_ok_and(|read| read >= limit);
-    Ok((rows, bytes, !is_full))
-}
-
-/// Bytes of the values of a row.
+/// Bytes of a row in memory, about.
 fn size(row: &PgRow) -> Result<usize, sqlx::Error> {
-    let mut bytes = 0;
+    let mut bytes = ROW_OVERHEAD;
     for column in 0..row.len() {
         let value = row.try_get_raw(column)?;
         if !value.is_null() {
@@ -347,32 +342,4 @@ fn size(row: &PgRow) -> Result<usize, sqlx::Error> {
         }
     }
     Ok(bytes)
-}
-
-/// Knows where entries of a reading end.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Ends {
-    driver: Driver,
-}
-
-impl Ends {
-    /// Moves a position behind rows that were handed over.
-    pub(crate) fn pass_rows(self, rows: &[PgRow], position: &mut Position) -> Result<(), sqlx::Error> {
-        if let Some(last) = rows.last() {
-            position.changes = Some(library_row::cursor(last)?.to_string());
-        }
-        Ok(())
-    }
-
-    /// Moves a position behind entries that were handed over.
-    pub(crate) fn pass_entries(self, entries: &[Entry], position: &mut Position) {
-        let behind = |entry: &Entry| Cursor::new(&Place::of(entry, self.driver.unit())).to_string();
-        let is_change = |entry: &&Entry| entry.kind() == Kind::Change;
-        if let Some(last) = entries.iter().rev().find(is_change) {
-            position.changes = Some(behind(last));
-        }
-        if let Some(last) = entries.iter().rev().find(|entry| !is_change(entry)) {
-            position.actions = Some(behind(last));
-        }
-    }
 }
