@@ -60,14 +60,12 @@ impl CsvReader {
         let (next, was) = match (*self, byte) {
             (Self::Record | Self::Cell, b'"') => (Self::Quoted, CsvByte::Quoting),
             (Self::Quoted, b'"') => (Self::Quote, CsvByte::Quoting),
-            (Self::Quote, b'"') => (Self::Quoted, CsvByte::Text),
-            (Self::Quoted, _) => (Self::Quoted, CsvByte::Text),
+            (Self::Quote, b'"') | (Self::Quoted, _) => (Self::Quoted, CsvByte::Text),
             (Self::Return, b'\n') => (Self::Record, CsvByte::EndOfRecord),
             (Self::Return, _) => (Self::Plain, CsvByte::Fault),
             (_, b',') => (Self::Cell, CsvByte::EndOfCell),
             (_, b'\r') => (Self::Return, CsvByte::Quoting),
-            (_, b'\n' | b'"') => (Self::Plain, CsvByte::Fault),
-            (Self::Quote, _) => (Self::Plain, CsvByte::Fault),
+            (_, b'\n' | b'"') | (Self::Quote, _) => (Self::Plain, CsvByte::Fault),
             _ => (Self::Plain, CsvByte::Text),
         };
         *self = next;

@@ -62,9 +62,9 @@ enum InDocument {
     End,
 }
 
-fn elements(reader: &mut impl Read, list: &str) -> Result<u64, String> {
-    let begin = format!("{{\"{list}\":[");
-    let (mut state, mut elements, mut fault, mut last) = (InDocument::Begin, 0_u64, None, b' ');
+fn elements(reader: &mut impl Read, name: &str) -> Result<u64, String> {
+    let begin = format!("{{\"{name}\":[");
+    let (mut state, mut count, mut fault, mut last) = (InDocument::Begin, 0_u64, None, b' ');
     each_byte(reader, |at, byte| {
         state = match state {
             InDocument::Begin => {
@@ -85,7 +85,7 @@ fn elements(reader: &mut impl Read, list: &str) -> Result<u64, String> {
             },
             InDocument::List { depth, .. } => {
                 // Entries are objects, and nothing stands between them but commas.
-                elements += u64::from(depth == 0 && byte == b'{');
+                count += u64::from(depth == 0 && byte == b'{');
                 match (byte, depth) {
                     (b']', 0) => InDocument::End,
                     (b'{' | b'[', _) => {
@@ -109,7 +109,7 @@ fn elements(reader: &mut impl Read, list: &str) -> Result<u64, String> {
     })?;
     match (fault, state) {
         (Some(at), _) => Err(format!("the file is no export: what stands at byte {at} may not stand there")),
-        (None, InDocument::End) if last == b'}' => Ok(elements),
+        (None, InDocument::End) if last == b'}' => Ok(count),
         _ => Err("the file ends within the document".to_owned()),
     }
 }

@@ -62,12 +62,9 @@ impl Writer {
             let has_room = match messages.blocking_recv() {
                 None => return Ok(None),
                 Some(Message::End) => break false,
-                Some(Message::Stretch(Stretch::Library(mut rows))) => self.each(
-                    &mut rows,
-                    row,
-                    |ends, rows, position| ends.pass_rows(rows, position),
-                    &mut text,
-                )?,
+                Some(Message::Stretch(Stretch::Library(mut rows))) => {
+                    self.each(&mut rows, row, |_, rows, position| Ends::pass_rows(rows, position), &mut text)?
+                }
                 Some(Message::Stretch(Stretch::Entries(mut entries))) => self.each(
                     &mut entries,
                     entry,
@@ -98,7 +95,7 @@ impl Writer {
     fn each<T>(
         &mut self,
         entries: &mut [T],
-        render: fn(&mut Renderer, &mut T, &mut String) -> Result<(Kind, OffsetDateTime), ExportError>,
+        render: Render<T>,
         pass: fn(Ends, &[T], &mut WholePosition) -> Result<(), sqlx::Error>,
         text: &mut String,
     ) -> Result<bool, ExportError> {
@@ -124,6 +121,9 @@ impl Writer {
         Ok(true)
     }
 }
+
+/// Appends an entry to the text, and says what it was and when.
+type Render<T> = fn(&mut Renderer, &mut T, &mut String) -> Result<(Kind, OffsetDateTime), ExportError>;
 
 fn row(
     renderer: &mut Renderer,

@@ -72,8 +72,8 @@ pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 pub(crate) use canonical::{Canonical, Form};
 pub(crate) use entry::{clamped, json, known};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
-pub(crate) use row::Reading;
 pub(crate) use origin::{Ends, Origin, Position as WholePosition};
+pub(crate) use row::Reading;
 pub(crate) use whole::{Shape, Stretch, Whole};
 
 use place::Place;

@@ -66,7 +66,7 @@ pub(crate) struct Ends {
 
 impl Ends {
     /// Moves a position behind rows that were handed over.
-    pub(crate) fn pass_rows(self, rows: &[PgRow], position: &mut Position) -> Result<(), sqlx::Error> {
+    pub(crate) fn pass_rows(rows: &[PgRow], position: &mut Position) -> Result<(), sqlx::Error> {
         if let Some(last) = rows.last() {
             position.changes = Some(library_row::cursor(last)?.to_string());
         }

@@ -27,7 +27,7 @@ fn documents(entry: &mut Entry) {
     fn sort_any(documents: &mut [&mut Option<Json>]) {
         documents.iter_mut().filter_map(|document| document.as_mut()).for_each(sort);
     }
-    fn of_transaction(transaction: Option<&mut Transaction>) {
+    fn of_transaction(transaction: &mut Option<Transaction>) {
         if let Some(Transaction { actor_ref, meta, context, .. }) = transaction {
             sort_any(&mut [actor_ref, meta, context]);
         }
@@ -41,14 +41,14 @@ fn documents(entry: &mut Entry) {
                 &mut change.data_before,
                 &mut change.changed_from,
             ]);
-            of_transaction(change.transaction.as_mut());
+            of_transaction(&mut change.transaction);
             if let Some(action) = &mut change.action {
                 sort(&mut action.actor_ref);
             }
         }
         Entry::Action(linked) | Entry::Event(linked) => {
             sort(&mut linked.action.actor_ref);
-            of_transaction(linked.transaction.as_mut());
+            of_transaction(&mut linked.transaction);
         }
     }
 }

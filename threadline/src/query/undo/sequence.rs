@@ -140,9 +140,9 @@ impl Draft<'_> {
                 let moved: RowKey = (restored.iter().filter(|(name, _)| key.contains_key(*name)))
                     .filter_map(|(name, value)| Some((name.clone(), image::text_of(value)?)))
                     .collect();
-                let moves = !moved.is_empty();
+                let has_moved = !moved.is_empty();
                 key.extend(moved);
-                moves.then_some(key)
+                has_moved.then_some(key)
             }
             Action::Delete { .. } => None,
         }

@@ -75,7 +75,8 @@ impl Target {
     /// Whether an image that shows this in a column says all of it: it is neither cut nor a null that may be SQL's or JSON's.
     pub(super) fn shows_whole(&self, column: &str, document: &Json) -> bool {
         self.columns.get(column).is_some_and(|column| {
-            !(column.is_document && document.get() == "null") && !document.get().starts_with("{\"threadline.")
+            let is_null = column.is_document && document.get() == "null";
+            !is_null && !document.get().starts_with("{\"threadline.")
         })
     }
 
@@ -169,6 +170,9 @@ async fn installed_at(
         .await
 }
 
+/// Schema, table and columns, of who refers and of what is referred to.
+type KeyColumns = (String, String, Vec<String>, String, String, Vec<String>);
+
 /// Foreign keys, each with the table that has it.
 async fn references(
     snapshot: &mut PgConnection,
@@ -176,7 +180,7 @@ async fn references(
 ) -> Result<Vec<(HostTable, Reference)>, sqlx::Error> {
     let (schemas, names): (Vec<&str>, Vec<&str>) =
         names.iter().map(|name| (name.schema.as_str(), name.name.as_str())).unzip();
-    let rows: Vec<(String, String, Vec<String>, String, String, Vec<String>)> = sqlx::query_as(
+    let rows: Vec<KeyColumns> = sqlx::query_as(
         "select n.nspname::text, c.relname::text,
                 array(select a.attname::text from unnest(f.conkey) with ordinality k (number, place)
                       join pg_attribute a on a.attrelid = f.conrelid and a.attnum = k.number order by k.place),
