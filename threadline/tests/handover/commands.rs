@@ -5,6 +5,7 @@ use std::{fs, path::Path};
 use sandbox::rights::as_superuser;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use threadline::evidence::PRODUCT;
 
 use super::{
     Read, command, folder,
@@ -114,9 +115,10 @@ async fn an_export_is_an_act_in_the_timeline_with_evidence_of_what_was_handed_ov
         );
         let (subject, status, of, provenance, detail) = &evidence[n];
         assert_eq!((subject, status.as_str()), (&json!({"sha256": manifest["sha256"]}), "completed"));
-        assert_eq!((of, provenance), (&actor, &json!({"writer": "threadline", "entrypoint": "export"})));
+        let origin = json!({"writer": "threadline", "entrypoint": "export", "product": PRODUCT, "version": env!("CARGO_PKG_VERSION")});
+        assert_eq!((of, provenance), (&actor, &origin));
         let digest = ring::digest::digest(&ring::digest::SHA256, &bytes);
-        let digest = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let digest = digest.as_ref().iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         assert_eq!((&detail["manifest_sha256"], &detail["rows"]), (&json!(digest), &manifest["rows"]));
     }
     let silent: Value = serde_json::from_slice(&fs::read(path.join("c.json.manifest.json"))?)?;

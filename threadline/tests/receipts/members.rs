@@ -2,20 +2,22 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::{Action, ActorRef, ActorType, StorageSchema, receipts::Trust};
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{Host, terms};
 
-/// Receipts beside the writers, at least.
-const RECEIPTS: u32 = 8;
+/// Transactions of each writer; and how many of them there are, at most, before another receipt.
+const ROUNDS: u32 = 40;
+const ROUNDS_OF_RECEIPT: u32 = 5;
+
+const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Leaves by kind and id, each with how often it is there.
 async fn sealed(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<(i32, Uuid), i64>> {
@@ -76,17 +78,16 @@ async fn every_committed_row_is_in_exactly_one_receipt_however_writers_overlap()
     nested.execute("begin; savepoint s; insert into t (v) values (-1); release s; savepoint s").await?;
     let mut never = host.database.connect().await?;
     never.execute("begin; insert into t (v) values (-1)").await?;
-    let receipts = Arc::new(AtomicU32::new(0));
+    let (sealed_so_far, receipts) = watch::channel(0);
     let writers: Vec<_> = (0..6_u32)
         .map(|writer| {
-            let (database, receipts) = (host.database.clone(), receipts.clone());
+            let (database, mut receipts) = (host.database.clone(), receipts.clone());
             tokio::spawn(async move {
                 let mut connection = database.connect().await?;
-                // Until there have been some receipts in between.
-                for round in 0.. {
-                    if round >= 40 && receipts.load(Ordering::Relaxed) >= RECEIPTS {
-                        break;
-                    }
+                for round in 0..ROUNDS {
+                    // So that there are receipts in between, however slow they are beside the writers.
+                    let enough = receipts.wait_for(|count| *count >= round / ROUNDS_OF_RECEIPT);
+                    tokio::time::timeout(DEADLINE, enough).await??;
                     write(&mut connection, writer * 7 + round * 5 + round / 8).await?;
                 }
                 anyhow::Ok(())
@@ -97,7 +98,7 @@ async fn every_committed_row_is_in_exactly_one_receipt_however_writers_overlap()
     let seals = async {
         while !have_ended.load(Ordering::Relaxed) {
             host.seal().await?;
-            receipts.fetch_add(1, Ordering::Relaxed);
+            sealed_so_far.send_modify(|count| *count += 1);
         }
         anyhow::Ok(())
     };
@@ -109,6 +110,7 @@ async fn every_committed_row_is_in_exactly_one_receipt_however_writers_overlap()
         anyhow::Ok(())
     };
     tokio::try_join!(seals, until_written)?;
+    assert!(*receipts.borrow() >= ROUNDS / ROUNDS_OF_RECEIPT - 1);
     host.seal().await?;
     for late in [&mut held, &mut nested] {
         late.execute("commit").await?;

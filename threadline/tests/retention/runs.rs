@@ -257,7 +257,7 @@ async fn a_run_leaves_an_action_and_evidence_of_what_it_did() -> anyhow::Result<
         evidence,
         json!({"subject": "retention_run", "subject_ref": {"run": run}, "summary_status": "completed", "schema_version": 1,
             "actor_ref": {"type": "admin", "id": "a1"}, "detail": detail, "provenance": {
-                "writer": "threadline", "entrypoint": "purge", "product": "threadline", "version": env!("CARGO_PKG_VERSION")}})
+                "writer": "threadline", "entrypoint": "purge", "product": threadline::evidence::PRODUCT, "version": env!("CARGO_PKG_VERSION")}})
     );
     assert!(windows["default"].as_str().is_some_and(|cutoff| cutoff.ends_with('Z')), "{windows}");
     // Without an actor, whoever is logged in.

@@ -82,7 +82,7 @@ fn create(path: &Path) -> io::Result<File> {
 
 fn unwritten(path: &Path, error: &io::Error) -> Failure {
     let path = path.display().to_string();
-    failed(ReceiptError::File("written", io::Error::new(error.kind(), format!("{path}: {error}"))))
+    failed(&ReceiptError::File("written", io::Error::new(error.kind(), format!("{path}: {error}"))))
 }
 
 fn summary(bundled: &Bundled, path: &Path, json: bool) -> Result<Answer, Failure> {

@@ -78,7 +78,7 @@ async fn go_on(
             Err(error) if error.term() == Some("sealed_elsewhere") => {
                 note(&format!("sealed_elsewhere: {error}"));
             }
-            Err(error) => return Err(failed(error)),
+            Err(error) => return Err(failed(&error)),
         }
         tokio::select! {
             () = tokio::time::sleep(every) => {}

@@ -61,7 +61,7 @@ pub(super) async fn unless_interrupted<T>(
     interrupt: &mut Interrupt,
 ) -> Result<T, Failure> {
     tokio::select! {
-        done = work => done.map_err(failed),
+        done = work => done.map_err(|error| failed(&error)),
         () = interrupt.come() => Err(interrupted()),
     }
 }
@@ -75,11 +75,11 @@ const OF_STATE: [&str; 6] =
     ["standby", "sealed_elsewhere", "no_receipts", "not_installed", "rights", "row_too_large"];
 
 /// Why there is no answer, with its term.
-pub(super) fn failed(error: ReceiptError) -> Failure {
+pub(super) fn failed(error: &ReceiptError) -> Failure {
     match error.term() {
         Some(term) if OF_STATE.contains(&term) => Failure::Failed(anyhow!(safe(&format!("{term}: {error}")))),
         Some(term) => Failure::Misused(safe(&format!("{term}: {error}"))),
-        None => Failure::Failed(anyhow!(safe(&errors::line(&error)))),
+        None => Failure::Failed(anyhow!(safe(&errors::line(error)))),
     }
 }
 

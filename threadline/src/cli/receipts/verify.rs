@@ -99,7 +99,7 @@ pub(crate) fn run_of_bundle(OfBundle { file, known }: &OfBundle) -> Result<Answe
     let trust = known.trust()?;
     let unread = |error: io::Error| {
         let path = file.display().to_string();
-        failed(ReceiptError::File("read", io::Error::new(error.kind(), format!("{path}: {error}"))))
+        failed(&ReceiptError::File("read", io::Error::new(error.kind(), format!("{path}: {error}"))))
     };
     let reader: Box<dyn BufRead> = if file == Path::new(STANDARD_INPUT) {
         Box::new(io::stdin().lock())
