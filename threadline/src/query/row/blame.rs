@@ -10,9 +10,9 @@ use super::{
     entry::{Change, Json},
     events::Event,
     history::{Part, cursor_of},
-    image::{self, Fields},
+    image::{self, Fields, RowKey},
     lineage::Segment,
-    order,
+    order::{self, Effect},
     reading::Reading,
 };
 
@@ -47,7 +47,8 @@ pub struct BlamedColumn {
     pub value: Json,
     /// Whether it is null in SQL although of type `json` or `jsonb`.
     pub is_sql_null: bool,
-    /// The change that set it, one of [`Blame::changes`]; `None` where it is unknown, since it was set before anything was captured, or
+    /// The change that set it, one of [`Blame::changes`]: an insert, an update that names it, or one that shows another value than the
+    /// change before, as of columns that a policy excepts. `None` where it is unknown, since it was set before anything was captured, or
     /// by no change of the row, such as the default of a column that was added.
     pub change: Option<Uuid>,
 }
@@ -128,10 +129,11 @@ impl Search {
         self.sql_nulls = sql_nulls;
     }
 
-    /// The next older change of the row.
-    fn visit(&mut self, change: Change) -> Next {
-        let Some(after) = &change.data_after else {
-            // A row that was deleted and is there again begins with its insert; where that is missing, here.
+    /// The next older change of the row, which has this key.
+    fn visit(&mut self, change: Change, key: &RowKey) -> Next {
+        let is_present = Effect::of(&change, key).is_present();
+        let Some(after) = change.data_after.as_ref().filter(|_| is_present) else {
+            // A row that came after another one begins with its insert; where that is missing, here.
             return if self.newer.is_some() { Next::End } else { Next::Older };
         };
         if self.image.is_none() {
@@ -205,8 +207,10 @@ impl Reading<'_> {
         as_of: &AsOf,
         search: &mut Search,
     ) -> Result<(), ReadError> {
-        let mut segment = Segment::of(row.key.clone());
+        let mut segment = Segment { has_departures: true, ..Segment::of(row.key.clone()) };
         let (mut cursor, mut waiting, mut visited) = (None, Vec::new(), 0);
+        // The change that gave the row its other key, until it is found among those of this one.
+        let mut departure: Option<Change> = None;
         // What the transaction did after the change that decides, is not part of the answer.
         let mut decides = as_of.change().filter(|change| change.op != "truncate").map(|change| change.id);
         loop {
@@ -223,19 +227,28 @@ impl Reading<'_> {
             cursor = changes.last().map(cursor_of).or(cursor);
             waiting.extend(changes);
             let mut next = Next::Older;
-            for change in ready(&mut waiting, &segment, is_last) {
+            let mut changes = ready(&mut waiting, &segment, is_last);
+            if let Some(found) =
+                departure.take_if(|departure| changes.iter().any(|one| one.id == departure.id))
+            {
+                changes = before_departure(changes, &found, &segment.key, is_last);
+            }
+            for change in changes.into_iter().filter(|_| departure.is_none()) {
                 if decides.is_some_and(|id| id != change.id) {
                     continue;
                 }
                 decides = None;
-                next = search.visit(change);
+                next = search.visit(change, &segment.key);
                 if !matches!(next, Next::Older) {
                     break;
                 }
             }
             match next {
-                Next::OtherKey(change) => match before_arrival(&change) {
-                    Some(before) => (segment, cursor, waiting) = (before, None, Vec::new()),
+                Next::OtherKey(change) => match before_arrival(*change) {
+                    Some((before, change)) => {
+                        (segment, cursor, waiting, departure) =
+                            (before, None, vec![change.clone()], Some(change));
+                    }
                     None => return Ok(()),
                 },
                 Next::Older if !is_last => {}
@@ -266,9 +279,50 @@ fn ready(waiting: &mut Vec<Change>, segment: &Segment, is_last: bool) -> Vec<Cha
     ordered
 }
 
-/// The changes of a row before this one gave it its key.
-fn before_arrival(change: &Change) -> Option<Segment> {
-    let from = image::key_before(change)?;
+/// Of changes of a key, the newest first, those before the one by which the row left it. In its transaction others can have got the key
+/// before that was captured.
+fn before_departure(
+    mut changes: Vec<Change>,
+    departure: &Change,
+    key: &RowKey,
+    is_last: bool,
+) -> Vec<Change> {
+    let place = changes.iter().position(|change| change.id == departure.id);
+    let mut older = changes.split_off(place.map_or(changes.len(), |place| place + 1));
+    let is_other = |change: &Change| {
+        change.transaction_id == departure.transaction_id
+            && Effect::of(change, key).is_present()
+            && !is_before(change, departure)
+    };
+    let others = older.iter().take_while(|change| is_other(change)).count();
+    older.drain(..others);
+    if older.is_empty() && is_last {
+        // Where a trigger of the host's changes the key, the insert that it reacts to is captured later.
+        let is_insert = |change: &Change| {
+            change.op == "insert"
+                && change.transaction_id == departure.transaction_id
+                && is_before(change, departure)
+        };
+        older.extend(changes.into_iter().find(is_insert));
+    }
+    older
+}
+
+/// Whether a row that a change left can be the one that another change began with.
+fn is_before(change: &Change, next: &Change) -> bool {
+    let fields = |image: &Option<Json>| image.as_deref().map(image::fields).unwrap_or_default();
+    let (left, after, from) =
+        (fields(&change.data_after), fields(&next.data_after), fields(&next.changed_from));
+    let changed = next.changed_fields.as_deref().unwrap_or_default();
+    left.iter().all(|(column, left)| {
+        let began = if changed.contains(column) { from.get(column) } else { after.get(column) };
+        began.is_none_or(|began| image::is_same(began, left))
+    })
+}
+
+/// The changes of a row before this one gave it its key; and the change, as one by which the row left that key.
+fn before_arrival(change: Change) -> Option<(Segment, Change)> {
+    let from = image::key_before(&change)?;
     let event = Event {
         id: change.id,
         transaction_id: change.transaction_id,
@@ -278,5 +332,6 @@ fn before_arrival(change: &Change) -> Option<Segment> {
         at_text: change.captured_text.clone(),
         position: change.position,
     };
-    Some(Segment { high: Some(event), ..Segment::of(from) })
+    let departure = Change { key_before: Some(image::key_document(&from)), ..change };
+    Some((Segment { high: Some(event), has_departures: true, ..Segment::of(from) }, departure))
 }
