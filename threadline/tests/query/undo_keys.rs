@@ -1,6 +1,6 @@
 //! Undo plans of rows that took one another's keys.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use proptest::{
     prelude::*,
@@ -150,7 +150,6 @@ async fn a_row_whose_key_another_one_got_later_is_not_taken_for_it() -> anyhow::
     read.run("update t set id = 2 where id = 1").await?;
     let (_, moved) = read.newest().await?;
     read.run("update t set id = 5 - id").await?;
-    let (_, exchanged) = read.newest().await?;
     let plan = read.reader().undo_plan(Undo::Transaction(moved)).await?;
     assert_eq!((terms(&plan), plan.statements.len()), (vec!["row_replaced"], 0));
 
@@ -161,7 +160,6 @@ async fn a_row_whose_key_another_one_got_later_is_not_taken_for_it() -> anyhow::
         .await?;
     let plan = read.reader().undo_plan(Undo::Change(change)).await?;
     assert_eq!((terms(&plan), plan.statements.len()), (vec!["row_replaced"], 0));
-    assert_ne!(moved, exchanged);
     Ok(())
 }
 
@@ -241,10 +239,13 @@ async fn rows_that_refer_to_one_another_come_back_and_go_in_the_order_of_their_f
         assert_eq!(rows(&mut read.connection, "t").await?, none);
 
         // In a circle, nothing can be first: it is in the plan, and fails as a whole.
-        read.run(
-            "insert into t values (1, null), (2, 1); update t set parent = 2 where id = 1; delete from t",
-        )
-        .await?;
+        for statement in [
+            "insert into t values (1, null), (2, 1)",
+            "update t set parent = 2 where id = 1",
+            "delete from t",
+        ] {
+            read.run(statement).await?;
+        }
         let plan = read.undo_newest_transaction().await?;
         let error = commit(&mut read.connection, &plan).await.unwrap_err();
         let error = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
@@ -272,10 +273,11 @@ fn statement() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Rows are alike, or differ only in what is not stored.
+/// Rows are alike, or differ only in what is not stored. Of every five plans about one sets everything back, and one a part.
 #[test]
 fn a_plan_sets_back_exactly_what_was_or_leaves_rows_wholly_as_they_are() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (set_back, refused) = (Cell::new(0), Cell::new(0));
     for (policy, timing) in [
         (json!({"level": "row"}), "deferrable initially deferred"),
         (json!({"level": "statement"}), "deferrable initially deferred"),
@@ -296,13 +298,24 @@ fn a_plan_sets_back_exactly_what_was_or_leaves_rows_wholly_as_they_are() {
         let statements = prop::collection::vec(statement(), 1..5);
         runner
             .run(&(values, statements), |(values, statements)| {
-                runtime.block_on(undone(&mut read.borrow_mut(), &values, &statements))
+                let plan = runtime.block_on(undone(&mut read.borrow_mut(), &values, &statements))?;
+                if let Some(plan) = plan {
+                    let outcome = if plan.refused.is_empty() { &set_back } else { &refused };
+                    outcome.set(outcome.get() + 1);
+                }
+                Ok(())
             })
             .unwrap_or_else(|error| panic!("{policy} {timing}: {error}"));
     }
+    assert!(set_back.get() > 0 && refused.get() > 0, "{set_back:?} {refused:?}");
 }
 
-async fn undone(read: &mut Read, values: &[i32], statements: &[String]) -> Result<(), TestCaseError> {
+/// The plan of a transaction of these statements, if it had any changes.
+async fn undone(
+    read: &mut Read,
+    values: &[i32],
+    statements: &[String],
+) -> Result<Option<UndoPlan>, TestCaseError> {
     let insert: Vec<String> =
         values.iter().enumerate().map(|(n, v)| format!("({}, {v}, 's{n}')", n + 1)).collect();
     read.run(&format!("rollback; delete from t; insert into t values {}", insert.join(", "))).await.unwrap();
@@ -313,7 +326,7 @@ async fn undone(read: &mut Read, values: &[i32], statements: &[String]) -> Resul
     read.run("rollback").await.unwrap();
     let (_, transaction) = read.newest().await.unwrap();
     if done.is_err() || transaction == last {
-        return Ok(());
+        return Ok(None);
     }
     let after = rows(&mut read.connection, "t").await.unwrap();
     let plan = read.undo_newest_transaction().await.unwrap();
@@ -328,5 +341,5 @@ async fn undone(read: &mut Read, values: &[i32], statements: &[String]) -> Resul
         let is_whole = |row: &String| before.contains(row) || after.contains(row);
         prop_assert!(now.iter().all(is_whole), "{:?} {:?} {:?}: {}", before, after, now, plan.to_sql());
     }
-    Ok(())
+    Ok(Some(plan))
 }
