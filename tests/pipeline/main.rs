@@ -44,6 +44,7 @@ mod replay;
 mod restore;
 mod retention;
 mod rights;
+mod rights_of_timeline;
 mod search_path;
 mod skipping;
 mod snippets;

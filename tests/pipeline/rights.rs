@@ -12,22 +12,14 @@ use sandbox::{
     work_dir::WorkDir,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use threadline::{
-    StorageSchema, Timeline,
-    export::{Destination, Options, Profile, Request, export},
-    query::{
-        Count, Filter, PageRequest, Scope,
-        row::{At, RowPage},
-    },
-    retention::{self, Keep, Policy, PurgeOptions, Purgeable},
-};
+use threadline::StorageSchema;
 use tokio::sync::mpsc::{self, UnboundedReceiver};
 
 /// `insufficient_privilege`.
 const REFUSED: &str = "42501";
 
 /// What a role may not do, each in a statement of its own.
-async fn refuses(url: &str, role: &str, statements: &[&str]) -> anyhow::Result<()> {
+pub(crate) async fn refuses(url: &str, role: &str, statements: &[&str]) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(&as_role(url, role)).await?;
     for statement in statements {
         let outcome = connection.execute(AssertSqlSafe((*statement).to_owned())).await;
@@ -179,151 +171,6 @@ async fn server_version(connection: &mut PgConnection) -> anyhow::Result<i32> {
     Ok(sqlx::query_scalar(version).fetch_one(connection).await?)
 }
 
-#[tokio::test]
-async fn the_projector_writes_actions_and_can_neither_change_nor_remove_one() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    let statements = [
-        "delete from audit_actions",
-        "update audit_actions set name = 'another'",
-        "truncate audit_actions",
-        "select name from audit_actions",
-        "select actor_ref from audit_actions",
-        "insert into audit_transactions (txid) values (1)",
-        "select id from audit_changes",
-        "alter table audit_actions drop column reason",
-        "create table more (id int)",
-    ];
-    refuses(&pipeline.timeline.url, "audit_projector", &statements).await
-}
-
-#[tokio::test]
-async fn the_reader_reads_the_whole_timeline_and_changes_nothing() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    let mut owner = pipeline.timeline.connect().await?;
-    owner
-        .execute(
-            "insert into audit_transactions (id, txid) values ('b0000000-0000-4000-8000-000000000001', 1);
-             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after)
-             values ('b0000000-0000-4000-8000-000000000001', 'public', 't', '{\"id\": \"1\"}', 'insert', '{\"id\": 1}')",
-        )
-        .await?;
-    let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_reader")).await?;
-    let timeline = Timeline::new(pool, StorageSchema::default());
-    assert!(timeline.evidence().list_overview(None).await?.records.is_empty());
-    let reader = timeline.reader(Scope::everything());
-    let everything = Filter::default();
-    assert_eq!(reader.page(&everything, &PageRequest::default()).await?.entries.len(), 1);
-    assert_eq!(reader.count(&everything).await?, Count::Exactly(1));
-    let row = reader.row(&"public.t".parse()?, &"1".parse()?).await?;
-    assert_eq!(reader.row_history(&row, &RowPage::default()).await?.changes.len(), 1);
-    assert!(reader.as_of(&row, &At::latest()).await?.image().is_some());
-    let mut tail = reader.tail(&everything).await?;
-    owner.execute("insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')").await?;
-    assert_eq!(tail.poll().await?.entries.len(), 1);
-    let statements = [
-        "delete from audit_changes",
-        "update audit_changes set op = 'delete'",
-        "update audit_transactions set actor_ref = null",
-        "insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')",
-        "truncate audit_transactions, audit_changes",
-        "update threadline_retention_runs set status = 'completed'",
-        "insert into threadline_evidence_records (subject, subject_ref, summary_status, recorded_at) values ('retention_run', '{}', 'ok', now())",
-        "select * from threadline_hash_keys",
-        "select * from audit_receipts",
-        "create table more (id int)",
-    ];
-    refuses(&pipeline.timeline.url, "audit_reader", &statements).await
-}
-
-#[tokio::test]
-async fn the_maintainer_purges_and_can_neither_read_nor_forge_what_it_deletes() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    let mut owner = pipeline.timeline.connect().await?;
-    owner
-        .execute(
-            "insert into audit_actions (id, name, actor_ref, status, inserted_at) values
-                 ('a0000000-0000-4000-8000-000000000001', 'a.b', '{}', 'ok', now() - interval '20 days');
-             insert into audit_transactions (id, txid, occurred_at, action_id) values
-                 ('b0000000-0000-4000-8000-000000000001', 1, now() - interval '20 days', 'a0000000-0000-4000-8000-000000000001'),
-                 ('b0000000-0000-4000-8000-000000000002', 2, now() - interval '20 days', null);
-             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
-             values ('b0000000-0000-4000-8000-000000000001', 'public', 't', '{\"id\": \"1\"}', 'insert', '{\"id\": 1}', now() - interval '20 days')",
-        )
-        .await?;
-    let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_maintainer")).await?;
-    let timeline = Timeline::new(pool, StorageSchema::default());
-    let policy = Policy::new(Keep::days(10)?)?.actions(Keep::days(10)?);
-    let mut dry_run = PurgeOptions::default();
-    dry_run.dry_run = true;
-    for options in [dry_run, PurgeOptions::default()] {
-        let purged = timeline.purge(&policy, &options).await?;
-        let deleted = (purged.deleted_changes, purged.deleted_transactions, purged.deleted_actions);
-        assert_eq!(deleted, (1, 2, 1), "{purged:?}");
-    }
-    let mut connection = timeline.pool().acquire().await?;
-    assert_eq!(retention::runs(&mut connection, timeline.schema(), 5).await?.len(), 1);
-    // A reader says who purged.
-    let pool = sqlx::PgPool::connect(&as_role(&pipeline.timeline.url, "audit_reader")).await?;
-    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
-    assert!(retention::horizon(&reader, Purgeable::Changes).await?.is_some());
-    let statements = [
-        "insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op) values (gen_random_uuid(), 'a', 'b', '{}', 'delete')",
-        "select data_after from audit_changes",
-        "select table_pk from audit_changes",
-        "update audit_changes set captured_at = now()",
-        "update audit_changes set op = 'delete'",
-        "insert into audit_transactions (txid) values (7)",
-        "select actor_ref from audit_transactions",
-        "update audit_transactions set occurred_at = now()",
-        "update audit_transactions set actor_ref = null",
-        "select actor_ref from audit_actions",
-        "update audit_actions set name = 'another'",
-        "insert into audit_actions (id, name, actor_ref, status, inserted_at) values (gen_random_uuid(), 'a', '{}', 'ok', now())",
-        "truncate audit_changes",
-        "delete from threadline_retention_runs",
-        "update threadline_evidence_records set detail = '{}'",
-        "delete from threadline_evidence_records",
-        "select * from threadline_hash_keys",
-        "select * from audit_receipts",
-        "delete from audit_receipts",
-        "create table more (id int)",
-    ];
-    refuses(&pipeline.timeline.url, "audit_maintainer", &statements).await
-}
-
-#[tokio::test]
-async fn the_exporter_reads_the_whole_timeline_and_adds_records_of_exports_alone() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
-    let url = &pipeline.timeline.url;
-    let pool = sqlx::PgPool::connect(&as_role(url, "audit_exporter")).await?;
-    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
-    for rows in [0, 1] {
-        let request =
-            Request::new(Filter::default(), Options { profile: Profile::Full, ..Options::default() });
-        let nowhere = Destination::Stream { out: Box::new(std::io::sink()), manifest: None };
-        let exported = export(&reader, request, nowhere).await?;
-        assert_eq!(exported.manifest.rows.action, rows, "an export is an action of the next one");
-    }
-    let mut owner = pipeline.timeline.connect().await?;
-    let recorded =
-        "select actor_ref from threadline_evidence_records where subject = 'export_delivery' limit 1";
-    let actor: serde_json::Value = sqlx::query_scalar(recorded).fetch_one(&mut owner).await?;
-    assert_eq!(actor, serde_json::json!({"type": "service_account", "id": "audit_exporter"}));
-    let statements = [
-        "delete from audit_actions",
-        "update audit_actions set name = 'another'",
-        "delete from threadline_evidence_records",
-        "update threadline_evidence_records set detail = '{}'",
-        "select * from threadline_evidence_records",
-        "insert into audit_transactions (txid) values (1)",
-        "delete from audit_changes",
-        "select * from threadline_hash_keys",
-        "select * from audit_receipts",
-        "create table more (id int)",
-    ];
-    refuses(url, "audit_exporter", &statements).await
-}
-
 /// A client that hands on whatever the server has to say to it.
 async fn connect(pipeline: &Pipeline, user: &str) -> anyhow::Result<(Client, UnboundedReceiver<String>)> {
     let (tell, told) = mpsc::unbounded_channel();
@@ -349,52 +196,6 @@ async fn violation(told: &mut UnboundedReceiver<String>, what: &str) -> anyhow::
     });
     anyhow::ensure!(waited.await.unwrap_or(false), "no {what}");
     Ok(())
-}
-
-/// Whatever else is there, it verifies what it has sealed; and a reader verifies the same.
-#[tokio::test]
-async fn the_sealer_appends_receipts_and_can_change_none() -> anyhow::Result<()> {
-    use threadline::receipts::{Span, Trust, bundle, seal, verify};
-    let pipeline = Pipeline::new().await?;
-    let mut owner = pipeline.timeline.connect().await?;
-    owner
-        .execute(
-            "insert into audit_transactions (id, txid) values ('b0000000-0000-4000-8000-000000000001', 1);
-             insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op)
-             values ('b0000000-0000-4000-8000-000000000001', 'public', 't', '{}', 'insert');
-             insert into audit_actions (name, actor_ref, status) values ('a.b', '{}', 'ok')",
-        )
-        .await?;
-    let url = &pipeline.timeline.url;
-    let timeline = async |role| {
-        anyhow::Ok(Timeline::new(sqlx::PgPool::connect(&as_role(url, role)).await?, StorageSchema::default()))
-    };
-    let (sealer, reader) = (timeline("audit_sealer").await?, timeline("audit_reader").await?);
-    for rows in [3, 0] {
-        let receipt = seal(&sealer, None, |_| {}).await?.receipt;
-        assert_eq!(receipt.transactions + receipt.changes + receipt.actions, rows);
-    }
-    for timeline in [&sealer, &reader] {
-        assert!(verify(timeline, &Trust::nothing(), |_| {}).await?.holds());
-        assert_eq!(bundle(timeline, Span::default(), &mut Vec::new(), |_| {}).await?.rows, 3);
-    }
-    assert_eq!(seal(&reader, None, |_| {}).await.map(drop).unwrap_err().term(), Some("rights"));
-    let statements = [
-        "update threadline_receipts set hash = ''",
-        "delete from threadline_receipts",
-        "truncate threadline_receipts",
-        "update threadline_receipt_leaves set leaves = ''",
-        "delete from threadline_receipt_leaves",
-        "delete from audit_changes",
-        "update audit_transactions set source = ''",
-        "insert into audit_actions (name, actor_ref, status) values ('a', '{}', 'ok')",
-        "update threadline_retention_runs set status = ''",
-        "create table more (id int)",
-    ];
-    refuses(url, "audit_sealer", &statements).await?;
-    let statements =
-        ["insert into threadline_receipts (n) values (9)", "delete from threadline_receipt_leaves"];
-    refuses(url, "audit_reader", &statements).await
 }
 
 #[tokio::test]

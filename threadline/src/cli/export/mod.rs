@@ -51,7 +51,7 @@ impl ExportCommand {
 
     pub(crate) fn run(self) -> Result<Answer, Failure> {
         match self {
-            Self::Run { target, arguments } => run::run(target, *arguments),
+            Self::Run { target, arguments } => run::run(target, &arguments),
             Self::Verify(arguments) => verify::run(&arguments),
         }
     }

@@ -39,6 +39,7 @@ const DRAW: Duration = Duration::from_millis(200);
 
 /// What the command line says.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "they are switches, independent of each other")]
 pub(crate) struct Arguments {
     /// Which entries: words such as table:posts op:update last:30d, of which all have to hold. Without any, all entries.
     #[arg(value_name = "FILTER")]
@@ -102,7 +103,7 @@ pub(crate) struct Arguments {
     pub(super) actor_json: Option<PathBuf>,
 }
 
-pub(crate) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failure> {
+pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let (filter, options) = (arguments.filter()?, arguments.options()?);
     options.check(&filter).map_err(|error| failed(error, None))?;
     let to_stream = arguments.output.as_deref() == Some(Path::new(STANDARD_OUTPUT));
@@ -121,11 +122,11 @@ pub(crate) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failur
             if arguments.dry_run {
                 return dry_run(&reader, &filter, &options, arguments.json).await;
             }
-            exported(&reader, filter, options, &arguments, key, to_stream).await
+            exported(&reader, filter, options, arguments, key, to_stream).await
         };
         tokio::select! {
             answer = work => answer,
-            () = interrupt.come() => Err(interrupted(&arguments, to_stream)),
+            () = interrupt.come() => Err(interrupted(arguments, to_stream)),
         }
     });
     // A statement that was left is not waited for.
@@ -188,12 +189,12 @@ async fn exported(
     let unfinished = (!to_stream).then_some(&*path);
     let exported = exported.map_err(|error| failed(error, unfinished))?;
     let file = unfinished.map(Path::to_owned);
-    say(&exported, file, started.elapsed(), arguments.json)
+    say(&exported, file.as_deref(), started.elapsed(), arguments.json)
 }
 
 /// The end: on standard output, unless the export is there.
-fn say(exported: &Exported, file: Option<PathBuf>, took: Duration, json: bool) -> Result<Answer, Failure> {
-    let text = summary::exported(exported, file.as_deref(), took, json)?;
+fn say(exported: &Exported, file: Option<&Path>, took: Duration, json: bool) -> Result<Answer, Failure> {
+    let text = summary::exported(exported, file, took, json)?;
     if file.is_some() {
         return Ok(text.into());
     }

@@ -46,12 +46,11 @@ impl Arguments {
         let extension =
             self.output.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str());
         let format = match (self.format, self.json_format) {
-            (Some(Format::Json) | None, Some(format)) => format,
+            (Some(Format::Json) | None, Some(format)) | (Some(format), None) => format,
             (Some(_), Some(_)) => {
                 let why = "export_options: --json-format is of --format json: leave one of them out";
                 return Err(Failure::Misused(why.to_owned()));
             }
-            (Some(format), None) => format,
             (None, None) => extension.and_then(|extension| extension.parse().ok()).unwrap_or_default(),
         };
         Ok(Options {
