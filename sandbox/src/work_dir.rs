@@ -2,7 +2,9 @@
 
 use std::{
     fs,
+    hash::{BuildHasher as _, Hasher as _, RandomState},
     net::TcpListener,
+    ops::RangeInclusive,
     os::unix::{
         fs::{PermissionsExt as _, chown},
         process::CommandExt as _,
@@ -12,7 +14,7 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use nix::unistd::{User, geteuid};
 
 /// Runs until its standard input ends, which happens when the sandbox's process ends for whatever reason, `kill -9`
@@ -154,6 +156,13 @@ fn everybody_may_enter(path: &Path) -> bool {
     })
 }
 
+/// Below those that Linux gives to connections (from 32768 on): none of them takes a port between the moment in which it is found and that in
+/// which the server listens that it is for.
+const PORTS: RangeInclusive<u16> = 15_000..=31_999;
+
+/// Ports that are tried.
+const ATTEMPTS: usize = 10_000;
+
 /// A port of the loopback interface that nobody listens on at this moment.
 ///
 /// # Errors
@@ -168,6 +177,20 @@ pub fn free_port() -> anyhow::Result<u16> {
 /// When there are fewer.
 pub fn free_ports(count: usize) -> anyhow::Result<Vec<u16>> {
     // Held until all are found: one that was given back may be found again.
-    let listeners = (0..count).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<Vec<_>, _>>()?;
+    let mut listeners = Vec::new();
+    for _ in 0..ATTEMPTS {
+        if listeners.len() == count {
+            break;
+        }
+        let random = RandomState::new().build_hasher().finish();
+        let port = PORTS.start() + u16::try_from(random % PORTS.len() as u64).unwrap_or_default();
+        listeners.extend(TcpListener::bind(("127.0.0.1", port)));
+    }
+    ensure!(
+        listeners.len() == count,
+        "no {count} ports are free between {} and {}",
+        PORTS.start(),
+        PORTS.end()
+    );
     listeners.iter().map(|listener| Ok(listener.local_addr()?.port())).collect()
 }
