@@ -6,7 +6,7 @@
 //! | what an export looks like | [`Options`] |
 //! | making one: a file that can be gone on with, or a stream | [`export`] |
 //! | what it is, and its signature | [`Manifest`] |
-//! | whether it is still that | [`verify`] |
+//! | whether it is still that | [`verify()`] |
 //!
 //! ```no_run
 //! use threadline::{Timeline, export::{Destination, Options, Request, export}, query::Scope};

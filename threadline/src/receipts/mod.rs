@@ -1,7 +1,7 @@
 //! Receipts over the whole timeline: what was committed to it between two snapshots of its database, row by row. Whoever changes, removes or
 //! slips in a row later is found, without a server too; that nothing happened is a receipt as well.
 //!
-//! [`seal`] writes the next receipt, [`verify`] compares the timeline with all of them, [`bundle`] writes receipts with their rows into a file,
+//! [`seal()`] writes the next receipt, [`verify()`] compares the timeline with all of them, [`bundle()`] writes receipts with their rows into a file,
 //! which [`verify_bundle`] verifies. `docs/threadline-receipts.md` says what that proves, and has every byte of the format.
 //!
 //! Receipts cover captured transactions, changes, and actions that a host recorded. Events that the pipeline projects are written again by a
