@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr};
 use sha2::{Digest as _, Sha256};
 
 use super::refusal::Refusal;
+use crate::signing::hexadecimal;
 
 /// PostgreSQL cuts longer identifiers silently.
 pub(super) const BYTES_MAX: usize = 63;
@@ -174,14 +175,5 @@ fn looks_hashed(suffix: &str) -> bool {
 }
 
 fn digest(text: &str) -> String {
-    hex(&Sha256::digest(text.as_bytes())[..6])
-}
-
-/// In hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
+    hexadecimal(&Sha256::digest(text.as_bytes())[..6])
 }

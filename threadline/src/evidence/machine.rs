@@ -49,7 +49,7 @@ impl Entrypoint {
     }
 
     /// What is stored of the origin of such a record.
-    pub(crate) fn provenance(self) -> Map<String, Value> {
+    pub(super) fn provenance(self) -> Map<String, Value> {
         let origin = [
             ("writer", "threadline"),
             ("entrypoint", self.as_str()),

@@ -7,8 +7,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ClaimStatus, Entrypoint, Record, Subject};
 use crate::{
-    capture::{Policy, names::hex},
+    capture::Policy,
     coverage::{Coverage, PolicyStatus, Severity, Skipped, Verdict, policy_status::Status},
+    signing::hexadecimal,
 };
 
 /// Tables and findings that a record lists. Its counts are those of all.
@@ -61,7 +62,7 @@ pub fn redaction_policy(status: &PolicyStatus) -> Record {
 /// SHA-256 of the policy as JSON, with its keys sorted and without spaces, in hexadecimal digits.
 fn digest(policy: &Policy) -> String {
     let text = json!(policy).to_string();
-    hex(&Sha256::digest(text))
+    hexadecimal(&Sha256::digest(text))
 }
 
 fn of_coverage(subject_ref: Value, is_whole: bool, skipped: &[Skipped], mut detail: Value) -> Record {

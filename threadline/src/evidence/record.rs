@@ -3,7 +3,9 @@
 use std::borrow::Cow;
 
 use serde_json::{Map, Value};
-use sqlx::{AssertSqlSafe, PgConnection, error::DatabaseError};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Postgres, error::DatabaseError, postgres::PgArguments, query::Query,
+};
 use time::OffsetDateTime;
 
 use super::{Document, Entrypoint, EvidenceRecord, Subject, stored::COLUMNS};
@@ -135,13 +137,29 @@ impl Record {
         schema: &StorageSchema,
     ) -> Result<EvidenceRecord, EvidenceError> {
         self.check()?;
+        let returning = format!("returning {COLUMNS}");
+        let row = self.insert(schema, &returning).fetch_one(connection).await.map_err(refused)?;
+        EvidenceRecord::of(&row).map_err(EvidenceError::Database)
+    }
+
+    /// Writes what a part of this program has made, and reads nothing back: that takes the right to insert alone.
+    pub(crate) async fn append(
+        self,
+        connection: &mut PgConnection,
+        schema: &StorageSchema,
+    ) -> Result<(), sqlx::Error> {
+        self.insert(schema, "").execute(connection).await?;
+        Ok(())
+    }
+
+    fn insert(&self, schema: &StorageSchema, returning: &str) -> Query<'_, Postgres, PgArguments> {
         let statement = format!(
             "insert into {} as r (id, subject, subject_ref, summary_status, recorded_at, actor_ref, provenance, detail, schema_version)
              values (pg_catalog.gen_random_uuid(), $1, $2::jsonb, $3, coalesce($4, pg_catalog.clock_timestamp()), $5, $6, $7::jsonb, $8)
-             returning {COLUMNS}",
+             {returning}",
             schema.table("threadline_evidence_records")
         );
-        let row = sqlx::query(AssertSqlSafe(statement))
+        sqlx::query(AssertSqlSafe(statement))
             .persistent(false)
             .bind(self.subject.as_str())
             .bind(self.subject_ref.text())
@@ -151,10 +169,6 @@ impl Record {
             .bind(Value::Object(self.origin()))
             .bind(self.detail.text())
             .bind(self.schema_version)
-            .fetch_one(connection)
-            .await
-            .map_err(refused)?;
-        EvidenceRecord::of(&row).map_err(EvidenceError::Database)
     }
 }
 

@@ -1,10 +1,14 @@
 //! An export is an act: it stands in the timeline that it was taken from, with evidence of what was handed over.
 
-use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use serde_json::json;
+use sqlx::{Connection as _, PgConnection, Row as _};
 
 use super::{ExportError, Manifest};
-use crate::{Action, ActorRef, ActorType, StorageSchema, evidence::Entrypoint, query::Statement};
+use crate::{
+    Action, ActorRef, ActorType, StorageSchema,
+    evidence::{Entrypoint, Record, Subject},
+    query::Statement,
+};
 
 /// The name of the action.
 const EXPORTED: &str = "audit.exported";
@@ -86,29 +90,12 @@ pub(super) async fn record(
         .comment(comment.to_string())
         .record(&mut transaction, schema)
         .await?;
-    insert_evidence(&mut transaction, schema, &actor, &json!({ "sha256": manifest.sha256 }), &detail).await?;
-    transaction.commit().await
-}
-
-async fn insert_evidence(
-    connection: &mut PgConnection,
-    schema: &StorageSchema,
-    actor: &ActorRef,
-    subject_ref: &Value,
-    detail: &Value,
-) -> Result<(), sqlx::Error> {
-    let statement = format!(
-        "insert into {} (subject, subject_ref, summary_status, recorded_at, actor_ref, provenance, detail)
-         values ('export_delivery', $1, 'completed', now(), $2, $3, $4)",
-        schema.table(EVIDENCE)
-    );
-    sqlx::query(AssertSqlSafe(statement))
-        .persistent(false)
-        .bind(subject_ref)
-        .bind(actor.to_json())
-        .bind(Value::Object(Entrypoint::Export.provenance()))
-        .bind(detail)
-        .execute(connection)
+    let subject_ref = json!({ "sha256": manifest.sha256 });
+    Record::new(Subject::ExportDelivery, subject_ref, "completed")
+        .made_by(Entrypoint::Export)
+        .actor(actor)
+        .detail(detail)
+        .append(&mut transaction, schema)
         .await?;
-    Ok(())
+    transaction.commit().await
 }

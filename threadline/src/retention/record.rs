@@ -3,13 +3,16 @@
 use std::{ops::Add, time::Duration};
 
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{error::PurgeError, windows::Windows};
 use crate::{
-    Action, ActorRef, ActorType, Status, StorageSchema, evidence::Entrypoint, lease::Lease, query::Statement,
+    Action, ActorRef, ActorType, Status, StorageSchema,
+    evidence::{Entrypoint, Record, Subject},
+    lease::Lease,
+    query::Statement,
 };
 
 /// The action that stands for a purge.
@@ -235,22 +238,14 @@ impl Ended<'_> {
         if let Some(failure) = self.failure {
             action = action.reason(failure);
         }
-        action.record(connection, storage).await?;
-        let statement = format!(
-            "insert into {} (subject, subject_ref, summary_status, recorded_at, actor_ref, provenance, detail)
-             values ('retention_run', $1, $2, clock_timestamp(), $3, $4, $5)",
-            storage.table("threadline_evidence_records")
-        );
-        sqlx::query(AssertSqlSafe(statement))
-            .persistent(false)
-            .bind(json!({"run": self.run}))
-            .bind(if self.failure.is_some() { "failed" } else { "completed" })
-            .bind(actor.to_json())
-            .bind(Value::Object(Entrypoint::Purge.provenance()))
-            .bind(detail)
-            .execute(connection)
-            .await?;
-        Ok(())
+        action.record(&mut *connection, storage).await?;
+        let status = if self.failure.is_some() { "failed" } else { "completed" };
+        Record::new(Subject::RetentionRun, json!({"run": self.run}), status)
+            .made_by(Entrypoint::Purge)
+            .actor(actor)
+            .detail(detail)
+            .append(connection, storage)
+            .await
     }
 }
 

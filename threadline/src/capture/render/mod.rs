@@ -12,12 +12,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     library::LibraryTrigger,
-    names::{FunctionPrefix, HostTable, array, hex, literal, quote},
+    names::{FunctionPrefix, HostTable, array, literal, quote},
     policy::{Level, Policy},
     refusal::Refusal,
     table::Table,
 };
-use crate::StorageSchema;
+use crate::{StorageSchema, signing::hexadecimal};
 
 pub(super) use trigger::{
     drop_all, drop_functions, guard, guard_functions, in_place, is_on, row_trigger, row_trigger_name,
@@ -66,7 +66,7 @@ pub(crate) struct Function {
 impl Function {
     /// SHA-256 of its body, in hexadecimal digits.
     pub(crate) fn digest(&self) -> String {
-        hex(&Sha256::digest(self.body.as_bytes()))
+        hexadecimal(&Sha256::digest(self.body.as_bytes()))
     }
 }
 
