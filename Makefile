@@ -6,17 +6,18 @@ CARGO ?= cargo
 .PHONY: help demo test faults bench soak dist check fix demo-servers servers clean
 
 # A run of the tests that has not ended after so many seconds is ended: what hangs is a failure with a name.
-TEST_LIMIT ?= 1500
+TEST_LIMIT ?= 2100
 LIMITED = timeout --foreground --kill-after=30 $(TEST_LIMIT)
 
 # Most tests wait for servers, not for a processor.
 export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
 
 # Named places where the tests let a process die, which nothing that is shipped is built with; and what is optional.
-FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower
+FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower,threadline/parquet,threadline/s3,threadline/metrics
 
-# What depends most on the version of PostgreSQL runs on every one that is supported.
-CAPTURING := --test outbox --test store --test capture --test query --test retention --test evidence --test handover --test doctor --test receipts
+# What depends most on the version of PostgreSQL runs on every one that is supported; the rest of the timeline on the oldest and the newest.
+CAPTURING := --test outbox --test store --test capture
+TIMELINE := $(CAPTURING) --test query --test retention --test erasure --test evidence --test handover --test jobs --test doctor --test receipts --test telemetry
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,24 +25,25 @@ help: ## Lists the targets.
 # SERVERS=docker uses a running Docker engine; SOURCE_DATABASE_URL, THREADLINE_DATABASE_URL and NATS_URL, where set,
 # name servers to use instead of private ones. DEMO_KEEP=1 leaves everything running until Ctrl-C.
 demo: demo-servers ## Runs the whole pipeline on private servers and ends with a verdict.
-	@echo "Compiling the three binaries and the sandbox; the first time takes minutes."
-	@$(CARGO) build --profile demo --package publisher --package consumer --package threadline --package sandbox --bins
+	@echo "Compiling the four binaries and the sandbox; the first time takes minutes."
+	@$(CARGO) build --profile demo --package publisher --package consumer --package threadline --package operator --package sandbox --bins
 	@./scripts/demo
 
 test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, other versions.
-	$(CARGO) build --bins $(FAULTY)
 	$(CARGO) test $(FAULTY) --no-run
 	$(LIMITED) $(CARGO) test $(FAULTY)
 	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
-	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(CAPTURING) --test stream_worker --test pipeline
-	for version in 14 16 17; do $(LIMITED) ./scripts/test-on $$version $(CARGO) test $(FAULTY) $(CAPTURING) || exit 1; done
+	PARTITIONED=1 $(LIMITED) $(CARGO) test $(FAULTY) --test capture --test retention -- --skip plans
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(TIMELINE) --test stream_worker --test pipeline --test surface
+	$(LIMITED) ./scripts/test-on 14 $(CARGO) test $(FAULTY) $(TIMELINE)
+	for version in 16 17; do $(LIMITED) ./scripts/test-on $$version $(CARGO) test $(FAULTY) $(CAPTURING) || exit 1; done
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --bins $(FAULTY)
 	./target/debug/faults $(if $(FAULTS),--only "$(FAULTS)",--report docs/fault-report.md)
 
 # The binaries as they are shipped, in a build of their own: what the bench compares with would change their features.
-bench: servers ## Measures the pipeline next to its limits and its peers, in a few minutes; FULL=1 for half an hour and docs/benchmarks. BENCH=options for more.
+bench: servers ## Measures the pipeline next to its limits and its peers, in a few minutes; FULL=1 for an hour and docs/benchmarks. BENCH=options for more.
 	$(CARGO) build --release --bins
 	$(CARGO) build --release --package bench
 	./target/release/bench run $(if $(FULL),--full --report docs/benchmarks) $(BENCH)

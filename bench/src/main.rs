@@ -69,7 +69,7 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct RunOptions {
-    /// A million rows, three repeats, half an hour; without it a smoke run of two minutes.
+    /// A million rows, three repeats, about an hour; without it a smoke run of a few minutes.
     #[arg(long)]
     full: bool,
     /// Another number of rows to drain.
@@ -141,6 +141,8 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
             Case::Steady,
             Case::Held,
             Case::Reads,
+            Case::Handover,
+            Case::Operators,
         ][..],
         some => some,
     };

@@ -1,4 +1,4 @@
-//! How much of everything: a smoke run fits two minutes, a full one is what is published.
+//! How much of everything: a smoke run takes a few minutes, a full one is what is published.
 
 use std::time::Duration;
 
@@ -31,6 +31,10 @@ pub(crate) struct Plan {
     pub(crate) deep: u32,
     /// Batches that are written with and without what is there for reads.
     pub(crate) batches: u32,
+    /// Changes of the timeline that is exported, purged and sealed.
+    pub(crate) handover: u64,
+    /// How long the purge beside writers runs at most.
+    pub(crate) purge: Duration,
     /// How long the steady load lasts, behind [`Plan::warm_up`].
     pub(crate) steady: Duration,
     /// How long the load lasts in each variant of the held transaction.
@@ -55,6 +59,8 @@ impl Plan {
         read_time: Duration::from_secs(2),
         deep: 100,
         batches: 12,
+        handover: 50_000,
+        purge: Duration::from_secs(10),
         steady: Duration::from_secs(5),
         held: Duration::from_secs(4),
         warm_up: Duration::from_secs(1),
@@ -75,6 +81,8 @@ impl Plan {
         read_time: Duration::from_secs(10),
         deep: 1_000,
         batches: 80,
+        handover: 1_000_000,
+        purge: Duration::from_secs(180),
         steady: Duration::from_secs(30),
         held: Duration::from_secs(12),
         warm_up: Duration::from_secs(3),

@@ -27,6 +27,16 @@ pub async fn read_only_scan(session: &mut Session) -> Result<Transaction<'_>, sq
     Ok(scan)
 }
 
+/// The same within the session's own time-out.
+///
+/// # Errors
+/// When the server is away.
+pub async fn read_only_look(session: &mut Session) -> Result<Transaction<'_>, sqlx::Error> {
+    let mut look = session.begin().await?;
+    look.execute("set transaction read only; set local enable_seqscan = on").await?;
+    Ok(look)
+}
+
 /// What a role of the pipeline brings along on every connection.
 #[derive(Debug, Clone)]
 pub struct Database {

@@ -20,6 +20,7 @@ use futures::{
 use sqlx::{
     AssertSqlSafe, Connection as _, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr as _,
     SqlStr,
+    pool::PoolConnection,
     postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 use sqlx_core::transaction::TransactionManager as _;
@@ -39,14 +40,50 @@ const ROWS_AHEAD: usize = 8;
 /// A session with the source database, on a connection of its own or behind a pooler.
 #[derive(Debug)]
 pub struct Session {
-    connection: PgConnection,
+    connection: Held,
     /// Behind a pooler: the statements with which each transaction begins.
     begin: Option<SqlStr>,
 }
 
+/// The connection of a session.
+#[derive(Debug)]
+enum Held {
+    /// It ends with the session.
+    Own(PgConnection),
+    /// It goes back to the pool of this process that it came from.
+    Lent(PoolConnection<Postgres>),
+}
+
+impl Deref for Held {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Lent(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for Held {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        match self {
+            Self::Own(connection) => connection,
+            Self::Lent(connection) => connection,
+        }
+    }
+}
+
 impl From<PgConnection> for Session {
     fn from(connection: PgConnection) -> Self {
-        Self { connection, begin: None }
+        Self { connection: Held::Own(connection), begin: None }
+    }
+}
+
+/// On a connection of a pool of this process, which is set up by whoever made the pool.
+impl From<PoolConnection<Postgres>> for Session {
+    fn from(connection: PoolConnection<Postgres>) -> Self {
+        Self { connection: Held::Lent(connection), begin: None }
     }
 }
 
@@ -62,7 +99,7 @@ impl Session {
             let value = value.replace(',', "', '");
             let _ = write!(begin, "; set local {name} = '{value}'");
         }
-        Self { connection, begin: Some(AssertSqlSafe(begin).into_sql_str()) }
+        Self { connection: Held::Own(connection), begin: Some(AssertSqlSafe(begin).into_sql_str()) }
     }
 
     /// Begins a transaction, or a savepoint in the one that is open. It is rolled back when it is dropped.
@@ -103,7 +140,10 @@ impl Session {
     /// # Errors
     /// When the server is gone already.
     pub async fn close(self) -> Result<(), sqlx::Error> {
-        self.connection.close().await
+        match self.connection {
+            Held::Own(connection) => connection.close().await,
+            Held::Lent(connection) => connection.close().await,
+        }
     }
 
     /// Whether the server answers.

@@ -114,17 +114,18 @@ grant insert (pruned_to, stream_created, stream_seq), update (pruned_to, pruned_
 grant execute on function outbox.undelivered_rows(timestamptz) to audit_consumer;
 grant select (audit_event_id) on outbox.undelivered to audit_consumer;
 
--- audit_operator: `publisher status`, `consumer status`, `consumer failures list`. It only reads, and of an audit row
--- nothing but what happened.
+-- audit_operator: `publisher status`, `consumer status`, `consumer failures list`, and the operator surface's pages of the pipeline. It
+-- only reads, and of an audit row nothing but what happened. The surface's page of one event needs audit_decider.
 
-grant select (xid) on outbox.entries to audit_operator;
+grant select (xid, occurred_at) on outbox.entries to audit_operator;
 grant select on outbox.rounds, outbox.leases, outbox.reconciled to audit_operator;
+grant select on outbox.settled, outbox.horizon, outbox.forwarders, outbox.acts to audit_operator;
 grant select (forwarder, ref, audit_event_id, state, reason, error, attempts, first_failed_at, last_failed_at,
               next_attempt_at, note)
     on outbox.failures to audit_operator;
 grant select (id, action) on public.audit_events to audit_operator;
 
--- audit_decider: the same, and `consumer failures show`, `redrive` and `discard`. Whoever has it sees whole audit rows
+-- audit_decider: the same, and `consumer failures show`, `redrive` and `discard`, also from the operator surface. Whoever has it sees whole audit rows
 -- (`show` masks them on the way to the screen, not in the database) and changes what will be delivered; each of these
 -- leaves a row in outbox.acts, which it can neither delete nor rewrite.
 

@@ -2,6 +2,7 @@
 
 use std::{
     io::IsTerminal as _,
+    net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
 };
 
@@ -24,10 +25,14 @@ use crate::{
     tour::Tour,
     verdict::Verdict,
     wait,
+    work_dir::free_port,
 };
 
 /// How long the pipeline may take to drain after the last commit.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long the pages may take to be there.
+const SERVE_DEADLINE: Duration = Duration::from_secs(30);
 
 const CONSUMERS: usize = 2;
 
@@ -55,13 +60,14 @@ pub struct Demo {
 pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
     print_line("starting PostgreSQL and NATS");
     let sandbox = Sandbox::start(&Options { durable: true, honour_urls: true, ..Options::default() })?;
-    let environment = DemoEnvironment::set_up(sandbox).await?;
+    let mut environment = DemoEnvironment::set_up(sandbox).await?;
     let result = tokio::select! {
         result = run_workload(demo, &environment) => result,
         () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
     if result.is_ok() && demo.keep {
-        print_line(&environment.tour()?);
+        let pages = environment.serve()?;
+        print_line(&environment.tour(&pages)?);
         stop.cancelled().await;
     }
     let torn_down = environment.tear_down().await;
@@ -70,7 +76,7 @@ pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
 
 /// The servers, the databases, and the settings of the processes.
 struct DemoEnvironment {
-    // Dropped before the servers and the folder.
+    // Dropped before the servers and the folder. The first is the publisher, the last the pages where there are any.
     processes: Vec<Process>,
     sandbox: Sandbox,
     suffix: String,
@@ -133,7 +139,21 @@ impl DemoEnvironment {
         Ok(())
     }
 
-    fn tour(&self) -> anyhow::Result<String> {
+    /// Starts the pages of the timeline; returns where they are.
+    fn serve(&mut self) -> anyhow::Result<String> {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let listen = format!("operator.listen={address}");
+        let arguments =
+            ["--set", &listen, "--set", "operator.metrics_listen=off", "--set", "operator.auth.kind=none"];
+        let work_dir = &self.sandbox.work_dir;
+        let process = Process::start(work_dir, "serve", "threadline-serve", &arguments, &self.environment())?;
+        wait::until("the pages of the timeline", SERVE_DEADLINE, || TcpStream::connect(address).is_ok())
+            .with_context(|| format!("their log says:\n{}", process.log()))?;
+        self.processes.push(process);
+        Ok(format!("http://{address}/"))
+    }
+
+    fn tour(&self, pages: &str) -> anyhow::Result<String> {
         let ours = std::env::current_exe()?;
         let binaries = ours.parent().into_iter().chain(self.sandbox.postgres.binaries());
         let event = golden::rows().first().context("the golden fixture has rows")?.id;
@@ -142,8 +162,8 @@ impl DemoEnvironment {
             binaries: binaries.collect(),
             environment: &self.environment(),
             event,
-            // The first is the publisher.
-            consumers: self.processes.iter().skip(1).map(Process::id).collect(),
+            consumers: self.processes.iter().skip(1).take(CONSUMERS).map(Process::id).collect(),
+            pages,
         };
         Ok(tour.text())
     }

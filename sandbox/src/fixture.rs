@@ -10,7 +10,7 @@ use common::{
     settings::ConnectionUrl,
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use threadline::StorageSchema;
+use threadline::{Layout, StorageSchema};
 use tokio::sync::OnceCell;
 use uuid::Uuid;
 
@@ -102,15 +102,35 @@ pub async fn source_database_on(server: &Postgres, name: &str) -> anyhow::Result
 /// # Errors
 /// When the server refuses.
 pub async fn timeline_database_on(server: &Postgres, name: &str) -> anyhow::Result<TestDatabase> {
+    timeline_database_as(server, name, layout()).await
+}
+
+/// The same with changes stored in that layout.
+///
+/// # Errors
+/// When the server refuses.
+pub async fn timeline_database_as(
+    server: &Postgres,
+    name: &str,
+    layout: Layout,
+) -> anyhow::Result<TestDatabase> {
     let database = TestDatabase::create(server, name, None).await?;
     let mut connection = database.connect().await?;
     let schema = StorageSchema::default();
-    threadline::install(&mut connection, &schema).await?;
+    threadline::install_as(&mut connection, &schema, layout).await?;
     connection.close().await?;
     let mut superuser = database.superuser().await?;
     rights::grant_timeline(&mut superuser, &schema).await?;
     superuser.close().await?;
     Ok(database)
+}
+
+/// As `PARTITIONED=1` says: changes by months, in every timeline of a test that does not say how.
+fn layout() -> Layout {
+    match std::env::var_os("PARTITIONED") {
+        Some(value) if value == "1" => Layout::Monthly,
+        _ => Layout::AsItIs,
+    }
 }
 
 /// A fresh database with nothing in it.

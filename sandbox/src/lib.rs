@@ -9,9 +9,11 @@
 //! free ports of the loopback interface, and takes everything with it when it ends, however it ends.
 
 pub mod audit;
+pub mod chromedriver;
 pub mod demo;
 pub mod fixture;
 pub mod golden;
+pub mod heard;
 pub mod load;
 pub mod nats;
 pub mod pgbouncer;

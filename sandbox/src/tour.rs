@@ -18,6 +18,8 @@ pub(crate) struct Tour<'a> {
     pub(crate) event: Uuid,
     /// The processes of the consumers.
     pub(crate) consumers: Vec<u32>,
+    /// Where a browser sees the timeline.
+    pub(crate) pages: &'a str,
 }
 
 impl Tour<'_> {
@@ -42,6 +44,7 @@ impl Tour<'_> {
              consumer status\n\
              \n# The status of one event at every step, from the audit row to the timeline.\n\
              consumer explain {event}\n\
+             \n# What people see in a browser: {pages}\n\
              \n# What people query.\n\
              psql \"$THREADLINE_DATABASE_URL\" --command \"select inserted_at, name, status, actor_ref from audit_actions \
              order by inserted_at desc limit 5\"\n\
@@ -57,6 +60,7 @@ impl Tour<'_> {
              \n# Whether everything is there, row by row.\n\
              consumer reconcile\n",
             event = self.event,
+            pages = self.pages,
             consumers = consumers.join(" "),
             insert_first = insert(first),
             insert_second = insert(second),

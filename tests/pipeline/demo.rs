@@ -1,6 +1,10 @@
 //! The demo, as somebody plays with it.
 
-use std::process::Command;
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+};
 
 use end_to_end::{DEADLINE, sandbox};
 use sandbox::{
@@ -34,6 +38,17 @@ async fn the_tour_that_a_demo_left_running_ends_in_can_be_followed() -> anyhow::
     let mut timeline = PgConnection::connect(url.trim_end_matches('\'')).await?;
     let arrived = "select count(*) from audit_actions where name = 'demo.tour'";
     assert!(sqlx::query_scalar::<_, i64>(arrived).fetch_one(&mut timeline).await? >= 1);
+    // The pages show what was inserted.
+    let pages = tour.lines().find_map(|line| line.strip_prefix("# What people see in a browser: ")).unwrap();
+    let address = pages.trim_start_matches("http://").trim_end_matches('/');
+    let mut stream = TcpStream::connect(address)?;
+    write!(
+        stream,
+        "GET /timeline?action=demo.tour HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("demo.tour"), "{answer}");
     assert!(demo.terminate(DEADLINE)?.success(), "{}", demo.log());
     Ok(())
 }

@@ -13,7 +13,7 @@ struct Definition {
 fn definitions() -> Vec<Definition> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let mut found = Vec::new();
-    for krate in ["common", "consumer", "publisher", "threadline"] {
+    for krate in ["common", "consumer", "operator", "publisher", "threadline"] {
         collect(&root.join(krate).join("src"), &mut found);
     }
     found
@@ -145,7 +145,7 @@ fn every_setting_that_the_page_names_has_the_default_that_it_says() {
     for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| what |")) {
         let cells: Vec<&str> = row.split('|').map(str::trim).collect();
         let (limit, place) = (cells[2], cells[3]);
-        let settings = ["relay.", "publisher.", "consumer.", "broker.", "source."];
+        let settings = ["relay.", "publisher.", "consumer.", "operator.", "broker.", "source."];
         for key in quoted(place).filter(|key| settings.iter().any(|section| key.starts_with(section))) {
             let documented = configuration.lines().find(|line| line.starts_with(&format!("| `{key}` |")));
             let documented = documented.unwrap_or_else(|| panic!("{key} is no setting: {row}"));

@@ -54,6 +54,7 @@ async fn the_golden_fixture_projects_to_36_ok_and_7_error_with_every_field() -> 
                 "correlation_id": row.id.to_string(),
                 "request_id": null,
                 "job_id": null,
+                "erased": null,
                 "inserted_at": row.occurred_at.format(&time::format_description::well_known::Rfc3339)?
                     .replace('Z', "+00:00"),
             })

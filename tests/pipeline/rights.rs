@@ -111,7 +111,7 @@ async fn the_roles_of_the_source_may_do_what_their_work_needs_and_no_more() -> a
     let mighty: i64 = sqlx::query_scalar(
         "select count(*) from pg_roles
          where rolname in ('audit_publisher', 'audit_consumer', 'audit_operator', 'audit_decider', 'audit_projector', 'audit_reader',
-                           'audit_maintainer', 'audit_exporter', 'audit_sealer')
+                           'audit_maintainer', 'audit_archivist', 'audit_exporter', 'audit_sealer', 'audit_eraser', 'audit_surface')
            and (rolsuper or rolcreaterole or rolcreatedb or rolreplication or rolbypassrls)",
     )
     .fetch_one(&mut owner)

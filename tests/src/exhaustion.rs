@@ -22,9 +22,11 @@ pub fn refusals(log: &str) -> usize {
 pub async fn exhaust(superuser: &str, deadline: Duration) -> anyhow::Result<Vec<PgConnection>> {
     let mut watch = PgConnection::connect(superuser).await?;
     let mut taken = Vec::new();
-    // It connects again as fast as it can; sooner or later all is taken before it comes back. One that is just being let in is
-    // not shown yet, so that it is found the second time.
-    let mut rounds_without = 0;
+    // It connects again as fast as it can; sooner or later all is taken before it comes back. One that is just being let in has
+    // its place already and is not shown yet: only where every place is accounted for has the pipeline none.
+    let statement = "select count(*) filter (where application_name like 'audit-%') = 0
+                        and count(*) >= current_setting('max_connections')::bigint
+                     from pg_stat_activity where backend_type = 'client backend'";
     wait::until_some("the pipeline to have no connection", deadline, async || {
         watch
             .execute(
@@ -34,12 +36,8 @@ pub async fn exhaust(superuser: &str, deadline: Duration) -> anyhow::Result<Vec<
         while let Ok(connection) = PgConnection::connect(superuser).await {
             taken.push(connection);
         }
-        let left: i64 =
-            sqlx::query_scalar("select count(*) from pg_stat_activity where application_name like 'audit-%'")
-                .fetch_one(&mut watch)
-                .await?;
-        rounds_without = if left == 0 { rounds_without + 1 } else { 0 };
-        Ok((rounds_without == 2).then_some(()))
+        let is_exhausted: bool = sqlx::query_scalar(statement).fetch_one(&mut watch).await?;
+        Ok(is_exhausted.then_some(()))
     })
     .await?;
     taken.push(watch);

@@ -212,7 +212,7 @@ pub(crate) fn insert_absent(table: &ActionTable) -> String {
 }
 
 /// Writes many actions over whatever is stored under their ids, with one statement: a repair, or a mapping that has
-/// changed. With `times` their times as well; where those are of the delivery, what is stored is the only one there is.
+/// changed. One of which something was erased stays as it is. With `times` their times as well; where those are of the delivery, what is stored is the only one there is.
 /// Returns how many rows were written.
 ///
 /// # Errors
@@ -233,8 +233,9 @@ pub(crate) fn overwrite(table: &ActionTable, times: bool) -> String {
          set name = excluded.name, actor_ref = excluded.actor_ref, status = excluded.status, verb = excluded.verb,
              category = excluded.category, reason = excluded.reason, comment = excluded.comment,
              correlation_id = excluded.correlation_id, request_id = excluded.request_id, job_id = excluded.job_id{time}
+         where {NOT_ERASED}
          {RETURNING}",
-        insert(table)
+        insert(table).replacen(" (id,", " as a (id,", 1)
     )
 }
 
@@ -265,10 +266,13 @@ pub(crate) async fn update_batch(
          set name = n.name, actor_ref = n.actor_ref::jsonb, status = n.status, verb = n.verb, category = n.category,
              reason = n.reason, comment = n.comment, correlation_id = n.correlation_id, request_id = n.request_id,
              job_id = n.job_id{time}
-         from {SENT} where a.id = n.id"
+         from {SENT} where a.id = n.id and {NOT_ERASED}"
     );
     Ok(bind(sqlx::query(sqlx::AssertSqlSafe(statement)), actions).execute(connection).await?.rows_affected())
 }
+
+/// That nothing was erased of an action `a`: what was is not written again. A table from before there were erasures says so too.
+const NOT_ERASED: &str = "to_jsonb(a) ->> 'erased' is null";
 
 fn insert(table: &ActionTable) -> String {
     format!(

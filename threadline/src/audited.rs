@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 use sqlx::{AssertSqlSafe, PgConnection, Row as _, postgres::PgRow};
 use uuid::Uuid;
 
-use crate::{Action, AuditContext, StorageSchema, Timeline};
+use crate::{Action, AuditContext, StorageSchema, Timeline, telemetry};
 
 /// A transaction to be run: with the context that its changes are captured with, and what it is, if that has a name.
 ///
@@ -137,9 +137,9 @@ impl AuditedTransaction {
         transaction.commit().await.map_err(AuditedError::Database)?;
         let Audited { audit_transaction_id, action_id, value: () } = audited;
         if let Some(status) = status {
-            tracing::debug!(name: "threadline.action.recorded", status = status.as_str());
+            telemetry::action_recorded(status);
         }
-        tracing::debug!(name: "threadline.transaction.committed", captured = audit_transaction_id.is_some());
+        telemetry::transaction_committed(audit_transaction_id.is_some());
         Ok(Audited { value, audit_transaction_id, action_id })
     }
 
@@ -161,7 +161,7 @@ impl AuditedTransaction {
 }
 
 impl AttachedTransaction {
-    /// Records the action and the meta data, before the host's commit.
+    /// Records the action and the meta data, before the host's commit; after it, [`telemetry`] takes what is to be said of it.
     ///
     /// # Errors
     /// When nothing was captured and something is to be linked to it, or the database refuses. The transaction is of no use then.

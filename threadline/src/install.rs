@@ -10,6 +10,7 @@ use sqlx::{
 use crate::{
     StorageSchema,
     catalog::{self, Property},
+    partitions::{self, Layout},
     schema_status,
 };
 
@@ -44,6 +45,8 @@ pub struct Installation {
     pub replaced: Vec<String>,
     /// What is missing and could not be made over what is there, in words.
     pub lacking: Vec<String>,
+    /// Months of changes that have a partition now.
+    pub partitions: Vec<String>,
 }
 
 /// Creates or completes Threadline's tables and functions in `schema`. Idempotent. Looks at what is there, whatever the table of
@@ -55,6 +58,18 @@ pub struct Installation {
 pub async fn install(
     connection: &mut PgConnection,
     schema: &StorageSchema,
+) -> Result<Installation, sqlx::Error> {
+    install_as(connection, schema, Layout::AsItIs).await
+}
+
+/// The same, with changes stored in that layout.
+///
+/// # Errors
+/// As [`install`]; and when changes are stored in another layout already.
+pub async fn install_as(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    layout: Layout,
 ) -> Result<Installation, sqlx::Error> {
     if let Some(version) = newer(connection, schema).await? {
         let why = format!(
@@ -85,7 +100,7 @@ pub async fn install(
     let prepare =
         format!("set search_path to \"{schema}\"; set statement_timeout = 0; {ONE_AT_A_TIME}; {YIELD}");
     connection.execute(AssertSqlSafe(prepare)).await?;
-    let result = make_patiently(connection, schema, &migrations).await;
+    let result = make_patiently(connection, schema, (&migrations, layout)).await;
     let end = format!("reset search_path; reset statement_timeout; reset lock_timeout; {ENDED}");
     connection.execute(AssertSqlSafe(end)).await?;
     result
@@ -110,13 +125,13 @@ async fn create_schema(connection: &mut PgConnection, schema: &StorageSchema) ->
 async fn make_patiently(
     connection: &mut PgConnection,
     schema: &StorageSchema,
-    migrations: &Migrator,
+    (migrations, layout): (&Migrator, Layout),
 ) -> Result<Installation, sqlx::Error> {
     let before = catalog::lacking(connection, schema).await?;
     let replaceable = catalog::replaceable(connection, schema).await?;
     let started = Instant::now();
     loop {
-        match make(connection, schema, migrations, (&before, &replaceable)).await {
+        match make(connection, schema, (migrations, layout), (&before, &replaceable)).await {
             Err(error) if is_locked(&error) && started.elapsed() < LOCKED_LIMIT => {
                 tokio::time::sleep(LOCKED_PAUSE).await;
             }
@@ -141,7 +156,7 @@ pub fn is_locked(error: &sqlx::Error) -> bool {
 async fn make(
     connection: &mut PgConnection,
     schema: &StorageSchema,
-    migrations: &Migrator,
+    (migrations, layout): (&Migrator, Layout),
     (before, replaceable): (&[Property], &[Property]),
 ) -> Result<Installation, sqlx::Error> {
     let missing_tables = |lacking: &[Property]| -> Vec<String> {
@@ -152,6 +167,7 @@ async fn make(
     let mut recreated: Vec<String> =
         missing_tables(before).into_iter().filter(|table| was_made(table, &applied)).collect();
     let adopted = adopt(connection, schema).await?;
+    partitions::lay_out(connection, schema, layout).await?;
     if !recreated.is_empty() {
         // A migration that is still to run may be about them.
         repeat(connection, |migration| !migration.contains(RECEIPTS)).await?;
@@ -165,6 +181,7 @@ async fn make(
         repeat(connection, |migration| !migration.contains(RECEIPTS)).await?;
         lacking = catalog::lacking(connection, schema).await?;
     }
+    let partitions = partitions::prepare(connection, schema).await?;
     let whole =
         |one: &&Property| !recreated.contains(&one.object) && one.kind != "table" || one.kind == "function";
     let added = before.iter().filter(|one| !is_fresh && !lacking.contains(one)).filter(whole);
@@ -172,7 +189,13 @@ async fn make(
     let kept = catalog::replaceable(connection, schema).await?;
     let replaced = replaceable.iter().filter(|one| !kept.contains(one)).map(Property::describe).collect();
     recreated.extend(adopted.then(|| schema_status::MIGRATIONS.to_owned()));
-    Ok(Installation { recreated, added, replaced, lacking: lacking.iter().map(Property::describe).collect() })
+    Ok(Installation {
+        recreated,
+        added,
+        replaced,
+        lacking: lacking.iter().map(Property::describe).collect(),
+        partitions,
+    })
 }
 
 /// Runs migrations again; all but one say "if not exists" or "or replace".

@@ -24,13 +24,15 @@
 //! [`ActorRef`] says who, [`action`] is a row of what was done, [`fn@install`] creates the tables in a [`StorageSchema`], [`fn@check_schema`]
 //! says whether they are there and may be written to. [`coverage`] says which
 //! tables are captured, and what is wrong. [`adoption`] knows what others have brought in, [`verified`] writes where a host's triggers and rules act. [`stored`] reads actions back for a comparison, [`mod@digest`] sums
-//! them up, [`mod@receipt`] keeps the sums, [`receipts`] are of everything else, [`shadow`] builds the table again. [`retention`] deletes what a policy no longer keeps. The tables
+//! them up, [`mod@receipt`] keeps the sums, [`receipts`] are of everything else, [`shadow`] builds the table again. [`retention`] deletes what a policy no longer keeps. [`telemetry`] says how the work goes, and nothing of the data; [`gauges`] are the
+//! state of a timeline as figures. [`views`] are filters that somebody has saved. The tables
 //! and their meaning are those of the Elixir library of the same name, over whose installation this one runs.
 
 pub mod action;
 pub mod actor;
 pub mod adoption;
 pub mod audited;
+mod batches;
 pub mod capture;
 pub mod catalog;
 pub mod context;
@@ -38,10 +40,13 @@ pub mod continuity;
 pub mod coverage;
 pub mod digest;
 pub mod doctor;
+pub mod erasure;
 pub mod evidence;
 pub mod export;
+pub mod gauges;
 pub mod install;
 pub mod lease;
+pub mod partitions;
 pub mod query;
 pub mod receipt;
 pub mod receipts;
@@ -51,10 +56,14 @@ pub mod schema;
 pub mod schema_status;
 pub mod shadow;
 pub mod signing;
+pub mod storage;
 pub mod stored;
+pub mod telemetry;
 pub mod timeline;
 #[cfg(feature = "tower")]
 pub mod tower;
+pub mod views;
+pub mod visible;
 
 pub use action::{AuditAction, Status, verified};
 pub use actor::{ActorError, ActorRef, ActorType};
@@ -62,7 +71,8 @@ pub use adoption::Adoption;
 pub use audited::{Audited, AuditedError, AuditedTransaction};
 pub use context::AuditContext;
 pub use digest::Digest;
-pub use install::{Installation, install};
+pub use install::{Installation, install, install_as};
+pub use partitions::Layout;
 pub use receipt::Receipt;
 pub use record::Action;
 pub use schema::{ActionTable, SchemaError, StorageSchema};

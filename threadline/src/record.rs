@@ -124,7 +124,8 @@ impl Action {
     }
 
     /// Records it in the connection's current transaction if there is one: it is committed or rolled back with what it is
-    /// about. By itself it links to no captured transaction. Id and time are the database's.
+    /// about. By itself it links to no captured transaction. Id and time are the database's. Whoever commits says so with
+    /// [`telemetry::action_recorded`](crate::telemetry::action_recorded).
     ///
     /// # Errors
     /// What the database says.
@@ -153,7 +154,6 @@ impl Action {
             .bind(&self.job_id)
             .fetch_one(connection)
             .await?;
-        tracing::debug!(name: "threadline.action.recorded", status = self.status.as_str());
         Ok(AuditAction {
             id: row.try_get("id")?,
             name: self.name,

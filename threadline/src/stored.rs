@@ -27,6 +27,8 @@ pub struct StoredAction {
     pub texts: [Option<String>; 7],
     /// When, clamped to the years 1 to 9999.
     pub inserted_at: OffsetDateTime,
+    /// The columns of which something was erased.
+    pub erased: Vec<String>,
 }
 
 impl StoredAction {
@@ -50,7 +52,22 @@ impl StoredAction {
             status: status.as_str().to_owned(),
             texts: texts.map(Clone::clone),
             inserted_at: *inserted_at,
+            erased: Vec::new(),
         }
+    }
+
+    /// With what was erased as it should be: that it is not there any more is no difference.
+    #[must_use]
+    pub fn but_for_erasures(mut self, expected: &Self) -> Self {
+        for column in std::mem::take(&mut self.erased) {
+            match column.as_str() {
+                "actor_ref" => self.actor.clone_from(&expected.actor),
+                "reason" => self.texts[2].clone_from(&expected.texts[2]),
+                "comment" => self.texts[3].clone_from(&expected.texts[3]),
+                _ => {}
+            }
+        }
+        self
     }
 
     /// The correlation id.
@@ -123,6 +140,10 @@ pub struct Window {
 const COLUMNS: &str = "a.id, a.name, a.actor_ref::text, a.status, a.verb, a.category, a.reason, a.comment, \
     a.correlation_id, a.request_id, a.job_id";
 
+/// Names of columns; none in a table from before there were erasures.
+const ERASED: &str = "array(select jsonb_object_keys(case jsonb_typeof(to_jsonb(a) #> '{erased,columns}') when 'object'
+                                                          then to_jsonb(a) #> '{erased,columns}' else '{}' end))";
+
 /// The actions of a window that the pipeline has projected, by ascending id: those whose correlation id is their own id. A
 /// host records its own ones otherwise.
 pub fn projected<'c>(
@@ -131,7 +152,7 @@ pub fn projected<'c>(
     window: Window,
 ) -> impl Stream<Item = Result<StoredAction, sqlx::Error>> + use<'c> {
     let statement = format!(
-        "select {COLUMNS}, {TIME} from {table} a
+        "select {COLUMNS}, {TIME}, {ERASED} from {table} a
          where a.correlation_id = a.id::text
            and ($1::timestamptz is null or a.inserted_at >= $1) and ($2::timestamptz is null or a.inserted_at < $2)
          order by a.id"
@@ -153,11 +174,13 @@ pub async fn find(
     table: &ActionTable,
     ids: &[Uuid],
 ) -> Result<Vec<StoredAction>, sqlx::Error> {
-    sqlx::query(AssertSqlSafe(format!("select {COLUMNS}, {TIME} from {table} a where a.id = any ($1)")))
-        .bind(ids)
-        .try_map(|row| decode(&row))
-        .fetch_all(connection)
-        .await
+    sqlx::query(AssertSqlSafe(format!(
+        "select {COLUMNS}, {TIME}, {ERASED} from {table} a where a.id = any ($1)"
+    )))
+    .bind(ids)
+    .try_map(|row| decode(&row))
+    .fetch_all(connection)
+    .await
 }
 
 /// Those of `ids` that are taken, whatever wrote them.
@@ -266,6 +289,7 @@ fn decode(row: &PgRow) -> Result<StoredAction, sqlx::Error> {
         status: row.try_get(3)?,
         texts,
         inserted_at: row.try_get(11)?,
+        erased: row.try_get(12)?,
     })
 }
 
@@ -283,6 +307,7 @@ mod tests {
             status: "ok".to_owned(),
             texts: texts.map(|text| text.map(str::to_owned)),
             inserted_at: OffsetDateTime::UNIX_EPOCH,
+            erased: Vec::new(),
         }
     }
 

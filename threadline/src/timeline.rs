@@ -3,11 +3,12 @@
 use sqlx::PgPool;
 
 use crate::{
-    Action, AuditAction, AuditContext, AuditedTransaction, Installation, SchemaStatus, StorageSchema,
+    Action, AuditAction, AuditContext, AuditedTransaction, Installation, Layout, SchemaStatus, StorageSchema,
     check_schema,
     evidence::{Evidence, EvidenceError, EvidenceRecord, Record},
-    install,
+    install, install_as,
     query::{Reader, Scope},
+    telemetry,
 };
 
 /// A pool of connections to the timeline's database, and the schema that its tables are in. Cheap to clone.
@@ -44,6 +45,14 @@ impl Timeline {
         install(&mut *self.pool.acquire().await?, &self.schema).await
     }
 
+    /// The same, with changes stored in that layout; see [`install_as`].
+    ///
+    /// # Errors
+    /// As [`Self::install`]; and when changes are stored in another layout already.
+    pub async fn install_as(&self, layout: Layout) -> Result<Installation, sqlx::Error> {
+        install_as(&mut *self.pool.acquire().await?, &self.schema, layout).await
+    }
+
     /// Whether its tables are there and may be written to.
     ///
     /// # Errors
@@ -58,7 +67,10 @@ impl Timeline {
     /// # Errors
     /// When no connection can be had, and what the database says.
     pub async fn record(&self, action: Action) -> Result<AuditAction, sqlx::Error> {
-        action.record(&mut *self.pool.acquire().await?, &self.schema).await
+        let status = action.outcome();
+        let recorded = action.record(&mut *self.pool.acquire().await?, &self.schema).await?;
+        telemetry::action_recorded(status);
+        Ok(recorded)
     }
 
     /// Records a claim in a transaction of its own. To have it committed or rolled back with what it is about, use [`Record::record`] on the

@@ -4,9 +4,11 @@
 mod capture;
 pub(crate) mod changes;
 mod drain;
+pub(crate) mod hand_over;
 mod held;
 mod limits;
 mod operate;
+pub(crate) mod operators;
 pub(crate) mod reads;
 pub(crate) mod soak;
 mod steady;
@@ -45,6 +47,10 @@ pub(crate) enum Case {
     Held,
     /// Pages, histories and the live tail of a long timeline, beside the Elixir library's statements; and what they cost writers.
     Reads,
+    /// Exports, a purge beside writers, receipts and bundles of a long timeline, beside `copy` and the Elixir library's statements.
+    Handover,
+    /// Pages of the operator surface for many at a time, beside writers; and what they cost those.
+    Operators,
 }
 
 /// Takes samples and keeps them.
@@ -80,6 +86,8 @@ impl Bench<'_> {
             Case::Steady => steady::take(self, repeat).await,
             Case::Held => held::take(self, repeat).await,
             Case::Reads => reads::take(self, repeat).await,
+            Case::Handover => hand_over::take(self, repeat).await,
+            Case::Operators => operators::take(self, repeat).await,
         }
     }
 

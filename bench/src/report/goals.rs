@@ -1,7 +1,8 @@
 //! What was promised, beside what was measured.
 
 use super::{
-    number, reads_goals,
+    hand_over_goals::{self, Measured, Promise},
+    number, operators, reads_goals,
     summary::{Group, Ratio, Summary},
 };
 use crate::results::Sample;
@@ -64,6 +65,7 @@ struct Unit(fn(Option<f64>) -> String, &'static str);
 const RATIO: Unit = Unit(number::ratio, "");
 const MILLIS: Unit = Unit(number::millis, " ms");
 const MIB: Unit = Unit(|value| number::with("MiB", number::mib(value)), " MiB");
+const SECONDS: Unit = Unit(|value| number::with("s", number::seconds(value)), " s");
 const COUNT: Unit =
     Unit(|value| value.map_or_else(|| number::NONE.to_owned(), |value| format!("{value:.0}")), "");
 
@@ -84,6 +86,8 @@ impl Judgement {
         goals.push(memory(summary, "consumer: memory at the peak", "consumer"));
         goals.push(dead_tuples(summary));
         goals.extend(reads_goals::worst(summary).into_iter().map(Goal::of_worst));
+        let promises = [hand_over_goals::promises(summary), operators::promises(summary)];
+        goals.extend(promises.into_iter().flatten().map(Goal::of_promise));
         let controls = vec![
             control(summary, "A/A: capture, bare again / bare", CAPTURE, BARE),
             control(summary, "A/A: relay, limit again / limit", RELAY, LIMIT),
@@ -281,6 +285,17 @@ impl Goal {
     fn of_worst(worst: reads_goals::Worst) -> Self {
         let unit = if worst.is_ratio { &RATIO } else { &MILLIS };
         Self::of(worst.name, Bound::AtMost(worst.most), unit, worst.value, &[worst.note])
+    }
+
+    fn of_promise(promise: Promise) -> Self {
+        let Promise { name, bound, is_least, measured, note } = promise;
+        let bound = if is_least { Bound::AtLeast(bound) } else { Bound::AtMost(bound) };
+        let (unit, value, range) = match measured {
+            Measured::Ratio(ratio) => (&RATIO, ratio.map(|ratio| ratio.median), range(ratio)),
+            Measured::Seconds(seconds) => (&SECONDS, seconds, String::new()),
+            Measured::Mib(mib) => (&MIB, mib, String::new()),
+        };
+        Self::of(name, bound, unit, value, &[range, note])
     }
 
     /// The range comes before what is void, which comes first in the notes and last in the text.

@@ -5,8 +5,11 @@ mod chart;
 #[cfg(test)]
 mod example;
 mod goals;
+mod hand_over;
+mod hand_over_goals;
 mod markdown;
 mod number;
+mod operators;
 mod reads;
 mod reads_goals;
 mod summary;
@@ -49,8 +52,8 @@ impl<'a> Report<'a> {
         chart::chart(&self.summary, &self.judgement)
     }
 
-    /// Writes `report.md` and `chart.svg` into the folder, which is made if it is not there, and `capture.md` and `reads.md` of the cases that are
-    /// there; of a run of nothing else those alone.
+    /// Writes `report.md` and `chart.svg` into the folder, which is made if it is not there, and `capture.md`, `reads.md`, `handover.md` and `operators.md` of the
+    /// cases that are there; of a run of nothing else those alone.
     ///
     /// # Errors
     ///
@@ -64,6 +67,10 @@ impl<'a> Report<'a> {
         files.extend(changes::markdown(self.run, &self.summary).map(|page| ("capture.md", page)));
         let page = reads::markdown(self.run, &self.summary, &self.judgement);
         files.extend(page.map(|page| ("reads.md", page)));
+        let page = hand_over::markdown(self.run, &self.summary, &self.judgement);
+        files.extend(page.map(|page| ("handover.md", page)));
+        let page = operators::markdown(self.run, &self.summary, &self.judgement);
+        files.extend(page.map(|page| ("operators.md", page)));
         for (name, content) in files {
             let path = folder.join(name);
             std::fs::write(&path, content).with_context(|| format!("cannot write {}", path.display()))?;
@@ -74,7 +81,7 @@ impl<'a> Report<'a> {
 
 /// Whether a case has a page of its own.
 fn has_page(case: &str) -> bool {
-    changes::is_of(case) || reads::is_of(case)
+    changes::is_of(case) || reads::is_of(case) || hand_over::is_of(case) || operators::is_of(case)
 }
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! What operators read and decide: lists of failures, one failure with its audit row, re-drive, discard. One documented
 //! function per statement.
 
+use std::fmt;
+
 use serde::Serialize;
 use sqlx::{AssertSqlSafe, FromRow, postgres::PgArguments, query::QueryAs};
 use time::OffsetDateTime;
@@ -11,7 +13,7 @@ use crate::{
     identifier::{ForwarderId, TableName, quote},
     outbox::capture::columns::{self, Columns},
     session::Session,
-    time_arg::as_captured,
+    time_arg::{as_captured, to_rfc3339},
 };
 
 /// Which failures; every part that is absent matches all.
@@ -38,6 +40,27 @@ impl Filter {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         Self { states: Vec::new(), ..self.clone() } == Self::default()
+    }
+}
+
+/// For the record.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { forwarder, reason, states, action, since, until, reference } = self;
+        let states: Vec<&str> = states.iter().map(|state| state.as_str()).collect();
+        write!(f, "state {}", states.join(" or "))?;
+        let parts = [
+            ("forwarder", forwarder.as_ref().map(ToString::to_string)),
+            ("reason", reason.clone()),
+            ("action", action.clone()),
+            ("since", since.map(to_rfc3339)),
+            ("until", until.map(to_rfc3339)),
+            ("id", reference.clone()),
+        ];
+        parts
+            .iter()
+            .filter_map(|(name, value)| value.as_ref().map(|value| (name, value)))
+            .try_for_each(|(name, value)| write!(f, ", {name} {value}"))
     }
 }
 
@@ -147,7 +170,8 @@ pub async fn now(connection: &mut Session) -> Result<OffsetDateTime, sqlx::Error
     sqlx::query_scalar("select clock_timestamp()").fetch_one(connection).await
 }
 
-/// How many of those that match there are, by forwarder, state and reason; and of how many the audit row is gone.
+/// How many of those that match there are, by forwarder, state and reason; and of how many the audit row is gone. With a limit, no
+/// more than so many are looked at, in no order.
 ///
 /// # Errors
 /// When the server is away.
@@ -155,16 +179,18 @@ pub async fn summary(
     connection: &mut Session,
     table: &TableName,
     filter: &Filter,
+    limit: Option<i64>,
 ) -> Result<Vec<FailureSummary>, sqlx::Error> {
     let columns = columns::of(connection, table).await?;
     let statement = format!(
         "select f.forwarder, f.state, f.reason, count(*) as count, count(*) filter (where e.id is null) as gone
-         from outbox.failures f left join {} e on e.id = f.audit_event_id
-         where {} group by f.forwarder, f.state, f.reason order by f.forwarder, f.state, f.reason",
-        table.quoted(),
-        condition(table, &columns, filter)?
+         from (select f.forwarder, f.state, f.reason, f.audit_event_id from outbox.failures f where {} limit $8) f
+         left join {} e on e.id = f.audit_event_id
+         group by f.forwarder, f.state, f.reason order by f.forwarder, f.state, f.reason",
+        condition(table, &columns, filter)?,
+        table.quoted()
     );
-    filtered(statement, filter).fetch_all(connection).await
+    filtered(statement, filter).bind(limit).fetch_all(connection).await
 }
 
 /// Failures that have forwarder, state and reason in common.
@@ -235,6 +261,23 @@ pub async fn audit_row(
         whole.insert(name.clone(), value);
     }
     Ok(Some(whole.into()))
+}
+
+/// Columns of an audit row that say what happened, and when, and not to whom. Whatever else a host has put into its table
+/// may be about a person.
+const UNMASKED_FIELDS: [&str; 8] =
+    ["id", "occurred_at", "inserted_at", "action", "outcome", "actor_type", "target_type", "organization_id"];
+
+/// What stands in the place of a value that is hidden.
+pub const MASK: &str = "***";
+
+/// Hides in an audit row whatever may reveal something about a person. NULL stays NULL: that there is nothing is no secret.
+pub fn mask(row: &mut serde_json::Value) {
+    for (column, value) in row.as_object_mut().into_iter().flatten() {
+        if !UNMASKED_FIELDS.contains(&column.as_str()) && !value.is_null() {
+            *value = MASK.into();
+        }
+    }
 }
 
 fn is_of_row(error: &sqlx::Error) -> bool {
@@ -327,4 +370,23 @@ pub async fn discard(
     let (discarded,): (i64,) =
         filtered(statement, filter).bind(note.to_owned()).fetch_one(connection).await?;
     Ok(discarded.cast_unsigned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn personal_fields_are_masked_and_the_others_stay() {
+        let mut row = json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "203.0.113.7",
+                             "metadata": {"email": "a@b.example"}, "email": "a@b.example"});
+        mask(&mut row);
+        assert_eq!(
+            row,
+            json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "***", "metadata": "***",
+                   "email": "***"})
+        );
+    }
 }

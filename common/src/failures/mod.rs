@@ -1,10 +1,11 @@
 //! `outbox.failures`: attempts, waits and dead letters.
 //!
 //! Attempts live here and nowhere else: the broker's delivery count also counts prefetch, restarts and neighbours,
-//! and is forgotten when the broker crashes. [`admin`] is what operators do with them.
+//! and is forgotten when the broker crashes. [`admin`] is what operators do with them, [`diagnosis`] what keeps an event from a timeline.
 
 pub mod admin;
 mod attempts;
+pub mod diagnosis;
 
 pub use attempts::{
     clear, due, end, ended, prior_attempts, record, requeue_overdue, retrying, start, states,

@@ -1,7 +1,12 @@
 //! `outbox.acts`: what operators did to the pipeline, for audits of the audit. One documented function per statement.
 
-use crate::{session::Session, text_enum::text_enum};
 use serde::Serialize;
+use sqlx::FromRow;
+
+use crate::{
+    session::{Session, Transaction},
+    text_enum::text_enum,
+};
 
 text_enum! {
     /// What an operator, or a service on its own, did to the pipeline.
@@ -66,6 +71,82 @@ pub async fn record(connection: &mut Session, action: &OperatorAction<'_>) -> Re
     .bind(action.count.cast_signed())
     .bind(action.reason)
     .fetch_one(connection)
+    .await
+}
+
+/// The same, unless an action of this kind with this filter is recorded already: `None`. One that is being recorded meanwhile is
+/// waited for.
+///
+/// # Errors
+/// When the server is away.
+pub async fn record_once(
+    transaction: &mut Transaction<'_>,
+    action: &OperatorAction<'_>,
+) -> Result<Option<i64>, sqlx::Error> {
+    // One statement each: the second one sees what was committed while the first one waited.
+    sqlx::query("select pg_advisory_xact_lock(hashtextextended('outbox.acts ' || $1 || ' ' || $2, 0))")
+        .bind(action.kind.as_str())
+        .bind(action.filter)
+        .execute(&mut **transaction)
+        .await?;
+    let recorded =
+        sqlx::query_scalar("select exists (select from outbox.acts where kind = $1 and filter = $2)")
+            .bind(action.kind.as_str())
+            .bind(action.filter)
+            .fetch_one(&mut **transaction)
+            .await?;
+    if recorded { Ok(None) } else { record(transaction, action).await.map(Some) }
+}
+
+/// An action that was recorded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, FromRow)]
+pub struct RecordedAction {
+    /// Its number.
+    pub id: i64,
+    /// When, RFC 3339.
+    pub at: String,
+    /// Who, and as which role of the database.
+    pub actor: String,
+    /// What was done; a later version may do more.
+    pub kind: String,
+    /// What it was meant to reach, as text.
+    pub filter: Option<String>,
+    /// How many rows it reached.
+    pub count: Option<i64>,
+    /// The stated reason.
+    pub reason: Option<String>,
+}
+
+/// The last actions, the newest first; those alone whose filter has this text in it, where one is given.
+///
+/// # Errors
+/// When the server is away.
+pub async fn latest(
+    connection: &mut Session,
+    about: Option<&str>,
+    limit: i64,
+) -> Result<Vec<RecordedAction>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at, actor, kind, filter, count, reason
+         from outbox.acts where $1::text is null or position($1 in filter) > 0 order by id desc limit $2",
+    )
+    .bind(about)
+    .bind(limit)
+    .fetch_all(connection)
+    .await
+}
+
+/// One action.
+///
+/// # Errors
+/// When the server is away.
+pub async fn recorded(connection: &mut Session, id: i64) -> Result<Option<RecordedAction>, sqlx::Error> {
+    sqlx::query_as(
+        "select id, to_char(at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') as at, actor, kind, filter, count, reason
+         from outbox.acts where id = $1",
+    )
+    .bind(id)
+    .fetch_optional(connection)
     .await
 }
 

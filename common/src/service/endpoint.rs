@@ -6,13 +6,14 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
 use metrics::gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     process::{
         health::{Health, Readiness},
         telemetry::names,
     },
-    service::lifecycle::Running,
+    service::tasks::Tasks,
     settings::Listen,
 };
 
@@ -38,27 +39,29 @@ pub struct ListenError {
 }
 
 impl Endpoint {
-    /// Serves until the service ends; not at all when the settings say `off` and no listener was passed.
+    /// Serves until `shutdown`, as one of `tasks`; not at all when the settings say `off` and no listener was passed.
     ///
     /// # Errors
-    /// When the address of the settings, which `section` holds, cannot be bound.
-    pub(crate) async fn start(
+    /// When the address of the settings, which stands under `key`, cannot be bound.
+    pub async fn start(
         self,
-        section: &str,
+        key: &str,
         listen: Listen,
-        running: &Running,
+        health: &Health,
+        shutdown: &CancellationToken,
+        tasks: &Tasks,
     ) -> Result<(), ListenError> {
-        let refused = |source| ListenError { key: format!("{section}.listen"), source };
+        let refused = |source| ListenError { key: key.to_owned(), source };
         let listener = match (self.listener, listen) {
             (Some(listener), _) => listener,
             (None, Listen::At(address)) => TcpListener::bind(address).await.map_err(refused)?,
             (None, Listen::Off) => return Ok(()),
         };
         let address = listener.local_addr().map_err(refused)?;
-        let (health, shutdown) = (running.health.clone(), running.shutdown.clone());
+        let (health, shutdown) = (health.clone(), shutdown.clone());
         let metrics = self.metrics;
         let router = router(health.clone(), metrics.clone());
-        running.tasks.spawn(async move {
+        tasks.spawn(async move {
             let server =
                 axum::serve(listener, router).with_graceful_shutdown(shutdown.clone().cancelled_owned());
             tokio::select! {

@@ -122,7 +122,8 @@ async fn serve<S: Steps>(
     let mut connection = outbox::reach(&database).await?;
     let ready = Box::pin(steps.preflight(&database, &mut connection)).await?;
     let running = Running { database, health: Health::default(), shutdown, tasks, tracer };
-    endpoint.start(S::SECTION, steps.listen(), &running).await?;
+    let Running { health, shutdown, tasks, .. } = &running;
+    endpoint.start(&format!("{}.listen", S::SECTION), steps.listen(), health, shutdown, tasks).await?;
     let ended = Box::pin(steps.work(ready, connection, &running)).await;
     // What ran alongside it ends with it.
     running.shutdown.cancel();

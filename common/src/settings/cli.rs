@@ -58,6 +58,12 @@ impl SettingsArgs {
         self.layers(Err)?.build()
     }
 
+    /// What is in the settings file, once it was read; none where there is no file.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        self.text.get().map(String::as_str)
+    }
+
     /// How log lines are to look, as far as it can be read: whatever cannot be used is left out.
     #[must_use]
     pub fn log_format(&self) -> Option<LogFormat> {

@@ -173,8 +173,8 @@ impl Layers {
             message: error.message().to_owned(),
         })?;
         // Which tables Threadline's triggers capture, which are expected to be, how long that is kept, what signs exports and receipts: the
-        // command `threadline` reads and checks them.
-        for of_threadline in ["capture", "coverage", "retention", "export", "receipts"] {
+        // command `threadline` reads and checks them, and the operator surface what it shows of them.
+        for of_threadline in ["capture", "coverage", "retention", "erasure", "export", "receipts"] {
             table.remove(of_threadline);
         }
         self.merge("", table, &Source::File(path.to_owned()));

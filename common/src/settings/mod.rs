@@ -3,12 +3,15 @@
 //! Every key has a default in `sections` or `broker`, a row in `docs/configuration.md` (held to this module by a test) and a range in
 //! `validate`. Unknown keys are refused. Errors name the key path and the source it came from.
 
+mod bounds;
 mod broker;
 mod cli;
 mod duration;
 mod layers;
 mod log_filter;
 mod nats_names;
+mod operator;
+mod operator_rules;
 mod renamed;
 mod render;
 mod secrets;
@@ -20,6 +23,10 @@ pub use broker::BrokerSettings;
 pub use cli::{ConfigCommand, GLOBAL_OPTIONS, SettingsArgs};
 pub use connection_url::ConnectionUrl;
 pub use layers::{Layers, Provenance, SettingsError, Source};
+pub use operator::{
+    AuthKind, JwtSettings, NoAuthSettings, OperatorAuthSettings, OperatorLimits, OperatorSettings, Place,
+    SignedSettings,
+};
 pub use render::render;
 pub use sections::{
     BackoffSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat, LogSettings,
@@ -47,6 +54,8 @@ pub struct Settings {
     pub publisher: PublisherSettings,
     /// The durable consumer.
     pub consumer: ConsumerSettings,
+    /// The operator surface on its own.
+    pub operator: OperatorSettings,
     /// Structured logs.
     pub log: LogSettings,
     /// OpenTelemetry spans.
@@ -64,6 +73,7 @@ impl Default for Settings {
             relay: RelaySettings::default(),
             publisher: PublisherSettings::default(),
             consumer: ConsumerSettings::default(),
+            operator: OperatorSettings::default(),
             log: LogSettings::default(),
             traces: TraceSettings::default(),
             forwarder: vec![ForwarderSettings::timeline()],
@@ -107,7 +117,8 @@ mod tests {
         for (name, value) in table {
             match value {
                 Value::Table(table) => leaves(&format!("{prefix}{name}."), table, into),
-                Value::Array(_) => {}
+                // The forwarders; a list of texts is a value.
+                Value::Array(_) if prefix.is_empty() => {}
                 value => drop(into.insert(format!("{prefix}{name}"), value.to_string())),
             }
         }
@@ -156,6 +167,17 @@ mod tests {
             "broker.api_prefix",
             "consumer.reconcile.receipt_key_file",
             "traces.url",
+            "operator.writer_url",
+            "operator.redrive_url",
+            "operator.exports_directory",
+            "operator.auth.kind",
+            "operator.auth.jwt.jwks_file",
+            "operator.auth.jwt.jwks_url",
+            "operator.auth.jwt.issuer",
+            "operator.auth.jwt.audience",
+            "operator.auth.jwt.label_claim",
+            "operator.auth.jwt.scope_claim",
+            "operator.auth.signed.keys_file",
         ] {
             defaults.insert(key.to_owned(), String::new());
         }

@@ -389,7 +389,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    fn local(port: u16) -> Self {
+    pub(super) fn local(port: u16) -> Self {
         Self::At(SocketAddr::from(([127, 0, 0, 1], port)))
     }
 }

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use super::{BrokerSettings, ConnectionUrl, Settings, nats_names, secrets};
-
-type Refusal = (String, String);
+use super::{
+    BrokerSettings, ConnectionUrl, Settings,
+    bounds::{Refusal, name, number, path, refuse, stated, within},
+    nats_names, operator_rules,
+};
 
 /// Checks every bound; the first violation comes back as key path and message.
 pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
-    let Settings { source, threadline, broker, relay, publisher, consumer, log, traces, forwarder } =
+    let Settings { source, threadline, broker, relay, publisher, consumer, log, traces, forwarder, operator } =
         settings;
     let second = Duration::from_secs(1);
     let day = 86_400 * second;
@@ -86,6 +88,8 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
         return refuse("traces.url", message);
     }
 
+    operator_rules::validate(operator)?;
+
     for (index, one) in forwarder.iter().enumerate() {
         if forwarder[..index].iter().any(|earlier| earlier.id == one.id) {
             let key = format!("forwarder[{index}].id");
@@ -155,51 +159,4 @@ fn is_collector(text: &str) -> bool {
         let one = !text.contains(',') && url.query().is_none() && url.fragment().is_none();
         matches!(url.scheme(), "http" | "https") && plain && one
     })
-}
-
-fn refuse(key: &str, message: impl Into<String>) -> Result<(), Refusal> {
-    Err((key.to_owned(), message.into()))
-}
-
-/// A secret in place of the path of its file would be shown wherever the path is.
-fn path(key: &str, value: Option<&str>) -> Result<(), Refusal> {
-    if value.is_some_and(secrets::is_secret) {
-        return refuse(
-            key,
-            "is the path of a file, and this looks like what belongs into it: keep it secret, and write the path",
-        );
-    }
-    Ok(())
-}
-
-/// What another crate's rule says of a value.
-fn stated(key: &str, result: Result<(), String>) -> Result<(), Refusal> {
-    result.map_err(|message| (key.to_owned(), message))
-}
-
-fn number<T: Copy + PartialOrd + std::fmt::Display>(
-    key: &str,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), Refusal> {
-    if (&least..=&most).contains(&&value) {
-        return Ok(());
-    }
-    refuse(key, format!("must be {least} to {most}, is {value}"))
-}
-
-fn within(key: &str, value: Duration, least: Duration, most: Duration) -> Result<(), Refusal> {
-    if (least..=most).contains(&value) {
-        return Ok(());
-    }
-    let text = humantime::format_duration;
-    refuse(key, format!("must be {} to {}, is {}", text(least), text(most), text(value)))
-}
-
-fn name<const N: usize>(key: &str, value: &str, forbidden: [char; N]) -> Result<(), Refusal> {
-    if value.is_empty() || value.contains(forbidden) {
-        return refuse(key, format!("{value:?} is empty or holds one of {forbidden:?}"));
-    }
-    Ok(())
 }

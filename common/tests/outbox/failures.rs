@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use common::{
-    failures::{self, Failure, NextStep, Reason},
+    failures::{
+        self, Failure, NextStep, Reason,
+        admin::{self, Filter},
+    },
     identifier::ForwarderId,
+    process::operator_log::{self, ActionKind, OperatorAction},
     session::Session,
 };
-use sandbox::fixture::{self, shared, source_database};
-use sqlx::{Connection as _, Executor as _, PgConnection};
+use sandbox::fixture::{self, audit_events, shared, source_database};
+use sqlx::{Connection as _, Executor as _, PgConnection, postgres::PgPoolOptions};
 use uuid::Uuid;
 
 fn failure(id: Uuid, error: &str) -> Failure {
@@ -75,5 +79,59 @@ async fn a_retry_that_is_long_overdue_enters_the_log_again_and_keeps_its_attempt
     .fetch_one(&mut connection)
     .await?;
     assert_eq!((state.as_str(), attempts, forwarder.as_str()), ("queued", 3, "timeline"));
+    Ok(())
+}
+
+#[tokio::test]
+async fn no_more_failures_are_counted_than_was_asked_for() -> anyhow::Result<()> {
+    let mut connection = source_database().await?.session().await?;
+    let failed: Vec<Failure> = (0..5).map(|_| failure(Uuid::new_v4(), "refused")).collect();
+    failures::record(&mut connection, &"timeline".parse()?, &failed).await?;
+    for (limit, counted) in [(None, 5), (Some(3), 3), (Some(10), 5)] {
+        let groups = admin::summary(&mut connection, &audit_events(), &Filter::default(), limit).await?;
+        let counts: Vec<(i64, i64)> = groups.iter().map(|group| (group.count, group.gone)).collect();
+        assert_eq!(counts, [(counted, counted)], "{limit:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_action_is_recorded_once_however_many_ask_for_it_at_a_time() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let record = async |filter: &'static str| {
+        let mut session = database.session().await?;
+        let mut transaction = session.begin().await?;
+        let action =
+            OperatorAction { actor: "somebody", kind: ActionKind::Redrive, filter, count: 0, reason: None };
+        let id = operator_log::record_once(&mut transaction, &action).await?;
+        transaction.commit().await?;
+        anyhow::Ok(id)
+    };
+    let (one, two, three) = tokio::join!(record("request 1"), record("request 1"), record("request 2"));
+    let (one, two, three) = (one?, two?, three?);
+    assert!(one.is_some() != two.is_some() && three.is_some(), "{one:?} {two:?} {three:?}");
+    let mut session = database.session().await?;
+    let found = operator_log::latest(&mut session, Some("request 1"), 10).await?;
+    assert_eq!(found.iter().map(|action| action.id).collect::<Vec<_>>(), [one.or(two).unwrap()]);
+    assert_eq!(operator_log::recorded(&mut session, found[0].id).await?.as_ref(), found.first());
+    assert_eq!(operator_log::latest(&mut session, None, 1).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_connection_of_a_pool_goes_back_without_what_a_session_left_open() -> anyhow::Result<()> {
+    let database = source_database().await?;
+    let pool = PgPoolOptions::new().max_connections(1).connect(&database.url).await?;
+    let mut session = Session::from(pool.acquire().await?);
+    let mut transaction = session.begin().await?;
+    transaction.execute("insert into outbox.acts (actor, kind) values ('somebody', 'nothing')").await?;
+    drop(transaction);
+    drop(session);
+    let mut session = Session::from(pool.acquire().await?);
+    let acts: i64 = sqlx::query_scalar("select count(*) from outbox.acts").fetch_one(&mut session).await?;
+    assert_eq!(acts, 0);
+    session.close().await?;
+    // The pool has room for another one.
+    Session::from(pool.acquire().await?).ping().await?;
     Ok(())
 }

@@ -72,7 +72,7 @@ async fn of_source(settings: &Settings) -> anyhow::Result<OfSource> {
     let mut readers = readers::backlogs(&mut connection, settings, COUNT_MAX).await?;
     // The publisher's own is the publisher's to show.
     readers.retain(|reader| reader.reader != STREAM_READER);
-    let failures = admin::summary(&mut connection, &settings.source.table, &Filter::default()).await?;
+    let failures = admin::summary(&mut connection, &settings.source.table, &Filter::default(), None).await?;
     let compared = reconcile_cursor::progress(&mut connection).await?;
     Ok(OfSource { readers, failures, compared })
 }

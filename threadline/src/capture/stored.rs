@@ -86,6 +86,15 @@ impl StoredPolicy {
         connection: &mut PgConnection,
         storage: &StorageSchema,
     ) -> Result<Vec<Self>, sqlx::Error> {
+        Self::read_of(connection, storage, None).await
+    }
+
+    /// The same, of one table where one is named.
+    pub(crate) async fn read_of(
+        connection: &mut PgConnection,
+        storage: &StorageSchema,
+        table: Option<&HostTable>,
+    ) -> Result<Vec<Self>, sqlx::Error> {
         let policies = storage.table("threadline_capture_policies");
         let is_there: bool = sqlx::query_scalar("select to_regclass($1) is not null")
             .bind(&policies)
@@ -96,9 +105,11 @@ impl StoredPolicy {
         }
         let statement = format!(
             "select table_schema as schema, table_name as name, table_oid::int8 as oid, level, policy, generator, off
-             from {policies} order by table_schema, table_name"
+             from {policies} where $1::text is null or (table_schema, table_name) = ($1, $2) order by table_schema, table_name"
         );
-        let rows: Vec<Row> = sqlx::query_as(AssertSqlSafe(statement)).fetch_all(connection).await?;
+        let query = sqlx::query_as(AssertSqlSafe(statement));
+        let query = query.bind(table.map(|table| &table.schema)).bind(table.map(|table| &table.name));
+        let rows: Vec<Row> = query.fetch_all(connection).await?;
         Ok(rows.into_iter().map(Self::from).collect())
     }
 }

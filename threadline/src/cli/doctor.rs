@@ -9,7 +9,7 @@ use threadline::doctor::{Report, State, run as run_checks};
 use super::{
     answer::{Answer, Failure},
     database::on_timeline,
-    expectations::expectations,
+    expectations::{expectations, retained},
     read::render,
     settings::{Settings, Target},
 };
@@ -26,8 +26,9 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    let Settings { options, schema, capture, coverage, .. } = Settings::read(target)?;
-    let expectations = expectations(&coverage, &capture)?;
+    let Settings { options, schema, capture, coverage, retention, .. } = Settings::read(target)?;
+    let mut expectations = expectations(&coverage, &capture)?;
+    expectations.retained = retained(retention.as_ref())?;
     on_timeline(&options, async |connection| {
         let report =
             run_checks(connection, &schema, &expectations).await.context("cannot look at the timeline")?;

@@ -20,7 +20,8 @@ use time::{OffsetDateTime, macros::format_description};
 use super::{
     answer::{Answer, Failure},
     database::on_timeline,
-    settings::{CaptureSection, Settings, Target},
+    expectations::CaptureSection,
+    settings::{Settings, Target},
 };
 
 const CAPTURED: &str = "What is captured";

@@ -20,11 +20,12 @@ const GROUPS: [(&str, &[&str]); 5] = [
             "transaction",
             "incident",
             "undo-plan",
+            "serve",
         ],
     ),
     ("Install and capture", &["install", "gen-triggers", "continuity", "capture", "backfill-keys"]),
-    ("Check", &["doctor", "verify-coverage", "health", "policy"]),
-    ("Hand over", &["export", "receipts", "retention", "evidence"]),
+    ("Check", &["doctor", "metrics", "verify-coverage", "health", "policy"]),
+    ("Hand over", &["export", "receipts", "retention", "erase", "evidence"]),
     ("About this command", &["completions", "man", "help"]),
 ];
 

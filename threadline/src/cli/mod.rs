@@ -7,28 +7,32 @@ mod capture;
 mod continuity;
 mod database;
 mod doctor;
+mod erase;
 mod evidence;
-mod expectations;
 mod export;
 mod gen_triggers;
 mod groups;
 mod health;
 mod host_schema;
 mod install;
+mod metrics;
 mod policy;
 mod read;
 mod receipts;
 mod retention;
+mod serve;
 mod settings;
 mod verify_coverage;
 
 use std::{path::Path, process::ExitCode};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use threadline::coverage::settings as expectations;
 
 use about::AboutCommand;
 use answer::{Answer, Failure};
 use capture::{CaptureCommand, actor};
+use erase::EraseCommand;
 use evidence::EvidenceCommand;
 use export::ExportCommand;
 use health::Health;
@@ -40,7 +44,7 @@ use settings::{HostTarget, Target};
 
 /// The audit timeline: who did what, when, and how it ended.
 ///
-/// It reads the sections [threadline], [capture], [coverage], [retention], [export] and [receipts] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
+/// It reads the sections [threadline], [capture], [coverage], [retention], [erasure], [export] and [receipts] of audit.toml. `publisher config` begins, prints and checks the rest of that file.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -63,6 +67,8 @@ enum Command {
     Install {
         #[command(flatten)]
         target: Target,
+        #[command(flatten)]
+        arguments: install::Arguments,
     },
     /// Generates the triggers that capture tables.
     ///
@@ -99,6 +105,21 @@ enum Command {
         #[command(flatten)]
         arguments: doctor::Arguments,
     },
+    /// Prints the state of the timeline as metrics for Prometheus.
+    ///
+    /// They are how each check of `threadline doctor` stands, how many tables are captured, how old and how large the timeline is, when it was
+    /// purged and sealed last. They are for the textfile collector of `node_exporter`: a timer runs `threadline metrics --output
+    /// /var/lib/prometheus/node-exporter/threadline.prom`. The role `audit_reader` of deploy/postgres/timeline.sql suffices; what a role may not
+    /// see is left out, and its check is unknown. Exit status 0 whatever the checks find.
+    Metrics {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: metrics::Arguments,
+    },
+    /// Serves the timeline to people with a browser: becomes `threadline-serve`, which has to be installed.
+    #[command(disable_help_flag = true)]
+    Serve(serve::Arguments),
     /// Says whether the tables that are expected to be captured are.
     ///
     /// Exit status 1 when one is missing, is not captured, or has a finding of severity error.
@@ -117,6 +138,9 @@ enum Command {
     /// Deletes what the section [retention] of the settings no longer keeps, and says what was deleted when.
     #[command(subcommand)]
     Retention(RetentionCommand),
+    /// Erases values of a row, an actor or a person, and keeps what receipts are made of.
+    #[command(subcommand)]
+    Erase(EraseCommand),
     /// Shows and records what is claimed of the audit itself.
     #[command(subcommand)]
     Evidence(EvidenceCommand),
@@ -134,23 +158,31 @@ impl Command {
     /// The settings file that is named.
     fn config(&self) -> Option<&Path> {
         let config = match self {
-            Self::Install { target }
+            Self::Install { target, .. }
             | Self::GenTriggers { target, .. }
             | Self::Continuity { target, .. }
             | Self::Capture(CaptureCommand::Off { target, .. } | CaptureCommand::On { target, .. })
             | Self::BackfillKeys { target, .. }
             | Self::Retention(
-                RetentionCommand::Purge { target, .. } | RetentionCommand::Runs { target, .. },
+                RetentionCommand::Purge { target, .. }
+                | RetentionCommand::Runs { target, .. }
+                | RetentionCommand::Archives { target, command: None, .. },
             )
-            | Self::Doctor { target, .. } => &target.config,
+            | Self::Doctor { target, .. }
+            | Self::Metrics { target, .. } => &target.config,
             Self::VerifyCoverage { target, .. }
             | Self::Health(Health::Coverage { target, .. })
             | Self::Policy(PolicyCommand::Show { target, .. }) => &target.config,
+            Self::Retention(RetentionCommand::Archives { command: Some(command), .. }) => {
+                return command.config();
+            }
+            Self::Erase(command) => return command.config(),
             Self::Evidence(command) => return command.config(),
             Self::Read(command) => return command.config(),
             Self::Export(command) => return command.config(),
             Self::Receipts(command) => return command.config(),
-            Self::About(_) => &None,
+            // What is given is read by the binary that it becomes.
+            Self::Serve(_) | Self::About(_) => &None,
         };
         config.as_deref()
     }
@@ -158,16 +190,19 @@ impl Command {
     fn run(self) -> Result<Answer, Failure> {
         match self {
             Self::Read(command) => command.run(),
-            Self::Install { target } => install::run(target),
+            Self::Install { target, arguments } => install::run(target, &arguments),
             Self::GenTriggers { target, arguments } => gen_triggers::run(target, &arguments),
             Self::Continuity { target, arguments } => continuity::run(target, &arguments),
             Self::Capture(command) => command.run(),
             Self::BackfillKeys { target, arguments } => backfill_keys::run(target, &arguments),
             Self::Doctor { target, arguments } => doctor::run(target, &arguments),
+            Self::Metrics { target, arguments } => metrics::run(target, &arguments),
+            Self::Serve(arguments) => serve::run(&arguments),
             Self::VerifyCoverage { target, arguments } => verify_coverage::run(target, &arguments),
             Self::Health(health) => health::run(health),
             Self::Policy(command) => policy::run(command),
             Self::Retention(command) => command.run(),
+            Self::Erase(command) => command.run(),
             Self::Evidence(command) => command.run(),
             Self::Export(command) => command.run(),
             Self::Receipts(command) => command.run(),

@@ -1,7 +1,6 @@
 //! Settings: flags, environment and file, in this order.
 
 use std::{
-    collections::BTreeMap,
     env::VarError,
     fs, io,
     path::{Path, PathBuf},
@@ -18,7 +17,10 @@ use threadline::{
 };
 
 use super::{
-    answer::Failure, expectations::CoverageSection, export::ExportSection, receipts::ReceiptsSection,
+    answer::Failure,
+    expectations::{CaptureSection, CoverageSection},
+    export::ExportSection,
+    receipts::ReceiptsSection,
 };
 
 const TIMELINE: &str = "Where the timeline is";
@@ -65,6 +67,8 @@ pub(crate) struct Settings {
     pub(crate) coverage: CoverageSection,
     /// The section [retention]; none where there is none.
     pub(crate) retention: Option<Map<String, Value>>,
+    /// The section [erasure]; none where there is none.
+    pub(crate) erasure: Option<Map<String, Value>>,
     /// The section [export].
     pub(crate) export: ExportSection,
     /// The section [receipts].
@@ -84,6 +88,7 @@ struct File {
     capture: CaptureSection,
     coverage: CoverageSection,
     retention: Option<Map<String, Value>>,
+    erasure: Option<Map<String, Value>>,
     export: ExportSection,
     receipts: ReceiptsSection,
 }
@@ -95,41 +100,16 @@ struct TimelineSection {
     schema: Option<String>,
 }
 
-/// The section [capture] of the settings file.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct CaptureSection {
-    tables: BTreeMap<String, Map<String, Value>>,
-}
-
-impl CaptureSection {
-    /// By table, however its name is written.
-    ///
-    /// # Errors
-    /// A name that is none, or that is there twice.
-    pub(crate) fn by_table(&self) -> Result<BTreeMap<HostTable, Map<String, Value>>, Refusal> {
-        let mut sections = BTreeMap::new();
-        for (name, options) in &self.tables {
-            let table: HostTable = name.parse()?;
-            if sections.insert(table.clone(), options.clone()).is_some() {
-                let reason = format!("[capture] has {table} twice");
-                return Err(Refusal { term: "table_twice", reason, hint: None });
-            }
-        }
-        Ok(sections)
-    }
-}
-
 impl Settings {
     /// Flags, environment and file, in this order.
     ///
     /// # Errors
     /// What of them cannot be used.
     pub(crate) fn read(target: Target) -> Result<Self, Failure> {
-        let File { threadline, capture, coverage, retention, export, receipts } =
+        let File { threadline, capture, coverage, retention, erasure, export, receipts } =
             read_file(target.config).map_err(Failure::Misused)?;
         let (options, schema) = timeline(threadline, target.schema).map_err(Failure::Misused)?;
-        Ok(Self { options, schema, capture, coverage, retention, export, receipts })
+        Ok(Self { options, schema, capture, coverage, retention, erasure, export, receipts })
     }
 }
 

@@ -6,6 +6,7 @@
 //! their keys.
 
 mod cutover;
+mod gaps;
 mod keys;
 mod locks;
 mod marks;
@@ -13,6 +14,7 @@ mod readiness;
 mod switch;
 
 pub use cutover::{Step, cutover_steps};
+pub use gaps::{Gap, gaps};
 pub(crate) use keys::recorded_tables;
 pub use keys::{KeyBackfill, KeyBackfillError, RecoveredKeys};
 pub(crate) use marks::DISABLED as CAPTURE_DISABLED;

@@ -12,6 +12,9 @@ mod observed;
 mod policy_diff;
 pub mod policy_status;
 mod remedy;
+pub mod settings;
+mod stored_policy;
+mod table_facts;
 pub mod verdict;
 
 use std::{borrow::Cow, collections::BTreeMap};
@@ -22,13 +25,19 @@ use sqlx::{PgConnection, error::DatabaseError};
 use crate::{
     StorageSchema,
     capture::{HostTable, Policy},
+    telemetry::{self, Tables},
 };
 use observation::Observation;
 use observed::ObservedTable;
 
+pub(crate) use observed::host_tables;
+
 pub use drift::Drift;
 pub use finding::{Finding, FindingCode, Severity};
 pub use policy_status::{PolicyStatus, policies};
+pub use remedy::capture_command;
+pub use stored_policy::stored_policy;
+pub use table_facts::{TableFacts, table_facts};
 pub use verdict::{Verdict, verdict};
 
 /// Tables in which tools for migrations keep what they have done, in whatever schema.
@@ -66,6 +75,8 @@ pub struct Expectations {
     pub audit_anyway: Vec<HostTable>,
     /// What settings say of captured tables. Empty when they say nothing: then deployed policies are compared with no settings.
     pub policies: BTreeMap<HostTable, Policy>,
+    /// Tables that a policy of retention has windows of.
+    pub retained: Vec<HostTable>,
 }
 
 /// Coverage of one schema. Partitions count with their table; tables of the timeline and of the pipeline do not count.
@@ -120,6 +131,23 @@ pub struct Skipped {
     pub reason: String,
 }
 
+impl Report {
+    /// Of all schemas.
+    pub(crate) fn findings(&self) -> impl Iterator<Item = &Finding> {
+        self.schemas.iter().flat_map(|one| &one.findings)
+    }
+
+    /// Of all schemas.
+    pub(crate) fn tables(&self) -> Tables {
+        let count = |of: fn(&Coverage) -> usize| self.schemas.iter().map(of).sum();
+        Tables {
+            covered: count(|one| one.covered.len()),
+            uncovered: count(|one| one.uncovered.len()),
+            expected_uncovered: count(|one| one.expected_uncovered.len()),
+        }
+    }
+}
+
 impl Source {
     /// As in JSON.
     #[must_use]
@@ -154,6 +182,28 @@ pub async fn read(
     schemas: Option<&[String]>,
     expectations: &Expectations,
 ) -> Result<Report, sqlx::Error> {
+    let read = observe(connection, storage, schemas, expectations).await;
+    match &read {
+        Ok(report) => {
+            let severity = |one| report.findings().filter(|finding| finding.severity == one).count();
+            telemetry::health_checked(report.tables(), schemas.is_none());
+            telemetry::findings_checked(
+                severity(Severity::Error),
+                severity(Severity::Warning),
+                schemas.is_none(),
+            );
+        }
+        Err(error) => telemetry::health_check_failed(telemetry::kind(error)),
+    }
+    read
+}
+
+async fn observe(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+    schemas: Option<&[String]>,
+    expectations: &Expectations,
+) -> Result<Report, sqlx::Error> {
     let observation = Observation::read(connection, storage, expectations).await?;
     let (recorded, skipped) = findings::probe(connection, &observation).await?;
     let mut findings = findings::all(&observation);
@@ -182,12 +232,6 @@ pub async fn read(
             report.schemas[n].findings.push(finding);
         }
     }
-    let count = |of: fn(&Coverage) -> usize| -> usize { report.schemas.iter().map(of).sum() };
-    tracing::debug!(
-        name: "threadline.health.checked",
-        covered = count(|one| one.covered.len()),
-        uncovered = count(|one| one.uncovered.len())
-    );
     Ok(report)
 }
 

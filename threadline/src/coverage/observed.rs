@@ -117,6 +117,23 @@ pub(super) async fn tables(
     Ok(tables)
 }
 
+/// Names of all tables and partitions, a partition with its table; not those of the timeline and of the pipeline.
+pub(crate) async fn host_tables(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+) -> Result<Vec<(HostTable, Option<HostTable>)>, sqlx::Error> {
+    let mut root = None;
+    let relations = relations(connection, storage).await?.into_iter();
+    let named = relations.map(|relation| {
+        if relation.is_partition() {
+            return (relation.table(), root.clone());
+        }
+        root = Some(relation.table());
+        (relation.table(), None)
+    });
+    Ok(named.collect())
+}
+
 /// In the order of the tables, each followed by its partitions.
 async fn relations(
     connection: &mut PgConnection,
@@ -146,6 +163,7 @@ async fn relations(
                     and (r.relname = any ($2) or coalesce(obj_description(r.oid, 'pg_class'), '') like 'threadline: %'))
          order by rn.nspname collate \"C\", r.relname collate \"C\", c.oid <> c.root, n.nspname collate \"C\", c.relname collate \"C\"",
     )
+    .persistent(false)
     .bind(storage.as_str())
     .bind([&owned_tables()[..], &[JOURNAL_TRIGGER]].concat())
     .fetch_all(connection)

@@ -1,7 +1,13 @@
 //! The command that makes the triggers of a table as they should be.
 
 use super::observation::Subject;
-use crate::capture::{Level, deployed};
+use crate::capture::{HostTable, Level, deployed};
+
+/// The command that has a table captured; none where no command line can name it.
+#[must_use]
+pub fn capture_command(table: &HostTable) -> Option<String> {
+    deployed::command(table, "", None).map(|command| format!("{command} --apply"))
+}
 
 impl Subject<'_> {
     /// `threadline gen-triggers` under the policy of the settings or, where these have none for the table, the stored one. Nothing where

@@ -9,6 +9,7 @@ use crate::{
     StorageSchema,
     coverage::{self, Expectations, Finding, FindingCode, PolicyStatus, Severity},
     install::owned_tables,
+    partitions,
 };
 
 /// Which check reports which kinds of findings of coverage; each kind is reported once.
@@ -43,6 +44,8 @@ pub(super) struct Facts {
     pub(super) policies: Result<Vec<PolicyStatus>, String>,
     /// Tables of the timeline that are there.
     tables: BTreeSet<String>,
+    /// Tables for months of changes.
+    months: Vec<String>,
 }
 
 impl Facts {
@@ -60,6 +63,7 @@ impl Facts {
         .bind(owned_tables())
         .fetch_all(&mut *connection)
         .await?;
+        let months = partitions::tables(connection, storage).await?;
         let coverage = bounded(connection, COVERAGE_TIME, async |connection| {
             coverage::read(connection, storage, None, expectations).await
         })
@@ -74,6 +78,7 @@ impl Facts {
             coverage,
             policies,
             tables: tables.into_iter().collect(),
+            months,
         })
     }
 
@@ -84,6 +89,12 @@ impl Facts {
 
     pub(super) fn has(&self, table: &str) -> bool {
         self.tables.contains(table)
+    }
+
+    /// These tables of the timeline, with those for months of changes where changes are among them.
+    pub(super) fn with_months(&self, tables: &[&'static str]) -> Vec<&str> {
+        let months = self.months.iter().filter(|_| tables.contains(&"audit_changes"));
+        tables.iter().copied().chain(months.map(String::as_str)).collect()
     }
 
     /// A table of the timeline, quoted.

@@ -21,14 +21,18 @@ use std::{borrow::Cow, time::Duration};
 use serde::Serialize;
 use sqlx::{Connection as _, PgConnection, error::DatabaseError};
 
-use crate::{StorageSchema, coverage::Expectations, query::limit_time};
+use crate::{
+    StorageSchema,
+    coverage::{self, Expectations},
+    query::limit_time,
+};
 use check::{Check, Outcome};
 use facts::Facts;
 
 pub use remedy::Remedy;
 
 /// Time for one check.
-const CHECK_TIME: Duration = Duration::from_secs(3);
+pub(crate) const CHECK_TIME: Duration = Duration::from_secs(3);
 
 /// Time for the statements of coverage, which several checks look at.
 const COVERAGE_TIME: Duration = Duration::from_secs(15);
@@ -174,6 +178,15 @@ pub async fn run(
     storage: &StorageSchema,
     expectations: &Expectations,
 ) -> Result<Report, sqlx::Error> {
+    Ok(with_coverage(connection, storage, expectations).await?.0)
+}
+
+/// With the coverage that several checks look at, where it could be read.
+pub(crate) async fn with_coverage(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+    expectations: &Expectations,
+) -> Result<(Report, Option<coverage::Report>), sqlx::Error> {
     let facts = Facts::read(connection, storage, expectations).await?;
     let mut items = Vec::new();
     for (section, check) in all() {
@@ -186,11 +199,11 @@ pub async fn run(
         };
         items.push(Item { id: check.id, section, state, expectation: check.expectation, seen, remedy });
     }
-    Ok(Report { items })
+    Ok((Report { items }, facts.coverage.ok()))
 }
 
 /// Asks something in a transaction that only reads and in which no statement takes longer; or why there is no answer.
-async fn bounded<T>(
+pub(crate) async fn bounded<T>(
     connection: &mut PgConnection,
     limit: Duration,
     ask: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,

@@ -3,13 +3,16 @@
 use sqlx::{AssertSqlSafe, FromRow, PgConnection};
 
 use super::{
-    check::{Outcome, checks},
+    check::{Outcome, checks, listed},
     facts::Facts,
     remedy::Remedy,
 };
+use crate::retention::{directory_of, unknown_tables};
 
 checks! {
     "retention.runs" runs, "Old rows are removed by runs that end well, one after another.";
+    "retention.archives" archives, "Where purges archive what they delete, the last one that deleted something did.";
+    "retention.tables" tables, "Every table that has a window of its own is there, or has changes.";
     "retention.window" window, "No change is older by two days than the last run would have left.";
 }
 
@@ -68,6 +71,54 @@ async fn runs(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, s
         return Ok(Outcome::ok(seen));
     }
     Ok(Outcome::attention(seen).remedy([show, Remedy::advice("see to it that the schedule runs the purge")]))
+}
+
+async fn archives(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
+    if !facts.has("threadline_retention_runs") || !facts.has("threadline_archives") {
+        return Ok(Outcome::not_applicable("there is no table of archives"));
+    }
+    let statement = format!(
+        "with runs as (select r.* from {} r order by r.inserted_at desc, r.id desc limit $1),
+              last as (select r.id, coalesce(r.deleted_count, 0) + coalesce(r.deleted_actions, 0) as deleted from runs r
+                       where r.deleted_count > 0 or r.deleted_actions > 0 order by r.inserted_at desc, r.id desc limit 1)
+         select a.location, l.id::text, coalesce(l.deleted, 0), l.id is null or exists (select from {1} x where x.run = l.id)
+         from {1} a left join last l on true where a.run in (select r.id from runs r) order by a.archived_at desc, a.id desc limit 1",
+        facts.table("threadline_retention_runs"),
+        facts.table("threadline_archives")
+    );
+    let found: Option<(String, Option<String>, i64, bool)> = sqlx::query_as(AssertSqlSafe(statement))
+        .persistent(false)
+        .bind(RUNS)
+        .fetch_optional(connection)
+        .await?;
+    let Some((location, run, deleted, is_archived)) = found else {
+        return Ok(Outcome::not_applicable("no run has archived anything"));
+    };
+    if is_archived {
+        return Ok(Outcome::ok(format!("the latest archive is {location}")));
+    }
+    let run = run.unwrap_or_default();
+    let seen = format!(
+        "the run {run} has deleted {deleted} rows without an archive; one before it archived in {location}"
+    );
+    let directory = directory_of(&location).map(|path| path.display().to_string());
+    let setting = format!("[retention.archive]\ndirectory = {:?}", directory.unwrap_or_default());
+    let advice = "look for what it has deleted in a backup; the next purge archives again";
+    Ok(Outcome::attention(seen).remedy([Remedy::setting(setting), Remedy::advice(advice)]))
+}
+
+async fn tables(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
+    let retained = &facts.expectations.retained;
+    if retained.is_empty() {
+        return Ok(Outcome::not_applicable("the settings give no table a window of its own"));
+    }
+    let unknown = unknown_tables(connection, &facts.storage, retained).await?;
+    if unknown.is_empty() {
+        return Ok(Outcome::ok(format!("{} tables", retained.len())));
+    }
+    let seen = format!("no purge deletes anything: {}", listed(unknown.iter().map(|one| &one.reason)));
+    let remedies = unknown.into_iter().filter_map(|one| one.hint).map(Remedy::advice);
+    Ok(Outcome::attention(seen).remedy(remedies))
 }
 
 fn days(seconds: f64) -> String {

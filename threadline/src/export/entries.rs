@@ -8,11 +8,12 @@ use super::{
     progress::each_block,
 };
 
-/// The entries of a file, or why they cannot be counted.
+/// The entries of a file, or why they cannot be counted. Those of Parquet stand in its footer.
 pub(super) fn count(reader: &mut impl Read, format: Format, profile: Profile) -> Result<u64, String> {
     match format {
         Format::Csv => records(reader),
-        Format::Ndjson => lines(reader),
+        Format::Ndjson | Format::Ocsf => lines(reader),
+        Format::Parquet => Err("the entries of Parquet stand in its footer".to_owned()),
         Format::Json => elements(reader, if profile == Profile::Full { "entries" } else { "changes" }),
     }
 }

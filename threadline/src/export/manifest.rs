@@ -110,6 +110,9 @@ pub struct Rows {
     pub action: u64,
     /// Events that the pipeline has carried.
     pub event: u64,
+    /// Captured transactions without changes, which an archive alone has; not said where there are none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub transaction: u64,
 }
 
 /// A stretch of an exported file.
@@ -129,18 +132,31 @@ pub struct Part {
     pub last_entry_at: Option<String>,
 }
 
+/// Entries that are counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counted {
+    Entry(Kind),
+    Transaction,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "how serde asks")]
+fn is_none(count: &u64) -> bool {
+    *count == 0
+}
+
 impl Rows {
     /// All of them.
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.change.saturating_add(self.action).saturating_add(self.event)
+        [self.action, self.event, self.transaction].into_iter().fold(self.change, u64::saturating_add)
     }
 
-    pub(super) fn count(&mut self, kind: Kind) {
-        match kind {
-            Kind::Change => self.change += 1,
-            Kind::Action | Kind::Recorded => self.action += 1,
-            Kind::Event => self.event += 1,
+    pub(super) fn count(&mut self, counted: Counted) {
+        match counted {
+            Counted::Entry(Kind::Change) => self.change += 1,
+            Counted::Entry(Kind::Action | Kind::Recorded) => self.action += 1,
+            Counted::Entry(Kind::Event) => self.event += 1,
+            Counted::Transaction => self.transaction += 1,
         }
     }
 
@@ -150,6 +166,7 @@ impl Rows {
             change: sum.change.saturating_add(part.rows.change),
             action: sum.action.saturating_add(part.rows.action),
             event: sum.event.saturating_add(part.rows.event),
+            transaction: sum.transaction.saturating_add(part.rows.transaction),
         })
     }
 }

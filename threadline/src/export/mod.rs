@@ -7,6 +7,7 @@
 //! | making one: a file that can be gone on with, or a stream | [`export`] |
 //! | what it is, and its signature | [`Manifest`] |
 //! | whether it is still that | [`verify()`] |
+//! | making one in the background, and keeping it for a time | [`jobs`] |
 //!
 //! ```no_run
 //! use threadline::{Timeline, export::{Destination, Options, Request, export}, query::Scope};
@@ -21,9 +22,12 @@
 //! ```
 
 mod csv;
+mod described;
 mod entries;
 mod error;
 mod files;
+mod footer;
+pub mod jobs;
 mod manifest;
 mod options;
 mod output;
@@ -37,5 +41,8 @@ mod writer;
 pub use error::ExportError;
 pub use manifest::{Manifest, Part, Product, Rows};
 pub use options::{Format, Options, Profile};
+pub(crate) use record::EXPORTED;
+pub(crate) use render::line;
+pub(crate) use run::export_as;
 pub use run::{Destination, Exported, OnProgress, Request, count, export};
 pub use verify::{Fault, Verified, verify};

@@ -31,6 +31,11 @@ pub enum Format {
     Json,
     /// A JSON document on each line.
     Ndjson,
+    /// An event of OCSF, the Open Cybersecurity Schema Framework, as a JSON document on each line; of the profile full alone.
+    Ocsf,
+    /// Apache Parquet with the columns of CSV, typed; of the profile full alone, and only in builds with the feature `parquet`. It cannot be
+    /// gone on with.
+    Parquet,
 }
 
 /// How an export is made.
@@ -64,7 +69,7 @@ const LIBRARY_COLUMNS: [&str; 13] = [
     "action_id",
 ];
 
-const FULL_COLUMNS: [&str; 37] = [
+const FULL_COLUMNS: [&str; 38] = [
     "kind",
     "id",
     "at",
@@ -102,6 +107,7 @@ const FULL_COLUMNS: [&str; 37] = [
     "action_request_id",
     "action_job_id",
     "action_inserted_at",
+    "erased",
 ];
 
 /// The members of a JSON entry in the order in which they are written; of `full` those of a change.
@@ -141,6 +147,40 @@ const FULL_MEMBERS: [&str; 18] = [
     "action",
 ];
 
+/// Of events of OCSF; none of them has all.
+const OCSF_MEMBERS: [&str; 26] = [
+    "activity_id",
+    "activity_name",
+    "category_uid",
+    "category_name",
+    "class_uid",
+    "class_name",
+    "type_uid",
+    "time",
+    "time_dt",
+    "severity_id",
+    "severity",
+    "status_id",
+    "status",
+    "status_code",
+    "status_detail",
+    "message",
+    "metadata",
+    "actor",
+    "user",
+    "src_endpoint",
+    "service",
+    "api",
+    "table",
+    "type_id",
+    "type",
+    "unmapped",
+];
+
+/// Of a build without the feature.
+pub(super) const WITHOUT_PARQUET: &str =
+    "this build writes no Parquet: build threadline with the cargo feature parquet, or export another format";
+
 impl Options {
     /// Whether they can be used together and with the filter.
     ///
@@ -149,6 +189,14 @@ impl Options {
     pub fn check(&self, filter: &Filter) -> Result<(), ExportError> {
         if self.profile == Profile::Full && self.action_metadata {
             let reason = "the profile full has all of the linked action: leave --include-action-metadata out";
+            return Err(ExportError::refused("export_options", reason));
+        }
+        if self.format == Format::Parquet && !cfg!(feature = "parquet") {
+            return Err(ExportError::refused("export_options", WITHOUT_PARQUET));
+        }
+        if self.profile != Profile::Full && self.format.only_full() {
+            let reason =
+                format!("{} has everything of an entry: say --profile full, or leave it out", self.format);
             return Err(ExportError::refused("export_options", reason));
         }
         if self.format != Format::Csv && self.spreadsheet_safe {
@@ -186,9 +234,10 @@ impl Options {
     #[must_use]
     pub fn columns(&self) -> &'static [&'static str] {
         match (self.format, self.profile) {
-            (Format::Csv, Profile::Full) => &FULL_COLUMNS,
+            (Format::Csv, Profile::Full) | (Format::Parquet, _) => &FULL_COLUMNS,
             (Format::Csv, _) if self.action_metadata => &LIBRARY_COLUMNS,
             (Format::Csv, _) => &LIBRARY_COLUMNS[..11],
+            (Format::Ocsf, _) => &OCSF_MEMBERS,
             (_, Profile::Full) => &FULL_MEMBERS,
             _ => &LIBRARY_MEMBERS,
         }
@@ -215,7 +264,21 @@ impl Format {
             Self::Csv => "csv",
             Self::Json => "json",
             Self::Ndjson => "ndjson",
+            Self::Ocsf => "ocsf",
+            Self::Parquet => "parquet",
         }
+    }
+
+    /// Whether it is of the profile full alone.
+    #[must_use]
+    pub fn only_full(self) -> bool {
+        matches!(self, Self::Ocsf | Self::Parquet)
+    }
+
+    /// Whether an export that was stopped can be gone on with. What a Parquet file says of its parts stands at its end.
+    #[must_use]
+    pub fn can_be_resumed(self) -> bool {
+        self != Self::Parquet
     }
 }
 
@@ -250,8 +313,27 @@ impl FromStr for Format {
     type Err = ExportError;
 
     fn from_str(text: &str) -> Result<Self, ExportError> {
-        [Self::Csv, Self::Json, Self::Ndjson].into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
-            ExportError::refused("export_options", format!("{text:?} is no format: csv, json or ndjson"))
+        let formats = [Self::Csv, Self::Json, Self::Ndjson, Self::Ocsf, Self::Parquet];
+        formats.into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
+            let reason = format!("{text:?} is no format: csv, json, ndjson, ocsf or parquet");
+            ExportError::refused("export_options", reason)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_have_names_and_are_refused_with_what_they_do_not_hold() {
+        for format in [Format::Csv, Format::Json, Format::Ndjson, Format::Ocsf, Format::Parquet] {
+            assert_eq!(format.as_str().parse::<Format>().ok(), Some(format));
+            let is_built = format != Format::Parquet || cfg!(feature = "parquet");
+            for (profile, is_held) in [(Profile::Exact, !format.only_full()), (Profile::Full, true)] {
+                let checked = Options { profile, format, ..Options::default() }.check(&Filter::default());
+                assert_eq!(checked.is_ok(), is_held && is_built, "{profile} {format}: {checked:?}");
+            }
+        }
     }
 }

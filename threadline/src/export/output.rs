@@ -8,16 +8,16 @@ use std::{
 use ring::digest::{Context, SHA256};
 use time::OffsetDateTime;
 
-use super::{ExportError, Part, Rows, files::Files, progress::Progress};
+use super::{ExportError, Part, Rows, files::Files, manifest::Counted, progress::Progress};
 use crate::{
-    query::{Kind, WholePosition, time_text},
+    query::{WholePosition, time_text},
     signing::hexadecimal,
 };
 
 /// Where the bytes go to.
 pub(super) enum Target {
-    /// A file that can be gone on with.
-    File { file: File, files: Files, progress: Box<Progress> },
+    /// A file, which can be gone on with where there is something that says how far it is.
+    File { file: File, files: Files, progress: Option<Box<Progress>> },
     /// Whoever reads them.
     Stream(Box<dyn Write + Send>),
 }
@@ -85,9 +85,9 @@ impl Output {
     }
 
     /// Counts an entry.
-    pub(super) fn count(&mut self, kind: Kind, at: OffsetDateTime) {
+    pub(super) fn count(&mut self, counted: Counted, at: OffsetDateTime) {
         self.total += 1;
-        self.rows.count(kind);
+        self.rows.count(counted);
         self.between = Some((self.between.map_or(at, |(first, _)| first), at));
     }
 
@@ -109,9 +109,11 @@ impl Output {
         self.finish_part();
         if let Target::File { file, files, progress } = &mut self.target {
             file.sync_data().map_err(ExportError::file("write", &files.partial))?;
-            progress.parts.clone_from(&self.parts);
-            progress.position.clone_from(position);
-            progress.write(files)?;
+            if let Some(progress) = progress {
+                progress.parts.clone_from(&self.parts);
+                progress.position.clone_from(position);
+                progress.write(files)?;
+            }
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The name of the action.
-const EXPORTED: &str = "audit.exported";
+pub(crate) const EXPORTED: &str = "audit.exported";
 
 const EVIDENCE: &str = "threadline_evidence_records";
 

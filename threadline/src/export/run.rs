@@ -15,9 +15,9 @@ use ring::digest::{Context, SHA256, digest};
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
-    ExportError, Manifest, Options, Product, Rows,
+    ExportError, Manifest, Options,
+    described::Described,
     files::{self, Files},
-    manifest::{Database, FORMAT_VERSION, Said, Window},
     output::{Output, Target},
     progress::{Asked, Progress},
     record,
@@ -26,8 +26,9 @@ use super::{
 };
 use crate::{
     ActorRef,
-    query::{Filter, Origin, Reader, Whole, WholePosition, time_text},
+    query::{Filter, Reader, Shape, Whole, WholePosition, time_text},
     signing::{SigningKey, hexadecimal},
+    telemetry,
 };
 
 /// Stretches that wait to be written, besides the one that is read and the one that is written.
@@ -124,21 +125,28 @@ pub async fn export(
     request: Request,
     destination: Destination,
 ) -> Result<Exported, ExportError> {
+    let shape = request.options.shape();
+    export_as(reader, request, destination, shape).await
+}
+
+/// The same of another shape than the options': what stands alone in the timeline, of the filter's window.
+///
+/// # Errors
+/// As [`export`].
+pub(crate) async fn export_as(
+    reader: &Reader,
+    request: Request,
+    destination: Destination,
+    shape: Shape,
+) -> Result<Exported, ExportError> {
     let started = Instant::now();
     let format = request.options.format.as_str();
     let rows = Arc::new(AtomicU64::new(0));
-    let exported = run(reader, request, destination, &rows).await;
-    let duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let row_count = rows.load(Ordering::Relaxed);
+    let exported = run(reader, request, (destination, shape), &rows).await;
+    let (row_count, took) = (rows.load(Ordering::Relaxed), started.elapsed());
     match &exported {
-        Ok(exported) => {
-            let truncated = exported.manifest.truncated;
-            tracing::debug!(name: "threadline.export.completed", row_count, duration_ms, format, truncated);
-        }
-        Err(error) => {
-            let error_kind = error.kind();
-            tracing::debug!(name: "threadline.export.failed", row_count, duration_ms, format, error_kind);
-        }
+        Ok(exported) => telemetry::export_completed(row_count, took, format, exported.manifest.truncated),
+        Err(error) => telemetry::export_failed(row_count, took, format, error.kind()),
     }
     exported
 }
@@ -146,7 +154,7 @@ pub async fn export(
 async fn run(
     reader: &Reader,
     request: Request,
-    destination: Destination,
+    (destination, shape): (Destination, Shape),
     rows: &Arc<AtomicU64>,
 ) -> Result<Exported, ExportError> {
     let Request { filter, options, is_recorded, actor, key, on_progress } = request;
@@ -164,13 +172,13 @@ async fn run(
         storage_schema: reader.schema().to_string(),
     };
     let Begun { mut whole, output, position, resumed_at, place } =
-        open(reader, &filter, &asked, destination).await?;
+        open(reader, &filter, &asked, (destination, shape)).await?;
     let origin = whole.origin().clone();
     if let Some(max_rows) = asked.options.max_rows {
         whole.want(max_rows.saturating_sub(output.total()));
     }
     let writer = Writer {
-        renderer: Renderer::new(&asked.options, &origin.started_at, output.total() == 0),
+        renderer: Renderer::new(&asked.options, &origin.started_at, output.total() == 0)?,
         ends: whole.ends(),
         output,
         position,
@@ -181,7 +189,8 @@ async fn run(
     let finished = stream(&mut whole, writer).await?;
     // The connection is free for the record.
     drop(whole);
-    let manifest = manifest(&asked, &origin, finished, resumed_at, &place, recorder.is_some(), key.as_ref());
+    let described = Described { asked: &asked, shape, recorded: recorder.is_some(), key: key.as_ref() };
+    let manifest = described.manifest(&origin, finished, resumed_at, place.file());
     let bytes = manifest.to_bytes();
     if let Some(actor) = recorder {
         let sha256 = hexadecimal(digest(&SHA256, &bytes).as_ref());
@@ -212,6 +221,14 @@ enum Place {
 }
 
 impl Place {
+    /// The name of the export, where it goes to a file.
+    fn file(&self) -> Option<String> {
+        match self {
+            Self::Files(files) => files.name(),
+            Self::Manifest(_) => None,
+        }
+    }
+
     fn complete(self, manifest: &[u8], signature: Option<&[u8]>) -> Result<Option<PathBuf>, ExportError> {
         match self {
             Self::Files(files) => {
@@ -234,9 +251,8 @@ async fn open<'r>(
     reader: &'r Reader,
     filter: &Filter,
     asked: &Asked,
-    destination: Destination,
+    (destination, shape): (Destination, Shape),
 ) -> Result<Begun<'r>, ExportError> {
-    let shape = asked.options.shape();
     match destination {
         Destination::Stream { manifest: Some(path), .. } if path.exists() => {
             let reason = format!("{} is there already: name another manifest", path.display());
@@ -251,11 +267,15 @@ async fn open<'r>(
         }),
         Destination::File { path, resume: false, force } => {
             let files = Files::of(&path);
-            let file = files.begin(force)?;
+            let can_be_resumed = asked.options.format.can_be_resumed();
+            let file = files.begin(force, can_be_resumed)?;
             let whole = reader.whole(filter, shape).await?;
-            let progress = Progress::new(asked.clone(), whole.origin().clone());
-            progress.write(&files)?;
-            let target = Target::File { file, files: files.clone(), progress: Box::new(progress) };
+            let begun = || Box::new(Progress::new(asked.clone(), whole.origin().clone()));
+            let progress = can_be_resumed.then(begun);
+            if let Some(progress) = &progress {
+                progress.write(&files)?;
+            }
+            let target = Target::File { file, files: files.clone(), progress };
             Ok(Begun {
                 whole,
                 output: Output::new(target),
@@ -263,6 +283,12 @@ async fn open<'r>(
                 resumed_at: Vec::new(),
                 place: Place::Files(files),
             })
+        }
+        Destination::File { resume: true, .. } if !asked.options.format.can_be_resumed() => {
+            let format = asked.options.format;
+            let reason =
+                format!("what there is of {format} cannot be gone on with: begin again with --force");
+            Err(ExportError::refused("export_options", reason))
         }
         Destination::File { path, resume: true, force } => {
             let files = Files::of(&path);
@@ -272,7 +298,7 @@ async fn open<'r>(
             progress.write(&files)?;
             let (parts, position) = (progress.parts.clone(), progress.position.clone());
             let resumed_at = progress.resumed_at.clone();
-            let target = Target::File { file, files: files.clone(), progress: Box::new(progress) };
+            let target = Target::File { file, files: files.clone(), progress: Some(Box::new(progress)) };
             Ok(Begun {
                 whole,
                 output: Output::from(target, parts, digest),
@@ -305,8 +331,7 @@ async fn stream(whole: &mut Whole<'_>, writer: Writer) -> Result<Finished, Expor
     let (stretches, messages) = mpsc::channel(WAITING);
     let writing = spawn_blocking(move || writer.run(messages));
     let read = async {
-        let take = async |stretch| stretches.send(Message::Stretch(stretch)).await.is_ok();
-        whole.each(take).await?;
+        whole.each(&stretches).await?;
         let _ = stretches.send(Message::End).await;
         Ok(())
     };
@@ -328,52 +353,5 @@ fn joined<T>(joined: Result<Result<T, ExportError>, tokio::task::JoinError>) -> 
         Ok(returned) => returned,
         Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
         Err(error) => Err(ExportError::Unwritten(io::Error::other(error))),
-    }
-}
-
-fn manifest(
-    asked: &Asked,
-    origin: &Origin,
-    finished: Finished,
-    resumed_at: Vec<String>,
-    place: &Place,
-    recorded: bool,
-    key: Option<&SigningKey>,
-) -> Manifest {
-    let Finished { written, truncated } = finished;
-    let (from, to) = origin.filter.window.ends(time::OffsetDateTime::UNIX_EPOCH);
-    let Asked { filter, options, scope, storage_schema } = asked;
-    Manifest {
-        format_version: FORMAT_VERSION,
-        product: Product { name: "threadline".to_owned(), version: env!("CARGO_PKG_VERSION").to_owned() },
-        file: match place {
-            Place::Files(files) => files.name(),
-            Place::Manifest(_) => None,
-        },
-        generated_at: origin.started_at.clone(),
-        resumed_at,
-        database: Database {
-            name: origin.database.clone(),
-            system_identifier: origin.system_identifier.clone(),
-        },
-        storage_schema: storage_schema.clone(),
-        snapshot: origin.snapshot.clone(),
-        filter: filter.clone(),
-        window: Window { from: from.map(time_text), to: to.map(time_text) },
-        scope: scope.clone(),
-        profile: options.profile,
-        format: options.format,
-        options: Said::from(options),
-        columns: options.columns().iter().map(|&column| column.to_owned()).collect(),
-        rows: Rows::of(&written.parts),
-        max_rows: options.max_rows,
-        truncated,
-        bytes: written.bytes,
-        sha256: written.sha256,
-        first_entry_at: written.parts.iter().find_map(|part| part.first_entry_at.clone()),
-        last_entry_at: written.parts.iter().rev().find_map(|part| part.last_entry_at.clone()),
-        parts: written.parts,
-        recorded,
-        key: key.map(SigningKey::public),
     }
 }

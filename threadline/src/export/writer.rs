@@ -11,11 +11,12 @@ use tokio::sync::mpsc;
 
 use super::{
     ExportError,
+    manifest::Counted,
     output::{Output, Written},
     render::Renderer,
     run::OnProgress,
 };
-use crate::query::{Ends, Entry, Kind, Stretch, WholePosition};
+use crate::query::{Ends, Entry, Kind, Stretch, Transaction, WholePosition};
 
 /// Bytes that are written at once.
 const WRITE_BYTES: usize = 256 << 10;
@@ -27,6 +28,12 @@ const PART_BYTES: u64 = 16 << 20;
 pub(super) enum Message {
     Stretch(Stretch),
     End,
+}
+
+impl From<Stretch> for Message {
+    fn from(stretch: Stretch) -> Self {
+        Self::Stretch(stretch)
+    }
 }
 
 pub(super) struct Writer {
@@ -74,6 +81,10 @@ impl Writer {
                     },
                     &mut text,
                 )?,
+                // No position leads behind one: an archive is never gone on with.
+                Some(Message::Stretch(Stretch::Transactions(mut transactions))) => {
+                    self.each(&mut transactions, transaction, |_, _, _| Ok(()), &mut text)?
+                }
             };
             if !has_room {
                 break true;
@@ -85,8 +96,9 @@ impl Writer {
         };
         // Whoever reads need not go on.
         drop(messages);
-        self.renderer.end(&mut text);
+        self.renderer.end(&mut text)?;
         self.output.write(text.as_bytes())?;
+        self.output.write(&self.renderer.take_bytes())?;
         self.rows.store(self.output.total(), Ordering::Relaxed);
         Ok(Some(Finished { written: self.output.finish()?, truncated }))
     }
@@ -104,8 +116,13 @@ impl Writer {
             if self.max_rows.is_some_and(|max_rows| self.output.total() >= max_rows) {
                 return Ok(false);
             }
-            let (kind, at) = render(&mut self.renderer, &mut entries[n], text)?;
-            self.output.count(kind, at);
+            let (counted, at) = render(&mut self.renderer, &mut entries[n], text)?;
+            self.output.count(counted, at);
+            // Of a table they come a group of rows at a time, and no row is kept back then.
+            let bytes = self.renderer.take_bytes();
+            if !bytes.is_empty() {
+                self.output.write(&bytes)?;
+            }
             let is_end = self.output.part_bytes() + text.len() as u64 >= PART_BYTES;
             if is_end || text.len() >= WRITE_BYTES {
                 self.output.write(text.as_bytes())?;
@@ -123,21 +140,30 @@ impl Writer {
 }
 
 /// Appends an entry to the text, and says what it was and when.
-type Render<T> = fn(&mut Renderer, &mut T, &mut String) -> Result<(Kind, OffsetDateTime), ExportError>;
+type Render<T> = fn(&mut Renderer, &mut T, &mut String) -> Result<(Counted, OffsetDateTime), ExportError>;
 
 fn row(
     renderer: &mut Renderer,
     row: &mut PgRow,
     text: &mut String,
-) -> Result<(Kind, OffsetDateTime), ExportError> {
-    Ok((Kind::Change, renderer.row(row, text)?))
+) -> Result<(Counted, OffsetDateTime), ExportError> {
+    Ok((Counted::Entry(Kind::Change), renderer.row(row, text)?))
 }
 
 fn entry(
     renderer: &mut Renderer,
     entry: &mut Entry,
     text: &mut String,
-) -> Result<(Kind, OffsetDateTime), ExportError> {
+) -> Result<(Counted, OffsetDateTime), ExportError> {
     renderer.entry(entry, text)?;
-    Ok((entry.kind(), entry.at()))
+    Ok((Counted::Entry(entry.kind()), entry.at()))
+}
+
+fn transaction(
+    renderer: &mut Renderer,
+    transaction: &mut Transaction,
+    text: &mut String,
+) -> Result<(Counted, OffsetDateTime), ExportError> {
+    renderer.transaction(transaction, text)?;
+    Ok((Counted::Transaction, transaction.occurred_at))
 }

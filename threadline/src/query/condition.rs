@@ -108,7 +108,7 @@ impl<'s> Conditions<'s> {
         }
         if let Some(changed) = &filter.changed {
             self.and().push("c.op = ").bind(Op::Update.as_str());
-            self.and().push("array_position(c.changed_fields, ").bind(&changed.column).push(") is not null");
+            self.and().push("(").bind(&changed.column).push(" = any (c.changed_fields)) is true");
             if let Some(before) = &changed.before {
                 self.and().push("c.changed_from ->> ").bind(&changed.column).push(" = ").bind(before);
             }
@@ -195,6 +195,11 @@ impl<'s> Conditions<'s> {
                 .bind(pattern(text));
         }
     }
+}
+
+/// Pushes `where actor_ref` of an alias is this actor, as an index finds it.
+pub(crate) fn push_where_actor(alias: &str, actor: &ActorRef, statement: &mut Statement) {
+    Conditions::new(statement).is_actor(alias, actor);
 }
 
 /// Whether the pipeline has carried it: a host records its own actions under other ids.

@@ -69,7 +69,7 @@ impl Reader {
         let mut connection = self.connection().await?;
         let filter = resolve::key(&mut connection, self, filter).await?;
         let driver = match shape {
-            Shape::Library { .. } => Driver::Changes,
+            Shape::Library { .. } | Shape::Alone(_) => Driver::Changes,
             Shape::Entries => plan::driver(&mut connection, &self.schema, &filter, false, None).await?,
         };
         let ask = Ask {

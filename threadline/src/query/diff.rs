@@ -174,7 +174,7 @@ fn empty() -> Json {
 fn updated(change: &Change) -> Vec<FieldChange> {
     let mut after = change.data_after.as_deref().map(canonical::members).unwrap_or_default();
     let mut before = change.changed_from.as_deref().map(canonical::members);
-    let mut names = change.changed_fields.clone().unwrap_or_default();
+    let mut names = Vec::from(change.changed_fields.clone().unwrap_or_default());
     names.sort();
     names.dedup();
     let field = |name: String| {

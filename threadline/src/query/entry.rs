@@ -1,12 +1,14 @@
 //! A timeline entry is what stands in a timeline, as it is read. Nothing here is checked: a reader fails on no row that is stored.
 
-use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sqlx::{Row as _, postgres::PgRow};
-use time::OffsetDateTime;
+use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
-use super::{Kind, serialize};
+use super::{Kind, Names, serialize};
 
 /// An entry of a timeline.
 #[derive(Debug, Clone, Serialize)]
@@ -47,11 +49,11 @@ pub struct Change {
     /// The row before a delete.
     pub data_before: Option<Json>,
     /// The names of the columns that an update has changed, sorted.
-    pub changed_fields: Option<Vec<String>>,
+    pub changed_fields: Option<Names>,
     /// The values of these columns before it.
     pub changed_from: Option<Json>,
     /// Columns of type `json` or `jsonb` that are null in SQL; all others that show `null` hold JSON's.
-    pub json_nulls: Option<Vec<String>>,
+    pub json_nulls: Option<Names>,
     /// When, clamped to the years 1 to 9999.
     #[serde(serialize_with = "serialize::time")]
     pub captured_at: OffsetDateTime,
@@ -61,6 +63,12 @@ pub struct Change {
     pub transaction: Option<Transaction>,
     /// The action that its transaction is linked to.
     pub action: Option<Action>,
+    /// The columns of which a value was erased, sorted; none of a change of which nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Vec<String>>,
+    /// `captured_at` as PostgreSQL prints it, where that is beyond the years 1 to 9999 or at one of their ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captured_at_stored: Option<String>,
     /// `captured_at` as PostgreSQL prints it.
     #[serde(skip)]
     pub(super) captured_text: String,
@@ -92,6 +100,9 @@ pub struct Transaction {
     pub context: Option<Json>,
     /// The action that it is linked to.
     pub action_id: Option<Uuid>,
+    /// `occurred_at` as PostgreSQL prints it, where that is beyond the years 1 to 9999 or at one of their ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub occurred_at_stored: Option<String>,
     /// `occurred_at` as PostgreSQL prints it.
     #[serde(skip)]
     pub(super) occurred_text: String,
@@ -125,6 +136,9 @@ pub struct Action {
     /// When, clamped to the years 1 to 9999.
     #[serde(serialize_with = "serialize::time")]
     pub inserted_at: OffsetDateTime,
+    /// `inserted_at` as PostgreSQL prints it, where that is beyond the years 1 to 9999 or at one of their ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inserted_at_stored: Option<String>,
     /// `inserted_at` as PostgreSQL prints it.
     #[serde(skip)]
     pub(super) inserted_text: String,
@@ -169,6 +183,14 @@ impl Entry {
         }
     }
 
+    /// The same as PostgreSQL prints it.
+    pub(super) fn at_text(&self) -> &str {
+        match self {
+            Self::Change(change) => &change.captured_text,
+            Self::Action(linked) | Self::Event(linked) => &linked.action.inserted_text,
+        }
+    }
+
     /// The transaction that it is part of.
     #[must_use]
     pub fn transaction(&self) -> Option<&Transaction> {
@@ -179,6 +201,15 @@ impl Entry {
     }
 }
 
+/// The ends of the years that a driver holds.
+const FIRST: OffsetDateTime = datetime!(0001-01-01 00:00 UTC);
+const LAST: OffsetDateTime = datetime!(9999-12-31 23:59:59.999999 UTC);
+
+/// What PostgreSQL prints of a time, unless the time says as much.
+fn stored(at: OffsetDateTime, text: &str) -> Option<String> {
+    (at <= FIRST || at >= LAST).then(|| text.to_owned())
+}
+
 /// `infinity` and years beyond 9999 are legal in PostgreSQL and make a driver panic: clamped there.
 macro_rules! clamped {
     ($column:literal) => {
@@ -186,9 +217,9 @@ macro_rules! clamped {
     };
 }
 
-/// The same of any column.
+/// The same of any column; `greatest` leaves null out, which would be the year 1.
 pub(crate) fn clamped_time(column: &str) -> String {
-    format!(clamped!("{}"), column)
+    format!(concat!("case when {0} is not null then ", clamped!("{0}"), " end"), column)
 }
 pub(crate) use clamped;
 
@@ -197,9 +228,9 @@ pub(super) const CHANGE: &str = concat!(
     "c.id, c.transaction_id, c.table_schema, c.table_name, c.partition, c.table_pk::text, c.key_before::text, c.op, \
      c.data_after::text, c.data_before::text, c.changed_fields, c.changed_from::text, c.json_nulls, ",
     clamped!("c.captured_at"),
-    ", c.captured_at::text, c.position"
+    ", c.captured_at::text, c.position, c.erased::text"
 );
-const CHANGE_WIDTH: usize = 16;
+const CHANGE_WIDTH: usize = 17;
 
 /// Of `audit_transactions t`.
 pub(super) const TRANSACTION: &str = concat!(
@@ -218,6 +249,9 @@ pub(super) const ACTION: &str = concat!(
 );
 pub(super) const ACTION_WIDTH: usize = 13;
 
+/// Of a change, its transaction and its action.
+pub(super) const WIDTH: usize = CHANGE_WIDTH + TRANSACTION_WIDTH + ACTION_WIDTH;
+
 /// A document of a column: what PostgreSQL prints is JSON.
 pub(crate) fn json(row: &PgRow, index: usize) -> Result<Option<Json>, sqlx::Error> {
     let text: Option<String> = row.try_get(index)?;
@@ -231,6 +265,7 @@ pub(crate) fn known<T>(value: Option<T>, what: &'static str) -> Result<T, sqlx::
 /// A row of [`CHANGE`], [`TRANSACTION`], [`ACTION`].
 pub(super) fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
     let transaction = CHANGE_WIDTH;
+    let (captured_at, captured_text): (_, String) = (row.try_get(13)?, row.try_get(14)?);
     Ok(Change {
         id: row.try_get(0)?,
         transaction_id: row.try_get(1)?,
@@ -245,12 +280,33 @@ pub(super) fn change(row: &PgRow) -> Result<Change, sqlx::Error> {
         changed_fields: row.try_get(10)?,
         changed_from: json(row, 11)?,
         json_nulls: row.try_get(12)?,
-        captured_at: row.try_get(13)?,
-        captured_text: row.try_get(14)?,
+        captured_at,
+        captured_at_stored: stored(captured_at, &captured_text),
+        captured_text,
         position: row.try_get(15)?,
         transaction: self::transaction(row, transaction)?,
         action: action(row, transaction + TRANSACTION_WIDTH)?,
+        erased: row.try_get::<Option<&str>, _>(16)?.map(erased),
     })
+}
+
+/// The columns that a change says were erased: members of its images, or a column of the timeline where its whole value went. What says
+/// something else names none.
+fn erased(marks: &str) -> Vec<String> {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Marks {
+        columns: BTreeMap<String, Mark>,
+    }
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Mark {
+        keys: Option<Vec<String>>,
+    }
+    let marks: Marks = serde_json::from_str(marks).unwrap_or_default();
+    let names =
+        marks.columns.into_iter().flat_map(|(column, mark)| mark.keys.unwrap_or_else(|| vec![column]));
+    names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
 /// A row of [`ACTION`], whether it is an event, [`TRANSACTION`].
@@ -266,11 +322,13 @@ pub(super) fn entry_of_action(row: &PgRow) -> Result<Entry, sqlx::Error> {
 /// The transaction whose columns begin at `first`; none where they are null.
 pub(super) fn transaction(row: &PgRow, first: usize) -> Result<Option<Transaction>, sqlx::Error> {
     let Some(id) = row.try_get(first)? else { return Ok(None) };
+    let (occurred_at, occurred_text): (_, String) = (row.try_get(first + 2)?, row.try_get(first + 3)?);
     Ok(Some(Transaction {
         id,
         txid: row.try_get(first + 1)?,
-        occurred_at: row.try_get(first + 2)?,
-        occurred_text: row.try_get(first + 3)?,
+        occurred_at,
+        occurred_at_stored: stored(occurred_at, &occurred_text),
+        occurred_text,
         actor_ref: json(row, first + 4)?,
         source: row.try_get(first + 5)?,
         correlation_id: row.try_get(first + 6)?,
@@ -285,6 +343,7 @@ pub(super) fn transaction(row: &PgRow, first: usize) -> Result<Option<Transactio
 /// The action whose columns begin at `first`; none where they are null.
 pub(super) fn action(row: &PgRow, first: usize) -> Result<Option<Action>, sqlx::Error> {
     let Some(id) = row.try_get(first)? else { return Ok(None) };
+    let (inserted_at, inserted_text): (_, String) = (row.try_get(first + 11)?, row.try_get(first + 12)?);
     Ok(Some(Action {
         id,
         name: row.try_get(first + 1)?,
@@ -297,7 +356,8 @@ pub(super) fn action(row: &PgRow, first: usize) -> Result<Option<Action>, sqlx::
         correlation_id: row.try_get(first + 8)?,
         request_id: row.try_get(first + 9)?,
         job_id: row.try_get(first + 10)?,
-        inserted_at: row.try_get(first + 11)?,
-        inserted_text: row.try_get(first + 12)?,
+        inserted_at,
+        inserted_at_stored: stored(inserted_at, &inserted_text),
+        inserted_text,
     }))
 }

@@ -15,6 +15,9 @@
 //! # }
 //! ```
 
+mod activity;
+mod again;
+mod alone;
 pub mod canonical;
 mod condition;
 mod count;
@@ -24,10 +27,13 @@ mod direction;
 mod entry;
 mod error;
 pub mod filter;
+mod find;
 mod joins;
 mod library_row;
+mod names;
 mod origin;
 mod page;
+mod parts;
 mod place;
 mod plan;
 mod position;
@@ -53,27 +59,33 @@ use std::{
 use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use time::{OffsetDateTime, UtcOffset};
 
-pub(crate) use condition::IS_EVENT;
+pub use activity::{ACTIVITY_MAX, Activity, Frequency};
+pub(crate) use condition::{IS_EVENT, push_where_actor};
 pub use cursor::{Cursor, CursorError};
 pub use diff::{BeforeValues, CompatibleChange, Diff, DiffOptions, FieldChange, FieldKind};
 pub(crate) use entry::clamped_time;
 pub use entry::{Action, Change, Entry, Json, LinkedAction, Transaction};
 pub use error::ReadError;
 pub use filter::{Changed, Filter, FilterError, Instant, Key, Kind, Name, Op, Span, Table, Window};
+pub use find::Found;
+pub use names::Names;
 pub use page::{Count, From, PAGE_SIZE, PAGE_SIZE_MAX, Page, PageRequest, VISITED_MAX};
+pub use parts::{PartsRequest, TABLES_MAX, TablePart, TransactionParts};
 pub use position::Position;
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
 pub(crate) use statement::{is_canceled, limit_time};
 pub use tail::{Batch, Tail};
-pub use transaction::{TransactionContext, TransactionPage, TransactionSummary};
+pub use transaction::{Neighbours, TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 
+pub(crate) use again::{Again, again, each as each_again};
+pub(crate) use alone::Alone;
 pub(crate) use canonical::{Canonical, Form};
 pub(crate) use entry::{clamped, json, known};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
-pub(crate) use origin::{Ends, Origin, Position as WholePosition};
-pub(crate) use row::Reading;
+pub(crate) use origin::{Ends, Origin, Position as WholePosition, database};
+pub(crate) use row::{Reading, RowChanges, TableChanges};
 pub(crate) use whole::{Shape, Stretch, Whole};
 
 use place::Place;

@@ -1,7 +1,7 @@
 //! Where an export reads from, and up to where it has come: what another one needs to go on.
 
 use serde::{Deserialize, Serialize};
-use sqlx::{PgConnection, Row as _, postgres::PgRow};
+use sqlx::{PgConnection, PgPool, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 
 use super::{
@@ -56,6 +56,16 @@ pub(super) async fn origin(connection: &mut PgConnection, filter: &Filter) -> Re
         system_identifier: row.try_get(3)?,
         filter: filter.clone().within(window),
     })
+}
+
+/// The name of the database, and the system identifier of its cluster.
+pub(crate) async fn database(pool: &PgPool) -> Result<(String, String), sqlx::Error> {
+    let statement =
+        "select current_database()::text, (select system_identifier::text from pg_control_system())";
+    let mut transaction = pool.begin().await?;
+    let row = Statement::new(statement).query().fetch_one(&mut *transaction).await?;
+    transaction.commit().await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Knows where entries of a reading end.

@@ -44,6 +44,11 @@ impl Position {
         Ok(Self { snapshot, actions: row.try_get(1)? })
     }
 
+    /// Whether the transaction of this number was visible in it.
+    pub(crate) fn sees(&self, txid: i64) -> bool {
+        self.snapshot.sees(txid & NUMBER)
+    }
+
     /// Whether the table of actions was the same one.
     pub(crate) fn has_table_of(&self, other: &Self) -> bool {
         self.actions == other.actions

@@ -1,6 +1,6 @@
 //! Who may see what: a part of every statement.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::statement::Statement;
@@ -97,6 +97,23 @@ impl Scope {
         self.0.as_ref().map_or_else(|| json!("everything"), |rules| json!(rules))
     }
 
+    /// The same as [`Self::describe`], to be read back with [`Self::restore`]; `None` where a rule is a condition of the program's own.
+    pub(crate) fn store(&self) -> Option<Value> {
+        let is_of_program = |rule: &Rule| matches!(rule, Rule::Sql { .. });
+        let has = |rules: &Rules| rules.changes.iter().chain(&rules.actions).any(is_of_program);
+        (!self.0.as_ref().is_some_and(has)).then(|| self.describe())
+    }
+
+    /// What was stored; `None` for anything else, so that a scope that is not understood shows nothing.
+    pub(crate) fn restore(stored: &Value) -> Option<Self> {
+        if stored == "everything" {
+            return Some(Self::everything());
+        }
+        let StoredRules { changes, actions } = StoredRules::deserialize(stored).ok()?;
+        let rules = |stored: Vec<StoredRule>| stored.into_iter().map(Rule::from).collect();
+        Some(Self(Some(Rules { changes: rules(changes), actions: rules(actions) })))
+    }
+
     /// Whether an action shows the transaction that it is linked to: where a rule says that it is one's own.
     pub(crate) fn links_actions(&self) -> &'static str {
         let is_own = |rules: &Rules| rules.actions.iter().any(|rule| matches!(rule, Rule::Context { .. }));
@@ -141,9 +158,9 @@ impl Rule {
                     .bind(name)
                     .push(" = ")
                     .bind(value)
-                    .push(" and (array_position(c.changed_fields, ")
+                    .push(" and ((")
                     .bind(name)
-                    .push(") is null or c.changed_from ->> ")
+                    .push(" = any (c.changed_fields)) is not true or c.changed_from ->> ")
                     .bind(name)
                     .push(" = ")
                     .bind(value)
@@ -178,6 +195,34 @@ impl Rule {
     }
 }
 
+/// Rules as they were stored: none of them is SQL.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredRules {
+    changes: Vec<StoredRule>,
+    actions: Vec<StoredRule>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+enum StoredRule {
+    Context { key: String, value: String },
+    Column { name: String, value: String },
+    Tables(Vec<String>),
+    ActionPrefix(String),
+}
+
+impl From<StoredRule> for Rule {
+    fn from(stored: StoredRule) -> Self {
+        match stored {
+            StoredRule::Context { key, value } => Self::Context { key, value },
+            StoredRule::Column { name, value } => Self::Column { name, value },
+            StoredRule::Tables(tables) => Self::Tables(tables),
+            StoredRule::ActionPrefix(prefix) => Self::ActionPrefix(prefix),
+        }
+    }
+}
+
 fn push_condition(condition: &str, value: &str, statement: &mut Statement) {
     let mut parts = condition.split("{value}");
     statement.push(parts.next().unwrap_or_default());
@@ -196,5 +241,33 @@ fn push_rules(rules: &[Rule], push: fn(&Rule, &mut Statement), statement: &mut S
         statement.push(if number > 0 { " and coalesce((" } else { "coalesce((" });
         push(rule, statement);
         statement.push("), false)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scope_is_restored_as_it_was_stored_and_one_with_sql_is_not_stored() {
+        let scope = Scope::of_context("tenant", "t1")
+            .changes(Rule::Column { name: "a".to_owned(), value: "b".to_owned() })
+            .changes(Rule::Tables(vec!["public.posts".to_owned()]))
+            .actions(Rule::ActionPrefix("post.".to_owned()));
+        for scope in [scope.clone(), Scope::everything(), Scope::nothing()] {
+            assert_eq!(scope.store().as_ref().and_then(Scope::restore), Some(scope));
+        }
+        let own = Rule::Sql { condition: "t.source = {value}", value: "web".to_owned() };
+        assert_eq!(scope.clone().changes(own.clone()).store(), None);
+        assert_eq!(scope.actions(own).store(), None);
+        for stored in [
+            json!(null),
+            json!("nothing"),
+            json!({"changes": []}),
+            json!({"changes": [], "actions": [], "more": []}),
+            json!({"changes": [{"sql": {"condition": "true", "value": ""}}], "actions": []}),
+        ] {
+            assert_eq!(Scope::restore(&stored), None, "{stored}");
+        }
     }
 }

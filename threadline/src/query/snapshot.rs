@@ -22,6 +22,11 @@ impl Snapshot {
         self.next
     }
 
+    /// Whether what this transaction wrote is visible.
+    pub(super) fn sees(&self, number: i64) -> bool {
+        number < self.oldest || (number < self.next && !self.running.contains(&number))
+    }
+
     /// What is running, as an array of PostgreSQL's: under these numbers, and under those of as many restores.
     pub(super) fn running_text(&self, restores: i64) -> String {
         let all = self

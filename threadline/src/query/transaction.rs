@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Action, Change, Cursor, From, PageRequest, ReadError, Reader, Transaction, Window,
+    Action, Change, Cursor, Filter, From, Instant, PageRequest, ReadError, Reader, Transaction, Window,
     condition::Conditions,
     cursor::Point,
     entry::{self, ACTION, CHANGE, TRANSACTION},
@@ -64,6 +64,25 @@ pub struct TransactionPage {
     /// For the page of newer ones.
     #[serde(serialize_with = "serialize::text")]
     pub newer: Option<Cursor>,
+}
+
+/// The transactions of an actor beside one of theirs.
+#[derive(Debug, Clone, Serialize)]
+pub struct Neighbours {
+    /// The one before.
+    pub previous: Option<TransactionSummary>,
+    /// The one after.
+    pub next: Option<TransactionSummary>,
+}
+
+/// 30 days before a time and after it; none where that leads beyond what a filter can say.
+fn around(at: OffsetDateTime) -> Option<Window> {
+    let days = time::Duration::days(30);
+    let window = Window::Between {
+        from: Some(Instant::new(at.checked_sub(days)?)),
+        to: Some(Instant::new(at.checked_add(days)?)),
+    };
+    Filter::default().within(window).check().ok().map(|()| window)
 }
 
 impl Reader {
@@ -178,6 +197,24 @@ impl Reader {
             has_more,
             older: if is_newer { oldest.or(given.clone()) } else { oldest.filter(|_| has_more) },
             newer: newest.or(given),
+        })
+    }
+
+    /// The transactions of an actor before and after one of theirs. Within a scope that is not everything, those of 30 days around it.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn neighbours(&self, actor: &ActorRef, of: &Transaction) -> Result<Neighbours, ReadError> {
+        let cursor = Cursor { unit: None, entry: Point::new(of.occurred_at, &of.occurred_text, of.id) };
+        let window = if self.scope.is_everything() { None } else { around(of.occurred_at) };
+        let window = window.unwrap_or(Window::Everything);
+        let next = async |from: From| {
+            let request = PageRequest { size: 1, from, ..PageRequest::default() };
+            Ok::<_, ReadError>(self.actor_history(actor, window, &request).await?.transactions.pop())
+        };
+        Ok(Neighbours {
+            previous: next(From::OlderThan(cursor.clone())).await?,
+            next: next(From::NewerThan(cursor)).await?,
         })
     }
 

@@ -6,9 +6,11 @@ use std::{cmp::Ordering, collections::VecDeque};
 use futures::TryStreamExt as _;
 use sqlx::{Postgres, Row as _, Transaction, ValueRef as _, postgres::PgRow};
 use time::OffsetDateTime;
+use tokio::sync::mpsc::Sender;
 
 use super::{
-    Cursor, Entry, Filter, Kind, ReadError, Reader, Scope, Statement,
+    Cursor, Entry, Filter, Kind, ReadError, Reader, Scope, Statement, Transaction as Captured,
+    alone::{Alone, Lone},
     direction::Direction,
     entry,
     library_row::{self, Columns},
@@ -48,6 +50,8 @@ pub(crate) enum Shape {
     },
     /// Entries of all kinds, with everything, in the order of pages.
     Entries,
+    /// What nothing else of the timeline holds, with everything; the newest first.
+    Alone(Alone),
 }
 
 /// Some of what is read.
@@ -56,6 +60,7 @@ pub(crate) enum Stretch {
     /// Rows of [`super::library_row`].
     Library(Vec<PgRow>),
     Entries(Vec<Entry>),
+    Transactions(Vec<Captured>),
 }
 
 /// A reading.
@@ -141,7 +146,7 @@ impl Reader {
         let changes: Option<Cursor> = cursor(position.map(|position| &position.changes))?;
         let actions: Option<Cursor> = cursor(position.map(|position| &position.actions))?;
         let driver = match shape {
-            Shape::Library { .. } => Driver::Changes,
+            Shape::Library { .. } | Shape::Alone(_) => Driver::Changes,
             Shape::Entries => {
                 let any = changes.as_ref().or(actions.as_ref());
                 plan::driver(&mut transaction, &self.schema, &origin.filter, false, any).await?
@@ -184,15 +189,16 @@ impl Whole<'_> {
     ///
     /// # Errors
     /// What the database says.
-    pub(crate) async fn each(&mut self, take: impl AsyncFnMut(Stretch) -> bool) -> Result<(), ReadError> {
+    pub(crate) async fn each<M: From<Stretch>>(&mut self, to: &Sender<M>) -> Result<(), ReadError> {
         match self.shape {
-            Shape::Library { .. } => self.each_of_changes(take).await,
-            Shape::Entries => self.each_merged(take).await,
+            Shape::Library { .. } => self.each_of_changes(to).await,
+            Shape::Entries => self.each_merged(to).await,
+            Shape::Alone(alone) => self.each_alone(alone, to).await,
         }
     }
 
     /// Rows as they come: the server waits while nobody takes them.
-    async fn each_of_changes(&mut self, mut take: impl AsyncFnMut(Stretch) -> bool) -> Result<(), ReadError> {
+    async fn each_of_changes<M: From<Stretch>>(&mut self, to: &Sender<M>) -> Result<(), ReadError> {
         while !self.changes.has_ended {
             let Some(statement) = self.statement(Kind::Change, self.rows) else { return Ok(()) };
             let query = statement.query();
@@ -206,7 +212,7 @@ impl Whole<'_> {
                     let last = rows.last().map(library_row::cursor).transpose()?;
                     self.changes.cursor = last;
                     bytes = 0;
-                    if !take(Stretch::Library(std::mem::take(&mut rows))).await {
+                    if !sent(Stretch::Library(std::mem::take(&mut rows)), to).await {
                         return Ok(());
                     }
                 }
@@ -215,7 +221,7 @@ impl Whole<'_> {
             self.changes.has_ended = read < self.rows;
             if let Some(last) = rows.last() {
                 self.changes.cursor = Some(library_row::cursor(last)?);
-                if !take(Stretch::Library(rows)).await {
+                if !sent(Stretch::Library(rows), to).await {
                     return Ok(());
                 }
             }
@@ -223,13 +229,39 @@ impl Whole<'_> {
         Ok(())
     }
 
-    async fn each_merged(&mut self, mut take: impl AsyncFnMut(Stretch) -> bool) -> Result<(), ReadError> {
+    async fn each_alone<M: From<Stretch>>(&mut self, alone: Alone, to: &Sender<M>) -> Result<(), ReadError> {
+        let ends = self.origin.filter.window.ends(OffsetDateTime::UNIX_EPOCH);
+        let mut after = None;
+        loop {
+            let statement = alone.statement(self.schema, ends, after.as_ref(), self.rows);
+            let query = statement.query();
+            let mut answer = query.fetch(&mut *self.transaction);
+            let (mut read, mut bytes, mut stretch) = (0, 0, Lone::of(alone));
+            while let Some(row) = answer.try_next().await? {
+                read += 1;
+                bytes += size(&row)?;
+                after = Some(stretch.push(&row)?);
+                if bytes >= STRETCH_BYTES {
+                    bytes = 0;
+                    if !sent(std::mem::replace(&mut stretch, Lone::of(alone)).0, to).await {
+                        return Ok(());
+                    }
+                }
+            }
+            drop(answer);
+            if bytes > 0 && !sent(stretch.0, to).await || read < self.rows {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn each_merged<M: From<Stretch>>(&mut self, to: &Sender<M>) -> Result<(), ReadError> {
         loop {
             for kind in [Kind::Change, Kind::Recorded] {
                 self.fill(kind).await?;
             }
             let entries = self.merge();
-            if entries.is_empty() || !take(Stretch::Entries(entries)).await {
+            if entries.is_empty() || !sent(Stretch::Entries(entries), to).await {
                 return Ok(());
             }
         }
@@ -255,7 +287,7 @@ impl Whole<'_> {
             driver: self.driver,
             direction: Direction::Older,
             columns: match self.shape {
-                Shape::Entries => Columns::Entry,
+                Shape::Entries | Shape::Alone(_) => Columns::Entry,
                 Shape::Library { action: true } => Columns::Library,
                 Shape::Library { action: false } => Columns::LibraryAlone,
             },
@@ -330,6 +362,11 @@ impl Whole<'_> {
             merged.extend(next.pop_front().map(|(_, entry)| entry));
         }
     }
+}
+
+/// Hands a stretch over; whether whoever takes it wants more.
+async fn sent<M: From<Stretch>>(stretch: Stretch, to: &Sender<M>) -> bool {
+    to.send(stretch.into()).await.is_ok()
 }
 
 /// Bytes of a row in memory, about.

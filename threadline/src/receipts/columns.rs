@@ -97,6 +97,11 @@ impl Kind {
     /// In the order of a receipt.
     pub(super) const ALL: [Self; 3] = [Self::Transaction, Self::Change, Self::Action];
 
+    /// Its place among all of them.
+    pub(super) fn place(self) -> usize {
+        self as usize - 1
+    }
+
     pub(super) fn of_byte(byte: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
@@ -136,7 +141,7 @@ impl Kind {
         }
     }
 
-    /// The columns for a `select`; [`Row::read`](super::row::Row::read) takes them.
+    /// The columns for a `select`, and what was erased of the row; [`Row::read`](super::row::Row::read) takes them.
     pub(super) fn select(self) -> String {
         let alias = self.alias();
         let select = |column: &Column| {
@@ -147,7 +152,8 @@ impl Kind {
                 Form::Texts => format!("to_json({alias}.{name})::text"),
             }
         };
-        self.columns().iter().map(select).collect::<Vec<_>>().join(", ")
+        let columns = self.columns().iter().map(select).collect::<Vec<_>>().join(", ");
+        format!("{columns}, {alias}.erased::text")
     }
 }
 

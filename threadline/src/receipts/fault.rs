@@ -37,6 +37,8 @@ pub enum FaultKind {
     RowRemoved,
     /// A row is in no receipt, although it claims to be older than the last one.
     RowAdded,
+    /// A row says that it was erased, and no run says so, or something else stands there than what erasing leaves.
+    ErasedUnexplained,
     /// A line of a bundle cannot be read.
     LineMalformed,
     /// A bundle does not end with what its end says, or has none.
@@ -97,6 +99,7 @@ impl FaultKind {
             Self::RowChanged => "row_changed",
             Self::RowRemoved => "row_removed",
             Self::RowAdded => "row_added",
+            Self::ErasedUnexplained => "erased_unexplained",
             Self::LineMalformed => "line_malformed",
             Self::BundleCut => "bundle_cut",
         }
@@ -116,6 +119,9 @@ impl FaultKind {
             Self::RowRemoved => "the row was removed, and no purge says so",
             Self::RowAdded => {
                 "the row was slipped in: it is in no receipt, and claims to be older than the last one"
+            }
+            Self::ErasedUnexplained => {
+                "the row says that it was erased, and no erasure says so, or other values stand there than those that erasing leaves"
             }
             Self::LineMalformed => "the line cannot be read",
             Self::BundleCut => "the bundle was cut or changed",

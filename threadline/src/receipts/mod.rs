@@ -12,6 +12,7 @@ mod chain;
 mod columns;
 mod content;
 mod counts;
+mod covering;
 mod error;
 mod fault;
 mod leaf;
@@ -30,12 +31,13 @@ pub use bundle::{Bundled, LINE_MAX, Span, bundle, verify_bundle};
 pub use chain::Trust;
 pub use columns::Kind;
 pub use counts::Counts;
+pub use covering::covering;
 pub use error::ReceiptError;
 pub use fault::{FAULTS_MAX, Fault, FaultKind, Faults, RowName};
 pub use receipt::Receipt;
 pub use seal::{Sealed, seal};
 pub use verification::Verification;
-pub use verify::verify;
+pub use verify::{verify, verify_newest};
 
 use crate::Timeline;
 

@@ -11,7 +11,10 @@ use super::{
     columns::{Column, Form, Kind},
     leaf::{Hash, Leaf},
 };
-use crate::signing::hexadecimal;
+use crate::{
+    erasure::{KnownRuns, Mark, Marks},
+    signing::{bytes, hexadecimal},
+};
 
 /// What the bytes of a row begin with, before its kind and its columns.
 const FORMAT: &str = "threadline timeline leaf 1\n";
@@ -29,6 +32,17 @@ pub(super) struct Row<'r> {
     pub(super) id: Uuid,
     /// In the order of the columns.
     values: Vec<Value<'r>>,
+    /// What the row says of what was erased of it.
+    pub(super) erased: Option<Erased>,
+}
+
+/// What was erased of a row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Erased {
+    /// So many values, the last of them by this run. Hashes that were kept stand in their place.
+    By(Uuid, u64),
+    /// A run that is not known says so, or what stands there is not what erasing leaves: what stands there counts.
+    Unexplained,
 }
 
 /// What a column holds.
@@ -52,10 +66,48 @@ pub(super) enum Item {
 
 impl<'r> Row<'r> {
     /// Of [`Kind::select`], which begins at the column `first`. None where the row is not there: its id is null.
-    pub(super) fn read(row: &'r PgRow, first: usize, kind: Kind) -> Result<Option<Self>, sqlx::Error> {
+    pub(super) fn read(
+        row: &'r PgRow,
+        first: usize,
+        kind: Kind,
+        runs: &KnownRuns,
+    ) -> Result<Option<Self>, sqlx::Error> {
         let Some(id) = row.try_get(first)? else { return Ok(None) };
-        let values = kind.columns().iter().zip(first..).map(|(column, at)| Value::read(row, at, column));
-        Ok(Some(Self { kind, id, values: values.collect::<Result<_, _>>()? }))
+        let columns = kind.columns();
+        let values = columns.iter().zip(first..).map(|(column, at)| Value::read(row, at, column));
+        let mut row_of = Self { kind, id, values: values.collect::<Result<_, _>>()?, erased: None };
+        if let Some(marks) = row.try_get::<Option<&str>, _>(first + columns.len())? {
+            row_of.take_erased(marks, runs);
+        }
+        Ok(Some(row_of))
+    }
+
+    /// Puts the hashes that were kept in the place of what erasing has left, where all of it is explained.
+    fn take_erased(&mut self, marks: &str, runs: &KnownRuns) {
+        let kept = |marks: &Marks| -> Option<Vec<(usize, Hash)>> {
+            let one = |(name, mark): (&String, &Mark)| {
+                let at = self.kind.columns().iter().position(|column| column.name == name)?;
+                let is_erasable = self.kind.columns().get(at)?.form == Form::Erasable;
+                let Value::Text(text) = self.values.get(at)? else { return None };
+                let hash = bytes(&mark.sha256).filter(|_| mark.sha256.len() == 64)?.try_into().ok()?;
+                (is_erasable && runs.leave(name, mark, text)).then_some((at, hash))
+            };
+            marks.columns.iter().map(one).collect()
+        };
+        let marks: Option<Marks> = serde_json::from_str(marks).ok();
+        let explained =
+            marks.filter(|marks| runs.has(marks.run)).and_then(|marks| Some((kept(&marks)?, marks)));
+        self.erased = Some(match explained {
+            Some((kept, marks)) => {
+                for (at, hash) in kept {
+                    if let Some(value) = self.values.get_mut(at) {
+                        *value = Value::Hash(hash);
+                    }
+                }
+                Erased::By(marks.run, marks.values())
+            }
+            None => Erased::Unexplained,
+        });
     }
 
     /// Of columns by their names, which have to be exactly those of the kind, in their order.
@@ -84,7 +136,8 @@ impl<'r> Row<'r> {
             Some((_, Value::Text(id))) => Uuid::parse_str(id).map_err(|_| "its id is no UUID".to_owned())?,
             _ => return Err("it has no id".to_owned()),
         };
-        Ok(Self { kind, id, values: columns.into_iter().map(|(_, value)| value).collect() })
+        let values = columns.into_iter().map(|(_, value)| value).collect();
+        Ok(Self { kind, id, values, erased: None })
     }
 
     /// What is sealed of it.

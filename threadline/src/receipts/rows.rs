@@ -44,10 +44,7 @@ impl Members<'_> {
             (Self::Everything, _) => {
                 statement.push(&format!("{table} {} where true", kind.alias()));
             }
-            (Self::Unsealed, _) => {
-                statement.push(&format!("{table} {} where ", kind.alias()));
-                push_is_unsealed(kind, schema, &mut statement);
-            }
+            (Self::Unsealed, _) => push_unsealed(kind, schema, &mut statement),
         }
         push_is_covered(kind, &mut statement);
         statement
@@ -75,18 +72,30 @@ pub(super) fn unsealed(kind: Kind, next: Members<'_>, schema: &StorageSchema) ->
             statement.push(") is true");
         }
     }
-    let (table, alias) = (schema.table(kind.table()), kind.alias());
-    statement.push(&format!(", {} from {table} {alias} where ", kind.select()));
-    push_is_unsealed(kind, schema, &mut statement);
+    statement.push(&format!(", {} from ", kind.select()));
+    push_unsealed(kind, schema, &mut statement);
     push_is_covered(kind, &mut statement);
     statement
 }
 
-/// The rows of these ids in their order; of a row that is not there all columns are null. Whatever was sealed counts, also as something
-/// that it was not.
+/// The rows of which no leaf has the id. They are found by their ids alone, so that what they hold is not part of what the server sorts
+/// and writes to disk meanwhile.
+fn push_unsealed(kind: Kind, schema: &StorageSchema, statement: &mut Statement) {
+    let (table, alias) = (schema.table(kind.table()), kind.alias());
+    statement.push(&format!("(select {alias}.id from {table} {alias} where "));
+    push_is_unsealed(kind, schema, statement);
+    // Which snapshot sees it: of a change, that is asked of its transaction.
+    let number = if kind == Kind::Change { "" } else { ", r.xmin" };
+    statement.push(&format!(
+        " offset 0) free cross join lateral (select r.*{number} from {table} r where r.id = free.id offset 0) {alias} where true"
+    ));
+}
+
+/// The rows of these ids in their order, each with its place in it, from 1; of a row that is not there all columns are null. Whatever was
+/// sealed counts, also as something that it was not.
 pub(super) fn of_ids(kind: Kind, ids: Vec<Uuid>, schema: &StorageSchema) -> Statement {
     let (table, alias) = (schema.table(kind.table()), kind.alias());
-    let mut statement = Statement::new(format!("select {} from unnest(", kind.select()));
+    let mut statement = Statement::new(format!("select k.place, {} from unnest(", kind.select()));
     statement.bind(ids).push(&format!(
         "::uuid[]) with ordinality k (id, place) left join {table} {alias} on {alias}.id = k.id order by k.place"
     ));
@@ -100,7 +109,8 @@ fn push_is_covered(kind: Kind, statement: &mut Statement) {
     }
 }
 
-/// That no leaf has the id of the row. A part is taken out of its storage once, not for each leaf.
+/// That no leaf has the id of the row. A part is taken out of its storage once, not for each leaf, and the ids are what is compared: with each,
+/// the server would keep the whole part that it stands in.
 fn push_is_unsealed(kind: Kind, schema: &StorageSchema, statement: &mut Statement) {
     statement.push(&format!(
         "not exists (
@@ -108,7 +118,8 @@ fn push_is_unsealed(kind: Kind, schema: &StorageSchema, statement: &mut Statemen
                  select encode(substring(p.leaves from i * {WIDTH} + 2 for 16), 'hex')::uuid as id
                  from (select leaves || ''::bytea as leaves from {} offset 0) p
                  cross join lateral generate_series(0, octet_length(p.leaves) / {WIDTH} - 1) i
-                 where get_byte(p.leaves, i * {WIDTH}) = {}) s
+                 where get_byte(p.leaves, i * {WIDTH}) = {}
+                 offset 0) s
              where s.id = {}.id)",
         schema.table(LEAVES),
         kind as u8,

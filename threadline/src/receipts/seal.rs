@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     StorageSchema, Timeline,
+    erasure::KnownRuns,
     query::{Position, Statement},
     signing::{SigningKey, hexadecimal},
 };
@@ -57,11 +58,12 @@ pub async fn seal(
         // One that somebody has changed says nothing.
         let position = last.as_ref().and_then(|last| last.position.parse().ok());
         let members = members(last.as_ref(), position.as_ref(), &here);
+        let runs = KnownRuns::read(&mut snapshot, schema).await?;
         for kind in Kind::ALL {
             let statement = members.statement(kind, schema);
             let mut rows = statement.query().fetch(&mut *snapshot);
             while let Some(row) = rows.try_next().await? {
-                if let Some(row) = Row::read(&row, 0, kind)? {
+                if let Some(row) = Row::read(&row, 0, kind, &runs)? {
                     leaves.push(&row).await?;
                     progress(leaves.counts.rows());
                 }

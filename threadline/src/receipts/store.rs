@@ -32,6 +32,18 @@ pub(super) async fn receipts_after(
     read(&statement, connection).await
 }
 
+/// The first receipt behind one.
+pub(super) async fn next(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    n: i64,
+) -> Result<Option<Receipt>, ReceiptError> {
+    let mut statement =
+        Statement::new(format!("select {COLUMNS} from {} where n > ", schema.table(RECEIPTS)));
+    statement.bind(n).push(" order by n limit 1");
+    Ok(read(&statement, connection).await?.pop())
+}
+
 /// The newest receipts, the newest of them first.
 pub(super) async fn newest(
     connection: &mut PgConnection,

@@ -21,6 +21,11 @@ pub struct Verification {
     pub compared: Counts,
     /// Rows that are gone, by the run of retention whose cutoff they are older than. That they were purged is its word.
     pub purged: BTreeMap<Uuid, u64>,
+    /// Whether these are no more than runs say that they have deleted. In a bundle that is not known.
+    pub purged_is_counted: bool,
+    /// Values that were erased, by the run that erased something of their row last. Their hashes count, and what stays in a document of which
+    /// something was erased is not covered any more. In a bundle they are among the values that are withheld.
+    pub erased: BTreeMap<Uuid, u64>,
     /// Values of rows that are known by their hashes alone: they were erased, or are too large for a bundle.
     pub withheld: u64,
     /// Rows that were committed after the last receipt, which the next one will take. In a bundle there are none.

@@ -1,8 +1,9 @@
 //! Verification against the database: the chain, each leaf against its row, and rows that no leaf knows.
 
+use std::time::Duration;
+
 use futures::TryStreamExt as _;
 use sqlx::{PgConnection, Row as _};
-use time::OffsetDateTime;
 
 use super::{
     chain::{Chain, Trust},
@@ -12,15 +13,19 @@ use super::{
     fault::{Fault, FaultKind, RowName},
     leaf::{Leaf, PART},
     lookup::each_row,
-    purges::Purges,
-    row::Row,
+    purges::{Bounds, Purges},
+    row::{Erased, Row},
     rows::{self, Members},
     seal::members,
     snapshot::{self, Here},
     store::{self, Parts},
     verification::Verification,
 };
-use crate::{StorageSchema, Timeline, query::Position};
+use crate::{
+    StorageSchema, Timeline,
+    erasure::KnownRuns,
+    query::{Position, limit_time},
+};
 
 /// Compares the timeline with its receipts, in one snapshot. `progress` is told how many rows have been compared so far.
 ///
@@ -31,21 +36,53 @@ pub async fn verify(
     trust: &Trust,
     progress: impl FnMut(u64),
 ) -> Result<Verification, ReceiptError> {
+    compare(timeline, trust, None, progress).await
+}
+
+/// The same of the newest receipts alone: how they follow one another, and what they seal against the rows. What is before them, and rows that are
+/// in no receipt, are not looked at. No statement takes longer than `within`; whoever waits for all of them sets a time of their own.
+///
+/// # Errors
+/// As [`verify`].
+pub async fn verify_newest(
+    timeline: &Timeline,
+    trust: &Trust,
+    receipts: u32,
+    within: Duration,
+) -> Result<Verification, ReceiptError> {
+    compare(timeline, trust, Some((receipts, within)), |_| ()).await
+}
+
+async fn compare(
+    timeline: &Timeline,
+    trust: &Trust,
+    newest: Option<(u32, Duration)>,
+    progress: impl FnMut(u64),
+) -> Result<Verification, ReceiptError> {
     let schema = timeline.schema();
     let mut connection = timeline.pool().acquire().await?;
     let (mut snapshot, here) = snapshot::begin(&mut connection, schema).await?;
+    let mut first = 1;
+    if let Some((receipts, within)) = newest {
+        limit_time(&mut snapshot, within).await?;
+        let newest = store::newest(&mut snapshot, schema, receipts.into()).await?;
+        first = newest.last().map_or(1, |oldest| oldest.n);
+    }
     let purges = Purges::read(&mut snapshot, schema).await?;
+    let runs = KnownRuns::read(&mut snapshot, schema).await?;
     let found = Verification::default();
-    let mut comparison = Comparison { schema, purges, sealed: Vec::new(), found, progress };
+    let mut comparison = Comparison { schema, purges, runs, sealed: Vec::new(), found, progress };
     let mut chain = Chain::new(trust);
-    let mut parts = Parts::from(i64::MIN);
-    let mut after = i64::MIN;
+    // Of everything, also what somebody has put before the first one.
+    let begin = if newest.is_some() { first } else { i64::MIN };
+    let mut parts = Parts::from(begin);
+    let mut after = begin.saturating_sub(1);
     loop {
         let receipts = store::receipts_after(&mut snapshot, schema, after).await?;
         let Some(last) = receipts.last() else { break };
         after = last.n;
         for receipt in &receipts {
-            chain.take(receipt, 1, &mut comparison.found.faults);
+            chain.take(receipt, first, &mut comparison.found.faults);
             comparison.found.add(receipt);
             let mut content = Content::default();
             while let Some(part) = parts.next_up_to(receipt.n, &mut snapshot, schema).await? {
@@ -56,7 +93,7 @@ pub async fn verify(
                 content.add_bytes(&part.bytes);
                 for leaf in part.leaves().flatten() {
                     content.count(&leaf);
-                    comparison.sealed.push(Sealed { n: receipt.n, since: receipt.since, leaf });
+                    comparison.sealed.push(Sealed { n: receipt.n, bounds: Bounds::of(receipt), leaf });
                 }
                 comparison.compare_if(PART, &mut snapshot).await?;
             }
@@ -64,11 +101,12 @@ pub async fn verify(
         }
     }
     comparison.compare_if(1, &mut snapshot).await?;
+    comparison.count_purged();
     while let Some(part) = parts.next_up_to(i64::MAX, &mut snapshot, schema).await? {
         comparison.push(Fault::of_receipt(FaultKind::LeavesAdded, part.n));
     }
     chain.end(&mut comparison.found.faults);
-    if chain.last().is_some() {
+    if newest.is_none() && chain.last().is_some() {
         comparison.unsealed(&chain, &here, &mut snapshot).await?;
     }
     snapshot.rollback().await?;
@@ -78,7 +116,7 @@ pub async fn verify(
 /// A leaf, and what is known of it besides.
 struct Sealed {
     n: i64,
-    since: Option<OffsetDateTime>,
+    bounds: Bounds,
     leaf: Leaf,
 }
 
@@ -86,6 +124,8 @@ struct Sealed {
 struct Comparison<'c, P> {
     schema: &'c StorageSchema,
     purges: Purges,
+    /// Erasures.
+    runs: KnownRuns,
     /// Leaves that are still to be compared.
     sealed: Vec<Sealed>,
     found: Verification,
@@ -108,32 +148,57 @@ impl<P: FnMut(u64)> Comparison<'_, P> {
         for of_kind in sealed.chunk_by(|one, other| one.leaf.kind == other.leaf.kind) {
             let Some(Sealed { leaf: Leaf { kind, .. }, .. }) = of_kind.first() else { continue };
             let leaves: Vec<Leaf> = of_kind.iter().map(|sealed| sealed.leaf).collect();
-            let mut places = of_kind.iter();
-            each_row(connection, self.schema, *kind, &leaves, |_, row| {
-                if let Some(sealed) = places.next() {
-                    self.compare(sealed, row.as_ref());
+            let runs = std::mem::take(&mut self.runs);
+            let read = each_row(connection, self.schema, *kind, &leaves, &runs, |place, row| {
+                match (place.and_then(|place| of_kind.get(place)), row) {
+                    (Some(sealed), row) => self.compare(sealed, row.as_ref()),
+                    (None, Some(row)) => {
+                        self.push(Fault::of_row(FaultKind::RowAdded, None, RowName::of(&row)));
+                    }
+                    (None, None) => {}
                 }
                 Ok(())
-            })
-            .await?;
+            });
+            read.await?;
+            self.runs = runs;
         }
         (self.progress)(self.found.compared.rows());
         Ok(())
     }
 
     fn compare(&mut self, sealed: &Sealed, row: Option<&Row<'_>>) {
-        let Sealed { n, since, leaf } = sealed;
+        let Sealed { n, bounds, leaf } = sealed;
         match row {
-            Some(row) if row.leaf() == *leaf => self.found.compared.add(leaf.kind),
+            Some(row) if row.erased == Some(Erased::Unexplained) => {
+                self.push(Fault::of_row(FaultKind::ErasedUnexplained, Some(*n), RowName::of(row)));
+            }
+            Some(row) if row.leaf() == *leaf => {
+                self.found.compared.add(leaf.kind);
+                if let Some(Erased::By(run, values)) = row.erased {
+                    *self.found.erased.entry(run).or_default() += values;
+                }
+            }
             Some(row) => self.push(Fault::of_row(FaultKind::RowChanged, Some(*n), RowName::of(row))),
             None => {
-                if let Some(run) = self.purges.run_of(leaf.kind, leaf.id, *since) {
-                    *self.found.purged.entry(run).or_default() += 1;
-                } else {
+                if !self.purges.count(leaf, *bounds) {
                     let name = RowName::without_columns(leaf.kind, leaf.id);
                     self.push(Fault::of_row(FaultKind::RowRemoved, Some(*n), name));
                 }
             }
+        }
+    }
+
+    /// Rows that are gone, once all of them are known.
+    fn count_purged(&mut self) {
+        let (purged, left) = self.purges.sums();
+        self.found.purged = purged;
+        self.found.purged_is_counted = true;
+        for (kind, rows) in left {
+            let fault = Fault::new(FaultKind::RowRemoved).saying(format!(
+                "so it is with {rows} of those of kind {kind} that are gone: runs of retention say that they have deleted fewer; which of them \
+                 these are is not known"
+            ));
+            self.found.faults.push(fault);
         }
     }
 
@@ -153,7 +218,7 @@ impl<P: FnMut(u64)> Comparison<'_, P> {
             while let Some(row) = unsealed.try_next().await? {
                 if row.try_get(0)? {
                     self.found.pending.add(kind);
-                } else if let Some(row) = Row::read(&row, 1, kind)? {
+                } else if let Some(row) = Row::read(&row, 1, kind, &self.runs)? {
                     self.found.faults.push(Fault::of_row(FaultKind::RowAdded, None, RowName::of(&row)));
                 }
             }

@@ -1,24 +1,30 @@
 //! One transaction of a purge.
 
-use std::time::Duration;
-
-use sqlx::PgConnection;
-
 use super::{
+    archive::{Compared, Held, compared},
     error::PurgeError,
     options::PurgeOptions,
     record::{Counts, Run},
-    walk::{self, Place, Visited, Walk},
+    walk::{self, Place, Seen, Visited, Walk},
 };
-use crate::{Timeline, query::Statement};
-
-/// Time of a statement: a lease outlives two of them and the longest pause.
-const STATEMENT_TIME: Duration = Duration::from_secs(15);
+use crate::{
+    Timeline,
+    batches::{self, settle_batch},
+};
 
 /// Why a batch was rolled back, and what a statement of it wanted to write to.
 pub(super) struct Failed {
     pub(super) table: &'static str,
     pub(super) error: PurgeError,
+}
+
+/// Which rows of a walk are next.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Next<'a> {
+    /// Those behind a place.
+    Behind(Option<&'a Place>),
+    /// Those that are still what these lines of an archive say.
+    Archived(&'a [Held]),
 }
 
 /// Deletes the next rows of a walk, as one transaction that also renews the lease and records how far the run is.
@@ -29,60 +35,52 @@ pub(super) async fn batch(
     timeline: &Timeline,
     run: &Run,
     options: &PurgeOptions,
-    deletes_empty: bool,
-    (walk, after, before): (&Walk, Option<&Place>, Counts),
+    (deletes_empty, batch_size): (bool, u32),
+    (walk, next, before): (&Walk, Next<'_>, &Counts),
 ) -> Result<Visited, Failed> {
     let storage = timeline.schema();
     let of = |table| move |error: sqlx::Error| Failed { table, error: error.into() };
     let begin = "begin transaction isolation level repeatable read, read write";
     let mut transaction = timeline.pool().begin_with(begin).await.map_err(of(walk.table()))?;
-    settle(&mut transaction, options.lock_timeout).await.map_err(of(walk.table()))?;
+    settle_batch(&mut transaction, options.lock_timeout).await.map_err(of(walk.table()))?;
     // First of all: whoever has lost the lease deletes nothing.
     let lease = run.lease.renew(&mut transaction, storage).await.map_err(of("threadline_leases"))?;
     lease.ok_or(Failed { table: "threadline_leases", error: PurgeError::LeaseLost })?;
-    let statement = walk.statement(storage, &run.windows, after, options.batch_size);
+    let mut archived = Compared::default();
+    if let Next::Archived(held) = next {
+        let compared = compared(&mut transaction, storage, &walk.of, first(held, batch_size)).await;
+        archived = compared.map_err(of(walk.table()))?;
+    }
+    let seen = match next {
+        Next::Behind(place) => Seen::Behind(place),
+        Next::Archived(_) => Seen::These(&archived.unchanged),
+    };
+    let statement = walk.statement(storage, &run.windows, seen, batch_size);
     let row = statement.query().fetch_one(&mut *transaction).await.map_err(of(walk.table()))?;
     let mut visited = walk.visited(&row).map_err(of(walk.table()))?;
+    visited.changed = archived.changed;
     if deletes_empty && !visited.touched.is_empty() {
         let touched = std::mem::take(&mut visited.touched);
         let deleted = walk::delete_empty(storage, touched).query().execute(&mut *transaction).await;
         visited.deleted.transactions = deleted.map_err(of("audit_transactions"))?.rows_affected();
     }
-    let renewed = run.renew(&mut transaction, storage, before + visited.deleted).await;
+    let renewed = run.renew(&mut transaction, storage, &(before.clone() + visited.deleted.clone())).await;
     renewed.map_err(|error| Failed { table: "threadline_retention_runs", error })?;
     transaction.commit().await.map_err(of(walk.table()))?;
     Ok(visited)
 }
 
-/// Sets for this transaction how long is waited, and what would let a plan of a table that has just grown read all of it.
-pub(super) async fn settle(connection: &mut PgConnection, lock_timeout: Duration) -> Result<(), sqlx::Error> {
-    let milliseconds = |time: Duration| time.as_millis().max(1).to_string();
-    let settings = [
-        ("lock_timeout", milliseconds(lock_timeout)),
-        ("statement_timeout", milliseconds(STATEMENT_TIME.max(lock_timeout * 2))),
-        // There since PostgreSQL 17.
-        ("transaction_timeout", "0".to_owned()),
-        ("enable_seqscan", "off".to_owned()),
-        ("jit", "off".to_owned()),
-        // Times are texts between two batches.
-        ("datestyle", "ISO, MDY".to_owned()),
-        ("timezone", "UTC".to_owned()),
-    ];
-    let (names, values): (Vec<String>, Vec<String>) =
-        settings.into_iter().map(|(name, value)| (name.to_owned(), value)).unzip();
-    let mut statement = Statement::new("select count(set_config(s.name, s.value, true)) from unnest(");
-    statement
-        .bind(names)
-        .push("::text[], ")
-        .bind(values)
-        .push("::text[]) s (name, value) where current_setting(s.name, true) is not null");
-    statement.query().execute(connection).await?;
-    Ok(())
+/// As many lines as a batch has.
+pub(super) fn first(held: &[Held], batch_size: u32) -> &[Held] {
+    &held[..held.len().min(usize::try_from(batch_size).unwrap_or(usize::MAX))]
 }
 
-/// Whether the same transaction may succeed a little later: a lock that somebody holds, or a row that somebody changed meanwhile.
+/// Whether a statement took longer than it may: a smaller batch may not.
+pub(super) fn took_too_long(error: &PurgeError) -> bool {
+    error.term() == Some("took_too_long")
+}
+
+/// Whether the same transaction may succeed a little later.
 pub(super) fn is_busy(error: &PurgeError) -> bool {
-    let PurgeError::Database(error) = error else { return false };
-    let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
-    matches!(code.as_deref(), Some("55P03" | "40001" | "40P01"))
+    matches!(error, PurgeError::Database(error) if batches::is_busy(error))
 }

@@ -5,7 +5,14 @@ use std::time::Instant;
 use sqlx::Row as _;
 
 use super::{
-    error::PurgeError, options::PurgeOptions, policy::Policy, purge::Purged, record, walk::NOT_RUNNING,
+    archive::{Archived, url_of},
+    error::PurgeError,
+    options::PurgeOptions,
+    partitions,
+    policy::Policy,
+    purge::Purged,
+    record, tables,
+    walk::NOT_RUNNING,
     windows::Windows,
 };
 use crate::{
@@ -13,6 +20,7 @@ use crate::{
     capture::Refusal,
     continuity::CAPTURE_DISABLED,
     query::{Statement, is_canceled, limit_time},
+    telemetry,
 };
 
 /// Counts. The server sees to it that nothing is written.
@@ -22,12 +30,19 @@ pub(super) async fn run(
     options: &PurgeOptions,
 ) -> Result<Purged, PurgeError> {
     let started = Instant::now();
+    if let Some(archive) = &options.archive {
+        archive.check_directory()?;
+    }
     let begin = "begin transaction isolation level repeatable read, read only";
     let mut transaction = timeline.pool().begin_with(begin).await?;
     limit_time(&mut transaction, options.dry_run_time).await?;
     let now = record::now(&mut transaction).await?;
     let windows = Windows::new(policy, now, options.cutoff)?;
     let counted = async {
+        let unknown = tables::unknown(&mut transaction, timeline.schema(), policy.tables.keys()).await?;
+        if let Some(refusal) = unknown.into_iter().next() {
+            return Ok(Err(refusal));
+        }
         let mut purged = Purged::new(None, &windows);
         for row in changes(timeline.schema(), &windows).fetch_all(&mut transaction).await? {
             let (table, count): (String, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -38,7 +53,8 @@ pub(super) async fn run(
         purged.deleted_transactions = unsigned(row.try_get(0)?);
         purged.deleted_actions = unsigned(row.try_get(1)?);
         purged.kept_actions = unsigned(row.try_get::<i64, _>(2)?).saturating_sub(purged.deleted_actions);
-        Ok::<_, sqlx::Error>(purged)
+        purged.dropped_partitions = partitions::due(&mut transaction, timeline.schema(), &windows).await?;
+        Ok::<_, sqlx::Error>(Ok(purged))
     };
     let mut purged = counted.await.map_err(|error| {
         if !is_canceled(&error) {
@@ -48,9 +64,15 @@ pub(super) async fn run(
         let reason = format!("counting what would be deleted took longer than {seconds} s");
         let refusal = Refusal::new("took_too_long", reason);
         PurgeError::from(refusal.hint("give it more time, or an earlier cutoff"))
-    })?;
+    })??;
     transaction.rollback().await?;
-    purged.duration_ms = started.elapsed().as_millis().try_into().unwrap_or(u64::MAX);
+    purged.archived = options.archive.as_ref().map(|archive| Archived {
+        location: url_of(&archive.directory),
+        files: 0,
+        rows: purged.deleted_changes + purged.deleted_actions,
+        bytes: 0,
+    });
+    purged.duration_ms = telemetry::milliseconds(started.elapsed());
     Ok(purged)
 }
 

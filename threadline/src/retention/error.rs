@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
-use crate::{capture::Refusal, lease::Holder, query::time_text};
+use crate::{capture::Refusal, lease::Holder, query::time_text, telemetry};
 
 /// Why a purge did not begin, or not end.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PurgeError {
-    /// `disabled`, `cutoff`, `option_invalid`, `took_too_long`, `timeline_incomplete`, `not_permitted`: what was asked for, or where.
+    /// `disabled`, `cutoff`, `option_invalid`, `took_too_long`, `timeline_incomplete`, `not_permitted`, `archive_failed`, `archive_key`,
+    /// `archive_directory`, `table_unknown`: what was asked for, or where.
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// Another process purges this timeline.
@@ -42,6 +43,18 @@ pub enum PurgeError {
         /// How long it was tried.
         limit: Duration,
     },
+    /// Somebody holds locks for too long, which kept single steps from being done. The run went on with all others.
+    #[error(
+        "somebody else held locks on months of audit_changes for more than {limit:?}, and pg_locks says by whom; the run went on beside \
+         them, and a further one does what was left: {}",
+        what.join(", ")
+    )]
+    Left {
+        /// The steps, such as `to drop audit_changes_2026_05`.
+        what: Vec<String>,
+        /// How long they were tried.
+        limit: Duration,
+    },
     /// What the database says, or that it says nothing.
     #[error("the timeline cannot be purged")]
     Database(#[source] sqlx::Error),
@@ -59,8 +72,16 @@ impl PurgeError {
             Self::Held { .. } => Some("purge_is_on"),
             Self::Cancelled => Some("cancelled"),
             Self::LeaseLost => Some("lease_lost"),
-            Self::Locked { .. } => Some("locked"),
+            Self::Locked { .. } | Self::Left { .. } => Some("locked"),
             Self::Database(_) => None,
+        }
+    }
+
+    /// What kind it is of, for telemetry.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Database(error) => telemetry::kind(error),
+            other => other.term().unwrap_or("database"),
         }
     }
 

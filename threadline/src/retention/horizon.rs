@@ -7,6 +7,7 @@ use sqlx::Row as _;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::archive::{ARCHIVES, is_readable};
 use crate::{
     capture::HostTable,
     query::{ReadError, Reader, Statement, clamped_time, serialize, time_text},
@@ -26,6 +27,23 @@ pub struct Horizon {
     /// When that was.
     #[serde(serialize_with = "serialize::time")]
     pub at: OffsetDateTime,
+    /// Where what was deleted is; none where nothing of it was archived, or this role may not see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<ArchivedBefore>,
+}
+
+/// Where what was deleted was archived before.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct ArchivedBefore {
+    /// The folder of the latest run that has archived something of this kind, as a URL.
+    pub location: String,
+    /// That run.
+    pub run: Uuid,
+    /// Runs that have archived something of this kind, this one included; each has a folder beside the others.
+    pub runs: i64,
+    /// Whether no run has deleted something of this kind without an archive.
+    pub is_whole: bool,
 }
 
 /// What is asked about.
@@ -50,20 +68,35 @@ impl Horizon {
 
 impl fmt::Display for Horizon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cutoff, latest_of_a_table, run, at } = self;
-        match (cutoff, latest_of_a_table) {
-            (None, _) => {
-                write!(f, "purged by run {run} on {}; its cutoff is not known", seconds(*at))
-            }
-            (Some(cutoff), None) => write!(f, "older than {}: purged by run {run}", seconds(*cutoff)),
-            (Some(cutoff), Some(latest)) => write!(
-                f,
-                "older than {}, of some tables {}: purged by run {run}",
-                seconds(*cutoff),
-                seconds(*latest)
-            ),
+        let Self { cutoff, latest_of_a_table, run, at, archived } = self;
+        let Some(cutoff) = cutoff else {
+            write!(f, "purged by run {run} on {}; its cutoff is not known", seconds(*at))?;
+            return archived.as_ref().map_or(Ok(()), |archived| write!(f, "; in part {archived}"));
+        };
+        write!(f, "older than {}", seconds(*cutoff))?;
+        if let Some(latest) = latest_of_a_table {
+            write!(f, ", of some tables {}", seconds(*latest))?;
+        }
+        match archived {
+            None => write!(f, ": purged by run {run}"),
+            Some(archived) if archived.is_whole => write!(f, ": {archived}"),
+            Some(archived) => write!(f, ": purged by run {run}, in part {archived}"),
         }
     }
+}
+
+impl fmt::Display for ArchivedBefore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "archived in {}", self.location)?;
+        match self.runs {
+            ..=1 => Ok(()),
+            runs => write!(f, ", and before by {} in folders beside it", earlier(runs - 1)),
+        }
+    }
+}
+
+fn earlier(runs: i64) -> String {
+    if runs == 1 { "another run".to_owned() } else { format!("{runs} other runs") }
 }
 
 /// For people.
@@ -94,12 +127,48 @@ pub async fn horizon(reader: &Reader, of: Purgeable<'_>) -> Result<Option<Horizo
         let format = time::format_description::well_known::Rfc3339;
         Ok(text.and_then(|text| OffsetDateTime::parse(&text, &format).ok()))
     };
+    let archived = if is_readable(&mut connection, reader.schema()).await? {
+        archived(reader, of).fetch_optional(&mut connection).await?
+    } else {
+        None
+    };
+    let archived = archived.map(|row| {
+        Ok::<_, sqlx::Error>(ArchivedBefore {
+            run: row.try_get(0)?,
+            location: row.try_get(1)?,
+            runs: row.try_get(2)?,
+            is_whole: row.try_get(3)?,
+        })
+    });
     Ok(Some(Horizon {
         cutoff: time(0)?,
         latest_of_a_table: time(1)?,
         run: row.try_get(2)?,
         at: row.try_get(3)?,
+        archived: archived.transpose()?,
     }))
+}
+
+/// The statement for the latest archive of a kind, and whether there is one of everything of this kind that was deleted.
+fn archived(reader: &Reader, of: Purgeable<'_>) -> Statement {
+    let (what, deleted) = match of {
+        Purgeable::Table(_) | Purgeable::Changes => ("changes", "r.deleted_count"),
+        Purgeable::Actions => ("actions", "r.deleted_actions"),
+    };
+    let archives = reader.schema().table(ARCHIVES);
+    let mut statement = Statement::new(format!(
+        "select a.run, regexp_replace(a.location, '/[^/]*$', ''), count(*) over (partition by true),
+             not exists (select from {} r where {deleted} > 0 and not exists (select from {archives} x where x.run = r.id))
+         from (select distinct on (a.run) a.* from {archives} a where a.what = ",
+        reader.schema().table("threadline_retention_runs")
+    ));
+    statement.bind(what);
+    if let Purgeable::Table(table) = of {
+        statement.push(" and (a.table_name is null or a.table_schema = ").bind(&table.schema);
+        statement.push(" and a.table_name = ").bind(&table.name).push(")");
+    }
+    statement.push(" order by a.run, a.archived_at desc) a order by a.archived_at desc limit 1");
+    statement
 }
 
 fn statement(reader: &Reader, of: Purgeable<'_>) -> Statement {

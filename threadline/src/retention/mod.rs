@@ -3,7 +3,8 @@
 //! A [`Policy`] says how long changes are kept, table by table, and actions. [`Timeline::purge`](crate::Timeline::purge) deletes what is older, in
 //! short transactions with pauses between them, one process at a time. Each run is a row of `threadline_retention_runs`, which ends in a
 //! state even when its process is killed; [`runs()`] lists them. [`horizon()`] says from which time on a timeline is whole, so that a
-//! reader is not left with an empty answer. A [`Scheduler`] purges at intervals inside a host.
+//! reader is not left with an empty answer. With an [`Archive`] a purge hands over what it deletes before it deletes it, and deletes nothing
+//! else. A [`Scheduler`] purges at intervals inside a host.
 //!
 //! ```no_run
 //! use threadline::{Timeline, retention::{Keep, Policy, PurgeOptions}};
@@ -16,26 +17,36 @@
 //! # }
 //! ```
 
+mod archive;
 mod batch;
 mod dry_run;
 mod error;
 mod horizon;
 mod options;
+mod partitions;
 mod policy;
 mod purge;
 mod record;
 mod runs;
 mod scheduler;
+mod tables;
 mod walk;
 mod windows;
 
+pub(crate) use archive::directory_of;
+pub use archive::{
+    ARCHIVE_ROWS, ARCHIVES_LISTED_MAX, Archive, ArchiveFault, Archived, RecordedArchive, archives, leftovers,
+    verify,
+};
 pub use error::PurgeError;
-pub use horizon::{Horizon, Purgeable, horizon};
+pub use horizon::{ArchivedBefore, Horizon, Purgeable, horizon};
 pub use options::{
     BATCH_SIZE, BATCH_SIZE_MAX, BATCHES_MAX, DRY_RUN_TIME, LOCK_TIMEOUT, LOCKED_LIMIT, PurgeOptions, SLEEP,
 };
 pub use policy::{Keep, Policy};
 pub use purge::Purged;
+pub(crate) use record::LEASE;
 pub use runs::{RUNS_LISTED, RUNS_LISTED_MAX, RecordedRun, runs};
 pub use scheduler::{INTERVAL, Scheduler};
+pub(crate) use tables::unknown as unknown_tables;
 pub use windows::Windows;

@@ -1,6 +1,6 @@
 //! What is kept for how long, as settings or a program say it, and what of that cannot be.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde_json::{Map, Value};
 
@@ -93,6 +93,16 @@ impl Keep {
     }
 }
 
+impl fmt::Display for Keep {
+    /// Such as `90d`, or `forever`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::For(span) => span.fmt(f),
+            Self::Forever => f.write_str("forever"),
+        }
+    }
+}
+
 impl Policy {
     /// Keeps changes so long, and actions always. It is enabled, and captured transactions without changes go too.
     ///
@@ -134,11 +144,35 @@ impl Policy {
         Self { deletes_empty_transactions: deletes, ..self }
     }
 
+    /// Whether anything is deleted under it.
+    #[must_use]
+    pub fn is_enabled(&self) -> bool {
+        self.is_enabled
+    }
+
+    /// How long changes of each table that is named are kept, by name.
+    pub fn tables(&self) -> impl Iterator<Item = (&HostTable, Keep)> {
+        self.tables.iter().map(|(table, keep)| (table, *keep))
+    }
+
+    /// How long changes of all other tables are kept.
+    #[must_use]
+    pub fn others(&self) -> Keep {
+        Keep::For(self.window)
+    }
+
+    /// How long actions are kept.
+    #[must_use]
+    pub fn kept_actions(&self) -> Keep {
+        self.actions.unwrap_or(Keep::Forever)
+    }
+
     /// Of the section `[retention]` of settings, in whatever form it was written.
     ///
     /// # Errors
     /// What cannot be used: `window_missing`, `window_twice`, `window_invalid`, `window_not_positive`, `window_too_long`, `keep_invalid`,
-    /// `enabled_invalid`, `option_invalid`, `option_unknown`, `table_name_invalid`, `table_twice`.
+    /// `enabled_invalid`, `option_invalid`, `option_unknown`, `table_name_invalid`, `table_twice`. Its section `archive` is read by
+    /// [`Archive::read`](super::Archive::read).
     pub fn read(section: &Map<String, Value>) -> Result<Self, Refusal> {
         let known = [
             "enabled",
@@ -148,6 +182,8 @@ impl Policy {
             "delete_empty_transactions",
             "tables",
             "actions",
+            // Read by itself.
+            "archive",
         ];
         refuse_unknown(SECTION, section, &known)?;
         let is_enabled = match section.get("enabled") {
@@ -203,7 +239,11 @@ fn whole(place: &str, option: &str, value: &Value) -> Result<u32, Refusal> {
     number.try_into().map_err(|_| too_long(option))
 }
 
-fn refuse_unknown(place: &str, section: &Map<String, Value>, known: &[&str]) -> Result<(), Refusal> {
+pub(super) fn refuse_unknown(
+    place: &str,
+    section: &Map<String, Value>,
+    known: &[&str],
+) -> Result<(), Refusal> {
     match section.keys().find(|option| !known.contains(&option.as_str())) {
         None => Ok(()),
         Some(option) => {

@@ -2,29 +2,34 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     pin::pin,
     time::{Duration, Instant},
 };
 
 use serde::Serialize;
 use serde_json::Value;
-use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{
-    batch::{Failed, batch, is_busy, settle},
+    archive::{Archived, url_of},
+    batch::{Failed, Next, batch, is_busy, took_too_long},
     dry_run,
     error::PurgeError,
     options::PurgeOptions,
     policy::Policy,
     record::{self, Counts, LEASE, Run},
+    tables,
     walk::{self, Of, Place, Visited, Walk},
     windows::Windows,
 };
-use crate::{Timeline, capture::Refusal, lease::Lease};
-
-/// Between two attempts at a batch that has found a lock.
-const LOCKED_PAUSE: Duration = Duration::from_millis(500);
+use crate::{
+    Timeline,
+    batches::{self, LOCKED_PAUSE, Stop, settle},
+    capture::{HostTable, Refusal},
+    lease::Lease,
+    telemetry::{self, Deleted},
+};
 
 /// What a purge has deleted, or, of a dry run, what one would delete.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,8 +48,15 @@ pub struct Purged {
     /// Actions that are old enough, and that are kept: a captured transaction that is kept is linked to them, or they are needed to switch
     /// capture on again.
     pub kept_actions: u64,
+    /// Rows that somebody has changed after they were archived, themselves or what they are linked to: they stay, and the next run archives
+    /// them as they are then.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changed: u64,
     /// Changes by their tables, `schema.table`.
     pub tables: BTreeMap<String, u64>,
+    /// Months of changes that were dropped as a whole, by the names of their tables; what was in them is counted above.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped_partitions: Vec<String>,
     /// Transactions of the database that have deleted something.
     pub batches_run: u32,
     /// Whether it came to its end; otherwise as many batches were run as may be, and a further run goes on.
@@ -53,6 +65,14 @@ pub struct Purged {
     pub duration_ms: u64,
     /// The cutoffs, as a run records them.
     pub windows: Value,
+    /// What was archived before it was deleted, or would be; none where nothing was, or no archive is configured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<Archived>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "how serde asks")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl Purged {
@@ -64,20 +84,37 @@ impl Purged {
             deleted_transactions: 0,
             deleted_actions: 0,
             kept_actions: 0,
+            changed: 0,
             tables: BTreeMap::new(),
+            dropped_partitions: Vec::new(),
             batches_run: 0,
             is_complete: true,
             duration_ms: 0,
             windows: windows.to_json(),
+            archived: None,
         }
     }
 
-    fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> Counts {
         Counts {
             changes: self.deleted_changes,
             transactions: self.deleted_transactions,
             actions: self.deleted_actions,
+            tables: self.tables.clone(),
         }
+    }
+
+    /// Counts a file that is in this folder.
+    pub(super) fn add_archive(&mut self, folder: &Path, rows: u64, bytes: u64) {
+        let archived = self.archived.get_or_insert_with(|| Archived {
+            location: url_of(folder),
+            files: 0,
+            rows: 0,
+            bytes: 0,
+        });
+        archived.files += 1;
+        archived.rows += rows;
+        archived.bytes += bytes;
     }
 
     fn add(&mut self, walk: &Walk, visited: Visited) {
@@ -87,9 +124,10 @@ impl Purged {
         if walk.of == Of::Actions {
             self.kept_actions += visited.rows - visited.deleted.actions;
         }
+        self.changed += visited.changed;
         self.batches_run += u32::from(visited.deleted.any());
-        for (table, count) in visited.tables {
-            *self.tables.entry(table.to_string()).or_default() += count;
+        for (table, count) in visited.deleted.tables {
+            *self.tables.entry(table).or_default() += count;
         }
     }
 }
@@ -121,13 +159,19 @@ impl Timeline {
             return Err(refusal.hint("enabled = true in the section [retention] of audit.toml").into());
         }
         options.check()?;
+        if options.archive.is_some() && self.pool().options().get_max_connections() < 2 {
+            let reason = "a purge that archives needs two connections at a time, and the pool has one";
+            return Err(Refusal::new("option_invalid", reason).hint("give the pool more").into());
+        }
         if options.dry_run {
-            return telemetry(true, Box::pin(dry_run::run(self, policy, options))).await;
+            return with_events(true, Box::pin(dry_run::run(self, policy, options))).await;
         }
         let run = self.begin(policy, options).await?;
-        let (stopped, is_stopped) = watch::channel(false);
-        let purge = Purge { timeline: self, policy, options, run, is_stopped };
-        let mut work = pin!(telemetry(false, purge.work(&mut progress)));
+        let (stopped, stop_asked) = Stop::new();
+        let batch_size = options.batch_size;
+        let purge =
+            Purge { timeline: self, policy, options, run, batch_size, left: Vec::new(), stop: stop_asked };
+        let mut work = pin!(with_events(false, Box::pin(purge.work(&mut progress))));
         tokio::select! {
             done = &mut work => return done,
             () = stop => {}
@@ -151,9 +195,7 @@ impl Timeline {
     }
 
     async fn begun(&self, policy: &Policy, options: &PurgeOptions) -> Result<Run, PurgeError> {
-        let begin = "begin transaction isolation level read committed, read write";
-        let mut transaction = self.pool().begin_with(begin).await?;
-        settle(&mut transaction, options.lock_timeout).await?;
+        let mut transaction = batches::begin(self.pool(), options.lock_timeout).await?;
         let now = record::now(&mut transaction).await?;
         let windows = Windows::new(policy, now, options.cutoff)?;
         let run = Run::begin(&mut transaction, self.schema(), windows, options.actor.as_ref()).await?;
@@ -162,12 +204,30 @@ impl Timeline {
     }
 }
 
-struct Purge<'p> {
-    timeline: &'p Timeline,
+/// A run on its way.
+pub(super) struct Purge<'p> {
+    pub(super) timeline: &'p Timeline,
     policy: &'p Policy,
-    options: &'p PurgeOptions,
-    run: Run,
-    is_stopped: watch::Receiver<bool>,
+    pub(super) options: &'p PurgeOptions,
+    pub(super) run: Run,
+    /// Rows of a batch: fewer than were asked for, where one of as many took too long.
+    pub(super) batch_size: u32,
+    /// What locks of others have kept from being done.
+    pub(super) left: Vec<String>,
+    pub(super) stop: Stop,
+}
+
+/// How far it is, and who hears of it.
+pub(super) struct Progress<'p, Hear> {
+    pub(super) purged: &'p mut Purged,
+    hear: &'p mut Hear,
+}
+
+impl<Hear: FnMut(&Purged)> Progress<'_, Hear> {
+    /// Says how far it is.
+    pub(super) fn report(&mut self) {
+        (self.hear)(self.purged);
+    }
 }
 
 impl Purge<'_> {
@@ -175,58 +235,52 @@ impl Purge<'_> {
     async fn work(mut self, progress: &mut impl FnMut(&Purged)) -> Result<Purged, PurgeError> {
         let started = Instant::now();
         let mut purged = Purged::new(Some(self.run.id), &self.run.windows);
-        let deleted = self.delete(&mut purged, progress).await;
+        let deleted = self.delete(&mut Progress { purged: &mut purged, hear: progress }).await;
         let took = started.elapsed();
-        purged.duration_ms = took.as_millis().try_into().unwrap_or(u64::MAX);
+        purged.duration_ms = telemetry::milliseconds(took);
         let failure = deleted.as_ref().err().map(PurgeError::recorded);
-        let ended = self.end(purged.counts(), took, failure.as_deref()).await;
+        let ended = self.end(&purged.counts(), took, failure.as_deref()).await;
         deleted?;
         ended?;
         Ok(purged)
     }
 
-    async fn end(&self, counts: Counts, took: Duration, failure: Option<&str>) -> Result<(), PurgeError> {
-        let begin = "begin transaction isolation level read committed, read write";
-        let mut transaction = self.timeline.pool().begin_with(begin).await?;
-        settle(&mut transaction, self.options.locked_limit).await?;
+    async fn end(&self, counts: &Counts, took: Duration, failure: Option<&str>) -> Result<(), PurgeError> {
+        let mut transaction = batches::begin(self.timeline.pool(), self.options.locked_limit).await?;
         let actor = self.options.actor.as_ref();
         self.run.end(&mut transaction, self.timeline.schema(), counts, took, (failure, actor)).await?;
         Ok(transaction.commit().await?)
     }
 
-    async fn delete(
+    async fn delete(&mut self, progress: &mut Progress<'_, impl FnMut(&Purged)>) -> Result<(), PurgeError> {
+        self.prepare_months().await?;
+        let (walks, tables) = self.walks().await?;
+        if let Some(archive) = &self.options.archive {
+            self.delete_archived(archive, &walks, &tables, progress).await?;
+            self.drop_months(progress).await?;
+        } else if let Some(locked) = self.drop_months(progress).await? {
+            // The next run drops them, with everything in them.
+            let walks: Vec<Walk> = walks.iter().flat_map(|walk| walk.beside(&locked)).collect();
+            self.delete_rows(&walks, progress).await?;
+        }
+        if self.left.is_empty() {
+            return Ok(());
+        }
+        Err(PurgeError::Left { what: std::mem::take(&mut self.left), limit: self.options.locked_limit })
+    }
+
+    async fn delete_rows(
         &mut self,
-        purged: &mut Purged,
-        progress: &mut impl FnMut(&Purged),
+        walks: &[Walk],
+        progress: &mut Progress<'_, impl FnMut(&Purged)>,
     ) -> Result<(), PurgeError> {
-        let walks = self.walks().await?;
-        for walk in &walks {
-            let mut after = None;
+        for walk in walks {
+            let mut after: Option<Place> = None;
             loop {
-                if *self.is_stopped.borrow() {
-                    return Err(PurgeError::Cancelled);
-                }
-                if purged.batches_run == self.options.max_batches {
-                    purged.is_complete = false;
-                    return Ok(());
-                }
-                let (visited, took) = self.batch(walk, after.as_ref(), purged.counts()).await?;
-                let (rows, deleted) = (visited.rows, visited.deleted);
-                after = visited.last.clone().or(after);
-                purged.add(walk, visited);
-                if deleted.any() {
-                    tracing::debug!(
-                        name: "threadline.retention.batch_purged",
-                        deleted_changes = deleted.changes,
-                        deleted_transactions = deleted.transactions,
-                        batches_run = purged.batches_run,
-                        duration_ms = milliseconds(took),
-                        dry_run = false
-                    );
-                    progress(purged);
-                }
-                self.pause(self.options.pause(took, deleted.any())).await;
-                if rows < u64::from(self.options.batch_size) {
+                let visited = self.step(walk, Next::Behind(after.as_ref()), progress).await?;
+                let Some((rows, last)) = visited else { return Ok(()) };
+                after = last.or(after);
+                if rows < u64::from(self.batch_size) {
                     break;
                 }
             }
@@ -234,8 +288,36 @@ impl Purge<'_> {
         Ok(())
     }
 
-    /// What is visited, in which order.
-    async fn walks(&mut self) -> Result<Vec<Walk>, PurgeError> {
+    /// A batch, and the pause behind it: how many rows it has visited, and up to where; none where the run has had as many as it may.
+    pub(super) async fn step(
+        &mut self,
+        walk: &Walk,
+        next: Next<'_>,
+        progress: &mut Progress<'_, impl FnMut(&Purged)>,
+    ) -> Result<Option<(u64, Option<Place>)>, PurgeError> {
+        if self.stop.is_asked_for() {
+            return Err(PurgeError::Cancelled);
+        }
+        let purged = &mut *progress.purged;
+        if purged.batches_run == self.options.max_batches {
+            purged.is_complete = false;
+            return Ok(None);
+        }
+        let (mut visited, took) = self.batch(walk, next, &purged.counts()).await?;
+        let (rows, deleted, last) = (visited.rows, visited.deleted.clone(), visited.last.take());
+        purged.add(walk, visited);
+        if deleted.any() {
+            let (changes, transactions) = (deleted.changes, deleted.transactions);
+            let batches_run = purged.batches_run;
+            telemetry::batch_purged(Deleted { changes, transactions, batches_run }, took);
+            progress.report();
+        }
+        self.stop.pause(self.options.pause(took, deleted.any())).await;
+        Ok(Some((rows, last)))
+    }
+
+    /// What is visited, in which order; and the tables that there are changes of. Nothing, where the policy names tables that there are not.
+    async fn walks(&mut self) -> Result<(Vec<Walk>, Vec<HostTable>), PurgeError> {
         let started = Instant::now();
         loop {
             match self.planned().await {
@@ -245,10 +327,14 @@ impl Purge<'_> {
         }
     }
 
-    async fn planned(&self) -> Result<Vec<Walk>, PurgeError> {
+    async fn planned(&self) -> Result<(Vec<Walk>, Vec<HostTable>), PurgeError> {
         let mut transaction = self.timeline.pool().begin().await?;
         settle(&mut transaction, self.options.lock_timeout).await?;
         let storage = self.timeline.schema();
+        let unknown = tables::unknown(&mut transaction, storage, self.policy.tables.keys()).await?;
+        if let Some(refusal) = unknown.into_iter().next() {
+            return Err(refusal.into());
+        }
         let walks = walk::walks(&mut transaction, storage, self.policy, &self.run.windows).await?;
         transaction.rollback().await?;
         Ok(walks)
@@ -258,23 +344,28 @@ impl Purge<'_> {
     async fn batch(
         &mut self,
         walk: &Walk,
-        after: Option<&Place>,
-        before: Counts,
+        next: Next<'_>,
+        before: &Counts,
     ) -> Result<(Visited, Duration), PurgeError> {
         let deletes_empty = self.policy.deletes_empty_transactions;
         let started = Instant::now();
         loop {
             let begun = Instant::now();
-            let part = (walk, after, before);
-            match batch(self.timeline, &self.run, self.options, deletes_empty, part).await {
+            let how = (deletes_empty, self.batch_size);
+            match batch(self.timeline, &self.run, self.options, how, (walk, next, before)).await {
                 Ok(visited) => return Ok((visited, begun.elapsed())),
+                Err(failed) if self.batch_size > 1 && took_too_long(&failed.error) => {
+                    self.batch_size /= 2;
+                    let (table, batch_size) = (failed.table, self.batch_size);
+                    telemetry::batch_halved(table, batch_size);
+                }
                 Err(failed) => self.wait(failed, started).await?,
             }
         }
     }
 
     /// Waits for another attempt, where somebody holds a lock or has changed a row meanwhile, and it was not tried for too long already.
-    async fn wait(&mut self, failed: Failed, since: Instant) -> Result<(), PurgeError> {
+    pub(super) async fn wait(&mut self, failed: Failed, since: Instant) -> Result<(), PurgeError> {
         let Failed { table, error } = failed;
         if !is_busy(&error) {
             return Err(error);
@@ -282,50 +373,28 @@ impl Purge<'_> {
         if since.elapsed() >= self.options.locked_limit {
             return Err(PurgeError::Locked { table, limit: self.options.locked_limit });
         }
-        tracing::debug!(table, error = errors::line(&error), "somebody holds a lock; it is tried again");
-        self.pause(LOCKED_PAUSE).await;
-        if *self.is_stopped.borrow() { Err(PurgeError::Cancelled) } else { Ok(()) }
-    }
-
-    /// Lets writers go on for so long, unless the purge is told to stop.
-    async fn pause(&mut self, time: Duration) {
-        tokio::select! {
-            biased;
-            // Whoever could say so is gone: there is nothing to wait for.
-            _ = self.is_stopped.wait_for(|is_stopped| *is_stopped) => {}
-            () = tokio::time::sleep(time) => {}
-        }
+        telemetry::purge_waits(table, error.kind());
+        self.stop.pause(LOCKED_PAUSE).await;
+        if self.stop.is_asked_for() { Err(PurgeError::Cancelled) } else { Ok(()) }
     }
 }
 
-/// Says how the work goes, without a value of a row.
-async fn telemetry(
+/// Says how the work goes.
+async fn with_events(
     dry_run: bool,
     work: impl Future<Output = Result<Purged, PurgeError>>,
 ) -> Result<Purged, PurgeError> {
-    tracing::debug!(name: "threadline.retention.purge.start", dry_run);
+    telemetry::purge_started(dry_run);
     let started = Instant::now();
     let done = work.await;
-    let duration_ms = milliseconds(started.elapsed());
+    let took = started.elapsed();
     match &done {
-        Ok(purged) => tracing::debug!(
-            name: "threadline.retention.purge.stop",
-            deleted_changes = purged.deleted_changes,
-            deleted_transactions = purged.deleted_transactions,
-            batches_run = purged.batches_run,
-            duration_ms,
-            dry_run
-        ),
-        Err(error) => tracing::debug!(
-            name: "threadline.retention.purge.exception",
-            error = error.term().unwrap_or("database"),
-            duration_ms,
-            dry_run
-        ),
+        Ok(Purged { deleted_changes, deleted_transactions, batches_run, .. }) => {
+            let (changes, transactions) = (*deleted_changes, *deleted_transactions);
+            let deleted = Deleted { changes, transactions, batches_run: *batches_run };
+            telemetry::purge_stopped(deleted, took, dry_run);
+        }
+        Err(error) => telemetry::purge_failed(error.kind(), took, dry_run),
     }
     done
-}
-
-fn milliseconds(time: Duration) -> u64 {
-    time.as_millis().try_into().unwrap_or(u64::MAX)
 }

@@ -1,42 +1,50 @@
 //! What a run leaves: its row, the action that stands for it, and evidence, in the transaction that ends it.
 
-use std::{ops::Add, time::Duration};
+use std::{collections::BTreeMap, ops::Add, time::Duration};
 
 use serde_json::{Value, json};
 use sqlx::{PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{error::PurgeError, windows::Windows};
+use super::{archive, error::PurgeError, windows::Windows};
 use crate::{
-    Action, ActorRef, ActorType, Status, StorageSchema,
+    Action, ActorRef, Status, StorageSchema,
+    batches::session_user,
     evidence::{Entrypoint, Record, Subject},
     lease::Lease,
     query::Statement,
+    telemetry,
 };
 
 /// The action that stands for a purge.
 const PURGED: &str = "audit.purged";
 
 /// The lease of whoever purges.
-pub(super) const LEASE: &str = "retention";
+pub(crate) const LEASE: &str = "retention";
 
 /// After so long a run without a holder, one of the Elixir library's, counts as failed; the library thinks so too.
 const ABANDONED_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What was deleted, row by row.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) changes: u64,
     pub(super) transactions: u64,
     pub(super) actions: u64,
+    /// Changes by their tables, `schema.table`.
+    pub(super) tables: BTreeMap<String, u64>,
 }
 
 impl Add for Counts {
     type Output = Self;
 
-    fn add(self, other: Self) -> Self {
+    fn add(mut self, other: Self) -> Self {
+        for (table, count) in other.tables {
+            *self.tables.entry(table).or_default() += count;
+        }
         Self {
+            tables: self.tables,
             changes: self.changes + other.changes,
             transactions: self.transactions + other.transactions,
             actions: self.actions + other.actions,
@@ -46,8 +54,8 @@ impl Add for Counts {
 
 impl Counts {
     /// Rows of any kind.
-    pub(super) fn any(self) -> bool {
-        self != Self::default()
+    pub(super) fn any(&self) -> bool {
+        *self != Self::default()
     }
 }
 
@@ -89,14 +97,14 @@ impl Run {
         end_interrupted(connection, storage, actor).await?;
         let mut statement = Statement::new(format!(
             "insert into {} (status, started_at, inserted_at, updated_at, holder, lease_until, deleted_changes, deleted_transactions, \
-             deleted_actions, windows) values ('running', now(), now(), now(), ",
+             deleted_actions, deleted_tables, windows) values ('running', now(), now(), now(), ",
             storage.table("threadline_retention_runs")
         ));
         statement
             .bind(lease.holder())
             .push(", ")
             .bind(until)
-            .push(", 0, 0, 0, ")
+            .push(", 0, 0, 0, '{}', ")
             .bind(windows.to_json().to_string())
             .push("::jsonb) returning id");
         let id = statement.query().fetch_one(connection).await?.try_get(0)?;
@@ -108,7 +116,7 @@ impl Run {
         &self,
         connection: &mut PgConnection,
         storage: &StorageSchema,
-        counts: Counts,
+        counts: &Counts,
     ) -> Result<(), PurgeError> {
         let until = self.lease.renew(connection, storage).await?.ok_or(PurgeError::LeaseLost)?;
         let mut statement = Statement::new(format!(
@@ -127,7 +135,7 @@ impl Run {
         &self,
         connection: &mut PgConnection,
         storage: &StorageSchema,
-        counts: Counts,
+        counts: &Counts,
         took: Duration,
         (failure, actor): (Option<&str>, Option<&ActorRef>),
     ) -> Result<(), sqlx::Error> {
@@ -137,14 +145,15 @@ impl Run {
         ));
         statement.bind(if failure.is_some() { "failed" } else { "completed" });
         push_counts(counts, &mut statement);
-        statement.push(", duration_ms = ").bind(clamped(took.as_millis().try_into().unwrap_or(u64::MAX)));
+        statement.push(", duration_ms = ").bind(clamped(telemetry::milliseconds(took)));
         if let Some(failure) = failure {
             statement.push(", error_message = ").bind(failure);
         }
         statement.push(" where status = 'running' and id = ").bind(self.id);
         let ended = statement.query().execute(&mut *connection).await?.rows_affected() > 0;
         if ended {
-            let ended = Ended { run: self.id, counts, windows: self.windows.to_json(), failure };
+            let ended =
+                Ended { run: self.id, counts: counts.clone(), windows: self.windows.to_json(), failure };
             ended.record(connection, storage, actor).await?;
         }
         self.lease.release(connection, storage).await
@@ -152,7 +161,7 @@ impl Run {
 }
 
 /// Pushes the counts of a run; the library's column holds the sum of what it knows, as far as it reaches.
-fn push_counts(counts: Counts, statement: &mut Statement) {
+fn push_counts(counts: &Counts, statement: &mut Statement) {
     statement
         .push(", deleted_count = ")
         .bind(clamped(counts.changes.saturating_add(counts.transactions)))
@@ -161,7 +170,10 @@ fn push_counts(counts: Counts, statement: &mut Statement) {
         .push(", deleted_transactions = ")
         .bind(signed(counts.transactions))
         .push(", deleted_actions = ")
-        .bind(signed(counts.actions));
+        .bind(signed(counts.actions))
+        .push(", deleted_tables = ")
+        .bind(json!(counts.tables).to_string())
+        .push("::jsonb");
 }
 
 /// For a column of 32 bits.
@@ -200,7 +212,8 @@ async fn end_interrupted(
             let count: Option<i64> = row.try_get(index)?;
             Ok(count.and_then(|count| count.try_into().ok()).unwrap_or_default())
         };
-        let counts = Counts { changes: count(2)?, transactions: count(3)?, actions: count(4)? };
+        let counts =
+            Counts { changes: count(2)?, transactions: count(3)?, actions: count(4)?, ..Counts::default() };
         let windows: Option<String> = row.try_get(5)?;
         let windows = windows.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let ended = Ended { run: row.try_get(0)?, counts, windows, failure: Some(interrupted) };
@@ -221,7 +234,7 @@ impl Ended<'_> {
             Some(actor) => actor.clone(),
             None => session_user(connection).await?,
         };
-        let Counts { changes, transactions, actions } = self.counts;
+        let Counts { changes, transactions, actions, .. } = self.counts;
         let counts = json!({"deleted_changes": changes, "deleted_transactions": transactions, "deleted_actions": actions});
         let mut comment = json!({"run": self.run});
         let mut detail = json!({"windows": self.windows, "failure": self.failure});
@@ -229,6 +242,9 @@ impl Ended<'_> {
             for (name, value) in counts.as_object().into_iter().flatten() {
                 document[name] = value.clone();
             }
+        }
+        if let Some(archives) = archive::evidence(connection, storage, self.run).await? {
+            detail["archives"] = archives;
         }
         let mut action = Action::new(PURGED, actor.clone())
             .verb("purge")
@@ -247,11 +263,4 @@ impl Ended<'_> {
             .append(connection, storage)
             .await
     }
-}
-
-/// Who is logged in, where nobody else is named.
-async fn session_user(connection: &mut PgConnection) -> Result<ActorRef, sqlx::Error> {
-    let user: String =
-        Statement::new("select session_user::text").query().fetch_one(connection).await?.try_get(0)?;
-    Ok(ActorRef::new(ActorType::ServiceAccount, Some(user)).unwrap_or_else(|_| ActorRef::anonymous()))
 }

@@ -6,6 +6,7 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::archive::{self, Archived};
 use crate::{
     StorageSchema,
     query::{ReadError, Statement, clamped_time, serialize},
@@ -46,6 +47,9 @@ pub struct RecordedRun {
     pub holder: Option<String>,
     /// Its cutoffs.
     pub windows: Option<Box<RawValue>>,
+    /// What it has archived; none where it has archived nothing, or this role may not see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archived: Option<Archived>,
 }
 
 /// The newest runs, the newest first.
@@ -72,8 +76,15 @@ pub async fn runs(
         storage.table("threadline_retention_runs")
     ));
     statement.bind(i64::from(limit));
-    let rows = statement.fetch_all(connection).await?;
-    Ok(rows.iter().map(recorded).collect::<Result<_, _>>()?)
+    let rows = statement.fetch_all(&mut *connection).await?;
+    let mut runs = rows.iter().map(recorded).collect::<Result<Vec<_>, _>>()?;
+    let ids = runs.iter().map(|run| run.id).collect();
+    for (run, archived) in archive::of_runs(connection, storage, ids).await? {
+        if let Some(of) = runs.iter_mut().find(|of| of.id == run) {
+            of.archived = Some(archived);
+        }
+    }
+    Ok(runs)
 }
 
 fn recorded(row: &PgRow) -> Result<RecordedRun, sqlx::Error> {
@@ -91,5 +102,6 @@ fn recorded(row: &PgRow) -> Result<RecordedRun, sqlx::Error> {
         error_message: row.try_get(9)?,
         holder: row.try_get(10)?,
         windows: windows.and_then(|text| RawValue::from_string(text).ok()),
+        archived: None,
     })
 }

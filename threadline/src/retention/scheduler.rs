@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 
-use super::{error::PurgeError, options::PurgeOptions, policy::Policy};
-use crate::Timeline;
+use super::{error::PurgeError, options::PurgeOptions, policy::Policy, purge::Purged};
+use crate::{
+    Timeline,
+    telemetry::{self, Deleted},
+};
 
 /// The time from one purge to the next, unless said otherwise.
 pub const INTERVAL: Duration = Duration::from_secs(60 * 60);
@@ -59,22 +62,24 @@ impl Scheduler {
         while shutdown.peek().is_none() {
             let stop = shutdown.clone();
             match self.timeline.purge_until(&self.policy, &self.options, stop, |_| ()).await {
-                Ok(purged) => tracing::info!(
-                    deleted_changes = purged.deleted_changes,
-                    deleted_transactions = purged.deleted_transactions,
-                    deleted_actions = purged.deleted_actions,
-                    is_complete = purged.is_complete,
-                    "the timeline was purged"
-                ),
-                Err(PurgeError::Held { .. }) => {
-                    tracing::debug!(name: "threadline.retention.purge.skipped", "another process purges the timeline");
+                Ok(Purged {
+                    deleted_changes,
+                    deleted_transactions,
+                    batches_run,
+                    deleted_actions,
+                    is_complete,
+                    ..
+                }) => {
+                    let (changes, transactions) = (deleted_changes, deleted_transactions);
+                    telemetry::schedule_purged(
+                        Deleted { changes, transactions, batches_run },
+                        deleted_actions,
+                        is_complete,
+                    );
                 }
+                Err(PurgeError::Held { .. }) => telemetry::purge_skipped(),
                 Err(PurgeError::Cancelled) => return,
-                Err(error) => tracing::warn!(
-                    error = errors::line(&error),
-                    term = error.term(),
-                    "the timeline was not purged, or not wholly; the next purge goes on"
-                ),
+                Err(error) => telemetry::schedule_failed(error.kind()),
             }
             tokio::select! {
                 biased;

@@ -7,20 +7,22 @@ use sqlx::{PgConnection, Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{policy::Policy, record::Counts, windows::Windows};
+use super::{partitions::Month, policy::Policy, record::Counts, windows::Windows};
 use crate::{
     StorageSchema,
     capture::HostTable,
     continuity::{CAPTURE_DISABLED, recorded_tables},
-    query::Statement,
+    query::{Statement, time_text},
 };
 
-/// Rows of one kind, up to a time.
+/// Rows of one kind, between two times.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Walk {
     pub(super) of: Of,
+    /// What is older is not visited.
+    pub(super) from: Option<OffsetDateTime>,
     /// What is not older is not visited.
-    before: OffsetDateTime,
+    pub(super) before: OffsetDateTime,
 }
 
 /// What is visited.
@@ -44,6 +46,15 @@ pub(super) struct Place {
     id: Uuid,
 }
 
+/// Which rows of a walk a statement visits.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Seen<'a> {
+    /// The next ones behind a place.
+    Behind(Option<&'a Place>),
+    /// These, of an archive.
+    These(&'a [Uuid]),
+}
+
 /// What a part of a walk has visited and deleted.
 #[derive(Debug, Default)]
 pub(super) struct Visited {
@@ -51,13 +62,13 @@ pub(super) struct Visited {
     /// Where the next part begins.
     pub(super) last: Option<Place>,
     pub(super) deleted: Counts,
-    /// Changes, by their tables.
-    pub(super) tables: BTreeMap<HostTable, u64>,
+    /// Rows that stay because they are no longer what their archive says.
+    pub(super) changed: u64,
     /// Captured transactions that changes were deleted of.
     pub(super) touched: Vec<Uuid>,
 }
 
-/// The walks of a run, in their order.
+/// The walks of a run, in their order, and the tables that there are changes of.
 ///
 /// Where all tables are kept as long as others or shorter, everything behind the default cutoff goes: changes are visited in the order of
 /// their times, which is mostly that of their places on disk. Where one is kept longer, what is kept of it would be visited in every run:
@@ -67,9 +78,9 @@ pub(super) async fn walks(
     storage: &StorageSchema,
     policy: &Policy,
     windows: &Windows,
-) -> Result<Vec<Walk>, sqlx::Error> {
+) -> Result<(Vec<Walk>, Vec<HostTable>), sqlx::Error> {
     let tables = recorded_tables(connection, storage).await?;
-    Ok(planned(&tables, policy.deletes_empty_transactions, windows))
+    Ok((planned(&tables, policy.deletes_empty_transactions, windows), tables))
 }
 
 fn planned(tables: &[HostTable], deletes_empty: bool, windows: &Windows) -> Vec<Walk> {
@@ -83,21 +94,41 @@ fn planned(tables: &[HostTable], deletes_empty: bool, windows: &Windows) -> Vec<
     }
     let mut walks = Vec::new();
     if !keeps_longer {
-        walks.push(Walk { of: Of::Changes, before: windows.default });
+        walks.push(Walk::up_to(windows.default, Of::Changes));
         // What is left of these is younger.
         names.retain(|_, before| *before > windows.default);
     }
     walks.extend(
-        names.into_iter().map(|(name, before)| Walk { of: Of::ChangesNamed(name.to_owned()), before }),
+        names.into_iter().map(|(name, before)| Walk::up_to(before, Of::ChangesNamed(name.to_owned()))),
     );
     if deletes_empty {
-        walks.push(Walk { of: Of::Transactions, before: windows.default });
+        walks.push(Walk::up_to(windows.default, Of::Transactions));
     }
-    walks.extend(windows.actions.map(|before| Walk { of: Of::Actions, before }));
+    walks.extend(windows.actions.map(|before| Walk::up_to(before, Of::Actions)));
     walks
 }
 
 impl Walk {
+    fn up_to(before: OffsetDateTime, of: Of) -> Self {
+        Self { of, from: None, before }
+    }
+
+    /// Its parts outside of these months, the oldest of which is the first. Captured transactions and actions are stored in no month.
+    pub(super) fn beside(&self, months: &[Month]) -> Vec<Self> {
+        if matches!(self.of, Of::Transactions | Of::Actions) {
+            return vec![self.clone()];
+        }
+        let mut parts = Vec::new();
+        let mut from = self.from;
+        for month in months {
+            parts.push(Self { from, before: month.from.min(self.before), ..self.clone() });
+            from = Some(month.until);
+        }
+        parts.push(Self { from, ..self.clone() });
+        parts.retain(|part| part.from.is_none_or(|from| from < part.before));
+        parts
+    }
+
     /// The table that it deletes from.
     pub(super) fn table(&self) -> &'static str {
         match self.of {
@@ -107,17 +138,26 @@ impl Walk {
         }
     }
 
-    /// The statement that visits the next rows behind a place, `limit` at most, and deletes those that are to go. What somebody else has
-    /// locked is left for a further run.
+    /// The column that says when.
+    pub(super) fn time(&self) -> &'static str {
+        match self.of {
+            Of::Changes | Of::ChangesNamed(_) => "captured_at",
+            Of::Transactions => "occurred_at",
+            Of::Actions => "inserted_at",
+        }
+    }
+
+    /// The statement that visits rows, of those behind a place `limit` at most, and deletes those that are to go. What somebody else has locked
+    /// is left for a further run.
     pub(super) fn statement(
         &self,
         storage: &StorageSchema,
         windows: &Windows,
-        after: Option<&Place>,
+        seen: Seen<'_>,
         limit: u32,
     ) -> Statement {
         let mut statement = Statement::new("with seen as materialized (select ");
-        self.push_seen(storage, after, limit, &mut statement);
+        self.push_seen(storage, seen, limit, &mut statement);
         statement.push("), due as materialized (");
         match self.of {
             Of::Changes | Of::ChangesNamed(_) => push_due_changes(storage, windows, &mut statement),
@@ -159,22 +199,21 @@ impl Walk {
 
     /// Pushes which rows are visited. Where a name leads, it is part of the comparison, and not a condition of its own: the server might
     /// otherwise follow the index of times, past everything of other tables.
-    fn push_seen(
-        &self,
-        storage: &StorageSchema,
-        after: Option<&Place>,
-        limit: u32,
-        statement: &mut Statement,
-    ) {
-        let (table, time) = match self.of {
-            Of::Changes | Of::ChangesNamed(_) => ("audit_changes", "captured_at"),
-            Of::Transactions => ("audit_transactions", "occurred_at"),
-            Of::Actions => ("audit_actions", "inserted_at"),
-        };
+    fn push_seen(&self, storage: &StorageSchema, seen: Seen<'_>, limit: u32, statement: &mut Statement) {
+        let (table, time) = (self.table(), self.time());
         let names = if table == "audit_changes" { ", r.table_schema, r.table_name" } else { "" };
         statement.push(&format!("r.id, r.{time} as at{names} from {} r where ", storage.table(table)));
+        let after = match seen {
+            Seen::These(ids) => {
+                statement.push("r.id = any (").bind(ids.to_vec());
+                statement.push(&format!(") and r.{time} < ")).bind(self.before);
+                return;
+            }
+            Seen::Behind(after) => after,
+        };
         let comparison = if after.is_some() { ">" } else { ">=" };
-        let first = Place { at: "-infinity".to_owned(), id: Uuid::nil() };
+        let first =
+            Place { at: self.from.map_or_else(|| "-infinity".to_owned(), time_text), id: Uuid::nil() };
         let Place { at, id } = after.unwrap_or(&first);
         let name = if let Of::ChangesNamed(name) = &self.of { Some(name) } else { None };
         let column = name.map(|_| "r.table_name, ").unwrap_or_default();
@@ -207,8 +246,9 @@ impl Walk {
                 visited.touched = row.try_get(4)?;
                 let (schemas, names): (Vec<String>, Vec<String>) = (row.try_get(5)?, row.try_get(6)?);
                 let counts: Vec<i64> = row.try_get(7)?;
-                let tables = schemas.into_iter().zip(names).map(|(schema, name)| HostTable { schema, name });
-                visited.tables = tables
+                let tables = schemas.into_iter().zip(names);
+                let tables = tables.map(|(schema, name)| HostTable { schema, name }.to_string());
+                visited.deleted.tables = tables
                     .zip(counts.into_iter().map(|count| count.try_into().unwrap_or_default()))
                     .collect();
             }
@@ -315,5 +355,29 @@ mod tests {
         let namesakes = policy.delete_empty_transactions(false).table("b.orders".parse()?, Keep::Forever);
         assert_eq!(plan(&namesakes)?, ["logs 21", "orders 21", "posts 21"]);
         Ok(())
+    }
+
+    #[test]
+    fn the_parts_beside_months_are_everything_before_between_and_behind_them() {
+        let month = |from, until| Month { name: String::new(), from, until };
+        let march = month(datetime!(2026-03-01 00:00 UTC), datetime!(2026-04-01 00:00 UTC));
+        let april = month(datetime!(2026-04-01 00:00 UTC), datetime!(2026-05-01 00:00 UTC));
+        let july = month(datetime!(2026-07-01 00:00 UTC), datetime!(2026-08-01 00:00 UTC));
+        let months = [march, april, july];
+        let parts = |before, of| {
+            let parts = Walk::up_to(before, of).beside(&months).into_iter();
+            parts
+                .map(|part| (part.from.map(|from| from.month() as u8), part.before.month() as u8))
+                .collect::<Vec<_>>()
+        };
+        let named = || Of::ChangesNamed("posts".to_owned());
+        assert_eq!(
+            parts(datetime!(2026-09-15 00:00 UTC), Of::Changes),
+            [(None, 3), (Some(5), 7), (Some(8), 9)]
+        );
+        assert_eq!(parts(datetime!(2026-06-15 00:00 UTC), named()), [(None, 3), (Some(5), 6)]);
+        assert_eq!(parts(datetime!(2026-02-15 00:00 UTC), named()), [(None, 2)]);
+        assert_eq!(parts(datetime!(2026-09-15 00:00 UTC), Of::Transactions), [(None, 9)]);
+        assert_eq!(Walk::up_to(datetime!(2026-09-15 00:00 UTC), Of::Changes).beside(&[]).len(), 1);
     }
 }

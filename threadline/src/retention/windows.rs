@@ -67,22 +67,28 @@ impl Windows {
         json!({"default": time_text(self.default), "tables": tables, "actions": self.actions.map(time_text)})
     }
 
-    /// Pushes the windows of tables as rows `w`, of which a change has one or none.
-    pub(super) fn push_join(&self, change: &str, statement: &mut Statement) {
+    /// Pushes three arrays: schemas and names of tables that have a window of their own, and its cutoff.
+    pub(super) fn push_tables(&self, statement: &mut Statement) {
         let column = |of: fn(&HostTable) -> &String| self.tables.keys().map(of).cloned().collect::<Vec<_>>();
         // An array of times has no other form for what is kept always.
         let cutoff =
             |cutoff: &Option<OffsetDateTime>| cutoff.map_or_else(|| "-infinity".to_owned(), time_text);
         statement
-            .push(" left join unnest(")
             .bind(column(|table| &table.schema))
             .push("::text[], ")
             .bind(column(|table| &table.name))
             .push("::text[], ")
             .bind(self.tables.values().map(cutoff).collect::<Vec<_>>())
-            .push(&format!(
-                "::timestamptz[]) w (schema, name, cutoff) on w.schema = {change}.table_schema and w.name = {change}.table_name"
-            ));
+            .push("::timestamptz[]");
+    }
+
+    /// Pushes the windows of tables as rows `w`, of which a change has one or none.
+    pub(super) fn push_join(&self, change: &str, statement: &mut Statement) {
+        statement.push(" left join unnest(");
+        self.push_tables(statement);
+        statement.push(&format!(
+            ") w (schema, name, cutoff) on w.schema = {change}.table_schema and w.name = {change}.table_name"
+        ));
     }
 
     /// Pushes that a change beside its window `w` is to go.

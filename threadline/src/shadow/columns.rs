@@ -47,7 +47,7 @@ impl Shadow {
     /// The number of the transaction in which an action arrived is nobody's: one that a rebuild writes arrives with it.
     pub(super) async fn columns(&self, connection: &mut PgConnection) -> Result<Columns, sqlx::Error> {
         let found: Vec<(String, bool, Option<String>, Option<String>)> = sqlx::query_as(
-            "select quote_ident(l.attname), l.attname <> all ($3) and l.attname <> 'txid',
+            "select quote_ident(l.attname), l.attname <> all ($3) and l.attname not in ('txid', 'erased'),
                     case when l.attidentity <> '' then pg_get_serial_sequence($1, l.attname) end,
                     case when s.attidentity <> '' then pg_get_serial_sequence($2, s.attname) end
              from pg_attribute l join pg_attribute s on s.attname = l.attname and s.attrelid = $2::text::regclass

@@ -13,12 +13,21 @@ use crate::{
 };
 
 impl Shadow {
-    /// Whether the host has given columns of its own to the table. Only the first table has their values.
+    /// Whether the host has given columns of its own to the table, or something of it was erased. Only the first table has that.
     ///
     /// # Errors
     /// When the server is away.
     pub async fn has_own_columns(&self, connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
-        Ok(!self.columns(connection).await?.own.is_empty())
+        let columns = self.columns(connection).await?;
+        if !columns.own.is_empty() || !columns.all.iter().any(|column| column == "erased") {
+            return Ok(!columns.own.is_empty());
+        }
+        let mut transaction = connection.begin().await?;
+        transaction.execute("set local statement_timeout = 0").await?;
+        let statement = format!("select exists (select from {} a where a.erased is not null)", self.live());
+        let erased = sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut *transaction).await?;
+        transaction.rollback().await?;
+        Ok(erased)
     }
 
     /// Copies what the first table has and the second has not: what a host recorded by itself, and actions whose events are

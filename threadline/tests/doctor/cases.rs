@@ -178,6 +178,27 @@ pub(crate) const CASES: &[Case] = &[
         )
     },
     Case {
+        healed: "insert into threadline_archives (id, run, what, cutoff, rows, bytes, location, sha256, manifest_sha256, snapshot)
+                 select gen_random_uuid(), r.id, 'changes', now(), 7, 1, 'file:///archive/b/1.ndjson', '', '', '' from threadline_retention_runs r
+                 where r.deleted_count = 7",
+        ..case(
+            "retention.archives",
+            "attention",
+            "insert into threadline_archives (id, run, what, cutoff, rows, bytes, location, sha256, manifest_sha256, snapshot)
+             select gen_random_uuid(), r.id, 'changes', now(), 1, 1, 'file:///archive/a/1.ndjson', '', '', '' from threadline_retention_runs r;
+             insert into threadline_retention_runs (status, started_at, completed_at, deleted_count, inserted_at)
+             values ('completed', now(), now(), 7, now() + interval '1 second')",
+        )
+    },
+    Case {
+        healed: "insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op)
+                 select id, 'public', 'usres', '{\"id\": \"1\"}', 'delete' from audit_transactions limit 1",
+        ..case("retention.tables", "attention", "select 1")
+    }
+    .with_settings(
+        "[capture.tables.\"public.users\"]\nmask = [\"email\"]\n[retention]\nkeep_days = 400\n[retention.tables]\n\"public.usres\" = { keep_days = 30 }\n",
+    ),
+    Case {
         healed: "delete from audit_changes where captured_at < now() - interval '32 days'",
         ..case(
             "retention.window",
@@ -194,6 +215,22 @@ pub(crate) const CASES: &[Case] = &[
         "export.jobs",
         "attention",
         "insert into threadline_export_jobs (status, query_params, started_at) values ('running', '{}', now() - interval '25 hours')",
+    ),
+    case(
+        "export.jobs",
+        "attention",
+        "insert into threadline_export_jobs (status, query_params, request, due_at) values ('pending', '{}', '{}', now() - interval '2 hours')",
+    ),
+    case(
+        "export.jobs",
+        "attention",
+        "insert into threadline_export_jobs (status, query_params, request, due_at, holder, lease_until, attempts)
+         values ('running', '{}', '{}', now() - interval '3 hours', 'process 1', now() - interval '2 hours', 1)",
+    ),
+    case(
+        "export.files",
+        "attention",
+        "insert into threadline_export_jobs (status, query_params, request, keep_until) values ('completed', '{}', '{}', now() - interval '2 hours')",
     ),
     Case {
         healed: "update threadline_export_jobs set file_path = null",

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use sandbox::fixture::{shared, timeline_database_as};
 use serde_json::Value;
-use threadline::doctor::checks;
+use threadline::{Layout, doctor::checks};
+use uuid::Uuid;
 
 use super::{
     Host,
@@ -54,8 +56,9 @@ async fn each_check_finds_what_it_is_for_and_every_remedy_heals() -> anyhow::Res
     Ok(())
 }
 
-/// Of these other tests see to it, on servers of their own, with receipts, or beside the statement.
-const ELSEWHERE: [&str; 4] = [
+/// Of these other tests see to it, on servers of their own, with receipts, with partitions, or beside the statement.
+const ELSEWHERE: [&str; 5] = [
+    "capture.months",
     "observability.slots",
     "observability.transactions",
     "observability.event_triggers",
@@ -67,4 +70,41 @@ fn every_check_is_provoked() {
     let provoked: BTreeSet<&str> = CASES.iter().map(|case| case.id).chain(ELSEWHERE).collect();
     let all: BTreeSet<&str> = checks().map(|(_, id, _)| id).collect();
     assert_eq!(provoked, all);
+}
+
+#[tokio::test]
+async fn months_that_have_no_table_are_found_and_made_by_an_installation() -> anyhow::Result<()> {
+    let name = format!("doctor_months_{}", Uuid::new_v4().simple());
+    let database = timeline_database_as(&shared().postgres, &name, Layout::Monthly).await?;
+    let mut host = Host::on(database).await?;
+    assert_eq!(host.doctor()?.wrong(), []);
+    let month = next_month(&mut host).await?;
+    host.run(&format!("drop table {month}")).await?;
+    let report = host.doctor()?;
+    let item = report.item("capture.months");
+    assert_eq!(
+        (&item["state"], item["remedy"][0]["text"].as_str()),
+        (&"attention".into(), Some("threadline install"))
+    );
+    for step in item["remedy"].as_array().cloned().unwrap_or_default() {
+        host.follow(&step).await?;
+    }
+    assert_eq!(host.doctor()?.wrong(), []);
+    // What is granted on one of them alone is found too.
+    host.run(&format!("grant delete on {month} to audit_reader")).await?;
+    let report = host.doctor()?;
+    assert_eq!(report.item("capture.rights")["state"], "failed");
+    let step = report.item("capture.rights")["remedy"][0].clone();
+    host.follow(&step).await?;
+    // A change that is in no month.
+    host.run("insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
+              select id, 'public', 'users', '{\"id\": \"1\"}', 'insert', '{}', now() - interval '9 months' from audit_transactions limit 1")
+        .await?;
+    assert_eq!(host.doctor()?.wrong().into_iter().map(|(id, _)| id).collect::<Vec<_>>(), ["capture.months"]);
+    Ok(())
+}
+
+async fn next_month(host: &mut Host) -> anyhow::Result<String> {
+    let next = "select 'audit_changes_' || to_char(date_trunc('month', now() at time zone 'UTC') + interval '1 month', 'YYYY_MM')";
+    Ok(sqlx::query_scalar(next).fetch_one(&mut host.connection).await?)
 }

@@ -8,8 +8,12 @@ mod files;
 mod library;
 mod library_files;
 mod memory;
+mod ocsf;
 mod others_read;
 mod parity;
+#[cfg(feature = "parquet")]
+mod parquet;
+mod readers;
 mod refusals;
 mod resume;
 mod telemetry;

@@ -7,7 +7,7 @@ use sandbox::wait;
 use super::{Read, command, folder};
 
 /// Changes as those of applications are.
-const MANY: &str = "insert into audit_transactions (id, txid, occurred_at)
+pub(super) const MANY: &str = "insert into audit_transactions (id, txid, occurred_at)
     select md5('t' || n)::uuid, n, timestamptz '2026-03-01Z' + n * interval '1 second' from generate_series(1, 20000) n;
     insert into audit_changes (id, transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
     select md5('c' || n)::uuid, md5('t' || 1 + n / 10)::uuid, 'public', 'orders', jsonb_build_object('id', n::text), 'insert',
@@ -24,7 +24,7 @@ fn peak(id: u32) -> Option<u64> {
 }
 
 /// Runs an export to its end; returns KiB that it had in memory at most.
-fn most(read: &Read, path: &Path, arguments: &[&str]) -> anyhow::Result<u64> {
+pub(super) fn most(read: &Read, path: &Path, arguments: &[&str]) -> anyhow::Result<u64> {
     let mut running = command(&read.database, path, arguments).stdout(Stdio::null()).spawn()?;
     let mut most = 0;
     wait::until("the export to end", Duration::from_secs(300), || {
@@ -51,7 +51,7 @@ async fn two_hundred_thousand_changes_need_less_than_64_mib() -> anyhow::Result<
 }
 
 /// Small changes, and behind them some of a megabyte each.
-const LARGE: &str = "insert into audit_transactions (id, txid) values ('b0000000-0000-4000-8000-000000000001', 1);
+pub(super) const LARGE: &str = "insert into audit_transactions (id, txid) values ('b0000000-0000-4000-8000-000000000001', 1);
     insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
     select 'b0000000-0000-4000-8000-000000000001', 'public', 'small', '{}', 'insert', '{}', timestamptz '2026-03-02Z' from generate_series(1, 3000) n;
     insert into audit_changes (transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)

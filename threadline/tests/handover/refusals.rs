@@ -15,7 +15,7 @@ async fn what_cannot_be_used_ends_with_status_2_a_term_and_a_remedy() -> anyhow:
         (&["-o", "a.csv", "--profile", "full", "--include-action-metadata"], &["export_options: "]),
         (&["-o", "a.json", "--spreadsheet-safe"], &["export_options: ", "--spreadsheet-safe"]),
         (&["-o", "a", "--format", "csv", "--json-format", "ndjson"], &["export_options: ", "--json-format"]),
-        (&["-o", "a", "--format", "parquet"], &["csv, json or ndjson"]),
+        (&["-o", "a", "--format", "orc"], &["csv, json, ndjson, ocsf or parquet"]),
         (&["-o", "a", "--profile", "most"], &["compat, exact or full"]),
         (&["-o", "a", "--max-rows", "0"], &["--max-rows"]),
         (&["-o", "-", "--resume"], &["export_options: ", "-o"]),
@@ -51,6 +51,60 @@ async fn a_file_that_is_there_is_replaced_by_force_alone_and_as_a_whole() -> any
     assert!(!path.join("a.csv.manifest.sig").exists());
     for name in ["a.csv", "a.csv.manifest.json"] {
         assert_eq!(fs::metadata(path.join(name))?.permissions().mode() & 0o777, 0o600, "{name}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_stands_beside_an_export_is_not_taken_unasked() -> anyhow::Result<()> {
+    let read = Read::after(TENANTS).await?;
+    let (_folder, path) = folder()?;
+    let run = |more: &[&str]| {
+        threadline(&read.database, &path, &[&["export", "run", "-o", "a.csv"], more].concat())
+    };
+    // A manifest or a signature whose export is gone is somebody's only proof of it.
+    for name in ["a.csv.manifest.json", "a.csv.manifest.sig"] {
+        fs::write(path.join(name), "proof")?;
+        let ended = run(&[])?;
+        assert!(ended.status == Some(2) && ended.error.contains("file_exists: "), "{ended:?}");
+        assert!(ended.error.contains(name), "{ended:?}");
+        assert_eq!(fs::read_to_string(path.join(name))?, "proof");
+        fs::remove_file(path.join(name))?;
+    }
+    // One that was stopped before it said how far it is: what the one command says to do, the other one takes.
+    fs::write(path.join("a.csv.partial"), "half")?;
+    fs::set_permissions(path.join("a.csv.partial"), fs::Permissions::from_mode(0o666))?;
+    for (more, term) in [(&[][..], "export_unfinished: "), (&["--resume"], "nothing_to_resume: ")] {
+        let ended = run(more)?;
+        assert!(ended.status == Some(2) && ended.error.contains(term), "{ended:?}");
+        assert!(
+            ended.error.contains("--force begins again") && !ended.error.contains("--resume goes"),
+            "{ended:?}"
+        );
+    }
+    let ended = run(&["--force"])?;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(fs::metadata(path.join("a.csv"))?.permissions().mode() & 0o777, 0o600);
+    // Links lead to what somebody else chose.
+    fs::write(path.join("theirs"), "theirs")?;
+    std::os::unix::fs::symlink("theirs", path.join("b.csv.partial"))?;
+    let ended = threadline(&read.database, &path, &["export", "run", "-o", "b.csv", "--force"])?;
+    assert!(ended.status == Some(1) && ended.error.contains("symbolic link"), "{ended:?}");
+    fs::remove_file(path.join("b.csv.partial"))?;
+    std::os::unix::fs::symlink("theirs", path.join("b.csv.manifest.json.partial"))?;
+    let ended = threadline(&read.database, &path, &["export", "run", "-o", "b.csv", "--force"])?;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
+    assert_eq!(fs::read_to_string(path.join("theirs"))?, "theirs");
+    // What is no file is neither waited for nor read without end.
+    let fifo = path.join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&fifo).status()?.success());
+    for name in ["fifo", "/dev/zero"] {
+        for arguments in
+            [&["export", "verify", name][..], &["export", "verify", "a.csv.manifest.json", "--file", name]]
+        {
+            let ended = threadline(&read.database, &path, arguments)?;
+            assert!(ended.status == Some(1) && ended.out.contains("no regular file"), "{ended:?}");
+        }
     }
     Ok(())
 }

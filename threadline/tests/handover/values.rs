@@ -114,3 +114,33 @@ async fn cells_are_quoted_as_the_library_quotes_them() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// Nobody but a hand writes these.
+#[tokio::test]
+async fn names_that_are_null_or_nested_are_exported_as_they_are_stored() -> anyhow::Result<()> {
+    let mut read = Read::after("select 1").await?;
+    of(&mut read, "{}").await?;
+    for (stored, written) in [
+        ("{a,NULL}", r#"["a",null]"#),
+        ("{{a,b},{c,NULL}}", r#"[["a","b"],["c",null]]"#),
+        ("[0:1]={a,b}", r#"["a","b"]"#),
+    ] {
+        sqlx::query("update audit_changes set op = 'update', changed_fields = $1::text::text[], json_nulls = $1::text::text[]")
+            .bind(stored)
+            .execute(&mut read.connection)
+            .await?;
+        for (profile, format) in [
+            (Profile::Compat, Format::Ndjson),
+            (Profile::Exact, Format::Json),
+            (Profile::Full, Format::Ndjson),
+            (Profile::Full, Format::Csv),
+            (Profile::Full, Format::Ocsf),
+        ] {
+            let (text, _) = exported(&read.reader(), "changed:a", options(profile, format)).await?;
+            let written =
+                if format == Format::Csv { written.replace('"', "\"\"") } else { written.to_owned() };
+            assert!(text.contains(&written), "{stored} as {profile:?} in {format:?}: {text}");
+        }
+    }
+    Ok(())
+}

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use threadline::query::{
     Reader, Scope,
-    row::{AsOf, At, Row},
+    row::{AsOf, At, NotFollowed, Row},
 };
 
 use super::{Read, both_levels, capture, library_database, now, row};
@@ -147,6 +147,8 @@ async fn a_row_is_never_said_to_be_another_one_that_came_under_its_key() -> anyh
     };
     assert_eq!(at("1", &times[2]).await?, r#"{"id": 3, "name": "Ann"}"#);
     assert_eq!(at("1", &times[6]).await?, r#"moved public.t {"id":"2"}"#, "Ben is not Ann");
+    let why = reader.as_of_followed(&row(&reader, "t", "1").await?, &times[6]).await?.not_followed;
+    assert_eq!(why, Some(NotFollowed::UsedAgain));
     assert_eq!(at("6", &times[5]).await?, r#"{"id": 5, "name": "Dora"}"#);
     assert_eq!(at("6", &times[3]).await?, r#"not_yet public.t {"id":"5"}"#, "Cid is not Dora");
     Ok(())

@@ -203,3 +203,21 @@ async fn what_cannot_be_asked_has_a_term() -> anyhow::Result<()> {
     assert_eq!(term("", &from).await, Some("invalid_time"));
     Ok(())
 }
+
+/// Nobody but a hand writes such names: readers go on, and filters find them.
+#[tokio::test]
+async fn names_that_are_null_or_nested_are_read_as_others() -> anyhow::Result<()> {
+    let read = library_database().await?;
+    let filter = "op:update changed:name".parse()?;
+    let expected = ids(&walk(&read.reader(), &filter, &PageRequest::default()).await?);
+    assert!(!expected.is_empty());
+    sqlx::query("update audit_changes set changed_fields = array[changed_fields, array_fill(null::text, array[cardinality(changed_fields)])],
+                 json_nulls = '{NULL,name}' where cardinality(changed_fields) > 0")
+        .execute(read.timeline.pool())
+        .await?;
+    let entries = walk(&read.reader(), &filter, &PageRequest::default()).await?;
+    assert_eq!(ids(&entries), expected);
+    let text = serde_json::to_string(&entries[0])?;
+    assert!(text.contains(r#""json_nulls":[null,"name"]"#) && text.contains("null]]"), "{text}");
+    Ok(())
+}

@@ -24,7 +24,16 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test]
 async fn the_tutorial_shows_what_happens() -> anyhow::Result<()> {
-    let page = Page::read("docs/threadline-tutorial.md", "# ")?;
+    play_tutorial("docs/threadline-tutorial.md").await
+}
+
+#[tokio::test]
+async fn the_tutorial_of_handing_over_shows_what_happens() -> anyhow::Result<()> {
+    play_tutorial("docs/threadline-handover-tutorial.md").await
+}
+
+async fn play_tutorial(name: &str) -> anyhow::Result<()> {
+    let page = Page::read(name, "# ")?;
     // What the fixture has done already.
     let begin = "createdb shop\nexport THREADLINE_DATABASE_URL=postgres://localhost/shop\n";
     let shell: Vec<&str> =

@@ -221,6 +221,28 @@ async fn keys_are_given_up_before_they_are_taken() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
+async fn a_row_that_was_deleted_and_inserted_again_is_set_back_wholly_or_not_at_all() -> anyhow::Result<()> {
+    for (policy, refused) in [
+        (json!({}), vec![]),
+        (json!({"mask": ["secret"]}), vec![(Some("secret"), "redacted"), (Some("v"), "row_incomplete")]),
+    ] {
+        let mut read = Read::after("create table t (id int primary key, v int, secret text)").await?;
+        capture(&mut read.connection, &[("t", policy)]).await?;
+        read.run("insert into t values (4, 0, 's')").await?;
+        let before = rows(&mut read.connection, "t").await?;
+        read.run("begin; delete from t; insert into t values (4, 1, 'n'); commit").await?;
+        let after = rows(&mut read.connection, "t").await?;
+        let plan = read.undo_newest_transaction().await?;
+        let terms: Vec<_> = plan.refused.iter().map(|one| (one.field.as_deref(), one.term)).collect();
+        assert_eq!(terms, refused);
+        commit(&mut read.connection, &plan).await?;
+        let expected = if refused.is_empty() { before } else { after };
+        assert_eq!(rows(&mut read.connection, "t").await?, expected);
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn rows_that_refer_to_one_another_come_back_and_go_in_the_order_of_their_foreign_keys()
 -> anyhow::Result<()> {
     for policy in both_levels() {

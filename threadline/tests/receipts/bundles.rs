@@ -1,8 +1,14 @@
 //! Whoever changes a bundle is found, with the line.
 
-use sandbox::work_dir::WorkDir;
+use std::time::Duration;
+
+use sandbox::{wait, work_dir::WorkDir};
 use serde_json::Value;
-use threadline::receipts::Trust;
+use sqlx::Executor as _;
+use threadline::{
+    StorageSchema, Timeline,
+    receipts::{Span, Trust, bundle},
+};
 
 use super::{Host, PUBLIC, key, offline, terms};
 
@@ -150,4 +156,48 @@ async fn a_value_may_be_left_out_if_its_hash_is_there() -> anyhow::Result<()> {
     let text: String = lines.iter().map(|line| line.clone() + "\n").collect();
     assert!(terms(&offline(text.as_bytes(), &Trust::nothing())?).contains(&"line_malformed".to_owned()));
     Ok(())
+}
+
+/// Which rows are in no receipt is found by their ids alone: what they hold is not sorted and not written to disk by the server.
+#[tokio::test]
+async fn a_bundle_writes_no_contents_into_temporary_files() -> anyhow::Result<()> {
+    let mut host = Host::new().await?;
+    host.run("insert into t (v, note) select n, (select string_agg(md5(n::text || i), '') from generate_series(1, 40) i) from generate_series(1, 20000) n")
+        .await?;
+    host.seal().await?;
+    let database = host.database.name();
+    let mut superuser = host.database.superuser().await?;
+    superuser
+        .execute(sqlx::AssertSqlSafe(format!("alter database \"{database}\" set work_mem = '256kB'")))
+        .await?;
+    let held: i64 = sqlx::query_scalar("select sum(octet_length(data_after::text)) from audit_changes")
+        .fetch_one(&mut superuser)
+        .await?;
+    let timeline = Timeline::new(sqlx::PgPool::connect(&host.database.url).await?, StorageSchema::default());
+    let before = written(&mut superuser).await?;
+    let mut out = Vec::new();
+    bundle(&timeline, Span::default(), &mut out, |_| {}).await?;
+    // What a session has written is counted at its end at the latest.
+    timeline.pool().close().await;
+    wait::until_some("the session to have ended", Duration::from_secs(30), async || {
+        let sessions: i64 = sqlx::query_scalar(
+            "select count(*) from pg_stat_activity where datname = current_database() and state = 'idle' and query like '%threadline_receipt%' and pid <> pg_backend_pid()",
+        )
+        .fetch_one(&mut superuser)
+        .await?;
+        Ok((sessions == 0).then_some(()))
+    })
+    .await?;
+    let written = written(&mut superuser).await? - before;
+    assert!(held > 20_000_000 && written < held / 4, "{written} of {held} bytes");
+    Ok(())
+}
+
+/// Bytes of temporary files of this database so far.
+async fn written(connection: &mut sqlx::PgConnection) -> anyhow::Result<i64> {
+    Ok(sqlx::query_scalar(
+        "select pg_stat_get_db_temp_bytes(oid) from pg_database where datname = current_database()",
+    )
+    .fetch_one(connection)
+    .await?)
 }

@@ -8,6 +8,7 @@ mod garbage;
 mod kills;
 mod members;
 mod moved;
+mod newest;
 mod plain_verifier;
 mod purged;
 mod tampering;

@@ -113,7 +113,9 @@ async fn the_window_of_a_partitioned_table_is_that_of_its_name() -> anyhow::Resu
     host.connection.execute("insert into visits values (1, '2026-05-15')").await?;
     host.connection.execute("update audit_changes set captured_at = captured_at - interval '7 days'").await?;
     let of_leaf = ten_days().table(table("visits_2026"), Keep::days(1)?);
-    assert_eq!(counts(&host.purge(&of_leaf).await?).0, 0);
+    let error = host.purge(&of_leaf).await.unwrap_err();
+    assert!(error.to_string().contains("name public.visits in [retention.tables] instead"), "{error}");
+    assert_eq!(term(Err::<(), _>(error)), Some("table_unknown"));
     let of_table = ten_days().table(table("visits"), Keep::days(1)?);
     assert_eq!(counts(&host.purge(&of_table).await?), (1, 1, 0, 1));
     Ok(())

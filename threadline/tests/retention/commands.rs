@@ -7,17 +7,21 @@ use serde_json::Value;
 
 use super::{DAY, host};
 
-const SETTINGS: &str = "[retention]\nenabled = true\nkeep_days = 10\n[retention.tables]\n\"billing.invoices\" = { keep = \"forever\" }\n";
+pub(super) const SETTINGS: &str = "[retention]\nenabled = true\nkeep_days = 10\n[retention.tables]\n\"billing.invoices\" = { keep = \"forever\" }\n";
 
 /// How it ended, and what it printed.
-struct Ended {
-    status: Option<i32>,
-    out: String,
-    error: String,
+pub(super) struct Ended {
+    pub(super) status: Option<i32>,
+    pub(super) out: String,
+    pub(super) error: String,
 }
 
 /// `threadline` with these settings.
-fn command(database: &TestDatabase, settings: &str, arguments: &[&str]) -> anyhow::Result<Command> {
+pub(super) fn command(
+    database: &TestDatabase,
+    settings: &str,
+    arguments: &[&str],
+) -> anyhow::Result<Command> {
     let file = shared().work_dir.path().join(format!("retention-{}.toml", database.name()));
     fs::write(&file, settings)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_threadline"));
@@ -36,7 +40,7 @@ pub(super) fn purging(database: &TestDatabase, arguments: &[&str]) -> anyhow::Re
     command(database, SETTINGS, &[&["retention", "purge"], arguments].concat())
 }
 
-fn ended(mut command: Command) -> anyhow::Result<Ended> {
+pub(super) fn ended(mut command: Command) -> anyhow::Result<Ended> {
     let ran = command.output()?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
     Ok(Ended { status: ran.status.code(), out: text(&ran.stdout), error: text(&ran.stderr) })

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use sqlx::{Connection as _, Executor as _};
 
+use threadline::retention::Archive;
+
 use super::{DAY, counts, host, options, ten_days, term};
 
 #[tokio::test]
@@ -78,5 +80,28 @@ async fn rows_that_somebody_has_locked_are_left() -> anyhow::Result<()> {
     assert_eq!(counts(&purged), (2, 1, 0, 2));
     holding.rollback().await?;
     assert_eq!(counts(&host.purge(&ten_days()).await?), (1, 2, 0, 2));
+    Ok(())
+}
+
+/// What a statement may take is the same for every run: a batch that took longer would end each of them.
+#[tokio::test]
+async fn a_batch_that_takes_too_long_is_made_smaller() -> anyhow::Result<()> {
+    const SLOW: &str = "create function slow() returns trigger language plpgsql as $$ begin
+             if (select count(*) from gone) > 3 then raise exception 'slow' using errcode = 'query_canceled'; end if;
+             return null;
+         end $$;
+         create trigger slow after delete on audit_changes referencing old table as gone for each statement execute function slow()";
+    for with_archive in [false, true] {
+        let mut host = host().await?;
+        let changes: Vec<_> = (1..=20).map(|n| (n, "posts", 20 * DAY)).collect();
+        host.record(&changes).await?;
+        host.connection.execute(SLOW).await?;
+        let archive = with_archive.then(|| host.archives_in().map(Archive::new)).transpose()?;
+        let options = options(|options| (options.batch_size, options.archive) = (16, archive));
+        let purged = host.timeline.purge(&ten_days(), &options).await?;
+        // Of sixteen, of eight and of four rows it took too long.
+        assert_eq!(counts(&purged), (20, 20, 0, 10));
+        assert!(host.left().await?.is_empty());
+    }
     Ok(())
 }

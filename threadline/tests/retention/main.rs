@@ -3,6 +3,14 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
 mod actions;
+mod archive;
+mod archive_changed;
+mod archive_commands;
+mod archive_exact;
+mod archive_faults;
+mod archive_killed;
+mod archive_memory;
+mod archive_race;
 mod changes;
 mod commands;
 mod concurrent;
@@ -11,14 +19,16 @@ mod horizon;
 mod leases;
 mod library;
 mod locks;
+mod partitions;
 mod plans;
 mod runs;
 mod scheduler;
+mod tables;
 mod telemetry;
 mod transactions;
 
 use sandbox::fixture::{TestDatabase, timeline_database};
-use sqlx::{PgConnection, PgPool};
+use sqlx::{Executor as _, PgConnection, PgPool};
 use threadline::{
     StorageSchema, Timeline,
     capture::{HostTable, Refusal},
@@ -32,9 +42,11 @@ struct Host {
     timeline: Timeline,
 }
 
+/// One table of the host's is there: that which the settings of these tests name.
 async fn host() -> anyhow::Result<Host> {
     let database = timeline_database().await?;
-    let connection = database.connect().await?;
+    let mut connection = database.connect().await?;
+    connection.execute("create schema billing; create table billing.invoices (id int primary key)").await?;
     let timeline = Timeline::new(PgPool::connect(&database.url).await?, StorageSchema::default());
     Ok(Host { database, connection, timeline })
 }

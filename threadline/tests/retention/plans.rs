@@ -73,7 +73,9 @@ async fn batches_read_no_table_as_a_whole_and_visit_few_blocks() -> anyhow::Resu
         host.connection.close().await?;
         let mut watcher = host.database.connect().await?;
         let before = counted(&mut watcher, INSERTED, 0).await?;
-        let hasty = options(|options| (options.busy_percent, options.sleep) = (100, Duration::ZERO));
+        let hasty = options(|options| {
+            (options.batch_size, options.busy_percent, options.sleep) = (500, 100, Duration::ZERO);
+        });
         let purged = host.timeline.purge(&policy, &hasty).await?;
         host.timeline.pool().close().await;
         let (changes, transactions, actions, batches) = counts(&purged);

@@ -111,6 +111,8 @@ async fn a_run_that_was_killed_is_interrupted_and_the_next_one_finishes() -> any
     let before = host.count("audit_changes").await?;
     let purged = host.purge(&ten_days()).await?;
     assert_eq!(i64::try_from(purged.deleted_changes)?, before);
+    let by_tables = "threadline_retention_runs where deleted_tables = jsonb_build_object('public.posts', deleted_changes)";
+    assert_eq!(host.count(by_tables).await?, 2, "of the killed run too");
     let (first, second) = match &stored(&mut host.connection).await?[..] {
         [first, second] => (first.clone(), second.clone()),
         other => anyhow::bail!("{other:?}"),
@@ -219,6 +221,9 @@ async fn a_run_of_the_librarys_counts_as_abandoned_after_a_day() -> anyhow::Resu
     .await?;
     let abandoned = || ("failed".to_owned(), Some("abandoned".to_owned()));
     assert_eq!(states, [abandoned(), abandoned(), ("running".to_owned(), None)]);
+    let listed = retention::runs(&mut host.connection, host.timeline.schema(), 5).await?;
+    let running = listed.iter().find(|run| run.status == "running").unwrap();
+    assert_eq!((running.started_at.is_some(), running.completed_at), (true, None));
     // Nothing of ours was purged by them.
     assert_eq!(host.count("threadline_evidence_records").await?, 1);
     Ok(())
@@ -241,7 +246,8 @@ async fn a_run_leaves_an_action_and_evidence_of_what_it_did() -> anyhow::Result<
     assert_eq!(
         action,
         json!({"name": "audit.purged", "actor_ref": {"type": "admin", "id": "a1"}, "status": "ok", "verb": "purge",
-            "category": "audit", "reason": null, "comment": comment, "correlation_id": null, "request_id": null, "job_id": null})
+            "category": "audit", "reason": null, "comment": comment, "correlation_id": null, "request_id": null, "job_id": null,
+            "erased": null})
     );
     let evidence: Value = sqlx::query_scalar(
         "select to_jsonb(e) - '{id,inserted_at,recorded_at}'::text[] from threadline_evidence_records e",
@@ -315,7 +321,8 @@ async fn a_run_that_fails_keeps_its_counts_and_its_words() -> anyhow::Result<()>
              update audit_changes c set captured_at = c.captured_at + t.txid * interval '1 second' from audit_transactions t where t.id = c.transaction_id",
         )
         .await?;
-    let error = host.purge(&ten_days()).await.unwrap_err();
+    let large = options(|options| options.batch_size = 500);
+    let error = host.timeline.purge(&ten_days(), &large).await.unwrap_err();
     assert_eq!(error.term(), None);
     let words: (String, String) =
         sqlx::query_as("select status, error_message from threadline_retention_runs")

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use sandbox::wait;
+use sandbox::{heard::Heard, wait};
 use sqlx::Executor as _;
 use threadline::{lease::Lease, retention::Scheduler};
 
-use super::{DAY, Host, host, telemetry::Heard, ten_days};
+use super::{DAY, Host, host, ten_days};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -18,15 +18,15 @@ async fn a_scheduler_purges_skips_goes_on_after_failures_and_stops() -> anyhow::
     // Somebody else purges: it waits for its turn.
     let lease = Lease::new("retention");
     lease.take(&mut host.connection, &storage).await?.unwrap();
-    let heard = Heard::default();
-    let _guard = tracing::subscriber::set_default(heard.clone());
+    let (heard, _listening) = Heard::of("threadline.retention");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let scheduler = Scheduler::new(host.timeline.clone(), ten_days()).interval(Duration::from_millis(50));
     let running = tokio::spawn(scheduler.run_until(async {
         let _ = stopped.await;
     }));
     wait::until_some("a purge to be skipped", DEADLINE, async || {
-        let skipped = heard.taken().iter().any(|event| event.starts_with("purge.skipped"));
+        let skipped =
+            heard.taken().iter().any(|event| event.starts_with("threadline.retention.purge.skipped"));
         Ok(skipped.then_some(()))
     })
     .await?;

@@ -54,7 +54,7 @@ async fn an_action_is_recorded_with_every_option() -> anyhow::Result<()> {
         serde_json::json!({
             "id": recorded.id, "name": "auth.login", "actor_ref": {"type": "user", "id": "u1"}, "status": "error",
             "verb": "login", "category": "auth", "reason": "locked", "comment": "third time",
-            "correlation_id": "c1", "request_id": "r1", "job_id": "j1",
+            "correlation_id": "c1", "request_id": "r1", "job_id": "j1", "erased": null,
         })
     );
     assert!((OffsetDateTime::now_utc() - recorded.inserted_at).whole_minutes().abs() < 5);

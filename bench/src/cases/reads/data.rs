@@ -1,9 +1,10 @@
-//! The same rows in three databases: with our tables, with the Elixir library's, and with ours as they were before indexes for reading.
+//! The same rows in databases with our tables, with the Elixir library's, and with ours as they were before indexes for reading.
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, ensure};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use threadline::{Layout, StorageSchema};
 
 use crate::{
     cases::say,
@@ -30,15 +31,15 @@ const REST: &str = include_str!("library.sql");
 
 /// How many rows there are of each kind.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Rows {
+pub(in crate::cases) struct Rows {
     pub(super) actions: u64,
     pub(super) transactions: u64,
-    changes: u64,
+    pub(in crate::cases) changes: u64,
 }
 
 impl Rows {
-    /// With so many changes.
-    pub(super) fn with(changes: u64) -> Self {
+    /// With so many changes, about.
+    pub(in crate::cases) fn with(changes: u64) -> Self {
         Self { actions: changes / 5, transactions: changes * 3 / 10, changes: changes - 1 }
     }
 
@@ -64,30 +65,71 @@ impl Rows {
 /// Makes all three.
 pub(super) async fn prepare(environment: &Environment, rows: Rows) -> anyhow::Result<()> {
     say(&format!("writing {} changes into three databases", rows.changes));
-    let postgres = &environment.sandbox.postgres;
-    let script = rows.script()?;
-    let ours = postgres.create_database(OURS, None).await?;
-    add_timeline(&ours).await?;
-    run(&ours, &script).await?;
-    let before = postgres.create_database(BEFORE, None).await?;
+    with_our_tables(environment, OURS, rows).await?;
+    let before = environment.sandbox.postgres.create_database(BEFORE, None).await?;
     for migration in migrations_before()? {
         run(&before, &migration).await?;
     }
-    run(&before, &script).await?;
-    let library = postgres.create_database(LIBRARYS, Some(OURS)).await?;
+    run(&before, &rows.script()?).await?;
+    settle(&before).await?;
+    with_the_librarys_tables(environment, LIBRARYS, OURS).await
+}
+
+/// Makes a database with the rows in our tables, as they are now.
+pub(in crate::cases) async fn with_our_tables(
+    environment: &Environment,
+    name: &str,
+    rows: Rows,
+) -> anyhow::Result<()> {
+    let url = environment.sandbox.postgres.create_database(name, None).await?;
+    add_timeline(&url).await?;
+    run(&url, &rows.script()?).await?;
+    settle(&url).await
+}
+
+/// The table of the month that [`by_months`] fills.
+pub(in crate::cases) const MONTH: &str = "audit_changes_2026_03";
+
+/// The same with changes stored by months: all of these are of one, which half a million fill.
+pub(in crate::cases) async fn by_months(
+    environment: &Environment,
+    name: &str,
+    rows: Rows,
+) -> anyhow::Result<()> {
+    let url = environment.sandbox.postgres.create_database(name, None).await?;
+    let mut connection = PgConnection::connect(&url).await?;
+    threadline::install_as(&mut connection, &StorageSchema::default(), Layout::Monthly).await?;
+    let month = format!(
+        "create table {MONTH} partition of audit_changes for values from ('2026-03-01Z') to ('2026-04-01Z')"
+    );
+    connection.execute(AssertSqlSafe(month)).await?;
+    connection.close().await?;
+    run(&url, &rows.script()?).await?;
+    settle(&url).await
+}
+
+/// Makes a database with the rows of another one in the library's tables.
+pub(in crate::cases) async fn with_the_librarys_tables(
+    environment: &Environment,
+    name: &str,
+    ours: &str,
+) -> anyhow::Result<()> {
+    let url = environment.sandbox.postgres.create_database(name, Some(ours)).await?;
     let tables = format!("create schema library;\n{}", LIBRARY.replace("@schema@", "library"));
     for script in [&tables, REST, "drop table audit_changes, audit_transactions, audit_actions cascade"] {
-        let mut connection = PgConnection::connect(&library).await?;
+        let mut connection = PgConnection::connect(&url).await?;
         connection.execute(AssertSqlSafe(script.to_owned())).await?;
         connection.close().await?;
     }
-    for url in [&ours, &before, &library] {
-        let mut connection = PgConnection::connect(url).await?;
-        connection.execute("vacuum (freeze, analyze)").await?;
-        connection.execute("checkpoint").await?;
-        connection.close().await?;
-    }
-    Ok(())
+    settle(&url).await
+}
+
+/// As of tables that live: nothing is left to be done while something is measured.
+async fn settle(url: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(url).await?;
+    connection.execute("vacuum (freeze, analyze)").await?;
+    connection.execute("checkpoint").await?;
+    Ok(connection.close().await?)
 }
 
 /// Where the library's tables are.

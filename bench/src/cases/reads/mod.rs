@@ -1,13 +1,13 @@
 //! What reads cost: pages of the timeline, questions about rows and actors, the live tail, beside what the Elixir library asks its own
 //! tables for; and what columns and indexes that are there for them cost whoever writes.
 
-mod data;
+pub(super) mod data;
 mod library;
 mod rows;
 mod tail;
 mod timeline;
-mod timing;
-mod writes;
+pub(super) mod timing;
+pub(super) mod writes;
 
 use sqlx::{Connection as _, PgConnection, PgPool, postgres::PgPoolOptions};
 use threadline::{

@@ -15,13 +15,18 @@ const WARM_UP: u32 = 5;
 /// Reads of the library's that are waited for, however long one takes.
 const LIBRARY_MIN: usize = 5;
 
-/// How long the reads of one question took.
+/// How long each of some reads or writes took.
 #[derive(Debug, Default)]
-pub(super) struct Times(Vec<Duration>);
+pub(in crate::cases) struct Times(Vec<Duration>);
 
 impl Times {
-    pub(super) fn add(&mut self, taken: Duration) {
+    pub(in crate::cases) fn add(&mut self, taken: Duration) {
         self.0.push(taken);
+    }
+
+    /// None where there are none.
+    pub(in crate::cases) fn longest(&self) -> Option<Duration> {
+        self.0.iter().copied().max()
     }
 
     fn sum(&self) -> Duration {
@@ -29,7 +34,7 @@ impl Times {
     }
 
     /// As a sample: rows are reads.
-    pub(super) fn sample(mut self, case: &str, variant: &str, repeat: u32) -> Sample {
+    pub(in crate::cases) fn sample(mut self, case: &str, variant: &str, repeat: u32) -> Sample {
         self.0.sort_unstable();
         let at = |share: usize| -> Option<f64> {
             let taken = self.0.get(self.0.len().checked_sub(1)? * share / 100)?;

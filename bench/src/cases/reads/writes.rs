@@ -78,7 +78,7 @@ impl Kind {
 }
 
 /// Makes a table whose changes are captured.
-pub(super) async fn capture(url: &str) -> anyhow::Result<()> {
+pub(in crate::cases) async fn capture(url: &str) -> anyhow::Result<()> {
     let mut connection = PgConnection::connect(url).await?;
     connection.execute(TABLE).await?;
     let table: HostTable = "accounts".parse()?;

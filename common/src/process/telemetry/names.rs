@@ -95,6 +95,12 @@ metrics! {
         "Settled events that the last look found neither in the timeline nor among the failures, and did not repair.";
     RECONCILE_REPAIRED = Counter "audit_reconcile_repaired_total" ["forwarder"]
         "Settled events that were found missing and entered the log again.";
+    OPERATOR_REQUESTS = Counter "audit_operator_requests_total" ["status"]
+        "Requests to the operator surface, by the class of their answer: 2xx to 5xx.";
+    OPERATOR_SECONDS = Histogram "audit_operator_request_seconds" ["page"]
+        "Time to the answer of a request to the operator surface, by the route; of what is streamed, to its beginning.";
+    OPERATOR_REFUSED = Counter "audit_operator_refused_total" ["reason"]
+        "Requests to threadline-serve of whose sender nothing could be verified, or too little, by the reason.";
     OLDEST_WORK_SECONDS = Gauge "audit_oldest_work_seconds" ["component"]
         "Age of a component's oldest unfinished page or batch; 0 when everything is done.";
     DEPENDENCY_WAITING = Gauge "audit_dependency_waiting" ["component"]
@@ -107,7 +113,7 @@ pub const FORWARD_OK: &str = "sigra.audit.forward.ok";
 pub const FORWARD_ERROR: &str = "sigra.audit.forward.error";
 
 /// Tells the recorder what each metric means.
-pub(crate) fn describe() {
+pub fn describe() {
     for metric in ALL {
         match metric.kind {
             Kind::Counter => describe_counter!(metric.name, metric.help),
@@ -169,7 +175,7 @@ mod tests {
     /// A label with as many values as there are events would be a leak, here and in whatever collects them.
     #[test]
     fn no_label_grows_with_the_data() {
-        let bounded = ["", "reader", "forwarder", "verdict", "kind", "component", "reason"];
+        let bounded = ["", "reader", "forwarder", "verdict", "kind", "component", "reason", "status", "page"];
         for label in super::ALL.iter().flat_map(|metric| metric.labels.split(',')) {
             assert!(bounded.contains(&label), "{label}");
         }

@@ -2,10 +2,10 @@
 
 use std::fmt::Write as _;
 
-use common::outbox::admin::event_status::Blocker;
+use common::{failures::diagnosis::InTimeline, outbox::admin::event_status::Blocker};
 
 use super::{
-    Explanation, InTimeline,
+    Explanation,
     stream::{Durable, Message},
 };
 

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use common::settings::{ForwarderSettings, Settings};
+use common::{
+    failures::diagnosis::{InTimeline, TimelineState},
+    settings::{ForwarderSettings, Settings},
+};
 use sqlx::PgConnection;
 use threadline::{Adoption, StoredAction, receipt, stored};
 use uuid::Uuid;
 
-use super::{InTimeline, TimelineState};
 use crate::{engine::source::Source, kinds::TimelineForwarder};
 
 /// The event in every timeline that is configured.
@@ -38,7 +40,7 @@ async fn inspect(settings: &Settings, forwarder: &ForwarderSettings, id: Uuid) -
             AuditRow::Gone => TimelineState::RowGone,
             AuditRow::Unreadable => TimelineState::RowUnreadable,
             AuditRow::Row(expected, timed) => {
-                columns = expected.differences(stored);
+                columns = expected.differences(&stored.clone().but_for_erasures(&expected));
                 if !timed {
                     columns.retain(|column| *column != "inserted_at");
                 }

@@ -18,7 +18,6 @@ use common::{
     rate_limit::rate_limit,
     session::Session,
     settings::{Settings, UsageError},
-    time_arg::to_rfc3339,
 };
 
 use super::FilterArgs;
@@ -76,12 +75,12 @@ pub(crate) async fn redrive(
     let state = if asked.discarded { FailureState::Discarded } else { FailureState::Dead };
     let mut filter = asked.filter.filter(vec![state]);
     refuse_everything(&filter, asked.flags.all)?;
-    let description = describe(&filter);
+    let description = filter.to_string();
     // What dies again meanwhile is not taken up a second time.
     let now = admin::now(connection).await?;
     filter.until = Some(filter.until.map_or(now, |until| until.min(now)));
     let table = &settings.source.table;
-    let summaries = admin::summary(connection, table, &filter).await?;
+    let summaries = admin::summary(connection, table, &filter, None).await?;
     require_known(connection, settings, &filter, &summaries).await?;
     if asked.flags.dry_run {
         print_result("would be delivered again", &summaries, None, asked.flags.json);
@@ -137,7 +136,7 @@ pub(crate) async fn discard(
     let filter = asked.filter.filter(vec![FailureState::Dead, FailureState::Queued]);
     refuse_everything(&filter, asked.flags.all)?;
     let table = &settings.source.table;
-    let summaries = admin::summary(connection, table, &filter).await?;
+    let summaries = admin::summary(connection, table, &filter, None).await?;
     require_known(connection, settings, &filter, &summaries).await?;
     if asked.flags.dry_run {
         print_result("would be discarded", &summaries, None, asked.flags.json);
@@ -145,7 +144,7 @@ pub(crate) async fn discard(
     }
     let mut transaction = connection.begin().await?;
     let count = admin::discard(&mut transaction, table, &filter, &asked.reason).await?;
-    let (actor, description) = (operator_log::operator(), describe(&filter));
+    let (actor, description) = (operator_log::operator(), filter.to_string());
     let action = OperatorAction {
         actor: &actor,
         kind: ActionKind::Discard,
@@ -184,25 +183,6 @@ fn refuse_everything(filter: &Filter, all: bool) -> anyhow::Result<()> {
         )
     );
     Ok(())
-}
-
-/// The filter as text, for the record.
-fn describe(filter: &Filter) -> String {
-    let Filter { forwarder, reason, states, action, since, until, reference } = filter;
-    let mut text =
-        format!("state {}", states.iter().map(|state| state.as_str()).collect::<Vec<_>>().join(" or "));
-    let mut add = |name: &str, value: Option<String>| {
-        if let Some(value) = value {
-            let _ = write!(text, ", {name} {value}");
-        }
-    };
-    add("forwarder", forwarder.as_ref().map(ToString::to_string));
-    add("reason", reason.clone());
-    add("action", action.clone());
-    add("since", since.map(to_rfc3339));
-    add("until", until.map(to_rfc3339));
-    add("id", reference.clone());
-    text
 }
 
 fn print_result(what: &str, summaries: &[FailureSummary], done: Option<u64>, json: bool) {

@@ -177,7 +177,7 @@ async fn show(
         };
         operator_log::record(connection, &action).await?;
     } else if let Some(row) = &mut row {
-        render::mask(row);
+        admin::mask(row);
     }
     console::print(&if json {
         pretty(&serde_json::json!({ "failures": records, "audit_row": row }))?

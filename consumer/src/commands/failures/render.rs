@@ -5,11 +5,6 @@ use std::fmt::Write as _;
 use common::failures::admin::FailureRecord;
 use serde_json::Value;
 
-/// Columns of an audit row that say what happened, and when, and not to whom. Whatever else a host has put into its table
-/// may be about a person.
-const UNMASKED_FIELDS: [&str; 8] =
-    ["id", "occurred_at", "inserted_at", "action", "outcome", "actor_type", "target_type", "organization_id"];
-
 /// How much of an error a line of the table shows.
 const ERROR_SHOWN: usize = 60;
 
@@ -61,32 +56,4 @@ pub(crate) fn details(records: &[FailureRecord], row: Option<&Value>) -> anyhow:
         None => text += "the audit row does not exist (any more)\n",
     }
     Ok(text)
-}
-
-/// Hides whatever may reveal something about a person. NULL stays NULL: that there is nothing is no secret.
-pub(crate) fn mask(row: &mut Value) {
-    for (column, value) in row.as_object_mut().into_iter().flatten() {
-        if !UNMASKED_FIELDS.contains(&column.as_str()) && !value.is_null() {
-            *value = "***".into();
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn personal_fields_are_masked_and_the_others_stay() {
-        let mut row = json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "203.0.113.7",
-                             "metadata": {"email": "a@b.example"}, "email": "a@b.example"});
-        mask(&mut row);
-        assert_eq!(
-            row,
-            json!({"id": "1", "action": "auth.login.failure", "actor_id": null, "ip_address": "***", "metadata": "***",
-                   "email": "***"})
-        );
-    }
 }

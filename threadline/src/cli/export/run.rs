@@ -11,14 +11,15 @@ use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressStyle};
 use sqlx::postgres::PgPoolOptions;
 use threadline::{
     ActorRef,
-    export::{Destination, ExportError, Exported, Format, Options, Profile, Request, count, export},
+    export::{Destination, ExportError, Exported, Format, Options, Request, count, export},
     query::{Filter, Reader, Scope},
     signing::SigningKey,
 };
 
 use super::{
     summary::{self, Counted},
-    words::{STANDARD_OUTPUT, format, json_format, profile},
+    what::What,
+    words::{STANDARD_OUTPUT, json_format},
 };
 use crate::cli::{
     actor,
@@ -41,27 +42,11 @@ const DRAW: Duration = Duration::from_millis(200);
 #[derive(Debug, clap::Args)]
 #[expect(clippy::struct_excessive_bools, reason = "they are switches, independent of each other")]
 pub(crate) struct Arguments {
-    /// Which entries: words such as table:posts op:update last:30d, of which all have to hold. Without any, all entries.
-    #[arg(value_name = "FILTER")]
-    pub(super) filter: Vec<String>,
+    #[command(flatten)]
+    pub(super) what: What,
     /// The file; - for standard output.
     #[arg(long, short, value_name = "PATH", required_unless_present = "dry_run")]
     pub(super) output: Option<PathBuf>,
-    /// csv, json or ndjson; without it the one that the name of the file ends with, or csv.
-    #[arg(long, value_parser = format)]
-    pub(super) format: Option<Format>,
-    /// compat is what the Elixir library writes, numbers as floats too; exact the same with every digit; full everything.
-    #[arg(long, default_value = "exact", value_parser = profile)]
-    pub(super) profile: Profile,
-    /// Adds the columns `correlation_id` and `action_id` to CSV; JSON has them where a change is linked to an action.
-    #[arg(long)]
-    pub(super) include_action_metadata: bool,
-    /// Writes an apostrophe before cells of CSV that a spreadsheet would take for formulas.
-    #[arg(long)]
-    pub(super) spreadsheet_safe: bool,
-    /// Entries at most.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(super) max_rows: Option<u64>,
     /// Counts what would be exported, within a minute, and writes nothing.
     #[arg(long)]
     dry_run: bool,
@@ -112,6 +97,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
     let key = arguments.key.clone().or(settings.export.key).filter(|_| !arguments.dry_run);
     let key = key.map(|path| SigningKey::read(&path)).transpose();
     let key = key.map_err(|error| Failure::Misused(safe(&error.to_string())))?;
+    let format = options.format;
     let runtime = runtime()?;
     let answer = runtime.block_on(async {
         let mut interrupt = Interrupt::new()?;
@@ -126,7 +112,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         };
         tokio::select! {
             answer = work => answer,
-            () = interrupt.come() => Err(interrupted(arguments, to_stream)),
+            () = interrupt.come() => Err(interrupted(arguments, format, to_stream)),
         }
     });
     // A statement that was left is not waited for.
@@ -203,7 +189,7 @@ fn say(exported: &Exported, file: Option<&Path>, took: Duration, json: bool) -> 
 }
 
 /// Nothing where standard error is no terminal.
-fn progress_bar() -> ProgressBar {
+pub(super) fn progress_bar() -> ProgressBar {
     let bar = ProgressBar::new_spinner();
     if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}, {elapsed}") {
         bar.set_style(style);
@@ -212,9 +198,9 @@ fn progress_bar() -> ProgressBar {
     bar
 }
 
-fn interrupted(arguments: &Arguments, to_stream: bool) -> Failure {
+fn interrupted(arguments: &Arguments, format: Format, to_stream: bool) -> Failure {
     let left = match &arguments.output {
-        Some(path) if !to_stream && !arguments.dry_run => {
+        Some(path) if !to_stream && !arguments.dry_run && format.can_be_resumed() => {
             format!(
                 "; what there is of {} can be gone on with: the same command with --resume",
                 path.display()

@@ -16,7 +16,7 @@ use crate::cli::{
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// The manifest, such as posts.csv.manifest.json. What it names is beside it.
+    /// The manifest, such as posts.csv.manifest.json. What it names is beside it, or has its name without .manifest.json.
     #[arg(value_name = "MANIFEST")]
     manifest: PathBuf,
     /// The only public key that may have signed the manifest: 64 hexadecimal digits, or a file in PEM form.
@@ -40,7 +40,8 @@ fn holds(verified: &Verified) -> String {
     let Verified { rows, bytes, parts, key, .. } = verified;
     let signed = key.as_ref().map_or_else(|| "not signed".to_owned(), |key| format!("signed with {key}"));
     let (rows, bytes) = (HumanCount(*rows), HumanBytes(*bytes));
-    safe(&format!("holds: {rows} rows, {bytes}, {parts} parts, {signed}")) + "\n"
+    let parts = if *parts == 1 { "1 part".to_owned() } else { format!("{parts} parts") };
+    safe(&format!("holds: {rows} rows, {bytes}, {parts}, {signed}")) + "\n"
 }
 
 fn faulty(faults: &[Fault]) -> String {

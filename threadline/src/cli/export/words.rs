@@ -20,7 +20,7 @@ pub(super) const STANDARD_OUTPUT: &str = "-";
 impl Arguments {
     /// The filter. The flags of the Elixir library's task are filters of one key each.
     pub(super) fn filter(&self) -> Result<Filter, Failure> {
-        let mut words = self.filter.clone();
+        let mut words = self.what.filter.clone();
         let mut add =
             |key: &str, value: Option<&String>| words.extend(value.map(|value| format!("{key}:{value}")));
         add("table", self.table.as_ref());
@@ -43,23 +43,15 @@ impl Arguments {
 
     /// How it is made. Without a format it is the one that the name of the file ends with, or CSV.
     pub(super) fn options(&self) -> Result<Options, Failure> {
-        let extension =
-            self.output.as_deref().and_then(Path::extension).and_then(|extension| extension.to_str());
-        let format = match (self.format, self.json_format) {
-            (Some(Format::Json) | None, Some(format)) | (Some(format), None) => format,
+        let json_format = match (self.what.format, self.json_format) {
+            (Some(Format::Json) | None, json_format) => json_format,
+            (Some(_), None) => None,
             (Some(_), Some(_)) => {
                 let why = "export_options: --json-format is of --format json: leave one of them out";
                 return Err(Failure::Misused(why.to_owned()));
             }
-            (None, None) => extension.and_then(|extension| extension.parse().ok()).unwrap_or_default(),
         };
-        Ok(Options {
-            profile: self.profile,
-            format,
-            action_metadata: self.include_action_metadata,
-            spreadsheet_safe: self.spreadsheet_safe,
-            max_rows: self.max_rows,
-        })
+        Ok(self.what.options(json_format, self.output.as_deref()))
     }
 }
 

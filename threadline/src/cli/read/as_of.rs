@@ -5,7 +5,10 @@ use serde_json::value::RawValue;
 use threadline::{
     query::{
         Change, Key, Table,
-        row::{AsOf, At, Children, ChildrenRequest, DEPTH_MAX, Followed, Row, RowAsOf, RowWithChildren},
+        row::{
+            AsOf, At, Children, ChildrenRequest, DEPTH_MAX, Followed, NotFollowed, Row, RowAsOf,
+            RowWithChildren,
+        },
     },
     retention::Horizon,
 };
@@ -135,11 +138,20 @@ pub(super) fn error(as_of: &AsOf) -> Option<&'static str> {
 
 /// Why there is no row, for people.
 pub(super) fn missing(followed: &Followed, horizon: Option<&Horizon>) -> String {
-    let Followed { row, as_of } = followed;
+    let Followed { row, as_of, not_followed } = followed;
     match (as_of, horizon) {
         (AsOf::Deleted { change }, _) => format!("{row} was gone: {}", by(change)),
         (AsOf::Moved { row: now, .. }, _) => {
-            format!("{row} had become {now}, and its key was changed too often to be followed")
+            let why = match not_followed {
+                Some(NotFollowed::UsedAgain) => {
+                    "another row was inserted under that key meanwhile: which one this is, is not known"
+                }
+                Some(NotFollowed::CameBack) => {
+                    "the changes of its key lead back to one that was followed already"
+                }
+                _ => "its key was changed too often to be followed",
+            };
+            format!("{row} had become {now}, and {why}")
         }
         (_, Some(horizon)) => format!("{row} is unknown up to then ({horizon})"),
         _ => format!(
@@ -153,6 +165,14 @@ fn about(asked: &Row, found: &Followed) {
     let Some(change) = found.as_of.change() else { return };
     let key = if *asked == found.row { String::new() } else { format!("the row was {} then; ", found.row) };
     note(&format!("{key}{}", by(change)));
+    note_erased(change);
+}
+
+/// Says that values of a row were erased.
+pub(super) fn note_erased(change: &Change) {
+    if let Some(erased) = change.erased.as_ref().filter(|erased| !erased.is_empty()) {
+        note(&format!("values were erased: {}; `threadline erase runs` says why", erased.join(", ")));
+    }
 }
 
 /// What a change did, when, and who.
@@ -187,8 +207,13 @@ fn columns(as_of: &AsOf) -> Vec<Column> {
 
 fn text(as_of: &AsOf) -> String {
     let mut table = Shown::new(&["COLUMN", "VALUE"]);
+    let erased = as_of.change().and_then(|change| change.erased.as_deref());
     for column in columns(as_of) {
-        let value = if column.is_sql_null { "null (of SQL)".to_owned() } else { column.value };
+        let value = if column.is_sql_null {
+            "null (of SQL)".to_owned()
+        } else {
+            render::value(&column.value, &column.name, erased)
+        };
         table.push([column.name, value]);
     }
     table.text(render::width())

@@ -13,7 +13,7 @@ use crate::cli::{
 
 use super::{
     arguments::{Explain, Form, Format},
-    as_of::{error, missing},
+    as_of::{error, missing, note_erased},
     explain::explain,
     hint,
     history::{RowArguments, asked},
@@ -45,7 +45,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
             let asked = asked(session, async |reader| reader.blame(&row, &at).await.map(drop)).await?;
             return explain(session, &asked, format).await;
         }
-        let Followed { row: found, .. } =
+        let Followed { row: found, not_followed, .. } =
             session.answer(async |reader| reader.as_of_followed(&row, &at).await).await?;
         let blame = session.answer(async |reader| reader.blame(&found, &at).await).await?;
         match format {
@@ -53,7 +53,10 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
             Format::Human => put(&text(&blame))?,
             Format::Tabs => write::tabs(&Tabs(COLUMNS), &columns(&blame))?,
         }
-        let answered = Followed { row: blame.row, as_of: blame.as_of };
+        if let Some(change) = blame.as_of.change().filter(|_| format == Format::Human) {
+            note_erased(change);
+        }
+        let answered = Followed { row: blame.row, as_of: blame.as_of, not_followed };
         match (error(&answered.as_of), &answered.as_of) {
             (None, _) if format == Format::Human && found != row => {
                 note(&format!("the row was {found} then"));
@@ -106,10 +109,14 @@ fn columns(blame: &Blame) -> Vec<Blamed> {
 }
 
 fn text(blame: &Blame) -> String {
+    let erased = blame.as_of.change().and_then(|change| change.erased.as_deref());
     let mut table = Table::new(&["COLUMN", "TIME", "OP", "WHO", "ACTION", "VALUE"]);
     for Blamed { column, change } in columns(blame) {
-        let value =
-            if column.is_sql_null { "null (of SQL)".to_owned() } else { column.value.get().to_owned() };
+        let value = if column.is_sql_null {
+            "null (of SQL)".to_owned()
+        } else {
+            render::value(column.value.get(), &column.name, erased)
+        };
         let change = change.as_ref();
         let transaction = change.and_then(|change| change.transaction.as_ref());
         table.push([

@@ -26,7 +26,7 @@ use threadline::query::FilterError;
 pub(super) use arguments::keys;
 pub(super) use render::{json as json_line, note, put, safe};
 pub(super) use session::check_timeline;
-pub(super) use words::filter as filter_of_words;
+pub(super) use words::{filter as filter_of_words, key as key_of_words, table as table_of_words};
 
 use super::{
     answer::{Answer, Failure},

@@ -112,7 +112,7 @@ pub(super) fn interrupted() -> Failure {
 const UNANSWERED: [&str; 4] = ["not_found", "table_unknown", "too_many_changes", "took_too_long"];
 
 /// Why a question has no answer, with its term.
-pub(super) fn refused(error: &ReadError) -> Failure {
+pub(in crate::cli) fn refused(error: &ReadError) -> Failure {
     match error.term() {
         Some(term) if UNANSWERED.contains(&term) => without_answer(term, &error.to_string()),
         Some(term) => Failure::Misused(safe(&format!("{term}: {error}"))),

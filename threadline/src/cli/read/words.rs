@@ -24,12 +24,12 @@ pub(super) fn filter_of_actions(words: &[String]) -> Result<Filter, FilterError>
 }
 
 /// A table, as an argument of its own.
-pub(super) fn table(text: &str) -> Result<Table, String> {
+pub(in crate::cli) fn table(text: &str) -> Result<Table, String> {
     value(text)
 }
 
 /// The key of a row, as an argument of its own.
-pub(super) fn key(text: &str) -> Result<Key, String> {
+pub(in crate::cli) fn key(text: &str) -> Result<Key, String> {
     value(text)
 }
 

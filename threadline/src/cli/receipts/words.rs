@@ -55,6 +55,18 @@ pub(super) fn verification(found: &Verification) -> String {
             HumanCount(*rows)
         );
     }
+    if !found.purged.is_empty() && !found.purged_is_counted {
+        text.push_str(
+            "how many rows runs have deleted is not in a bundle: `threadline receipts verify` compares it\n",
+        );
+    }
+    for (run, values) in &found.erased {
+        let _ = writeln!(
+            text,
+            "{} values are known by their hashes alone: erased by run {run}",
+            HumanCount(*values)
+        );
+    }
     if found.withheld > 0 {
         let _ = writeln!(text, "{} values are known by their hashes alone", HumanCount(found.withheld));
     }

@@ -1,5 +1,6 @@
 //! `threadline retention`: deleting what is no longer kept, and what was deleted.
 
+mod archives;
 mod purge;
 mod runs;
 
@@ -28,6 +29,16 @@ pub(crate) enum RetentionCommand {
         #[command(flatten)]
         arguments: runs::Arguments,
     },
+    /// Lists what purges have archived before they deleted it, the oldest first, or verifies it.
+    #[command(args_conflicts_with_subcommands = true)]
+    Archives {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        arguments: archives::Arguments,
+        #[command(subcommand)]
+        command: Option<archives::Command>,
+    },
 }
 
 impl RetentionCommand {
@@ -35,6 +46,8 @@ impl RetentionCommand {
         match self {
             Self::Purge { target, arguments } => purge::run(target, arguments),
             Self::Runs { target, arguments } => runs::run(target, &arguments),
+            Self::Archives { command: Some(command), .. } => command.run(),
+            Self::Archives { target, arguments, command: None } => archives::list(target, &arguments),
         }
     }
 }

@@ -12,7 +12,9 @@ use threadline::{
     ActorRef, Timeline,
     capture::Refusal,
     query::Instant,
-    retention::{BATCH_SIZE, BATCH_SIZE_MAX, BATCHES_MAX, Policy, PurgeError, PurgeOptions, Purged},
+    retention::{
+        Archive, Archived, BATCH_SIZE, BATCH_SIZE_MAX, BATCHES_MAX, Policy, PurgeError, PurgeOptions, Purged,
+    },
 };
 
 use crate::cli::{
@@ -32,7 +34,7 @@ pub(crate) struct Arguments {
     /// Deletes.
     #[arg(long)]
     execute: bool,
-    /// Rows that one transaction deletes at most.
+    /// Rows that one transaction deletes at most. More of them delete faster, and writers wait for longer.
     #[arg(long, value_name = "ROWS", default_value_t = BATCH_SIZE, value_parser = clap::value_parser!(u32).range(1..=i64::from(BATCH_SIZE_MAX)))]
     batch_size: u32,
     /// Transactions at most; the same command goes on behind them.
@@ -42,7 +44,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "TIME", value_parser = time)]
     cutoff: Option<Instant>,
     /// The shortest pause between two transactions, such as 50ms; it is never shorter than the transaction took.
-    #[arg(long, value_name = "TIME", default_value = "50ms", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
     sleep: Duration,
     /// Who does it, such as admin:a1; without it, the service account of the database's user.
     #[arg(long, value_name = "TYPE:ID", value_parser = actor)]
@@ -57,21 +59,25 @@ fn time(text: &str) -> Result<Instant, String> {
         .map_err(|_| "expected a date such as 2026-05-15, or a time such as 2026-05-15T12:00:00Z".to_owned())
 }
 
-/// Connections: one for the work, and one to say how it ended where that one was lost.
-const CONNECTIONS: u32 = 2;
+/// Connections: one for the work, one to say how it ended where that one was lost, and one to renew the lease while the work is an archive.
+const CONNECTIONS: u32 = 3;
 
 pub(crate) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failure> {
     if !arguments.dry_run && !arguments.execute {
         let reason = "say which it is: --dry-run counts what would be deleted, --execute deletes it";
         return Err(Failure::Misused(format!("execute_missing: {reason}")));
     }
-    let Settings { options, schema, retention, .. } = Settings::read(target)?;
+    let Settings { options, schema, retention, export, .. } = Settings::read(target)?;
     let section = retention.ok_or_else(|| Refusal {
         term: "disabled",
         reason: "the settings have no section [retention], and nothing is deleted".to_owned(),
         hint: Some("set enabled = true and keep_days in it".to_owned()),
     })?;
     let policy = Policy::read(&section)?;
+    let archive = Archive::read(&section)?.map(|archive| match (&archive.key, export.key) {
+        (None, Some(key)) => archive.key(key),
+        _ => archive,
+    });
     let as_json = arguments.json;
     let mut purge = PurgeOptions::default();
     purge.batch_size = arguments.batch_size;
@@ -80,6 +86,7 @@ pub(crate) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failur
     purge.cutoff = arguments.cutoff.map(Instant::time);
     purge.dry_run = arguments.dry_run;
     purge.actor = arguments.actor;
+    purge.archive = archive;
     let runtime = runtime()?;
     let purged = runtime.block_on(async {
         let mut interrupt = Interrupt::new()?;
@@ -106,7 +113,10 @@ pub(crate) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failur
 /// Settings and arguments that cannot be used end otherwise than a run that failed.
 fn failed(error: PurgeError) -> Failure {
     match error {
-        PurgeError::Refused(refusal) if ["disabled", "cutoff", "option_invalid"].contains(&refusal.term) => {
+        PurgeError::Refused(refusal)
+            if ["disabled", "cutoff", "option_invalid", "archive_key", "table_unknown"]
+                .contains(&refusal.term) =>
+        {
             refusal.into()
         }
         error => Failure::Failed(match error.term() {
@@ -149,6 +159,21 @@ fn summary(purged: &Purged) -> String {
     text.push('\n');
     for (table, number) in &purged.tables {
         let _ = writeln!(text, "  {}: {}", safe(table), count(*number, "change"));
+    }
+    if let Some(Archived { location, files, rows, bytes, .. }) = &purged.archived {
+        let _ = if purged.dry_run {
+            writeln!(text, "before that it would be archived in {}/RUN", safe(location.trim_end_matches('/')))
+        } else {
+            let (files, rows) = (count(*files, "file"), count(*rows, "row"));
+            writeln!(text, "archived before: {rows}, {bytes} bytes in {files} in {}", safe(location))
+        };
+    }
+    if purged.changed > 0 {
+        let _ = writeln!(
+            text,
+            "kept: {}, which somebody has changed after the archive; the next purge archives what is there then",
+            count(purged.changed, "row")
+        );
     }
     if purged.kept_actions > 0 {
         let _ = writeln!(

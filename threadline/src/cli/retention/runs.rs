@@ -1,11 +1,13 @@
 //! `threadline retention runs`.
 
-use threadline::retention::{self, RUNS_LISTED, RUNS_LISTED_MAX, RecordedRun};
+use std::fmt::Write as _;
+
+use threadline::retention::{self, Archive, RUNS_LISTED, RUNS_LISTED_MAX, RecordedRun};
 
 use crate::cli::{
     answer::{Answer, Failure},
     database::on_timeline,
-    read::render::{Table, json, time, width},
+    read::render::{Table, json, safe, time, width},
     settings::{Settings, Target},
 };
 
@@ -21,7 +23,8 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
-    let Settings { options, schema, .. } = Settings::read(target)?;
+    let Settings { options, schema, retention, .. } = Settings::read(target)?;
+    let archive = retention.as_ref().map(Archive::read).transpose()?.flatten();
     on_timeline(&options, async |connection| {
         let runs = retention::runs(connection, &schema, arguments.limit).await?;
         if arguments.json {
@@ -30,7 +33,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         if runs.is_empty() {
             return Ok("nothing was purged yet\n".to_owned());
         }
-        Ok(text(&runs))
+        Ok(text(&runs) + &leftovers(archive.as_ref(), &runs))
     })
 }
 
@@ -40,7 +43,39 @@ fn text(runs: &[RecordedRun]) -> String {
     for run in runs {
         table.push(cells(run));
     }
-    table.text(width())
+    let mut text = table.text(width());
+    for run in runs {
+        if let Some(archived) = &run.archived {
+            let (rows, files) = (archived.rows, archived.files);
+            let _ = writeln!(
+                text,
+                "archived by {}: {rows} rows in {files} files in {}",
+                run.id,
+                safe(&archived.location)
+            );
+        }
+    }
+    text
+}
+
+/// What runs that were interrupted have left in the folder of archives. Where the folder cannot be read, purges say so.
+fn leftovers(archive: Option<&Archive>, runs: &[RecordedRun]) -> String {
+    let found = archive.and_then(|archive| retention::leftovers(&archive.directory).ok()).unwrap_or_default();
+    let mut text = String::new();
+    for (run, files) in found {
+        // One that is running is writing it.
+        if runs.iter().any(|known| known.id == run && known.status != "running") {
+            for file in files {
+                let file = file.display().to_string();
+                let _ = writeln!(
+                    text,
+                    "left by {run}, which was interrupted: {}; the next purge removes it",
+                    safe(&file)
+                );
+            }
+        }
+    }
+    text
 }
 
 fn cells(run: &RecordedRun) -> [String; 8] {

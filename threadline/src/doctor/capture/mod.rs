@@ -13,6 +13,7 @@ checks! {
     "capture.schema" store::schema, "The timeline has every table, column, index, trigger and function.";
     "capture.migrations" store::migrations, "The newest migration has run, and none that this program does not know.";
     "capture.durable" store::durable, "A crash empties none of the timeline's tables.";
+    "capture.months" store::months, "Where changes are stored by months, those of this and the next two have their tables, and hold all of them.";
     "capture.tables" tables::expected, "Every table that is expected to be captured is.";
     "capture.undecided" tables::undecided, "Of every other table somebody has decided that it is not captured.";
     "capture.triggers" tables::triggers, "The triggers of captured tables record every change, with its key.";

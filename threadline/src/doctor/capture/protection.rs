@@ -14,20 +14,32 @@ use crate::{
 };
 
 /// What is recorded, and what says how.
-const RECORDS: [&str; 7] = [
+const RECORDS: [&str; 8] = [
     "audit_actions",
     "audit_adoptions",
     "audit_changes",
     "audit_receipts",
     "audit_transactions",
     "threadline_capture_policies",
+    "threadline_erasures",
     "threadline_evidence_records",
 ];
 
-/// Roles of deploy/postgres/timeline.sql that change what is recorded, and where: by repairs and by retention.
-const KNOWN: [(&str, &[&str]); 2] = [
+/// Roles of deploy/postgres/timeline.sql that change what is recorded, and where: by repairs, by retention and by erasure.
+const KNOWN: [(&str, &[&str]); 4] = [
     ("audit_reconciler", &["audit_actions"]),
     ("audit_maintainer", &["audit_actions", "audit_changes", "audit_transactions"]),
+    ("audit_archivist", &["audit_actions", "audit_changes", "audit_transactions"]),
+    (
+        "audit_eraser",
+        &[
+            "audit_actions",
+            "audit_changes",
+            "audit_transactions",
+            "threadline_erasures",
+            "threadline_evidence_records",
+        ],
+    ),
 ];
 
 pub(super) async fn own_triggers(
@@ -89,7 +101,7 @@ pub(super) async fn other_triggers(
     )
     .persistent(false)
     .bind(facts.storage.as_str())
-    .bind(RECORDS)
+    .bind(facts.with_months(&RECORDS))
     .bind(ours)
     .fetch_all(connection)
     .await?;
@@ -147,7 +159,7 @@ pub(super) async fn row_security(
     )
     .persistent(false)
     .bind(facts.storage.as_str())
-    .bind(RECORDS)
+    .bind(facts.with_months(&RECORDS))
     .fetch_all(connection)
     .await?;
     let forced: Vec<&String> =
@@ -226,7 +238,7 @@ pub(super) async fn rights(connection: &mut PgConnection, facts: &Facts) -> Resu
     )
     .persistent(false)
     .bind(facts.storage.as_str())
-    .bind(RECORDS)
+    .bind(facts.with_months(&RECORDS))
     .bind(roles)
     .bind(tables)
     .fetch_all(connection)

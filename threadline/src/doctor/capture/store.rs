@@ -10,6 +10,7 @@ use crate::{
         remedy::Remedy,
     },
     install::{newest, owned_tables},
+    partitions,
     schema_status::MIGRATIONS,
 };
 
@@ -53,7 +54,7 @@ pub(super) async fn durable(connection: &mut PgConnection, facts: &Facts) -> Res
     )
     .persistent(false)
     .bind(facts.storage.as_str())
-    .bind(owned_tables())
+    .bind(facts.with_months(&owned_tables()))
     .fetch_all(connection)
     .await?;
     if unlogged.is_empty() {
@@ -61,4 +62,31 @@ pub(super) async fn durable(connection: &mut PgConnection, facts: &Facts) -> Res
     }
     let steps = unlogged.iter().map(|table| Remedy::sql(format!("alter table {table} set logged")));
     Ok(Outcome::failed(format!("unlogged: {}", listed(&unlogged))).remedy(steps))
+}
+
+pub(super) async fn months(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
+    if partitions::is_partitioned(connection, &facts.storage).await? != Some(true) {
+        return Ok(Outcome::not_applicable("changes are stored in one table"));
+    }
+    let missing = partitions::missing(connection, &facts.storage, 2).await?;
+    let astray: i64 = sqlx::query_scalar(
+        "select coalesce(sum(pg_relation_size(p.partdefid)), 0)::int8 from pg_catalog.pg_partitioned_table p where p.partrelid = to_regclass($1)",
+    )
+    .persistent(false)
+    .bind(facts.table("audit_changes"))
+    .fetch_one(connection)
+    .await?;
+    let (mut lines, mut steps) = (Vec::new(), Vec::new());
+    if !missing.is_empty() {
+        lines.push(format!("there is no table for {}", missing.join(", ")));
+        steps.extend(install());
+    }
+    if astray > 0 {
+        lines.push(format!("{astray} bytes are in no month, and are purged row by row"));
+        steps.push(Remedy::advice("leave them: a purge deletes them when their time has come; purge at least every month, which makes those to come"));
+    }
+    if lines.is_empty() {
+        return Ok(Outcome::ok("the next two months have their tables"));
+    }
+    Ok(Outcome::attention(listed(lines)).remedy(steps))
 }

@@ -56,7 +56,7 @@ pub(super) async fn vacuum(connection: &mut PgConnection, facts: &Facts) -> Resu
     )
     .persistent(false)
     .bind(facts.storage.as_str())
-    .bind(owned_tables())
+    .bind(facts.with_months(&owned_tables()))
     .fetch_all(connection)
     .await?;
     let (mut lines, mut steps) = (Vec::new(), Vec::new());

@@ -1,35 +1,75 @@
 //! An entry with everything that is known of it: the entry of the library as it is serialised, with its documents in canonical form, or
 //! a flat record.
 
-use super::{Format, Renderer, push_time};
-use crate::query::{Action, Entry, Json, Transaction, canonical::sorted};
+use serde::Serialize;
 
-pub(super) fn write(
-    renderer: &mut Renderer,
-    entry: &mut Entry,
-    out: &mut String,
-) -> Result<(), serde_json::Error> {
+use super::{Format, Renderer, ocsf, push_time};
+use crate::export::ExportError;
+use crate::query::{Action, Again, Entry, Json, Transaction, canonical::sorted};
+
+pub(super) fn write(renderer: &mut Renderer, entry: &mut Entry, out: &mut String) -> Result<(), ExportError> {
     match renderer.options.format {
         Format::Csv => record(renderer, entry, out),
         Format::Json | Format::Ndjson => {
+            out.push_str(&entry_line(entry)?);
+        }
+        Format::Ocsf => {
             documents(entry);
-            out.push_str(&serde_json::to_string(entry)?);
+            ocsf::write(entry, out)?;
+        }
+        Format::Parquet => {
+            documents(entry);
+            if let Some(table) = &mut renderer.table {
+                table.add(entry)?;
+            }
         }
     }
     Ok(())
 }
 
+/// What was read again, as a line of NDJSON has it.
+pub(crate) fn line(again: &mut Again) -> Result<String, serde_json::Error> {
+    match again {
+        Again::Entry(entry) => entry_line(entry),
+        Again::Transaction(transaction) => transaction_line(transaction),
+    }
+}
+
+fn entry_line(entry: &mut Entry) -> Result<String, serde_json::Error> {
+    documents(entry);
+    serde_json::to_string(entry)
+}
+
+/// A captured transaction that no change holds, as one object.
+pub(super) fn transaction_line(transaction: &mut Transaction) -> Result<String, serde_json::Error> {
+    #[derive(Serialize)]
+    struct Line<'t> {
+        kind: &'static str,
+        #[serde(flatten)]
+        transaction: &'t Transaction,
+    }
+    documents_of(transaction);
+    serde_json::to_string(&Line { kind: "transaction", transaction })
+}
+
+fn sort(document: &mut Json) {
+    *document = sorted(document);
+}
+
+fn sort_any(documents: &mut [&mut Option<Json>]) {
+    documents.iter_mut().filter_map(|document| document.as_mut()).for_each(sort);
+}
+
+fn documents_of(transaction: &mut Transaction) {
+    let Transaction { actor_ref, meta, context, .. } = transaction;
+    sort_any(&mut [actor_ref, meta, context]);
+}
+
 /// Puts every document of the entry into canonical form.
 fn documents(entry: &mut Entry) {
-    fn sort(document: &mut Json) {
-        *document = sorted(document);
-    }
-    fn sort_any(documents: &mut [&mut Option<Json>]) {
-        documents.iter_mut().filter_map(|document| document.as_mut()).for_each(sort);
-    }
     fn of_transaction(transaction: &mut Option<Transaction>) {
-        if let Some(Transaction { actor_ref, meta, context, .. }) = transaction {
-            sort_any(&mut [actor_ref, meta, context]);
+        if let Some(transaction) = transaction {
+            documents_of(transaction);
         }
     }
     match entry {
@@ -84,6 +124,7 @@ fn record(renderer: &mut Renderer, entry: &Entry, out: &mut String) {
             action(renderer, Some(&linked.action), out);
         }
     }
+    names(renderer, if let Entry::Change(change) = entry { change.erased.as_ref() } else { None }, out);
 }
 
 /// Columns that changes alone have.
@@ -142,7 +183,7 @@ fn document(renderer: &mut Renderer, document: Option<&Json>, out: &mut String) 
     }
 }
 
-fn names(renderer: &Renderer, names: Option<&Vec<String>>, out: &mut String) {
+fn names(renderer: &Renderer, names: Option<&impl Serialize>, out: &mut String) {
     match names.map(serde_json::to_string) {
         Some(Ok(names)) => renderer.next_cell(&names, out),
         _ => out.push(','),

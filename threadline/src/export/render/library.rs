@@ -15,7 +15,8 @@ pub(super) fn write(
     let row = LibraryRow::of(row)?;
     match renderer.options.format {
         Format::Csv => record(renderer, &row, out),
-        Format::Json | Format::Ndjson => object(renderer, &row, out),
+        // Others are of the profile full alone, which options have been checked for.
+        _ => object(renderer, &row, out),
     }
     Ok(row.captured_at)
 }

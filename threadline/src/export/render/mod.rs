@@ -2,12 +2,16 @@
 
 mod full;
 mod library;
+mod ocsf;
+#[cfg_attr(not(feature = "parquet"), path = "without_parquet.rs")]
+mod parquet;
 
+pub(crate) use full::line;
 use sqlx::postgres::PgRow;
 use time::{OffsetDateTime, UtcOffset};
 
-use super::{Format, Options, Profile, csv::write_cell};
-use crate::query::{Canonical, Entry};
+use super::{ExportError, Format, Options, Profile, csv::write_cell};
+use crate::query::{Canonical, Entry, Transaction};
 
 /// Writes an export.
 #[derive(Debug)]
@@ -20,18 +24,30 @@ pub(super) struct Renderer {
     cell: String,
     /// No entry has been written.
     is_first: bool,
+    /// What writes Parquet, which is no text.
+    table: Option<parquet::Table>,
 }
 
 impl Renderer {
     /// `is_first` says that no entry stands in the file.
-    pub(super) fn new(options: &Options, generated_at: &str, is_first: bool) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// When there is nothing that writes the format.
+    pub(super) fn new(options: &Options, generated_at: &str, is_first: bool) -> Result<Self, ExportError> {
+        let is_parquet = options.format == Format::Parquet;
+        Ok(Self {
             canonical: Canonical::new(options.form()),
             options: options.clone(),
             generated_at: generated_at.to_owned(),
             cell: String::new(),
             is_first,
-        }
+            table: is_parquet.then(|| parquet::Table::new(options.columns())).transpose()?,
+        })
+    }
+
+    /// What has been written besides the text, and stands behind it.
+    pub(super) fn take_bytes(&mut self) -> Vec<u8> {
+        self.table.as_mut().map(parquet::Table::take).unwrap_or_default()
     }
 
     /// What stands before the first entry.
@@ -46,17 +62,21 @@ impl Renderer {
                 out.push_str(self.list());
                 out.push_str("\":[");
             }
-            Format::Ndjson => {}
+            Format::Ndjson | Format::Ocsf | Format::Parquet => {}
         }
     }
 
     /// What stands behind the last one.
-    pub(super) fn end(&self, out: &mut String) {
+    pub(super) fn end(&mut self, out: &mut String) -> Result<(), ExportError> {
+        if let Some(table) = &mut self.table {
+            table.end()?;
+        }
         if self.options.format == Format::Json {
             out.push_str("],\"format_version\":1,\"generated_at\":\"");
             out.push_str(&self.generated_at);
             out.push_str("\"}");
         }
+        Ok(())
     }
 
     /// The member of a wrapped document that holds the entries.
@@ -73,8 +93,8 @@ impl Renderer {
     fn finish(&self, out: &mut String) {
         match self.options.format {
             Format::Csv => out.push_str("\r\n"),
-            Format::Ndjson => out.push('\n'),
-            Format::Json => {}
+            Format::Ndjson | Format::Ocsf => out.push('\n'),
+            Format::Json | Format::Parquet => {}
         }
     }
 
@@ -87,9 +107,20 @@ impl Renderer {
     }
 
     /// An entry with everything.
-    pub(super) fn entry(&mut self, entry: &mut Entry, out: &mut String) -> Result<(), serde_json::Error> {
+    pub(super) fn entry(&mut self, entry: &mut Entry, out: &mut String) -> Result<(), ExportError> {
         self.separate(out);
         full::write(self, entry, out)?;
+        self.finish(out);
+        Ok(())
+    }
+
+    /// A captured transaction by itself, on a line of its own.
+    pub(super) fn transaction(
+        &mut self,
+        transaction: &mut Transaction,
+        out: &mut String,
+    ) -> Result<(), serde_json::Error> {
+        out.push_str(&full::transaction_line(transaction)?);
         self.finish(out);
         Ok(())
     }

@@ -58,6 +58,21 @@ pub struct Followed {
     pub row: Row,
     /// What it was.
     pub as_of: AsOf,
+    /// Why the last change of its key was not followed; none where there is no other key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_followed: Option<NotFollowed>,
+}
+
+/// Why a change of a key was not followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NotFollowed {
+    /// The key was changed more often than [`LINEAGE_MAX`] times.
+    TooOften,
+    /// Another row was inserted under the other key meanwhile: which one this is, is not known.
+    UsedAgain,
+    /// The other key is one that was followed already.
+    CameBack,
 }
 
 impl AsOf {
@@ -125,19 +140,25 @@ pub(super) enum Latest {
 
 impl Reading<'_> {
     pub(super) async fn as_of_followed(&mut self, row: &Row, at: &At) -> Result<Followed, ReadError> {
-        let mut followed = Followed { row: row.clone(), as_of: self.as_of(row, at).await? };
+        let mut followed =
+            Followed { row: row.clone(), as_of: self.as_of(row, at).await?, not_followed: None };
         let mut keys = vec![row.key.clone()];
         while let AsOf::Moved { row: next, .. } | AsOf::NotYet { row: next, .. } = &followed.as_of {
-            if keys.contains(&next.key) || keys.len() > LINEAGE_MAX {
-                break;
-            }
-            // Where another row was inserted under that key meanwhile, it is not said which one this is.
             let next = next.clone();
-            if self.was_used_again(&next, &followed.as_of, at).await? {
+            followed.not_followed = if keys.contains(&next.key) {
+                Some(NotFollowed::CameBack)
+            } else if keys.len() > LINEAGE_MAX {
+                Some(NotFollowed::TooOften)
+            } else if self.was_used_again(&next, &followed.as_of, at).await? {
+                Some(NotFollowed::UsedAgain)
+            } else {
+                None
+            };
+            if followed.not_followed.is_some() {
                 break;
             }
             keys.push(next.key.clone());
-            followed = Followed { as_of: self.as_of(&next, at).await?, row: next };
+            followed = Followed { as_of: self.as_of(&next, at).await?, row: next, not_followed: None };
         }
         Ok(followed)
     }
@@ -314,7 +335,7 @@ const SOON: i64 = 50;
 fn present(change: Box<Change>) -> AsOf {
     match change.data_after.clone() {
         Some(image) => {
-            AsOf::Present { image, sql_nulls: change.json_nulls.clone().unwrap_or_default(), change }
+            AsOf::Present { image, sql_nulls: change.json_nulls.clone().unwrap_or_default().into(), change }
         }
         None => AsOf::Deleted { change },
     }

@@ -114,7 +114,7 @@ impl Search {
             AsOf::Present { image, sql_nulls, .. } => search.begin(image, sql_nulls.clone()),
             AsOf::Deleted { change } => {
                 if let Some(image) = &change.data_before {
-                    search.begin(image, change.json_nulls.clone().unwrap_or_default());
+                    search.begin(image, change.json_nulls.clone().unwrap_or_default().into());
                 }
             }
             _ => {}
@@ -137,7 +137,7 @@ impl Search {
             return if self.newer.is_some() { Next::End } else { Next::Older };
         };
         if self.image.is_none() {
-            self.begin(after, change.json_nulls.clone().unwrap_or_default());
+            self.begin(after, change.json_nulls.clone().unwrap_or_default().into());
         }
         let after = image::fields(after);
         self.compare(&after);
@@ -219,6 +219,7 @@ impl Reading<'_> {
                 cursor: cursor.as_ref(),
                 ends: (None, None),
                 at: Some(at.as_str()),
+                begun: None,
                 limit: AT_ONCE,
             };
             let changes = self.changes(&row.sources, std::slice::from_ref(&segment), &part).await?;

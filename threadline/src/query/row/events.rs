@@ -4,11 +4,12 @@ use sqlx::{Row as _, postgres::PgRow};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::super::statement::Statement;
+use super::super::{Names, statement::Statement};
 use super::{
     ReadError, Reader,
     entry::Json,
     image::{self, RowKey},
+    lives::LIVES_MAX,
     reading::Reading,
     source::{Source, of_source, push_sources},
 };
@@ -40,10 +41,14 @@ pub(super) struct Probe<'p> {
 pub(super) enum Wanted {
     /// The key was given to a row; the newest ones.
     Arrivals,
+    /// All of them, but for more than are followed.
+    EveryArrival,
     /// The row got another key; the newest one.
     LastDeparture,
     /// The row got another key; the oldest one.
     FirstDeparture,
+    /// All of them, but for more than are followed.
+    EveryDeparture,
     /// The oldest change under the key, where it gave the row its key, as the Elixir library records that.
     Oldest,
     /// The newest change under the key, whatever it is.
@@ -58,6 +63,8 @@ const ARRIVALS_MAX: i64 = 17;
 pub(super) struct Found {
     pub(super) arrivals: Vec<Event>,
     pub(super) departure: Option<Event>,
+    /// Where every one is wanted.
+    pub(super) departures: Vec<Event>,
     /// The place of the newest change under the key.
     pub(super) newest: Option<(OffsetDateTime, i64)>,
 }
@@ -65,8 +72,9 @@ pub(super) struct Found {
 impl Wanted {
     fn label(self) -> &'static str {
         match self {
-            Self::Arrivals => "arrival",
+            Self::Arrivals | Self::EveryArrival => "arrival",
             Self::LastDeparture | Self::FirstDeparture => "departure",
+            Self::EveryDeparture => "departures",
             Self::Oldest => "oldest",
             Self::Newest => "newest",
         }
@@ -74,10 +82,14 @@ impl Wanted {
 
     /// No index has the order of positions: so the small one of key changes is taken, and few rows are sorted.
     fn condition(self) -> (&'static str, &'static str, i64) {
+        // More than the keys that are followed, so that it is seen where there are more.
+        let every = i64::try_from(LIVES_MAX + 1).unwrap_or(i64::MAX);
         match self {
             Self::Arrivals => ("c.key_before is not null and c.table_pk", "c.position desc", ARRIVALS_MAX),
+            Self::EveryArrival => ("c.key_before is not null and c.table_pk", "c.position desc", every),
             Self::LastDeparture => ("c.key_before", "c.position desc", 1),
             Self::FirstDeparture => ("c.key_before", "c.position", 1),
+            Self::EveryDeparture => ("c.key_before", "c.position desc", every),
             Self::Oldest => ("c.table_pk", "c.captured_at, c.id", 1),
             Self::Newest => ("c.table_pk", "c.captured_at desc, c.id desc", 1),
         }
@@ -89,7 +101,8 @@ impl Event {
         (self.at, self.position)
     }
 
-    fn read(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
+    /// Of a row as a probe has it.
+    pub(super) fn read(row: &PgRow) -> Result<Option<Self>, sqlx::Error> {
         let json = |index: usize| -> Result<Option<Json>, sqlx::Error> {
             let text: Option<String> = row.try_get(index)?;
             text.map(serde_json::value::RawValue::from_string)
@@ -100,7 +113,7 @@ impl Event {
         let from = if let Some(before) = json(4)? {
             image::key(&before)
         } else {
-            let changed: Vec<String> = row.try_get::<Option<_>, _>(8)?.unwrap_or_default();
+            let changed: Names = row.try_get::<Option<_>, _>(8)?.unwrap_or_default();
             let values = json(9)?;
             to.clone().and_then(|key| image::key_of_values(key, &changed, values.as_deref()))
         };
@@ -129,9 +142,11 @@ impl Reading<'_> {
             match label.as_str() {
                 "newest" => found.newest = found.newest.max(Some(place)),
                 "departure" => found.departure = event.or(found.departure),
+                "departures" => found.departures.extend(event),
                 _ => found.arrivals.extend(event),
             }
         }
+        self.add_silent(probe, &mut found);
         // What is both the oldest one and a key change of ours came twice.
         found.arrivals.sort_by_key(|event| std::cmp::Reverse((event.place(), event.id)));
         found.arrivals.dedup_by_key(|event| event.id);

@@ -81,16 +81,15 @@ impl Reader {
         statement.bind(keys.to_vec()).push("::text[]) with ordinality k (key, number) cross join ");
         push_sources(sources, &mut statement);
         statement.push(" cross join lateral (");
-        for (number, (column, order)) in
-            [("table_pk", "c.captured_at desc, c.id desc"), ("key_before", "c.position desc")]
-                .into_iter()
-                .enumerate()
-        {
+        let under_it = ("c.table_pk = k.key::jsonb", "c.captured_at desc, c.id desc");
+        // Where keys were erased, both may be the same.
+        let given_up = ("c.key_before = k.key::jsonb and c.table_pk <> k.key::jsonb", "c.position desc");
+        for (number, (is_of_key, order)) in [under_it, given_up].into_iter().enumerate() {
             statement.push(if number == 0 { "(select c.*" } else { " union all (select c.*" });
             self.push_visible(&mut statement);
             statement
                 .push(of_source(sources))
-                .push(&format!(" and c.{column} = k.key::jsonb and c.captured_at <= "))
+                .push(&format!(" and {is_of_key} and c.captured_at <= "))
                 .bind(at.as_str())
                 .push(&format!("::timestamptz order by {order} limit "))
                 .bind(limit)

@@ -15,6 +15,7 @@ use super::{
     reading::Reading,
     source::{Source, of_source, push_sources},
 };
+use crate::telemetry;
 
 /// The number of changes of a page, unless said otherwise.
 pub const HISTORY_SIZE: u16 = 200;
@@ -65,6 +66,8 @@ pub(super) struct Part<'p> {
     pub(super) ends: (Option<OffsetDateTime>, Option<OffsetDateTime>),
     /// Not later than this, as PostgreSQL reads it.
     pub(super) at: Option<&'p str>,
+    /// Not what has come since, as PostgreSQL reads it.
+    pub(super) begun: Option<&'p str>,
     pub(super) limit: i64,
 }
 
@@ -93,11 +96,16 @@ impl Reader {
             cursor,
             ends: page.window.ends(OffsetDateTime::now_utc()),
             at: None,
+            begun: None,
             limit: i64::from(page.size) + 1,
         };
         let mut changes = reading.changes(&row.sources, &lineage.segments, &part).await?;
         let has_more = changes.len() > usize::from(page.size);
         changes.truncate(page.size.into());
+        // A reader that gives a cursor knows of the rest.
+        if has_more && cursor.is_none() {
+            telemetry::row_history_truncated(changes.len());
+        }
         let ahead = changes.last().map(cursor_of);
         let behind = changes.first().map(cursor_of).or_else(|| cursor.cloned());
         let (older, newer) = if is_older {
@@ -147,7 +155,7 @@ impl Reader {
         statement
     }
 
-    fn push_segment(
+    pub(super) fn push_segment(
         &self,
         sources: &[Source],
         segment: &Segment,
@@ -184,6 +192,9 @@ impl Reader {
         if let Some(at) = part.at {
             statement.push(" and c.captured_at <= ").bind(at).push("::timestamptz");
         }
+        if let Some(begun) = part.begun {
+            push_not_since("captured_at", begun, statement);
+        }
         if let Some(cursor) = part.cursor {
             let comparison = if part.is_older { "<" } else { ">" };
             statement
@@ -199,6 +210,12 @@ impl Reader {
             .bind(part.limit)
             .push(")");
     }
+}
+
+/// Pushes that a row `c` has not come since a time. What says a time that is still to come may have been there before.
+pub(crate) fn push_not_since(column: &str, begun: &str, statement: &mut Statement) {
+    statement.push(&format!(" and not (c.{column} > ")).bind(begun);
+    statement.push(&format!("::timestamptz and c.{column} <= clock_timestamp())"));
 }
 
 fn push_bound(comparison: &str, event: &Event, statement: &mut Statement) {

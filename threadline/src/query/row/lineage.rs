@@ -56,6 +56,10 @@ pub(super) struct Lineage {
     pub(super) segments: Vec<Segment>,
     /// Whether there are more key changes than were followed.
     pub(super) has_more: bool,
+    /// Key changes that are followed at most.
+    pub(super) limit: usize,
+    /// Which ones are asked for of a key that the row had before.
+    pub(super) arrivals: Wanted,
 }
 
 impl Segment {
@@ -80,6 +84,8 @@ impl Reading<'_> {
         let mut lineage = Lineage {
             segments: vec![Segment { has_departures: true, ..Segment::of(row.key.clone()) }],
             has_more: false,
+            limit: LINEAGE_MAX,
+            arrivals: Wanted::Arrivals,
         };
         // Under a key that was used again, what it was given up with is no longer the last that is known.
         let departure =
@@ -92,7 +98,7 @@ impl Reading<'_> {
         Ok(lineage)
     }
 
-    async fn follow_forwards(
+    pub(super) async fn follow_forwards(
         &mut self,
         row: &Row,
         departure: Event,
@@ -119,7 +125,7 @@ impl Reading<'_> {
         Ok(())
     }
 
-    async fn follow_backwards(
+    pub(super) async fn follow_backwards(
         &mut self,
         row: &Row,
         arrivals: Vec<Event>,
@@ -134,7 +140,7 @@ impl Reading<'_> {
             if !lineage.has_room() {
                 return Ok(());
             }
-            let wanted = [Wanted::Arrivals, Wanted::LastDeparture, Wanted::Oldest];
+            let wanted = [lineage.arrivals, Wanted::LastDeparture, Wanted::Oldest];
             let probe = Probe { key: &event.from, before: Some(&event), after: None, wanted: &wanted };
             let found = self.probe(&row.sources, probe).await?;
             let low = found.departure;
@@ -154,7 +160,7 @@ impl Reading<'_> {
 
 impl Lineage {
     fn has_room(&mut self) -> bool {
-        self.has_more |= self.segments.len() > LINEAGE_MAX;
+        self.has_more |= self.segments.len() > self.limit;
         !self.has_more
     }
 }

@@ -18,6 +18,7 @@ mod heads;
 mod history;
 pub(super) mod image;
 mod lineage;
+mod lives;
 mod order;
 mod reading;
 mod resolve;
@@ -25,22 +26,27 @@ mod source;
 mod statements;
 mod table;
 mod truncates;
+mod walk;
 
 use std::fmt;
 
 use serde::Serialize;
 
-pub use as_of::{AsOf, Followed};
+pub use as_of::{AsOf, Followed, NotFollowed};
 pub use at::At;
 pub use blame::{BLAMED_MAX, Blame, BlamedColumn};
 pub use children::{
     CHILDREN_MAX, CHILDREN_TIME, Child, Children, ChildrenRequest, DEPTH_MAX, RowWithChildren,
 };
+pub(crate) use history::push_not_since;
 pub use history::{HISTORY_SIZE, RowHistory, RowPage};
 pub use image::RowKey;
 pub use lineage::{KeySpan, LINEAGE_MAX};
+pub(crate) use lives::KEY_BEFORE;
 pub(crate) use reading::Reading;
 pub use table::{RowAsOf, TABLE_VISITED_MAX, TableAsOf, TablePage};
+pub use truncates::TRUNCATES_MAX;
+pub(crate) use walk::{RowChanges, TableChanges};
 
 use super::{Key, ReadError, Reader, Table, cursor, entry};
 use crate::capture::HostTable;

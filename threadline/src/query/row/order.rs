@@ -40,14 +40,15 @@ impl Effect {
         matches!(self, Self::Arrival | Self::Update)
     }
 
-    /// Of a change that is filed under the key, or was under it before.
+    /// Of a change that is filed under the key, or was under it before. Where keys were erased, both may be the same.
     pub(super) fn of(change: &Change, key: &RowKey) -> Self {
-        let is_given_up = change.key_before.as_deref().and_then(image::key).as_ref() == Some(key);
+        let was_here = change.key_before.as_deref().and_then(image::key).as_ref() == Some(key);
+        let is_here = was_here && image::key(&change.table_pk).as_ref() == Some(key);
         match change.op.as_str() {
-            _ if is_given_up => Self::Departure,
+            _ if was_here && !is_here => Self::Departure,
             "insert" => Self::Arrival,
             "delete" | "truncate" => Self::Removal,
-            _ if change.key_before.is_some() => Self::Arrival,
+            _ if change.key_before.is_some() && !was_here => Self::Arrival,
             _ => Self::Update,
         }
     }

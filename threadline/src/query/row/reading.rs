@@ -8,10 +8,13 @@ use super::super::{
     ReadError, Reader,
     statement::{Statement, is_canceled, limit_time},
 };
+use super::events::Event;
 
 /// A transaction that only reads.
 pub(crate) struct Reading<'r> {
     pub(super) reader: &'r Reader,
+    /// Changes of keys to which no index leads, where somebody has looked for them.
+    pub(super) silent: Vec<Event>,
     transaction: Transaction<'static, Postgres>,
     limit: Duration,
     end: Instant,
@@ -27,7 +30,7 @@ impl<'r> Reading<'r> {
         let mut transaction = reader.pool.begin_with(begin).await?;
         let limit = limit.unwrap_or(QUESTION_TIME);
         limit_time(&mut transaction, limit).await?;
-        Ok(Self { reader, transaction, limit, end: Instant::now() + limit })
+        Ok(Self { reader, silent: Vec::new(), transaction, limit, end: Instant::now() + limit })
     }
 
     pub(crate) async fn fetch_all(&mut self, statement: &Statement) -> Result<Vec<PgRow>, ReadError> {

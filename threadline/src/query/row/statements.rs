@@ -17,7 +17,7 @@ impl Reader {
         let probe = Probe { key: &row.key, before: None, after: None, wanted: &FIRST };
         let segment = Segment { has_departures: true, ..Segment::of(row.key.clone()) };
         let limit = i64::from(HISTORY_SIZE) + 1;
-        let part = Part { is_older: true, cursor: None, ends: (None, None), at: None, limit };
+        let part = Part { is_older: true, cursor: None, ends: (None, None), at: None, begun: None, limit };
         vec![
             ("keys of the row", self.probe_statement(sources, probe)),
             ("history", self.changes_statement(sources, &[segment], &part)),

@@ -2,12 +2,15 @@
 
 use super::super::statement::Statement;
 use super::{
-    At, ReadError, Reader,
+    At, ReadError, Reader, Row,
     entry::{self, ACTION, CHANGE, Change, TRANSACTION},
     heads::place,
     reading::Reading,
     source::{Source, of_source, push_sources},
 };
+
+/// Truncates that are listed.
+pub const TRUNCATES_MAX: i64 = 20;
 
 /// The newest truncates of a table, one for each of its partitions and one for all of it.
 #[derive(Debug)]
@@ -35,6 +38,26 @@ impl Reading<'_> {
 }
 
 impl Reader {
+    /// When the table of a row was emptied, and who did it: the newest truncates, [`TRUNCATES_MAX`] at most, the newest of them first.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn truncates(&self, row: &Row) -> Result<Vec<Change>, ReadError> {
+        let mut statement = Statement::new(format!("select {CHANGE}, {TRANSACTION}, {ACTION} from "));
+        push_sources(&row.sources, &mut statement);
+        statement.push(" cross join lateral (select c.*");
+        self.push_visible(&mut statement);
+        statement
+            .push(of_source(&row.sources))
+            .push(" and c.table_pk = '{}'::jsonb and c.op = 'truncate' order by c.captured_at desc, c.id desc limit ")
+            .bind(TRUNCATES_MAX)
+            .push(") c");
+        self.scope.push_joins(&self.schema, &mut statement);
+        statement.push(" order by c.captured_at desc, c.id desc limit ").bind(TRUNCATES_MAX);
+        let rows = Reading::begin(self, None).await?.fetch_all(&statement).await?;
+        Ok(rows.iter().map(entry::change).collect::<Result<_, _>>()?)
+    }
+
     pub(super) fn truncates_statement(
         &self,
         sources: &[Source],

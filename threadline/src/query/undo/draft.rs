@@ -145,6 +145,7 @@ impl<'t> Attempt<'t, '_> {
         let effect = std::mem::replace(&mut self.net.effect, Effect::Deleted { before: None });
         match effect {
             Effect::Updated { before, after } => self.update(&before, &after, &now, nulls),
+            Effect::Replaced { before, after } => self.replace(&before, &after, &now, nulls),
             Effect::Inserted { after } => self.delete(&after, now),
             Effect::Deleted { before } => self.insert(before),
         }
@@ -174,6 +175,43 @@ impl<'t> Attempt<'t, '_> {
         now: &BTreeMap<String, Json>,
         nulls: &[String],
     ) -> Option<Draft<'t>> {
+        let fields = self.fields(before, after, now, nulls);
+        self.updated(fields)
+    }
+
+    /// All or nothing: some values of the one row and some of the other would be a row that never was.
+    fn replace(
+        mut self,
+        before: &Image,
+        after: &Image,
+        now: &BTreeMap<String, Json>,
+        nulls: &[String],
+    ) -> Option<Draft<'t>> {
+        let refused = self.refused.len();
+        let fields = self.fields(before, after, now, nulls);
+        if self.refused.len() > refused {
+            for Field { name, .. } in &fields {
+                let reason = "the row was deleted and inserted again, and not all of it can be set back";
+                self.push(Some(name), Reason::new("row_incomplete", reason));
+            }
+            return None;
+        }
+        self.updated(fields)
+    }
+
+    fn updated(self, fields: Vec<Field>) -> Option<Draft<'t>> {
+        let notes = self.notes_of_documents(&fields);
+        (!fields.is_empty()).then(|| self.made(Action::Update(fields), notes))
+    }
+
+    /// What is set back; what cannot be is refused.
+    fn fields(
+        &mut self,
+        before: &Image,
+        after: &Image,
+        now: &BTreeMap<String, Json>,
+        nulls: &[String],
+    ) -> Vec<Field> {
         let mut fields = Vec::new();
         for (name, held) in before {
             if self.target.columns.get(name).is_some_and(|column| column.is_generated) {
@@ -192,8 +230,7 @@ impl<'t> Attempt<'t, '_> {
                 Err(reason) => self.push(Some(name), reason),
             }
         }
-        let notes = self.notes_of_documents(&fields);
-        (!fields.is_empty()).then(|| self.made(Action::Update(fields), notes))
+        fields
     }
 
     fn field(

@@ -16,7 +16,7 @@ pub(super) struct Held {
 pub(super) type Image = BTreeMap<String, Option<Held>>;
 
 /// An image, with the names of its nulls that are SQL's.
-pub(super) fn image(document: Option<&Json>, nulls: Option<&Vec<String>>) -> Option<Image> {
+pub(super) fn image(document: Option<&Json>, nulls: Option<&[String]>) -> Option<Image> {
     let members = canonical::members(document?);
     let held = |(name, document): (String, Json)| {
         let is_sql_null = Some(nulls.is_some_and(|nulls| nulls.contains(&name)));

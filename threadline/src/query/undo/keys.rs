@@ -114,7 +114,7 @@ impl<'c> Step<'c> {
         let (changed, mut unchanged) =
             (members(self.change.changed_from.as_ref()), members(self.change.data_after.as_ref()));
         let mut is_whole = self.change.data_after.is_some();
-        for name in self.change.changed_fields.iter().flatten() {
+        for name in self.change.changed_fields.as_deref().unwrap_or_default() {
             unchanged.remove(name);
             // What a row has in its key is known.
             is_whole &= changed.contains_key(name) || self.before.contains_key(name);

@@ -1,6 +1,6 @@
 //! What became of each row, over all changes that are to be undone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -35,7 +35,8 @@ pub(super) struct Net {
 impl Net {
     /// The last change of a row that was there before and is there after.
     pub(super) fn last_update(&self) -> Option<Uuid> {
-        matches!(self.effect, Effect::Updated { .. }).then(|| self.changes.last().copied()).flatten()
+        let is_there = matches!(self.effect, Effect::Updated { .. } | Effect::Replaced { .. });
+        is_there.then(|| self.changes.last().copied()).flatten()
     }
 }
 
@@ -43,6 +44,11 @@ impl Net {
 #[derive(Debug)]
 pub(super) enum Effect {
     Updated {
+        before: Image,
+        after: Image,
+    },
+    /// It was deleted, and another one inserted with its key.
+    Replaced {
         before: Image,
         after: Image,
     },
@@ -84,9 +90,10 @@ pub(super) fn nets(changes: &[Change], targets: &BTreeMap<HostTable, Target>) ->
     let mut rows: Vec<Row> = Vec::new();
     let mut refused = Vec::new();
     let mut steps: Vec<Step<'_>> = Vec::new();
+    let erased = Erased::of(changes);
     for change in changes {
         let step = Step::new(change, targets);
-        match unfollowed(change) {
+        match unfollowed(change).or_else(|| erased.reason(change)) {
             Some(reason) => refused.push(reason.of(&step.table, &[change.id], &change.table_pk)),
             None => steps.push(step),
         }
@@ -124,6 +131,26 @@ fn unfollowed(change: &Change) -> Option<Reason> {
         .then(|| Reason::new("key_unknown", "the change does not say which row it is of"))
 }
 
+/// The keys of rows of which a value was erased: what became of these cannot be told from what is left.
+struct Erased<'c>(BTreeSet<(&'c str, &'c str, &'c str)>);
+
+impl<'c> Erased<'c> {
+    fn of(changes: &'c [Change]) -> Self {
+        Self(changes.iter().filter(|change| change.erased.is_some()).flat_map(Self::keys).collect())
+    }
+
+    fn keys(change: &Change) -> impl Iterator<Item = (&str, &str, &str)> {
+        let keys = [Some(&change.table_pk), change.key_before.as_ref()].into_iter().flatten();
+        keys.map(|key| (change.table_schema.as_str(), change.table_name.as_str(), key.get()))
+    }
+
+    fn reason(&self, change: &Change) -> Option<Reason> {
+        Self::keys(change).any(|key| self.0.contains(&key)).then(|| {
+            Reason::new("erased", "values of the row were erased, and what it held before cannot be restored")
+        })
+    }
+}
+
 impl Row {
     fn new(step: &Step<'_>) -> Self {
         Self {
@@ -145,7 +172,7 @@ impl Row {
 
     fn follow(&mut self, step: &Step<'_>, place: usize) {
         let change = step.change;
-        let after = image(change.data_after.as_ref(), change.json_nulls.as_ref());
+        let after = image(change.data_after.as_ref(), change.json_nulls.as_deref());
         match change.op.as_str() {
             "insert" => {
                 self.inserted_at = place;
@@ -157,7 +184,7 @@ impl Row {
             }
             _ => {
                 if self.was_there && self.deleted.is_none() {
-                    let mut whole = image(change.data_before.as_ref(), change.json_nulls.as_ref());
+                    let mut whole = image(change.data_before.as_ref(), change.json_nulls.as_deref());
                     if let Some(whole) = &mut whole {
                         whole.append(&mut self.fields);
                     }
@@ -178,7 +205,7 @@ impl Row {
             return;
         }
         let mut before = change.changed_from.as_deref().map(canonical::members).unwrap_or_default();
-        for name in change.changed_fields.iter().flatten() {
+        for name in change.changed_fields.as_deref().unwrap_or_default() {
             let held = before.remove(name).map(|document| Held { document, is_sql_null: None });
             self.fields.entry(name.clone()).or_insert(held);
         }
@@ -195,7 +222,7 @@ impl Row {
                 (Effect::Deleted { before: None }, self.deleted_at)
             }
             (true, Some(after), Some(Deleted { image: Some(before) })) => {
-                (Effect::Updated { before, after }, self.last_at)
+                (Effect::Replaced { before, after }, self.last_at)
             }
             (true, Some(after), None) => (Effect::Updated { before: self.fields, after }, self.last_at),
         };

@@ -14,7 +14,7 @@ use super::{
         error::ReceiptError,
         leaf::Leaf,
         lookup::each_row,
-        purges::Purges,
+        purges::{Bounds, Purges},
         receipt::Receipt,
         row::Row,
         rows,
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     StorageSchema, Timeline,
+    erasure::KnownRuns,
     query::{Position, Statement},
     signing::hexadecimal,
 };
@@ -71,6 +72,7 @@ pub async fn bundle<W: Write>(
     let (mut snapshot, here) = snapshot::begin(&mut connection, schema).await?;
     let (from, to) = numbers(&mut snapshot, schema, span).await?;
     let purges = Purges::read(&mut snapshot, schema).await?;
+    let runs = KnownRuns::read(&mut snapshot, schema).await?;
     let mut bundle = Bundle { output: Output::new(writer), schema, purges, rows: 0, progress };
     bundle.output.line(&Line::Bundle(Header { version: VERSION, from, to }))?;
     let mut parts = Parts::from(from);
@@ -78,12 +80,12 @@ pub async fn bundle<W: Write>(
     while after < to {
         let page = store::receipts_after(&mut snapshot, schema, after).await?;
         for receipt in page.iter().take_while(|receipt| receipt.n <= to) {
-            bundle.receipt(receipt, &mut parts, &mut snapshot).await?;
+            bundle.receipt(receipt, &mut parts, &runs, &mut snapshot).await?;
             receipts += 1;
         }
         after = page.last().map_or(to, |last| last.n);
     }
-    bundle.added(&here, &mut snapshot).await?;
+    bundle.added(&here, &runs, &mut snapshot).await?;
     snapshot.rollback().await?;
     let (rows, sha256) = (bundle.rows, bundle.output.digest());
     bundle.output.line(&Line::End(End { receipts, rows, sha256: sha256.clone() }))?;
@@ -129,6 +131,7 @@ impl<W: Write, P: FnMut(u64)> Bundle<'_, W, P> {
         &mut self,
         receipt: &Receipt,
         parts: &mut Parts,
+        runs: &KnownRuns,
         connection: &mut PgConnection,
     ) -> Result<(), ReceiptError> {
         self.output.line(&Line::Receipt(receipt.clone()))?;
@@ -137,12 +140,16 @@ impl<W: Write, P: FnMut(u64)> Bundle<'_, W, P> {
             let leaves: Vec<Leaf> = part.leaves().flatten().filter(|_| part.n == receipt.n).collect();
             for of_kind in leaves.chunk_by(|one, other| one.kind == other.kind) {
                 let Some(Leaf { kind, .. }) = of_kind.first() else { continue };
-                each_row(connection, self.schema, *kind, of_kind, |leaf, row| {
-                    let purged = match row {
-                        Some(_) => None,
-                        None => self.purges.run_of(leaf.kind, leaf.id, receipt.since),
-                    };
-                    self.row(*kind, leaf.id, Some(leaf), row, purged)
+                each_row(connection, self.schema, *kind, of_kind, runs, |place, row| {
+                    let leaf = place.and_then(|place| of_kind.get(place));
+                    match (leaf, row) {
+                        (Some(leaf), None) => {
+                            let purged = self.purges.run_of(leaf, Bounds::of(receipt));
+                            self.row(*kind, leaf.id, Some(leaf), None, purged)
+                        }
+                        (leaf, Some(row)) => self.row(*kind, row.id, leaf, Some(row), None),
+                        (None, None) => Ok(()),
+                    }
                 })
                 .await?;
             }
@@ -152,7 +159,12 @@ impl<W: Write, P: FnMut(u64)> Bundle<'_, W, P> {
     }
 
     /// Rows that no receipt has taken, and the next one will not take either.
-    async fn added(&mut self, here: &Here, connection: &mut PgConnection) -> Result<(), ReceiptError> {
+    async fn added(
+        &mut self,
+        here: &Here,
+        runs: &KnownRuns,
+        connection: &mut PgConnection,
+    ) -> Result<(), ReceiptError> {
         let last = store::newest(connection, self.schema, 1).await?.pop();
         let position: Option<Position> = last.as_ref().and_then(|last| last.position.parse().ok());
         let next = members(last.as_ref(), position.as_ref(), here);
@@ -163,7 +175,7 @@ impl<W: Write, P: FnMut(u64)> Bundle<'_, W, P> {
                 if row.try_get(0)? {
                     continue;
                 }
-                if let Some(row) = Row::read(&row, 1, kind)? {
+                if let Some(row) = Row::read(&row, 1, kind, runs)? {
                     self.row(kind, row.id, None, Some(row), None)?;
                 }
             }

@@ -5,6 +5,7 @@ mod explained;
 mod hostile;
 mod lists;
 mod rows;
+mod serve;
 mod transactions;
 
 use std::{path::PathBuf, process::Command};

@@ -54,9 +54,14 @@ pub(super) fn commands(console: &str) -> Vec<(&str, String)> {
 enum Mark {
     Id,
     Time,
+    /// A digest or a key, in hexadecimal.
+    Digest,
+    /// Which cluster and which database of it.
+    Database,
 }
 
 const ID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+const DIGEST: &str = "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx";
 const TIME: &str = "dddd-dd-ddTdd:dd:ddZ";
 const EXACT_TIME: &str = "dddd-dd-ddTdd:dd:dd.ddddddZ";
 
@@ -70,13 +75,23 @@ fn form(text: &str, form: &str) -> Option<usize> {
     (text.len() >= form.len() && text.bytes().zip(form.bytes()).all(fits)).then_some(form.len())
 }
 
+/// How long the beginning of a text is that names a cluster and a database, as receipts do.
+fn database(text: &str) -> Option<usize> {
+    let (cluster, name) = text.split_once('/')?;
+    let is_cluster = cluster.len() == 19 && cluster.bytes().all(|byte| byte.is_ascii_digit());
+    let length = name.find(|one: char| !(one.is_ascii_alphanumeric() || one == '_')).unwrap_or(name.len());
+    (is_cluster && length > 0).then_some(cluster.len() + 1 + length)
+}
+
 /// The marks of a text, in its order.
 fn marks(text: &str) -> Vec<(Mark, Range<usize>)> {
     let mut found = Vec::new();
     let mut at = 0;
     while at < text.len() {
         let rest = text.get(at..).unwrap_or_default();
-        let mark = form(rest, ID).map(|length| (Mark::Id, length)).or_else(|| {
+        let other = form(rest, DIGEST).map(|length| (Mark::Digest, length));
+        let other = other.or_else(|| database(rest).map(|length| (Mark::Database, length)));
+        let mark = form(rest, ID).map(|length| (Mark::Id, length)).or(other).or_else(|| {
             form(rest, TIME).or_else(|| form(rest, EXACT_TIME)).map(|length| (Mark::Time, length))
         });
         let length = mark.map_or(1, |(_, length)| length);
@@ -122,7 +137,7 @@ impl Names {
             Ok::<_, std::convert::Infallible>(match mark {
                 Mark::Time if theirs.is_empty() => ours.to_owned(),
                 Mark::Time => self.time(theirs, ours),
-                Mark::Id => self.id(theirs, ours),
+                Mark::Id | Mark::Digest | Mark::Database => self.id(theirs, ours),
             })
         });
         let Ok(written) = written;
@@ -149,7 +164,7 @@ impl Names {
     /// A command of the page with the ids and times of the run.
     pub(super) fn of_run(&self, command: &str) -> anyhow::Result<String> {
         replaced(command, |_, mark, theirs| {
-            let names = if mark == Mark::Id { &self.ids } else { &self.times };
+            let names = if mark == Mark::Time { &self.times } else { &self.ids };
             let ours = names.get(theirs).cloned();
             ours.with_context(|| format!("{theirs} of the command {command} is in no output before it"))
         })
@@ -173,4 +188,14 @@ fn an_output_is_that_of_the_page_only_with_the_same_ids_at_the_same_places() {
         let page = text(&id(1), &id(2), &id(1), "");
         assert_ne!(names.of_page(&page, &run), page, "{run}");
     }
+}
+
+#[test]
+fn digests_and_databases_are_other_ones_in_every_run_too() {
+    let text =
+        |digit: &str, cluster: &str| format!("hash {} of {cluster}/shop/public; 7 rows\n", digit.repeat(64));
+    let (page, run) = (text("a", "7342000000000000001"), text("b", "7342000000000000002"));
+    let mut names = Names::default();
+    assert_eq!(names.of_page(&page, &run), page);
+    assert_ne!(names.of_page(&page, &text("c", "7342000000000000002")), page);
 }

@@ -15,7 +15,9 @@ pub(in crate::cli) use entries::{by_transaction, of_entries, of_entry, of_transa
 pub(in crate::cli) use safe::text as safe;
 pub(in crate::cli) use table::Table;
 pub(in crate::cli) use tabs::{Column, Tabs, document, entry_columns, names};
-pub(in crate::cli) use words::{about, actor, fields, heading, image, key_of_texts, outcome, table_name};
+pub(in crate::cli) use words::{
+    about, actor, fields, heading, image, key_of_texts, outcome, table_name, value,
+};
 
 /// The width of a table that goes to no terminal, so that a script's log looks the same everywhere.
 const WIDTH: u16 = 120;

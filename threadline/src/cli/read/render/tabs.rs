@@ -1,5 +1,6 @@
 //! Lines of tabs: a header, then a line for each row, escaped as PostgreSQL's `copy` reads them. Columns keep their places.
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use threadline::query::{Action, Change, Entry, Transaction, time_text};
 
@@ -42,9 +43,9 @@ const ENTRY: &[Column<Entry>] = &[
     ("op", |e| change(e).map(|c| c.op.clone())),
     ("data_after", |e| document(change(e)?.data_after.as_deref())),
     ("data_before", |e| document(change(e)?.data_before.as_deref())),
-    ("changed_fields", |e| names(change(e)?.changed_fields.as_deref())),
+    ("changed_fields", |e| names(change(e)?.changed_fields.as_ref())),
     ("changed_from", |e| document(change(e)?.changed_from.as_deref())),
-    ("json_nulls", |e| names(change(e)?.json_nulls.as_deref())),
+    ("json_nulls", |e| names(change(e)?.json_nulls.as_ref())),
     ("position", |e| change(e).map(|c| c.position.to_string())),
     ("transaction_id", |e| transaction_id(e)),
     ("txid", |e| transaction(e).map(|t| t.txid.to_string())),
@@ -99,6 +100,6 @@ pub(in crate::cli) fn document(value: Option<&RawValue>) -> Option<String> {
 }
 
 /// As a JSON array.
-pub(in crate::cli) fn names(names: Option<&[String]>) -> Option<String> {
+pub(in crate::cli) fn names(names: Option<&impl Serialize>) -> Option<String> {
     names.and_then(|names| serde_json::to_string(names).ok())
 }

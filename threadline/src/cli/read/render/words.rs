@@ -9,6 +9,12 @@ use super::time;
 
 type Fields = BTreeMap<String, Box<RawValue>>;
 
+/// A value of a column, as it is shown to people: one that was erased is no text.
+pub(in crate::cli) fn value(value: &str, column: &str, erased: Option<&[String]>) -> String {
+    let is_erased = erased.is_some_and(|erased| erased.iter().any(|name| name == column));
+    if is_erased && value == r#""[ERASED]""# { "[erased]" } else { value }.to_owned()
+}
+
 /// The columns of an image; none of what is no object.
 pub(in crate::cli) fn fields(image: Option<&RawValue>) -> Fields {
     image.and_then(|image| serde_json::from_str(image.get()).ok()).unwrap_or_default()
@@ -16,8 +22,14 @@ pub(in crate::cli) fn fields(image: Option<&RawValue>) -> Fields {
 
 /// An image in a line, without the columns of its key, which are beside it.
 pub(in crate::cli) fn image(image: &RawValue, key: &BTreeMap<String, String>) -> String {
+    image_of(image, key, None)
+}
+
+/// The same of a change of which these columns were erased.
+fn image_of(image: &RawValue, key: &BTreeMap<String, String>, erased: Option<&[String]>) -> String {
     let fields = fields(Some(image)).into_iter().filter(|(name, _)| !key.contains_key(name));
-    fields.map(|(name, value)| format!("{name}: {}", value.get())).collect::<Vec<_>>().join(", ")
+    let shown = fields.map(|(name, held)| format!("{name}: {}", value(held.get(), &name, erased)));
+    shown.collect::<Vec<_>>().join(", ")
 }
 
 /// Who: `admin:a1`, `anonymous`, or the document where it is no actor.
@@ -74,18 +86,27 @@ pub(in crate::cli) fn about(change: &Change) -> String {
 /// What became of the row: the fields that an update changed, or the row that came or went. The columns of its key are left out, because
 /// they are beside it.
 pub(in crate::cli) fn what(change: &Change) -> String {
-    let after = change.data_after.as_deref();
+    let (after, erased) = (change.data_after.as_deref(), change.erased.as_deref());
     if change.op == "update" {
         let (before, after) = (fields(change.changed_from.as_deref()), fields(after));
         let field = |name: &String| {
-            let value = |fields: &Fields| fields.get(name).map_or("?", |value| value.get()).to_owned();
-            format!("{name}: {} → {}", value(&before), value(&after))
+            let shown = |fields: &Fields| {
+                fields.get(name).map_or_else(|| "?".to_owned(), |held| value(held.get(), name, erased))
+            };
+            format!("{name}: {} → {}", shown(&before), shown(&after))
         };
-        return change.changed_fields.iter().flatten().map(field).collect::<Vec<_>>().join(", ");
+        return change
+            .changed_fields
+            .as_deref()
+            .unwrap_or_default()
+            .iter()
+            .map(field)
+            .collect::<Vec<_>>()
+            .join(", ");
     }
     let row = if change.op == "delete" { change.data_before.as_deref() } else { after };
     let key = serde_json::from_str(change.table_pk.get()).unwrap_or_default();
-    row.map(|row| image(row, &key)).unwrap_or_default()
+    row.map(|row| image_of(row, &key, erased)).unwrap_or_default()
 }
 
 /// How an action ended, and why.

@@ -1,0 +1,6 @@
+//! What `--version` shows.
+
+fn main() {
+    #[cfg(feature = "serve")]
+    build_info::emit();
+}

@@ -1,0 +1,162 @@
+//! How the timeline stands, in a few facts: each for who may see it, each within its own time.
+
+use maud::{Markup, html};
+use serde::Serialize;
+use threadline::{
+    coverage,
+    query::time_text,
+    receipts,
+    retention::{self, Purgeable},
+};
+use time::OffsetDateTime;
+
+use super::in_time;
+use crate::{Capability, asked::Asked, view::View};
+
+/// One fact.
+#[derive(Debug, Serialize)]
+pub(super) struct Fact {
+    /// What it is about.
+    name: &'static str,
+    /// The page with more of it.
+    #[serde(skip)]
+    path: &'static str,
+    /// In words; none where it could not be had in time.
+    text: Option<String>,
+    /// Of when it is; none of now.
+    at: Option<String>,
+    #[serde(skip)]
+    time: Option<OffsetDateTime>,
+    /// Whether somebody should look.
+    needs_attention: bool,
+}
+
+impl Fact {
+    fn new(
+        name: &'static str,
+        path: &'static str,
+        found: Option<(String, Option<OffsetDateTime>, bool)>,
+    ) -> Self {
+        let (text, time, needs_attention) = match found {
+            Some((text, time, needs_attention)) => (Some(text), time, needs_attention),
+            None => (None, None, false),
+        };
+        Self { name, path, text, at: time.map(time_text), time, needs_attention }
+    }
+}
+
+/// All that the grant allows.
+pub(super) async fn read(asked: &Asked) -> Vec<Fact> {
+    let facts = futures::join!(captured(asked), purged(asked), horizon(asked), sealed(asked));
+    [facts.0, facts.1, facts.2, facts.3].into_iter().flatten().collect()
+}
+
+async fn captured(asked: &Asked) -> Option<Fact> {
+    let timeline = asked.whole(Capability::Coverage)?;
+    let found = in_time(async {
+        let mut connection = timeline.pool().acquire().await?;
+        coverage::read(&mut connection, timeline.schema(), None, &asked.shared.expectations()).await
+    })
+    .await
+    .map(|report| {
+        let count = |of: fn(&coverage::Coverage) -> usize| report.schemas.iter().map(of).sum::<usize>();
+        let (covered, uncovered) = (count(|one| one.covered.len()), count(|one| one.uncovered.len()));
+        let errors = report.schemas.iter().filter(|one| one.has_errors()).count();
+        let mut text = format!("{covered} of {} tables", covered + uncovered);
+        if errors > 0 {
+            text.push_str(", with errors");
+        }
+        (text, None, uncovered > 0 || errors > 0)
+    });
+    Some(Fact::new("Captured", "coverage", found))
+}
+
+async fn purged(asked: &Asked) -> Option<Fact> {
+    let timeline = asked.whole(Capability::Policies)?;
+    let found = in_time(async {
+        let mut connection = timeline.pool().acquire().await.map_err(threadline::query::ReadError::from)?;
+        retention::runs(&mut connection, timeline.schema(), 1).await
+    })
+    .await
+    .map(|mut runs| match runs.pop() {
+        Some(run) => {
+            let is_bad = !matches!(run.status.as_str(), "completed" | "running");
+            (run.status, run.completed_at.or(run.started_at), is_bad)
+        }
+        None => ("never".to_owned(), None, false),
+    });
+    Some(Fact::new("Last purge", "policy/retention", found))
+}
+
+async fn horizon(asked: &Asked) -> Option<Fact> {
+    asked.whole(Capability::Policies)?;
+    let reader = asked.reader();
+    let found = in_time(retention::horizon(&reader, Purgeable::Changes)).await.map(|found| match found {
+        Some(horizon) => {
+            let cutoff = horizon.latest_of_a_table.or(horizon.cutoff);
+            let text = if cutoff.is_some() { "whole since" } else { "something was purged" };
+            (text.to_owned(), cutoff, false)
+        }
+        None => ("nothing was purged".to_owned(), None, false),
+    });
+    Some(Fact::new("Changes", "policy/retention", found))
+}
+
+async fn sealed(asked: &Asked) -> Option<Fact> {
+    let timeline = asked.whole(Capability::Evidence)?;
+    let found = in_time(receipts::newest(&timeline, 1)).await.map(|mut newest| match newest.pop() {
+        Some(receipt) => (format!("receipt {}", receipt.n), Some(receipt.sealed_at), false),
+        None => ("never".to_owned(), None, false),
+    });
+    Some(Fact::new("Last seal", "evidence", found))
+}
+
+pub(super) fn shown(view: &View<'_>, facts: &[Fact]) -> Markup {
+    html! {
+        @if !facts.is_empty() {
+            ul.standing aria-label="How the timeline stands" {
+                @for fact in facts {
+                    li {
+                        a href=(view.links.to(fact.path)) { (fact.name) } ": "
+                        @match &fact.text {
+                            Some(text) => { (threadline::visible::text(text)) },
+                            None => { span.none { "could not be read in time" } },
+                        }
+                        @if let Some(at) = fact.time { " " (view.time(at)) " (" (age(view.now - at)) ")" }
+                        @if fact.needs_attention { " " span.attention { "look" } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long ago, in the largest unit that is not one alone.
+fn age(age: time::Duration) -> String {
+    let of = |number: i64, unit: &str| format!("{number} {unit} ago");
+    match age {
+        age if age.whole_minutes() < 2 => "just now".to_owned(),
+        age if age.whole_hours() < 2 => of(age.whole_minutes(), "minutes"),
+        age if age.whole_days() < 2 => of(age.whole_hours(), "hours"),
+        age => of(age.whole_days(), "days"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_age_has_one_unit() {
+        for (seconds, text) in [
+            (-5, "just now"),
+            (119, "just now"),
+            (120, "2 minutes ago"),
+            (7_199, "119 minutes ago"),
+            (7_200, "2 hours ago"),
+            (172_800, "2 days ago"),
+        ] {
+            assert_eq!(age(time::Duration::seconds(seconds)), text);
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! What is new, as it comes: server-sent events.
+
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
+
+use axum::response::{
+    IntoResponse as _,
+    sse::{Event, KeepAlive, Sse},
+};
+use futures::stream::{self, StreamExt as _};
+use threadline::query::{Tail, Window};
+use time::OffsetDateTime;
+
+use crate::{
+    answer::Answer,
+    asked::{Answered, Asked},
+    failure::Failure,
+    limits::Turn,
+    links::Links,
+    preferences::Preferences,
+    view::{View, list},
+};
+
+/// Between two looks for what is new.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// After this time a browser has to ask again, so that whoever asks is asked for again.
+const LIFE: Duration = Duration::from_secs(60);
+
+/// Entries that one look shows; further ones are said to be there.
+const SHOWN: usize = 50;
+
+struct Following {
+    tail: Tail,
+    links: Links,
+    preferences: Preferences,
+    until: Instant,
+    _one_of_few: Turn,
+}
+
+pub(crate) async fn page(asked: Asked) -> Answered {
+    let filter = asked.query.filter()?.within(Window::Everything);
+    let turn = asked.shared.tails.try_take(asked.grant.actor()).ok_or(Failure::Busy)?;
+    // A browser that comes back says up to where it knows.
+    let tail = match asked.last_event.as_deref().and_then(|position| position.parse().ok()) {
+        Some(position) => asked.reader().tail_from(&filter, position)?,
+        None => asked.reader().tail(&filter).await?,
+    };
+    let following = Following {
+        tail,
+        // What is written here stands on the page of the timeline.
+        links: Links::of("/timeline"),
+        preferences: asked.preferences.clone(),
+        until: Instant::now() + asked.grant.lasts(asked.now, LIFE),
+        _one_of_few: turn,
+    };
+    // Without data: a browser keeps its id and hands nothing on.
+    let begin = Event::default().event("begin").id(following.tail.position().to_string()).data("");
+    let events = stream::unfold(following, |following| async {
+        next(following).await.map(|(event, following)| (Ok::<_, Infallible>(event), following))
+    });
+    let events = stream::once(async { Ok(begin) }).chain(events);
+    let response = Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)));
+    // A proxy that keeps answers back shows nothing until the end.
+    Ok(Answer::Whole(
+        ([("x-accel-buffering", "no"), ("cache-control", "no-store")], response).into_response(),
+    ))
+}
+
+/// The next event; none where it is time to ask again.
+async fn next(mut following: Following) -> Option<(Event, Following)> {
+    loop {
+        if Instant::now() >= following.until {
+            return None;
+        }
+        match following.tail.poll().await {
+            Ok(batch) if batch.entries.is_empty() => tokio::time::sleep(PAUSE).await,
+            Ok(batch) => {
+                let mut newest: Vec<_> = batch.entries;
+                let more = newest.len().saturating_sub(SHOWN);
+                newest.drain(..more);
+                newest.reverse();
+                let view = View {
+                    links: &following.links,
+                    preferences: &following.preferences,
+                    now: OffsetDateTime::now_utc(),
+                };
+                let shown = list::entries(&view, &newest).into_string().replace(['\n', '\r'], " ");
+                let position = following.tail.position().to_string();
+                let event = Event::default()
+                    .event(if more > 0 { "many" } else { "entries" })
+                    .id(position)
+                    .data(shown);
+                return Some((event, following));
+            }
+            Err(error) => {
+                tracing::warn!(error = %errors::line(&error), "a tail of the operator surface ends");
+                return None;
+            }
+        }
+    }
+}
