@@ -10,7 +10,7 @@ use axum::response::{
     sse::{Event, KeepAlive, Sse},
 };
 use futures::stream::{self, StreamExt as _};
-use threadline::query::{Tail, Window};
+use threadline::query::{Newest, Tail, Window};
 use time::OffsetDateTime;
 
 use crate::{
@@ -30,13 +30,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 const LIFE: Duration = Duration::from_secs(60);
 
 /// Entries that one look shows; further ones are said to be there.
-const SHOWN: usize = 50;
+const SHOWN: u16 = 50;
 
 struct Following {
     tail: Tail,
     links: Links,
     preferences: Preferences,
     until: Instant,
+    /// Not before this is looked again, however much is new.
+    next: Instant,
     _one_of_few: Turn,
 }
 
@@ -54,6 +56,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
         links: Links::of("/timeline"),
         preferences: asked.preferences.clone(),
         until: Instant::now() + asked.grant.lasts(asked.now, LIFE),
+        next: Instant::now(),
         _one_of_few: turn,
     };
     // Without data: a browser keeps its id and hands nothing on.
@@ -75,22 +78,21 @@ async fn next(mut following: Following) -> Option<(Event, Following)> {
         if Instant::now() >= following.until {
             return None;
         }
-        match following.tail.poll().await {
-            Ok(batch) if batch.entries.is_empty() => tokio::time::sleep(PAUSE).await,
-            Ok(batch) => {
-                let mut newest: Vec<_> = batch.entries;
-                let more = newest.len().saturating_sub(SHOWN);
-                newest.drain(..more);
-                newest.reverse();
+        tokio::time::sleep_until(following.next.into()).await;
+        following.next = Instant::now() + PAUSE;
+        match following.tail.newest(SHOWN).await {
+            Ok(newest) if newest.entries.is_empty() => {}
+            Ok(Newest { mut entries, has_more }) => {
+                entries.reverse();
                 let view = View {
                     links: &following.links,
                     preferences: &following.preferences,
                     now: OffsetDateTime::now_utc(),
                 };
-                let shown = list::entries(&view, &newest).into_string().replace(['\n', '\r'], " ");
+                let shown = list::entries(&view, &entries).into_string().replace(['\n', '\r'], " ");
                 let position = following.tail.position().to_string();
                 let event = Event::default()
-                    .event(if more > 0 { "many" } else { "entries" })
+                    .event(if has_more { "many" } else { "entries" })
                     .id(position)
                     .data(shown);
                 return Some((event, following));

@@ -75,7 +75,7 @@ pub use position::Position;
 pub use scope::{Rule, Scope};
 pub use statement::Statement;
 pub(crate) use statement::{is_canceled, limit_time};
-pub use tail::{Batch, Tail};
+pub use tail::{Batch, Newest, Tail};
 pub use transaction::{Neighbours, TransactionContext, TransactionPage, TransactionSummary};
 pub use undo::{Refused, Step, StepKind, Undo, UndoPlan};
 

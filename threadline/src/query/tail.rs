@@ -23,7 +23,7 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_millis(250);
 
 /// A reader that follows the timeline.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Tail {
     reader: Reader,
     filter: Filter,
@@ -42,13 +42,34 @@ pub struct Batch {
     pub was_rebuilt: bool,
 }
 
+/// The newest of what came with one look.
+#[derive(Debug, Clone, Default)]
+pub struct Newest {
+    /// As in a [`Batch`].
+    pub entries: Vec<Entry>,
+    /// Older ones came with them.
+    pub has_more: bool,
+}
+
+/// What one statement reads.
 #[derive(Debug, Clone)]
 struct Round {
     to: Position,
     stage: Stage,
-    /// Behind which transaction, and which change or action of it, the next statement begins.
-    after: (i64, i64, Uuid),
+    part: Part,
 }
+
+/// Which of what is new.
+#[derive(Debug, Clone, Copy)]
+enum Part {
+    /// What comes behind this transaction, and this change or action of it, the oldest first.
+    After(i64, i64, Uuid),
+    /// The newest, so many, the newest first.
+    Newest(i64),
+}
+
+/// An entry with its place: its transaction's number, then a change's place in that.
+type Placed = ((i64, i64, Uuid), Entry);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -119,7 +140,7 @@ impl Tail {
                 if to == self.position {
                     return Ok(batch);
                 }
-                Round { to, stage: Stage::Changes, after: Round::BEGIN }
+                Round { to, stage: Stage::Changes, part: Part::BEGIN }
             };
             let read = self.read(&mut connection, &round).await?;
             next = round.after_reading(&read);
@@ -137,11 +158,30 @@ impl Tail {
         }
     }
 
-    async fn read(
-        &self,
-        connection: &mut PgConnection,
-        round: &Round,
-    ) -> Result<Vec<((i64, i64, Uuid), Entry)>, ReadError> {
+    /// The newest of what is new at this moment, for whoever shows what is new and not all of it: however much that is, little is read.
+    ///
+    /// # Errors
+    /// What the database says. It may be called again then.
+    pub async fn newest(&mut self, most: u16) -> Result<Newest, ReadError> {
+        let mut connection = self.reader.connection().await?;
+        let to = Position::now(&mut connection, &self.reader.schema).await?;
+        if to == self.position {
+            return Ok(Newest::default());
+        }
+        let mut placed = Vec::new();
+        for stage in [Stage::Changes, Stage::Actions] {
+            let part = Part::Newest(i64::from(most) + 1);
+            placed.extend(self.read(&mut connection, &Round { to: to.clone(), stage, part }).await?);
+        }
+        // Changes before actions, in one transaction.
+        placed.sort_by_key(|((txid, ..), _)| *txid);
+        let surplus = placed.len().saturating_sub(usize::from(most));
+        (self.position, self.round) = (to, None);
+        let entries = placed.into_iter().skip(surplus).map(|(_, entry)| entry).collect();
+        Ok(Newest { entries, has_more: surplus > 0 })
+    }
+
+    async fn read(&self, connection: &mut PgConnection, round: &Round) -> Result<Vec<Placed>, ReadError> {
         let statement = match round.stage {
             Stage::Changes if self.filter.has_changes() => self.changes(round),
             // All rows of another table look new.
@@ -164,6 +204,9 @@ impl Tail {
             };
             read.push(((row.try_get(last)?, position, entry.id()), entry));
         }
+        if matches!(round.part, Part::Newest(_)) {
+            read.reverse();
+        }
         Ok(read)
     }
 
@@ -175,13 +218,14 @@ impl Tail {
         statement.push(&format!(") t join {changes} c on c.transaction_id = t.id"));
         self.reader.scope.push_action_of_transaction(&self.reader.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
-        let (txid, position, _) = round.after;
-        conditions.and().push("(t.txid, c.position) > (").bind(txid).push(", ").bind(position).push(")");
+        if let Part::After(txid, position, _) = round.part {
+            conditions.and().push("(t.txid, c.position) > (").bind(txid).push(", ").bind(position).push(")");
+        }
         conditions.of_change(&self.filter, Used::default());
         conditions.of_transaction(&self.filter, Used::default());
         conditions.of_action(&self.filter, Used::default());
         self.reader.scope.push_changes(conditions.and());
-        statement.push(" order by t.txid, c.position limit ").bind(BATCH);
+        round.part.push_order(["t.txid", "c.position"], &mut statement);
         statement
     }
 
@@ -193,11 +237,12 @@ impl Tail {
         statement.push(") a");
         self.reader.scope.push_transaction_of_action(&self.reader.schema, &mut statement);
         let mut conditions = Conditions::new(&mut statement);
-        let (txid, _, id) = round.after;
-        conditions.and().push("(a.txid, a.id) > (").bind(txid).push(", ").bind(id).push(")");
+        if let Part::After(txid, _, id) = round.part {
+            conditions.and().push("(a.txid, a.id) > (").bind(txid).push(", ").bind(id).push(")");
+        }
         conditions.of_action_itself(&self.filter, Used::default());
         self.reader.scope.push_actions(conditions.and());
-        statement.push(" order by a.txid, a.id limit ").bind(BATCH);
+        round.part.push_order(["a.txid", "a.id"], &mut statement);
         statement
     }
 
@@ -208,15 +253,28 @@ impl Tail {
 }
 
 impl Round {
-    const BEGIN: (i64, i64, Uuid) = (0, i64::MIN, Uuid::nil());
-
     /// What comes after this statement; none after the last one.
-    fn after_reading(&self, read: &[((i64, i64, Uuid), Entry)]) -> Option<Self> {
+    fn after_reading(&self, read: &[Placed]) -> Option<Self> {
         let is_full = i64::try_from(read.len()).is_ok_and(|read| read >= BATCH);
         match (read.last(), self.stage) {
-            (Some((last, _)), _) if is_full => Some(Self { after: *last, ..self.clone() }),
-            (_, Stage::Changes) => Some(Self { stage: Stage::Actions, after: Self::BEGIN, ..self.clone() }),
+            (Some(((txid, position, id), _)), _) if is_full => {
+                Some(Self { part: Part::After(*txid, *position, *id), ..self.clone() })
+            }
+            (_, Stage::Changes) => Some(Self { stage: Stage::Actions, part: Part::BEGIN, ..self.clone() }),
             (_, Stage::Actions) => None,
         }
+    }
+}
+
+impl Part {
+    const BEGIN: Self = Self::After(0, i64::MIN, Uuid::nil());
+
+    fn push_order(self, columns: [&str; 2], statement: &mut Statement) {
+        let (way, limit) = match self {
+            Self::After(..) => ("", BATCH),
+            Self::Newest(most) => (" desc", most),
+        };
+        let [first, second] = columns;
+        statement.push(&format!(" order by {first}{way}, {second}{way} limit ")).bind(limit);
     }
 }

@@ -39,6 +39,14 @@ async fn drain(tail: &mut Tail, seen: &mut BTreeMap<Uuid, u32>) -> anyhow::Resul
     }
 }
 
+fn ops(entries: &[Entry]) -> Vec<String> {
+    let op = |entry: &Entry| match entry {
+        Entry::Change(change) => change.op.clone(),
+        Entry::Action(_) | Entry::Event(_) => "action".to_owned(),
+    };
+    entries.iter().map(op).collect()
+}
+
 async fn committed(connection: &mut PgConnection) -> anyhow::Result<BTreeMap<Uuid, u32>> {
     let ids: Vec<Uuid> =
         sqlx::query_scalar("select id from audit_changes union all select id from audit_actions")
@@ -158,13 +166,6 @@ async fn a_tail_shows_what_filter_and_scope_let_through() -> anyhow::Result<()> 
         .execute("insert into t (v, tenant) values (1, 'a'), (2, 'b'), (3, null); update t set tenant = 'a' where v = 2; delete from t where v <> 1")
         .await?;
     read.timeline.record(Action::new("a.b", ActorRef::anonymous())).await?;
-    let ops = |entries: &[Entry]| -> Vec<String> {
-        let op = |entry: &Entry| match entry {
-            Entry::Change(change) => change.op.clone(),
-            Entry::Action(_) | Entry::Event(_) => "action".to_owned(),
-        };
-        entries.iter().map(op).collect()
-    };
     assert_eq!(ops(&deletes.poll().await?.entries), ["delete", "delete"]);
     assert!(of_table.poll().await?.entries.is_empty());
     // A row that came from elsewhere was not the tenant's before.
@@ -174,6 +175,37 @@ async fn a_tail_shows_what_filter_and_scope_let_through() -> anyhow::Result<()> 
 }
 
 /// The changes have been read when the table of actions cannot be.
+#[tokio::test]
+async fn of_much_that_is_new_the_newest_is_read_and_none_of_it_comes_again() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    for value in 1..=5 {
+        let insert = format!("insert into t (v) values ({value})");
+        read.connection.execute(AssertSqlSafe(insert)).await?;
+    }
+    write(&mut read.connection, 4).await?;
+    let in_order: Vec<Uuid> = sqlx::query_scalar(
+        "select id from (select c.id, t.txid from audit_changes c join audit_transactions t on t.id = c.transaction_id
+                         union all select id, txid from audit_actions) rows order by txid",
+    )
+    .fetch_all(&mut read.connection)
+    .await?;
+    assert_eq!(in_order.len(), 6);
+    let ids = |entries: &[Entry]| entries.iter().map(Entry::id).collect::<Vec<_>>();
+    let mut all = tail.clone();
+    let newest = tail.newest(3).await?;
+    assert_eq!((ids(&newest.entries), newest.has_more), (in_order[3..].to_vec(), true));
+    let newest = all.newest(6).await?;
+    assert_eq!((ids(&newest.entries), newest.has_more), (in_order, false));
+    let newest = tail.newest(3).await?;
+    assert_eq!((newest.entries.len(), newest.has_more), (0, false));
+    write(&mut read.connection, 0).await?;
+    let newest = tail.newest(3).await?;
+    assert_eq!(ops(&newest.entries), ["insert"]);
+    assert!(!newest.has_more);
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_was_read_before_an_error_comes_again() -> anyhow::Result<()> {
     let mut read = host().await?;
