@@ -4,12 +4,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use async_nats::jetstream::{self, stream::Stream};
+use common::reference::Body;
 use sandbox::{Options, Sandbox, fixture, process::Process, wait};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use threadline::StorageSchema;
 use uuid::Uuid;
 
-use crate::rows;
+use crate::{build::Build, rows};
 
 /// The stream of the default settings.
 pub(crate) const STREAM: &str = "SIGRA_AUDIT";
@@ -54,8 +55,9 @@ impl Environment {
     }
 
     /// Fills a database that others are copied from: rows that were captured and never relayed.
-    pub(crate) async fn seed(&self, name: &str, count: u64) -> anyhow::Result<()> {
-        let source = self.sandbox.postgres.create_database(name, Some("empty_source")).await?;
+    pub(crate) async fn seed(&self, build: &Build, name: &str, count: u64) -> anyhow::Result<()> {
+        let empty = build.template("empty_source");
+        let source = self.sandbox.postgres.create_database(&build.template(name), Some(&empty)).await?;
         rows::fill(&source, count).await?;
         let mut connection = PgConnection::connect(&source).await?;
         // What a table that lives has had; autovacuum would come in the middle of a sample.
@@ -70,13 +72,14 @@ impl Environment {
     }
 
     /// An empty timeline.
-    pub(crate) async fn timeline(&self) -> anyhow::Result<String> {
-        self.copy("empty_timeline", "timeline").await
+    pub(crate) async fn timeline(&self, build: &Build) -> anyhow::Result<String> {
+        self.copy(&build.template("empty_timeline"), "timeline").await
     }
 
     /// Both.
-    pub(crate) async fn databases(&self, template: &str) -> anyhow::Result<Databases> {
-        Ok(Databases { source: self.source_like(template).await?, timeline: self.timeline().await? })
+    pub(crate) async fn databases(&self, build: &Build, template: &str) -> anyhow::Result<Databases> {
+        let source = self.source_like(&build.template(template)).await?;
+        Ok(Databases { source, timeline: self.timeline(build).await? })
     }
 
     async fn copy(&self, template: &str, kind: &str) -> anyhow::Result<String> {
@@ -134,8 +137,22 @@ impl Environment {
     }
 
     /// Starts `binary run` with the default settings.
-    pub(crate) fn start(&self, name: &str, binary: &str, databases: &Databases) -> anyhow::Result<Process> {
-        Process::start(&self.sandbox.work_dir, name, binary, &["run"], &self.environment(databases))
+    pub(crate) fn start(
+        &self,
+        build: &Build,
+        name: &str,
+        binary: &str,
+        databases: &Databases,
+    ) -> anyhow::Result<Process> {
+        let program = build.program(binary);
+        Process::start(&self.sandbox.work_dir, name, &program, &["run"], &self.environment(databases))
+    }
+
+    /// Starts the broker again: what it held of earlier samples in memory is gone, and its peak is that of the next one.
+    pub(crate) async fn restart_broker(&mut self) -> anyhow::Result<()> {
+        self.sandbox.nats.restart()?;
+        self.context = jetstream::new(async_nats::connect(self.sandbox.nats.url()).await?);
+        Ok(())
     }
 
     /// Removes a stream, if it is there.
@@ -157,20 +174,25 @@ impl Environment {
         .await
     }
 
-    /// Waits until the stream holds so many messages; returns in how many seconds.
-    pub(crate) async fn published(&self, messages: u64) -> anyhow::Result<f64> {
+    /// Waits until the relay has handed over everything; returns in how many seconds.
+    pub(crate) async fn published(&self, databases: &Databases) -> anyhow::Result<f64> {
+        let last = LastEntry::of(&databases.source).await?;
         let stream = self.stream().await?;
-        drained("the relay to drain the log", messages, async || {
-            Ok(stream.get_info().await?.state.last_sequence)
+        drained("the relay to drain the log", async || {
+            let messages = stream.get_info().await?.state.last_sequence;
+            Ok(Drained { count: messages, is_all: last.is_in(&stream, messages).await? })
         })
         .await
     }
 
-    /// Waits until everything up to a sequence has been settled; returns in how many seconds.
-    pub(crate) async fn settled(&self, sequence: u64) -> anyhow::Result<f64> {
+    /// Waits until everything that the log holds has been settled; returns in how many seconds.
+    pub(crate) async fn settled(&self, databases: &Databases) -> anyhow::Result<f64> {
+        let last = LastEntry::of(&databases.source).await?;
         let stream = self.stream().await?;
-        drained("the consumers to drain the stream", sequence, async || {
-            Ok(stream.consumer_info(DURABLE).await.map_or(0, |info| info.ack_floor.stream_sequence))
+        drained("the consumers to drain the stream", async || {
+            let settled =
+                stream.consumer_info(DURABLE).await.map_or(0, |info| info.ack_floor.stream_sequence);
+            Ok(Drained { count: settled, is_all: last.is_in(&stream, settled).await? })
         })
         .await
     }
@@ -186,7 +208,7 @@ impl Environment {
         source.close().await?;
         let mut timeline = PgConnection::connect(&databases.timeline).await?;
         // All rows are counted only once the last is there: counting them each time would slow what is measured.
-        let seconds = drained("a peer to drain its queue", rows, async || {
+        let seconds = drained("a peer to drain its queue", async || {
             let count: i64 = sqlx::query_scalar(
                 "select case when exists (select from audit_actions where id = $1)
                              then (select count(*) from audit_actions)
@@ -195,7 +217,8 @@ impl Environment {
             .bind(last)
             .fetch_one(&mut timeline)
             .await?;
-            Ok(count.cast_unsigned())
+            let count = count.cast_unsigned();
+            Ok(Drained { count, is_all: count >= rows })
         })
         .await?;
         timeline.close().await?;
@@ -212,22 +235,46 @@ impl Environment {
     }
 }
 
+/// The event of the log's last entry: what a message names that is the last one of a drain.
+struct LastEntry(Uuid);
+
+impl LastEntry {
+    async fn of(source: &str) -> anyhow::Result<Self> {
+        let mut connection = PgConnection::connect(source).await?;
+        let last = "select audit_event_id from outbox.entries order by xid desc, seq desc limit 1";
+        let event = sqlx::query_scalar(last).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok(Self(event))
+    }
+
+    /// Whether the message at this sequence names it, alone or in a pack.
+    async fn is_in(&self, stream: &Stream, sequence: u64) -> anyhow::Result<bool> {
+        if sequence == 0 {
+            return Ok(false);
+        }
+        let message = stream.get_raw_message(sequence).await?;
+        Ok(Body::read(&message.payload)?.events().any(|event| event == self.0))
+    }
+}
+
+/// How far a drain has come.
+struct Drained {
+    count: u64,
+    is_all: bool,
+}
+
 /// Counts from the first look at which something had moved: how long a process takes to come up is another matter. What
 /// had moved by then is added in proportion.
-async fn drained(
-    what: &str,
-    total: u64,
-    mut done: impl AsyncFnMut() -> anyhow::Result<u64>,
-) -> anyhow::Result<f64> {
+async fn drained(what: &str, mut look: impl AsyncFnMut() -> anyhow::Result<Drained>) -> anyhow::Result<f64> {
     let called = Instant::now();
     let mut begun: Option<(Instant, u64)> = None;
     loop {
-        let count = done().await?;
+        let Drained { count, is_all } = look().await?;
         match begun {
             None if count > 0 => begun = Some((Instant::now(), count)),
-            Some((at, before)) if count >= total => {
+            Some((at, before)) if is_all => {
                 #[expect(clippy::cast_precision_loss, reason = "fewer rows than 2^52")]
-                let share = (total - before.min(total - 1)) as f64 / total as f64;
+                let share = (count - before.min(count - 1)) as f64 / count as f64;
                 return Ok(at.elapsed().as_secs_f64() / share);
             }
             _ => {}

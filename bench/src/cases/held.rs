@@ -13,6 +13,7 @@ use super::{
     steady::WRITERS,
 };
 use crate::{
+    build::Build,
     environment::{Databases, STREAM},
     meter::Meter,
     peers::Peer,
@@ -48,7 +49,7 @@ async fn measure(
     variant: &str,
     repeat: u32,
 ) -> anyhow::Result<Sample> {
-    let databases = bench.environment.databases("empty_source").await?;
+    let databases = bench.environment.databases(&Build::current(), "empty_source").await?;
     let mut meter = Meter::begin(bench.environment).await?;
     let mut running = start(bench, &mut meter, peer, &databases).await?;
     let writers = Writers { count: WRITERS, shape: Shape::Single, rate: Some(RATE) };
@@ -94,8 +95,8 @@ async fn start(
     databases: &Databases,
 ) -> anyhow::Result<Vec<Process>> {
     let Some(peer) = peer else {
-        let publisher = bench.environment.start("publisher", "publisher", databases)?;
-        let consumer = bench.environment.start("consumer-1", "consumer", databases)?;
+        let publisher = bench.environment.start(&Build::current(), "publisher", "publisher", databases)?;
+        let consumer = bench.environment.start(&Build::current(), "consumer-1", "consumer", databases)?;
         meter.watch("publisher", publisher.id());
         meter.watch("consumer", consumer.id());
         return Ok(vec![publisher, consumer]);

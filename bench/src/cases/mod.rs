@@ -16,6 +16,7 @@ mod steady;
 use common::process::console;
 
 use crate::{
+    build::Build,
     environment::{Environment, add_timeline},
     plan::Plan,
     results::Sample,
@@ -55,23 +56,33 @@ pub(crate) enum Case {
 
 /// Takes samples and keeps them.
 pub(crate) struct Bench<'a> {
-    pub(crate) environment: &'a Environment,
+    pub(crate) environment: &'a mut Environment,
     pub(crate) plan: Plan,
+    /// The present one, and an earlier one where that was asked for.
+    pub(crate) builds: Vec<Build>,
     pub(crate) samples: Vec<Sample>,
 }
 
 impl Bench<'_> {
     /// Makes what samples are copied from.
     pub(crate) async fn prepare(&self, cases: &[Case]) -> anyhow::Result<()> {
-        if cases.contains(&Case::Drain) || cases.contains(&Case::EndToEnd) {
+        let is_draining = cases.contains(&Case::Drain) || cases.contains(&Case::EndToEnd);
+        for build in self.builds.iter().skip(1) {
+            build.install(self.environment).await?;
+            if is_draining {
+                self.environment.seed(build, SEED, self.plan.rows).await?;
+            }
+        }
+        let current = Build::current();
+        if is_draining {
             say(&format!("writing {} audit rows", self.plan.rows));
-            self.environment.seed(SEED, self.plan.rows).await?;
+            self.environment.seed(&current, SEED, self.plan.rows).await?;
             let url =
                 self.environment.sandbox.postgres.create_database(SEED_WITH_TIMELINE, Some(SEED)).await?;
             add_timeline(&url).await?;
         }
         if cases.contains(&Case::EndToEnd) {
-            self.environment.seed(SEED_OF_JOBS, self.plan.jobs).await?;
+            self.environment.seed(&current, SEED_OF_JOBS, self.plan.jobs).await?;
         }
         Ok(())
     }

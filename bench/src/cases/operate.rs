@@ -7,6 +7,7 @@ use sandbox::process::Process;
 
 use super::{Bench, drain::STOP_DEADLINE};
 use crate::{
+    build::{Build, EARLIER},
     environment::{Databases, STREAM},
     meter::{self, Meter},
     results::{Sample, Usage},
@@ -20,9 +21,14 @@ const COMMAND_DEADLINE: Duration = Duration::from_secs(900);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Beside databases that the pipeline has just drained, with publisher and consumer running.
-pub(super) async fn take(bench: &mut Bench<'_>, databases: &Databases, repeat: u32) -> anyhow::Result<()> {
-    let mut publisher = bench.environment.start("publisher", "publisher", databases)?;
-    let mut consumer = bench.environment.start("consumer-1", "consumer", databases)?;
+pub(super) async fn take(
+    bench: &mut Bench<'_>,
+    build: &Build,
+    databases: &Databases,
+    repeat: u32,
+) -> anyhow::Result<()> {
+    let mut publisher = bench.environment.start(build, "publisher", "publisher", databases)?;
+    let mut consumer = bench.environment.start(build, "consumer-1", "consumer", databases)?;
     // Addressed, or the broker would know the message ids of the drain, and drop them all.
     let commands: [(&str, &[&str]); 3] = [
         ("consumer", &["reconcile"]),
@@ -30,7 +36,7 @@ pub(super) async fn take(bench: &mut Bench<'_>, databases: &Databases, repeat: u
         ("publisher", &["backfill", "--forwarder", "timeline"]),
     ];
     for (binary, command) in commands {
-        let sample = run(bench, databases, binary, command, repeat).await?;
+        let sample = run(bench, build, databases, (binary, command), repeat).await?;
         bench.keep(sample).await?;
     }
     publisher.terminate(STOP_DEADLINE)?;
@@ -41,17 +47,17 @@ pub(super) async fn take(bench: &mut Bench<'_>, databases: &Databases, repeat: u
 
 async fn run(
     bench: &Bench<'_>,
+    build: &Build,
     databases: &Databases,
-    binary: &str,
-    arguments: &[&str],
+    (binary, arguments): (&str, &[&str]),
     repeat: u32,
 ) -> anyhow::Result<Sample> {
     let meter = Meter::begin(bench.environment).await?;
     let begun = Instant::now();
     let work_dir = &bench.environment.sandbox.work_dir;
     let command = arguments[0];
-    let mut process =
-        Process::start(work_dir, command, binary, arguments, &bench.environment.environment(databases))?;
+    let environment = bench.environment.environment(databases);
+    let mut process = Process::start(work_dir, command, &build.program(binary), arguments, &environment)?;
     let mut taken = Usage::default();
     while !process.has_ended()? {
         taken = meter::usage(process.id()).unwrap_or(taken);
@@ -64,7 +70,11 @@ async fn run(
     let ended = process.wait(STOP_DEADLINE)?;
     let seconds = begun.elapsed().as_secs_f64();
     ensure!(ended.success(), "{binary} {command} failed:\n{}", process.log());
-    let mut sample = meter.end("operator", command, repeat).await?;
+    let variant = match build.variant() {
+        earlier if earlier.starts_with(EARLIER) => format!("{command}, {earlier}"),
+        _ => command.to_owned(),
+    };
+    let mut sample = meter.end("operator", &variant, repeat).await?;
     sample.seconds = seconds;
     sample.processes.insert(command.to_owned(), taken);
     verify::verify(&mut sample, &databases.source, &databases.timeline).await?;

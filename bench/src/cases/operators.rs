@@ -51,9 +51,9 @@ const DATABASE: &str = "operators_ours";
 const PATHS: [&str; 6] = [
     "timeline",
     "timeline?table=public.orders&op=update",
-    "timeline?actor=user:u1",
+    "timeline?actor=user:frequent",
     "timeline?status=error",
-    "row?table=public.posts&key=7",
+    "row?table=public.orders&key=2",
     "timeline?group=1",
 ];
 

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{drain::STOP_DEADLINE, say};
 use crate::{
+    build::Build,
     environment::Environment,
     meter::{self, Meter},
     rows::{Shape, Writers},
@@ -23,10 +24,10 @@ pub(crate) async fn run(
     minutes: u64,
     stop: &CancellationToken,
 ) -> anyhow::Result<String> {
-    let databases = environment.databases("empty_source").await?;
+    let databases = environment.databases(&Build::current(), "empty_source").await?;
     let mut meter = Meter::begin(environment).await?;
-    let mut publisher = environment.start("publisher", "publisher", &databases)?;
-    let mut consumer = environment.start("consumer-1", "consumer", &databases)?;
+    let mut publisher = environment.start(&Build::current(), "publisher", "publisher", &databases)?;
+    let mut consumer = environment.start(&Build::current(), "consumer-1", "consumer", &databases)?;
     meter.watch("publisher", publisher.id());
     meter.watch("consumer", consumer.id());
     let writers = Writers { count: 4, shape: Shape::Single, rate: Some(RATE) };

@@ -5,13 +5,14 @@ use super::{
     number, operators, reads_goals,
     summary::{Group, Ratio, Summary},
 };
-use crate::results::Sample;
+use crate::{build::EARLIER, results::Sample};
 
 const CAPTURE: &str = "capture/8 single";
 const RELAY: &str = "relay";
 const PROJECTION: &str = "projection";
 pub(crate) const END_TO_END: &str = "end to end";
 const HELD: &str = "held transaction";
+const OPERATOR: &str = "operator";
 pub(crate) const PIPELINE: &str = "pipeline";
 const LIMIT: &str = "limit";
 const BARE: &str = "bare";
@@ -77,13 +78,17 @@ impl Judgement {
             projection(summary),
             end_to_end(summary),
             peers(summary),
-            steady(summary, "1,000 rows/s: p50", "steady 1000", 5.0, |group| group.p50),
-            steady(summary, "1,000 rows/s: p99", "steady 1000", 15.0, |group| group.p99),
+            batching_peer(summary),
+            steady(summary, "1,000 rows/s: p50", "steady 1000", 3.0, |group| group.p50),
+            steady(summary, "1,000 rows/s: p99", "steady 1000", 9.0, |group| group.p99),
             steady(summary, "5,000 rows/s: p99", "steady 5000", 60.0, |group| group.p99),
         ];
+        goals.extend(earlier(summary));
         goals.extend(held(summary));
         goals.push(memory(summary, "publisher: memory at the peak", "publisher"));
         goals.push(memory(summary, "consumer: memory at the peak", "consumer"));
+        goals.push(broker_memory(summary));
+        goals.push(log_per_row(summary));
         goals.push(dead_tuples(summary));
         goals.extend(reads_goals::worst(summary).into_iter().map(Goal::of_worst));
         let promises = [hand_over_goals::promises(summary), operators::promises(summary)];
@@ -108,8 +113,8 @@ fn capture(summary: &Summary) -> Goal {
 fn relay(summary: &Summary) -> Goal {
     let notes = [voids(summary, &[(RELAY, PIPELINE), (RELAY, LIMIT)])];
     let ratio = summary.ratio(RELAY, PIPELINE, RELAY, LIMIT);
-    Goal::of_ratio("relay: pipeline / limit", PIPELINE, Bound::AtLeast(0.85), ratio, notes.into())
-        .beside([again(summary, RELAY)])
+    let name = "relay: pipeline / limit, which is a message a row";
+    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(4.0), ratio, notes.into()).beside([again(summary, RELAY)])
 }
 
 fn projection(summary: &Summary) -> Goal {
@@ -135,14 +140,25 @@ fn end_to_end(summary: &Summary) -> Goal {
     let notes = [voids(summary, &[(END_TO_END, PIPELINE), (PROJECTION, LIMIT)])];
     let ratio = summary.ratio(END_TO_END, PIPELINE, PROJECTION, LIMIT);
     let name = "end to end: pipeline / limit of the projection";
-    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(0.6), ratio, notes.into())
+    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(1.1), ratio, notes.into())
 }
 
 /// Beside the fastest of the peers that take a row at a time, as those do that a user would pick first.
 fn peers(summary: &Summary) -> Goal {
+    let name = "end to end: pipeline / best peer that does not batch";
+    beside_peers(summary, name, 16.0, |peer| !peer.ends_with(BATCHES))
+}
+
+/// Beside a queue that is read many rows at a time.
+fn batching_peer(summary: &Summary) -> Goal {
+    let name = "end to end: pipeline / best peer that batches";
+    beside_peers(summary, name, 1.5, |peer| peer.ends_with(BATCHES))
+}
+
+fn beside_peers(summary: &Summary, name: &'static str, least: f64, is_meant: fn(&str) -> bool) -> Goal {
     let peers = || {
         let peers = summary.of_case(END_TO_END).map(|group| group.variant);
-        peers.filter(|variant| *variant != PIPELINE && !variant.ends_with(BATCHES))
+        peers.filter(|variant| *variant != PIPELINE && !variant.starts_with(EARLIER) && is_meant(variant))
     };
     let best = peers()
         .filter_map(|peer| Some((peer, summary.ratio(END_TO_END, PIPELINE, END_TO_END, peer)?)))
@@ -150,8 +166,43 @@ fn peers(summary: &Summary) -> Goal {
     let keys: Vec<_> = peers().chain([PIPELINE]).map(|variant| (END_TO_END, variant)).collect();
     let mut notes = vec![voids(summary, &keys)];
     notes.extend(best.map(|(peer, _)| peer.to_owned()));
-    let name = "end to end: pipeline / best peer that does not batch";
-    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(10.0), best.map(|(_, ratio)| ratio), notes)
+    Goal::of_ratio(name, PIPELINE, Bound::AtLeast(least), best.map(|(_, ratio)| ratio), notes)
+}
+
+/// Beside an earlier build of this project, where one was run.
+fn earlier(summary: &Summary) -> Vec<Goal> {
+    let ran = |case: &str| {
+        let variants = summary.of_case(case).map(|group| group.variant.to_owned());
+        variants.into_iter().find(|variant| variant.starts_with(EARLIER))
+    };
+    let Some(before) = [END_TO_END, "steady 1000"].into_iter().find_map(ran) else {
+        return Vec::new();
+    };
+    let goal = |name, (case, variant): (&str, &str), least| {
+        let earlier = if case == OPERATOR { format!("{variant}, {before}") } else { before.clone() };
+        let ratio = summary.ratio(case, variant, case, &earlier);
+        let notes = vec![voids(summary, &[(case, variant), (case, &earlier)])];
+        Goal::of_ratio(name, variant, Bound::AtLeast(least), ratio, notes)
+    };
+    let cost = summary.ratio_of(("steady 1000", PIPELINE), ("steady 1000", &before), processor_time);
+    vec![
+        goal("end to end: pipeline / earlier build", (END_TO_END, PIPELINE), 2.5),
+        goal("projection: 2 consumers / earlier build", (PROJECTION, "2 consumers"), 1.7),
+        goal("rebuild / earlier build", (OPERATOR, "rebuild"), 2.5),
+        Goal::of(
+            "1,000 rows/s: processor time of publisher, consumer and nats-server / earlier build",
+            Bound::AtMost(0.6),
+            &RATIO,
+            cost.map(|ratio| ratio.median),
+            &[range(cost)],
+        ),
+    ]
+}
+
+/// Seconds for a row.
+fn processor_time(sample: &Sample) -> Option<f64> {
+    let of = |process| Some(sample.processes.get(process)?.cpu_seconds);
+    Some(sample.per_100k(of("publisher")? + of("consumer")? + of("nats-server")?))
 }
 
 fn steady(
@@ -204,11 +255,26 @@ fn median_latency(sample: &Sample) -> Option<f64> {
 }
 
 fn memory(summary: &Summary, name: &'static str, process: &str) -> Goal {
-    let peaks =
-        summary.samples.iter().filter_map(|sample| Some((sample, sample.processes.get(process)?.peak_mib)));
+    let own = summary.samples.iter().filter(|sample| !sample.variant.contains(EARLIER));
+    let peaks = own.filter_map(|sample| Some((sample, sample.processes.get(process)?.peak_mib)));
     let most = peaks.max_by(|a, b| a.1.total_cmp(&b.1));
     let note = most.map(|(sample, _)| format!("in {}, {}", sample.case, sample.variant));
-    Goal::of(name, Bound::AtMost(64.0), &MIB, most.map(|(_, peak)| peak), &[note.unwrap_or_default()])
+    Goal::of(name, Bound::AtMost(48.0), &MIB, most.map(|(_, peak)| peak), &[note.unwrap_or_default()])
+}
+
+/// Of a broker that was started for the sample.
+fn broker_memory(summary: &Summary) -> Goal {
+    let peak =
+        summary.group(RELAY, PIPELINE).and_then(|group| Some(group.processes.get("nats-server")?.peak_mib));
+    let name = "nats-server after all references: memory at the peak";
+    Goal::of(name, Bound::AtMost(64.0), &MIB, peak, &[voids(summary, &[(RELAY, PIPELINE)])])
+}
+
+fn log_per_row(summary: &Summary) -> Goal {
+    let key = (PROJECTION, "2 consumers");
+    let bytes = summary.group(key.0, key.1).and_then(|group| group.wal_per_row);
+    let name = "projection: bytes of PostgreSQL's log a row";
+    Goal::of(name, Bound::AtMost(750.0), &COUNT, bytes, &[voids(summary, &[key])])
 }
 
 fn dead_tuples(summary: &Summary) -> Goal {
