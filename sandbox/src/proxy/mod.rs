@@ -23,6 +23,8 @@ pub enum Flow {
     Delay(Duration),
     /// Holds back what goes to the server; what comes from it passes.
     HoldToServer,
+    /// Holds back what comes from the server; what goes to it passes.
+    HoldToClient,
     /// Holds back both ways: a silent network. Connections stay, and neither side learns that the other one closed
     /// or reset its end; new ones are accepted, silent too, and reach the server when the flow opens.
     HoldBoth,

@@ -101,13 +101,14 @@ async fn passage(flow: &mut watch::Receiver<Flow>, arrived: Instant, direction: 
         match current {
             Flow::Open => return,
             Flow::HoldToServer if direction == Direction::ToClient => return,
+            Flow::HoldToClient if direction == Direction::ToServer => return,
             Flow::Delay(delay) => tokio::select! {
                 // Not synchronisation: this is the delay that was asked for.
                 () = tokio::time::sleep_until(arrived + delay) => return,
                 _ = flow.changed() => {}
             },
             // Refused connections are about to be cut.
-            Flow::HoldToServer | Flow::HoldBoth | Flow::Refuse => {
+            Flow::HoldToServer | Flow::HoldToClient | Flow::HoldBoth | Flow::Refuse => {
                 // The sender lives as long as the connections.
                 let _ = flow.changed().await;
             }
