@@ -3,6 +3,8 @@
 use end_to_end::{DEADLINE, Pipeline, samples};
 use sandbox::{audit::AuditRow, postgres::Stop, wait, work_dir::free_port};
 
+use crate::doctor::doctor;
+
 const SYNC: &str = "[[forwarder]]\nid = \"timeline\"\nkind = \"threadline\"\ndispatch = \"sync\"";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,6 +192,8 @@ async fn a_consumer_without_a_broker_is_refused_where_a_publisher_reads_the_log(
     assert_eq!(refused.wait(DEADLINE)?.code(), Some(2), "no restart fixes it: {}", refused.log());
     let said = refused.log();
     assert!(said.contains("set broker.url") && said.contains("publisher drop-reader jetstream"), "{said}");
+    // The doctor says so without a start.
+    doctor(&pipeline, "consumer", &[])?.has("dispatch-without-broker", &["publisher drop-reader jetstream"]);
     pipeline.nats_url = broker;
     drop(consumer);
     let _consumer = pipeline.consumer()?;

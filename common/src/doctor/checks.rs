@@ -235,7 +235,7 @@ checks! {
         FORWARDER_KIND_NOT_BUILT = Warning "forwarder-kind-not-built" [Consumer Asked]
             "This binary has the kind of every forwarder.";
         DISPATCH_WITHOUT_BROKER = Error "dispatch-without-broker" [Consumer Asked]
-            "Forwarders that need a broker have one.";
+            "Forwarders that need a broker have one: by their dispatch, or because a publisher reads the log for one.";
         TARGET_UNREACHABLE = Error "target-unreachable" [Consumer Always]
             "The targets of forwarders of other kinds that can tell are there.";
         TARGETS_SHARED = Error "targets-shared" [Consumer Always]

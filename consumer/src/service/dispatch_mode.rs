@@ -4,6 +4,7 @@ use anyhow::bail;
 use async_nats::jetstream::{Context, stream::Stream};
 use common::{
     broker::{self, AckFloor, SettledFloor, microseconds},
+    doctor::Problem,
     failures,
     identifier::ForwarderId,
     outbox::{
@@ -108,19 +109,31 @@ pub(crate) async fn switch_to_direct(
     record_switch(connection, id, "from async to sync", 1).await
 }
 
+async fn begin_without_broker(connection: &mut Session, id: &ForwarderId) -> anyhow::Result<()> {
+    if needs_broker(connection, id).await? {
+        let Problem { what, remedy, .. } = broker_needed(id);
+        bail!(UsageError(format!("{what}: {remedy}")));
+    }
+    Ok(())
+}
+
 /// Without a broker it cannot be seen what the stream still holds for a forwarder; a publisher that reads the log says that there is
 /// one.
-async fn begin_without_broker(connection: &mut Session, id: &ForwarderId) -> anyhow::Result<()> {
+pub(crate) async fn needs_broker(connection: &mut Session, id: &ForwarderId) -> Result<bool, sqlx::Error> {
     let has_own_reader = readers::exists(connection, &readers::reader_name(id)).await?;
-    if has_own_reader || !readers::exists(connection, STREAM_READER).await? {
-        return Ok(());
-    }
-    bail!(UsageError(format!(
-        "forwarder {id}: no broker is configured, and a publisher reads this log for one: set broker.url in the settings \
-         file, or NATS_URL. If that broker is gone for good, stop the publisher, run `publisher drop-reader {STREAM_READER} \
-         --reason …` without a broker in its settings, and start again: what the log holds is delivered once more, without a \
-         second effect in a timeline"
-    )));
+    Ok(!has_own_reader && readers::exists(connection, STREAM_READER).await?)
+}
+
+/// Why a forwarder cannot begin without one.
+pub(crate) fn broker_needed(id: &ForwarderId) -> Problem {
+    Problem::new(
+        format!("forwarder {id}: no broker is configured, and a publisher reads this log for one"),
+        format!(
+            "set broker.url in the settings file, or NATS_URL. If that broker is gone for good, stop the publisher, run `publisher \
+             drop-reader {STREAM_READER} --reason …` without a broker in its settings, and start again: what the log holds is \
+             delivered once more, without a second effect in a timeline"
+        ),
+    )
 }
 
 async fn record_switch(

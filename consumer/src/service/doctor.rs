@@ -5,6 +5,7 @@ use std::collections::HashMap;
 
 use common::{
     broker::doctor as broker_doctor,
+    database::Database,
     doctor::{
         Problem, Report, RunMode, Service,
         checks::{
@@ -19,8 +20,9 @@ use common::{
 };
 
 use crate::{
+    APPLICATION,
     forwarder::{self, Forwarders, MissingKinds, Preflight, Registry},
-    service::dispatch_mode::DispatchMode,
+    service::dispatch_mode::{self, DispatchMode},
 };
 
 const NAME: &str = "audit-consumer-doctor";
@@ -43,6 +45,8 @@ pub(crate) async fn run(
     if settings.broker.url.is_some() {
         broker_doctor::connect_and_check(&mut report, settings, Service::Consumer, NAME, identity.as_ref())
             .await;
+    } else {
+        without_broker(&mut report, settings, &forwarders).await;
     }
     targets(&mut report, &forwarders).await;
     #[cfg(feature = "threadline")]
@@ -94,6 +98,17 @@ fn configure(
         }
     }
     forwarders
+}
+
+/// Those that could not begin. A source that is away has a finding of its own.
+async fn without_broker(report: &mut Report, settings: &Settings, forwarders: &Forwarders) {
+    let Ok(source) = Database::source(&settings.source, APPLICATION) else { return };
+    let Ok(mut connection) = source.connect().await else { return };
+    for (ForwarderSettings { id, .. }, _) in forwarders {
+        let needed = source.with_timeout(dispatch_mode::needs_broker(&mut connection, id)).await;
+        let problem = needed.map(|needed| needed.then(|| dispatch_mode::broker_needed(id)));
+        report.record_result(DISPATCH_WITHOUT_BROKER, problem);
+    }
 }
 
 /// What they look at in the audit table.
