@@ -96,8 +96,8 @@ grant select, insert (forwarder, since), update (since, at, dropped_at) on outbo
 grant select (xid, audit_event_id, forwarder) on outbox.entries to audit_consumer;
 grant select on outbox.horizon, outbox.settled to audit_consumer;
 grant insert (actor, kind, filter, count, reason), select (id) on outbox.acts to audit_consumer;
--- The continuous reconciliation (consumer.reconcile.interval): one process at a time looks for what is settled, and enters what is
--- missing again.
+-- An event of a pack that is to be tried again enters the log, for a message of its own. So does, by the continuous reconciliation
+-- (consumer.reconcile.interval), what is settled and missing; one process at a time looks for that.
 grant select, insert (audit_event_id, occurred_at, forwarder) on outbox.entries to audit_consumer;
 grant select,
       insert (forwarder, s, system_identifier, checked, missing, t, after_xid, after_seq),

@@ -27,7 +27,7 @@ async fn maintained(pipeline: &Pipeline, times: u32) -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_stream_is_filled_once_and_nobody_is_blamed_for_it() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let _consumer = pipeline.consumer()?;
     let (rows, ids) = samples(85);
@@ -39,7 +39,7 @@ async fn a_lost_stream_is_filled_once_and_nobody_is_blamed_for_it() -> anyhow::R
         Ok((pipeline.generation().await? == Some(1)).then_some(()))
     })
     .await?;
-    pipeline.messages(85).await?;
+    pipeline.references(85).await?;
     pipeline.settled("timeline").await?;
     maintained(&pipeline, 3).await?;
     assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 85, "filled once");
@@ -54,7 +54,7 @@ async fn a_lost_stream_is_filled_once_and_nobody_is_blamed_for_it() -> anyhow::R
 /// A stream that was purged says where it begins, too: with what it will be given next.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_purged_stream_is_filled_once() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let _consumer = pipeline.consumer()?;
     let (rows, ids) = samples(20);
@@ -62,7 +62,7 @@ async fn a_purged_stream_is_filled_once() -> anyhow::Result<()> {
     pipeline.arrive(&ids).await?;
     pipeline.settled("timeline").await?;
     pipeline.stream().await?.purge().await?;
-    pipeline.messages(40).await?;
+    pipeline.references(40).await?;
     pipeline.settled("timeline").await?;
     maintained(&pipeline, 3).await?;
     assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 40, "filled once");
@@ -124,7 +124,7 @@ async fn what_is_purged_while_the_leader_looks_at_the_floors_is_published_again(
     wait::until("the leader to look", DEADLINE, || publisher.log().contains("a test may wait here"))?;
     let (rows, ids) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(5).await?;
+    pipeline.references(5).await?;
     pipeline.stream().await?.purge().await?;
     let (rows, later) = samples(1);
     pipeline.commit(&rows).await?;
@@ -141,7 +141,7 @@ async fn a_stream_that_was_deleted_is_recreated_only_when_its_server_has_tidied_
     let _publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let (rows, _) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(5).await?;
+    pipeline.references(5).await?;
     let context = pipeline.context().await?;
     for _ in 0..2 {
         let before = pipeline.stream().await?.cached_info().created;
@@ -153,7 +153,7 @@ async fn a_stream_that_was_deleted_is_recreated_only_when_its_server_has_tidied_
         })
         .await?;
         assert!(created - deleted >= time::Duration::SECOND, "deleted at {deleted}, recreated at {created}");
-        pipeline.messages(5).await?;
+        pipeline.references(5).await?;
     }
     Ok(())
 }
@@ -203,14 +203,14 @@ async fn delete(pipeline: &Pipeline, ids: &[Uuid]) -> anyhow::Result<()> {
 }
 
 /// Deletes the stream, and waits until the log has been published again and settled.
-async fn lose_the_stream(pipeline: &Pipeline, forwarders: &[&str], messages: u64) -> anyhow::Result<()> {
+async fn lose_the_stream(pipeline: &Pipeline, forwarders: &[&str], references: usize) -> anyhow::Result<()> {
     let before = pipeline.generation().await?;
     delete_stream(&pipeline.context().await?, &pipeline.name).await?;
     wait::until_some("the log to be published again", DEADLINE, async || {
         Ok((pipeline.generation().await? > before).then_some(()))
     })
     .await?;
-    pipeline.messages(messages).await?;
+    pipeline.references(references).await?;
     for forwarder in forwarders {
         pipeline.settled(forwarder).await?;
     }
@@ -266,7 +266,7 @@ async fn what_is_in_the_target_is_there_although_its_row_was_deleted_before_the_
     timeline.execute("begin; lock audit_actions in access exclusive mode").await?;
     let (rows, lost) = samples(1);
     pipeline.commit(&rows).await?;
-    pipeline.messages(121).await?;
+    pipeline.references(121).await?;
     delete(&pipeline, &lost).await?;
     timeline.execute("rollback").await?;
     pipeline.settled("timeline").await?;
@@ -284,7 +284,7 @@ async fn what_all_had_settled_is_no_dead_letter_of_a_target_that_cannot_say() ->
     let consumer = pipeline.consumer()?;
     let (rows, gone) = samples(120);
     pipeline.commit(&rows).await?;
-    pipeline.messages(120).await?;
+    pipeline.references(120).await?;
     pipeline.settled("nothing").await?;
     let mut source = pipeline.source.connect().await?;
     wait::until_some("the clean-up to be let at them", DEADLINE, async || {
@@ -330,7 +330,7 @@ async fn a_new_forwarder_on_an_old_stream_is_neither_held_nor_given_false_dead_l
     host.terminate(DEADLINE)?;
     let (rows, lost) = samples(1);
     pipeline.commit(&rows).await?;
-    pipeline.messages(131).await?;
+    pipeline.references(131).await?;
     delete(&pipeline, &lost).await?;
     let _host = pipeline.custom_consumer()?;
     pipeline.settled("faulty").await?;
@@ -375,14 +375,14 @@ async fn what_is_addressed_to_a_forwarder_that_somebody_has_or_had_is_left_alone
     let mut consumer = pipeline.consumer()?;
     let (rows, ids) = samples(120);
     pipeline.commit(&rows).await?;
-    pipeline.messages(120).await?;
+    pipeline.references(120).await?;
     pipeline.settled("old").await?;
     consumer.terminate(DEADLINE)?;
     let addressed =
         "insert into outbox.entries (audit_event_id, forwarder) select id, $2 from unnest($1::uuid[]) id";
     let mut source = pipeline.source.connect().await?;
     sqlx::query(addressed).bind(&ids).bind("old").execute(&mut source).await?;
-    pipeline.messages(240).await?;
+    pipeline.references(240).await?;
     // Another settings file, which does not know the old one, and then nobody does any more.
     let other = Pipeline::sharing(&pipeline, "[[forwarder]]\nid = \"new\"\nkind = \"noop\"")?;
     let mut consumer = other.consumer()?;
@@ -391,13 +391,13 @@ async fn what_is_addressed_to_a_forwarder_that_somebody_has_or_had_is_left_alone
     consumer.terminate(DEADLINE)?;
     let drop_durable = ["drop-durable", "old", "--reason", "out of use"];
     let (done, said) = other.command("consumer", &drop_durable)?;
-    assert!(!done && said.contains("120 reference(s) wait for forwarder old"), "{said}");
+    assert!(!done && said.contains("120 message(s) wait for forwarder old"), "{said}");
     let (done, said) = other.command("consumer", &[&drop_durable[..], &["--lose-work"]].concat())?;
     assert!(done, "{said}");
     sqlx::query(addressed).bind(&ids[..2]).bind("old").execute(&mut source).await?;
     // One that nobody ever had.
     sqlx::query(addressed).bind(&ids[..1]).bind("nobody").execute(&mut source).await?;
-    pipeline.messages(243).await?;
+    pipeline.references(243).await?;
     let _consumer = other.consumer()?;
     other.settled("new").await?;
     let failures = pipeline.failures().await?;

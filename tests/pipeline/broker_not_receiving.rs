@@ -77,7 +77,12 @@ async fn acknowledgements_that_do_not_reach_the_broker_make_unready_and_are_name
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doctor_finds_every_subject_that_its_user_may_not_use_and_changes_nothing() -> anyhow::Result<()> {
-    let publisher = ["STREAM_NAME.events", "$JS.API.STREAM.PURGE.>", "$JS.API.STREAM.MSG.GET.>"];
+    let publisher = [
+        "STREAM_NAME.events",
+        "$JS.API.STREAM.PURGE.>",
+        "$JS.API.STREAM.MSG.GET.>",
+        "$JS.API.STREAM.UPDATE.>",
+    ];
     let consumer = ["$JS.API.CONSUMER.MSG.NEXT.>", "$JS.API.STREAM.MSG.GET.>"];
     for (publisher, consumer) in [(&[][..], &[][..]), (&publisher[..], &consumer[..])] {
         let mut pipeline = denied(publisher, consumer).await?;
@@ -112,5 +117,22 @@ async fn a_doctor_finds_every_subject_that_its_user_may_not_use_and_changes_noth
         let info = durable.cached_info();
         assert_eq!((info.num_pending, info.num_ack_pending, info.delivered.consumer_sequence), (1, 0, 0));
     }
+    Ok(())
+}
+
+/// As after an upgrade, where the permissions are still those of before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publisher_that_may_not_change_the_stream_sends_references_one_by_one_and_says_why()
+-> anyhow::Result<()> {
+    let pipeline = denied(&["$JS.API.STREAM.UPDATE.>"], &[]).await?;
+    let publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let (rows, ids) = samples(20);
+    pipeline.commit(&rows).await?;
+    pipeline.arrive(&ids).await?;
+    assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 20);
+    let said = publisher.log();
+    let subject = format!("$JS.API.STREAM.UPDATE.{}", pipeline.name);
+    assert!(said.contains("references travel one by one") && said.contains(&subject), "{said}");
     Ok(())
 }

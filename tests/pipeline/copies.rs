@@ -47,7 +47,7 @@ async fn a_copy_of_the_source_settles_nothing_of_what_the_source_has_committed_s
     let (_server, copy) = copy_of(&primary, &pipeline).await?;
     let (rows, ids) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(40).await?;
+    pipeline.references(40).await?;
 
     let port = free_port()?;
     let foreign = copy.consumer_with(&["--set", &format!("consumer.listen=127.0.0.1:{port}")])?;
@@ -59,7 +59,7 @@ async fn a_copy_of_the_source_settles_nothing_of_what_the_source_has_committed_s
     let (status, body) = wait::until_some("an answer", DEADLINE, async || Ok(get(port, "/readyz"))).await?;
     assert!(status == 503 && body.contains("it is another source's"), "{status} {body}");
     let floor = pipeline.durable("timeline").await?.cached_info().ack_floor.stream_sequence;
-    assert_eq!(floor, 20, "nothing of the source's was settled");
+    assert_eq!(floor, 1, "nothing of the source's was settled");
 
     // It keeps nothing from whoever it belongs to.
     let _consumer = pipeline.consumer()?;
@@ -82,11 +82,11 @@ async fn a_source_that_lost_its_last_rows_continues_once_somebody_says_so() -> a
     let mut publisher = pipeline.publisher()?;
     let (rows, kept) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     let (_server, copy) = copy_of(&primary, &pipeline).await?;
     let (rows, lost) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(40).await?;
+    pipeline.references(40).await?;
     publisher.terminate(DEADLINE)?;
     let mut consumer = copy.consumer()?;
     wait::until("the consumer to hold", DEADLINE, || consumer.log().contains("it is another source's"))?;
@@ -110,11 +110,11 @@ async fn a_leader_beside_which_somebody_else_publishes_says_so() -> anyhow::Resu
     let said = || publisher.log().matches("another process publishes on").count();
     let (rows, known) = samples(1);
     pipeline.commit(&rows).await?;
-    pipeline.messages(1).await?;
-    for turn in 1..=5_u64 {
+    pipeline.references(1).await?;
+    for turn in 1..=5 {
         let (rows, _) = samples(3);
         pipeline.commit(&rows).await?;
-        pipeline.messages(1 + 3 * turn).await?;
+        pipeline.references(1 + 3 * turn).await?;
     }
     assert_eq!(said(), 0, "nobody but the leader has published");
     let foreign = publish(&pipeline, known[0], None).await?;
@@ -134,7 +134,7 @@ async fn a_source_with_a_name_shares_its_stream_with_no_copy() -> anyhow::Result
     let mut publisher = pipeline.publisher()?;
     let (rows, mut ids) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     publisher.terminate(DEADLINE)?;
     let named = ["--set", "source.name=production"];
     let (done, said) = pipeline.command("publisher", &[&["run"], &named[..]].concat())?;

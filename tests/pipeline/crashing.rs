@@ -68,7 +68,7 @@ async fn deliver_beside_crashes(
     pipeline.commit(&rows).await?;
     host(on, &[CRASH, rule]).await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(40 + bad as u64).await?;
+    pipeline.references(40 + bad).await?;
     let batch = format!("consumer.batch_rows={}", rows.len().div_ceil(bad));
     let _consumers =
         [pipeline.consumer_with(&["--set", &batch])?, pipeline.consumer_with(&["--set", &batch])?];

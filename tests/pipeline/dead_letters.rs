@@ -19,7 +19,8 @@ async fn accept(pipeline: &Pipeline) -> anyhow::Result<()> {
 }
 
 async fn dead(pipeline: &Pipeline, count: usize) -> anyhow::Result<()> {
-    wait::until_some("dead letters", DEADLINE, async || {
+    // A batch in which nothing is accepted is held three times before it is judged.
+    wait::until_some("dead letters", 2 * DEADLINE, async || {
         let failures = pipeline.failures().await?;
         Ok((failures.iter().filter(|failure| failure["state"] == "dead").count() == count).then_some(()))
     })

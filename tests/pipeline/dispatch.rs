@@ -105,7 +105,7 @@ async fn the_dispatch_changes_both_ways_and_a_path_that_is_not_drained_is_refuse
     let mut publisher = pipeline.publisher()?;
     let (rows, first) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     let mut consumer = pipeline.consumer()?;
     pipeline.arrive(&first).await?;
     pipeline.settled("timeline").await?;
@@ -114,10 +114,10 @@ async fn the_dispatch_changes_both_ways_and_a_path_that_is_not_drained_is_refuse
     // Published, and nobody has it.
     let (rows, second) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(25).await?;
+    pipeline.references(25).await?;
     pipeline.configure(SYNC)?;
     let (done, said) = pipeline.command("consumer", &["run"])?;
-    assert!(!done && said.contains("not drained (5 reference(s)"), "{said}");
+    assert!(!done && said.contains("not drained (1 message(s)"), "{said}");
     let mut consumer = pipeline.consumer_with(&["--set", "forwarder.0.dispatch=async"])?;
     pipeline.arrive(&second).await?;
     pipeline.settled("timeline").await?;
@@ -138,7 +138,7 @@ async fn the_dispatch_changes_both_ways_and_a_path_that_is_not_drained_is_refuse
     let mut publisher = pipeline.publisher()?;
     let (rows, fourth) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(35).await?;
+    pipeline.references(35).await?;
     publisher.terminate(DEADLINE)?;
     let change = ["--set", "forwarder.0.dispatch=async"];
     let (done, said) = pipeline.command("consumer", &["run", change[0], change[1]])?;

@@ -36,7 +36,7 @@ async fn an_event_is_explained_at_every_station_of_its_way() -> anyhow::Result<(
     assert!(said.contains("is the publisher running?"), "{said}");
 
     let publisher = pipeline.publisher()?;
-    pipeline.messages(1).await?;
+    pipeline.references(1).await?;
     wait::until_some("the entry to be handed over", DEADLINE, async || {
         Ok((explain(&pipeline, row.id)?["entries"][0]["readers"][0]["state"] == "handed_over").then_some(()))
     })

@@ -122,7 +122,7 @@ async fn the_no_op_acknowledges_without_any_effect() -> anyhow::Result<()> {
     let _consumer = pipeline.consumer()?;
     let (rows, _) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     pipeline.settled("nothing").await?;
     assert_eq!(pipeline.projected().await?, 0);
     pipeline.charges_nobody().await?;

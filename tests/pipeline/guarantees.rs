@@ -188,7 +188,7 @@ async fn a_standby_publisher_takes_over_after_kill_9() -> anyhow::Result<()> {
 
 #[tokio::test]
 async fn a_leader_that_stops_gracefully_hands_over_at_once_and_repeats_nothing() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let mut sequence = 0;
     for _ in 0..3 {
         let mut publisher = pipeline.publisher()?;

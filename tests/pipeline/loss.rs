@@ -94,7 +94,7 @@ pub(crate) async fn publish(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_durable_ahead_of_its_stream_is_reset_and_skips_nothing() -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::with_own_nats().await?;
+    let mut pipeline = Pipeline::with_own_nats().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
     let (_, saved) = twenty_on_disk(&mut pipeline, publisher).await?;
@@ -138,21 +138,21 @@ async fn a_durable_ahead_of_its_stream_is_reset_and_skips_nothing() -> anyhow::R
     assert_eq!(pipeline.generation().await?, Some(1));
     assert_eq!(publisher.log().contains("is ahead of its stream"), stands == 40, "{}", publisher.log());
     assert_eq!(stream.consumer_info("somebody").await?.created, other.created, "not ours, not recreated");
-    pipeline.messages(80).await?;
+    pipeline.references(80).await?;
     pipeline.settled("timeline").await?;
     all_is_well(&pipeline).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_and_lost_before_it_was_delivered_is_published_again() -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::with_own_nats().await?;
+    let mut pipeline = Pipeline::with_own_nats().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher()?;
     let mut consumer = pipeline.consumer()?;
     let (_, saved) = twenty_on_disk(&mut pipeline, publisher).await?;
     consumer.terminate(DEADLINE)?;
     let mut publisher = pipeline.publisher()?;
     let ids = commit_twenty(&pipeline).await?;
-    pipeline.messages(40).await?;
+    pipeline.references(40).await?;
     publisher.terminate(DEADLINE)?;
     lose_power(&mut pipeline, &saved)?;
     assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 20);
@@ -165,7 +165,7 @@ async fn what_was_acknowledged_and_lost_before_it_was_delivered_is_published_aga
 
 /// `idle`: nothing is published after it that could show it.
 async fn tail_lost_under_a_running_publisher(idle: bool) -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::with_own_nats().await?;
+    let mut pipeline = Pipeline::with_own_nats().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher()?;
     let mut consumer = pipeline.consumer()?;
     let (_, saved) = twenty_on_disk(&mut pipeline, publisher).await?;
@@ -173,7 +173,7 @@ async fn tail_lost_under_a_running_publisher(idle: bool) -> anyhow::Result<()> {
     let every = if idle { "relay.maintenance_interval=200ms" } else { "relay.maintenance_interval=1h" };
     let publisher = pipeline.publisher_with(&["--set", every])?;
     let mut ids = commit_twenty(&pipeline).await?;
-    pipeline.messages(40).await?;
+    pipeline.references(40).await?;
     lose_power(&mut pipeline, &saved)?;
     if !idle {
         assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 20, "nobody has noticed yet");
@@ -199,14 +199,14 @@ async fn a_tail_lost_under_a_publisher_that_has_nothing_to_do_is_noticed_by_its_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_tail_that_has_grown_again_with_other_messages_is_noticed() -> anyhow::Result<()> {
-    let mut pipeline = Pipeline::with_own_nats().await?;
+    let mut pipeline = Pipeline::with_own_nats().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher()?;
     let mut consumer = pipeline.consumer()?;
     let (known, saved) = twenty_on_disk(&mut pipeline, publisher).await?;
     consumer.terminate(DEADLINE)?;
     let mut publisher = pipeline.publisher()?;
     let ids = commit_twenty(&pipeline).await?;
-    pipeline.messages(40).await?;
+    pipeline.references(40).await?;
     publisher.terminate(DEADLINE)?;
     lose_power(&mut pipeline, &saved)?;
     // Another leader, for all that this one will know: beyond the last number that it has stored.
@@ -230,24 +230,24 @@ async fn undelivered(pipeline: &Pipeline) -> anyhow::Result<Vec<Uuid>> {
     .bind(ids[0])
     .execute(&mut pipeline.source.connect().await?)
     .await?;
-    pipeline.messages(21).await?;
+    pipeline.references(21).await?;
     Ok(ids)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_duplicate_window_does_not_swallow_a_rewind() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let mut publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
     let ids = undelivered(&pipeline).await?;
     let stream = pipeline.stream().await?;
     stream.purge().await?;
     // Well within the window of two minutes.
-    pipeline.messages(42).await?;
+    pipeline.references(42).await?;
     assert_eq!(pipeline.generation().await?, Some(1));
     publisher.terminate(DEADLINE)?;
     stream.purge().await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(63).await?;
+    pipeline.references(63).await?;
     assert_eq!(pipeline.generation().await?, Some(2));
     assert_eq!(stream.get_info().await?.state.messages, 21);
     let _consumer = pipeline.consumer()?;
@@ -274,7 +274,7 @@ async fn a_rewind_that_fails_is_made_up_for() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn our_own_trimming_never_counts_as_a_purge() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let _consumer = pipeline.consumer()?;
     let mut publisher = pipeline.publisher_with(&BUSY_MAINTENANCE)?;
     let stream = pipeline.stream().await?;
@@ -297,7 +297,7 @@ async fn our_own_trimming_never_counts_as_a_purge() -> anyhow::Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_durable_deleted_under_a_running_consumer_continues_where_it_was() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
     let ids = commit_twenty(&pipeline).await?;
@@ -366,7 +366,7 @@ async fn what_arrives_again_after_the_duplicate_window_is_already_there() -> any
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_stream_is_back_pressure_and_not_loss() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     // The smallest there is: about 3,000 references.
     let small = ["--set", "broker.max_bytes=1048576"];
     let publishing = [&small[..], &BUSY_MAINTENANCE].concat();
@@ -407,7 +407,7 @@ async fn a_full_stream_is_back_pressure_and_not_loss() -> anyhow::Result<()> {
 /// The broker remembers ids of messages that were trimmed: they are not missed, and nothing waits until it forgets them.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_that_is_sent_again_after_it_was_settled_and_trimmed_holds_nothing_up() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let mut source = pipeline.source.connect().await?;
     let open = "alter table outbox.rounds add constraint open check (n = 0 or s::text <> t::text)";
     source.execute(open).await?;
@@ -416,7 +416,7 @@ async fn a_page_that_is_sent_again_after_it_was_settled_and_trimmed_holds_nothin
     let mut publisher = pipeline.publisher_with(&publishing)?;
     let (rows, ids) = samples(2_900);
     pipeline.commit(&rows).await?;
-    pipeline.messages(2_900).await?;
+    pipeline.references(2_900).await?;
     publisher.kill()?;
     source.execute("alter table outbox.rounds drop constraint open").await?;
     let _consumer = pipeline.consumer_with(&small)?;

@@ -31,6 +31,7 @@ mod loss;
 mod misuse;
 mod operations;
 mod outages;
+mod packs;
 mod poison;
 mod pooler;
 mod projection;

@@ -74,7 +74,7 @@ async fn what_was_in_flight_on_a_lost_connection_is_sent_again_without_waiting_f
     let _publisher = pipeline.publisher_with(&["--set", &format!("publisher.ack_timeout={limit}s")])?;
     let (rows, first) = samples(1);
     pipeline.commit(&rows).await?;
-    pipeline.messages(1).await?;
+    pipeline.references(1).await?;
     proxy.set(Flow::HoldBoth);
     let (rows, held) = samples(100);
     pipeline.commit(&rows).await?;
@@ -89,7 +89,7 @@ async fn what_was_in_flight_on_a_lost_connection_is_sent_again_without_waiting_f
     let began = Instant::now();
     proxy.cut();
     proxy.set(Flow::Open);
-    pipeline.messages(101).await?;
+    pipeline.references(101).await?;
     assert!(began.elapsed() < DEADLINE / 2, "{:?}", began.elapsed());
     pipeline.nats_url = direct;
     let _consumer = pipeline.consumer()?;
@@ -128,11 +128,7 @@ async fn a_broker_that_loses_its_disk_is_given_everything_again() -> anyhow::Res
     let mut publisher = pipeline.publisher()?;
     let (rows, ids) = samples(500);
     pipeline.commit(&rows).await?;
-    let stream = pipeline.stream().await?;
-    wait::until_some("all references in the stream", DEADLINE, async || {
-        Ok((stream.get_info().await?.state.messages == 500).then_some(()))
-    })
-    .await?;
+    pipeline.references(500).await?;
     // With its position closed: nothing in the log says "unread".
     publisher.terminate(DEADLINE)?;
     let nats = &mut pipeline.own_nats.as_mut().unwrap().server;
@@ -153,11 +149,7 @@ async fn a_stream_deleted_under_a_running_publisher_is_made_and_filled_again() -
     let _publisher = pipeline.publisher()?;
     let (rows, mut ids) = samples(100);
     pipeline.commit(&rows).await?;
-    let stream = pipeline.stream().await?;
-    wait::until_some("all references in the stream", DEADLINE, async || {
-        Ok((stream.get_info().await?.state.messages == 100).then_some(()))
-    })
-    .await?;
+    pipeline.references(100).await?;
     let client = async_nats::connect(&pipeline.nats_url).await?;
     delete_stream(&async_nats::jetstream::new(client), &pipeline.name).await?;
     let (rows, mut more) = samples(100);

@@ -175,7 +175,7 @@ async fn a_flood_of_dead_letters_is_held_back_and_continues_when_its_cause_is_fi
     // One transaction, one page, one batch: more than fifty at once.
     pipeline.commit(&rows).await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(60).await?;
+    pipeline.references(60).await?;
     let consumer = pipeline.consumer()?;
     wait::until("the worker to be held", DEADLINE, || {
         consumer.log().contains("within a minute would become dead letters")

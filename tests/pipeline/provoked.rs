@@ -114,7 +114,7 @@ async fn what_one_event_makes_the_timelines_server_say_of_itself_costs_no_other_
     let (bad, (fine, ids)) = (provoking(&CODES), samples(100));
     at_once(&pipeline, &bad, fine).await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(124).await?;
+    pipeline.references(124).await?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
     dead(&pipeline, &bad, "attempts_exhausted", 1).await?;
@@ -133,7 +133,7 @@ async fn an_event_that_makes_the_timeline_end_its_connection_or_wait_becomes_a_d
         let (bad, (fine, mut ids)) = (provoking(&[what, what]), samples(60));
         at_once(&pipeline, &bad, fine).await?;
         let _publisher = pipeline.publisher()?;
-        pipeline.messages(62).await?;
+        pipeline.references(62).await?;
         let _consumer = pipeline.consumer()?;
         let (later, mut more) = samples(20);
         pipeline.commit(&later).await?;
@@ -262,7 +262,7 @@ async fn what_one_row_makes_the_sources_server_say_of_itself_costs_no_other_row_
     at_once(&pipeline, &bad, fine).await?;
     host(&pipeline.source, &[PROVOKE, CAST]).await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(124).await?;
+    pipeline.references(124).await?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
     dead(&pipeline, &bad, "audit_event_unreadable", 0).await?;
@@ -278,7 +278,7 @@ async fn a_row_that_makes_the_source_end_its_connection_or_wait_becomes_a_dead_l
         at_once(&pipeline, &bad, fine).await?;
         host(&pipeline.source, &[PROVOKE, CAST]).await?;
         let _publisher = pipeline.publisher()?;
-        pipeline.messages(62).await?;
+        pipeline.references(62).await?;
         let _consumer = pipeline.consumer()?;
         pipeline.arrive(&ids).await?;
         dead(&pipeline, &bad, "audit_event_unreadable", 0).await?;

@@ -130,7 +130,7 @@ async fn what_is_on_its_way_or_a_dead_letter_is_no_difference() -> anyhow::Resul
     drop(consumer);
     let (rows, _) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(7).await?;
+    pipeline.references(7).await?;
     let (done, answer) = reconcile(&pipeline, &[])?;
     assert!(done, "{answer}");
     assert_eq!((&answer["pending"], &answer["dead"], &answer["matched"]), (&5.into(), &1.into(), &1.into()));
@@ -192,11 +192,11 @@ async fn rows_that_escaped_the_trigger_are_missing_until_they_are_repaired() -> 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_continuous_reconciliation_heals_a_stream_that_lost_acknowledged_messages() -> anyhow::Result<()>
 {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let publisher = pipeline.publisher()?;
     let (rows, ids) = samples(50);
     pipeline.commit(&rows).await?;
-    pipeline.messages(50).await?;
+    pipeline.references(50).await?;
     let context = jetstream::new(async_nats::connect(&pipeline.nats_url).await?);
     let stream = context.get_stream(&pipeline.name).await?;
     for sequence in [7, 8, 30] {
@@ -218,11 +218,11 @@ async fn the_continuous_reconciliation_heals_a_stream_that_lost_acknowledged_mes
 
 #[tokio::test(flavor = "multi_thread")]
 async fn told_not_to_repair_the_continuous_reconciliation_makes_the_process_unready() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let _publisher = pipeline.publisher()?;
     let (rows, _) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(5).await?;
+    pipeline.references(5).await?;
     let context = jetstream::new(async_nats::connect(&pipeline.nats_url).await?);
     context.get_stream(&pipeline.name).await?.delete_message(3).await?;
     let port = free_port()?;

@@ -89,7 +89,7 @@ async fn what_the_timeline_fails_for_is_a_dead_letter_whatever_the_error_and_the
     pipeline.commit(&rows).await?;
     let _publisher = pipeline.publisher()?;
     // All at once in the stream are one batch.
-    pipeline.messages(rows.len() as u64).await?;
+    pipeline.references(rows.len()).await?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
     let failures = dead(&pipeline, bad).await?;

@@ -149,7 +149,7 @@ async fn time_outs_of_the_source_charge_nobody() -> anyhow::Result<()> {
     let publisher = pipeline.publisher_with(&short)?;
     let (rows, mut ids) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     let mut holder = pipeline.source.connect().await?;
     sqlx::raw_sql("begin; lock table audit_events in access exclusive mode").execute(&mut holder).await?;
     let consumer = pipeline.consumer_with(&short)?;
@@ -185,7 +185,7 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
     insert(ids[19]).execute(&mut host).await?;
     pipeline.commit(&rows).await?;
     // All at once in the stream are one batch, also where the next message is slow to come.
-    pipeline.messages(rows.len() as u64).await?;
+    pipeline.references(rows.len()).await?;
     let _consumer = pipeline.consumer_with(&["--set", "consumer.linger=1s"])?;
     let mut watch = pipeline.timeline.connect().await?;
     wait::until_some("the batch to wait for that transaction", DEADLINE, async || {
@@ -219,7 +219,7 @@ async fn a_deadlock_with_somebody_elses_transaction_charges_nobody() -> anyhow::
 /// delivered and that is not settled.
 #[tokio::test(flavor = "multi_thread")]
 async fn trimming_behind_the_consumers_loses_nothing_of_what_they_have_in_hand() -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let trimming = ["--set", "relay.maintenance_interval=200ms", "--set", "publisher.replay_window=0s"];
     let mut publisher = pipeline.publisher()?;
     let mut consumer = pipeline.consumer()?;
@@ -231,7 +231,7 @@ async fn trimming_behind_the_consumers_loses_nothing_of_what_they_have_in_hand()
     // In the hand of somebody who never settles them, as of a process that was killed.
     let (rows, held) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(30).await?;
+    pipeline.references(30).await?;
     let durable = pipeline.durable("timeline").await?;
     let messages = durable.batch().max_messages(20).expires(DEADLINE).messages().await?;
     let taken: Vec<_> = messages.try_collect().await.map_err(|error| anyhow::anyhow!(error))?;

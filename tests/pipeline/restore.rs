@@ -119,7 +119,7 @@ async fn a_rebase_that_did_not_reach_the_stream_is_finished_by_the_next_one() ->
     let mut publisher = pipeline.publisher()?;
     let (rows, ids) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     publisher.terminate(DEADLINE)?;
     // Only its name changes, and so does what the stream calls it; the positions are this cluster's.
     let renamed = format!("{}_renamed", pipeline.source.name());
@@ -141,7 +141,7 @@ async fn a_rebase_that_did_not_reach_the_stream_is_finished_by_the_next_one() ->
     let _publisher = pipeline.publisher()?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
-    assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 20, "nothing was published again");
+    assert_eq!(pipeline.stream().await?.cached_info().state.last_sequence, 1, "nothing was published again");
     Ok(())
 }
 
@@ -151,7 +151,7 @@ async fn an_upgraded_cluster_continues_where_it_was_and_publishes_nothing_again(
     let mut publisher = pipeline.publisher()?;
     let (rows, _) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(20).await?;
+    pipeline.references(20).await?;
     publisher.terminate(DEADLINE)?;
     let mut source = pipeline.source.connect().await?;
     // As `pg_upgrade` leaves it, seen from the other side.
@@ -169,7 +169,7 @@ async fn an_upgraded_cluster_continues_where_it_was_and_publishes_nothing_again(
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
     let last = pipeline.stream().await?.cached_info().state.last_sequence;
-    assert_eq!(last, 21, "what was published before was not published again");
+    assert_eq!(last, 2, "what was published before was not published again");
     assert_eq!(pipeline.generation().await?, Some(0));
     Ok(())
 }

@@ -61,7 +61,7 @@ async fn a_backlog_that_the_clean_up_would_reach_is_counted_and_kept_until_it_ar
     let often = "relay.maintenance_interval=200ms";
     let publisher = pipeline.publisher_with(&["--set", &listen, "--set", often])?;
     at_risk(port, 23.0)?;
-    pipeline.messages(30).await?;
+    pipeline.references(30).await?;
     at_risk(port, 23.0)?;
     wait::until("a warning", DEADLINE, || {
         publisher.log().contains("have not been delivered will be deleted")

@@ -204,7 +204,7 @@ async fn the_users_of_the_broker_may_do_what_their_work_needs_and_no_more() -> a
     let _publisher = pipeline.publisher()?;
     let (rows, _) = samples(3);
     pipeline.commit(&rows).await?;
-    pipeline.messages(3).await?;
+    pipeline.references(3).await?;
     let (stream, durable) = (&pipeline.name, format!("{}.forward-timeline", pipeline.name));
     let reference = format!("{stream}.events");
     let (delete, update) =
@@ -215,7 +215,7 @@ async fn the_users_of_the_broker_may_do_what_their_work_needs_and_no_more() -> a
     let settle = format!("$JS.ACK.{durable}.1.1.1.1.0");
     let other = "somebody.else".to_owned();
     for (user, refused) in [
-        ("publisher", vec![&delete, &update, &take, &settle, &other]),
+        ("publisher", vec![&delete, &take, &settle, &other]),
         ("consumer", vec![&reference, &delete, &update, &purge, &remove, &other]),
         ("operator", vec![&reference, &take, &settle, &other]),
     ] {
@@ -231,6 +231,8 @@ async fn the_users_of_the_broker_may_do_what_their_work_needs_and_no_more() -> a
     }
     let info = pipeline.stream().await?.get_info().await?;
     assert_eq!((info.state.first_sequence, info.state.messages), (1, 3), "nobody has touched it");
+    let description = info.config.description.unwrap_or_default();
+    assert!(description.ends_with(" (packed)"), "the publisher may say that it packs: {description}");
     Ok(())
 }
 

@@ -69,7 +69,7 @@ async fn what_a_filter_passed_over_is_delivered_when_it_is_taken_back_under_runn
     }
     let (rows, ids) = samples(20);
     pipeline.commit(&rows).await?;
-    pipeline.messages(25).await?;
+    pipeline.references(25).await?;
     create_durable(&context, &pipeline.name, &json!({})).await?;
     if filtered.is_err() {
         set(&context, &subject, &narrow).await?;
@@ -108,7 +108,7 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
     }
     let (rows, more) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(10).await?;
+    pipeline.references(10).await?;
     let found = findings(&pipeline, "consumer")?;
     let told = |(name, text): &(String, String)| {
         name == "durable-unfit" && text.contains("its position is 99999, and the stream ends at 10")
@@ -136,7 +136,7 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
     wait::until("the consumer to notice", DEADLINE, || unready(port, "the stream ends at 10"))?;
     let (rows, ids) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(15).await?;
+    pipeline.references(15).await?;
     set(&context, &remove, &json!({})).await?;
     pipeline.arrive(&ids).await?;
     wait::until("the consumer to be ready", DEADLINE, || ready(port))?;
@@ -147,11 +147,11 @@ async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_
 #[tokio::test(flavor = "multi_thread")]
 async fn a_durable_continues_behind_its_floor_only_where_the_stream_still_holds_the_same_message()
 -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let _publisher = pipeline.publisher()?;
     let (rows, _) = samples(5);
     pipeline.commit(&rows).await?;
-    pipeline.messages(5).await?;
+    pipeline.references(5).await?;
     let (context, stream) = (pipeline.context().await?, pipeline.stream().await?);
     let created = microseconds(stream.cached_info().created);
     let at = async |sequence, floor_message_of| {

@@ -64,7 +64,7 @@ async fn a_durable_with_work_is_kept_and_its_forwarder_continues_where_it_was() 
     consumer.terminate(DEADLINE)?;
     let (second, later) = samples(4);
     pipeline.commit(&second).await?;
-    pipeline.messages(7).await?;
+    pipeline.references(7).await?;
 
     pipeline.configure("[[forwarder]]\nid = \"other\"\nkind = \"noop\"")?;
     let mut consumer = pipeline.consumer()?;
@@ -75,7 +75,7 @@ async fn a_durable_with_work_is_kept_and_its_forwarder_continues_where_it_was() 
     consumer.terminate(DEADLINE)?;
     let dropping = ["drop-durable", "timeline", "--reason", "because the doctor said so"];
     let (done, said) = pipeline.command("consumer", &dropping)?;
-    assert!(!done && said.contains("4 reference(s) wait for forwarder timeline"), "{said}");
+    assert!(!done && said.contains("1 message(s) wait for forwarder timeline"), "{said}");
     let (_, answer) = pipeline.ask("consumer", &["doctor"])?;
     let found =
         answer["findings"].as_array().and_then(|all| all.iter().find(|one| one["name"] == "durable-unused"));

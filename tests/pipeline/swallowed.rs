@@ -37,7 +37,7 @@ async fn what_a_trigger_or_a_rule_lets_vanish_is_a_dead_letter_at_once_and_the_r
     rows.sort_by_key(|row| row.id);
     pipeline.commit(&rows).await?;
     let _publisher = pipeline.publisher()?;
-    pipeline.messages(rows.len() as u64).await?;
+    pipeline.references(rows.len()).await?;
     let _consumer = pipeline.consumer()?;
     pipeline.arrive(&ids).await?;
     let failures = dead_letters(&pipeline, 2).await?;

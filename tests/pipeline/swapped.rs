@@ -49,7 +49,7 @@ async fn held(
     signal(&consumer, "-STOP")?;
     let (rows, ids) = samples(10);
     pipeline.commit(&rows).await?;
-    pipeline.messages(11).await?;
+    pipeline.references(11).await?;
     application.execute(AssertSqlSafe(change.to_owned())).await?;
     signal(&consumer, "-CONT")?;
     wait::until("the consumer to be unready and to say why", DEADLINE, || {

@@ -161,7 +161,7 @@ async fn a_trace_says_why_an_event_was_not_delivered_and_not_in_the_words_of_its
 async fn only_the_share_that_is_sampled_is_traced_and_carries_a_header() -> anyhow::Result<()> {
     let collector = Collector::default();
     let settings = format!("{}\nsample = 0.5", collector.serve().await?);
-    let pipeline = Pipeline::with_settings(&settings).await?;
+    let pipeline = Pipeline::with_settings(&settings).await?.sending_one_by_one()?;
     let (rows, ids) = samples(64);
     pipeline.commit(&rows).await?;
     let (mut publisher, mut consumer) = (pipeline.publisher()?, pipeline.consumer()?);

@@ -7,6 +7,7 @@ pub mod pooler;
 mod roles;
 
 use std::{
+    fs,
     io::Write as _,
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -90,7 +91,7 @@ impl Pipeline {
         let name = format!("AUDIT_{}", Uuid::new_v4().simple());
         let text = format!("{}\n{settings}\n", base(&name));
         let config = sandbox().work_dir.path().join(format!("{name}.toml"));
-        std::fs::write(&config, text)?;
+        fs::write(&config, text)?;
         Ok(Self {
             source: fixture::source_database().await?,
             timeline: fixture::timeline_database().await?,
@@ -110,7 +111,7 @@ impl Pipeline {
     /// When the file cannot be written.
     pub fn sharing(other: &Self, settings: &str) -> anyhow::Result<Self> {
         let config = sandbox().work_dir.path().join(format!("{}.toml", Uuid::new_v4().simple()));
-        std::fs::write(&config, format!("{}\n{settings}\n", base(&other.name)))?;
+        fs::write(&config, format!("{}\n{settings}\n", base(&other.name)))?;
         Ok(Self {
             source: other.source.clone(),
             timeline: other.timeline.clone(),
@@ -202,8 +203,18 @@ impl Pipeline {
     /// # Errors
     /// When the file cannot be written.
     pub fn configure(&self, settings: &str) -> anyhow::Result<()> {
-        let mut file = std::fs::File::options().append(true).open(&self.config)?;
+        let mut file = fs::File::options().append(true).open(&self.config)?;
         Ok(writeln!(file, "{settings}")?)
+    }
+
+    /// The same, with a message for each reference, where a test counts messages.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn sending_one_by_one(self) -> anyhow::Result<Self> {
+        let settings = fs::read_to_string(&self.config)?;
+        fs::write(&self.config, settings.replace("[publisher]\n", "[publisher]\npack = \"never\"\n"))?;
+        Ok(self)
     }
 
     /// The settings file of this pipeline, for what takes one as an argument.

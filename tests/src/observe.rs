@@ -1,6 +1,7 @@
 //! What a test sees of a pipeline: its stream, its failures, and whether everything has arrived.
 
 use async_nats::jetstream::{self, consumer::PullConsumer, stream::Stream};
+use common::broker;
 use sandbox::{fixture::audit_events, verdict::Verdict, wait};
 use serde_json::Value;
 use threadline::StorageSchema;
@@ -48,14 +49,21 @@ impl Pipeline {
         .await
     }
 
-    /// Waits until the stream has been given so many messages.
+    /// Waits until the stream has been given so many references. A message that is not there any more counts as one.
     ///
     /// # Errors
     /// After [`DEADLINE`].
-    pub async fn messages(&self, count: u64) -> anyhow::Result<()> {
+    pub async fn references(&self, count: usize) -> anyhow::Result<()> {
         let stream = self.stream().await?;
-        wait::until_some(&format!("{count} messages in the stream"), DEADLINE, async || {
-            Ok((stream.get_info().await?.state.last_sequence >= count).then_some(()))
+        let (mut read, mut given) = (0, 0);
+        wait::until_some(&format!("{count} references in the stream"), DEADLINE, async || {
+            let last = stream.get_info().await?.state.last_sequence;
+            for sequence in read + 1..=last {
+                let message = stream.get_raw_message(sequence).await.ok();
+                given += broker::references(message.as_ref().map(|message| &message.headers));
+            }
+            read = last;
+            Ok((given >= count).then_some(()))
         })
         .await
     }

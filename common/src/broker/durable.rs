@@ -202,9 +202,9 @@ pub struct DurableState {
     pub floor: u64,
     /// How many deliveries there have been, redeliveries included.
     pub delivered: u64,
-    /// References not yet delivered.
+    /// Messages not yet delivered.
     pub pending: u64,
-    /// References delivered and not settled.
+    /// Messages delivered and not settled.
     pub unsettled: u64,
     /// Until when an administrator lets it rest.
     pub paused_until: Option<String>,
@@ -251,7 +251,7 @@ pub struct AckFloor {
     pub durable: String,
     /// Everything at or below this stream sequence is settled.
     pub sequence: u64,
-    /// References not yet delivered, and delivered but not settled.
+    /// Messages not yet delivered, and delivered but not settled.
     pub pending: u64,
     /// It passes over messages: where it stands says nothing of what was delivered, and counts as 0.
     pub skips: bool,

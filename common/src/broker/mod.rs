@@ -10,6 +10,7 @@ mod durable;
 mod floor;
 mod limits;
 mod overview;
+mod packs;
 pub mod preflight;
 mod reachable_subjects;
 mod rules;
@@ -26,8 +27,11 @@ pub use durable::{
 };
 pub use floor::{FloorMessage, SettledFloor};
 pub use overview::{BrokerState, DurableOverview, Overview, StreamOverview, overview};
+pub use packs::references;
 pub use reachable_subjects::check_acknowledgements;
-pub use stream::{adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, smaller};
+pub use stream::{
+    adopt_stream, check_stream, ensure_stream, find_stream, is_not_found, mark_packed, smaller,
+};
 pub use tables::PULL_EXPIRES;
 pub use throttle::{LiveTrafficThrottle, ThrottleError};
 

@@ -9,7 +9,7 @@ use async_nats::{Client, HeaderMap, client::RequestErrorKind, connection::State}
 use super::{durable, stored::Stored};
 use crate::{
     doctor::{Problem, Report, Service, checks::BROKER_NOT_RECEIVING},
-    settings::{BrokerSettings, Settings},
+    settings::{BrokerSettings, Packing, Settings},
 };
 
 /// How long a response may take.
@@ -54,7 +54,7 @@ pub(super) async fn check(
     found: &[Stored],
 ) {
     let questions = match service {
-        Service::Publisher => of_publisher(&settings.broker, purges),
+        Service::Publisher => of_publisher(settings, purges),
         Service::Consumer => {
             let names: Vec<String> =
                 settings.forwarder.iter().map(|forwarder| durable::durable_name(&forwarder.id)).collect();
@@ -78,7 +78,8 @@ struct Question {
 }
 
 /// What a publisher sends, except what other checks send.
-fn of_publisher(settings: &BrokerSettings, purges: bool) -> Vec<Question> {
+fn of_publisher(settings: &Settings, purges: bool) -> Vec<Question> {
+    let Settings { broker: settings, publisher, .. } = settings;
     let BrokerSettings { stream, subject, .. } = settings;
     // For another stream: it is refused before it is stored.
     let mut headers = HeaderMap::new();
@@ -93,6 +94,16 @@ fn of_publisher(settings: &BrokerSettings, purges: bool) -> Vec<Question> {
         // Two limits are refused.
         let nothing = r#"{"filter":"none","seq":1,"keep":1}"#;
         questions.push(question(subject, nothing, "the stream is trimmed with it"));
+    }
+    if publisher.pack == Packing::Auto {
+        let subject = api(settings, &format!("STREAM.UPDATE.{stream}"));
+        // No name: it is refused.
+        let nothing = r#"{"name":0}"#;
+        questions.push(question(
+            subject,
+            nothing,
+            "the stream is marked with it as one that holds packs (publisher.pack)",
+        ));
     }
     questions
 }

@@ -30,6 +30,16 @@ pub(super) async fn stream(context: &Context, name: &str) -> Result<Option<Store
     found(answer, ErrorCode::STREAM_NOT_FOUND)
 }
 
+/// Changes the stream of that name to what is given, whole.
+pub(super) async fn update_stream(
+    context: &Context,
+    name: &str,
+    config: Map<String, Value>,
+) -> Result<(), BrokerError> {
+    let subject = format!("STREAM.UPDATE.{name}");
+    ask::<Value>(context, "update stream", subject, &Value::Object(config)).await.map(drop)
+}
+
 /// The last sequence that the stream has given. To compare a durable with it, read the durable first: both only grow.
 pub(super) async fn last_sequence(context: &Context, name: &str) -> Result<u64, BrokerError> {
     let found = stream(context, name).await?;

@@ -17,6 +17,10 @@ use crate::{outbox::SourceIdentity, settings::BrokerSettings};
 /// Opens the description; the identity of the source follows.
 const DESCRIPTION: &str = "audit references of ";
 
+/// Ends the description of a stream that holds packs. Builds that cannot read them take it for a part of the identity, and refuse
+/// the stream as another source's.
+const PACKED: &str = " (packed)";
+
 /// Creates the stream when it is missing, and compares it with the settings when it is there.
 ///
 /// # Errors
@@ -29,7 +33,7 @@ pub async fn ensure_stream(
     let stream = if let Some(stream) = find_stream(context, settings).await? {
         stream
     } else {
-        let description = Some(format!("{DESCRIPTION}{source}"));
+        let description = Some(described(source, false));
         let created = context.create_stream(Config { description, ..wanted(settings) }).await;
         let stream = match created {
             Ok(stream) => stream,
@@ -114,17 +118,53 @@ pub async fn adopt_stream(
         return Ok(None);
     };
     let found = &stream.cached_info().config;
-    let description = Some(format!("{DESCRIPTION}{source}"));
-    if found.description == description {
+    let theirs = found.description.clone().unwrap_or_default();
+    // What it holds it holds, whoever's it is.
+    let description = described(source, theirs.ends_with(PACKED));
+    if theirs == description {
         return Ok(None);
     }
-    let theirs = found.description.clone().unwrap_or_default();
-    let config = Config { description, ..found.clone() };
+    let config = Config { description: Some(description), ..found.clone() };
     context.update_stream(config).await.map_err(|error| match error.kind() {
         CreateStreamErrorKind::JetStream(refusal) => BrokerError::refused("update stream", &refusal),
         _ => BrokerError::call("update stream", &error),
     })?;
-    Ok(Some(theirs.strip_prefix(DESCRIPTION).unwrap_or(&theirs).to_owned()))
+    Ok(Some(source_in(&theirs).unwrap_or(&theirs).to_owned()))
+}
+
+/// Says in the description of the stream that it holds packs, before the first one does; nothing takes that back.
+///
+/// # Errors
+/// When there is no stream, or the broker is away, or does not permit it.
+pub async fn mark_packed(
+    context: &Context,
+    settings: &BrokerSettings,
+    source: &SourceIdentity,
+) -> Result<(), BrokerError> {
+    let name = &settings.stream;
+    let found = stored::stream(context, name).await?;
+    // As the server has it: the client's type would drop what it does not know.
+    let mut config =
+        found.ok_or_else(|| BrokerError::call("stream info", &format!("there is no stream {name}")))?.config;
+    let description = Value::from(described(source, true));
+    if config.get("description") == Some(&description) {
+        return Ok(());
+    }
+    config.insert("description".to_owned(), description);
+    stored::update_stream(context, name, config).await?;
+    tracing::info!(stream = %name, "the stream may hold packs of references from now on");
+    Ok(())
+}
+
+fn described(source: &SourceIdentity, packed: bool) -> String {
+    let packed = if packed { PACKED } else { "" };
+    format!("{DESCRIPTION}{source}{packed}")
+}
+
+/// The identity in a description of ours.
+fn source_in(description: &str) -> Option<&str> {
+    let source = description.strip_prefix(DESCRIPTION)?;
+    Some(source.strip_suffix(PACKED).unwrap_or(source))
 }
 
 /// Whether a stream is not there, as opposed to a broker that is not.
@@ -152,7 +192,7 @@ fn compare(
     source: Option<&SourceIdentity>,
 ) -> Result<Vec<String>, BrokerError> {
     let description = found.get("description").and_then(Value::as_str);
-    let theirs = description.and_then(|text| text.strip_prefix(DESCRIPTION));
+    let theirs = description.and_then(source_in);
     if let (Some(theirs), Some(source)) = (theirs, source)
         && theirs != source.0
     {
@@ -257,8 +297,20 @@ mod tests {
 
     #[test]
     fn a_stream_of_another_source_is_refused() {
-        let foreign =
-            verdict(|found| found.description = Some(format!("{DESCRIPTION}2/app/public.audit_events")));
-        assert!(foreign.contains("another source"), "{foreign}");
+        for packed in [false, true] {
+            let theirs = SourceIdentity("2/app/public.audit_events".into());
+            let foreign = verdict(|found| found.description = Some(described(&theirs, packed)));
+            assert!(foreign.contains("another source (2/app/public.audit_events;"), "{foreign}");
+        }
+    }
+
+    #[test]
+    fn a_consumer_of_before_refuses_a_packed_stream() {
+        let ours = SourceIdentity("1/app/public.audit_events".into());
+        // What builds before packs compare: all that follows the prefix.
+        let of_before = |description: &str| description.strip_prefix(DESCRIPTION) == Some(ours.0.as_str());
+        assert!(of_before(&described(&ours, false)));
+        assert!(!of_before(&described(&ours, true)));
+        assert_eq!(verdict(|found| found.description = Some(described(&ours, true))), "fits");
     }
 }

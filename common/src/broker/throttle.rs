@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::jetstream::stream::Stream;
 
-use super::{BrokerError, ack_floors, connect, context, durable_name, is_not_found};
+use super::{BrokerError, ack_floors, connect, context, durable_name, is_not_found, packs};
 use crate::{
     identifier::ForwarderId,
     outbox::{
@@ -80,15 +80,17 @@ impl LiveTrafficThrottle {
     async fn waiting(&self, connection: &mut Session) -> Result<i64, ThrottleError> {
         let unread = backlog::unread(connection, &self.readers, MAX_WAITING + 1).await?;
         let pending = match &self.stream {
-            Some(stream) => ack_floors(stream)
-                .await?
-                .iter()
-                .filter(|floor| self.durables.contains(&floor.durable))
-                .map(|floor| floor.pending)
-                .max(),
-            None => None,
+            Some(stream) => {
+                let floors = ack_floors(stream).await?;
+                let ours = floors.iter().filter(|floor| self.durables.contains(&floor.durable));
+                match ours.max_by_key(|floor| floor.pending) {
+                    Some(floor) => packs::estimate(stream, floor.sequence, floor.pending).await?,
+                    None => 0,
+                }
+            }
+            None => 0,
         };
-        Ok(unread.saturating_add(i64::try_from(pending.unwrap_or_default()).unwrap_or(i64::MAX)))
+        Ok(unread.saturating_add(i64::try_from(pending).unwrap_or(i64::MAX)))
     }
 
     /// Waits until live events have priority: until few enough of them wait.

@@ -39,7 +39,8 @@ pub async fn ended(
     Ok(found.into_iter().collect())
 }
 
-/// Writes the failures of one batch. Settle their messages only after this has been committed.
+/// Writes the failures of one batch, and with them the log's entries of those that are taken out of their message. Settle their
+/// messages only after this has been committed.
 ///
 /// # Errors
 /// When the server is away.
@@ -106,9 +107,12 @@ async fn insert(
     let mut attempts = Vec::new();
     let mut waits = Vec::new();
     let mut excerpts = Vec::new();
+    let mut taken_out = Vec::new();
     for failure in failures {
         let (state, reason, wait) = match failure.outcome {
-            NextStep::Retry(wait) => (FailureState::Retrying.as_str(), None, Some(wait.as_secs_f64())),
+            NextStep::Retry(wait) | NextStep::RetryAlone(wait) => {
+                (FailureState::Retrying.as_str(), None, Some(wait.as_secs_f64()))
+            }
             NextStep::Dead(reason) => (FailureState::Dead.as_str(), Some(reason.as_str()), None),
         };
         references.push(failure.reference.as_str());
@@ -119,9 +123,14 @@ async fn insert(
         attempts.push(i32::try_from(failure.attempts).unwrap_or(i32::MAX));
         waits.push(wait);
         excerpts.push(failure.excerpt.as_deref());
+        if let NextStep::RetryAlone(_) = failure.outcome {
+            taken_out.extend(failure.audit_event_id);
+        }
     }
     sqlx::query(
-        "insert into outbox.failures as f
+        "with alone as (
+             insert into outbox.entries (audit_event_id, forwarder) select t.id, $1 from unnest($10::uuid[]) t (id))
+         insert into outbox.failures as f
              (forwarder, ref, audit_event_id, state, reason, error, attempts, next_attempt_at, excerpt)
          select $1, n.ref, n.audit_event_id, n.state, n.reason, n.error, n.attempts,
                 clock_timestamp() + n.wait * interval '1 second', n.excerpt
@@ -143,6 +152,7 @@ async fn insert(
     .bind(attempts)
     .bind(waits)
     .bind(excerpts)
+    .bind(taken_out)
     .execute(connection)
     .await?;
     Ok(())

@@ -115,6 +115,8 @@ pub struct Failure {
 pub enum NextStep {
     /// Tried again after this long.
     Retry(Duration),
+    /// The same, and it enters the log for that: the message that it came in ends, for the sake of the others in it.
+    RetryAlone(Duration),
     /// Never again by itself.
     Dead(Reason),
 }

@@ -1,6 +1,6 @@
 //! One settings file, `audit.toml`, for all binaries; the environment and flags over it.
 //!
-//! Every key has a default in `sections` or `broker`, a row in `docs/configuration.md` (held to this module by a test) and a range in
+//! Every key has a default in `sections`, `broker` or `publisher`, a row in `docs/configuration.md` (held to this module by a test) and a range in
 //! `validate`. Unknown keys are refused. Errors name the key path and the source it came from.
 
 mod bounds;
@@ -12,6 +12,7 @@ mod log_filter;
 mod nats_names;
 mod operator;
 mod operator_rules;
+mod publisher;
 mod renamed;
 mod render;
 mod secrets;
@@ -27,11 +28,11 @@ pub use operator::{
     AuthKind, JwtSettings, NoAuthSettings, OperatorAuthSettings, OperatorLimits, OperatorSettings, Place,
     SignedSettings,
 };
+pub use publisher::{Packing, PublisherSettings};
 pub use render::render;
 pub use sections::{
     BackoffSettings, ConsumerSettings, Dispatch, ForwarderSettings, Listen, LogFormat, LogSettings,
-    PublisherSettings, ReconcileSettings, RelaySettings, SourceSettings, ThreadlineSettings, TraceSettings,
-    UnknownEvents,
+    ReconcileSettings, RelaySettings, SourceSettings, ThreadlineSettings, TraceSettings, UnknownEvents,
 };
 pub use usage_error::{ConfigureError, UsageError};
 

@@ -108,38 +108,6 @@ impl Default for RelaySettings {
     }
 }
 
-/// `[publisher]`: from the log to JetStream.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct PublisherSettings {
-    /// Publishes in flight. The broker saturates between 256 and 1,000; more starves its consumers.
-    pub max_in_flight: usize,
-    /// How long an acknowledgement may take before its outcome counts as unknown and is asked for again.
-    #[serde(with = "duration")]
-    pub ack_timeout: Duration,
-    /// How much of the stream stays behind the slowest consumer, for replays.
-    #[serde(with = "duration")]
-    pub replay_window: Duration,
-    /// Unready once the oldest page has been in work this long, or a server away.
-    #[serde(with = "duration")]
-    pub unready_after: Duration,
-    /// Address of /healthz, /readyz and /metrics, or "off".
-    pub listen: Listen,
-}
-
-impl Default for PublisherSettings {
-    fn default() -> Self {
-        Self {
-            max_in_flight: 1_000,
-            ack_timeout: Duration::from_secs(5),
-            replay_window: Duration::from_secs(7 * 24 * 3_600),
-            unready_after: Duration::from_secs(60),
-            listen: Listen::local(9_464),
-        }
-    }
-}
-
 /// `[consumer]`: from JetStream to the forwarders.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -157,7 +125,7 @@ pub struct ConsumerSettings {
     /// How long the broker waits for a verdict before it delivers again; held batches renew it at a quarter of this.
     #[serde(with = "duration")]
     pub ack_wait: Duration,
-    /// Most references delivered and not settled, over all processes. Above batch × (workers + 2) × processes, or some processes
+    /// Most messages delivered and not settled, over all processes. Above batch × (workers + 2) × processes, or some processes
     /// have less to do.
     pub max_ack_pending: i64,
     /// How long a forwarder may take for one batch.

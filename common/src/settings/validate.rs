@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::reference::PACK_MAX;
+
 use super::{
     BrokerSettings, ConnectionUrl, Settings,
     bounds::{Refusal, name, number, path, refuse, stated, within},
@@ -47,6 +49,7 @@ pub(super) fn validate(settings: &Settings) -> Result<(), Refusal> {
 
     number("relay.page_rows", relay.page_rows, 1, 10_000)?;
     number("publisher.max_in_flight", publisher.max_in_flight, 1, 4_000)?;
+    number("publisher.pack_rows", publisher.pack_rows, 2, PACK_MAX)?;
     within("publisher.ack_timeout", publisher.ack_timeout, second / 10, 60 * second)?;
     within("relay.poll_min", relay.poll_min, second / 10_000, second)?;
     within("relay.poll_max", relay.poll_max, relay.poll_min, 10 * second)?;

@@ -47,7 +47,7 @@ pub(crate) async fn drop(
     let count = info.num_pending + info.num_ack_pending as u64;
     ensure!(
         lose_work || count == 0,
-        "{count} reference(s) wait for forwarder {id}: write its [[forwarder]] into the settings again, so that they are \
+        "{count} message(s) wait for forwarder {id}: write its [[forwarder]] into the settings again, so that they are \
          delivered; or, if they are not to be, repeat this with --lose-work"
     );
     let mut transaction = connection.begin().await?;
@@ -63,8 +63,6 @@ pub(crate) async fn drop(
     // Between the record and its commit: without the one there is not to be the other.
     broker::remove_durable(&stream, &durable).await?;
     transaction.commit().await?;
-    console::print(&format!(
-        "the durable {durable} was removed, {count} reference(s) had not been settled\n"
-    ));
+    console::print(&format!("the durable {durable} was removed, {count} message(s) had not been settled\n"));
     Ok(())
 }

@@ -29,6 +29,8 @@ use crate::{
 /// What became of a batch, and what has to be written about it.
 #[derive(Debug, Default)]
 pub(crate) struct BatchOutcome {
+    /// Events whose messages all have others in them.
+    packed: HashSet<Uuid>,
     settled: HashMap<Uuid, SettledEvent>,
     /// Not due yet, and how long until they are.
     deferred: HashMap<Uuid, Duration>,
@@ -76,6 +78,20 @@ pub(crate) fn dead_letter_of(own: &ForwarderId, instruction: &Instruction) -> Op
 }
 
 impl BatchOutcome {
+    /// Of a batch of which nothing is known yet.
+    pub(crate) fn of(items: &[WorkItem]) -> Self {
+        let events = |packed| {
+            let asked = items.iter().filter(move |item| item.packed == packed);
+            asked.filter_map(|item| match item.instruction {
+                Instruction::Forward(event) => Some(event),
+                _ => None,
+            })
+        };
+        let alone: HashSet<Uuid> = events(false).collect();
+        let packed = events(true).filter(|event| !alone.contains(event)).collect();
+        Self { packed, ..Self::default() }
+    }
+
     /// Records what an event's forwarder made of it.
     pub(crate) fn record_attempt(
         &mut self,
@@ -187,6 +203,10 @@ impl BatchOutcome {
         outcome: NextStep,
         attempts: u32,
     ) {
+        let outcome = match outcome {
+            NextStep::Retry(wait) if self.packed.contains(&id) => NextStep::RetryAlone(wait),
+            outcome => outcome,
+        };
         let failure = Failure {
             reference: id.to_string(),
             audit_event_id: Some(id),
@@ -269,7 +289,7 @@ impl BatchOutcome {
     /// How many events wait for another attempt that did not before.
     pub(crate) fn new_retries(&self) -> usize {
         let first = |failed: &&FailedAttempt| {
-            matches!(failed.failure.outcome, NextStep::Retry(_)) && failed.failure.attempts <= 1
+            !matches!(failed.failure.outcome, NextStep::Dead(_)) && failed.failure.attempts <= 1
         };
         self.failed.iter().filter(first).count()
     }
@@ -329,7 +349,7 @@ impl BatchOutcome {
                 .increment(1);
             let forwarder = unknown_forwarder.as_ref().unwrap_or(forwarder);
             let (state, reason) = match failure.outcome {
-                NextStep::Retry(_) => (FailureState::Retrying, None),
+                NextStep::Retry(_) | NextStep::RetryAlone(_) => (FailureState::Retrying, None),
                 NextStep::Dead(reason) => (FailureState::Dead, Some(reason.as_str())),
             };
             tracing::warn!(

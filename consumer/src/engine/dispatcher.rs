@@ -254,7 +254,7 @@ impl Dispatcher {
     ) -> Result<BatchOutcome, HoldReason> {
         let runtime = self.runtime.clone();
         let ForwarderRuntime { route, settings, breaker, columns, .. } = &*runtime;
-        let mut outcome = BatchOutcome::default();
+        let mut outcome = BatchOutcome::of(items);
         let mut open: Vec<Uuid> = events.keys().copied().collect();
         let mut missing = Vec::new();
         while !open.is_empty() {

@@ -49,7 +49,13 @@ impl ForeignMessage {
     /// What to ask again: whether it is still so.
     pub(crate) fn item(&self) -> WorkItem {
         let origin = Origin::Stream { sequence: self.sequence, published: self.published };
-        WorkItem { instruction: Instruction::Forward(self.event), origin, suspect: false, span: None }
+        WorkItem {
+            instruction: Instruction::Forward(self.event),
+            origin,
+            suspect: false,
+            packed: false,
+            span: None,
+        }
     }
 }
 

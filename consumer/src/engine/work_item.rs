@@ -9,7 +9,7 @@ use common::{
     identifier::ForwarderId,
     outbox::reader::rounds::Position,
     process::telemetry::traces::{Kind, Span, Tracer},
-    reference::{Reference, Target},
+    reference::{Body, Target},
     time_arg::microseconds,
 };
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
@@ -63,6 +63,8 @@ pub struct WorkItem {
     pub origin: Origin,
     /// Whether it has been begun before without an end: then it is forwarded alone, and its start is committed first.
     pub suspect: bool,
+    /// Whether it came in a message with others, which cannot come again for its sake: what is to be tried again is taken out.
+    pub packed: bool,
     /// Where it is traced.
     pub span: Option<Span>,
 }
@@ -75,7 +77,7 @@ impl WorkItem {
             Instruction::Forward(event) => tracer.begin(Kind::Consumer, "outbox.entries", event, || None),
             _ => None,
         };
-        Self { instruction, origin, suspect, span }
+        Self { instruction, origin, suspect, packed: false, span }
     }
 }
 
@@ -119,21 +121,20 @@ pub struct Route {
 }
 
 impl Route {
-    /// Reads a message body.
+    /// What a message requests, one for each event that it names. One that cannot be read requests one thing.
     #[must_use]
-    pub fn instruction(&self, payload: &[u8], sequence: u64) -> Instruction {
-        let reference: Reference = match serde_json::from_slice(payload) {
-            Ok(reference) => reference,
+    pub fn instructions(&self, payload: &[u8], sequence: u64) -> Vec<Instruction> {
+        match Body::read(payload) {
+            Ok(body) => body.events().map(|event| self.classify(body.forwarder().clone(), event)).collect(),
             Err(error) => {
                 let created = self.stream_created.get().format(&Rfc3339).unwrap_or_default();
-                return Instruction::Malformed {
+                vec![Instruction::Malformed {
                     reference: format!("stream:{created}:{sequence}"),
                     error: error.to_string(),
                     excerpt: payload[..payload.len().min(EXCERPT_BYTES)].to_vec(),
-                };
+                }]
             }
-        };
-        self.classify(reference.forwarder, reference.audit_event_id)
+        }
     }
 
     /// What an event that is addressed to `target` requests of this forwarder.
@@ -156,16 +157,21 @@ mod tests {
 
     const EVENT: &str = "d0e158f8-97ac-4a0c-af51-c1c235e11a66";
 
-    fn instruction(id: &str, forwarder: &str) -> Instruction {
+    fn route(id: &str) -> Route {
         let all = ["first", "second"].map(|id| id.parse().expect("an id")).to_vec();
-        let route = Route {
+        Route {
             id: id.parse().expect("an id"),
             all,
             reports_unknown: id == "first",
             stream_created: StreamCreation::of(datetime!(2026-01-02 03:04:05.678901234 UTC)),
-        };
+        }
+    }
+
+    fn instruction(id: &str, forwarder: &str) -> Instruction {
         let body = format!(r#"{{"forwarder":"{forwarder}","audit_event_id":"{EVENT}","occurred_at":null}}"#);
-        route.instruction(body.as_bytes(), 7)
+        let mut instructions = route(id).instructions(body.as_bytes(), 7);
+        assert_eq!(instructions.len(), 1);
+        instructions.remove(0)
     }
 
     #[test]
@@ -181,6 +187,22 @@ mod tests {
             Instruction::Unknown("third".parse().expect("an id"), event)
         );
         assert_eq!(instruction("second", "third"), Instruction::Skip);
+    }
+
+    #[test]
+    fn a_pack_requests_one_thing_for_each_event() {
+        let events = [EVENT.parse().expect("a UUID"), Uuid::from_u128(2)];
+        let body = |forwarder: &str| {
+            format!(
+                r#"{{"forwarder":"{forwarder}","events":[["{}",null],["{}",null]]}}"#,
+                events[0], events[1]
+            )
+        };
+        let instructions = |forwarder: &str| route("first").instructions(body(forwarder).as_bytes(), 7);
+        assert_eq!(instructions("*"), events.map(Instruction::Forward));
+        assert_eq!(instructions("second"), [Instruction::Skip, Instruction::Skip]);
+        let unreadable = instructions("no forwarder id");
+        assert!(matches!(unreadable[..], [Instruction::Malformed { .. }]), "one thing: {unreadable:?}");
     }
 
     #[test]

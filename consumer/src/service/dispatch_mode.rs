@@ -96,7 +96,7 @@ pub(crate) async fn switch_to_direct(
     // Where the log's own reader exists, it hands over everything itself: the durable is what a refused change left.
     if floor.pending > 0 && !readers::exists(connection, &readers::reader_name(id)).await? {
         bail!(
-            "forwarder {id}: its dispatch was \"async\" and the stream is not drained ({} reference(s) of the stream are \
+            "forwarder {id}: its dispatch was \"async\" and the stream is not drained ({} message(s) of the stream are \
              not settled). Stop the publisher, let `consumer run` with dispatch \"async\" deliver the rest (`consumer \
              status` shows it), stop it, and start again with \"sync\"",
             floor.pending

@@ -9,7 +9,7 @@ use crate::engine::{
     work_item::{Instruction, Origin, Route, WorkItem},
 };
 
-/// From this delivery of one message on it is forwarded alone, in case it is what kills its process.
+/// From this delivery of one message on its events are forwarded alone, in case one of them is what kills its process.
 const SUSPECT_FROM: i64 = 3;
 
 /// A message that was received and not settled.
@@ -17,8 +17,8 @@ const SUSPECT_FROM: i64 = 3;
 pub struct Delivery {
     /// To settle it.
     pub message: Message,
-    /// What it requests.
-    pub instruction: Instruction,
+    /// What it requests, one for each event that it names; one at least.
+    pub instructions: Vec<Instruction>,
     /// How often the broker has delivered it: more than once in a redelivery. Says nothing about attempts.
     pub delivered: i64,
     /// Where it stands in the stream.
@@ -34,27 +34,29 @@ impl Delivery {
         let (sequence, delivered, published) = message
             .info()
             .map_or((0, 1, None), |info| (info.stream_sequence, info.delivered, Some(info.published)));
-        let instruction = route.instruction(&message.payload, sequence);
-        Self { message, instruction, delivered, sequence, published }
+        let instructions = route.instructions(&message.payload, sequence);
+        Self { message, instructions, delivered, sequence, published }
     }
 
     /// What is to be done for it.
-    #[must_use]
-    pub fn item(&self, tracer: &Tracer) -> WorkItem {
-        let span = match self.instruction {
-            Instruction::Forward(event) => {
-                tracer.begin(Kind::Consumer, &self.message.subject, event, || self.traceparent())
+    pub fn items(&self, tracer: &Tracer) -> impl Iterator<Item = WorkItem> {
+        self.instructions.iter().enumerate().map(move |(place, instruction)| {
+            // A pack is in the trace of its first event; the others are in their own.
+            let parent = || if place == 0 { self.traceparent() } else { None };
+            let span = match instruction {
+                Instruction::Forward(event) => {
+                    tracer.begin(Kind::Consumer, &self.message.subject, *event, parent)
+                }
+                _ => None,
+            };
+            WorkItem {
+                instruction: instruction.clone(),
+                origin: Origin::Stream { sequence: self.sequence, published: self.published },
+                suspect: self.delivered >= SUSPECT_FROM,
+                packed: self.instructions.len() > 1,
+                span: span.map(|span| span.with(self.attributes())),
             }
-            _ => None,
-        };
-        let span = span.map(|span| span.with(self.attributes()));
-        let origin = Origin::Stream { sequence: self.sequence, published: self.published };
-        WorkItem {
-            instruction: self.instruction.clone(),
-            origin,
-            suspect: self.delivered >= SUSPECT_FROM,
-            span,
-        }
+        })
     }
 
     fn header(&self, name: &str) -> Option<&str> {
@@ -77,9 +79,19 @@ impl Delivery {
     }
 }
 
-/// How the outcome of a message is reported to the broker.
+/// How the outcome of a message is reported to the broker, by what became of what it requests.
 #[must_use]
-pub fn ack_kind(disposition: Disposition) -> AckKind {
+pub fn ack_kind(dispositions: &[Disposition]) -> AckKind {
+    match dispositions {
+        [one] => ack_kind_of_one(*one),
+        // Nothing was tried: another process may have it at once.
+        all if all.contains(&Disposition::Deferred(None)) => AckKind::Nak(None),
+        // What is to be tried again has its row in outbox.failures, and was taken out.
+        _ => AckKind::Ack,
+    }
+}
+
+fn ack_kind_of_one(disposition: Disposition) -> AckKind {
     match disposition {
         Disposition::Delivered | Disposition::Discarded | Disposition::Obsolete | Disposition::Skipped => {
             AckKind::Ack
@@ -113,8 +125,22 @@ mod tests {
             (Disposition::AlreadyDead, AckKind::Term),
         ];
         for (disposition, expected) in table {
-            let kind = ack_kind(disposition);
+            let kind = ack_kind(&[disposition]);
             assert_eq!(format!("{kind:?}"), format!("{expected:?}"), "{disposition:?}");
         }
+    }
+
+    #[test]
+    fn a_pack_is_acknowledged_unless_something_in_it_was_not_tried() {
+        let second = Duration::from_secs(1);
+        let retry = Disposition::Retry { attempts: 1, delay: second };
+        let dead = Disposition::Dead { attempts: 1, reason: Reason::IdConflict };
+        let waits = Disposition::Deferred(Some(second));
+        for settled in [retry, dead, waits, Disposition::AlreadyDead, Disposition::Discarded] {
+            let kind = ack_kind(&[Disposition::Delivered, settled]);
+            assert!(matches!(kind, AckKind::Ack), "{settled:?}: {kind:?}");
+        }
+        let kind = ack_kind(&[Disposition::Delivered, Disposition::Deferred(None)]);
+        assert!(matches!(kind, AckKind::Nak(None)), "{kind:?}");
     }
 }

@@ -1,7 +1,11 @@
 //! Pulling bounded batches, ahead of the workers.
 //!
-//! One request for one batch is always open. What arrives while all workers are busy waits here, so the next batch is as
+//! One request for one batch is open until the next batch is here. What arrives while all workers are busy waits here, so the next batch is as
 //! large as the load makes it: a trickle is delivered at once, and a flood in full batches without a pause between them.
+//!
+//! A batch is counted in references and a request in messages. So a request is for as many messages as make a batch if they are like
+//! those of the last request; the first one expects packs, of which few are a batch. Where single references are followed by packs, it is
+//! the bytes that a request may bring which bound what waits.
 
 use std::time::Duration;
 
@@ -12,10 +16,15 @@ use async_nats::{
         consumer::{Consumer, pull::BatchConfig},
     },
 };
-use common::broker::{ConnectionEpoch, PULL_EXPIRES};
+use common::{
+    broker::{self, ConnectionEpoch, PULL_EXPIRES},
+    reference::PACK_MAX,
+};
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+
+use super::waiting::Waiting;
 
 /// A durable pull consumer.
 pub type Durable = Consumer<consumer::pull::Config>;
@@ -26,6 +35,12 @@ const EXPIRES: Duration = PULL_EXPIRES;
 
 /// The server says when a request has expired. One that stays silent for this much longer is away.
 const SILENCE: Duration = Duration::from_secs(2);
+
+/// What the broker counts of a message beside headers and body: its subjects.
+const SUBJECT_BYTES: usize = 8 << 10;
+
+/// How the broker says that the next message is larger than what a request may still bring.
+const BYTES_USED: &str = "MaxBytes";
 
 const LOST: &str = "the connection was lost";
 
@@ -50,9 +65,16 @@ pub struct Prefetcher {
     context: Context,
     subscriber: Subscriber,
     inbox: String,
+    /// References in a batch.
     rows: usize,
     /// Received, and not yet taken by a worker.
-    waiting: Vec<Message>,
+    waiting: Waiting<Message>,
+    /// The most references in a message of the last request that brought any.
+    expected: usize,
+    /// The same of the open one; 0 until it has brought something.
+    largest: usize,
+    /// A request may bring so much, which is more than any one message has.
+    bytes_max: usize,
     /// When there was last nothing to read.
     empty_at: Instant,
     /// Nothing that waits was delivered before this.
@@ -67,7 +89,7 @@ pub struct Prefetcher {
 }
 
 impl Prefetcher {
-    /// Subscribes; batches are of up to `rows`.
+    /// Subscribes; batches are of up to `rows` references.
     ///
     /// # Errors
     /// When the connection is closed.
@@ -86,7 +108,10 @@ impl Prefetcher {
             subscriber,
             inbox,
             rows,
-            waiting: Vec::new(),
+            waiting: Waiting::default(),
+            expected: PACK_MAX,
+            largest: 0,
+            bytes_max: client.server_info().max_payload + SUBJECT_BYTES,
             empty_at: now,
             oldest: now,
             requested: 0,
@@ -122,7 +147,7 @@ impl Prefetcher {
             }
             self.collect();
         }
-        while self.waiting.len() < self.rows && self.more_are_coming() {
+        while self.waiting.references() < self.rows && self.more_are_coming() {
             if self.request().await.is_err() {
                 // What was received stays; the next call reports it.
                 break;
@@ -133,9 +158,10 @@ impl Prefetcher {
             }
             self.collect();
         }
-        let rest = self.waiting.split_off(self.waiting.len().min(self.rows));
-        let messages = std::mem::replace(&mut self.waiting, rest);
-        if !shutdown.is_cancelled()
+        let messages = self.waiting.take(self.rows);
+        // Otherwise the next batch is here.
+        if self.waiting.references() < self.rows
+            && !shutdown.is_cancelled()
             && let Err(error) = self.request().await
         {
             self.broken = Some(error.to_string());
@@ -152,7 +178,7 @@ impl Prefetcher {
     /// Tells the broker that what waits here is not forgotten.
     pub async fn renew(&mut self) {
         self.collect();
-        for message in &self.waiting {
+        for message in self.waiting.iter() {
             let _ = message.ack_with(AckKind::Progress).await;
         }
     }
@@ -164,7 +190,7 @@ impl Prefetcher {
             while let Some(message) = self.subscriber.next().await {
                 self.accept(message);
             }
-            for message in &self.waiting {
+            for message in self.waiting.iter() {
                 let _ = message.ack_with(AckKind::Nak(None)).await;
             }
         };
@@ -184,10 +210,19 @@ impl Prefetcher {
         if self.requested > 0 && self.requested_at.elapsed() < EXPIRES + SILENCE {
             return Ok(());
         }
+        if self.largest > 0 {
+            self.expected = std::mem::take(&mut self.largest);
+        }
+        let batch = self.rows.div_ceil(self.expected);
         // Without heartbeats: the expiry shows the same.
-        let config = BatchConfig { batch: self.rows, expires: Some(EXPIRES), ..BatchConfig::default() };
+        let config = BatchConfig {
+            batch,
+            expires: Some(EXPIRES),
+            max_bytes: self.bytes_max,
+            ..BatchConfig::default()
+        };
         self.durable.request_batch(config, self.inbox.as_str().into()).await?;
-        self.requested = self.rows;
+        self.requested = batch;
         self.requested_at = Instant::now();
         Ok(())
     }
@@ -230,12 +265,17 @@ impl Prefetcher {
                     self.oldest = self.empty_at;
                 }
                 self.requested = self.requested.saturating_sub(1);
-                self.waiting.push(Message { message, context: self.context.clone() });
+                let references = broker::references(message.headers.as_ref());
+                self.largest = self.largest.max(references);
+                self.waiting.push(Message { message, context: self.context.clone() }, references);
             }
             StatusCode::TIMEOUT | StatusCode::NOT_FOUND => self.requested = 0,
             status => {
                 self.requested = 0;
                 let described = message.description.as_deref().unwrap_or_default();
+                if described.contains(BYTES_USED) {
+                    return;
+                }
                 self.broken = Some(format!("the request for messages ended: {status} {described}"));
             }
         }

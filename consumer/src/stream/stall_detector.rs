@@ -92,7 +92,7 @@ fn describe(state: &DurableState, settings: &ConsumerSettings, still: Duration) 
         "nothing is known of the cause: see the log of the NATS server, and `consumer doctor`".to_owned()
     };
     format!(
-        "{pending} reference(s) wait in the stream, and the broker has delivered none for {} s: {cause}",
+        "{pending} message(s) wait in the stream, and the broker has delivered none for {} s: {cause}",
         still.as_secs()
     )
 }
@@ -164,6 +164,6 @@ mod tests {
         let paused = DurableState { paused_until: Some("2099-01-01T00:00:00Z".into()), ..state(7, 3) };
         assert!(said(paused).contains("paused until 2099-01-01T00:00:00Z"));
         assert!(said(DurableState { unsettled: 20_000, ..state(7, 3) }).contains("consumer.max_ack_pending"));
-        assert!(said(state(7, 3)).starts_with("3 reference(s) wait in the stream"));
+        assert!(said(state(7, 3)).starts_with("3 message(s) wait in the stream"));
     }
 }

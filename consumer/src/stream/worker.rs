@@ -318,7 +318,7 @@ impl StreamWorker {
         self.record_metrics(&deliveries);
         let items: Vec<WorkItem> = {
             let tracer = &self.subscription.runtime.tracer;
-            deliveries.iter().map(|delivery| delivery.item(tracer)).collect()
+            deliveries.iter().flat_map(|delivery| delivery.items(tracer)).collect()
         };
         let every = (self.subscription.settings().ack_wait / 4).min(RENEW_MAX);
         let dispatched = tokio::select! {
@@ -343,8 +343,7 @@ impl StreamWorker {
             self.dispatcher.release().await;
         }
         // Given back: another process may have them at once.
-        let dispositions =
-            dispositions.unwrap_or_else(|| vec![Disposition::Deferred(None); deliveries.len()]);
+        let dispositions = dispositions.unwrap_or_else(|| vec![Disposition::Deferred(None); items.len()]);
         let same = async {
             since.elapsed() <= SAME_DURABLE_WITHIN
                 || self.subscription.is_same_durable(&durable, &deliveries).await
@@ -377,8 +376,8 @@ impl StreamWorker {
         let forwarder = self.subscription.id().to_string();
         #[expect(clippy::cast_precision_loss, reason = "batches are small")]
         histogram!(names::FORWARD_BATCH_ROWS, "forwarder" => forwarder.clone())
-            .record(deliveries.len() as f64);
-        let again = deliveries.iter().filter(|delivery| delivery.delivered > 1).count();
+            .record(references(deliveries) as f64);
+        let again = references(deliveries.iter().filter(|delivery| delivery.delivered > 1));
         counter!(names::FORWARD_REDELIVERED, "forwarder" => forwarder.clone()).increment(again as u64);
         if let Some(oldest) = deliveries.iter().filter_map(|delivery| delivery.published).min() {
             let lag = (OffsetDateTime::now_utc() - oldest).as_seconds_f64().max(0.0);
@@ -387,10 +386,18 @@ impl StreamWorker {
     }
 }
 
-async fn settle(deliveries: &[Delivery], dispositions: &[Disposition]) {
-    for (delivery, disposition) in deliveries.iter().zip(dispositions) {
+/// How many references these messages hold.
+fn references<'d>(deliveries: impl IntoIterator<Item = &'d Delivery>) -> usize {
+    deliveries.into_iter().map(|delivery| delivery.instructions.len()).sum()
+}
+
+/// Settles each message, by its part of the dispositions: there is one for each thing that one requests.
+async fn settle(deliveries: &[Delivery], mut dispositions: &[Disposition]) {
+    for delivery in deliveries {
+        let (ours, rest) = dispositions.split_at(delivery.instructions.len());
+        dispositions = rest;
         // Not confirmed: a lost one means a redelivery, which has no effect.
-        if let Err(error) = delivery.message.ack_with(delivery::ack_kind(*disposition)).await {
+        if let Err(error) = delivery.message.ack_with(delivery::ack_kind(ours)).await {
             tracing::debug!(%error, "an acknowledgement could not be sent");
         }
         failpoint::reach("worker.acknowledged");

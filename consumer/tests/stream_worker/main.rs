@@ -2,6 +2,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests")]
 
+mod packs;
 mod restored;
 mod unreadable;
 
@@ -18,7 +19,7 @@ use common::{
     event::AuditEvent,
     failures::Reason,
     process::{health::Health, telemetry::traces::Tracer},
-    reference::{Reference, Target},
+    reference::{Body, Reference, Target},
     settings::{BrokerSettings, ConnectionUrl, ConsumerSettings},
 };
 use consumer::{
@@ -365,8 +366,7 @@ async fn what_is_held_at_shutdown_is_given_back_at_once() -> anyhow::Result<()> 
     assert!(stopped.elapsed() < DEADLINE / 2, "sooner than the ack wait: {:?}", stopped.elapsed());
     let mut events = Vec::new();
     for message in messages {
-        let message = message.map_err(|error| anyhow::anyhow!(error))?;
-        events.push(serde_json::from_slice::<Reference>(&message.payload)?.audit_event_id);
+        events.extend(Body::read(&message.map_err(|error| anyhow::anyhow!(error))?.payload)?.events());
     }
     events.sort_unstable();
     let mut expected = [id, behind];

@@ -6,11 +6,8 @@ use async_nats::jetstream::stream::{RawMessageErrorKind, State, Stream};
 use common::{
     backoff::Probe,
     broker::{self, BrokerError, microseconds},
-    outbox::{
-        reader::{entries::Entry, rounds::PublishedPosition},
-        relay::SinkError,
-    },
-    reference::Reference,
+    outbox::{reader::rounds::PublishedPosition, relay::SinkError},
+    reference::Body,
 };
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -99,8 +96,8 @@ impl JetStreamSink {
         loop {
             match self.stream.get_raw_message(sequence).await {
                 Ok(message) => {
-                    let reference: Option<Reference> = serde_json::from_slice(&message.payload).ok();
-                    return reference.is_some_and(|reference| reference.audit_event_id == event);
+                    let body = Body::read(&message.payload).ok();
+                    return body.is_some_and(|body| body.events().any(|there| there == event));
                 }
                 Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => return false,
                 Err(error) => {
@@ -112,10 +109,7 @@ impl JetStreamSink {
     }
 
     /// Whether publishes fail because the stream is gone or another one has its name.
-    pub(super) async fn is_recreated(&self, unknown: &[&Entry]) -> bool {
-        if unknown.is_empty() {
-            return false;
-        }
+    pub(super) async fn is_recreated(&self) -> bool {
         match self.context.get_stream(&self.broker.stream).await {
             Ok(stream) => microseconds(stream.cached_info().created) != self.created,
             Err(error) => broker::is_not_found(&error.kind()),

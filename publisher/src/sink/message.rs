@@ -1,10 +1,10 @@
-//! The message of one entry: a thin reference under an id that every repetition shares.
+//! One message: thin references under an id that every repetition shares.
 
 use async_nats::jetstream::message::PublishMessage;
 use common::{
     outbox::reader::entries::Entry,
     process::telemetry::traces::{self, Kind, Span, Status, Tracer},
-    reference::{MessageId, Reference, Target},
+    reference::{Body, MessageId, Pack, REFERENCES_HEADER, Reference, Target},
 };
 
 use super::acknowledgement::PublishOutcome;
@@ -19,20 +19,27 @@ pub(super) struct Outgoing {
 impl Outgoing {
     /// `None` for an entry that names nothing that could be delivered.
     pub(super) fn new(
-        entry: &Entry,
+        entries: &[Entry],
         generation: i32,
         stream: &str,
         subject: &str,
         tracer: &Tracer,
     ) -> Option<Self> {
-        let (id, reference) = reference(entry, generation)?;
-        let body = serde_json::to_vec(&reference).expect("three strings are JSON");
+        let (id, body) = content(entries, generation)?;
+        let event = body.events().next()?;
+        let payload = serde_json::to_vec(&body).expect("texts are JSON");
         let mut message = PublishMessage::build()
-            .payload(body.into())
+            .payload(payload.into())
             // The subject captured by another stream is an error, not a loss.
             .expected_stream(stream)
             .message_id(id.to_string());
-        let span = tracer.begin(Kind::Producer, subject, reference.audit_event_id, || None);
+        // A pack is in the trace of its first event: it has one header.
+        let mut span = tracer.begin(Kind::Producer, subject, event, || None);
+        if let Body::Pack(pack) = &body {
+            message = message.header(REFERENCES_HEADER, pack.events.len().to_string());
+            let count = pack.events.len() as u64;
+            span = span.map(|span| span.with(vec![("messaging.batch.message_count", count.into())]));
+        }
         if let Some(span) = &span {
             message = message.header(traces::HEADER, span.traceparent().to_string());
         }
@@ -40,7 +47,25 @@ impl Outgoing {
     }
 }
 
-/// What is published of an entry, and under which id: the same for every repetition within a generation.
+/// What is published of a part of a page, and under which id: the same for every repetition within a generation.
+fn content(entries: &[Entry], generation: i32) -> Option<(MessageId, Body)> {
+    match entries {
+        [] => None,
+        [entry] => reference(entry, generation).map(|(id, reference)| (id, Body::One(reference))),
+        [first, .., last] => {
+            let id = MessageId::Pack {
+                first: (first.position.xid, first.position.seq),
+                last: (last.position.xid, last.position.seq),
+                generation,
+            };
+            let event = |entry: &Entry| Some((entry.audit_event_id?, entry.occurred_at.clone()));
+            let events = entries.iter().filter_map(event).collect();
+            Some((id, Body::Pack(Pack { forwarder: Target::Every, events })))
+        }
+    }
+}
+
+/// Of one entry.
 fn reference(entry: &Entry, generation: i32) -> Option<(MessageId, Reference)> {
     let (event, forwarder) = entry.addressed()?;
     let id = match (&forwarder, generation) {
@@ -87,8 +112,27 @@ mod tests {
                 occurred_at: None,
                 forwarder: forwarder.map(str::to_owned),
             };
-            let id = reference(&entry, generation).map(|(id, _)| id);
+            let id = content(&[entry], generation).map(|(id, _)| id);
             assert_eq!(id, expected, "{forwarder:?} in generation {generation}");
+        }
+    }
+
+    #[test]
+    fn a_pack_has_the_id_of_its_place_in_the_log_and_names_its_events_in_order() {
+        let entry = |seq| Entry {
+            position: Position { xid: 5, seq },
+            audit_event_id: Some(Uuid::from_u128(seq.unsigned_abs().into())),
+            occurred_at: Some(format!("2026-01-0{seq}T00:00:00.000000Z")),
+            forwarder: None,
+        };
+        let page = [entry(1), entry(2), entry(3)];
+        for generation in [0, 2] {
+            let (id, body) = content(&page, generation).expect("a message");
+            assert_eq!(id, MessageId::Pack { first: (5, 1), last: (5, 3), generation });
+            let payload = serde_json::to_vec(&body).expect("JSON");
+            assert_eq!(Body::read(&payload).expect("a pack"), body);
+            assert_eq!(body.events().collect::<Vec<_>>(), [1, 2, 3].map(Uuid::from_u128));
+            assert_eq!(body.forwarder(), &Target::Every);
         }
     }
 }

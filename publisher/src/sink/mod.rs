@@ -2,7 +2,9 @@
 //!
 //! | part | file |
 //! |---|---|
-//! | the message of an entry, and its id | `message.rs` |
+//! | whether references travel in packs | `packing.rs` |
+//! | a page, cut into messages | `messages.rs` |
+//! | one message, and its id | `message.rs` |
 //! | pipelined publishing | `publish.rs` |
 //! | what one acknowledgement means | `acknowledgement.rs` |
 //! | what the acknowledgements of a page add up to | `page.rs` |
@@ -12,6 +14,8 @@
 mod acknowledgement;
 mod continuity;
 mod message;
+mod messages;
+mod packing;
 mod page;
 mod publish;
 mod sequence_gaps;
@@ -66,7 +70,9 @@ pub(crate) struct JetStreamSink {
     source: SourceIdentity,
     stream: Stream,
     created: OffsetDateTime,
-    max_in_flight: usize,
+    settings: PublisherSettings,
+    /// How many references a message may hold: 1 until a stream is known that may hold packs.
+    references_max: usize,
     progress: Progress,
     /// The highest sequence that was acknowledged on this creation of the stream.
     highest: u64,
@@ -111,7 +117,8 @@ impl JetStreamSink {
             stream,
             broker,
             source,
-            max_in_flight: publisher.max_in_flight,
+            settings: publisher.clone(),
+            references_max: 1,
             progress,
             highest: 0,
             lost: false,
@@ -159,6 +166,7 @@ impl Sink for JetStreamSink {
         self.progress.fault(None);
         self.has_led = true;
         self.created = microseconds(self.stream.cached_info().created);
+        self.references_max = self.allowed_references().await;
         let trimmed_below = rounds::trimmed_below(connection, self.created).await?;
         self.trimmed_below.store(trimmed_below, Ordering::SeqCst);
         let lost = std::mem::take(&mut self.lost)
@@ -188,23 +196,22 @@ impl Sink for JetStreamSink {
         generation: i32,
     ) -> Result<Option<PublishedPosition>, SinkError> {
         let acknowledged_before = self.highest;
-        let mut progress = PageProgress::new(page, acknowledged_before);
+        let mut progress = PageProgress::new(messages::cut(page, self.references_max), acknowledged_before);
         let mut sent_once = true;
         let mut probe = Probe::default();
         loop {
             self.connected().await;
             let outcomes = self.publish(&progress.open, generation).await;
-            let duplicates =
-                outcomes.iter().filter(|outcome| matches!(outcome, PublishOutcome::Duplicate(_))).count();
+            let duplicates = duplicates(&progress.open, &outcomes);
             let first_sequence = if duplicates > 0 { self.first_sequence().await } else { None };
             let trimmed_below = self.trimmed_below.load(Ordering::SeqCst);
             progress.apply(&outcomes, Retained { first_sequence, trimmed_below });
-            counter!(names::PUBLISH_DUPLICATES).increment(duplicates as u64);
+            counter!(names::PUBLISH_DUPLICATES).increment(duplicates);
             self.lost |= progress.lost;
             if !progress.open.is_empty() {
                 self.connected().await;
             }
-            if self.lost || self.is_recreated(&progress.open).await {
+            if self.lost || (!progress.open.is_empty() && self.is_recreated().await) {
                 self.lost = true;
                 return Err(SinkError::Lost);
             }
@@ -219,11 +226,12 @@ impl Sink for JetStreamSink {
                 return Ok(Some(PublishedPosition { position, event }));
             }
             sent_once = false;
-            counter!(names::PUBLISH_UNKNOWN).increment(progress.open.len() as u64);
+            let unknown = progress.open_references();
+            counter!(names::PUBLISH_UNKNOWN).increment(unknown as u64);
             let delay = probe.next_delay();
             let error = std::mem::take(&mut *self.last_error.lock().unwrap_or_else(PoisonError::into_inner));
             tracing::warn!(
-                unknown = progress.open.len(),
+                unknown,
                 broker = if error.is_empty() { "no answer" } else { &error },
                 retry_in_ms = common::process::millis(delay),
                 "publishes without a certain acknowledgement are sent again under the same ids"
@@ -231,4 +239,11 @@ impl Sink for JetStreamSink {
             tokio::time::sleep(delay).await;
         }
     }
+}
+
+/// How many references the broker had stored before.
+fn duplicates(messages: &[&[Entry]], outcomes: &[PublishOutcome]) -> u64 {
+    let of_both = messages.iter().zip(outcomes);
+    let stored_before = of_both.filter(|(_, outcome)| matches!(outcome, PublishOutcome::Duplicate(_)));
+    publish::references(stored_before.map(|(message, _)| message))
 }

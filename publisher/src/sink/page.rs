@@ -1,4 +1,4 @@
-//! One page while it is published: which entries are still in doubt, and what the acknowledgements add up to.
+//! One page while it is published: which messages are still in doubt, and what the acknowledgements add up to.
 
 use common::outbox::reader::entries::Entry;
 use uuid::Uuid;
@@ -25,8 +25,8 @@ impl Retained {
 /// A page between its first publish and its last acknowledgement.
 #[derive(Debug)]
 pub(super) struct PageProgress<'a> {
-    /// The entries that are not certain yet, in order.
-    pub(super) open: Vec<&'a Entry>,
+    /// The messages that are not certain yet, in order.
+    pub(super) open: Vec<&'a [Entry]>,
     /// The sequences of all acknowledgements.
     pub(super) sequences: Vec<u64>,
     /// The stream stored a message at a sequence that it had acknowledged before: it has lost its end.
@@ -37,10 +37,10 @@ pub(super) struct PageProgress<'a> {
 }
 
 impl<'a> PageProgress<'a> {
-    pub(super) fn new(page: &'a [Entry], acknowledged_before: u64) -> Self {
+    pub(super) fn new(messages: Vec<&'a [Entry]>, acknowledged_before: u64) -> Self {
         Self {
-            open: page.iter().collect(),
-            sequences: Vec::with_capacity(page.len()),
+            sequences: Vec::with_capacity(messages.len()),
+            open: messages,
             lost: false,
             acknowledged_before,
             highest: (acknowledged_before, None),
@@ -50,27 +50,33 @@ impl<'a> PageProgress<'a> {
     /// Takes in the outcomes of publishing what was open, in order; what is in doubt stays open.
     pub(super) fn apply(&mut self, outcomes: &[PublishOutcome], retained: Retained) {
         debug_assert_eq!(self.open.len(), outcomes.len());
-        for (entry, outcome) in std::mem::take(&mut self.open).into_iter().zip(outcomes) {
+        for (message, outcome) in std::mem::take(&mut self.open).into_iter().zip(outcomes) {
             self.sequences.extend(outcome.sequence());
             match *outcome {
                 PublishOutcome::Stored(sequence) if sequence <= self.acknowledged_before => self.lost = true,
-                PublishOutcome::Stored(sequence) => self.raise(sequence, entry),
+                PublishOutcome::Stored(sequence) => self.raise(sequence, message),
                 PublishOutcome::Duplicate(sequence) if retained.counts(sequence) => {
-                    self.raise(sequence, entry);
+                    self.raise(sequence, message);
                 }
-                PublishOutcome::Duplicate(_) | PublishOutcome::Unknown => self.open.push(entry),
+                PublishOutcome::Duplicate(_) | PublishOutcome::Unknown => self.open.push(message),
                 PublishOutcome::Unnamed => {}
             }
         }
     }
 
-    /// The highest sequence that is acknowledged, and the event there if it belongs to this page.
+    /// How many references are still in doubt.
+    pub(super) fn open_references(&self) -> usize {
+        self.open.iter().map(|message| message.len()).sum()
+    }
+
+    /// The highest sequence that is acknowledged, and an event of the message there if it belongs to this page.
     pub(super) fn highest(&self) -> (u64, Option<Uuid>) {
         self.highest
     }
 
-    fn raise(&mut self, sequence: u64, entry: &Entry) {
-        self.highest = self.highest.max((sequence, entry.audit_event_id));
+    fn raise(&mut self, sequence: u64, message: &[Entry]) {
+        let event = message.last().and_then(|entry| entry.audit_event_id);
+        self.highest = self.highest.max((sequence, event));
     }
 }
 
@@ -97,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_is_published_when_the_stream_holds_it_or_has_trimmed_it() {
+    fn a_message_is_published_when_the_stream_holds_it_or_has_trimmed_it() {
         let table: [(PublishOutcome, bool, bool); 8] = [
             (Stored(11), false, false),
             (Stored(10), false, true),
@@ -110,7 +116,7 @@ mod tests {
         ];
         for (outcome, open, lost) in table {
             let page = entries(1);
-            let mut progress = PageProgress::new(&page, 10);
+            let mut progress = PageProgress::new(page.chunks(1).collect(), 10);
             progress.apply(&[outcome], RETAINED);
             assert_eq!((!progress.open.is_empty(), progress.lost), (open, lost), "{outcome:?}");
         }
@@ -119,27 +125,37 @@ mod tests {
     #[test]
     fn a_duplicate_is_in_doubt_while_the_first_sequence_is_unknown() {
         let page = entries(2);
-        let mut progress = PageProgress::new(&page, 0);
+        let mut progress = PageProgress::new(page.chunks(1).collect(), 0);
         progress.apply(&[Duplicate(7), Duplicate(2)], Retained { first_sequence: None, ..RETAINED });
-        assert_eq!(progress.open, [&page[0]]);
+        assert_eq!(progress.open, [&page[..1]]);
     }
 
     #[test]
     fn the_mark_is_the_highest_sequence_and_names_the_event_there() {
         let page = entries(3);
-        let mut progress = PageProgress::new(&page, 10);
+        let mut progress = PageProgress::new(page.chunks(1).collect(), 10);
         progress.apply(&[Stored(12), Unknown, Stored(11)], RETAINED);
         assert_eq!(progress.highest(), (12, Some(Uuid::from_u128(1))));
-        assert_eq!(progress.open, [&page[1]]);
+        assert_eq!(progress.open, [&page[1..2]]);
         progress.apply(&[Stored(13)], RETAINED);
         assert_eq!(progress.highest(), (13, Some(Uuid::from_u128(2))));
         assert_eq!((progress.open.len(), progress.sequences), (0, vec![12, 11, 13]));
     }
 
     #[test]
+    fn a_pack_is_in_doubt_as_a_whole_and_its_last_event_is_the_mark() {
+        let page = entries(5);
+        let mut progress = PageProgress::new(vec![&page[..4], &page[4..]], 10);
+        progress.apply(&[Unknown, Stored(11)], RETAINED);
+        assert_eq!((progress.open_references(), progress.highest()), (4, (11, Some(Uuid::from_u128(5)))));
+        progress.apply(&[Stored(12)], RETAINED);
+        assert_eq!((progress.open_references(), progress.highest()), (0, (12, Some(Uuid::from_u128(4)))));
+    }
+
+    #[test]
     fn a_page_that_was_published_before_keeps_the_mark() {
         let page = entries(1);
-        let mut progress = PageProgress::new(&page, 10);
+        let mut progress = PageProgress::new(page.chunks(1).collect(), 10);
         progress.apply(&[Duplicate(8)], RETAINED);
         assert_eq!(progress.highest(), (10, None));
     }

@@ -14,35 +14,37 @@ use super::{
 };
 
 impl JetStreamSink {
-    /// Publishes once and returns an outcome per entry, in order. What was sent on a connection that is lost since is in doubt at
+    /// Publishes once and returns an outcome per message, in order. What was sent on a connection that is lost since is in doubt at
     /// once: it will not be acknowledged any more, and there is no need to wait for its time-out.
-    pub(super) async fn publish(&self, entries: &[&Entry], generation: i32) -> Vec<PublishOutcome> {
+    pub(super) async fn publish(&self, messages: &[&[Entry]], generation: i32) -> Vec<PublishOutcome> {
         let connection = broker::ConnectionEpoch::of(&self.client);
-        let mut outcomes = Vec::with_capacity(entries.len());
+        let mut outcomes = Vec::with_capacity(messages.len());
         tokio::select! {
             biased;
-            () = self.publish_all(entries, generation, &mut outcomes) => {}
+            () = self.publish_all(messages, generation, &mut outcomes) => {}
             () = connection.ended() => {}
         }
-        outcomes.resize(entries.len(), PublishOutcome::Unknown);
+        outcomes.resize(messages.len(), PublishOutcome::Unknown);
         outcomes
     }
 
     /// At most `max_in_flight` at a time; after the first doubt nothing more is sent.
-    async fn publish_all(&self, entries: &[&Entry], generation: i32, outcomes: &mut Vec<PublishOutcome>) {
+    async fn publish_all(&self, messages: &[&[Entry]], generation: i32, outcomes: &mut Vec<PublishOutcome>) {
         let stream = &self.stream.cached_info().config.name;
         let mut in_flight = FuturesOrdered::new();
-        for entry in entries {
-            if in_flight.len() >= self.max_in_flight {
+        for message in messages {
+            if in_flight.len() >= self.settings.max_in_flight {
                 outcomes.extend(in_flight.next().await);
             }
             if outcomes.last() == Some(&PublishOutcome::Unknown) {
                 break;
             }
-            let outgoing = Outgoing::new(entry, generation, stream, &self.broker.subject, &self.tracer);
+            let outgoing = Outgoing::new(message, generation, stream, &self.broker.subject, &self.tracer);
             in_flight.push_back(self.send(outgoing).await);
         }
-        counter!(names::PUBLISH_SENT).increment((outcomes.len() + in_flight.len()) as u64);
+        let sent = &messages[..outcomes.len() + in_flight.len()];
+        counter!(names::PUBLISH_MESSAGES).increment(sent.len() as u64);
+        counter!(names::PUBLISH_SENT).increment(references(sent));
         while let Some(outcome) = in_flight.next().await {
             outcomes.push(outcome);
         }
@@ -90,4 +92,9 @@ impl JetStreamSink {
             }
         }
     }
+}
+
+/// How many references these messages hold.
+pub(super) fn references<'m>(messages: impl IntoIterator<Item = &'m &'m [Entry]>) -> u64 {
+    messages.into_iter().map(|message| message.len() as u64).sum()
 }

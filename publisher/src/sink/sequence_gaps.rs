@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use async_nats::jetstream::stream::Stream;
-use common::{process::telemetry::names, reference::Reference};
+use common::{process::telemetry::names, reference::Body};
 use metrics::counter;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -43,11 +43,12 @@ impl SequenceGapDetector {
         let Ok(message) = stream.get_raw_message(skipped.first).await else {
             return;
         };
-        let event =
-            serde_json::from_slice::<Reference>(&message.payload).ok().map(|theirs| theirs.audit_event_id);
-        if events.contains(&event) {
+        let theirs = Body::read(&message.payload).ok();
+        let named: Vec<Option<Uuid>> = theirs.iter().flat_map(Body::events).map(Some).collect();
+        if named.iter().any(|event| events.contains(event)) {
             return;
         }
+        let event = named.first().copied().flatten();
         self.told = Some(Instant::now());
         tracing::error!(
             sequence = skipped.first,

@@ -31,7 +31,7 @@ pub(super) fn check(
     report.record(DURABLE_UNUSED, unused.into_iter().map(|(id, found)| {
         Problem::new(
             format!(
-                "the durable {} belongs to a forwarder that is not configured ({} references wait for it): it holds back \
+                "the durable {} belongs to a forwarder that is not configured ({} messages wait for it): it holds back \
                  the trimming of the stream, the pruning of the log and outbox.safe_before() permanently",
                 found.name(),
                 found.number("num_pending") + found.number("num_ack_pending")
@@ -85,7 +85,7 @@ fn paused(found: &Stored) -> Option<Problem> {
     let until = found.paused_until()?;
     Some(Problem::new(
         format!(
-            "the durable {} is paused until {until}: nothing is delivered to its forwarder before ({} references wait)",
+            "the durable {} is paused until {until}: nothing is delivered to its forwarder before ({} messages wait)",
             found.name(),
             found.number("num_pending")
         ),

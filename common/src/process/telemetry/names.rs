@@ -49,10 +49,12 @@ metrics! {
         "Rounds that another relay took first; harmless, but more than a few mean two leaders.";
     PUBLISH_SENT = Counter "audit_publish_sent_total" [""]
         "References sent to the broker, repeats included.";
+    PUBLISH_MESSAGES = Counter "audit_publish_messages_total" [""]
+        "Messages sent to the broker, repeats included; one holds up to publisher.pack_rows references.";
     PUBLISH_DUPLICATES = Counter "audit_publish_duplicates_total" [""]
         "References that the broker had stored already.";
     PUBLISH_UNKNOWN = Counter "audit_publish_unknown_total" [""]
-        "Publishes whose outcome is unknown and which were sent again under the same id.";
+        "References whose publish has an unknown outcome and was sent again under the same id.";
     PUBLISH_FOREIGN = Counter "audit_publish_foreign_total" [""]
         "Messages in the stream between this leader's own that it did not publish: another process does.";
     CAPTURE_ATTACHED = Gauge "audit_capture_attached" [""]
@@ -72,9 +74,9 @@ metrics! {
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
         "Events and messages settled: delivered, retry, dead, discarded; left: those that have their dead letter already, and those without a row that all forwarders had settled or that are older than the forwarder.";
     FORWARD_PENDING = Gauge "audit_forward_pending" ["forwarder"]
-        "References in the stream that have not been delivered to this forwarder yet, read every five seconds.";
+        "Messages in the stream that have not been delivered to this forwarder yet, read every five seconds; one holds up to publisher.pack_rows references.";
     FORWARD_UNSETTLED = Gauge "audit_forward_unsettled" ["forwarder"]
-        "References delivered to some process of this forwarder and not settled yet, read every five seconds.";
+        "Messages delivered to some process of this forwarder and not settled yet, read every five seconds.";
     FORWARD_ERRORS = Counter "audit_forward_errors_total" ["forwarder,kind"]
         "Failed attempts by kind: error, panic, timeout, crash.";
     FORWARD_SECONDS = Histogram "audit_forward_seconds" ["forwarder"]
@@ -82,7 +84,7 @@ metrics! {
     FORWARD_BATCH_ROWS = Histogram "audit_forward_batch_rows" ["forwarder"]
         "References in one batch.";
     FORWARD_LAG_SECONDS = Histogram "audit_forward_lag_seconds" ["forwarder"]
-        "From the broker's storing of a batch's oldest reference to its delivery. Two clocks: clipped at 0.";
+        "From the broker's storing of a batch's oldest message to its delivery. Two clocks: clipped at 0.";
     FORWARD_REDELIVERED = Counter "audit_forward_redelivered_total" ["forwarder"]
         "References that the broker delivered more than once.";
     FORWARD_ALREADY = Counter "audit_forward_already_delivered_total" ["forwarder"]

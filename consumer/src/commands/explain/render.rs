@@ -40,8 +40,10 @@ impl Explanation {
         if let Some(why) = &self.stream.unknown {
             let _ = writeln!(text, "stream      {why}");
         }
-        for Message { sequence, id, stored_at } in &self.stream.messages {
-            let _ = writeln!(text, "stream      sequence {sequence}, id {id}, stored {stored_at}");
+        for Message { sequence, references, id, stored_at } in &self.stream.messages {
+            let with =
+                if *references > 1 { format!(" with {} others", references - 1) } else { String::new() };
+            let _ = writeln!(text, "stream      sequence {sequence}{with}, id {id}, stored {stored_at}");
         }
         for Durable { name, settled_up_to, pending } in &self.stream.durables {
             let _ = writeln!(text, "durable     {name}: settled up to {settled_up_to}, {pending} pending");

@@ -27,6 +27,8 @@ pub(crate) struct InStream {
 #[derive(Debug, Serialize)]
 pub(crate) struct Message {
     pub(crate) sequence: u64,
+    /// How many events it names.
+    pub(crate) references: usize,
     pub(crate) id: String,
     pub(crate) stored_at: String,
 }
@@ -88,6 +90,7 @@ async fn scan_stream(
             let header = message.headers.get("Nats-Msg-Id");
             found.push(Message {
                 sequence,
+                references: broker::references(Some(&message.headers)),
                 id: header.map(ToString::to_string).unwrap_or_default(),
                 stored_at: to_rfc3339(message.time),
             });

@@ -38,7 +38,7 @@ use crate::{
         dispatcher::{Dispatched, Dispatcher, ForwarderRuntime},
         disposition::Disposition,
         source::{Source, UnfitSource},
-        work_item::Instruction,
+        work_item::{Instruction, WorkItem},
     },
     forwarder::{ForwarderFactory, Forwarders, MissingKinds, Registry},
     service,
@@ -68,7 +68,7 @@ pub(crate) struct Replay {
     /// forwarders of kind threadline.
     #[arg(long, help_heading = HOW)]
     overwrite: bool,
-    /// Most messages a second. Without it as many as the forwarder takes.
+    /// Most references a second. Without it as many as the forwarder takes.
     #[arg(long, value_name = "N", help_heading = HOW, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     rate: Option<u32>,
     /// Only says what would be replayed.
@@ -102,6 +102,8 @@ struct Begin {
 struct ReplayOutcome {
     /// Messages of the range.
     messages: u64,
+    /// References in these.
+    references: u64,
     /// Of these, those for this forwarder.
     ours: u64,
     /// Of these, those whose audit row is gone: there is nothing to deliver.
@@ -248,11 +250,16 @@ async fn replay_batches(
     let mut outcome = ReplayOutcome { dry_run: asked.dry_run, ..ReplayOutcome::default() };
     let bar = ProgressBar::new("replaying", consumer.pending);
     let most = u32::try_from(settings.consumer.batch_rows).unwrap_or(u32::MAX);
-    let rows = asked.rate.map_or(most, |rate| rate.min(most));
-    let mut ticker = asked.rate.map(|rate| rate_limit(rows, rate));
+    let tick_rows = asked.rate.map_or(most, |rate| rate.min(most));
+    let mut ticker = asked.rate.map(|rate| rate_limit(tick_rows, rate));
+    let rows = usize::try_from(tick_rows).unwrap_or(usize::MAX);
+    // A pack may hold many times what a tick is for.
+    let mut ticks = 1;
     while !outcome.done && !shutdown.is_cancelled() {
         if let Some(ticker) = &mut ticker {
-            ticker.tick().await;
+            for _ in 0..ticks {
+                ticker.tick().await;
+            }
         }
         let messages = consumer.pull(rows).await?;
         outcome.until_sequence = outcome.until_sequence.max(messages.last);
@@ -260,14 +267,13 @@ async fn replay_batches(
             messages.of_range.into_iter().map(|message| Delivery::new(message, &runtime.route)).collect();
         bar.advance(deliveries.len() as u64);
         outcome.messages += deliveries.len() as u64;
-        let ours = deliveries
-            .iter()
-            .filter(|delivery| matches!(delivery.instruction, Instruction::Forward(_)))
-            .count();
-        outcome.ours += ours as u64;
+        let items: Vec<WorkItem> =
+            deliveries.iter().flat_map(|delivery| delivery.items(&runtime.tracer)).collect();
+        outcome.references += items.len() as u64;
+        ticks = items.len().div_ceil(rows).max(1);
+        outcome.ours += items.iter().filter(|item| event(item).is_some()).count() as u64;
         if !asked.dry_run {
-            let deliveries = existing(&mut source, &runtime, deliveries.as_slice(), &mut outcome).await?;
-            let items: Vec<_> = deliveries.iter().map(|delivery| delivery.item(&runtime.tracer)).collect();
+            let items = existing(&mut source, &runtime, items, &mut outcome).await?;
             let ended = tokio::select! {
                 ended = dispatcher.dispatch(&items, &progress, shutdown) => ended,
                 unfit = columns_unfit(&runtime) => {
@@ -279,7 +285,7 @@ async fn replay_batches(
                 dispatcher.release().await;
                 break;
             };
-            count(&deliveries, &dispositions, &mut outcome);
+            count(&items, &dispositions, &mut outcome);
         }
         for delivery in &deliveries {
             acknowledge(&delivery.message).await?;
@@ -313,29 +319,33 @@ async fn columns_unfit(runtime: &ForwarderRuntime) -> UnfitSource {
     }
 }
 
-/// Without those whose audit row was deleted since: they were delivered when they came first, or are dead letters.
-async fn existing<'d>(
-    source: &mut Session,
-    runtime: &ForwarderRuntime,
-    deliveries: &'d [Delivery],
-    outcome: &mut ReplayOutcome,
-) -> anyhow::Result<Vec<&'d Delivery>> {
-    let event = |delivery: &&Delivery| match delivery.instruction {
+/// The event that is to be forwarded.
+fn event(item: &WorkItem) -> Option<Uuid> {
+    match item.instruction {
         Instruction::Forward(event) => Some(event),
         _ => None,
-    };
-    let events: Vec<Uuid> = deliveries.iter().filter_map(|delivery| event(&delivery)).collect();
+    }
+}
+
+/// Without those whose audit row was deleted since: they were delivered when they came first, or are dead letters.
+async fn existing(
+    source: &mut Session,
+    runtime: &ForwarderRuntime,
+    items: Vec<WorkItem>,
+    outcome: &mut ReplayOutcome,
+) -> anyhow::Result<Vec<WorkItem>> {
+    let events: Vec<Uuid> = items.iter().filter_map(event).collect();
     let there: HashSet<Uuid> =
         reconcile_cursor::existing(source, &runtime.table, &events).await?.into_iter().collect();
-    let (kept, gone): (Vec<&Delivery>, Vec<&Delivery>) =
-        deliveries.iter().partition(|delivery| event(delivery).is_none_or(|event| there.contains(&event)));
+    let (kept, gone): (Vec<WorkItem>, Vec<WorkItem>) =
+        items.into_iter().partition(|item| event(item).is_none_or(|event| there.contains(&event)));
     outcome.gone += gone.len() as u64;
     Ok(kept)
 }
 
-fn count(deliveries: &[&Delivery], dispositions: &[Disposition], outcome: &mut ReplayOutcome) {
-    for (delivery, disposition) in deliveries.iter().zip(dispositions) {
-        if matches!(delivery.instruction, Instruction::Forward(_)) {
+fn count(items: &[WorkItem], dispositions: &[Disposition], outcome: &mut ReplayOutcome) {
+    for (item, disposition) in items.iter().zip(dispositions) {
+        if event(item).is_some() {
             match disposition {
                 Disposition::Delivered
                 | Disposition::Discarded
@@ -355,16 +365,16 @@ fn print_outcome(asked: &Replay, outcome: &ReplayOutcome) {
     console::print(&if asked.json {
         format!("{}\n", serde_json::json!(outcome))
     } else {
-        let ReplayOutcome { messages, ours, gone, settled, failed, .. } = outcome;
+        let ReplayOutcome { messages, references, ours, gone, settled, failed, .. } = outcome;
         if asked.dry_run {
             format!(
-                "{messages} messages would be replayed, {ours} of them for forwarder {}\n",
+                "{references} references in {messages} messages would be replayed, {ours} of them for forwarder {}\n",
                 asked.forwarder
             )
         } else {
             format!(
-                "{messages} messages replayed, {ours} for forwarder {}: {settled} delivered, {failed} failed, {gone} without an \
-                 audit row\n",
+                "{references} references in {messages} messages replayed, {ours} for forwarder {}: {settled} delivered, {failed} \
+                 failed, {gone} without an audit row\n",
                 asked.forwarder
             )
         }

@@ -8,7 +8,7 @@ use async_nats::jetstream::{
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
     stream::{State, Stream},
 };
-use common::settings::UsageError;
+use common::{broker, reference::PACK_MAX, settings::UsageError};
 use futures::StreamExt as _;
 
 use super::{Begin, Replay};
@@ -27,6 +27,8 @@ pub(crate) struct ReplayConsumer {
     pub(crate) until: u64,
     /// Messages from here to the end of the stream; more than the range's, if that ends before.
     pub(crate) pending: u64,
+    /// The most references in a message of the last batch.
+    expected: usize,
 }
 
 impl ReplayConsumer {
@@ -59,7 +61,7 @@ impl ReplayConsumer {
             };
             tracing::info!(%description, "continuing the replay that was interrupted");
             let pending = info.num_pending + info.num_ack_pending as u64;
-            return Ok(Some(Self { consumer, durable, description, until, pending }));
+            return Ok(Some(Self { consumer, durable, description, until, pending, expected: PACK_MAX }));
         }
         asked.begin.require_in(&stream.cached_info().state, asked.until_sequence)?;
         let description = format!("{asked_for}, until {until}");
@@ -82,7 +84,7 @@ impl ReplayConsumer {
             let _ = stream.delete_consumer(&durable).await;
             return Ok(None);
         }
-        Ok(Some(Self { consumer, durable, description, until, pending }))
+        Ok(Some(Self { consumer, durable, description, until, pending, expected: PACK_MAX }))
     }
 
     /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
@@ -93,26 +95,31 @@ impl ReplayConsumer {
         Ok(delivered && info.num_ack_pending == 0)
     }
 
-    /// The next batch; empty when there was none for a while.
-    pub(crate) async fn pull(&self, rows: u32) -> anyhow::Result<ReplayBatch> {
+    /// The next batch, of `rows` references if messages hold as many as those of the last one; empty when there was none for a while.
+    pub(crate) async fn pull(&mut self, rows: usize) -> anyhow::Result<ReplayBatch> {
         let mut messages = self
             .consumer
             .fetch()
-            .max_messages(usize::try_from(rows).unwrap_or(usize::MAX))
+            .max_messages(rows.div_ceil(self.expected))
             .expires(EXPIRES)
             .messages()
             .await
             .context("cannot pull from the stream")?;
         let mut pulled = ReplayBatch { of_range: Vec::new(), last: 0 };
+        let mut largest = 0;
         while let Some(message) = messages.next().await {
             let message = message.map_err(|error| anyhow::anyhow!("cannot pull from the stream: {error}"))?;
             let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
             pulled.last = pulled.last.max(sequence);
+            largest = largest.max(broker::references(message.headers.as_ref()));
             if sequence <= self.until {
                 pulled.of_range.push(message);
             } else {
                 acknowledge(&message).await?;
             }
+        }
+        if largest > 0 {
+            self.expected = largest;
         }
         Ok(pulled)
     }
