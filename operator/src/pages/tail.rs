@@ -20,6 +20,7 @@ use crate::{
     limits::Turn,
     links::Links,
     preferences::Preferences,
+    shared::Ended,
     view::{View, list},
 };
 
@@ -37,6 +38,7 @@ struct Following {
     links: Links,
     preferences: Preferences,
     until: Instant,
+    ended: Ended,
     _one_of_few: Turn,
 }
 
@@ -54,6 +56,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
         links: Links::of("/timeline"),
         preferences: asked.preferences.clone(),
         until: Instant::now() + asked.grant.lasts(asked.now, LIFE),
+        ended: asked.shared.ended.clone(),
         _one_of_few: turn,
     };
     // Without data: a browser keeps its id and hands nothing on.
@@ -69,8 +72,18 @@ pub(crate) async fn page(asked: Asked) -> Answered {
     ))
 }
 
-/// The next event; none where it is time to ask again.
+/// The next event; none where it is time to ask again, or the service ends.
 async fn next(mut following: Following) -> Option<(Event, Following)> {
+    let ended = following.ended.clone();
+    let event = tokio::select! {
+        event = news(&mut following) => event,
+        () = ended => None,
+    };
+    Some((event?, following))
+}
+
+/// The next event; none where it is time to ask again.
+async fn news(following: &mut Following) -> Option<Event> {
     loop {
         if Instant::now() >= following.until {
             return None;
@@ -89,11 +102,8 @@ async fn next(mut following: Following) -> Option<(Event, Following)> {
                 };
                 let shown = list::entries(&view, &newest).into_string().replace(['\n', '\r'], " ");
                 let position = following.tail.position().to_string();
-                let event = Event::default()
-                    .event(if more > 0 { "many" } else { "entries" })
-                    .id(position)
-                    .data(shown);
-                return Some((event, following));
+                let kind = if more > 0 { "many" } else { "entries" };
+                return Some(Event::default().event(kind).id(position).data(shown));
             }
             Err(error) => {
                 tracing::warn!(error = %errors::line(&error), "a tail of the operator surface ends");
