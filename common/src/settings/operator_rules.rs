@@ -178,7 +178,10 @@ mod tests {
                 "[operator]\nlisten = \"unix:socket\"".to_owned(),
                 "operator.listen from the text of the settings: \"unix:socket\" is not",
             ),
-            ("[operator]\nrecord_views = \"1h\"".to_owned(), "operator.record_views from the default"),
+            (
+                "[operator]\nrecord_views = \"1h\"".to_owned(),
+                "operator.record_views from the text of the settings: needs operator.writer_url",
+            ),
             (
                 "[operator]\nrecord_views = \"1s\"\nwriter_url = \"postgres://h/d\"".to_owned(),
                 "operator.record_views",
