@@ -23,6 +23,8 @@ pub(crate) struct Seen {
     pub(crate) report: Report,
     pub(crate) policies: Vec<PolicyStatus>,
     pub(crate) facts: BTreeMap<HostTable, TableFacts>,
+    /// Changes on each of the last days; nothing where they could not be counted in time.
+    pub(crate) by_day: BTreeMap<HostTable, Vec<i64>>,
     /// Expected tables that are not captured as they should be; none where the host expects none by name.
     pub(crate) violations: Option<Vec<TableStatus>>,
 }

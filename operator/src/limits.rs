@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use threadline::ActorRef;
+use threadline::{
+    ActorRef,
+    telemetry::{OperatorTurn, operator_turn_began, operator_turn_ended, operator_was_busy},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// How much the surface takes at most, so that somebody who looks disturbs nobody who writes.
@@ -50,6 +53,7 @@ const TURN: Duration = Duration::from_secs(2);
 /// What is done at a time: so much of it in all, and so much of it for one actor, that nobody keeps the others from theirs.
 #[derive(Debug)]
 pub(crate) struct Turns {
+    kind: OperatorTurn,
     per_actor: usize,
     all: Arc<Semaphore>,
     actors: Mutex<HashMap<String, Arc<Semaphore>>>,
@@ -58,33 +62,46 @@ pub(crate) struct Turns {
 /// The right to do it, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {
+    kind: OperatorTurn,
     _actor: OwnedSemaphorePermit,
     _one_of_all: OwnedSemaphorePermit,
 }
 
+impl Drop for Turn {
+    fn drop(&mut self) {
+        operator_turn_ended(self.kind);
+    }
+}
+
 impl Turns {
-    pub(crate) fn new(all: usize, per_actor: usize) -> Self {
-        Self { per_actor, all: Arc::new(Semaphore::new(all)), actors: Mutex::default() }
+    pub(crate) fn new(kind: OperatorTurn, all: usize, per_actor: usize) -> Self {
+        Self { kind, per_actor, all: Arc::new(Semaphore::new(all)), actors: Mutex::default() }
     }
 
     /// Waits for a turn; none where it does not come in time.
     pub(crate) async fn take(&self, actor: &ActorRef) -> Option<Turn> {
         let actor = self.of(actor);
         let both = async {
-            Some(Turn {
-                _actor: actor.acquire_owned().await.ok()?,
-                _one_of_all: Arc::clone(&self.all).acquire_owned().await.ok()?,
-            })
+            Some((actor.acquire_owned().await.ok()?, Arc::clone(&self.all).acquire_owned().await.ok()?))
         };
-        tokio::time::timeout(TURN, both).await.ok().flatten()
+        self.turn(tokio::time::timeout(TURN, both).await.ok().flatten())
     }
 
     /// A turn, if there is one now.
     pub(crate) fn try_take(&self, actor: &ActorRef) -> Option<Turn> {
-        Some(Turn {
-            _actor: self.of(actor).try_acquire_owned().ok()?,
-            _one_of_all: Arc::clone(&self.all).try_acquire_owned().ok()?,
-        })
+        let both = || {
+            Some((self.of(actor).try_acquire_owned().ok()?, Arc::clone(&self.all).try_acquire_owned().ok()?))
+        };
+        self.turn(both())
+    }
+
+    fn turn(&self, permits: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>) -> Option<Turn> {
+        let Some((actor, one_of_all)) = permits else {
+            operator_was_busy(self.kind);
+            return None;
+        };
+        operator_turn_began(self.kind);
+        Some(Turn { kind: self.kind, _actor: actor, _one_of_all: one_of_all })
     }
 
     fn of(&self, actor: &ActorRef) -> Arc<Semaphore> {

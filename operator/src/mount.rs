@@ -9,17 +9,23 @@ use std::{
 use axum::Router;
 #[cfg(feature = "pipeline")]
 use common::identifier::TableName;
+use futures::future::{self, FutureExt as _};
 use sqlx::{
     PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
-use threadline::{StorageSchema, Timeline, storage::Location};
+use threadline::{StorageSchema, Timeline, storage::Location, telemetry::OperatorTurn};
 use tower_http::csrf::{ConfigError, CsrfLayer};
 
 #[cfg(feature = "pipeline")]
 use crate::source::SourceOptions;
 use crate::{
-    Limits, OperatorAuth, Policies, auth::Auth, kept::Kept, limits::Turns, routes, shared::Shared,
+    Limits, OperatorAuth, Policies,
+    auth::Auth,
+    kept::Kept,
+    limits::Turns,
+    routes,
+    shared::{Ended, Shared},
     viewings::Viewings,
 };
 
@@ -42,6 +48,7 @@ struct Said {
     policies: Option<Policies>,
     exports: Option<Location>,
     views: Option<Duration>,
+    ended: Ended,
     #[cfg(feature = "pipeline")]
     source: SourceOptions,
 }
@@ -64,6 +71,7 @@ impl Operator<()> {
             policies: None,
             exports: None,
             views: None,
+            ended: future::pending().boxed().shared(),
             #[cfg(feature = "pipeline")]
             source: SourceOptions::default(),
         };
@@ -125,6 +133,13 @@ impl<A> Operator<A> {
         self
     }
 
+    /// When the service ends: pages that follow the timeline end with it, and let a graceful shutdown be done. Browsers come back by themselves.
+    /// Without it they go on for up to a minute.
+    pub fn shutdown(mut self, shutdown: impl Future<Output = ()> + Send + 'static) -> Self {
+        self.said.ended = shutdown.boxed().shared();
+        self
+    }
+
     /// Where browsers report what the content security policy has kept from being loaded.
     pub fn csp_report(mut self, url: impl Into<String>) -> Self {
         self.said.csp_report = Some(url.into());
@@ -171,14 +186,15 @@ impl Operator<Authorized> {
             viewings: viewings.map(|(every, pool)| Viewings::new(every, Timeline::new(pool, schema.clone()))),
             writer,
             schema,
-            turns: Turns::new(limits.connections as usize, limits.per_actor),
-            tails: Turns::new(limits.tails, limits.per_actor),
-            downloads: Turns::new(limits.downloads, limits.per_actor),
+            turns: Turns::new(OperatorTurn::Request, limits.connections as usize, limits.per_actor),
+            tails: Turns::new(OperatorTurn::Tail, limits.tails, limits.per_actor),
+            downloads: Turns::new(OperatorTurn::Download, limits.downloads, limits.per_actor),
             limits,
             title: said.title,
             csp_report: said.csp_report,
             policies: said.policies,
             exports: said.exports,
+            ended: said.ended,
             coverage: Kept::default(),
             checks: Kept::default(),
             verifying: Mutex::default(),

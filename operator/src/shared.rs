@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Mutex, time::Instant};
 
+use futures::future::{self, BoxFuture};
 use sqlx::PgPool;
 use threadline::{StorageSchema, coverage::Expectations, doctor, storage::Location};
 
@@ -15,6 +16,9 @@ use crate::{
     viewings::Viewings,
 };
 
+/// The end of the service.
+pub(crate) type Ended = future::Shared<BoxFuture<'static, ()>>;
+
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
@@ -25,6 +29,8 @@ pub(crate) struct Shared {
     pub(crate) turns: Turns,
     /// Streams that are open.
     pub(crate) tails: Turns,
+    /// When they end, whatever they have.
+    pub(crate) ended: Ended,
     pub(crate) title: String,
     pub(crate) csp_report: Option<String>,
     /// The pipeline's database; none where the host has not said which.

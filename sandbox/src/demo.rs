@@ -1,6 +1,7 @@
 //! The demo: the whole pipeline as an operator would run it, under a realistic workload, judged from both databases.
 
 use std::{
+    fs,
     io::IsTerminal as _,
     net::{SocketAddr, TcpStream},
     time::{Duration, Instant},
@@ -19,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     Options, Sandbox, audit,
     audit::AuditRow,
-    fixture, golden,
+    fixture, golden, history,
     load::{Load, LoadCounter},
     process::{self, Process},
     tour::Tour,
@@ -65,18 +66,33 @@ pub async fn run(demo: &Demo, stop: &CancellationToken) -> anyhow::Result<()> {
         result = run_workload(demo, &environment) => result,
         () = stop.cancelled() => Err(anyhow::anyhow!("interrupted")),
     };
-    if result.is_ok() && demo.keep {
-        let pages = environment.serve()?;
-        print_line(&environment.tour(&pages)?);
-        stop.cancelled().await;
-    }
+    let result = match result {
+        Ok(()) if demo.keep => keep(&mut environment, stop).await,
+        result => result,
+    };
     let torn_down = environment.tear_down().await;
     result.and(torn_down)
 }
 
+/// Leaves everything running, with more to look at than a workload.
+async fn keep(environment: &mut DemoEnvironment, stop: &CancellationToken) -> anyhow::Result<()> {
+    print_line("a shop with days of history; events that cannot be delivered; a transaction that stays open");
+    history::create_tables(&environment.timeline).await?;
+    environment.command("threadline", &["gen-triggers", "--apply"])?;
+    history::play(&environment.timeline).await?;
+    let table = fixture::audit_events();
+    history::fail(&environment.source, &table, &environment.timeline).await?;
+    let mut holder = PgConnection::connect(&environment.source).await?;
+    hold(&mut holder, &table).await?;
+    let pages = environment.serve()?;
+    print_line(&environment.tour(&pages)?);
+    stop.cancelled().await;
+    Ok(holder.close().await?)
+}
+
 /// The servers, the databases, and the settings of the processes.
 struct DemoEnvironment {
-    // Dropped before the servers and the folder. The first is the publisher, the last the pages where there are any.
+    // Dropped before the servers and the folder. The first is the publisher, then come the consumers, and the pages where there are any.
     processes: Vec<Process>,
     sandbox: Sandbox,
     suffix: String,
@@ -92,7 +108,7 @@ impl DemoEnvironment {
         let source = sandbox.postgres.create_database(&format!("demo_source{suffix}"), None).await?;
         let timeline = sandbox.timeline().create_database(&format!("demo_timeline{suffix}"), None).await?;
         let mut environment = Self { sandbox, suffix, source, timeline, processes: Vec::new() };
-        std::fs::write(environment.sandbox.work_dir.path().join("audit.toml"), environment.settings())?;
+        fs::write(environment.sandbox.work_dir.path().join("audit.toml"), environment.settings())?;
 
         print_line("creating audit_events; then: threadline install, publisher attach");
         let mut connection = PgConnection::connect(&environment.source).await?;
@@ -114,7 +130,8 @@ impl DemoEnvironment {
         let subject = format!("sigra.audit.events{}", self.suffix);
         format!(
             "[broker]\nstream = \"{name}\"\nsubject = \"{subject}\"\n\
-             [publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n"
+             [publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n{}",
+            history::SETTINGS
         )
     }
 
@@ -139,17 +156,29 @@ impl DemoEnvironment {
         Ok(())
     }
 
-    /// Starts the pages of the timeline; returns where they are.
+    /// Starts the pages of the timeline, and what makes their exports; returns where they are.
     fn serve(&mut self) -> anyhow::Result<String> {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
         let listen = format!("operator.listen={address}");
-        let arguments =
-            ["--set", &listen, "--set", "operator.metrics_listen=off", "--set", "operator.auth.kind=none"];
         let work_dir = &self.sandbox.work_dir;
-        let process = Process::start(work_dir, "serve", "threadline-serve", &arguments, &self.environment())?;
+        let exports = work_dir.path().join("exports");
+        fs::create_dir(&exports)?;
+        let directory = format!("operator.exports_directory={}", exports.display());
+        let arguments = ["--set", &listen, "--set", &directory];
+        let writing = [
+            ("AUDIT__OPERATOR__WRITER_URL", &*self.timeline),
+            ("AUDIT__OPERATOR__REDRIVE_URL", &*self.source),
+        ];
+        let environment: Vec<_> = self.environment().into_iter().chain(writing).collect();
+        let process = Process::start(work_dir, "serve", "threadline-serve", &arguments, &environment)?;
         wait::until("the pages of the timeline", SERVE_DEADLINE, || TcpStream::connect(address).is_ok())
             .with_context(|| format!("their log says:\n{}", process.log()))?;
         self.processes.push(process);
+        let allowed = format!("file://{}", exports.display());
+        let arguments = ["export", "jobs", "work", "--allow", &allowed];
+        let worker =
+            Process::start(&self.sandbox.work_dir, "exports", "threadline", &arguments, &self.environment())?;
+        self.processes.push(worker);
         Ok(format!("http://{address}/"))
     }
 

@@ -14,6 +14,7 @@ pub mod demo;
 pub mod fixture;
 pub mod golden;
 pub mod heard;
+mod history;
 pub mod load;
 pub mod nats;
 pub mod pgbouncer;

@@ -45,6 +45,8 @@ impl Tour<'_> {
              \n# The status of one event at every step, from the audit row to the timeline.\n\
              consumer explain {event}\n\
              \n# What people see in a browser: {pages}\n\
+             # What happened to an order: {pages}row?table=orders&key=4001\n\
+             # What could not be delivered: {pages}pipeline/failures\n\
              \n# What people query.\n\
              psql \"$THREADLINE_DATABASE_URL\" --command \"select inserted_at, name, status, actor_ref from audit_actions \
              order by inserted_at desc limit 5\"\n\

@@ -142,6 +142,7 @@ fn the_runbook_has_a_section_for_each_symptom_and_each_is_short() {
         "sealing-is-late",
         "a-purge-is-overdue",
         "tables-are-uncovered",
+        "the-operator-surface-fails",
     ] {
         assert!(anchors.contains(anchor), "{anchor}");
     }
@@ -292,4 +293,41 @@ fn the_commands_of_manifests_and_units_are_commands() -> anyhow::Result<()> {
         assert!(status.success() && said.contains("Usage: "), "{command:?}: {said}");
     }
     Ok(())
+}
+
+/// Who a URL of PostgreSQL connects as.
+fn connected_as(text: &str) -> impl Iterator<Item = &str> {
+    text.split("postgres://").skip(1).filter_map(|rest| rest.split_once(':').map(|(user, _)| user))
+}
+
+#[test]
+fn whoever_a_process_connects_as_is_a_role_that_has_grants() {
+    let grants = read("deploy/postgres/timeline.sql") + &read("deploy/postgres/source.sql");
+    let lists = grants.split("in array array[").skip(1).filter_map(|rest| rest.split(']').next());
+    let roles: BTreeSet<&str> = lists.flat_map(|list| list.split('\'')).filter(|one| one.len() > 2).collect();
+    let units = fs::read_dir(root().join("deploy/systemd")).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut files: Vec<String> =
+        units.map(|name| format!("deploy/systemd/{}", name.to_str().unwrap())).collect();
+    files.extend(["deploy/examples/secrets.yaml", "docker-compose.yml"].map(str::to_owned));
+    let texts: Vec<String> = files.iter().map(|path| read(path)).collect();
+    let used: BTreeSet<&str> = texts.iter().flat_map(|text| connected_as(text)).collect();
+    // The owner of the tables, and in docker compose a superuser.
+    let unknown: Vec<&&str> =
+        used.iter().filter(|user| !roles.contains(*user) && !["OWNER", "postgres"].contains(user)).collect();
+    assert!(unknown.is_empty(), "{unknown:?} of {roles:?}");
+    // The pages read by one role, and do what people ask for by others.
+    let compose = &documents("docker-compose.yml")[0]["services"]["serve"]["environment"];
+    let secrets = documents("deploy/examples/secrets.yaml");
+    let secret = secrets.iter().find(|document| document["metadata"]["name"] == "audit-serve").unwrap();
+    let documented = read("docs/configuration.md");
+    for variables in [compose, &secret["stringData"]] {
+        let role = |name: &str| variables[name].as_str().and_then(|url| connected_as(url).next());
+        assert_eq!(role("THREADLINE_DATABASE_URL"), Some("audit_reader"), "{variables}");
+        assert_eq!(role("AUDIT__OPERATOR__WRITER_URL"), Some("audit_surface"), "{variables}");
+        for name in variables.as_object().unwrap().keys() {
+            let Some(key) = name.strip_prefix("AUDIT__") else { continue };
+            let key = key.to_lowercase().replace("__", ".");
+            assert!(documented.contains(&format!("| `{key}` |")), "{name}");
+        }
+    }
 }

@@ -171,6 +171,8 @@ mod tests {
             "operator.writer_url",
             "operator.redrive_url",
             "operator.exports_directory",
+            "operator.record_views",
+            "operator.purges_every",
             "operator.auth.kind",
             "operator.auth.jwt.jwks_file",
             "operator.auth.jwt.jwks_url",

@@ -30,6 +30,12 @@ pub struct OperatorSettings {
     /// The folder of exports that were made in the background.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exports_directory: Option<String>,
+    /// An action when somebody looks: one for each actor and place in this time. Without it looking leaves nothing behind.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub record_views: Option<Duration>,
+    /// From the end of one purge to the beginning of the next, for the page that says when that is.
+    #[serde(with = "duration::optional", skip_serializing_if = "Option::is_none")]
+    pub purges_every: Option<Duration>,
     /// Unready once the timeline could not be reached for so long.
     #[serde(with = "duration")]
     pub unready_after: Duration,
@@ -49,6 +55,8 @@ impl Default for OperatorSettings {
             writer_url: None,
             redrive_url: None,
             exports_directory: None,
+            record_views: None,
+            purges_every: None,
             unready_after: Duration::from_secs(60),
             limits: OperatorLimits::default(),
             auth: OperatorAuthSettings::default(),

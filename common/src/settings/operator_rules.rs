@@ -20,6 +20,26 @@ pub(super) fn validate(operator: &OperatorSettings) -> Result<(), Refusal> {
         }
     }
     path("operator.exports_directory", operator.exports_directory.as_deref())?;
+    for (key, length) in
+        [("operator.record_views", operator.record_views), ("operator.purges_every", operator.purges_every)]
+    {
+        if let Some(length) = length {
+            within(key, length, 60 * second, 366 * 86_400 * second)?;
+        }
+    }
+    if operator.writer_url.is_none() {
+        for (key, needs_it) in [
+            ("operator.exports_directory", operator.exports_directory.is_some()),
+            ("operator.record_views", operator.record_views.is_some()),
+        ] {
+            if needs_it {
+                return refuse(
+                    key,
+                    "needs operator.writer_url: what is done is recorded on a connection that may write",
+                );
+            }
+        }
+    }
     within("operator.unready_after", operator.unready_after, second, 86_400 * second)?;
     let limits = &operator.limits;
     number("operator.limits.connections", limits.connections, 1, 100)?;
@@ -157,6 +177,21 @@ mod tests {
             (
                 "[operator]\nlisten = \"unix:socket\"".to_owned(),
                 "operator.listen from the text of the settings: \"unix:socket\" is not",
+            ),
+            (
+                "[operator]\nrecord_views = \"1h\"".to_owned(),
+                "operator.record_views from the text of the settings: needs operator.writer_url",
+            ),
+            (
+                "[operator]\nrecord_views = \"1s\"\nwriter_url = \"postgres://h/d\"".to_owned(),
+                "operator.record_views",
+            ),
+            ("[operator]\npurges_every = \"1s\"".to_owned(), "operator.purges_every"),
+            ("[operator]\nexports_directory = \"/srv/exports\"".to_owned(), "operator.exports_directory"),
+            (
+                "[operator]\nrecord_views = \"1h\"\npurges_every = \"1day\"\nwriter_url = \"postgres://h/d\""
+                    .to_owned(),
+                "valid",
             ),
             ("[operator.auth]\nkind = \"basic\"".to_owned(), "operator.auth.kind from the text"),
             (

@@ -2,12 +2,15 @@
 
 use maud::{Markup, html};
 use serde_json::json;
-use threadline::doctor::{self, Item, Remedy, Report, Section, State};
+use threadline::{
+    ActorRef,
+    doctor::{self, Item, Remedy, Report, Section, State},
+};
 
 use crate::{
     asked::{Answered, Asked},
     failure::Failure,
-    view::{amount::to_run, text},
+    view::{amount::to_run, command, text},
 };
 
 /// Checks of what settings say.
@@ -44,7 +47,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
                         th scope="row" { (item.expectation) }
                         td data-name="State" { (shown(item.state)) }
                         td data-name="What was seen" { (text::cut(&item.seen, 500)) }
-                        td data-name="What to do" { @for remedy in &item.remedy { (step(remedy)) br; } }
+                        td data-name="What to do" { @for remedy in &item.remedy { (step(remedy, asked.grant.actor())) br; } }
                     } } }
                 }
             }
@@ -82,9 +85,10 @@ fn shown(state: State) -> Markup {
     html! { span class=(class) { (state.as_str().replace('_', " ")) } }
 }
 
-fn step(remedy: &Remedy) -> Markup {
+fn step(remedy: &Remedy, actor: &ActorRef) -> Markup {
     match remedy {
-        Remedy::Command(_) | Remedy::Sql(_) => to_run(remedy.text()),
+        Remedy::Command(_) => to_run(&command::by(remedy.text(), actor)),
+        Remedy::Sql(_) => to_run(remedy.text()),
         Remedy::Setting(_) | Remedy::Advice(_) => text::cut(&remedy.to_string(), 500),
     }
 }

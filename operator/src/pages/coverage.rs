@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use maud::{Markup, html};
 use serde::Serialize;
 use threadline::{
+    ActorRef,
     capture::{HostTable, Level},
-    coverage::{self, Coverage, Finding, FindingCode, Severity, policy_status, verdict},
+    coverage::{self, CHANGES_MAX, Coverage, DAYS, Finding, FindingCode, Severity, policy_status, verdict},
 };
 use time::OffsetDateTime;
 
@@ -17,7 +18,7 @@ use crate::{
     view::{
         View,
         amount::{bytes, grouped, to_run},
-        empty, text,
+        command, empty, spark, text,
     },
 };
 
@@ -38,10 +39,15 @@ async fn read(asked: &Asked) -> Result<Seen, Failure> {
         tracing::warn!(error = %errors::line(&error), "last changes and sizes of tables cannot be read");
         Vec::new()
     });
-    let facts = tables.into_iter().zip(facts).collect();
+    let facts = tables.iter().cloned().zip(facts).collect();
+    let by_day = coverage::changes_by_day(&mut connection, schema, &tables).await.unwrap_or_else(|error| {
+        tracing::warn!(error = %errors::line(&error), "changes of tables cannot be counted");
+        None
+    });
+    let by_day = tables.into_iter().zip(by_day.unwrap_or_default()).collect();
     let expected = &expectations.expected;
     let violations = (!expected.is_empty()).then(|| verdict(&report, expected).violations);
-    Ok(Seen { report, policies, facts, violations })
+    Ok(Seen { report, policies, facts, by_day, violations })
 }
 
 fn names(coverage: &Coverage) -> Vec<HostTable> {
@@ -72,6 +78,8 @@ struct Row<'s> {
     configured: bool,
     last_change: Option<String>,
     bytes: Option<i64>,
+    /// Changes on each of the last 14 days, the oldest first, up to 1,000 on each.
+    changes_by_day: Option<&'s [i64]>,
     findings: Vec<&'s Finding>,
     /// What has it captured.
     command: Option<String>,
@@ -118,7 +126,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
         @if shown.tables.is_empty() {
             (empty("No tables", &html! { "There is no table here besides those of the timeline itself." }))
         } @else { (table(view, &shown.tables)) }
-        (findings(&shown))
+        (findings(&shown, asked.grant.actor()))
         section {
             h2 { "Everything else" }
             p { "Actors, redaction, retention, exports, the server, and what is left of earlier times: " a href=(view.links.to("coverage/checks")) { "all checks" } "." }
@@ -185,6 +193,7 @@ fn rows<'s>(seen: &'s Seen, coverage: &'s Coverage) -> Vec<Row<'s>> {
             last_change: last_change_at.map(threadline::query::time_text),
             last_change_at,
             bytes: facts.and_then(|facts| facts.bytes),
+            changes_by_day: seen.by_day.get(&name).map(Vec::as_slice),
             findings: coverage.findings.iter().filter(|one| one.table == *table).collect(),
             command: (state == State::NeedsCapture).then(|| coverage::capture_command(&name)).flatten(),
         }
@@ -245,7 +254,7 @@ fn table(view: &View<'_>, rows: &[Row<'_>]) -> Markup {
             caption { "Tables" }
             thead { tr {
                 th scope="col" { "Table" } th scope="col" { "Captured" } th scope="col" { "Level" } th scope="col" { "Policy" }
-                th scope="col" { "Findings" } th scope="col" { "Last change" } th scope="col" { "Size" }
+                th scope="col" { "Findings" } th scope="col" { "Last change" } th scope="col" { "Last " (DAYS) " days" } th scope="col" { "Size" }
             } }
             tbody { @for row in rows { tr {
                 @let name = format!("{}.{}", row.schema, row.table);
@@ -262,6 +271,12 @@ fn table(view: &View<'_>, rows: &[Row<'_>]) -> Markup {
                     @for finding in &row.findings { (severity(finding)) " " (finding.code.as_str().replace('_', " ")) br; }
                 }
                 td data-name="Last change" { @if let Some(at) = row.last_change_at { (view.time(at)) } @else { span.none { "none known" } } }
+                td data-name="Changes by day" {
+                    @match row.changes_by_day.filter(|days| days.iter().any(|changes| *changes > 0)) {
+                        Some(days) => (spark::line(&format!("Changes by day, up to {} on each", grouped(CHANGES_MAX)), days)),
+                        None => span.none { "–" },
+                    }
+                }
                 td data-name="Size" { @if let Some(size) = row.bytes { (bytes(size)) } @else { span.none { "–" } } }
             } } }
         }
@@ -308,7 +323,7 @@ fn severity(finding: &Finding) -> Markup {
 }
 
 /// What is wrong, and exactly what to do about it.
-fn findings(shown: &Shown<'_>) -> Markup {
+fn findings(shown: &Shown<'_>, actor: &ActorRef) -> Markup {
     let all: Vec<&&Finding> =
         shown.tables.iter().flat_map(|row| &row.findings).chain(&shown.other_findings).collect();
     html! {
@@ -320,7 +335,7 @@ fn findings(shown: &Shown<'_>) -> Markup {
                         h3 { (severity(finding)) " " (text::line(&text::table_name(&finding.schema, &finding.table))) ": " (finding.code.as_str().replace('_', " ")) }
                         p { (text::cut(&finding.message, 1_000)) }
                         @if !finding.remedy.is_empty() {
-                            ol { @for step in &finding.remedy { li { (to_run(step)) } } }
+                            ol { @for step in &finding.remedy { li { (to_run(&command::by(step, actor))) } } }
                         }
                     }
                 }

@@ -20,6 +20,7 @@ use crate::{
     limits::Turn,
     links::Links,
     preferences::Preferences,
+    shared::Ended,
     view::{View, list},
 };
 
@@ -39,6 +40,7 @@ struct Following {
     until: Instant,
     /// Not before this is looked again, however much is new.
     next: Instant,
+    ended: Ended,
     _one_of_few: Turn,
 }
 
@@ -57,6 +59,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
         preferences: asked.preferences.clone(),
         until: Instant::now() + asked.grant.lasts(asked.now, LIFE),
         next: Instant::now(),
+        ended: asked.shared.ended.clone(),
         _one_of_few: turn,
     };
     // Without data: a browser keeps its id and hands nothing on.
@@ -72,8 +75,18 @@ pub(crate) async fn page(asked: Asked) -> Answered {
     ))
 }
 
-/// The next event; none where it is time to ask again.
+/// The next event; none where it is time to ask again, or the service ends.
 async fn next(mut following: Following) -> Option<(Event, Following)> {
+    let ended = following.ended.clone();
+    let event = tokio::select! {
+        event = news(&mut following) => event,
+        () = ended => None,
+    };
+    Some((event?, following))
+}
+
+/// The next event; none where it is time to ask again.
+async fn news(following: &mut Following) -> Option<Event> {
     loop {
         if Instant::now() >= following.until {
             return None;
@@ -91,11 +104,8 @@ async fn next(mut following: Following) -> Option<(Event, Following)> {
                 };
                 let shown = list::entries(&view, &entries).into_string().replace(['\n', '\r'], " ");
                 let position = following.tail.position().to_string();
-                let event = Event::default()
-                    .event(if has_more { "many" } else { "entries" })
-                    .id(position)
-                    .data(shown);
-                return Some((event, following));
+                let kind = if has_more { "many" } else { "entries" };
+                return Some(Event::default().event(kind).id(position).data(shown));
             }
             Err(error) => {
                 tracing::warn!(error = %errors::line(&error), "a tail of the operator surface ends");

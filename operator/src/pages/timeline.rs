@@ -176,10 +176,14 @@ fn nothing(view: &View<'_>, filter: &Filter, request: &PageRequest, page: &Page)
             },
         );
     }
+    // A correlation id may be written as a filter is, such as `job:7`.
+    let text = filter.to_string();
+    let is_word = !text.contains(char::is_whitespace);
     empty(
         "Nothing fits",
         &html! {
             "Nothing that you may see fits this filter. Leave a part of it out with ×. Older entries may have been purged, and tables that are not captured have none."
+            @if is_word { " If " code { (text::cut(&text, 200)) } " is an id: " a href=(view.links.with("correlation", &[("correlation", &text)])) { "what it ties together" } "." }
         },
     )
 }

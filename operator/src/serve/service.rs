@@ -73,7 +73,7 @@ impl Service {
     /// When it could not.
     pub fn check(self) -> Result<(), ServiceError> {
         self.settings.validate().map_err(ServiceError::new)?;
-        self.router().map(drop)
+        self.router(CancellationToken::new()).map(drop)
     }
 
     /// Serves until `shutdown`. A database that is away is waited for: pages say so, and so does `/readyz`.
@@ -82,13 +82,14 @@ impl Service {
     /// When the settings cannot be used, or an address of them is taken.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ServiceError> {
         self.settings.validate().map_err(ServiceError::new)?;
-        let router = self.router()?;
+        let shutdown = shutdown.child_token();
+        let router = self.router(shutdown.clone())?;
         let operator = &self.settings.operator;
         let place = operator.listen.clone();
         let listener = Listener::bind(&place).await;
         let listener = listener.map_err(|source| ServiceError::new(CannotListen { place, source }))?;
         begin_counters();
-        let (health, tasks, shutdown) = (Health::default(), Tasks::default(), shutdown.child_token());
+        let (health, tasks) = (Health::default(), Tasks::default());
         let _dropped_with_it = tasks.drop_guard();
         let timeline = health.component("timeline", operator.unready_after);
         let endpoint = Endpoint { listener: None, metrics: self.metrics };
@@ -110,7 +111,7 @@ impl Service {
         tracing::info!(%place, "the operator surface is there");
         let ended = tokio::select! {
             ended = listener.serve(router, shutdown.clone()) => ended,
-            // Pages that follow the timeline would stay open.
+            // A file that is being downloaded would keep it for minutes.
             () = shutdown::grace(&shutdown) => Ok(()),
         };
         shutdown.cancel();
@@ -121,7 +122,7 @@ impl Service {
         Ok(())
     }
 
-    fn router(&self) -> Result<Router, ServiceError> {
+    fn router(&self, shutdown: CancellationToken) -> Result<Router, ServiceError> {
         let operator = &self.settings.operator;
         let schema: StorageSchema = self
             .settings
@@ -132,9 +133,16 @@ impl Service {
         let auth = Auth::of(operator)?;
         let mut surface = Operator::new(options(&self.settings)?, schema)
             .limits(limits(operator))
-            .title(operator.title.as_str());
-        if let Some(policies) = &self.policies {
-            surface = surface.policies(policies.clone());
+            .title(operator.title.as_str())
+            .shutdown(shutdown.cancelled_owned());
+        if let Some(policies) = self.policies.clone() {
+            surface = surface.policies(match operator.purges_every {
+                Some(interval) => policies.purges_every(interval),
+                None => policies,
+            });
+        }
+        if let Some(every) = operator.record_views {
+            surface = surface.record_views(every);
         }
         for origin in &operator.trusted_origins {
             surface = surface.trusted_origin(origin).map_err(|error| {
@@ -190,6 +198,7 @@ fn limits(operator: &OperatorSettings) -> Limits {
 }
 
 fn begin_counters() {
+    threadline::telemetry::begin();
     names::describe();
     let reasons = Refused::ALL.map(Refused::term);
     names::begin(&["audit_operator_"], &[("status", &measure::CLASSES), ("reason", &reasons)]);

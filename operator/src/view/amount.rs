@@ -51,6 +51,16 @@ pub(crate) fn span(span: Duration) -> String {
     format!("{number} {unit}{}", if number == 1 { "" } else { "s" })
 }
 
+/// How long ago.
+pub(crate) fn ago(since: Duration) -> String {
+    if since < Duration::SECOND { "just now".to_owned() } else { format!("{} ago", span(since)) }
+}
+
+/// A length of time as a database measures it.
+pub(crate) fn seconds(seconds: f64) -> Duration {
+    Duration::checked_seconds_f64(seconds).unwrap_or(Duration::MAX)
+}
+
 /// What stands in a command for what only whoever runs it knows.
 const TO_REPLACE: [&str; 2] = ["TYPE:ID", "TEXT"];
 
@@ -72,7 +82,7 @@ impl View<'_> {
         let since = self.now - at;
         html! {
             (self.time(at))
-            @if since >= Duration::ZERO { " (" (span(since)) " ago)" } @else { " (in " (span(-since)) ")" }
+            @if since >= Duration::ZERO { " (" (ago(since)) ")" } @else { " (in " (span(-since)) ")" }
         }
     }
 
@@ -117,14 +127,18 @@ mod tests {
 
     #[test]
     fn a_length_of_time_has_its_largest_unit() {
-        for (seconds, text) in [
+        for (length, text) in [
             (1, "1 second"),
             (119, "119 seconds"),
             (120, "2 minutes"),
             (7_200, "2 hours"),
             (200_000, "2 days"),
         ] {
-            assert_eq!(span(Duration::seconds(seconds)), text);
+            assert_eq!(span(Duration::seconds(length)), text);
+            assert_eq!(ago(Duration::seconds(length)), format!("{text} ago"));
+        }
+        for ended in [0.2, -1.0] {
+            assert_eq!(ago(seconds(ended)), "just now");
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
-use threadline::{query::Filter, visible};
+use threadline::{ActorRef, ActorType, query::Filter, visible};
 
 use super::copy;
 
@@ -40,6 +40,26 @@ pub(crate) fn quoted(text: &str) -> String {
     word
 }
 
+/// As one word of a shell, in quotes where it needs them.
+pub(crate) fn word(text: &str) -> String {
+    let is_plain = !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':'));
+    if is_plain { text.to_owned() } else { quoted(text) }
+}
+
+/// A command in which whoever runs it is named, where that is known: whoever looks at it does.
+pub(crate) fn by(command: &str, actor: &ActorRef) -> String {
+    if actor.kind() == ActorType::Anonymous {
+        return command.to_owned();
+    }
+    let name = word(&actor.to_string());
+    command
+        .split(' ')
+        .map(|one| if one == "TYPE:ID" { name.as_str() } else { one })
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 /// A command about a row: where a word begins with a hyphen, behind `--`, so that it is no option.
 pub(crate) fn of_row(command: &str, table: &str, key: &str) -> String {
     let end = if table.starts_with('-') || key.starts_with('-') { " --" } else { "" };
@@ -64,6 +84,15 @@ mod tests {
     fn a_word_of_a_command_stays_one_word() {
         assert_eq!(of("threadline timeline", ""), "threadline timeline");
         assert_eq!(of("threadline timeline", "text:it's $(x)"), r"threadline timeline 'text:it'\''s $(x)'");
+    }
+
+    #[test]
+    fn whoever_looks_is_whoever_runs_it() {
+        let command = "threadline capture on --actor TYPE:ID --reason TEXT";
+        let actor = |id| ActorRef::new(ActorType::Admin, Some(id)).expect("an actor");
+        assert_eq!(by(command, &actor("a1")), "threadline capture on --actor admin:a1 --reason TEXT");
+        assert_eq!(by(command, &actor("a b")), "threadline capture on --actor 'admin:a b' --reason TEXT");
+        assert_eq!(by(command, &ActorRef::anonymous()), command);
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod layout;
 pub(crate) mod list;
 pub(crate) mod pager;
+pub(crate) mod spark;
 pub(crate) mod text;
 pub(crate) mod value;
 

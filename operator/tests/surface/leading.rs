@@ -12,7 +12,7 @@ const TIED: &str = "
 insert into audit_actions (name, actor_ref, status, correlation_id, job_id)
 select 'tied', '{\"type\": \"user\", \"id\": \"Jo Do\"}', 'ok', id, 'j-3'
 from unnest(array['4bf92f3577b34da6a3ce929d0e0e4736', 'A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11', 'b1ffcd00-9c0b-4ef8-bb6d-6bb9bd380a22',
-                  'a b', 'it''s x', 'x:y']) id;
+                  'a b', 'it''s x', 'x:y', 'job:j-9']) id;
 insert into audit_actions (name, actor_ref, status) values ('ran', '{\"type\": \"job\", \"id\": \"nightly\"}', 'ok');";
 
 impl Console {
@@ -69,6 +69,14 @@ async fn a_correlation_id_of_any_shape_is_found_as_it_was_typed() -> anyhow::Res
         html.contains("Nothing has this id") && html.contains("4BF92F3577B34DA6A3CE929D0E0E4737"),
         "{html}"
     );
+    // Where it reads as a filter, the timeline that has nothing of it leads on.
+    assert_eq!(
+        console.led("job:j-9").await?,
+        ("./timeline".to_owned(), vec![("job".to_owned(), "j-9".to_owned())])
+    );
+    let html = console.page("/timeline?job=j-9").await?;
+    assert!(html.contains("./correlation?correlation=job%3Aj-9\""), "{html}");
+    assert!(console.page("/correlation?correlation=job%3Aj-9").await?.contains("tied"));
     // What ties nothing together is what it looks like.
     assert_eq!(console.led("customers:y").await?.0, "./row");
     assert_eq!(console.led("nothing:y").await?.0, "./row");

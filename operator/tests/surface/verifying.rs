@@ -46,6 +46,10 @@ async fn coverage_says_which_tables_are_captured_and_what_to_do_about_the_others
     let posts = table("posts");
     assert_eq!((&posts["state"], &posts["policy"]), (&json!("captured"), &json!("config_matches_deployed")));
     assert!(posts["bytes"].as_i64().unwrap() > 0 && posts["last_change"].is_string(), "{posts}");
+    let by_day = posts["changes_by_day"].as_array().unwrap();
+    let changes = |days: &[Value]| days.iter().filter_map(Value::as_i64).sum::<i64>();
+    // A day may end meanwhile.
+    assert_eq!((by_day.len(), changes(by_day), changes(&by_day[12..])), (14, 1, 1), "{posts}");
     assert_eq!(table("plain")["state"], "needs_capture");
     assert_eq!(table("plain")["command"], "threadline gen-triggers --tables public.plain --apply");
     assert_eq!(table("schema_migrations")["source"], "baseline");
@@ -60,6 +64,7 @@ async fn coverage_says_which_tables_are_captured_and_what_to_do_about_the_others
         "threadline gen-triggers --tables public.plain --apply",
         "left out",
         "Looked at",
+        "<svg class=\"spark\" role=\"img\" aria-label=\"Changes by day, up to 1,000 on each: 0 · 0",
     ] {
         assert!(html.contains(said), "{said}: {html}");
     }
@@ -146,9 +151,11 @@ async fn what_was_switched_off_and_by_whom_is_said() -> anyhow::Result<()> {
     console.as_staff("everything+coverage");
     let html = console.page("/coverage").await?;
     assert!(html.contains("capture is off") && html.contains("a bulk load"), "{html}");
-    assert!(html.contains("threadline capture on --tables public.posts"), "{html}");
+    // Whoever looks at it is whoever runs it.
+    let command = "threadline capture on --tables public.posts --actor admin:everything --reason TEXT";
+    assert!(html.contains(command), "{html}");
     // It holds words to be replaced.
-    assert!(html.contains("with your own in place of TYPE:ID and TEXT"), "{html}");
+    assert!(html.contains("with your own in place of TEXT"), "{html}");
     assert!(!html.contains("data-copy=\"threadline capture on"), "{html}");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! result with the tables that are expected to be captured, [`policies`](fn@policy_status::policies) compares settings with what is
 //! deployed.
 
+mod changes_by_day;
 mod drift;
 pub mod finding;
 mod findings;
@@ -32,6 +33,7 @@ use observed::ObservedTable;
 
 pub(crate) use observed::host_tables;
 
+pub use changes_by_day::{CHANGES_MAX, DAYS, changes_by_day};
 pub use drift::Drift;
 pub use finding::{Finding, FindingCode, Severity};
 pub use policy_status::{PolicyStatus, policies};

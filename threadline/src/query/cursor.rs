@@ -2,7 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
-use time::OffsetDateTime;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use uuid::Uuid;
 
 use super::{Place, statement::Statement};
@@ -37,6 +37,12 @@ impl Cursor {
         Self { unit: place.unit.as_ref().map(|(point, _)| point.clone()), entry: place.entry.0.clone() }
     }
 
+    /// The time of its unit, or its own; none where the driver cannot hold it.
+    pub(super) fn leading_time(&self) -> Option<OffsetDateTime> {
+        let point = self.unit.as_ref().unwrap_or(&self.entry);
+        OffsetDateTime::parse(&point.at, &Rfc3339).ok()
+    }
+
     /// Whether it leads through entries in the order of their transactions or actions.
     #[must_use]
     pub fn is_by_unit(&self) -> bool {
@@ -59,10 +65,7 @@ impl Point {
 
 /// Microseconds since 1970, or what PostgreSQL prints.
 fn encode(at: &str) -> String {
-    match at
-        .strip_suffix('Z')
-        .and_then(|_| OffsetDateTime::parse(at, &time::format_description::well_known::Rfc3339).ok())
-    {
+    match at.strip_suffix('Z').and_then(|_| OffsetDateTime::parse(at, &Rfc3339).ok()) {
         Some(time) => (time.unix_timestamp_nanos() / 1_000).to_string(),
         None => at.replace(' ', "_"),
     }

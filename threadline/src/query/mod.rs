@@ -43,6 +43,7 @@ mod scope;
 pub(crate) mod serialize;
 mod snapshot;
 mod statement;
+mod stop;
 mod streams;
 mod tail;
 mod timeline;

@@ -59,8 +59,9 @@ pub struct Page {
     /// For the page of newer entries. A timeline grows: there may be none yet.
     #[serde(serialize_with = "serialize::text")]
     pub newer: Option<Cursor>,
-    /// Where the search stopped, when as many rows were visited as may be and the page is not full: what was asked for is rare. Going on
-    /// leads further.
+    /// Up to where everything was looked at, when as many rows were visited as may be and the page is not full: what was asked for is rare.
+    /// Going on leads further. Where the scope is not everything, it is a full hour, minute, second or millisecond, or the last entry of the
+    /// page, and so is the cursor: the row that the search came to may be another's.
     #[serde(serialize_with = "serialize::optional_time")]
     pub visited_to: Option<OffsetDateTime>,
 }

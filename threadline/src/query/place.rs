@@ -57,6 +57,11 @@ impl Place {
         }
     }
 
+    /// The time of its unit, or its own where there are none.
+    pub(super) fn leading_time(&self) -> OffsetDateTime {
+        self.unit.as_ref().map_or(self.entry.1, |(_, at)| *at)
+    }
+
     fn key(&self) -> (Option<(OffsetDateTime, Uuid)>, OffsetDateTime, Uuid) {
         let key = |(point, at): &(Point, OffsetDateTime)| (*at, point.id);
         let (at, id) = key(&self.entry);

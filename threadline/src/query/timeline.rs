@@ -11,7 +11,7 @@ use super::{
     page,
     place::{Place, Unit},
     plan::{self, Driver},
-    resolve,
+    resolve, stop,
     streams::Ask,
 };
 
@@ -37,11 +37,11 @@ impl Reader {
         let mut connection = self.connection().await?;
         let filter = resolve::key(&mut connection, self, filter).await?;
         let mut ask = self.ask(&mut connection, &filter, request).await?;
-        let mut walk = Walk::new(request, ask.driver.unit());
+        let mut walk = Walk::new(request, &ask);
         while walk.is_open() {
             walk.go_on(&mut connection, &mut ask).await?;
         }
-        Ok(walk.into_page(&request.from, ask.direction))
+        Ok(walk.into_page(&request.from))
     }
 
     /// The statements that [`Self::page`] begins with.
@@ -57,7 +57,7 @@ impl Reader {
         let mut connection = self.connection().await?;
         let filter = resolve::key(&mut connection, self, filter).await?;
         let mut ask = self.ask(&mut connection, &filter, request).await?;
-        let walk = Walk::new(request, ask.driver.unit());
+        let walk = Walk::new(request, &ask);
         ask.visited = Some(walk.visits(&ask, ask.is_exact_for_changes()));
         let changes = ask.changes();
         ask.visited = Some(walk.visits(&ask, ask.is_exact_for_actions()));
@@ -106,6 +106,11 @@ fn check(filter: &Filter, request: &PageRequest) -> Result<(), ReadError> {
 struct Walk {
     size: usize,
     unit: Unit,
+    direction: Direction,
+    /// Whether it may come to rows that are not for whoever asks.
+    is_limited: bool,
+    /// The time from which it goes, as far as there is one.
+    start: Option<OffsetDateTime>,
     /// Rows that may be visited still.
     left: i64,
     entries: Vec<(Place, Entry)>,
@@ -116,10 +121,16 @@ struct Walk {
 }
 
 impl Walk {
-    fn new(request: &PageRequest, unit: Unit) -> Self {
+    fn new(request: &PageRequest, ask: &Ask<'_>) -> Self {
         Self {
             size: usize::from(request.size),
-            unit,
+            unit: ask.driver.unit(),
+            direction: ask.direction,
+            is_limited: !ask.scope.is_everything(),
+            start: match &ask.cursor {
+                Some(cursor) => cursor.leading_time(),
+                None => Some(OffsetDateTime::now_utc()),
+            },
             left: i64::from(request.visited),
             entries: Vec::new(),
             changes_ended: false,
@@ -133,7 +144,18 @@ impl Walk {
     }
 
     fn is_open(&self) -> bool {
-        !self.has_ended() && self.entries.len() <= self.size && self.left > 0
+        let may_stop = || self.left <= 0 && self.stop().is_some();
+        !self.has_ended() && self.entries.len() <= self.size && !may_stop()
+    }
+
+    /// Where it goes on if it stops now, as whoever asks may know it; none where that would lead nowhere.
+    fn stop(&self) -> Option<Place> {
+        let bound = self.bound.as_ref()?;
+        if !self.is_limited {
+            return Some(bound.clone());
+        }
+        let own = self.entries.last().map(|(place, _)| place);
+        stop::resume(bound, own, self.start, self.unit, self.direction)
     }
 
     /// One statement for each stream that has not ended.
@@ -170,12 +192,14 @@ impl Walk {
             stretches.push(stretch);
         }
         self.left -= VISITED_AT_ONCE;
-        self.merge(stretches, ask.direction);
+        self.merge(stretches);
         Ok(())
     }
 
     fn visits(&self, ask: &Ask<'_>, is_exact: bool) -> i64 {
-        if is_exact { ask.limit } else { VISITED_AT_ONCE.min(self.left).max(ask.limit) }
+        // Who may not stop yet goes on as fast as before.
+        let left = if self.left > 0 { self.left } else { VISITED_AT_ONCE };
+        if is_exact { ask.limit } else { VISITED_AT_ONCE.min(left).max(ask.limit) }
     }
 
     async fn read(
@@ -209,7 +233,8 @@ impl Walk {
 
     /// Keeps what is known to be in its place: nothing of the other stream can come before it. Each stream keeps its own order, which is the
     /// server's: it has times that are one here.
-    fn merge(&mut self, stretches: Vec<Stretch>, direction: Direction) {
+    fn merge(&mut self, stretches: Vec<Stretch>) {
+        let direction = self.direction;
         let is_nearer = |one: &Place, other: &Place| match direction {
             Direction::Older => one > other,
             Direction::Newer => one < other,
@@ -248,23 +273,23 @@ impl Walk {
         }
     }
 
-    fn into_page(mut self, from: &From, direction: Direction) -> Page {
+    fn into_page(mut self, from: &From) -> Page {
         let is_full = self.entries.len() > self.size;
         let has_more = is_full || !self.has_ended();
+        let stopped = if is_full || self.has_ended() { None } else { self.stop() };
         self.entries.truncate(self.size);
-        let stopped = if is_full || self.has_ended() { None } else { self.bound };
         let ahead = match &stopped {
             Some(bound) => Some(Cursor::new(bound)),
             None => self.entries.last().map(|(place, _)| Cursor::new(place)),
         };
         let behind = self.entries.first().map(|(place, _)| Cursor::new(place));
-        let visited_to = stopped.map(|bound| bound.unit.as_ref().map_or(bound.entry.1, |(_, at)| *at));
+        let visited_to = stopped.as_ref().map(Place::leading_time);
         let mut entries: Vec<Entry> = self.entries.into_iter().map(|(_, entry)| entry).collect();
         let given = match from {
             From::Newest => None,
             From::OlderThan(cursor) | From::NewerThan(cursor) => Some(cursor.clone()),
         };
-        let (older, newer) = match direction {
+        let (older, newer) = match self.direction {
             Direction::Older => (ahead.filter(|_| has_more), behind.or(given)),
             Direction::Newer => {
                 entries.reverse();

@@ -25,7 +25,7 @@ mod recorder;
 use std::time::Duration;
 
 use crate::Status;
-use recorder::{count, measure, set};
+use recorder::{count, measure, set, shift};
 
 pub use jobs::added as export_job_added;
 #[cfg(feature = "metrics")]
@@ -66,6 +66,38 @@ pub fn operator_authorized(authorization: Authorization) {
     };
     tracing::debug!(name: "threadline.operator_surface.authorize", result);
     count(names::OPERATOR_AUTHORIZATIONS, &[("result", result)], 1);
+}
+
+/// What the operator surface does a few of at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OperatorTurn {
+    /// Answering a request.
+    Request,
+    /// Showing what is new as it comes.
+    Tail,
+    /// Handing out a file.
+    Download,
+}
+
+impl OperatorTurn {
+    fn labels(self) -> [(&'static str, &'static str); 1] {
+        [("kind", names::TURNS[self as usize])]
+    }
+}
+
+/// The operator surface has begun one of these.
+pub fn operator_turn_began(turn: OperatorTurn) {
+    shift(names::OPERATOR_OPEN, &turn.labels(), 1.0);
+}
+
+/// It has ended it.
+pub fn operator_turn_ended(turn: OperatorTurn) {
+    shift(names::OPERATOR_OPEN, &turn.labels(), -1.0);
+}
+
+/// As many are there as may be: somebody was told to try again.
+pub fn operator_was_busy(turn: OperatorTurn) {
+    count(names::OPERATOR_BUSY, &turn.labels(), 1);
 }
 
 /// How many tables are captured, are not, and are not on purpose.

@@ -55,6 +55,10 @@ const PURGE_RESULT: Label = ("result", &["completed", "failed", "skipped"]);
 pub const AUTHORIZATIONS: [&str; 3] = ["granted", "denied", "error"];
 const AUTHORIZATION: Label = ("result", &AUTHORIZATIONS);
 
+/// What the operator surface does a few of at a time, in the label `kind`.
+pub const TURNS: [&str; 3] = ["request", "tail", "download"];
+const TURN: Label = ("kind", &TURNS);
+
 /// How a table of a host's stands, in the label `state`.
 pub const TABLE_STATES: [&str; 3] = ["covered", "uncovered", "expected_uncovered"];
 const TABLE_STATE: Label = ("state", &TABLE_STATES);
@@ -98,6 +102,10 @@ metrics! {
         "Times that coverage was looked at.";
     OPERATOR_AUTHORIZATIONS = Counter "threadline_operator_authorizations_total" [AUTHORIZATION]
         "Requests of the operator surface about which was decided; error: the host's decision panicked or took too long, which denies.";
+    OPERATOR_OPEN = Gauge "threadline_operator_open" [TURN]
+        "Requests that the operator surface answers now, pages that follow the timeline, and files that are handed out.";
+    OPERATOR_BUSY = Counter "threadline_operator_busy_total" [TURN]
+        "The same that were told to try again, because as many are there as may be at a time.";
     HISTORIES_TRUNCATED = Counter "threadline_row_histories_truncated_total" []
         "Histories of a row that were cut at their newest changes.";
 }

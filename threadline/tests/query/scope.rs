@@ -1,9 +1,11 @@
 //! Two tenants with the same tables, keys, actors and ids: nobody sees anything of the other one, whatever is asked.
 
+use std::collections::BTreeSet;
+
 use sqlx::{AssertSqlSafe, Executor as _};
 use threadline::{
     ActorRef, ActorType,
-    query::{Count, Filter, From, PageRequest, Reader, Window},
+    query::{Count, Cursor, Filter, From, PageRequest, Reader, Scope, Window},
 };
 use uuid::Uuid;
 
@@ -100,5 +102,62 @@ async fn nobody_who_follows_sees_anything_of_another_tenant() -> anyhow::Result<
         seen += batch.entries.len();
     }
     assert!(seen > 1_000, "{seen}");
+    Ok(())
+}
+
+/// Few rows of one's own among many of others, which have no full millisecond; some thousands of them share one.
+const RARE: &str = "
+insert into audit_transactions (id, txid, occurred_at, context)
+select md5('t' || n)::uuid, n, timestamptz '2026-03-01Z' + interval '1 microsecond' * (case when n between 4000 and 6600 then 4000777777 else n::bigint * 1000777 end),
+       jsonb_build_object('tenant', case when n % 700 = 0 then 'MINE' else 'OTHERS' end)
+from generate_series(1, 9000) n;
+insert into audit_changes (id, transaction_id, table_schema, table_name, table_pk, op, data_after, captured_at)
+select md5('c' || txid)::uuid, id, 'public', 'posts', jsonb_build_object('id', txid::text), 'insert', '{}', occurred_at from audit_transactions";
+
+#[tokio::test]
+async fn no_cursor_of_one_tenant_names_an_entry_or_a_time_of_the_other() -> anyhow::Result<()> {
+    let mut read = Read::after(RARE).await?;
+    let others: Vec<(String, String, i64)> = sqlx::query_as(
+        "select replace(t.id::text, '-', ''), replace(c.id::text, '-', ''), (extract(epoch from t.occurred_at) * 1000000)::bigint
+         from audit_transactions t join audit_changes c on c.transaction_id = t.id where t.context ->> 'tenant' = 'OTHERS'",
+    )
+    .fetch_all(&mut read.connection)
+    .await?;
+    let mut foreign: BTreeSet<String> =
+        others.into_iter().flat_map(|(one, other, at)| [one, other, at.to_string()]).collect();
+    // Some of one's own share their time with thousands of others.
+    foreign.remove("1772327200777777");
+    let own: BTreeSet<Uuid> =
+        sqlx::query_scalar("select md5('c' || n * 700)::uuid from generate_series(1, 12) n")
+            .fetch_all(&mut read.connection)
+            .await?
+            .into_iter()
+            .collect();
+    let reader = read.timeline.reader(Scope::of_context("tenant", "MINE"));
+    let oldest: Cursor = "0~00000000000000000000000000000000".parse()?;
+    let oldest_by_unit: Cursor =
+        "0~00000000000000000000000000000000~0~00000000000000000000000000000000".parse()?;
+    for (by_transaction, oldest) in [(false, oldest), (true, oldest_by_unit)] {
+        for (from, is_older) in [(From::Newest, true), (From::NewerThan(oldest.clone()), false)] {
+            let mut request =
+                PageRequest { size: 3, visited: 500, by_transaction, from, ..PageRequest::default() };
+            let (mut seen, mut stops) = (Vec::new(), 0);
+            loop {
+                let page = reader.page(&Filter::default(), &request).await?;
+                seen.extend(page.entries.iter().map(threadline::query::Entry::id));
+                stops += usize::from(page.visited_to.is_some());
+                let next = if is_older { page.older } else { page.newer };
+                let Some(next) = next.filter(|_| page.has_more) else { break };
+                let told = next.to_string();
+                for part in told.split('~') {
+                    assert!(!foreign.contains(part), "{told} of a page to {:?}", page.visited_to);
+                }
+                request.from = if is_older { From::OlderThan(next) } else { From::NewerThan(next) };
+            }
+            assert!(stops > 5, "{stops}: it stopped among what is not its own");
+            assert_eq!(seen.len(), own.len(), "{seen:?}");
+            assert_eq!(seen.into_iter().collect::<BTreeSet<_>>(), own);
+        }
+    }
     Ok(())
 }

@@ -222,9 +222,15 @@ async fn reader_statuses(connection: &mut Session, xid: &str) -> Result<Vec<Read
     .await
 }
 
+/// How many open transactions are shown.
+pub const BLOCKERS_MAX: i64 = 20;
+
 /// Transactions of this database that have written and not ended, oldest first. Those of other roles are seen with
 /// `pg_read_all_stats` only.
-async fn blockers(connection: &mut Session) -> Result<Vec<Blocker>, sqlx::Error> {
+///
+/// # Errors
+/// What the database says.
+pub async fn blockers(connection: &mut Session) -> Result<Vec<Blocker>, sqlx::Error> {
     sqlx::query_as(
         "select a.pid, a.backend_xid::text as xid,
                 coalesce(extract(epoch from clock_timestamp() - a.xact_start), 0)::float8 as seconds,
@@ -235,8 +241,9 @@ async fn blockers(connection: &mut Session) -> Result<Vec<Blocker>, sqlx::Error>
          select 0, p.transaction::text, extract(epoch from clock_timestamp() - p.prepared)::float8,
                 'prepared transaction ' || p.gid, p.owner::text
          from pg_prepared_xacts p where p.database = current_database()
-         order by seconds desc limit 20",
+         order by seconds desc limit $1",
     )
+    .bind(BLOCKERS_MAX)
     .fetch_all(connection)
     .await
 }

@@ -3,7 +3,7 @@
 use maud::{Markup, html};
 use serde::Serialize;
 use threadline::{
-    coverage,
+    coverage::Coverage,
     query::time_text,
     receipts,
     retention::{self, Purgeable},
@@ -11,7 +11,7 @@ use threadline::{
 use time::OffsetDateTime;
 
 use super::in_time;
-use crate::{Capability, asked::Asked, view::View};
+use crate::{Capability, asked::Asked, pages::coverage, view::View};
 
 /// One fact.
 #[derive(Debug, Serialize)]
@@ -52,21 +52,18 @@ pub(super) async fn read(asked: &Asked) -> Vec<Fact> {
 }
 
 async fn captured(asked: &Asked) -> Option<Fact> {
-    let timeline = asked.whole(Capability::Coverage)?;
-    let found = in_time(async {
-        let mut connection = timeline.pool().acquire().await?;
-        coverage::read(&mut connection, timeline.schema(), None, &asked.shared.expectations()).await
-    })
-    .await
-    .map(|report| {
-        let count = |of: fn(&coverage::Coverage) -> usize| report.schemas.iter().map(of).sum::<usize>();
+    asked.whole(Capability::Coverage)?;
+    // The one that the page of it has read, where that is new.
+    let found = in_time(coverage::observe(asked)).await.map(|reading| {
+        let report = &reading.value.report;
+        let count = |of: fn(&Coverage) -> usize| report.schemas.iter().map(of).sum::<usize>();
         let (covered, uncovered) = (count(|one| one.covered.len()), count(|one| one.uncovered.len()));
         let errors = report.schemas.iter().filter(|one| one.has_errors()).count();
         let mut text = format!("{covered} of {} tables", covered + uncovered);
         if errors > 0 {
             text.push_str(", with errors");
         }
-        (text, None, uncovered > 0 || errors > 0)
+        (text, Some(reading.at), uncovered > 0 || errors > 0)
     });
     Some(Fact::new("Captured", "coverage", found))
 }
@@ -122,41 +119,11 @@ pub(super) fn shown(view: &View<'_>, facts: &[Fact]) -> Markup {
                             Some(text) => { (threadline::visible::text(text)) },
                             None => { span.none { "could not be read in time" } },
                         }
-                        @if let Some(at) = fact.time { " " (view.time(at)) " (" (age(view.now - at)) ")" }
+                        @if let Some(at) = fact.time { " " (view.age(at)) }
                         @if fact.needs_attention { " " span.attention { "look" } }
                     }
                 }
             }
-        }
-    }
-}
-
-/// How long ago, in the largest unit that is not one alone.
-fn age(age: time::Duration) -> String {
-    let of = |number: i64, unit: &str| format!("{number} {unit} ago");
-    match age {
-        age if age.whole_minutes() < 2 => "just now".to_owned(),
-        age if age.whole_hours() < 2 => of(age.whole_minutes(), "minutes"),
-        age if age.whole_days() < 2 => of(age.whole_hours(), "hours"),
-        age => of(age.whole_days(), "days"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_age_has_one_unit() {
-        for (seconds, text) in [
-            (-5, "just now"),
-            (119, "just now"),
-            (120, "2 minutes ago"),
-            (7_199, "119 minutes ago"),
-            (7_200, "2 hours ago"),
-            (172_800, "2 days ago"),
-        ] {
-            assert_eq!(age(time::Duration::seconds(seconds)), text);
         }
     }
 }

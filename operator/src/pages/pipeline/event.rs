@@ -21,7 +21,11 @@ use crate::{
     asked::{Answered, Asked},
     failure::Failure,
     source,
-    view::{View, copy, text},
+    view::{
+        View,
+        amount::{seconds, span},
+        copy, text,
+    },
 };
 
 /// Failures of one event: one for each forwarder.
@@ -127,7 +131,7 @@ fn audit_row(view: &View<'_>, status: &EventStatus) -> Markup {
                 thead { tr { th scope="col" { "Process" } th scope="col" { "Program" } th scope="col" { "State" } th scope="col" { "Open for" } } }
                 tbody {
                     @for blocker in &status.blockers {
-                        tr { th scope="row" { (blocker.pid) } td { (text::line(&blocker.application)) } td { (text::line(&blocker.state)) } td { (format!("{:.0} s", blocker.seconds)) } }
+                        tr { th scope="row" { (blocker.pid) } td { (text::line(&blocker.application)) } td { (text::line(&blocker.state)) } td { (span(seconds(blocker.seconds))) } }
                     }
                 }
             }

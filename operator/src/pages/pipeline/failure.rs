@@ -17,7 +17,7 @@ use crate::{
     asked::{Answered, Asked},
     failure::Failure,
     source,
-    view::{View, copy, facts, text},
+    view::{View, command::word, copy, facts, text},
 };
 
 /// Forwarders for which one event may have failed.
@@ -117,7 +117,7 @@ fn decide(view: &View<'_>, records: &[FailureRecord], reference: &str, can_redri
         [only] => vec![("forwarder", only.forwarder.as_str()), ("event", reference)],
         _ => vec![("event", reference)],
     };
-    let id = parts::word(reference);
+    let id = word(reference);
     html! {
         p { (runbook(Heading::FailuresAppear)) }
         ul {

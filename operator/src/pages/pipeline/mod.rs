@@ -11,17 +11,22 @@ mod parts;
 mod state;
 mod which;
 
+use common::outbox::admin::event_status::{BLOCKERS_MAX, Blocker};
 use maud::{Markup, html};
 
 use self::{
-    parts::{Heading, ago, bytes, more, runbook},
+    parts::{Heading, more, runbook},
     state::{COUNT_MAX, State},
 };
 use crate::{
     asked::{Answered, Asked},
     failure::Failure,
     source::Source,
-    view::{View, empty, text},
+    view::{
+        View,
+        amount::{ago, bytes, seconds, span},
+        empty, text,
+    },
 };
 
 impl Asked {
@@ -126,7 +131,7 @@ fn publisher(state: &State) -> Vec<Measure> {
         });
         measures.push(Measure {
             name: of("Oldest unread event"),
-            now: html! { @match reader.oldest_unread_seconds { Some(seconds) => (ago(seconds)), None => "none" } },
+            now: html! { @match reader.oldest_unread_seconds { Some(oldest) => (ago(seconds(oldest))), None => "none" } },
             is_normal: Some(reader.oldest_unread_seconds.is_none_or(|seconds| seconds < 60.0)),
             normal: "None, or a second. Older while a backfill is read.",
             heading: Heading::LagGrows,
@@ -135,7 +140,7 @@ fn publisher(state: &State) -> Vec<Measure> {
             name: of("Position"),
             now: html! {
                 @match (reader.standing.round, reader.standing.round_age_seconds) {
-                    (Some(round), Some(age)) => { "round " (round) ", stored " (ago(age)) },
+                    (Some(round), Some(age)) => { "round " (round) ", stored " (ago(seconds(age))) },
                     _ => "it has never read",
                 }
             },
@@ -145,16 +150,40 @@ fn publisher(state: &State) -> Vec<Measure> {
         });
     }
     measures.push(Measure {
+        name: "Open transactions".to_owned(),
+        now: open_transactions(&state.open),
+        is_normal: Some(state.open.iter().all(|one| one.seconds < 60.0)),
+        normal: "None for longer than a request takes: its rows arrive when it commits, later than others.",
+        heading: Heading::LagGrows,
+    });
+    measures.push(Measure {
         name: "Log".to_owned(),
         now: html! {
             (bytes(state.log.bytes)) ", "
-            @match state.log.pruned_age_seconds { Some(age) => { "pruned " (ago(age)) }, None => "never pruned" }
+            @match state.log.pruned_age_seconds { Some(age) => { "pruned " (ago(seconds(age))) }, None => "never pruned" }
         },
         is_normal: None,
         normal: "The rows of relay.retention, pruned within minutes once every forwarder is past them.",
         heading: Heading::StreamFull,
     });
     measures
+}
+
+/// Transactions that have written and not ended, of which the oldest comes first.
+fn open_transactions(open: &[Blocker]) -> Markup {
+    html! {
+        @match open {
+            [] => "none",
+            [oldest, ..] => {
+                (more(i64::try_from(open.len()).unwrap_or(i64::MAX), BLOCKERS_MAX))
+                // The server shows times to who may see them.
+                @if oldest.state == "hidden" { "; since when is not shown to this role" } @else {
+                    ", the oldest for " (span(seconds(oldest.seconds)))
+                    " (" (text::line(&oldest.state)) @if !oldest.application.is_empty() { ", " (text::line(&oldest.application)) } ")"
+                }
+            },
+        }
+    }
 }
 
 fn forwarders(view: &View<'_>, state: &State) -> Markup {
@@ -172,7 +201,7 @@ fn forwarders(view: &View<'_>, state: &State) -> Markup {
             now: html! {
                 @match (stream.settled_up_to, stream.pending, stream.settled_age_seconds) {
                     (Some(settled), Some(pending), Some(age)) => {
-                        "up to sequence " (settled) "; " (more(pending, i64::MAX)) " behind the stream, as the publisher saw it " (ago(age))
+                        "up to sequence " (settled) "; " (more(pending, i64::MAX)) " behind the stream, as the publisher saw it " (ago(seconds(age)))
                         @if age > 600.0 { " (stale: no publisher has looked since)" }
                     },
                     _ => "not known: the publisher has not looked since the stream was made or written again",

@@ -6,6 +6,7 @@ use common::{
     outbox::{
         admin::{
             backlog::{self, ReaderBacklog},
+            event_status::{self, Blocker},
             standing::{self, KnownForwarder, LogStanding, StreamStanding},
         },
         capture,
@@ -36,6 +37,8 @@ pub(super) struct State {
     pub(super) readers: Vec<Reader>,
     pub(super) streams: Vec<StreamStanding>,
     pub(super) log: LogStanding,
+    /// Transactions that have written and not ended, the oldest first.
+    pub(super) open: Vec<Blocker>,
     pub(super) forwarders: Vec<KnownForwarder>,
     pub(super) reconciled: Vec<ReconcileProgress>,
     /// Of at most [`COUNT_MAX`] failures.
@@ -78,6 +81,7 @@ async fn statements(session: &mut Session, table: &TableName) -> Result<State, s
         readers,
         streams: standing::streams(session).await?,
         log: standing::log(session).await?,
+        open: event_status::blockers(session).await?,
         forwarders: standing::forwarders(session).await?,
         reconciled: reconcile_cursor::progress(session).await?,
         failures: admin::summary(session, table, &Filter::default(), Some(COUNT_MAX)).await?,

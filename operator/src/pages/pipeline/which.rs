@@ -10,8 +10,7 @@ use common::{
 use threadline::query::{Instant, Window};
 use time::OffsetDateTime;
 
-use super::parts::word;
-use crate::{failure::Failure, pairs::Pairs};
+use crate::{failure::Failure, pairs::Pairs, view::command::word};
 
 /// Names of a filter in a query, and in a form.
 const NAMES: [&str; 8] = ["forwarder", "reason", "state", "action", "last", "since", "until", "event"];

@@ -1,6 +1,7 @@
 //! `threadline-serve`: the surface as a service of its own.
 
 mod commands;
+mod hosts;
 mod open;
 mod proxied;
 mod signed;
@@ -12,6 +13,7 @@ use reqwest::{Client, Response, StatusCode, redirect::Policy};
 use sandbox::{
     fixture::{TestDatabase, shared, timeline_database},
     process::Process,
+    rights::as_role,
     wait,
 };
 use sqlx::Executor as _;
@@ -31,7 +33,7 @@ pub(super) struct Alone {
 }
 
 impl Alone {
-    /// With these lines of `[operator]` and of the sections below it, over an empty timeline.
+    /// With these lines of `[operator]` and of the sections below it, over an empty timeline. `WRITER_URL` in them is that of who may write.
     pub(super) async fn start(keys: &str) -> anyhow::Result<Self> {
         Self::over("", keys).await
     }
@@ -42,6 +44,7 @@ impl Alone {
         database.connect().await?.execute(sql).await?;
         let name = format!("serve-{}", Uuid::new_v4());
         let settings = shared().work_dir.path().join(format!("{name}.toml"));
+        let keys = keys.replace("WRITER_URL", &as_role(&database.url, "audit_surface"));
         let text = format!("[operator]\nmetrics_listen = \"127.0.0.1:0\"\n{keys}");
         std::fs::write(&settings, text)?;
         let arguments = ["--config", settings.to_str().unwrap()];

@@ -1,5 +1,7 @@
 //! Without being asked who they are: on this machine only.
 
+use std::time::{Duration, Instant};
+
 use reqwest::StatusCode;
 use sandbox::{process, rights};
 use sqlx::{ConnectOptions as _, postgres::PgConnectOptions};
@@ -39,6 +41,10 @@ async fn a_machines_own_address_shows_everything_and_says_so_loudly() -> anyhow:
         "audit_operator_refused_total{reason=\"replayed\"} 0",
         "audit_operator_requests_total{status=\"4xx\"} 2",
         "audit_operator_request_seconds_count{page=\"/timeline\"} 3",
+        "threadline_operator_authorizations_total{result=\"granted\"} 1",
+        "threadline_operator_open{kind=\"tail\"} 0",
+        "threadline_operator_busy_total{kind=\"request\"} 0",
+        "threadline_exports_total{format=\"csv\",result=\"completed\"} 0",
     ] {
         assert!(metrics.contains(series), "{series}: {metrics}");
     }
@@ -63,6 +69,25 @@ async fn what_the_settings_expect_of_tables_is_compared_with_what_is_deployed() 
         assert_eq!(html.contains("30d"), configured, "{html}");
         assert!(alone.process.terminate(DEADLINE)?.success());
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn settings_say_whether_looking_is_recorded_and_when_the_next_purge_is_due() -> anyhow::Result<()> {
+    let keys = format!(
+        "{OPEN}writer_url = \"WRITER_URL\"\nrecord_views = \"1h\"\npurges_every = \"1day\"\n[retention]\nenabled = true\nkeep_days = 30\n"
+    );
+    let run = "insert into threadline_retention_runs (status, deleted_count, started_at, completed_at)
+               values ('completed', 5, '2099-02-01T12:00:00Z', '2099-02-01T12:00:00Z')";
+    let alone = Alone::over(run, &keys).await?;
+    let retention = alone.get("policy/retention", &[]).await?.text().await?;
+    assert!(retention.contains("not before <time datetime=\"2099-02-02T12:00:00"), "{retention}");
+    alone.get("timeline", &[]).await?.text().await?;
+    let viewed =
+        "select comment::jsonb ->> 'surface' from audit_actions where name = 'audit.viewed' order by 1";
+    let viewed: Vec<String> =
+        sqlx::query_scalar(viewed).fetch_all(&mut alone.database.connect().await?).await?;
+    assert_eq!(viewed, ["retention", "timeline"]);
     Ok(())
 }
 
@@ -103,6 +128,21 @@ async fn a_timeline_that_is_away_is_said_on_pages_and_by_readiness_and_waited_fo
     sqlx::raw_sql(sqlx::AssertSqlSafe(switched(true))).execute(&mut server).await?;
     alone.await_operational("/readyz", "\"ready\":true").await?;
     assert_eq!(alone.get("timeline", &[]).await?.status(), StatusCode::OK);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_page_that_follows_the_timeline_keeps_no_service_from_its_end() -> anyhow::Result<()> {
+    let mut alone = Alone::over(SAMPLE, OPEN).await?;
+    let mut following = alone.get("timeline/tail", &[]).await?;
+    let begun = following.chunk().await?.unwrap();
+    assert!(String::from_utf8_lossy(&begun).contains("event: begin"), "{begun:?}");
+    alone.await_operational("/metrics", "threadline_operator_open{kind=\"tail\"} 1").await?;
+    let asked = Instant::now();
+    assert!(alone.process.terminate(DEADLINE)?.success(), "{}", alone.process.log());
+    // What is in work at the end has six seconds; the stream took none of them, and ended as a whole.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
+    while following.chunk().await?.is_some() {}
     Ok(())
 }
 

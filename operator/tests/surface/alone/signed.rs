@@ -9,8 +9,8 @@ use uuid::Uuid;
 use super::{Alone, shared};
 
 const SAMPLE: &str = include_str!("../../../../threadline/tests/query/sample.sql");
-const PAGE: &str = include_str!("../../../../docs/operator-hosts.md");
-const SECRET: &str = "a secret of the tests, with 32 characters";
+pub(super) const PAGE: &str = include_str!("../../../../docs/operator-hosts.md");
+pub(super) const SECRET: &str = "a secret of the tests, with 32 characters";
 
 /// A host that is written in Python.
 struct Host {
@@ -43,7 +43,7 @@ impl Host {
     }
 }
 
-async fn alone() -> anyhow::Result<Alone> {
+pub(super) async fn alone() -> anyhow::Result<Alone> {
     let keys = shared().work_dir.path().join(format!("{}.keys", Uuid::new_v4()));
     fs::write(&keys, format!("# of the host\nk1 {SECRET}\n"))?;
     let settings = format!(

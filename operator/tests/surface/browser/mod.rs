@@ -1,14 +1,18 @@
 //! The surface in a real browser: what is drawn, what keys and clicks do, and that everybody can use it.
 
 mod accessibility;
+mod closed;
 mod documentation;
 mod following;
+mod handed;
 mod keyboard;
 mod layout;
 mod list;
 mod pages;
 mod policy;
 mod preferences;
+mod printed;
+mod saved;
 mod scriptless;
 mod states;
 
