@@ -4,7 +4,7 @@
 //! `FAILPOINTS="relay.page_acknowledged=5*off->return"` dies at the sixth time that place is reached.
 
 /// Every place.
-pub const ALL: [&str; 8] = [
+pub const ALL: [&str; 10] = [
     // The round is stored, nothing of it has been read.
     "relay.round_stored",
     // A message of a page was handed to the client; its neighbours may be stored already.
@@ -21,6 +21,10 @@ pub const ALL: [&str; 8] = [
     "worker.acknowledged",
     // How far every durable has settled is known, and acted upon next.
     "maintenance.floors_read",
+    // Rows were copied into the second table of a rebuild, others are still to come.
+    "rebuild.written",
+    // An index of the second table is built, the next one is not.
+    "rebuild.indexed",
 ];
 
 /// Reads `FAILPOINTS`; keep the answer for as long as they are to work.

@@ -37,6 +37,7 @@ mod pooler;
 mod projection;
 mod provoked;
 mod rebuild;
+mod rebuild_killed;
 mod receipts;
 mod reconcile;
 mod refusals;

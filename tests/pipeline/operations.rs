@@ -228,7 +228,7 @@ async fn threadline_installs_twice_and_over_the_elixir_librarys_tables() -> anyh
     let (rows, indexes): (i64, i64) = sqlx::query_as(
         "select (select count(*) from audit.audit_actions),
                 (select count(*) from pg_indexes where schemaname = 'audit'
-                 and indexname in ('audit_actions_page_idx', 'audit_actions_correlation_id_idx',
+                 and indexname in ('audit_actions_page_idx', 'audit_actions_correlation_idx',
                                    'audit_changes_captured_at_id_idx', 'audit_changes_row_history_idx'))",
     )
     .fetch_one(&mut connection)

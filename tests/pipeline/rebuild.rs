@@ -109,7 +109,7 @@ async fn a_rebuild_with_a_changed_mapping_is_swapped_in_under_load_and_back_agai
     let (validated, indexes): (bool, i64) = sqlx::query_as(
         "select (select bool_and(convalidated) from pg_constraint where confrelid = 'audit_actions'::regclass),
                 (select count(*) from pg_indexes where tablename = 'audit_actions' and indexname in
-                 ('audit_actions_pkey', 'audit_actions_page_idx', 'audit_actions_correlation_id_idx',
+                 ('audit_actions_pkey', 'audit_actions_page_idx', 'audit_actions_correlation_idx',
                   'audit_actions_name_page_idx', 'audit_actions_actor_page_idx', 'audit_actions_txid_idx'))",
     )
     .fetch_one(&mut timeline)
@@ -253,19 +253,19 @@ async fn what_was_done_to_the_table_between_two_halves_of_a_rebuild_is_refused_b
         ([].as_slice(), "audit_actions", "audit_actions_shadow"),
         (["--rollback"].as_slice(), "audit_actions_shadow", "audit_actions"),
     ] {
-        timeline.execute("create index host_idx on audit_actions (verb)").await?;
+        timeline.execute("create unique index host_idx on audit_actions (verb, id)").await?;
         let (done, said) = rebuild(&pipeline, command)?;
-        for words in ["only audit_actions has index using btree (verb)", "--drop-old"] {
+        for words in ["only audit_actions has unique index using btree (verb, id)", "--drop-old"] {
             assert!(
                 !done && said.contains(words) && !said.contains("filled the new table"),
                 "{words}: {said}"
             );
         }
         // Whichever of the two has it: the other is given the same.
-        let changed = format!("drop index host_idx; create index one_idx on {one} (job_id)");
+        let changed = format!("drop index host_idx; create unique index one_idx on {one} (job_id)");
         sqlx::raw_sql(sqlx::AssertSqlSafe(changed)).execute(&mut timeline).await?;
         assert!(!rebuild(&pipeline, command)?.0);
-        let same = format!("create index other_idx on {other} (job_id)");
+        let same = format!("create unique index other_idx on {other} (job_id)");
         timeline.execute(sqlx::AssertSqlSafe(same)).await?;
         let (done, said) = rebuild(&pipeline, command)?;
         assert!(done, "{said}");

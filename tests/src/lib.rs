@@ -255,9 +255,22 @@ impl Pipeline {
     /// # Errors
     /// When it has not been built.
     pub fn spawn(&self, binary: &str, arguments: &[&str]) -> anyhow::Result<Process> {
+        self.spawn_behind(&[], binary, arguments)
+    }
+
+    /// The same behind a wrapper, for example one that sets a variable.
+    ///
+    /// # Errors
+    /// When it has not been built, or the wrapper is not installed.
+    pub fn spawn_behind(
+        &self,
+        wrapper: &[&str],
+        binary: &str,
+        arguments: &[&str],
+    ) -> anyhow::Result<Process> {
         let name = format!("{binary}-{}", Uuid::new_v4().simple());
         let environment = self.led(binary, arguments)?;
-        Process::start(&sandbox().work_dir, &name, binary, arguments, &borrowed(&environment))
+        Process::start_with(&sandbox().work_dir, &name, wrapper, binary, arguments, &borrowed(&environment))
     }
 
     /// The answer of a command, as JSON; and whether it succeeded.

@@ -104,7 +104,7 @@ impl Adoption {
         };
         let statement = format!(
             "select distinct e.id from pg_catalog.unnest($1::uuid[]) e (id)
-             join {table} a on a.correlation_id = e.id::text and a.id <> e.id {condition}"
+             join {table} a on a.correlation_id = e.id::text and a.correlation_id <> a.id::text {condition}"
         );
         let found: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(statement))
             .bind(events)

@@ -65,7 +65,7 @@ struct Walk {
     session: Option<Source>,
     /// Ids whose rows are not read yet, in order.
     ids: VecDeque<Uuid>,
-    /// The last id of all pages so far.
+    /// The last id of all pages so far, or that behind which the walk begins.
     after: Option<Uuid>,
     /// Rows that were not taken yet.
     rows: VecDeque<SourceRow>,
@@ -74,14 +74,17 @@ struct Walk {
 impl SourceScan {
     /// The rows of a window.
     pub(crate) fn rows(self, window: Window) -> BoxStream<'static, anyhow::Result<SourceRow>> {
-        let walk = Walk {
-            scan: self,
-            window,
-            session: None,
-            ids: VecDeque::new(),
-            after: None,
-            rows: VecDeque::new(),
-        };
+        self.walk(window, None)
+    }
+
+    /// All rows behind an id.
+    pub(crate) fn rows_after(self, after: Option<Uuid>) -> BoxStream<'static, anyhow::Result<SourceRow>> {
+        self.walk(Window::default(), after)
+    }
+
+    fn walk(self, window: Window, after: Option<Uuid>) -> BoxStream<'static, anyhow::Result<SourceRow>> {
+        let walk =
+            Walk { scan: self, window, session: None, ids: VecDeque::new(), after, rows: VecDeque::new() };
         stream::try_unfold(walk, async |mut walk: Walk| {
             let next = walk.next().await?;
             Ok::<_, anyhow::Error>(next.map(|row| (row, walk)))

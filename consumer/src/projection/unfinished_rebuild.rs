@@ -77,7 +77,7 @@ fn unfinished(forwarder: &ForwarderId, state: State, waiting: &str) -> Option<Pr
             ),
             format!("give the rebuild up: `consumer rebuild --forwarder {forwarder} --drop-old`"),
         )),
-        State::Filling => Some(Problem::new(
+        State::Filling | State::Filled => Some(Problem::new(
             format!(
                 "forwarder {forwarder}: a rebuild was begun, no process is at work on it, and every change of audit_actions is \
                  recorded for its second table, audit_actions_shadow: {waiting}"

@@ -20,6 +20,7 @@ mod again;
 mod alone;
 pub mod canonical;
 mod condition;
+mod correlated;
 mod count;
 mod cursor;
 pub mod diff;

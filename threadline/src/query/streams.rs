@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use super::{
     Cursor, Filter, Key, Name, Scope,
     condition::{Conditions, IS_EVENT, Used},
+    correlated::push_correlated,
     cursor::Point,
     direction::Direction,
     entry::{ACTION, TRANSACTION},
@@ -240,9 +241,9 @@ impl Ask<'_> {
     /// What is linked to an action with the id, and does not have it itself: as the Elixir library correlates.
     fn push_linked_transactions(&self, transactions: &str, correlation: &str, statement: &mut Statement) {
         let [_, _, actions] = tables(self.schema);
+        statement.push(") union all (select t.* from (");
+        push_correlated(&actions, correlation, |_| (), statement);
         statement
-            .push(&format!(") union all (select t.* from (select a.* from {actions} a where a.correlation_id = "))
-            .bind(correlation)
             .push(&format!(" offset 0) a join {transactions} t on t.action_id = a.id where t.correlation_id is distinct from "))
             .bind(correlation);
         statement.push(" and ");
@@ -259,10 +260,8 @@ impl Ask<'_> {
     fn push_leading_actions(&self, leads: Leads, statement: &mut Statement) {
         let [_, _, actions] = tables(self.schema);
         if let Some(correlation) = &self.filter.correlation {
-            statement
-                .push(&format!("select a.* from (select a.* from {actions} a where a.correlation_id = "))
-                .bind(correlation);
-            self.push_visible("a", &mut Conditions::further(statement));
+            statement.push("select a.* from (");
+            push_correlated(&actions, correlation, |a| self.push_visible("a", a), statement);
             statement.push(" offset 0) a");
         } else {
             statement.push(&format!("select a.* from {actions} a"));

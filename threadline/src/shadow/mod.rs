@@ -6,7 +6,9 @@
 mod columns;
 mod dependents;
 mod holders;
+mod indexes;
 mod journal;
+mod load;
 mod rows;
 mod shape;
 mod swap;
@@ -14,6 +16,8 @@ mod swap;
 use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+pub use indexes::LackingIndex;
 
 use crate::{ActionTable, StorageSchema, schema::JOURNAL_TRIGGER};
 
@@ -25,6 +29,7 @@ const JOURNAL: &str = "audit_actions_journal";
 
 /// What the second table is, by its comment.
 const FILLING: &str = "threadline: being rebuilt, not yet in the place of audit_actions";
+const FILLED: &str = "threadline: rebuilt, and filled, not yet in the place of audit_actions";
 const KEPT: &str = "threadline: what audit_actions was before the last swap";
 
 /// How long a lock is waited for: the application's statements queue up behind us, and a deadlock with one of its
@@ -65,6 +70,8 @@ pub enum State {
     Abandoned,
     /// A table that is being filled.
     Filling,
+    /// A table that has every row, and may lack indexes.
+    Filled,
     /// The table that was `audit_actions` before the last swap.
     Kept,
     /// Tables of these names that no rebuild has made.
@@ -141,12 +148,13 @@ impl Shadow {
             None => State::None,
             Some([Some(comment)]) if comment == KEPT => State::Kept,
             Some([Some(comment)]) if comment == FILLING => State::Filling,
+            Some([Some(comment)]) if comment == FILLED => State::Filled,
             Some(_) => State::Foreign,
         })
     }
 
-    /// Makes the second table, empty, with everything that the first has, and begins the journal. From the end of this on
-    /// every change of the first is in the journal.
+    /// Makes the second table, empty, with everything that the first has but indexes that only find rows, and begins the journal. From
+    /// the end of this on every change of the first is in the journal.
     ///
     /// # Errors
     /// When something depends on the first table that a swap would leave behind; when tables of these names are somebody else's; when
@@ -163,7 +171,7 @@ impl Shadow {
             State::Abandoned => {
                 sqlx::raw_sql(AssertSqlSafe(self.removal())).execute(&mut *transaction).await?;
             }
-            State::None | State::Filling | State::Kept => {}
+            State::None | State::Filling | State::Filled | State::Kept => {}
         }
         let trigger = self.trigger();
         let make = format!(
@@ -189,7 +197,9 @@ impl Shadow {
              {trigger}"
         );
         sqlx::raw_sql(AssertSqlSafe(make)).execute(&mut *transaction).await?;
-        self.complete(transaction).await
+        // With all indexes first: what a second table cannot be given is known before anything is filled.
+        self.complete(transaction).await?;
+        Ok(self.drop_indexes(transaction).await?)
     }
 
     /// Removes the second table with its journal, or what is left of them.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use uuid::Uuid;
 
-use super::{Shadow, columns::Columns};
+use super::{FILLED, Shadow, columns::Columns};
 use crate::{
     AuditAction,
     action::{overwrite_batch, update_batch},
@@ -36,17 +36,34 @@ impl Shadow {
     /// # Errors
     /// When the server is away.
     pub async fn carry_over(&self, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
-        let (live, shadow) = (self.live(), self.table());
-        let columns = self.columns(connection).await?.list();
         let mut transaction = connection.begin().await?;
+        let carried = self.carry_over_in(&mut transaction).await?;
+        transaction.commit().await?;
+        Ok(carried)
+    }
+
+    /// Ends the filling: carries over, and remembers that every row is there.
+    ///
+    /// # Errors
+    /// When the server is away.
+    pub async fn finish_filling(&self, connection: &mut PgConnection) -> Result<u64, sqlx::Error> {
+        let mut transaction = connection.begin().await?;
+        let carried = self.carry_over_in(&mut transaction).await?;
+        let filled = format!("comment on table {} is '{FILLED}'", self.table());
+        transaction.execute(AssertSqlSafe(filled)).await?;
+        transaction.commit().await?;
+        Ok(carried)
+    }
+
+    async fn carry_over_in(&self, transaction: &mut PgConnection) -> Result<u64, sqlx::Error> {
+        let (live, shadow) = (self.live(), self.table());
+        let columns = self.columns(transaction).await?.list();
         transaction.execute("set local statement_timeout = 0; set local enable_seqscan = on").await?;
         let statement = format!(
             "insert into {shadow} ({columns}) overriding system value select {columns} from {live} l
              where not exists (select from {shadow} s where s.id = l.id) on conflict do nothing"
         );
-        let done = sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await?;
-        transaction.commit().await?;
-        Ok(done.rows_affected())
+        Ok(sqlx::query(AssertSqlSafe(statement)).execute(transaction).await?.rows_affected())
     }
 
     /// Tells the planner what the second table holds: nobody has done so since it was filled.
@@ -130,11 +147,10 @@ impl Shadow {
             )
         };
         let statement = format!(
-            "select distinct id from (
-                 select id from (
-                     (select a.id, {all} from {live} a where {own} except select a.id, {all} from {shadow} a where {own})
-                     union all
-                     (select a.id, {all} from {shadow} a where {own} except select a.id, {all} from {live} a where {own})) f
+            "with first as materialized (select a.id, {all} as shown from {live} a where {own}),
+                  second as materialized (select a.id, {all} as shown from {shadow} a where {own})
+             select distinct id from (
+                 select id from ((table first except table second) union all (table second except table first)) f
                  {of_projected}) different limit 1000"
         );
         let different =

@@ -242,6 +242,10 @@ pub(crate) const CASES: &[Case] = &[
         "failed",
         "update pg_index set indisvalid = false where indexrelid = 'audit_changes_captured_at_id_idx'::regclass",
     ),
+    case("observability.spare_indexes", "attention", "create index audit_actions_name_idx on audit_actions (name)"),
+    case("observability.spare_indexes", "attention", "create index one on audit_changes (captured_at desc); create index \"An other\" on audit_changes (captured_at)"),
+    case("observability.spare_indexes", "attention", "create index on audit_actions using gin (actor_ref)"),
+    case("observability.spare_indexes", "attention", "create index audit_actions_correlation_id_idx on audit_actions (correlation_id)"),
     Case {
         healed: "update audit_changes set captured_at = now()",
         ..case("observability.clock", "attention", "update audit_changes set captured_at = clock_timestamp() + interval '1 hour'")

@@ -9,6 +9,7 @@ mod commands;
 mod concurrent;
 mod history;
 mod library;
+mod library_plans;
 mod pages;
 mod plans;
 mod row_plans;

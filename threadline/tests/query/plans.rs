@@ -7,7 +7,7 @@ use super::Read;
 
 const MILLION: &str = include_str!("million.sql");
 
-const FILTERS: [&str; 25] = [
+const FILTERS: [&str; 26] = [
     "",
     "kind:change",
     "kind:event",
@@ -30,6 +30,8 @@ const FILTERS: [&str; 25] = [
     "category:billing",
     "correlation:c7000",
     "correlation:none",
+    // An event's.
+    "correlation:84365d88-f260-99f4-e077-f7bbc4cb00e8",
     "request:r100003",
     "source:web",
     "text:\"length 777\"",

@@ -107,6 +107,9 @@ async fn a_rebuild_of_the_projection_seals_nothing_twice() -> anyhow::Result<()>
     let shadow = Shadow::of(&schema);
     shadow.create(&mut host.connection).await?;
     shadow.carry_over(&mut host.connection).await?;
+    for index in shadow.lacking_indexes(&mut host.connection).await? {
+        shadow.build_index(&mut host.connection, &index).await?;
+    }
     let mut beside = host.database.connect().await?;
     beside.execute(action).await?;
     let mut carrying = host.database.connect().await?;

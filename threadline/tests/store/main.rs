@@ -4,6 +4,7 @@
 
 mod catalog;
 mod shadow;
+mod shadow_filled;
 mod upgrade;
 
 use std::time::Duration;

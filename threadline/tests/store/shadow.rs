@@ -28,12 +28,12 @@ const HOST: &str = "
     revoke truncate on audit_actions from owner;
     alter default privileges for role owner grant delete on tables to audit_projector";
 
-async fn sql(connection: &mut PgConnection, statements: &str) -> anyhow::Result<()> {
+pub(crate) async fn sql(connection: &mut PgConnection, statements: &str) -> anyhow::Result<()> {
     sqlx::raw_sql(AssertSqlSafe(statements.to_owned())).execute(connection).await?;
     Ok(())
 }
 
-async fn swap(connection: &mut PgConnection, from: State) -> Result<(), ShadowError> {
+pub(crate) async fn swap(connection: &mut PgConnection, from: State) -> Result<(), ShadowError> {
     Shadow::of(&StorageSchema::default()).swap(connection, from, &mut async || Ok(())).await
 }
 
@@ -50,7 +50,20 @@ async fn with_second_table(host: &str) -> anyhow::Result<(TestDatabase, PgConnec
     sql(&mut connection, host).await?;
     let shadow = Shadow::of(&StorageSchema::default());
     shadow.create(&mut connection).await?;
+    build_indexes(&mut connection, &shadow).await?;
     Ok((database, connection, shadow))
+}
+
+/// Builds what the second table lacks; returns the names of the first table's.
+pub(crate) async fn build_indexes(
+    connection: &mut PgConnection,
+    shadow: &Shadow,
+) -> anyhow::Result<Vec<String>> {
+    let lacking = shadow.lacking_indexes(connection).await?;
+    for index in &lacking {
+        shadow.build_index(connection, index).await?;
+    }
+    Ok(lacking.into_iter().map(|index| index.name).collect())
 }
 
 async fn oid(connection: &mut PgConnection) -> anyhow::Result<i64> {

@@ -50,8 +50,8 @@ impl<'a> ChangeReplayer<'a> {
         })
     }
 
-    /// A chunk of changes. They leave the journal in the transaction that carries them over.
-    pub(crate) async fn apply_chunk(&mut self) -> anyhow::Result<()> {
+    /// A chunk of changes; returns to how many actions. They leave the journal in the transaction that carries them over.
+    pub(crate) async fn apply_chunk(&mut self) -> anyhow::Result<u64> {
         let mut transaction = self.timeline.begin().await?;
         let limit = i64::try_from(CHUNK).unwrap_or(i64::MAX);
         let changed = self.shadow.changes(&mut transaction, limit).await?;
@@ -81,6 +81,7 @@ impl<'a> ChangeReplayer<'a> {
                 .await?;
             }
         }
-        Ok(transaction.commit().await?)
+        transaction.commit().await?;
+        Ok(changed.len() as u64)
     }
 }

@@ -6,14 +6,14 @@
 
 mod change_replayer;
 mod check;
+mod fill;
 
-use std::{collections::HashSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use common::{
-    event::AuditEvent,
-    failures,
+    failpoint,
     identifier::ForwarderId,
     outbox::reader::lease::{self, Lease},
     process::{
@@ -24,11 +24,9 @@ use common::{
     session::Session,
     settings::Settings,
 };
-use futures::TryStreamExt as _;
 use sqlx::PgConnection;
 use threadline::{
-    ActionTable, Adoption, AuditAction,
-    action::insert_batch,
+    ActionTable, Adoption,
     shadow::{Shadow, ShadowError, State},
     stored::Window,
 };
@@ -158,13 +156,14 @@ async fn work(
         State::None | State::Abandoned | State::Foreign => {
             rebuilding.shadow.create(&mut rebuilding.timeline).await?;
         }
-        State::Filling => {
+        State::Filling | State::Filled => {
             // The swap looks again; nobody is to wait for the filling only to be refused then.
-            rebuilding.shadow.refuse_what_would_be_undone(&mut rebuilding.timeline).await?;
+            rebuilding.shadow.refuse_what_cannot_be_completed(&mut rebuilding.timeline).await?;
             tracing::info!("continuing the rebuild that was begun");
         }
     }
-    let written = rebuilding.fill(source).await?;
+    let written = if state == State::Filled { 0 } else { rebuilding.fill(source).await? };
+    rebuilding.build_indexes().await?;
     rebuilding.catch_up(CatchUpMode::Map, LAST_CHANGES).await?;
     rebuilding.verify(source).await?;
     if asked.no_swap {
@@ -178,7 +177,7 @@ async fn work(
         )
         .await;
     }
-    rebuilding.swap(CatchUpMode::Map, State::Filling).await?;
+    rebuilding.swap(CatchUpMode::Map, State::Filled).await?;
     let said = "the new table is in place; --rollback puts the old one back, --drop-old removes it";
     done(source, projection, ActionKind::Rebuild, asked, said, written).await
 }
@@ -233,74 +232,36 @@ impl<'a> Rebuilding<'a> {
         Ok(Self { settings, projection, table: shadow.table(), shadow, timeline, adoption })
     }
 
-    /// All audit rows through the mapping; then what they do not account for. Harmless when repeated.
-    async fn fill(&mut self, source: &mut Session) -> anyhow::Result<u64> {
-        let keeps_time = self.projection.timeline.keeps_time();
-        // The times of delivery and the host's own columns are nowhere else: all rows are copied first, and then overwritten
-        // except these.
-        let copies_first = !keeps_time || self.shadow.has_own_columns(&mut self.timeline).await?;
-        if copies_first {
-            self.shadow.carry_over(&mut self.timeline).await?;
-        }
-        let bar = ProgressBar::new("rebuilding", projection::estimated_rows(source, self.settings).await?);
-        let mut events = self
-            .projection
-            .comparison_input(self.settings, self.adoption)
-            .source_scan()
-            .rows(Window::default());
-        let mut chunk = Vec::with_capacity(CHUNK);
-        let (mut weight, mut written) = (0, 0);
-        loop {
-            let next = events.try_next().await?;
-            let ended = next.is_none();
-            // Rows that cannot be read are dead letters, or will be.
-            let event = next.and_then(|row| row.event.ok());
-            weight += event.as_ref().map_or(0, AuditEvent::size_in_memory);
-            chunk.extend(event);
-            if chunk.len() < CHUNK && weight < self.settings.consumer.batch_bytes && !ended {
-                continue;
-            }
-            let actions = self.actions(source, &chunk).await?;
-            written += if copies_first {
-                self.shadow.overwrite(&mut self.timeline, &actions, keeps_time).await?
-            } else {
-                insert_batch(&mut self.timeline, &self.table, &actions).await?.written.len() as u64
-            };
-            bar.advance(chunk.len() as u64);
-            chunk.clear();
-            weight = 0;
-            if ended {
-                break;
-            }
-        }
-        bar.finish();
-        let carried = self.shadow.carry_over(&mut self.timeline).await?;
-        self.shadow.analyze(&mut self.timeline).await?;
-        tracing::info!(written, carried, "filled the new table");
-        Ok(written)
+    /// Another connection to the timeline.
+    async fn connect(&self) -> anyhow::Result<PgConnection> {
+        Ok(self.projection.timeline.database().connect_directly().await?)
     }
 
-    /// Events as actions, without those that are dead letters: they have their own way.
-    async fn actions(
-        &mut self,
-        source: &mut Session,
-        events: &[AuditEvent],
-    ) -> anyhow::Result<Vec<AuditAction>> {
-        let ids: Vec<Uuid> = events.iter().map(|event| event.id).collect();
-        let failed = failures::states(source, &self.projection.forwarder.id, &ids).await?;
-        let mut left_out: HashSet<Uuid> = failed.into_iter().map(|(id, ..)| id).collect();
-        left_out
-            .extend(self.adoption.find(&mut self.timeline, self.projection.timeline.table(), &ids).await?);
-        let others = events.iter().filter(|event| !left_out.contains(&event.id));
-        Ok(others.filter_map(|event| self.projection.timeline.action(event).ok()).collect())
+    /// Builds the indexes that the new table lacks: those of the timeline and those of the host.
+    async fn build_indexes(&mut self) -> anyhow::Result<()> {
+        let lacking = self.shadow.lacking_indexes(&mut self.timeline).await?;
+        let bar = ProgressBar::new("building indexes", lacking.len() as u64);
+        for (n, index) in lacking.iter().enumerate() {
+            let name = &index.name;
+            let built = self.shadow.build_index(&mut self.timeline, index).await;
+            built.with_context(|| format!("cannot build the like of index {name} on the new table"))?;
+            tracing::info!("built index {} of {} of the new table, the like of {name}", n + 1, lacking.len());
+            failpoint::reach("rebuild.indexed");
+            bar.advance(1);
+        }
+        bar.finish();
+        Ok(self.shadow.analyze(&mut self.timeline).await?)
     }
 
     /// Carries over what has changed, until no more than `few` changes wait.
     async fn catch_up(&self, mode: CatchUpMode, few: i64) -> anyhow::Result<()> {
         let mut replayer = ChangeReplayer::connect(self, mode).await?;
+        let waiting = self.shadow.count(&mut replayer.timeline, i64::MAX - 1).await?;
+        let bar = ProgressBar::new("catching up", waiting.unwrap_or_default().unsigned_abs());
         while self.shadow.waits(&mut replayer.timeline, few).await? {
-            replayer.apply_chunk().await?;
+            bar.advance(replayer.apply_chunk().await?);
         }
+        bar.finish();
         Ok(())
     }
 
