@@ -29,7 +29,7 @@ impl Answer {
         findings.iter().map(|finding| finding["name"].as_str().unwrap()).collect()
     }
 
-    fn has(&self, name: &str, words: &[&str]) {
+    pub(crate) fn has(&self, name: &str, words: &[&str]) {
         let text = self.json.to_string();
         let findings = self.json["findings"].as_array().unwrap();
         let of_it: Vec<String> =
