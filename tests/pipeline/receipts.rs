@@ -14,6 +14,9 @@ use time::{Duration, OffsetDateTime};
 const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEINTuctv5E1hK1bbY8fdp+K06/nwoy/HU++CXqI9EdVhC\n-----END PRIVATE KEY-----\n";
 const PUBLIC: &str = "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1";
 
+/// From RFC 8032, section 7.1, test 1.
+const OTHER: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+
 const DAY: Duration = Duration::DAY;
 
 /// Midnight, so many days ago.
@@ -87,6 +90,16 @@ async fn one_changed_one_removed_and_one_inserted_row_are_each_detected() -> any
     let (holds, found, faults) = states(&pipeline, &pinned)?;
     assert!(holds, "{found:?} {faults}");
     assert_eq!(found, ["intact", "intact", "intact"]);
+    for (key, compared) in [(&[][..], false), (&pinned[..2], true)] {
+        let (_, answer) = pipeline.ask("consumer", &[&["receipts", "verify"], key].concat())?;
+        assert_eq!(answer["signatures_are_compared"], compared);
+    }
+    // With another key, the chain is not gone on with unless that is meant.
+    let other = pipeline.path("other.pem");
+    std::fs::write(&other, OTHER)?;
+    let other = format!("consumer.reconcile.receipt_key_file={}", other.display());
+    let (done, said) = pipeline.command("consumer", &["reconcile", "--seal", "--set", &other])?;
+    assert!(!done && said.contains("receipt_key_changed: receipt 3 is signed with "), "{said}");
 
     let mut timeline = pipeline.timeline.connect().await?;
     let inserted = format!(

@@ -11,6 +11,7 @@ use time::{OffsetDateTime, UtcOffset, format_description::well_known::Rfc3339};
 
 use crate::{
     StorageSchema,
+    capture::Refusal,
     signing::{SigningKey, bytes, hexadecimal, is_signed},
 };
 
@@ -130,6 +131,24 @@ impl Receipt {
         };
         bytes(signature).is_some_and(|signature| is_signed(key, self.hash.as_bytes(), &signature))
     }
+}
+
+/// Refuses to go on behind a receipt that was signed, `n`, with another key or with none: whoever verifies with the key of before would take the
+/// whole chain for somebody else's from there on.
+///
+/// # Errors
+/// `receipt_unsigned`, `receipt_key_changed`.
+pub fn check_key_change(n: i64, before: Option<&str>, key: Option<&SigningKey>) -> Result<(), Refusal> {
+    let Some(before) = before else { return Ok(()) };
+    let (term, what) = match key.map(SigningKey::public) {
+        Some(key) if key == before => return Ok(()),
+        Some(key) => ("receipt_key_changed", format!("the next one would be signed with {key}")),
+        None => ("receipt_unsigned", "the next one would not be signed".to_owned()),
+    };
+    let reason = format!(
+        "receipt {n} is signed with {before}, and {what}: with the key of before alone the chain would not verify any more"
+    );
+    Err(Refusal::new(term, reason))
 }
 
 /// What is wrong with a chain, in words; nothing when it holds. `pinned` are the only keys that may have signed, if there are

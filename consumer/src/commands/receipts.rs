@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, ensure};
-use clap::{Subcommand, builder::NonEmptyStringValueParser};
+use clap::Subcommand;
 use common::{
     database,
     identifier::ForwarderId,
@@ -16,6 +16,7 @@ use serde::Serialize;
 use threadline::{
     Receipt, StorageSchema,
     receipt::{self, verify_chain},
+    signing,
     stored::{self, Outside, Window},
 };
 use time::OffsetDateTime;
@@ -51,7 +52,7 @@ pub(crate) enum ReceiptsCommand {
         #[arg(long, value_name = "HEX", value_parser = public_key)]
         key: Vec<String>,
         /// The hash of a receipt that must be in the chain, as it was noted down elsewhere.
-        #[arg(long, alias = "kept", value_name = "HASH", value_parser = NonEmptyStringValueParser::new())]
+        #[arg(long, alias = "kept", value_name = "HASH", value_parser = signing::hash)]
         anchor: Option<String>,
         /// Prints a JSON object instead of text.
         #[arg(long)]
@@ -169,6 +170,8 @@ struct Verified {
 struct Verification {
     forwarder: String,
     holds: bool,
+    /// Whether signatures were compared with keys that were given; else a receipt's own key counts.
+    signatures_are_compared: bool,
     faults: Vec<String>,
     windows: Vec<Verified>,
     /// Actions that no receipt vouches for.
@@ -196,6 +199,7 @@ async fn verify(
     let verification = Verification {
         forwarder: projection.forwarder.id.to_string(),
         holds,
+        signatures_are_compared: !key.is_empty(),
         faults,
         windows,
         outside,
@@ -332,6 +336,11 @@ impl Verification {
         }
         for fault in &self.faults {
             let _ = writeln!(text, "FAULT: {fault}");
+        }
+        if self.end.is_some() && !self.signatures_are_compared {
+            text.push_str(
+                "signatures were not compared with a key: without --key whoever may write receipts may have made these\n",
+            );
         }
         match &self.end {
             Some(end) if self.holds => {

@@ -34,7 +34,7 @@ pub enum PlanError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// What the database says, or that it says nothing.
-    #[error(transparent)]
+    #[error("{}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

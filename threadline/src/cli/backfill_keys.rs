@@ -13,7 +13,7 @@ use threadline::{
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     settings::{Settings, Target, table},
 };
 
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let Settings { options, schema, .. } = Settings::read(target)?;
     let shows_progress = !arguments.json && std::io::stderr().is_terminal();
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Owner, async |connection| {
         let backfill = KeyBackfill::default().batch_size(arguments.batch_size).dry_run(arguments.dry_run);
         let told = |done: &RecoveredKeys| {
             if shows_progress {

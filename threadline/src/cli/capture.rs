@@ -9,7 +9,7 @@ use threadline::{
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     settings::{Settings, Target, table},
 };
 
@@ -53,7 +53,7 @@ impl CaptureCommand {
         };
         let Arguments { tables, actor, reason } = arguments;
         let Settings { options, schema, .. } = Settings::read(target)?;
-        on_timeline(&options, async |connection| {
+        on_timeline(&options, Rights::Owner, async |connection| {
             let switched = if on {
                 enable_capture(connection, &schema, &tables, &actor, &reason).await
             } else {

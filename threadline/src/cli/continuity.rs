@@ -10,7 +10,7 @@ use threadline::{
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     settings::{Settings, Target, table},
 };
 
@@ -36,23 +36,25 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         );
     };
     let Settings { options, schema, .. } = Settings::read(target)?;
-    on_timeline(&options, async |connection| match assert_ready(connection, &schema, table).await {
-        Ok(ready) => Ok(Answer { text: ready_text(table, &ready, arguments.json), status: 0 }),
-        Err(NotReady::Unready(problems)) => {
-            let text = if arguments.json {
-                let problems: Vec<_> = problems
-                    .iter()
-                    .map(|one| json!({"term": one.term, "reason": one.reason, "hint": one.hint}))
-                    .collect();
-                format!("{}\n", json!({"table": table.to_string(), "ready": false, "problems": problems}))
-            } else {
-                problems
-                    .iter()
-                    .fold(String::new(), |text, one| text + one.term + ": " + &one.to_string() + "\n")
-            };
-            Ok(Answer { text, status: 1 })
+    on_timeline(&options, Rights::Reader, async |connection| {
+        match assert_ready(connection, &schema, table).await {
+            Ok(ready) => Ok(Answer { text: ready_text(table, &ready, arguments.json), status: 0 }),
+            Err(NotReady::Unready(problems)) => {
+                let text = if arguments.json {
+                    let problems: Vec<_> = problems
+                        .iter()
+                        .map(|one| json!({"term": one.term, "reason": one.reason, "hint": one.hint}))
+                        .collect();
+                    format!("{}\n", json!({"table": table.to_string(), "ready": false, "problems": problems}))
+                } else {
+                    problems
+                        .iter()
+                        .fold(String::new(), |text, one| text + one.term + ": " + &one.to_string() + "\n")
+                };
+                Ok(Answer { text, status: 1 })
+            }
+            Err(error) => Err(anyhow::Error::new(error).context("cannot read the triggers")),
         }
-        Err(error) => Err(anyhow::Error::new(error).context("cannot read the triggers")),
     })
 }
 

@@ -1,20 +1,72 @@
 //! The connection to the timeline database that a command works on.
 
-use anyhow::Context as _;
+use std::error::Error;
+
+use anyhow::{Context as _, anyhow};
 use errors::Place;
 use sqlx::{Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::answer::{Answer, Failure};
+use super::{
+    answer::{Answer, Failure},
+    read::safe,
+};
 
-/// Does something on a connection to the timeline database.
+/// SQLSTATE of a right that a role lacks.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// Who may do what a command does. It is said where the server refuses it to somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Of commands that read.
+    Reader,
+    /// Of exports.
+    Exporter,
+    /// Of what no role is granted.
+    Owner,
+    /// Of what makes the tables that roles are granted rights on.
+    Installer,
+}
+
+impl Rights {
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Reader => "deploy/postgres/timeline.sql grants audit_reader what commands that read need",
+            Self::Exporter => "deploy/postgres/timeline.sql grants audit_exporter what exports need",
+            Self::Owner => {
+                "deploy/postgres/timeline.sql leaves this to the owner of the timeline and of the captured tables: connect as that role"
+            }
+            Self::Installer => {
+                "connect as the owner of the timeline's tables, or, where there are none yet, as a role that may create tables in the schema; \
+                 deploy/postgres/timeline.sql grants the other roles their rights afterwards"
+            }
+        }
+    }
+}
+
+/// What happened, and why, in one line; with who may do it, where the role may not.
+pub(crate) fn line(error: &(dyn Error + 'static), rights: Rights) -> String {
+    let line = errors::line(error);
+    if lacks_right(error) { format!("not_permitted: {line}; {}", rights.remedy()) } else { line }
+}
+
+fn lacks_right(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |cause| (*cause).source())
+        .filter_map(|cause| cause.downcast_ref::<sqlx::Error>()?.as_database_error()?.code())
+        .any(|code| code == INSUFFICIENT_PRIVILEGE)
+}
+
+/// Does something on a connection to the timeline database. `rights` are those that it takes.
 pub(crate) fn on_timeline<T: Into<Answer>>(
     options: &PgConnectOptions,
+    rights: Rights,
     work: impl AsyncFnOnce(&mut PgConnection) -> anyhow::Result<T>,
 ) -> Result<Answer, Failure> {
     let connected = async {
         let mut connection = connect(options).await?;
-        let answer = work(&mut connection).await?;
+        let answer = work(&mut connection).await.map_err(|error| {
+            if lacks_right(error.as_ref()) { anyhow!(safe(&line(error.as_ref(), rights))) } else { error }
+        })?;
         connection.close().await?;
         Ok(answer)
     };

@@ -8,7 +8,7 @@ use threadline::doctor::{Report, State, run as run_checks};
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     expectations::{expectations, retained},
     read::render,
     settings::{Settings, Target},
@@ -29,7 +29,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
     let Settings { options, schema, capture, coverage, retention, .. } = Settings::read(target)?;
     let mut expectations = expectations(&coverage, &capture)?;
     expectations.retained = retained(retention.as_ref())?;
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Reader, async |connection| {
         let report =
             run_checks(connection, &schema, &expectations).await.context("cannot look at the timeline")?;
         let fails = report.count(State::Failed) > 0

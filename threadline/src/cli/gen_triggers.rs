@@ -19,7 +19,7 @@ use time::{OffsetDateTime, macros::format_description};
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     expectations::CaptureSection,
     settings::{Settings, Target},
 };
@@ -70,7 +70,8 @@ pub(crate) struct Arguments {
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let Settings { options, schema, capture, .. } = Settings::read(target)?;
     let tables = wanted(&capture, arguments)?;
-    on_timeline(&options, async |connection| generate(connection, &schema, tables, arguments).await)
+    let rights = if arguments.apply { Rights::Owner } else { Rights::Reader };
+    on_timeline(&options, rights, async |connection| generate(connection, &schema, tables, arguments).await)
 }
 
 /// A table, and what settings and flags say of it.

@@ -11,7 +11,7 @@ use threadline::{
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     evidence::record_all,
     expectations::expectations,
     host_schema,
@@ -55,7 +55,8 @@ pub(crate) fn run(health: Health) -> Result<Answer, Failure> {
     let Health::Coverage { target, arguments } = health;
     let Settings { options, schema: storage, capture, coverage, .. } = Settings::read(target.into())?;
     let expectations = expectations(&coverage, &capture)?;
-    on_timeline(&options, async |connection| {
+    let rights = if arguments.record { Rights::Owner } else { Rights::Reader };
+    on_timeline(&options, rights, async |connection| {
         let one = [arguments.schema.clone()];
         if !arguments.all_schemas {
             host_schema::look_up(connection, &arguments.schema).await?;

@@ -6,7 +6,7 @@ use threadline::{Installation, Layout, StorageSchema};
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     settings::{Settings, Target},
 };
 
@@ -30,7 +30,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         None => Layout::AsItIs,
         Some(Partitions::Monthly) => Layout::Monthly,
     };
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Installer, async |connection| {
         let done = threadline::install_as(connection, &schema, layout).await.map_err(|error| {
             let remedy = if threadline::install::is_locked(&error) {
                 ": its tables are in use. End the transactions that hold them, which pg_blocking_pids shows, and install again; what was \

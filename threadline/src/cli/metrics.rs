@@ -12,7 +12,7 @@ use threadline::gauges;
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     expectations::{expectations, retained},
     settings::{Settings, Target},
 };
@@ -33,7 +33,7 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
     let Settings { options, schema, capture, coverage, retention, .. } = Settings::read(target)?;
     let mut expectations = expectations(&coverage, &capture)?;
     expectations.retained = retained(retention.as_ref())?;
-    let mut answer = on_timeline(&options, async |connection| {
+    let mut answer = on_timeline(&options, Rights::Reader, async |connection| {
         let gauges = gauges::read(connection, &schema, &expectations).await;
         Ok(gauges.context("cannot look at the timeline")?.text())
     })?;

@@ -12,7 +12,7 @@ use threadline::{
 
 use super::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     evidence::record_all,
     expectations::expectations,
     host_schema,
@@ -49,7 +49,8 @@ pub(crate) fn run(command: PolicyCommand) -> Result<Answer, Failure> {
     let PolicyCommand::Show { target, arguments } = command;
     let Settings { options, schema: storage, capture, coverage, .. } = Settings::read(target.into())?;
     let expectations = expectations(&coverage, &capture)?;
-    on_timeline(&options, async |connection| {
+    let rights = if arguments.record { Rights::Owner } else { Rights::Reader };
+    on_timeline(&options, rights, async |connection| {
         if let Some(schema) = &arguments.schema {
             host_schema::look_up(connection, schema).await?;
         }

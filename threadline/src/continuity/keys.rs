@@ -43,7 +43,7 @@ pub enum KeyBackfillError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// What the database says, or that it says nothing.
-    #[error(transparent)]
+    #[error("{}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -34,7 +34,7 @@ pub enum NotReady {
     #[error("{}", lines(.0))]
     Unready(Vec<Refusal>),
     /// What the database says, or that it says nothing.
-    #[error(transparent)]
+    #[error("{}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -26,7 +26,7 @@ pub enum SwitchError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// What the database says, or that it says nothing.
-    #[error(transparent)]
+    #[error("{}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -38,8 +38,8 @@ pub enum EvidenceError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// What the database says, or that it says nothing.
-    #[error(transparent)]
-    Database(sqlx::Error),
+    #[error("{}", errors::database(.0))]
+    Database(#[source] sqlx::Error),
 }
 
 impl Record {

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::query::ReadError;
+use crate::{capture::Refusal, query::ReadError};
 
 /// Why nothing was sealed, verified or bundled. That something does not verify is no error, but a [`Fault`](super::Fault).
 #[derive(Debug, thiserror::Error)]
@@ -11,7 +11,8 @@ pub enum ReceiptError {
     /// It cannot be done as it was asked for, or not now.
     #[error("{reason}")]
     Refused {
-        /// What programs can rely on: `sealed_elsewhere`, `no_receipts`, `row_too_large`, `interval`, `not_installed`, `rights`, `hidden_rows`.
+        /// What programs can rely on: `sealed_elsewhere`, `receipt_unsigned`, `receipt_key_changed`, `no_receipts`, `row_too_large`, `interval`,
+        /// `not_installed`, `rights`, `hidden_rows`.
         term: &'static str,
         /// Why, and what to do.
         reason: String,
@@ -52,6 +53,12 @@ impl From<ReadError> for ReceiptError {
     }
 }
 
+impl From<Refusal> for ReceiptError {
+    fn from(refusal: Refusal) -> Self {
+        Self::refused(refusal.term, refusal.to_string())
+    }
+}
+
 impl From<sqlx::Error> for ReceiptError {
     /// What has a remedy says it.
     fn from(error: sqlx::Error) -> Self {
@@ -63,14 +70,14 @@ impl From<sqlx::Error> for ReceiptError {
             )),
             Some("42501") => Some((
                 "rights",
-                "the role may not do this, or row level security hides rows from it: grant as deploy/postgres/timeline.sql does, and \
-                 exempt the role from policies on the timeline's tables",
+                "deploy/postgres/timeline.sql grants audit_sealer what sealing needs, and audit_reader what everything else of receipts needs; exempt \
+                 the role from policies of row level security on the timeline's tables",
             )),
             _ => None,
         };
-        match (refused, error.as_database_error()) {
-            (Some((term, remedy)), Some(said)) => Self::refused(term, format!("{said}: {remedy}")),
-            _ => Self::Database(error),
+        match refused {
+            Some((term, remedy)) => Self::refused(term, format!("{}; {remedy}", errors::database(&error))),
+            None => Self::Database(error),
         }
     }
 }

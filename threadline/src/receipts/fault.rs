@@ -39,6 +39,8 @@ pub enum FaultKind {
     RowAdded,
     /// A row says that it was erased, and no run says so, or something else stands there than what erasing leaves.
     ErasedUnexplained,
+    /// The file is no bundle.
+    NoBundle,
     /// A line of a bundle cannot be read.
     LineMalformed,
     /// A bundle does not end with what its end says, or has none.
@@ -100,6 +102,7 @@ impl FaultKind {
             Self::RowRemoved => "row_removed",
             Self::RowAdded => "row_added",
             Self::ErasedUnexplained => "erased_unexplained",
+            Self::NoBundle => "no_bundle",
             Self::LineMalformed => "line_malformed",
             Self::BundleCut => "bundle_cut",
         }
@@ -123,6 +126,7 @@ impl FaultKind {
             Self::ErasedUnexplained => {
                 "the row says that it was erased, and no erasure says so, or other values stand there than those that erasing leaves"
             }
+            Self::NoBundle => "this is no bundle of receipts, which begins otherwise",
             Self::LineMalformed => "the line cannot be read",
             Self::BundleCut => "the bundle was cut or changed",
         }

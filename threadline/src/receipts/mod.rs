@@ -16,6 +16,7 @@ mod covering;
 mod error;
 mod fault;
 mod leaf;
+mod links;
 mod lookup;
 mod purges;
 mod receipt;
@@ -35,9 +36,11 @@ pub use covering::covering;
 pub use error::ReceiptError;
 pub use fault::{FAULTS_MAX, Fault, FaultKind, Faults, RowName};
 pub use receipt::Receipt;
-pub use seal::{Sealed, seal};
+pub use seal::{KeyChange, Sealed, seal, seal_as};
 pub use verification::Verification;
 pub use verify::{verify, verify_newest};
+
+pub(crate) use links::links;
 
 use crate::Timeline;
 
@@ -46,5 +49,5 @@ use crate::Timeline;
 /// # Errors
 /// `not_installed`, `rights`, and what the database says.
 pub async fn newest(timeline: &Timeline, limit: u32) -> Result<Vec<Receipt>, ReceiptError> {
-    store::newest(&mut *timeline.pool().acquire().await?, timeline.schema(), limit.into()).await
+    Ok(store::newest(&mut *timeline.pool().acquire().await?, timeline.schema(), limit.into()).await?)
 }

@@ -19,6 +19,7 @@ use crate::{
     StorageSchema, Timeline,
     erasure::KnownRuns,
     query::{Position, Statement},
+    receipt::check_key_change,
     signing::{SigningKey, hexadecimal},
 };
 
@@ -35,20 +36,47 @@ pub struct Sealed {
     pub is_elsewhere: bool,
 }
 
+/// Whether a receipt may be signed otherwise than the one before it: with another key, or not at all.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum KeyChange {
+    /// It is refused behind a receipt that was signed: with that key alone the chain would not verify any more.
+    #[default]
+    Refused,
+    /// It is meant.
+    Meant,
+}
+
 /// Seals what has been committed since the last receipt; the first one takes everything that is there. Two connections of the pool are used, and
 /// the receipt is there whole or not at all. `progress` is told how many rows have been read so far.
 ///
 /// # Errors
-/// `standby`; `sealed_elsewhere` when another process seals at the same time; `not_installed`, `rights`, and what the database says.
+/// `standby`; `sealed_elsewhere` when another process seals at the same time; `receipt_unsigned`, `receipt_key_changed` behind a receipt that was
+/// signed with another key; `not_installed`, `rights`, and what the database says.
 pub async fn seal(
     timeline: &Timeline,
     key: Option<&SigningKey>,
+    progress: impl FnMut(u64),
+) -> Result<Sealed, ReceiptError> {
+    seal_as(timeline, key, KeyChange::Refused, progress).await
+}
+
+/// The same, where another key, or none from now on, may be meant.
+///
+/// # Errors
+/// As [`seal`].
+pub async fn seal_as(
+    timeline: &Timeline,
+    key: Option<&SigningKey>,
+    change: KeyChange,
     mut progress: impl FnMut(u64),
 ) -> Result<Sealed, ReceiptError> {
     let schema = timeline.schema();
     let (mut reading, mut writing) = (timeline.pool().acquire().await?, timeline.pool().acquire().await?);
     let (mut snapshot, here) = snapshot::begin(&mut reading, schema).await?;
     let last = store::newest(&mut snapshot, schema, 1).await?.pop();
+    if let (Some(last), KeyChange::Refused) = (&last, change) {
+        check_key_change(last.n, last.key.as_deref(), key)?;
+    }
     let mut transaction = writing.begin().await?;
     let limit = Statement::new(format!("select set_config('lock_timeout', '{LOCK_TIMEOUT}', true)"));
     limit.query().execute(&mut *transaction).await?;

@@ -29,7 +29,7 @@ pub(super) async fn receipts_after(
     let mut statement =
         Statement::new(format!("select {COLUMNS} from {} where n > ", schema.table(RECEIPTS)));
     statement.bind(n).push(" order by n limit ").bind(RECEIPTS_READ);
-    read(&statement, connection).await
+    Ok(read(&statement, connection).await?)
 }
 
 /// The first receipt behind one.
@@ -49,15 +49,14 @@ pub(super) async fn newest(
     connection: &mut PgConnection,
     schema: &StorageSchema,
     limit: i64,
-) -> Result<Vec<Receipt>, ReceiptError> {
+) -> Result<Vec<Receipt>, sqlx::Error> {
     let mut statement = Statement::new(format!("select {COLUMNS} from {}", schema.table(RECEIPTS)));
     statement.push(" order by n desc limit ").bind(limit);
     read(&statement, connection).await
 }
 
-async fn read(statement: &Statement, connection: &mut PgConnection) -> Result<Vec<Receipt>, ReceiptError> {
-    let rows = statement.fetch_all(connection).await?;
-    Ok(rows.iter().map(Receipt::read).collect::<Result<_, _>>()?)
+async fn read(statement: &Statement, connection: &mut PgConnection) -> Result<Vec<Receipt>, sqlx::Error> {
+    statement.fetch_all(connection).await?.iter().map(Receipt::read).collect()
 }
 
 /// Appends a receipt; its leaves are there already.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::{counts::Counts, fault::Faults, receipt::Receipt};
+use super::{chain::Trust, counts::Counts, fault::Faults, receipt::Receipt};
 
 /// What a verification has found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -23,8 +23,10 @@ pub struct Verification {
     pub purged: BTreeMap<Uuid, u64>,
     /// Whether these are no more than runs say that they have deleted. In a bundle that is not known.
     pub purged_is_counted: bool,
-    /// Values that were erased, by the run that erased something of their row last. Their hashes count, and what stays in a document of which
-    /// something was erased is not covered any more. In a bundle they are among the values that are withheld.
+    /// Whether each signature was compared with keys that were given. Else a receipt's own key counts, which is whoever's who wrote the receipt.
+    pub signatures_are_compared: bool,
+    /// Values of columns that are known by their hashes alone, by the run that erased something of their row last: a document counts once, however
+    /// many of its members were erased, and what stays in it is not covered any more. In a bundle they are among the values that are withheld.
     pub erased: BTreeMap<Uuid, u64>,
     /// Values of rows that are known by their hashes alone: they were erased, or are too large for a bundle.
     pub withheld: u64,
@@ -44,6 +46,11 @@ impl Verification {
     #[must_use]
     pub fn holds(&self) -> bool {
         self.faults.is_empty()
+    }
+
+    /// Nothing so far, of what is compared with what somebody knows.
+    pub(super) fn begin(trust: &Trust) -> Self {
+        Self { signatures_are_compared: !trust.keys.is_empty(), ..Self::default() }
     }
 
     /// Takes note of a receipt.

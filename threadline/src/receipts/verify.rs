@@ -70,7 +70,7 @@ async fn compare(
     }
     let purges = Purges::read(&mut snapshot, schema).await?;
     let runs = KnownRuns::read(&mut snapshot, schema).await?;
-    let found = Verification::default();
+    let found = Verification::begin(trust);
     let mut comparison = Comparison { schema, purges, runs, sealed: Vec::new(), found, progress };
     let mut chain = Chain::new(trust);
     // Of everything, also what somebody has put before the first one.

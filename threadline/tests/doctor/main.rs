@@ -5,6 +5,7 @@
 mod cases;
 mod commands;
 mod healing;
+mod rights;
 mod servers;
 
 use std::process::Command;

@@ -129,9 +129,47 @@ async fn a_receipt_that_somebody_has_changed_fails() -> anyhow::Result<()> {
         report.item("observability.receipts")["seen"]
             .as_str()
             .unwrap()
-            .contains("timeline: receipt 2: it was changed")
+            .contains("audit_receipts of timeline: receipt 2: it was changed")
     );
     host.connection.execute("update audit_receipts set actions = 1 where n = 2").await?;
+    assert_eq!(host.doctor()?.wrong(), []);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_receipt_over_the_timeline_that_somebody_has_changed_or_removed_fails() -> anyhow::Result<()> {
+    const CHECK: &str = "observability.receipts";
+    let mut host = Host::healthy().await?;
+    for _ in 0..4 {
+        assert_eq!(host.threadline(&["receipts", "seal"])?.status, Some(0));
+    }
+    let report = host.doctor()?;
+    assert_eq!(
+        (report.wrong(), &report.item(CHECK)["seen"]),
+        (vec![], &"4 receipts over the timeline".into())
+    );
+    host.connection.execute("create temp table kept as select * from threadline_receipts").await?;
+    for (change, seen) in [
+        ("update threadline_receipts set changes = 7 where n = 2", "receipt 2: it was changed"),
+        ("update threadline_receipts set previous = hash where n = 3", "receipt 3: the chain is broken"),
+        ("delete from threadline_receipts where n = 2", "receipt 3: receipts before it are missing"),
+        ("delete from threadline_receipts where n = 1", "receipt 2: receipts before it are missing"),
+        ("delete from threadline_receipts", "there are leaves, and no receipt for them"),
+    ] {
+        host.connection.execute(change).await?;
+        let report = host.doctor()?;
+        assert_eq!(report.wrong(), [(CHECK.to_owned(), "failed".to_owned())], "{change}");
+        let item = report.item(CHECK);
+        let said = item["seen"].as_str().unwrap();
+        assert!(said.contains("threadline_receipts: ") && said.contains(seen), "{change}: {said}");
+        assert_eq!(item["remedy"][0]["text"], "threadline receipts verify");
+        let verified = host.threadline(&["receipts", "verify"])?;
+        assert_eq!(verified.status, Some(1), "{change}: {}", verified.out);
+        assert!(verified.out.contains(seen) && verified.out.contains("DOES NOT HOLD"), "{}", verified.out);
+        host.connection
+            .execute("delete from threadline_receipts; insert into threadline_receipts select * from kept")
+            .await?;
+    }
     assert_eq!(host.doctor()?.wrong(), []);
     Ok(())
 }

@@ -61,6 +61,8 @@ async fn receipts_verify_before_and_behind_every_kind_of_erasure() -> anyhow::Re
         assert!(in_bundle.holds(), "{erasure:?}: {:?}", in_bundle.faults);
         assert_eq!((online.compared, in_bundle.compared), (rows, rows));
         assert!(online.erased.contains_key(runs.last().unwrap()), "{:?}", online.erased);
+        // A document is one value, however many of its members went.
+        assert_eq!(online.erased.values().sum::<u64>(), in_bundle.withheld);
         assert!(in_bundle.withheld > 0);
     }
     let bundle = host.bundle().await?;

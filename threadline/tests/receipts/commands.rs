@@ -15,6 +15,10 @@ use serde_json::Value;
 
 use super::{Host, PUBLIC, command, key, threadline};
 
+/// From RFC 8032, section 7.1, test 1, with its public half.
+const OTHER: &str = "-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIJ1hsZ3v/VpguoRK9JLsLMREScVpezJpGXA7rAMcrn9g\n-----END PRIVATE KEY-----\n";
+const OTHER_PUBLIC: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+
 const DEADLINE: Duration = Duration::from_secs(60);
 
 fn json(text: &str) -> anyhow::Result<Value> {
@@ -66,7 +70,16 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
         lines[1],
         "1 transactions, 1 changes and 0 actions were committed since: the next receipt takes them"
     );
-    assert_eq!(lines[2], format!("the end is {end}: keep it elsewhere, and give it to --kept later"));
+    assert!(
+        lines[2].starts_with("signatures were not compared with a key: without --public-key "),
+        "{lines:?}"
+    );
+    assert_eq!(lines[3], format!("the end is {end}: keep it elsewhere, and give it to --kept later"));
+    let compared = |arguments: &[&str]| {
+        let ended = threadline(&host.database, &[&["verify", "--json"], arguments].concat())?;
+        anyhow::Ok(json(&ended.out)?["signatures_are_compared"].clone())
+    };
+    assert_eq!((compared(&[])?, compared(&["--public-key", PUBLIC])?), (false.into(), true.into()));
     let unsigned = threadline(&host.database, &["verify", "--public-key", PUBLIC, "--json"])?;
     let found = json(&unsigned.out)?;
     assert_eq!(
@@ -104,6 +117,64 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
     assert_eq!(verified.status, Some(1));
     assert!(verified.out.starts_with("FAULT: line 4: receipt 1: change "), "{}", verified.out);
     assert!(verified.out.contains("\nDOES NOT HOLD: "), "{}", verified.out);
+    let late = work_dir.path().join("late.ndjson").display().to_string();
+    let of_nothing = threadline(&host.database, &["bundle", "-o", &late, "--since", "2999-01-01"])?;
+    assert_eq!(of_nothing.status, Some(1));
+    assert!(
+        of_nothing.error.contains("no_receipts: there are receipts, and none of that time")
+            && !of_nothing.error.contains("seal"),
+        "{}",
+        of_nothing.error
+    );
+    let none = threadline(&host.database, &["verify-bundle", &key])?;
+    assert_eq!(
+        (none.status, none.out.as_str()),
+        (
+            Some(1),
+            "FAULT: line 1: this is no bundle of receipts, which begins otherwise\nDOES NOT HOLD: there are no receipts\n"
+        )
+    );
+    Ok(())
+}
+
+/// Otherwise a chain whose key somebody has kept would not verify from one day to the next, and nobody would know why.
+#[tokio::test]
+async fn a_chain_that_is_signed_goes_on_unsigned_or_with_another_key_only_where_that_is_meant()
+-> anyhow::Result<()> {
+    let host = Host::new().await?;
+    let work_dir = WorkDir::create()?;
+    let (path, _) = key(&work_dir)?;
+    let key = path.display().to_string();
+    let other = work_dir.path().join("other.pem").display().to_string();
+    std::fs::write(&other, OTHER)?;
+    let run = |arguments: &[&str]| threadline(&host.database, arguments);
+    assert_eq!(run(&["seal", "--key", &key])?.status, Some(0));
+    for (arguments, error) in [
+        (&["seal"][..], "error: receipt_unsigned: receipt 1 is signed with "),
+        (&["seal", "--every", "1s"], "error: receipt_unsigned: "),
+        (&["seal", "--key", &other], "error: receipt_key_changed: receipt 1 is signed with "),
+    ] {
+        let refused = run(arguments)?;
+        assert_eq!(refused.status, Some(2), "{arguments:?}: {}", refused.out);
+        assert!(
+            refused.error.starts_with(error) && refused.error.contains("if that is meant"),
+            "{arguments:?}: {}",
+            refused.error
+        );
+    }
+    let holds = |keys: &[&str]| {
+        let keys: Vec<&str> = keys.iter().flat_map(|key| ["--public-key", key]).collect();
+        anyhow::Ok(run(&[&["verify"], &keys[..]].concat())?.status == Some(0))
+    };
+    assert!(holds(&[PUBLIC])?);
+    // Verification over a change of keys takes both.
+    assert_eq!(run(&["seal", "--key", &other, "--new-key"])?.status, Some(0));
+    assert_eq!(
+        (holds(&[PUBLIC])?, holds(&[OTHER_PUBLIC])?, holds(&[PUBLIC, OTHER_PUBLIC])?),
+        (false, false, true)
+    );
+    assert_eq!(run(&["seal", "--unsigned"])?.status, Some(0));
+    assert_eq!((holds(&[PUBLIC, OTHER_PUBLIC])?, holds(&[])?), (false, true));
     Ok(())
 }
 
@@ -118,7 +189,9 @@ async fn what_cannot_be_used_is_refused_with_its_term() -> anyhow::Result<()> {
         ),
         (&["seal", "--every", "1ms"], 2, "expected at least 1s"),
         (&["verify", "--public-key", "zz"], 2, "cannot use zz as a public key"),
-        (&["verify", "--kept", ""], 2, "a value is required"),
+        (&["verify", "--kept", ""], 2, "this is no hash of a receipt, which has 64 hexadecimal digits"),
+        (&["verify-bundle", "/tmp/b", "--kept", "abc"], 2, "this is no hash of a receipt"),
+        (&["seal", "--new-key"], 2, "--new-key needs a key: "),
         (&["verify-bundle", "/nonexistent/bundle"], 1, "the bundle cannot be read: /nonexistent/bundle"),
         (
             &["bundle", "-o", "/nonexistent/bundle"],
@@ -126,7 +199,21 @@ async fn what_cannot_be_used_is_refused_with_its_term() -> anyhow::Result<()> {
             "the bundle cannot be written: /nonexistent/bundle.partial",
         ),
         (&["bundle", "-o", "/tmp/b", "--since", "yesterday"], 2, "expected a date"),
-        (&["bundle", "-o", "/tmp/no-receipts.ndjson"], 1, "no_receipts: "),
+        (
+            &["bundle", "-o", "/tmp/no-receipts.ndjson"],
+            1,
+            "no_receipts: there are no receipts: `threadline receipts seal`",
+        ),
+        (
+            &["bundle", "-o", "/tmp/no-receipts.ndjson", "--since", "2026-05-02", "--until", "2026-05-01"],
+            2,
+            "interval: --since is not before --until",
+        ),
+        (
+            &["bundle", "-o", "/tmp/no-receipts.ndjson", "--since", "2026-05-01", "--until", "2026-05-01"],
+            2,
+            "interval: --since is not before --until",
+        ),
     ] {
         let ended = threadline(&host.database, arguments)?;
         assert_eq!(ended.status, Some(status), "{arguments:?}: {}", ended.error);

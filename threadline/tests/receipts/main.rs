@@ -25,7 +25,9 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection, PgPool};
 use threadline::{
     StorageSchema, Timeline,
     capture::{Capture, HostTable, Migration, Policy, plan},
-    receipts::{Receipt, Sealed, Span, Trust, Verification, bundle, seal, verify, verify_bundle},
+    receipts::{
+        KeyChange, Receipt, Sealed, Span, Trust, Verification, bundle, seal, seal_as, verify, verify_bundle,
+    },
     signing::SigningKey,
 };
 
@@ -76,8 +78,9 @@ impl Host {
         Ok(sqlx::query_scalar(AssertSqlSafe(statement)).fetch_one(&mut self.connection).await?)
     }
 
+    /// Whether the receipt before is signed or not.
     async fn seal(&self) -> anyhow::Result<Receipt> {
-        Ok(seal(&self.timeline, None, |_| {}).await?.receipt)
+        Ok(seal_as(&self.timeline, None, KeyChange::Meant, |_| {}).await?.receipt)
     }
 
     async fn seal_with(&self, key: &SigningKey) -> anyhow::Result<Sealed> {

@@ -66,6 +66,12 @@ pub(crate) struct Reconcile {
     /// receipt ends, without --until it ends at the last full minute up to which everything is settled.
     #[arg(long, help_heading = DONE, conflicts_with_all = ["repair", "by"])]
     seal: bool,
+    /// With --seal: signs nothing, although the last receipt is signed. From then on the chain does not verify with a public key.
+    #[arg(long, help_heading = DONE, requires = "seal", conflicts_with = "new_key")]
+    unsigned: bool,
+    /// With --seal: goes on with another key than the last receipt's. From then on the public halves of both are given to verification.
+    #[arg(long, help_heading = DONE, requires = "seal")]
+    new_key: bool,
     /// Prints a JSON object instead of text.
     #[arg(long, help_heading = SHOWN)]
     json: bool,

@@ -10,7 +10,12 @@ use common::{
     settings::{Settings, UsageError},
     time_arg::to_rfc3339,
 };
-use threadline::{Receipt, receipt, signing::SigningKey, stored};
+use threadline::{
+    Receipt,
+    receipt::{self, check_key_change},
+    signing::SigningKey,
+    stored,
+};
 use time::OffsetDateTime;
 
 use super::Reconcile;
@@ -41,12 +46,16 @@ pub(crate) async fn run(
         ))
     );
     let key = match &settings.consumer.reconcile.receipt_key_file {
-        Some(path) => {
+        Some(path) if !asked.unsigned => {
             let key = SigningKey::read(Path::new(path));
             Some(key.map_err(|error| UsageError(format!("consumer.reconcile.receipt_key_file: {error}")))?)
         }
-        None => None,
+        _ => None,
     };
+    ensure!(
+        key.is_some() || !asked.new_key,
+        UsageError("--new-key needs a key: set consumer.reconcile.receipt_key_file".to_owned())
+    );
     let mut timeline =
         projection.timeline.database().connect().await.context("cannot connect to the timeline")?;
     let schema = projection.timeline.schema();
@@ -54,6 +63,14 @@ pub(crate) async fn run(
         .await
         .map_err(|error| unreadable(schema, error))?;
     let last = chain.last();
+    if let Some(last) = last.filter(|_| !asked.unsigned && !asked.new_key) {
+        check_key_change(last.n, last.key.as_deref(), key.as_ref()).map_err(|refusal| {
+            UsageError(format!(
+                "{}: {refusal}; set consumer.reconcile.receipt_key_file to that key, or say --unsigned or --new-key if that is meant",
+                refusal.term
+            ))
+        })?;
+    }
     let settled = settled_until(connection).await?;
     let until = asked.until.unwrap_or(settled);
     ensure!(

@@ -4,7 +4,7 @@ use threadline::erasure::{self, ErasureRun, RUNS_LISTED, RUNS_LISTED_MAX};
 
 use crate::cli::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     read::render::{Table, actor, json, time, width},
     settings::{Settings, Target},
 };
@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let Settings { options, schema, .. } = Settings::read(target)?;
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Reader, async |connection| {
         let runs = erasure::runs(connection, &schema, arguments.limit).await?;
         if arguments.json {
             return Ok(runs.iter().map(json).collect::<Result<String, _>>()?);

@@ -8,7 +8,7 @@ use threadline::{
 use crate::cli::{
     answer::{Answer, Failure},
     capture::actor,
-    database::on_timeline,
+    database::{Rights, on_timeline},
     read::render,
     settings::{Settings, Target},
 };
@@ -49,7 +49,7 @@ pub(super) fn run(target: Target, arguments: Arguments) -> Result<Answer, Failur
         record = record.actor(actor);
     }
     let Settings { options, schema, .. } = Settings::read(target)?;
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Owner, async |connection| {
         let recorded = record.record(connection, &schema).await.map_err(refused)?;
         Ok(if json { render::json(&recorded)? } else { format!("recorded {} as {}\n", subject, recorded.id) })
     })

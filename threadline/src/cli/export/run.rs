@@ -24,7 +24,7 @@ use super::{
 use crate::cli::{
     actor,
     answer::{Answer, Failure},
-    database::{Interrupt, runtime},
+    database::{Interrupt, Rights, line, runtime},
     read::{check_timeline, note, safe},
     settings::{Settings, Target},
 };
@@ -223,10 +223,10 @@ fn failed(error: ExportError, unfinished: Option<&Path>) -> Failure {
         }
         (Some(term), error) => Failure::Misused(safe(&format!("{term}: {error}"))),
         (None, error) => {
-            let line = errors::line(&error);
+            let why = line(&error, Rights::Exporter);
             let left = unfinished.filter(|path| path.with_added_extension("progress.json").exists());
             let hint = left.map(|_| "; the same command with --resume goes on").unwrap_or_default();
-            Failure::Failed(anyhow!(safe(&format!("{line}{hint}"))))
+            Failure::Failed(anyhow!(safe(&format!("{why}{hint}"))))
         }
     }
 }

@@ -12,7 +12,7 @@ use threadline::{
 
 use crate::cli::{
     answer::{Answer, Failure},
-    database::{Interrupt, connect, runtime},
+    database::{Interrupt, Rights, connect, line, runtime},
     settings::{Settings, Target},
 };
 
@@ -116,7 +116,7 @@ pub(in crate::cli) fn refused(error: &ReadError) -> Failure {
     match error.term() {
         Some(term) if UNANSWERED.contains(&term) => without_answer(term, &error.to_string()),
         Some(term) => Failure::Misused(safe(&format!("{term}: {error}"))),
-        None => Failure::Failed(anyhow!(safe(&errors::line(error)))),
+        None => Failure::Failed(anyhow!(safe(&line(error, Rights::Reader)))),
     }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::Serialize;
 use threadline::{
     Timeline,
-    receipts::{Receipt, ReceiptError, Sealed, seal},
+    receipts::{KeyChange, Receipt, ReceiptError, Sealed, seal_as},
     signing::SigningKey,
 };
 
@@ -29,6 +29,12 @@ pub(crate) struct Arguments {
     /// A PKCS#8 file with the Ed25519 key that signs; without it `receipts.key` of the settings file, and without that nothing is signed.
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
+    /// Signs nothing, although the last receipt is signed: from then on the chain does not verify with a public key.
+    #[arg(long, conflicts_with_all = ["key", "new_key"])]
+    unsigned: bool,
+    /// Goes on with another key than the last receipt's: from then on the public halves of both are given to verification.
+    #[arg(long)]
+    new_key: bool,
     /// Goes on, and seals at this interval, such as 5m, until SIGTERM or Ctrl-C.
     #[arg(long, value_name = "TIME", value_parser = every)]
     every: Option<Duration>,
@@ -44,15 +50,22 @@ fn every(text: &str) -> Result<Duration, String> {
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let settings = Settings::read(target)?;
-    let key = arguments.key.clone().or_else(|| settings.receipts.key.clone());
+    let key = arguments.key.clone().or_else(|| settings.receipts.key.clone()).filter(|_| !arguments.unsigned);
+    if arguments.new_key && key.is_none() {
+        let why = "--new-key needs a key: say --key FILE, or receipts.key of the settings file";
+        return Err(Failure::Misused(why.to_owned()));
+    }
+    let is_meant = arguments.unsigned || arguments.new_key;
+    let change = if is_meant { KeyChange::Meant } else { KeyChange::Refused };
     let key = key.map(|path| SigningKey::read(&path)).transpose();
     let key = key.map_err(|error| Failure::Misused(safe(&error.to_string())))?;
     on_timeline(settings, Access::ReadWrite, async |timeline, interrupt| {
         if let Some(every) = arguments.every {
-            return go_on(timeline, key.as_ref(), every, arguments.json, interrupt).await;
+            return go_on(timeline, (key.as_ref(), change), every, arguments.json, interrupt).await;
         }
         let (bar, progress) = progress("rows");
-        let sealed = unless_interrupted(seal(timeline, key.as_ref(), progress), interrupt).await;
+        let sealed = seal_as(timeline, key.as_ref(), change, progress);
+        let sealed = unless_interrupted(async { sealed.await.map_err(with_option) }, interrupt).await;
         bar.finish_and_clear();
         Ok(text(&sealed?, arguments.json)?.into())
     })
@@ -62,14 +75,14 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
 /// receipt.
 async fn go_on(
     timeline: &Timeline,
-    key: Option<&SigningKey>,
+    (key, change): (Option<&SigningKey>, KeyChange),
     every: Duration,
     json: bool,
     interrupt: &mut Interrupt,
 ) -> Result<Answer, Failure> {
     loop {
         let sealed = tokio::select! {
-            sealed = seal(timeline, key, |_| {}) => sealed,
+            sealed = seal_as(timeline, key, change, |_| {}) => sealed.map_err(with_option),
             () = interrupt.come() => break,
         };
         match sealed {
@@ -86,6 +99,17 @@ async fn go_on(
         }
     }
     Ok(String::new().into())
+}
+
+/// A refusal with what the command line says where it is meant.
+fn with_option(error: ReceiptError) -> ReceiptError {
+    let ReceiptError::Refused { term, reason } = error else { return error };
+    let reason = match term {
+        "receipt_unsigned" => format!("{reason}; give --key, or say --unsigned if that is meant"),
+        "receipt_key_changed" => format!("{reason}; give that key, or say --new-key if that is meant"),
+        _ => reason,
+    };
+    ReceiptError::Refused { term, reason }
 }
 
 fn text(sealed: &Sealed, json: bool) -> Result<String, Failure> {

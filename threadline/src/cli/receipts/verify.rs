@@ -6,11 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::builder::NonEmptyStringValueParser;
 use serde::Serialize;
 use threadline::{
     receipts::{ReceiptError, Trust, Verification, verify, verify_bundle},
-    signing::public_key,
+    signing::{hash, public_key},
 };
 
 use super::{
@@ -33,11 +32,11 @@ const READ: usize = 256 << 10;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Known {
     /// A public key that may have signed: 64 hexadecimal digits, or a file in PEM form; may be repeated. Without any a receipt's own key
-    /// counts.
+    /// counts, and signatures say nothing of who wrote the receipts.
     #[arg(long, value_name = "HEX|FILE")]
     public_key: Vec<String>,
     /// The hash of a receipt that has to be there, as it was kept elsewhere.
-    #[arg(long, value_name = "HASH", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(long, value_name = "HASH", value_parser = hash)]
     kept: Option<String>,
     /// Prints JSON.
     #[arg(long)]
@@ -65,7 +64,7 @@ impl Known {
     fn trust(&self) -> Result<Trust, Failure> {
         let keys = self.public_key.iter().map(|given| public_key(given)).collect::<Result<_, _>>();
         let keys = keys.map_err(|error| Failure::Misused(safe(&error.to_string())))?;
-        Ok(Trust::nothing().keys(keys).kept(self.kept.as_ref().map(|hash| hash.to_ascii_lowercase())))
+        Ok(Trust::nothing().keys(keys).kept(self.kept.clone()))
     }
 
     fn answer(&self, found: &Verification) -> Result<Answer, Failure> {

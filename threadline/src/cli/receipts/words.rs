@@ -39,7 +39,12 @@ pub(super) fn verification(found: &Verification) -> String {
         let _ = writeln!(text, "and {} more faults", HumanCount(more));
     }
     let Some((first, last)) = found.numbers else {
-        return text + "there are no receipts: `threadline receipts seal` writes one\n";
+        return text
+            + if found.holds() {
+                "there are no receipts: `threadline receipts seal` writes one\n"
+            } else {
+                "DOES NOT HOLD: there are no receipts\n"
+            };
     };
     let database = found.database.as_deref().map(safe).unwrap_or_default();
     let _ = writeln!(
@@ -79,6 +84,11 @@ pub(super) fn verification(found: &Verification) -> String {
     if found.pending.rows() > 0 {
         let _ =
             writeln!(text, "{} were committed since: the next receipt takes them", counts(&found.pending));
+    }
+    if !found.signatures_are_compared {
+        text.push_str(
+            "signatures were not compared with a key: without --public-key whoever may write receipts may have made these\n",
+        );
     }
     if let (Some(end), true) = (&found.end, found.holds()) {
         let _ = writeln!(text, "the end is {}: keep it elsewhere, and give it to --kept later", safe(end));

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::cli::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     read::render::{self, Table, safe, time, width},
     settings::{Settings, Target},
 };
@@ -65,13 +65,15 @@ impl Command {
     pub(crate) fn run(self) -> Result<Answer, Failure> {
         let Self::Verify { target, arguments } = self;
         let Settings { options, schema, .. } = Settings::read(target)?;
-        on_timeline(&options, async |connection| verify(connection, &schema, &arguments).await)
+        on_timeline(&options, Rights::Reader, async |connection| {
+            verify(connection, &schema, &arguments).await
+        })
     }
 }
 
 pub(crate) fn list(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let Settings { options, schema, .. } = Settings::read(target)?;
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Reader, async |connection| {
         let archives = retention::archives(connection, &schema, arguments.run).await?;
         if arguments.json {
             return Ok(archives.iter().map(render::json).collect::<Result<String, _>>()?);

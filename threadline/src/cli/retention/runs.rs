@@ -6,7 +6,7 @@ use threadline::retention::{self, Archive, RUNS_LISTED, RUNS_LISTED_MAX, Recorde
 
 use crate::cli::{
     answer::{Answer, Failure},
-    database::on_timeline,
+    database::{Rights, on_timeline},
     read::render::{Table, json, safe, time, width},
     settings::{Settings, Target},
 };
@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {
     let Settings { options, schema, retention, .. } = Settings::read(target)?;
     let archive = retention.as_ref().map(Archive::read).transpose()?.flatten();
-    on_timeline(&options, async |connection| {
+    on_timeline(&options, Rights::Reader, async |connection| {
         let runs = retention::runs(connection, &schema, arguments.limit).await?;
         if arguments.json {
             return Ok(runs.iter().map(json).collect::<Result<String, _>>()?);

@@ -1,21 +1,11 @@
-//! What recorded rows say of the server: its clock, its cluster, and whether somebody has changed what was sealed.
+//! What recorded rows say of the server: its clock, and its cluster.
 
 use sqlx::{AssertSqlSafe, PgConnection};
 
-use crate::{
-    doctor::{
-        check::{Outcome, listed},
-        facts::Facts,
-        remedy::Remedy,
-    },
-    receipt,
-};
+use crate::doctor::{check::Outcome, facts::Facts, remedy::Remedy};
 
 /// Rows that are counted of the future, and of another cluster.
 const COUNTED: i64 = 1_000;
-
-/// Receipts of a chain that are verified.
-const RECEIPTS_MAX: i64 = 10_000;
 
 pub(super) async fn clock(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
     // A clock is set by fractions of a second all the time. The time is that of the transaction, which an index can be asked for.
@@ -57,38 +47,4 @@ pub(super) async fn cluster(connection: &mut PgConnection, facts: &Facts) -> Res
     let advice = "the database was restored from another cluster: changes are filed under their own transactions all the same, but positions \
                   of `threadline tail` from before lead nowhere; where the pipeline writes here, `publisher doctor` says whether a rebase is needed";
     Ok(Outcome::attention(format!("{foreign}{more} of another one")).remedy([Remedy::advice(advice)]))
-}
-
-pub(super) async fn receipts(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
-    if !facts.has("audit_receipts") {
-        return Ok(Outcome::not_applicable("there is no table of receipts"));
-    }
-    let statement = format!(
-        "select forwarder, count(*) from {} group by forwarder order by forwarder",
-        facts.table("audit_receipts")
-    );
-    let chains: Vec<(String, i64)> =
-        sqlx::query_as(AssertSqlSafe(statement)).persistent(false).fetch_all(&mut *connection).await?;
-    if chains.is_empty() {
-        return Ok(Outcome::not_applicable("there are no receipts"));
-    }
-    let (mut faults, mut sealed, mut too_long) = (Vec::new(), 0, Vec::new());
-    for (forwarder, receipts) in &chains {
-        if *receipts > RECEIPTS_MAX {
-            too_long.push(forwarder);
-            continue;
-        }
-        sealed += receipts;
-        let chain = receipt::chain(connection, &facts.storage, forwarder).await?;
-        let found = receipt::verify_chain(&chain, &[], None);
-        faults.extend(found.into_iter().map(|fault| format!("{forwarder}: {fault}")));
-    }
-    let steps = || [Remedy::command("consumer receipts verify")];
-    Ok(if !faults.is_empty() {
-        Outcome::failed(format!("{} faults: {}", faults.len(), listed(faults))).remedy(steps())
-    } else if !too_long.is_empty() {
-        Outcome::unknown(format!("more than {RECEIPTS_MAX} receipts of {}", listed(too_long))).remedy(steps())
-    } else {
-        Outcome::ok(format!("{sealed} receipts of {} forwarders", chains.len()))
-    })
 }

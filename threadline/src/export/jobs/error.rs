@@ -28,7 +28,7 @@ pub enum JobError {
     #[error(transparent)]
     Storage(#[from] StorageError),
     /// What the database says.
-    #[error(transparent)]
+    #[error("{}", errors::database(.0))]
     Database(#[from] sqlx::Error),
 }
 

@@ -16,6 +16,9 @@ use super::{
     lines::{Input, LineEnd},
 };
 
+/// What the first line of every bundle begins with.
+const BEGINNING: &[u8] = b"{\"bundle\":";
+
 /// Lines between two words to `progress`.
 const PROGRESS: u64 = 4_096;
 
@@ -38,11 +41,16 @@ pub fn verify_bundle(
             LineEnd::None => break,
             LineEnd::TooLong => {
                 let why = format!("it is longer than {} MiB, and what follows was not read", LINE_MAX >> 20);
-                reading.fault(input.number, FaultKind::LineMalformed, why);
+                reading.fault_of(input.number, &bytes, FaultKind::LineMalformed, why);
                 break;
             }
             LineEnd::Cut => {
-                reading.fault(input.number, FaultKind::BundleCut, "the line has no end".to_owned());
+                reading.fault_of(
+                    input.number,
+                    &bytes,
+                    FaultKind::BundleCut,
+                    "the line has no end".to_owned(),
+                );
                 break;
             }
         }
@@ -54,7 +62,7 @@ pub fn verify_bundle(
         match serde_json::from_slice::<Line<'_>>(&bytes) {
             Ok(Line::End(end)) => reading.end(number, &end, &input.digest()),
             Ok(line) => reading.take(number, line),
-            Err(error) => reading.fault(number, FaultKind::LineMalformed, error.to_string()),
+            Err(error) => reading.fault_of(number, &bytes, FaultKind::LineMalformed, error.to_string()),
         }
         // Everything else would be a fault, one after the other.
         if reading.header.is_none() {
@@ -87,12 +95,20 @@ impl<'t> Reading<'t> {
             open: None,
             rows: 0,
             has_ended: false,
-            found: Verification::default(),
+            found: Verification::begin(trust),
         }
     }
 
     fn fault(&mut self, line: u64, kind: FaultKind, why: String) {
         self.found.faults.push(Fault::new(kind).saying(why).in_line(line));
+    }
+
+    /// What is wrong with these bytes. What does not begin as a bundle does is none.
+    fn fault_of(&mut self, line: u64, bytes: &[u8], kind: FaultKind, why: String) {
+        if self.header.is_some() || bytes.starts_with(BEGINNING) || BEGINNING.starts_with(bytes) {
+            return self.fault(line, kind, why);
+        }
+        self.found.faults.push(Fault::new(FaultKind::NoBundle).in_line(line));
     }
 
     fn take(&mut self, number: u64, line: Line<'_>) {
@@ -102,9 +118,7 @@ impl<'t> Reading<'t> {
                 let why = format!("a bundle of version {} needs a newer threadline", header.version);
                 self.fault(number, FaultKind::LineMalformed, why);
             }
-            (_, None) => {
-                self.fault(number, FaultKind::LineMalformed, "a bundle begins otherwise".to_owned());
-            }
+            (_, None) => self.found.faults.push(Fault::new(FaultKind::NoBundle).in_line(number)),
             (Line::Receipt(receipt), Some(header)) => {
                 let from = header.from;
                 self.close();
@@ -210,7 +224,7 @@ impl<'t> Reading<'t> {
             self.fault(lines, FaultKind::BundleCut, "it has no last line".to_owned());
         }
         if self.header.is_none() && self.found.faults.is_empty() {
-            self.fault(lines, FaultKind::BundleCut, "it is empty".to_owned());
+            self.found.faults.push(Fault::new(FaultKind::NoBundle).saying("it is empty"));
         }
         self.chain.end(&mut self.found.faults);
         self.found

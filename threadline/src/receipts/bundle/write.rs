@@ -60,13 +60,19 @@ pub struct Bundled {
 /// Writes receipts and their rows. `progress` is told how many rows have been written so far.
 ///
 /// # Errors
-/// `no_receipts` of that time, `row_too_large`, `standby`, `not_installed`, `rights`, what the database says, and that the bundle cannot be written.
+/// `interval` that no moment lies in, `no_receipts` of that time, `row_too_large`, `standby`, `not_installed`, `rights`, what the database says, and that the bundle cannot be written.
 pub async fn bundle<W: Write>(
     timeline: &Timeline,
     span: Span,
     writer: &mut W,
     progress: impl FnMut(u64),
 ) -> Result<Bundled, ReceiptError> {
+    if let (Some(since), Some(until)) = (span.since, span.until)
+        && since >= until
+    {
+        let reason = "--since is not before --until, so no moment lies between them: exchange them";
+        return Err(ReceiptError::refused("interval", reason));
+    }
     let schema = timeline.schema();
     let mut connection = timeline.pool().acquire().await?;
     let (mut snapshot, here) = snapshot::begin(&mut connection, schema).await?;
@@ -107,14 +113,16 @@ async fn numbers(
     if let Some(until) = span.until {
         statement.push(" and coalesce(since, '-infinity') < ").bind(until);
     }
-    let row = statement.query().fetch_one(connection).await?;
-    match (row.try_get(0)?, row.try_get(1)?) {
-        (Some(from), Some(to)) => Ok((from, to)),
-        _ => Err(ReceiptError::refused(
-            "no_receipts",
-            "there are no receipts of that time: `threadline receipts list` shows those that there are, `threadline receipts seal` writes one",
-        )),
+    let row = statement.query().fetch_one(&mut *connection).await?;
+    if let (Some(from), Some(to)) = (row.try_get(0)?, row.try_get(1)?) {
+        return Ok((from, to));
     }
+    let reason = if store::newest(connection, schema, 1).await?.is_empty() {
+        "there are no receipts: `threadline receipts seal` writes one"
+    } else {
+        "there are receipts, and none of that time: `threadline receipts list` shows of which they are"
+    };
+    Err(ReceiptError::refused("no_receipts", reason))
 }
 
 /// A bundle as far as it was written.

@@ -12,7 +12,7 @@ use threadline::{
 
 use crate::cli::{
     answer::{Answer, Failure},
-    database::{Interrupt, runtime},
+    database::{Interrupt, Rights, line, runtime},
     export::ExportSection,
     read::{check_timeline, safe},
     settings::Settings,
@@ -101,6 +101,6 @@ pub(super) fn failed(error: JobError) -> Failure {
             let words = safe(&format!("{term}: {}", errors::line(&error)));
             if OF_STATE.contains(&term) { Failure::Failed(anyhow!(words)) } else { Failure::Misused(words) }
         }
-        None => Failure::Failed(anyhow!(safe(&errors::line(&error)))),
+        None => Failure::Failed(anyhow!(safe(&line(&error, Rights::Exporter)))),
     }
 }
