@@ -70,6 +70,12 @@ impl DeployedPolicy {
         Ok(deployed)
     }
 
+    /// Whether capture of the table is switched off, so that triggers which are made for it are disabled.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.stored.off.is_some()
+    }
+
     fn borrowed(&self) -> Deployed<'_> {
         Deployed { stored: &self.stored, shape: &self.shape }
     }

@@ -1,13 +1,14 @@
 //! `threadline gen-triggers`: settings and flags become triggers, as migrations or at once.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     fs,
-    io::{self, Write as _},
+    io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
@@ -56,7 +57,7 @@ pub(crate) struct Arguments {
     /// Says what would be captured, a line for each table, and writes nothing.
     #[arg(long, help_heading = INSTEAD, conflicts_with_all = ["out", "apply"])]
     dry_run: bool,
-    /// Writes a migration into this directory, as sqlx reads them: up, and down.
+    /// Writes a migration into this directory, which is made where it is not there, as sqlx reads them: up, and down.
     #[arg(long, value_name = "DIR", help_heading = INSTEAD, conflicts_with = "apply")]
     out: Option<PathBuf>,
     /// Makes the triggers in the database at once, in one transaction.
@@ -167,14 +168,16 @@ async fn generate(
             .await
             .context("cannot make the triggers; nothing has changed")?;
         transaction.commit().await?;
-        return Ok(if arguments.json {
-            described(&captures, &[])
-        } else {
-            lines(captures.iter().map(|capture| {
-                let done = if arguments.to_library { "left to the library" } else { "captured" };
-                format!("{done}: {}", line(capture))
-            }))
-        });
+        if arguments.json {
+            return Ok(described(&captures, &[]));
+        }
+        let tables: Vec<HostTable> = captures.iter().map(|capture| capture.table.name.clone()).collect();
+        let deployed = deployed(connection, schema, &tables).await?;
+        return Ok(lines(captures.iter().map(|capture| match deployed.get(&capture.table.name) {
+            Some(deployed) if deployed.is_off() => still_off(capture),
+            _ if arguments.to_library => format!("left to the library: {}", line(capture)),
+            _ => format!("captured: {}", line(capture)),
+        })));
     }
     Ok(migration.up)
 }
@@ -195,9 +198,7 @@ async fn keep_deployed(
     if undecided.is_empty() {
         return Ok(Vec::new());
     }
-    let deployed = DeployedPolicy::read(connection, schema, &undecided)
-        .await
-        .context("cannot read the policies that are deployed")?;
+    let deployed = deployed(connection, schema, &undecided).await?;
     let has_flags = arguments.store_changed_from
         || [&arguments.exclude, &arguments.mask, &arguments.except_columns]
             .iter()
@@ -215,6 +216,23 @@ async fn keep_deployed(
         deployed.check(&one.policy)?;
     }
     Ok(kept)
+}
+
+async fn deployed(
+    connection: &mut PgConnection,
+    schema: &StorageSchema,
+    tables: &[HostTable],
+) -> anyhow::Result<BTreeMap<HostTable, DeployedPolicy>> {
+    DeployedPolicy::read(connection, schema, tables)
+        .await
+        .context("cannot read the policies that are deployed")
+}
+
+/// What is said of triggers that are there and disabled.
+fn still_off(capture: &Capture) -> String {
+    let table = &capture.table.name;
+    let on = format!("threadline capture on --tables {table} --actor TYPE:ID --reason TEXT");
+    format!("capture is off, and the triggers stay disabled: {}; {on} switches it on", line(capture))
 }
 
 /// The nth of these tables: to capture them, or to leave them to the library.
@@ -272,6 +290,15 @@ fn described(captures: &[Capture], files: &[PathBuf]) -> String {
 
 /// Both files of a migration that sorts after all that are there.
 fn write(directory: &Path, captures: &[Capture], to_library: bool) -> anyhow::Result<Vec<PathBuf>> {
+    match fs::create_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            bail!("cannot make the folder {}: the one that it is to be in is not there", directory.display());
+        }
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            return Err(error).with_context(|| format!("cannot make the folder {}", directory.display()));
+        }
+        _ => {}
+    }
     let listed = fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let mut versions: Vec<u64> = Vec::new();
     let mut present: Vec<String> = Vec::new();

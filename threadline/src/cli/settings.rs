@@ -151,7 +151,18 @@ fn read_file(config: Option<PathBuf>) -> Result<File, String> {
     let text = text_of(path)
         .map_err(|error| format!("cannot read the settings file {}: {error}", path.display()))?;
     // Not the parser's whole message: it quotes the line, which may hold a password.
-    toml::from_str(text).map_err(|error| format!("{}: {}", path.display(), error.message()))
+    toml::from_str(text)
+        .map_err(|error| format!("{}{}: {}", path.display(), place(text, &error), error.message()))
+}
+
+/// Where in the file the parser stopped.
+fn place(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    before.map_or_else(String::new, |before| {
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!(", line {line}, column {column}")
+    })
 }
 
 /// The text of the settings file. It is read once: a pipe is empty the second time, and settings that are gone look like settings

@@ -71,6 +71,8 @@ pub const BASELINE: [&str; 20] = [
 pub struct Expectations {
     /// Tables that are to be captured.
     pub expected: Vec<HostTable>,
+    /// Whether it was said that none is: of a timeline that the pipeline alone writes.
+    pub expects_none: bool,
     /// Tables that are not, beside the [`BASELINE`].
     pub expected_uncovered: Vec<HostTable>,
     /// Tables of the baseline that are to be captured all the same.

@@ -37,7 +37,7 @@ impl CaptureSection {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CoverageSection {
-    /// Tables that are to be captured; without it those of `[capture]`.
+    /// Tables that are to be captured, none where it is empty; without it those of `[capture]`.
     expected: Option<Vec<String>>,
     /// Tables that are not.
     expected_uncovered: Vec<String>,
@@ -68,7 +68,15 @@ pub fn expectations(coverage: &CoverageSection, capture: &CaptureSection) -> Res
             return Err(refusal("expectations_contradict", reason, "leave it in one of them"));
         }
     }
-    Ok(Expectations { expected, expected_uncovered, audit_anyway, policies, retained: Vec::new() })
+    let expects_none = coverage.expected.as_ref().is_some_and(Vec::is_empty);
+    Ok(Expectations {
+        expected,
+        expects_none,
+        expected_uncovered,
+        audit_anyway,
+        policies,
+        retained: Vec::new(),
+    })
 }
 
 /// Tables that the section `[retention]` has windows of. What else stands in it, a purge reads.

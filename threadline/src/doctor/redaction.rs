@@ -90,7 +90,7 @@ async fn secrets(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome
         if !plain.is_empty() {
             let mut policy = (*policy).clone();
             policy.mask.extend(plain.iter().map(|column| column.name.clone()));
-            steps.push(Remedy::setting(section(table, &policy)));
+            steps.push(section(table, &policy));
             steps.push(match command(table, "", None) {
                 Some(command) => Remedy::command(format!("{command} --apply")),
                 None => Remedy::advice("generate its triggers again"),
@@ -109,7 +109,7 @@ async fn secrets(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome
 }
 
 /// The section of the settings that says this policy, without what goes without saying.
-fn section(table: &HostTable, policy: &Policy) -> String {
+fn section(table: &HostTable, policy: &Policy) -> Remedy {
     let default = Policy::default();
     let paths = |policy: &Policy| -> Vec<String> { policy.paths.iter().map(|path| path.join(".")).collect() };
     let options: [(&str, Value, Value); 10] = [
@@ -124,14 +124,14 @@ fn section(table: &HostTable, policy: &Policy) -> String {
         ("store_changed_from", json!(policy.store_changed_from), json!(default.store_changed_from)),
         ("strict", json!(policy.strict), json!(default.strict)),
     ];
-    let mut lines = vec![format!("[capture.tables.{}]", json!(table.to_string()))];
     let level = policy.level.map(|level| ("level", json!(level)));
     let said = options
         .into_iter()
         .filter(|(_, value, default)| value != default)
         .map(|(option, value, _)| (option, value));
-    lines.extend(level.into_iter().chain(said).map(|(option, value)| format!("{option} = {value}")));
-    lines.join("\n")
+    let lines: Vec<String> =
+        level.into_iter().chain(said).map(|(option, value)| format!("{option} = {value}")).collect();
+    Remedy::setting(&format!("[capture.tables.{}]", json!(table.to_string())), &lines)
 }
 
 async fn hash_keys(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {

@@ -12,7 +12,7 @@ pub enum Remedy {
     Command(String),
     /// An SQL statement.
     Sql(String),
-    /// Lines of audit.toml.
+    /// Lines of audit.toml, behind the section that they are to be in: `in [coverage]: expected = ["public.posts"]`.
     Setting(String),
     /// What no line says.
     Advice(String),
@@ -27,8 +27,12 @@ impl Remedy {
         Self::Sql(statement.into())
     }
 
-    pub(super) fn setting(lines: impl Into<String>) -> Self {
-        Self::Setting(lines.into())
+    /// A file has each section once, so the section is named, and not a line to paste.
+    pub(super) fn setting(section: &str, lines: &[String]) -> Self {
+        match lines {
+            [line] => Self::Setting(format!("in {section}: {line}")),
+            lines => Self::Setting(format!("in {section}:\n{}", lines.join("\n"))),
+        }
     }
 
     pub(super) fn advice(words: impl Into<String>) -> Self {
@@ -52,7 +56,7 @@ impl fmt::Display for Remedy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Command(text) | Self::Sql(text) | Self::Advice(text) => f.write_str(text),
-            Self::Setting(text) => write!(f, "audit.toml: {text}"),
+            Self::Setting(text) => write!(f, "audit.toml, {text}"),
         }
     }
 }

@@ -51,7 +51,8 @@ async fn runs(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, s
         facts.table("threadline_retention_runs")
     ));
     let Some(last) = runs.first() else {
-        let advice = "decide how long rows are kept, and run a purge on a schedule";
+        let advice = "say in the section [retention] of audit.toml how long rows are kept, and run `threadline retention purge` on a \
+                      schedule: docs/threadline-retention.md";
         return Ok(Outcome::attention("no run has removed anything").remedy([Remedy::advice(advice)]));
     };
     if last.status == "failed" || last.is_interrupted {
@@ -102,9 +103,10 @@ async fn archives(connection: &mut PgConnection, facts: &Facts) -> Result<Outcom
         "the run {run} has deleted {deleted} rows without an archive; one before it archived in {location}"
     );
     let directory = directory_of(&location).map(|path| path.display().to_string());
-    let setting = format!("[retention.archive]\ndirectory = {:?}", directory.unwrap_or_default());
+    let setting = format!("directory = {:?}", directory.unwrap_or_default());
+    let setting = Remedy::setting("[retention.archive]", &[setting]);
     let advice = "look for what it has deleted in a backup; the next purge archives again";
-    Ok(Outcome::attention(seen).remedy([Remedy::setting(setting), Remedy::advice(advice)]))
+    Ok(Outcome::attention(seen).remedy([setting, Remedy::advice(advice)]))
 }
 
 async fn tables(connection: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {

@@ -130,6 +130,30 @@ async fn triggers_are_made_at_once_and_a_program_is_told_of_them_in_json() -> an
 }
 
 #[tokio::test]
+async fn triggers_that_are_made_while_capture_is_off_are_not_called_captured() -> anyhow::Result<()> {
+    let (database, mut connection) = host(TABLES).await?;
+    let folder = WorkDir::create()?;
+    let make = ["gen-triggers", "--tables", "users", "--apply"];
+    let ended = threadline(&database, &folder, &make)?;
+    assert!(ended.out.starts_with("captured: table=public.users "), "{}", ended.out);
+    let switch = |way| ["capture", way, "--tables", "users", "--actor", "admin:a1", "--reason", "load"];
+    assert_eq!(threadline(&database, &folder, &switch("off"))?.status, Some(0));
+    let ended = threadline(&database, &folder, &make)?;
+    assert!(
+        ended.out.starts_with("capture is off, and the triggers stay disabled: table=public.users ")
+            && ended.out.contains("threadline capture on --tables public.users "),
+        "{}",
+        ended.out
+    );
+    connection.execute("insert into users (id) values (1)").await?;
+    assert_eq!(changes(&mut connection).await?.len(), 0);
+    assert_eq!(threadline(&database, &folder, &switch("on"))?.status, Some(0));
+    connection.execute("insert into users (id) values (2)").await?;
+    assert_eq!(changes(&mut connection).await?.len(), 1);
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_cannot_be_used_ends_with_status_2_and_a_term_and_what_fails_with_1() -> anyhow::Result<()> {
     let (database, _connection) = host(TABLES).await?;
     let folder = WorkDir::create()?;
@@ -150,8 +174,11 @@ async fn what_cannot_be_used_ends_with_status_2_and_a_term_and_what_fails_with_1
         assert_eq!((ended.status, ended.out.as_str()), (Some(2), ""), "{arguments:?}: {}", ended.error);
         assert!(ended.error.contains(term), "{arguments:?}: {}", ended.error);
     }
-    let ended = threadline(&database, &folder, &["gen-triggers", "--tables", "users", "--out", "nowhere"])?;
-    assert_eq!(ended.status, Some(1), "{}", ended.error);
+    let out = |folder_named| ["gen-triggers", "--tables", "users", "--out", folder_named];
+    let ended = threadline(&database, &folder, &out("made/deeper"))?;
+    assert!(ended.status == Some(1) && ended.error.contains("the folder made/deeper"), "{}", ended.error);
+    let ended = threadline(&database, &folder, &out("made"))?;
+    assert!(ended.status == Some(0) && ended.out.starts_with("made/"), "{}", ended.error);
     let away = TestDatabase { url: "postgres://nobody@127.0.0.1:1/nothing".to_owned() };
     let ended = threadline(&away, &folder, &["gen-triggers", "--tables", "users", "--dry-run"])?;
     assert_eq!(ended.status, Some(1), "{}", ended.error);

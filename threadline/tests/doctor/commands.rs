@@ -46,6 +46,7 @@ async fn the_exit_status_says_whether_something_failed_and_strict_is_stricter() 
     }
     for (settings, arguments, said) in [
         ("[coverage]\nexpected = [\"a\", \"a\"]\n", &["doctor"][..], "table_twice: "),
+        ("[coverage]\nexpected = []\n[coverage]\n", &["doctor"], "audit.toml, line 3, column 2: "),
         ("[capture.tables.\"a\"]\nmasks = []\n", &["doctor"], "option_unknown: "),
         ("", &["doctor", "extra"], "unexpected argument"),
     ] {
@@ -93,6 +94,34 @@ async fn without_a_timeline_the_doctor_says_so_and_nothing_else() -> anyhow::Res
     assert_eq!(report.count("failed"), &json!(1));
     assert_eq!(report.count("unknown"), &json!(threadline::doctor::checks().count() - 1));
     assert_eq!(host.threadline(&["doctor"])?.status, Some(1));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_timeline_that_the_pipeline_alone_writes_expects_no_table_to_be_captured() -> anyhow::Result<()> {
+    let database = sandbox::fixture::timeline_database().await?;
+    let connection = database.connect().await?;
+    let mut host = Host { database, connection, settings: String::new() };
+    assert_eq!(host.doctor()?.state("capture.tables"), "attention");
+    let step = host.doctor()?.item("capture.tables")["remedy"][0].clone();
+    assert_eq!(step["text"], "in [coverage]: expected = []");
+    host.follow(&step).await?;
+    let report = host.doctor()?;
+    assert_eq!(report.state("capture.tables"), "ok");
+    assert_eq!(report.item("capture.tables")["seen"], "none is captured, as the settings expect");
+    Ok(())
+}
+
+#[tokio::test]
+async fn capture_that_is_off_is_switched_on_and_not_generated_again() -> anyhow::Result<()> {
+    let host = Host::healthy().await?;
+    let off = ["capture", "off", "--tables", "public.users", "--actor", "admin:a1", "--reason", "load"];
+    assert_eq!(host.threadline(&off)?.status, Some(0));
+    let report = host.doctor()?;
+    let on = "threadline capture on --tables public.users --actor TYPE:ID --reason TEXT";
+    for id in ["capture.tables", "capture.off", "brownfield.readiness"] {
+        assert_eq!(report.item(id)["remedy"], json!([{"kind": "command", "text": on}]), "{id}");
+    }
     Ok(())
 }
 

@@ -119,20 +119,25 @@ impl Host {
         Ok(())
     }
 
-    /// A section of the settings, in place of the one of the same name.
-    fn set(&mut self, section: &str) {
-        let name = section.lines().next().unwrap_or_default();
-        let mut is_replaced = false;
-        let mut kept = String::new();
-        for line in self.settings.lines() {
-            if line.starts_with('[') {
-                is_replaced = line == name;
-            }
-            if !is_replaced {
-                kept = kept + line + "\n";
-            }
-        }
-        self.settings = format!("{kept}{section}\n");
+    /// Lines of a section of the settings, which keeps its other lines.
+    fn set(&mut self, setting: &str) {
+        let (section, added) = setting.strip_prefix("in ").and_then(|text| text.split_once("]:")).unwrap();
+        let header = format!("{section}]");
+        let added: Vec<&str> = added.trim().lines().collect();
+        let key = |line: &str| line.split_once(" = ").map(|(key, _)| key.to_owned());
+        let mut lines: Vec<&str> = self.settings.lines().collect();
+        let begin = lines.iter().position(|line| *line == header).unwrap_or_else(|| {
+            lines.push(&header);
+            lines.len() - 1
+        });
+        let more = lines[begin + 1..].iter().position(|line| line.starts_with('['));
+        let end = more.map_or(lines.len(), |more| begin + 1 + more);
+        let mut section: Vec<&str> = lines.drain(begin + 1..end).collect();
+        section.retain(|line| !added.iter().any(|one| key(one) == key(line)));
+        section.extend(added);
+        drop(lines.splice(begin + 1..begin + 1, section));
+        let settings = lines.join("\n") + "\n";
+        self.settings = settings;
     }
 }
 

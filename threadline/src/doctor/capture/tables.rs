@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 
 use crate::{
     capture::{HostTable, deployed::command},
-    coverage::{verdict, verdict::Status},
+    coverage::{FindingCode, Report, verdict, verdict::Status},
     doctor::{
         check::{Outcome, listed},
         facts::Facts,
@@ -17,10 +17,23 @@ use crate::{
 /// Changes that are looked at.
 const SAMPLE: i64 = 1_000;
 
-/// The commands that capture tables, as far as a command line can name them.
-fn capture(tables: &[HostTable]) -> Vec<Remedy> {
-    let commands = tables.iter().filter_map(|table| command(table, "", None));
-    commands.map(|command| Remedy::command(format!("{command} --apply"))).collect()
+/// The commands that capture tables, as far as a command line can name them. Triggers that are there and disabled stay so when they are made
+/// again: what is said of these is said here too.
+fn capture(report: &Report, tables: &[HostTable]) -> Vec<Remedy> {
+    let disabled = [FindingCode::CaptureOff, FindingCode::CaptureTriggerDisabled];
+    let steps = |table: &HostTable| -> Vec<Remedy> {
+        let found = report.schemas.iter().flat_map(|one| &one.findings).find(|finding| {
+            disabled.contains(&finding.code) && finding.schema == table.schema && finding.table == table.name
+        });
+        match found {
+            Some(finding) => finding.remedy.iter().map(|step| Remedy::of_step(step)).collect(),
+            None => {
+                let commands = command(table, "", None).into_iter();
+                commands.map(|command| Remedy::command(format!("{command} --apply"))).collect()
+            }
+        }
+    };
+    tables.iter().flat_map(steps).collect()
 }
 
 pub(super) async fn expected(_: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {
@@ -37,9 +50,12 @@ pub(super) async fn expected(_: &mut PgConnection, facts: &Facts) -> Result<Outc
                 one.covered.iter().map(|table| format!("{:?}", format!("{}.{table}", one.schema)))
             })
             .collect();
+        if covered.is_empty() && facts.expectations.expects_none {
+            return Ok(Outcome::ok("none is captured, as the settings expect"));
+        }
         let seen = format!("{} tables are captured, and the settings expect none to be", covered.len());
-        let lines = format!("[coverage]\nexpected = [{}]", covered.join(", "));
-        return Ok(Outcome::attention(seen).remedy([Remedy::setting(lines)]));
+        let line = format!("expected = [{}]", covered.join(", "));
+        return Ok(Outcome::attention(seen).remedy([Remedy::setting("[coverage]", &[line])]));
     }
     let verdict = verdict(report, expected);
     let with = |status: Status| -> Vec<HostTable> {
@@ -54,7 +70,7 @@ pub(super) async fn expected(_: &mut PgConnection, facts: &Facts) -> Result<Outc
     }
     let captured = verdict.expected - missing.len() - uncovered.len();
     let mut seen = format!("{captured} of {} expected tables", verdict.expected);
-    let mut steps = capture(&uncovered);
+    let mut steps = capture(report, &uncovered);
     if !uncovered.is_empty() {
         let _ = write!(seen, "; not captured: {}", listed(&uncovered));
     }
@@ -90,8 +106,8 @@ pub(super) async fn undecided(_: &mut PgConnection, facts: &Facts) -> Result<Out
         listed(&undecided)
     );
     let names: Vec<String> = undecided.iter().map(|name| format!("{name:?}")).collect();
-    let lines = format!("[coverage]\nexpected_uncovered = [{}]", names.join(", "));
-    Ok(Outcome::attention(seen).remedy([Remedy::setting(lines)]))
+    let line = format!("expected_uncovered = [{}]", names.join(", "));
+    Ok(Outcome::attention(seen).remedy([Remedy::setting("[coverage]", &[line])]))
 }
 
 pub(super) async fn triggers(_: &mut PgConnection, facts: &Facts) -> Result<Outcome, sqlx::Error> {

@@ -10,8 +10,25 @@ pub(in crate::cli) struct Table {
     rows: Vec<Vec<String>>,
 }
 
-/// Columns that are never cut: without their end they say nothing.
-const WHOLE: [&str; 6] = ["TIME", "OP", "CHANGES", "TRANSACTION", "COLUMN", "RUN"];
+/// Columns that are never cut: times, and what another command is to be given. Without their end they say nothing.
+const WHOLE: [&str; 13] = [
+    "TIME",
+    "ADDED",
+    "ARCHIVED",
+    "OLDER THAN",
+    "NEXT",
+    "OP",
+    "CHANGES",
+    "TRANSACTION",
+    "COLUMN",
+    "RUN",
+    "JOB",
+    "SCHEDULE",
+    "REF",
+];
+
+/// How wide such a column is at most: a digest with its name fits.
+const WHOLE_MAX: u16 = 80;
 
 /// Between two columns.
 const GAP: u16 = 2;
@@ -92,7 +109,7 @@ fn widths(line: u16, contents: &[u16], whole: &[bool]) -> Vec<u16> {
     let mut widths: Vec<u16> = contents
         .iter()
         .zip(whole)
-        .map(|(content, whole)| if *whole { *content } else { (*content).min(share) })
+        .map(|(content, whole)| if *whole { (*content).min(WHOLE_MAX) } else { (*content).min(share) })
         .collect();
     let Some((last, others)) = widths.split_last_mut() else { return widths };
     let gaps = GAP * u16::try_from(others.len()).unwrap_or_default();
@@ -147,6 +164,19 @@ mod tests {
         assert_eq!(widths(100, &[20, 90, 10], &whole), [20, 66, 10]);
         assert_eq!(widths(60, &[50, 30, 30], &whole), [50, 9, 16], "too narrow for all");
         assert_eq!(widths(100, &[500], &[false]), [100]);
+    }
+
+    #[test]
+    fn what_another_command_is_given_is_whole_on_the_narrowest_line() {
+        let id = "01890000-0000-7000-8000-000000000001";
+        let digest = "sha256: ".to_owned() + &"0123456789abcdef".repeat(4);
+        let mut table = Table::new(&["JOB", "ADDED", "STATUS", "FILTER", "REF", "WHY"]);
+        let long = "x".repeat(100);
+        table.push([id, "2026-05-15T12:00:00Z", "completed", &long, &digest, &long].map(str::to_owned));
+        let lines = table.lines(40);
+        let whole = format!("{id}  2026-05-15T12:00:00Z  ");
+        assert!(lines[1].starts_with(&whole) && lines[1].contains(&digest), "{lines:?}");
+        assert_eq!(lines.len(), 2);
     }
 
     #[test]
