@@ -44,6 +44,7 @@ pub(crate) mod serialize;
 mod snapshot;
 mod statement;
 mod streams;
+mod tables;
 mod tail;
 mod timeline;
 mod transaction;
@@ -86,6 +87,7 @@ pub(crate) use entry::{clamped, json, known};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
 pub(crate) use origin::{Ends, Origin, Position as WholePosition, database};
 pub(crate) use row::{Reading, RowChanges, TableChanges};
+pub(crate) use tables::recorded_tables;
 pub(crate) use whole::{Shape, Stretch, Whole};
 
 use place::Place;
