@@ -87,7 +87,7 @@ grant select on public.threadline_migrations to audit_archivist;
 -- audit_exporter: what audit_reader may, and `threadline export run`, which records each export as an action and as evidence.
 grant usage on schema public to audit_exporter;
 grant select on public.audit_changes, public.audit_transactions, public.audit_actions, public.threadline_capture_policies,
-    public.threadline_migrations to audit_exporter;
+    public.threadline_migrations, public.threadline_retention_runs, public.threadline_archives to audit_exporter;
 grant insert on public.audit_actions, public.threadline_evidence_records to audit_exporter;
 -- And `threadline export jobs`, `export schedules`: it asks for exports, makes them, and says what became of them. What a job is to export, and
 -- in whose name, it can say once and change no more; a row of a job stays.

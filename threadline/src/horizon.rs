@@ -3,15 +3,18 @@
 use std::fmt;
 
 use serde::Serialize;
-use sqlx::Row as _;
+use sqlx::{PgConnection, Row as _};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::archive::{ARCHIVES, is_readable};
 use crate::{
+    StorageSchema,
     capture::HostTable,
-    query::{ReadError, Reader, Statement, clamped_time, serialize, time_text},
+    query::{Filter, Kind, ReadError, Reader, Statement, clamped_time, serialize, time_text},
 };
+
+/// The table of archives.
+pub(crate) const ARCHIVES: &str = "threadline_archives";
 
 /// Up to where something was purged, and by which run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,6 +30,10 @@ pub struct Horizon {
     /// When that was.
     #[serde(serialize_with = "serialize::time")]
     pub at: OffsetDateTime,
+    /// Of which of the tables that were asked for it has deleted changes; none where it does not say, of actions, and for whoever does not
+    /// see everything.
+    #[serde(skip)]
+    pub tables: Option<Vec<String>>,
     /// Where what was deleted is; none where nothing of it was archived, or this role may not see it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub archived: Option<ArchivedBefore>,
@@ -68,7 +75,7 @@ impl Horizon {
 
 impl fmt::Display for Horizon {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { cutoff, latest_of_a_table, run, at, archived } = self;
+        let Self { cutoff, latest_of_a_table, run, at, archived, .. } = self;
         let Some(cutoff) = cutoff else {
             write!(f, "purged by run {run} on {}; its cutoff is not known", seconds(*at))?;
             return archived.as_ref().map_or(Ok(()), |archived| write!(f, "; in part {archived}"));
@@ -106,11 +113,31 @@ fn seconds(time: OffsetDateTime) -> String {
     text + "Z"
 }
 
-/// A time as [`Windows`](super::Windows) writes it: as texts such times have the order of times.
+/// A time as [`Windows`](crate::retention::Windows) writes it: as texts such times have the order of times.
 const IS_TIME: &str = "~ '^[0-9]{4}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9][.][0-9]{6}Z$'";
 
-/// The latest cutoff of a run that came to its end, or deleted something before it failed; none where nothing was purged, or where this role
-/// may not see runs. A run of the Elixir library's does not say its cutoff: it counts where none of ours has come after it.
+/// What an answer to this filter may lack because it was purged; nothing where all that was purged is older than its window.
+///
+/// # Errors
+/// What the database says.
+pub async fn purged(reader: &Reader, filter: &Filter) -> Result<Option<Horizon>, ReadError> {
+    let table = match &filter.table {
+        // Where it is not clear which table is meant, it is one of all.
+        Some(table) => reader.host_table(table).await.ok(),
+        None => None,
+    };
+    let of = match (&table, filter.kind) {
+        (Some(table), _) => Purgeable::Table(table),
+        (None, Some(Kind::Action | Kind::Event | Kind::Recorded)) => Purgeable::Actions,
+        (None, _) => Purgeable::Changes,
+    };
+    let (from, _) = filter.window.ends(OffsetDateTime::now_utc());
+    Ok(horizon(reader, of).await?.filter(|horizon| horizon.cuts(from)))
+}
+
+/// The latest cutoff of a run that has deleted something of what is asked about, whether it came to its end or not; none where nothing of it
+/// was purged, or where this role may not see runs. Of an older run, which does not count by tables, every table may have lost something. A
+/// run of the Elixir library's does not say its cutoff: it counts where none of ours has come after it.
 ///
 /// # Errors
 /// What the database says.
@@ -145,6 +172,7 @@ pub async fn horizon(reader: &Reader, of: Purgeable<'_>) -> Result<Option<Horizo
         latest_of_a_table: time(1)?,
         run: row.try_get(2)?,
         at: row.try_get(3)?,
+        tables: row.try_get::<Option<_>, _>(4)?.filter(|_| reader.scope().is_everything()),
         archived: archived.transpose()?,
     }))
 }
@@ -174,15 +202,28 @@ fn archived(reader: &Reader, of: Purgeable<'_>) -> Statement {
 fn statement(reader: &Reader, of: Purgeable<'_>) -> Statement {
     let mut statement = Statement::new(format!(
         "with runs as (
-             select r.id, {} as at, r.holder is null as is_library, r.windows
+             select r.id, {} as at, r.holder is null as is_library, r.windows,
+                    case jsonb_typeof(r.deleted_tables) when 'object' then
+                        array(select d.key from jsonb_each_text(r.deleted_tables) d where d.value <> '0' order by d.key) end as tables
              from {} r
-             where r.status = 'completed' and (r.holder is not null or r.deleted_count > 0) or coalesce(r.deleted_count, 0) > 0
-                or coalesce(r.deleted_actions, 0) > 0),
-         known as (
-             select r.id, r.at, w.cutoff, r.windows from runs r cross join lateral (select ",
+             where ",
         clamped_time("coalesce(r.completed_at, r.started_at, r.inserted_at)"),
         reader.schema().table("threadline_retention_runs")
     ));
+    // The library's column of changes is empty, and it deletes no actions.
+    statement.push(match of {
+        Purgeable::Table(_) | Purgeable::Changes => "coalesce(r.deleted_changes, r.deleted_count) > 0",
+        Purgeable::Actions => "r.deleted_actions > 0",
+    });
+    statement.push("),\n of_these as (select r.* from runs r");
+    if let Purgeable::Table(table) = of {
+        statement.push(" where r.tables is null or ").bind(table.to_string()).push(" = any (r.tables)");
+    }
+    statement.push(
+        "),
+         known as (
+             select r.id, r.at, w.cutoff, r.windows, r.tables from of_these r cross join lateral (select ",
+    );
     match of {
         Purgeable::Table(table) => {
             let table = table.to_string();
@@ -207,17 +248,29 @@ fn statement(reader: &Reader, of: Purgeable<'_>) -> Statement {
     if of == Purgeable::Changes {
         statement.push(&format!(
             "(select t.value from jsonb_each_text(case jsonb_typeof(k.windows -> 'tables') when 'object' then k.windows -> 'tables' end) t
-              where t.value {IS_TIME} and t.value collate \"C\" > k.cutoff collate \"C\" order by t.value collate \"C\" desc limit 1)"
+              where t.value {IS_TIME} and (k.tables is null or t.key = any (k.tables)) and t.value collate \"C\" > k.cutoff collate \"C\" order by t.value collate \"C\" desc limit 1)"
         ));
     } else {
         statement.push("null::text");
     }
-    statement.push(", k.id, k.at from known k");
-    // It purges no actions.
+    statement.push(", k.id, k.at, ");
+    match of {
+        Purgeable::Table(table) => {
+            let table = table.to_string();
+            statement.push("case when k.tables is not null then array[").bind(table).push("] end");
+        }
+        Purgeable::Changes => {
+            statement.push("k.tables");
+        }
+        Purgeable::Actions => {
+            statement.push("null::text[]");
+        }
+    }
+    statement.push(" from known k");
     if of != Purgeable::Actions {
         statement.push(
-            " where not exists (select from runs r where r.is_library and r.at > k.at)
-              union all (select null, null, r.id, r.at from runs r where r.is_library
+            " where not exists (select from of_these r where r.is_library and r.at > k.at)
+              union all (select null, null, r.id, r.at, null from of_these r where r.is_library
                          and not exists (select from known k where k.at >= r.at) order by r.at desc limit 1)",
         );
     }
@@ -228,4 +281,14 @@ fn statement(reader: &Reader, of: Purgeable<'_>) -> Statement {
 fn is_hidden(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
     matches!(code.as_deref(), Some("42501" | "42P01" | "42703"))
+}
+
+/// Whether there is a table of archives in this version, and the role may read it. To ask fails in no transaction.
+pub(crate) async fn is_readable(
+    connection: &mut PgConnection,
+    storage: &StorageSchema,
+) -> Result<bool, sqlx::Error> {
+    let mut statement = Statement::new("select coalesce(has_table_privilege(to_regclass(");
+    statement.bind(storage.table(ARCHIVES)).push("), 'select'), false)");
+    statement.query().fetch_one(connection).await?.try_get(0)
 }

@@ -284,6 +284,8 @@ async fn what_is_too_much_at_once_is_left_to_the_background() -> anyhow::Result<
     console.as_staff("everything+export");
     let (status, text) = console.answer("/exports/now?q=table%3Amany").await?;
     assert!(status == StatusCode::BAD_REQUEST && text.contains("too_many_entries"), "{text}");
+    let (status, text) = console.answer("/exports/now?q=table%3Amanny").await?;
+    assert!(status == StatusCode::BAD_REQUEST && text.contains("table_unknown"), "{text}");
     let (status, text) = console.answer("/exports/now?as=parquet").await?;
     assert!(status == StatusCode::BAD_REQUEST && text.contains("format_not_at_once"), "{text}");
     assert!(console.acts().await?.is_empty());

@@ -22,6 +22,7 @@ mod receipts;
 mod retention;
 mod serve;
 mod settings;
+mod times;
 mod verify_coverage;
 
 use std::{path::Path, process::ExitCode};

@@ -14,6 +14,7 @@ use crate::{
         HostTable, Refusal, Table,
         trigger::{self, Event},
     },
+    query::recorded_tables,
 };
 
 /// What stands where a key is missing.
@@ -194,27 +195,6 @@ impl KeyBackfill {
              from (select) one left join lateral (select captured_at, id from judged order by captured_at, id limit 1) l on true"
         )
     }
-}
-
-/// All tables that changes are filed under, a look into the index for each.
-pub(crate) async fn recorded_tables(
-    connection: &mut PgConnection,
-    storage: &StorageSchema,
-) -> Result<Vec<HostTable>, sqlx::Error> {
-    let changes = storage.table("audit_changes");
-    let statement = format!(
-        "with recursive tables as (
-             (select table_schema, table_name from {changes} order by 1, 2 limit 1)
-             union all
-             select n.table_schema, n.table_name
-             from tables t
-             cross join lateral (select c.table_schema, c.table_name from {changes} c
-                                 where (c.table_schema, c.table_name) > (t.table_schema, t.table_name) order by 1, 2 limit 1) n)
-         select table_schema, table_name from tables"
-    );
-    let tables = sqlx::query_as(AssertSqlSafe(statement)).persistent(false);
-    let found: Vec<(String, String)> = tables.fetch_all(connection).await?;
-    Ok(found.into_iter().map(|(schema, name)| HostTable { schema, name }).collect())
 }
 
 /// Refuses a name that is neither a table's nor in any change: it is misspelt, or lacks its schema.

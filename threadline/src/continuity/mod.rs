@@ -15,7 +15,6 @@ mod switch;
 
 pub use cutover::{Step, cutover_steps};
 pub use gaps::{Gap, gaps};
-pub(crate) use keys::recorded_tables;
 pub use keys::{KeyBackfill, KeyBackfillError, RecoveredKeys};
 pub(crate) use marks::DISABLED as CAPTURE_DISABLED;
 pub use readiness::{NotReady, Readiness, assert_ready};

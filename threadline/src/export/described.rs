@@ -4,11 +4,12 @@ use time::OffsetDateTime;
 
 use super::{
     Manifest, Product, Rows,
-    manifest::{Database, FORMAT_VERSION, Said, Window},
+    manifest::{Database, FORMAT_VERSION, Purged, Said, Window},
     progress::Asked,
     writer::Finished,
 };
 use crate::{
+    horizon::Horizon,
     query::{Alone, Origin, Shape, time_text},
     signing::SigningKey,
 };
@@ -33,6 +34,7 @@ const TRANSACTION_MEMBERS: [&str; 12] = [
 pub(super) struct Described<'e> {
     pub(super) asked: &'e Asked,
     pub(super) shape: Shape,
+    pub(super) purged: Option<&'e Horizon>,
     pub(super) recorded: bool,
     pub(super) key: Option<&'e SigningKey>,
 }
@@ -78,6 +80,7 @@ impl Described<'_> {
             first_entry_at: written.parts.iter().find_map(|part| part.first_entry_at.clone()),
             last_entry_at: written.parts.iter().rev().find_map(|part| part.last_entry_at.clone()),
             parts: written.parts,
+            purged: self.purged.map(Purged::from),
             recorded: self.recorded,
             key: self.key.map(SigningKey::public),
         }

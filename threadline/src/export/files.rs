@@ -108,6 +108,7 @@ impl Files {
             let reason = format!("{} is a folder: name a file in it", self.complete.display());
             return Err(ExportError::refused("file_exists", reason));
         }
+        require_folder(&self.complete)?;
         if force { Ok(()) } else { refuse(&[&self.complete]) }
     }
 
@@ -150,6 +151,20 @@ pub(super) fn signature_of(manifest: &Path) -> PathBuf {
     match manifest.extension() {
         Some(extension) if extension == "json" => manifest.with_extension("sig"),
         _ => beside(manifest, ".sig"),
+    }
+}
+
+/// Refuses a file in a folder that is not there, before anything is read for it.
+pub(super) fn require_folder(path: &Path) -> Result<(), ExportError> {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() && !folder.exists() => {
+            let reason = format!(
+                "the folder {} is not there: make it, or name a file in another one",
+                folder.display()
+            );
+            Err(ExportError::refused("folder_missing", reason))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Format, Options, Profile};
-use crate::query::Kind;
+use crate::{
+    horizon::Horizon,
+    query::{Kind, time_text},
+};
 
 /// The version of the document.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -59,6 +62,9 @@ pub struct Manifest {
     pub first_entry_at: Option<String>,
     /// The time of the last one.
     pub last_entry_at: Option<String>,
+    /// What of what was asked for retention had deleted before; none where it had deleted nothing of it, or nobody could tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purged: Option<Purged>,
     /// Whether the export stands in the timeline as an action.
     pub recorded: bool,
     /// The public key in hexadecimal, where it is signed.
@@ -90,6 +96,27 @@ pub struct Window {
     pub from: Option<String>,
     /// The last one.
     pub to: Option<String>,
+}
+
+/// What an export lacks because it was purged.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Purged {
+    /// What is older may be missing; none of a run that does not say it.
+    pub before: Option<String>,
+    /// The run of retention that has deleted up to there.
+    pub run: String,
+    /// Of which tables it has deleted changes, as `schema.table`; none where it does not say, or where actions alone were asked for.
+    pub tables: Option<Vec<String>>,
+}
+
+impl From<&Horizon> for Purged {
+    fn from(horizon: &Horizon) -> Self {
+        Self {
+            before: horizon.latest_of_a_table.or(horizon.cutoff).map(time_text),
+            run: horizon.run.to_string(),
+            tables: horizon.tables.clone(),
+        }
+    }
 }
 
 /// Options of an export that are no fields of their own.

@@ -39,7 +39,7 @@ mod verify;
 mod writer;
 
 pub use error::ExportError;
-pub use manifest::{Manifest, Part, Product, Rows};
+pub use manifest::{Manifest, Part, Product, Purged, Rows};
 pub use options::{Format, Options, Profile};
 pub(crate) use record::EXPORTED;
 pub(crate) use render::line;

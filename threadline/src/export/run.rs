@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     ActorRef,
+    horizon::{Horizon, purged},
     query::{Filter, Reader, Shape, Whole, WholePosition, time_text},
     signing::{SigningKey, hexadecimal},
     telemetry,
@@ -83,6 +84,8 @@ pub struct Exported {
     pub manifest_path: Option<PathBuf>,
     /// Where its signature is.
     pub signature_path: Option<PathBuf>,
+    /// What it lacks because it was purged.
+    pub purged: Option<Horizon>,
 }
 
 impl Request {
@@ -112,6 +115,7 @@ pub async fn count(
     within: Duration,
 ) -> Result<u64, ExportError> {
     options.check(filter)?;
+    reader.require_table(filter).await?;
     let entries = reader.count_whole(filter, options.shape(), within).await?;
     Ok(options.max_rows.map_or(entries, |max_rows| entries.min(max_rows)))
 }
@@ -119,17 +123,22 @@ pub async fn count(
 /// Exports a part of the timeline. One that is left before its end can be gone on with, if it goes to a file. It needs one connection.
 ///
 /// # Errors
-/// When it cannot be made as it was asked for, when something of it cannot be written or recorded, and what the database says.
+/// When it cannot be made as it was asked for, `table_unknown` among it, when something of it cannot be written or recorded, and what the database says.
 pub async fn export(
     reader: &Reader,
     request: Request,
     destination: Destination,
 ) -> Result<Exported, ExportError> {
     let shape = request.options.shape();
-    export_as(reader, request, destination, shape).await
+    // Otherwise a name that is misspelt hands over nothing, and stands in the timeline as if that were all. What is gone on with is known.
+    if !matches!(destination, Destination::File { resume: true, .. }) {
+        reader.require_table(&request.filter).await?;
+    }
+    measured(reader, request, (destination, shape), true).await
 }
 
-/// The same of another shape than the options': what stands alone in the timeline, of the filter's window.
+/// The same for an archive, of another shape than the options': what stands alone in the timeline, of the filter's window. It says nothing of
+/// what was purged before, of which there are archives too.
 ///
 /// # Errors
 /// As [`export`].
@@ -139,10 +148,19 @@ pub(crate) async fn export_as(
     destination: Destination,
     shape: Shape,
 ) -> Result<Exported, ExportError> {
+    measured(reader, request, (destination, shape), false).await
+}
+
+async fn measured(
+    reader: &Reader,
+    request: Request,
+    place: (Destination, Shape),
+    says_purged: bool,
+) -> Result<Exported, ExportError> {
     let started = Instant::now();
     let format = request.options.format.as_str();
     let rows = Arc::new(AtomicU64::new(0));
-    let exported = run(reader, request, (destination, shape), &rows).await;
+    let exported = run(reader, request, place, (says_purged, &rows)).await;
     let (row_count, took) = (rows.load(Ordering::Relaxed), started.elapsed());
     match &exported {
         Ok(exported) => telemetry::export_completed(row_count, took, format, exported.manifest.truncated),
@@ -155,7 +173,7 @@ async fn run(
     reader: &Reader,
     request: Request,
     (destination, shape): (Destination, Shape),
-    rows: &Arc<AtomicU64>,
+    (says_purged, rows): (bool, &Arc<AtomicU64>),
 ) -> Result<Exported, ExportError> {
     let Request { filter, options, is_recorded, actor, key, on_progress } = request;
     filter.check()?;
@@ -187,9 +205,17 @@ async fn run(
         rows: rows.clone(),
     };
     let finished = stream(&mut whole, writer).await?;
-    // The connection is free for the record.
+    // The connection is free for what is asked beside, and for the record.
     drop(whole);
-    let described = Described { asked: &asked, shape, recorded: recorder.is_some(), key: key.as_ref() };
+    // At the end: what was purged while it was read may be missing from what was read after.
+    let purged = if says_purged { purged(reader, &origin.filter).await? } else { None };
+    let described = Described {
+        asked: &asked,
+        shape,
+        purged: purged.as_ref(),
+        recorded: recorder.is_some(),
+        key: key.as_ref(),
+    };
     let manifest = described.manifest(&origin, finished, resumed_at, place.file());
     let bytes = manifest.to_bytes();
     if let Some(actor) = recorder {
@@ -202,7 +228,7 @@ async fn run(
     let signature = key.map(|key| key.sign(&bytes));
     let manifest_path = place.complete(&bytes, signature.as_deref())?;
     let signature_path = manifest_path.as_deref().filter(|_| signature.is_some()).map(files::signature_of);
-    Ok(Exported { manifest, manifest_path, signature_path })
+    Ok(Exported { manifest, manifest_path, signature_path, purged })
 }
 
 /// What is read and written.
@@ -258,13 +284,16 @@ async fn open<'r>(
             let reason = format!("{} is there already: name another manifest", path.display());
             Err(ExportError::refused("file_exists", reason))
         }
-        Destination::Stream { out, manifest } => Ok(Begun {
-            whole: reader.whole(filter, shape).await?,
-            output: Output::new(Target::Stream(out)),
-            position: WholePosition::default(),
-            resumed_at: Vec::new(),
-            place: Place::Manifest(manifest),
-        }),
+        Destination::Stream { out, manifest } => {
+            manifest.as_deref().map_or(Ok(()), files::require_folder)?;
+            Ok(Begun {
+                whole: reader.whole(filter, shape).await?,
+                output: Output::new(Target::Stream(out)),
+                position: WholePosition::default(),
+                resumed_at: Vec::new(),
+                place: Place::Manifest(manifest),
+            })
+        }
         Destination::File { path, resume: false, force } => {
             let files = Files::of(&path);
             let can_be_resumed = asked.options.format.can_be_resumed();

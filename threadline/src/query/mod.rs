@@ -46,6 +46,7 @@ mod snapshot;
 mod statement;
 mod stop;
 mod streams;
+mod tables;
 mod tail;
 mod timeline;
 mod transaction;
@@ -88,6 +89,7 @@ pub(crate) use entry::{clamped, json, known};
 pub(crate) use library_row::{LibraryRow, LibraryTransaction};
 pub(crate) use origin::{Ends, Origin, Position as WholePosition, database};
 pub(crate) use row::{Reading, RowChanges, TableChanges};
+pub(crate) use tables::recorded_tables;
 pub(crate) use whole::{Shape, Stretch, Whole};
 
 use place::Place;

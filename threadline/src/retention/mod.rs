@@ -21,7 +21,6 @@ mod archive;
 mod batch;
 mod dry_run;
 mod error;
-mod horizon;
 mod options;
 mod partitions;
 mod policy;
@@ -33,13 +32,13 @@ mod tables;
 mod walk;
 mod windows;
 
+pub use crate::horizon::{ArchivedBefore, Horizon, Purgeable, horizon, purged};
 pub(crate) use archive::directory_of;
 pub use archive::{
     ARCHIVE_ROWS, ARCHIVES_LISTED_MAX, Archive, ArchiveFault, Archived, RecordedArchive, archives, leftovers,
     verify,
 };
 pub use error::PurgeError;
-pub use horizon::{ArchivedBefore, Horizon, Purgeable, horizon};
 pub use options::{
     BATCH_SIZE, BATCH_SIZE_MAX, BATCHES_MAX, DRY_RUN_TIME, LOCK_TIMEOUT, LOCKED_LIMIT, PurgeOptions, SLEEP,
 };

@@ -9,8 +9,9 @@ use super::archive;
 use crate::{
     StorageSchema,
     capture::{HostTable, Refusal},
-    continuity::recorded_tables,
     coverage::host_tables,
+    nearest::nearest,
+    query::recorded_tables,
 };
 
 /// Why names of a policy cannot be used: a refusal `table_unknown` for each that no table of the host has, and no change that is stored or
@@ -45,45 +46,10 @@ fn refusal(table: &HostTable, known: &BTreeSet<HostTable>, partition_of: Option<
         return refused(reason).hint(format!("name {of} in [retention.tables] instead"));
     }
     let refused = refused("and there is no such table, and no change of one".to_owned());
-    refused.hint(match nearest(table, known) {
+    refused.hint(match nearest(Some(&table.schema), &table.name, known) {
         Some(near) => {
             format!("if {near} is meant, correct the name in [retention.tables]; otherwise remove it there")
         }
         None => "correct the name in [retention.tables], SCHEMA.NAME, or remove it there".to_owned(),
     })
-}
-
-/// The name that is probably meant: the same one in another schema, or one that differs in a third of its letters at most.
-fn nearest<'k>(table: &HostTable, known: &'k BTreeSet<HostTable>) -> Option<&'k HostTable> {
-    let text = table.to_string().to_lowercase();
-    let distance = |other: &HostTable| strsim::damerau_levenshtein(&text, &other.to_string().to_lowercase());
-    known.iter().find(|other| other.name == table.name).or_else(|| {
-        let near = known.iter().min_by_key(|other| distance(other))?;
-        (distance(near) <= (table.name.len() / 3).max(1)).then_some(near)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_misspelt_name_finds_the_one_that_is_meant_and_no_other() -> Result<(), Refusal> {
-        let known = ["billing.invoices", "public.posts", "public.notes", "public.users"];
-        let known = known.iter().map(|name| name.parse()).collect::<Result<BTreeSet<HostTable>, _>>()?;
-        for (named, expected) in [
-            ("billing.invoces", Some("billing.invoices")),
-            ("billing.INVOICES", Some("billing.invoices")),
-            ("invoices", Some("billing.invoices")),
-            ("biling.invoice", Some("billing.invoices")),
-            ("psots", Some("public.posts")),
-            ("hosts", Some("public.posts")),
-            ("sessions", None),
-            ("billing.users2026", None),
-        ] {
-            let near = nearest(&named.parse()?, &known).map(HostTable::to_string);
-            assert_eq!(near.as_deref(), expected, "{named}");
-        }
-        Ok(())
-    }
 }

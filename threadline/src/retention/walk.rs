@@ -11,8 +11,8 @@ use super::{partitions::Month, policy::Policy, record::Counts, windows::Windows}
 use crate::{
     StorageSchema,
     capture::HostTable,
-    continuity::{CAPTURE_DISABLED, recorded_tables},
-    query::{Statement, time_text},
+    continuity::CAPTURE_DISABLED,
+    query::{Statement, recorded_tables, time_text},
 };
 
 /// Rows of one kind, between two times.

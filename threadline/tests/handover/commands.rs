@@ -60,7 +60,7 @@ async fn an_export_ends_with_a_summary_for_people_or_for_programs() -> anyhow::R
     let expected = json!({
         "file": "b.ndjson", "manifest": "b.ndjson.manifest.json", "signature": null, "rows": 80,
         "rows_by_kind": {"change": 80, "action": 0, "event": 0}, "truncated": false, "bytes": null, "sha256": null,
-        "seconds": null, "recorded": true, "profile": "full", "format": "ndjson",
+        "seconds": null, "purged": null, "recorded": true, "profile": "full", "format": "ndjson",
     });
     assert_eq!(summary, expected);
     Ok(())
@@ -195,7 +195,7 @@ async fn the_flags_of_the_elixir_librarys_task_work() -> anyhow::Result<()> {
         (&["--format", "json", "--output", "a"][..], "a", None),
         (&["--format", "json", "--json-format", "ndjson", "--output", "b"], "b", Some(80)),
         (&["--json-format", "ndjson", "--table", "posts", "--max-rows", "9", "--output", "c"], "c", Some(9)),
-        (&["--format", "ndjson", "--table", "nothing", "--output", "d"], "d", Some(0)),
+        (&["--format", "ndjson", "--table", "posts", "--to", "2026-02-01", "--output", "d"], "d", Some(0)),
         (
             &["--from", "2026-03-01T00:00:10Z", "--to", "2026-03-01T00:00:19Z", "--output", "e.ndjson"],
             "e.ndjson",
@@ -283,5 +283,48 @@ async fn the_key_of_the_settings_file_signs() -> anyhow::Result<()> {
     let arguments = ["export", "verify", "a.csv.manifest.json", "--public-key", PUBLIC_HEX];
     let ended = threadline(&read.database, &path, &arguments)?;
     assert_eq!(ended.status, Some(0), "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_export_and_its_manifest_say_what_was_purged_of_what_was_asked_for() -> anyhow::Result<()> {
+    let mut read = Read::after(TENANTS).await?;
+    let (_folder, path) = folder()?;
+    let run = "d0000000-0000-4000-8000-000000000001";
+    let ran = "insert into threadline_retention_runs (id, status, deleted_count, deleted_changes, deleted_tables, started_at, completed_at, holder, windows)
+         values ('d0000000-0000-4000-8000-000000000001', 'completed', 5, 5, '{\"public.posts\": 5, \"public.notes\": 0}', now(), now(), 'p',
+                 '{\"default\": \"2026-01-03T00:00:00.000000Z\", \"tables\": {}, \"actions\": null}');
+         create table notes (id int primary key)";
+    read.connection.execute(ran).await?;
+    let said = format!("older than 2026-01-03T00:00:00Z: purged by run {run}\n");
+    let purged = json!({"before": "2026-01-03T00:00:00.000000Z", "run": run, "tables": ["public.posts"]});
+    for (number, (filter, expected)) in [
+        ("op:update", Some(&purged)),
+        ("table:posts", Some(&purged)),
+        // Nothing of this table was deleted, and nothing of this window.
+        ("table:notes", None),
+        ("from:2026-02-01", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let name = format!("{number}.ndjson");
+        let said = if expected.is_some() { said.as_str() } else { "" };
+        let ended = threadline(&read.database, &path, &["export", "run", filter, "--dry-run"])?;
+        assert_eq!((ended.status, ended.error.as_str()), (Some(0), said), "{filter}");
+        let ended = threadline(&read.database, &path, &["export", "run", filter, "-o", &name, "--json"])?;
+        assert_eq!((ended.status, ended.error.as_str()), (Some(0), said), "{filter}");
+        let summary: Value = serde_json::from_str(&ended.out)?;
+        assert_eq!(summary["purged"], json!(expected), "{filter}");
+        let manifest = format!("{name}.manifest.json");
+        let document: Value = serde_json::from_slice(&fs::read(path.join(&manifest))?)?;
+        assert_eq!(document.get("purged"), expected, "{filter}");
+        assert_eq!(threadline(&read.database, &path, &["export", "verify", &manifest])?.status, Some(0));
+    }
+    // Whoever sees a part is not told of which tables there were changes.
+    let scoped = read.timeline.reader(threadline::query::Scope::of_context("tenant", "MINE"));
+    let (_, exported) = super::exported(&scoped, "", super::Options::default()).await?;
+    let purged = exported.manifest.purged.unwrap();
+    assert_eq!((purged.run.as_str(), purged.tables), (run, None));
     Ok(())
 }

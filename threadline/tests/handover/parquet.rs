@@ -163,7 +163,7 @@ async fn an_export_of_nothing_and_a_limited_one_are_files_too_and_a_stream_has_t
     let read = Read::after(HOSTILE).await?;
     let (_folder, path) = folder()?;
     for (name, more, rows) in [
-        ("none.parquet", &["table:nothing.nothing"][..], "0 rows"),
+        ("none.parquet", &["actor:user:nobody"][..], "0 rows"),
         ("some.parquet", &["--max-rows", "7"], "7 rows"),
         ("all", &["--format", "parquet"], "21,323 rows"),
     ] {

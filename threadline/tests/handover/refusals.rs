@@ -2,7 +2,9 @@
 
 use std::{fs, os::unix::fs::PermissionsExt as _};
 
-use super::{Read, folder, tenants::TENANTS, threadline};
+use threadline::{export::Options, query::Scope};
+
+use super::{Read, exported, folder, tenants::TENANTS, threadline};
 
 #[tokio::test]
 async fn what_cannot_be_used_ends_with_status_2_a_term_and_a_remedy() -> anyhow::Result<()> {
@@ -23,6 +25,7 @@ async fn what_cannot_be_used_ends_with_status_2_a_term_and_a_remedy() -> anyhow:
         (&["-o", "a.csv", "--manifest", "m"], &["export_options: ", "--manifest"]),
         (&["-o", "there.csv"], &["file_exists: ", "--force"]),
         (&["-o", "."], &["file_exists: ", "folder"]),
+        (&["-o", "-", "--manifest", "nowhere/m"], &["folder_missing: ", "the folder nowhere is not there"]),
         (&["-o", "nothing.csv", "--resume"], &["nothing_to_resume: ", "--resume"]),
         (&["-o", "there.csv", "--resume"], &["nothing_to_resume: ", "complete"]),
         (&["-o", "-", "--manifest", "there.csv"], &["file_exists: ", "manifest"]),
@@ -36,6 +39,37 @@ async fn what_cannot_be_used_ends_with_status_2_a_term_and_a_remedy() -> anyhow:
     }
     assert_eq!(fs::read_dir(&path)?.count(), 1);
     assert_eq!(fs::read_to_string(path.join("there.csv"))?, "something");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_exported_by_nobody_and_leaves_no_record() -> anyhow::Result<()> {
+    let mut read = Read::after(TENANTS).await?;
+    let (_folder, path) = folder()?;
+    for (arguments, named) in [
+        (&["table:psots", "-o", "a.csv"][..], "is public.posts meant?"),
+        (&["--table", "psots", "-o", "-"], "is public.posts meant?"),
+        (&["table:public.post", "--dry-run"], "is public.posts meant?"),
+        (&["table:nothing", "-o", "a.csv"], "SCHEMA.TABLE"),
+    ] {
+        let ended = threadline(&read.database, &path, &[&["export", "run"], arguments].concat())?;
+        assert_eq!((ended.status, ended.out.as_str()), (Some(1), ""), "{arguments:?}: {ended:?}");
+        assert!(
+            ended.error.starts_with("error: table_unknown: ") && ended.error.contains(named),
+            "{ended:?}"
+        );
+    }
+    assert_eq!(fs::read_dir(&path)?.count(), 0);
+    let recorded = "select count(*) from audit_actions where name = 'audit.exported'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(recorded).fetch_one(&mut read.connection).await?, 0);
+    // Whoever sees a part is told no name.
+    let scoped = read.timeline.reader(Scope::of_context("tenant", "MINE"));
+    let refused = exported(&scoped, "table:psots", Options::default()).await.unwrap_err();
+    assert!(refused.term() == Some("table_unknown") && !refused.to_string().contains("posts"), "{refused}");
+    // A table without a change is one.
+    sqlx::query("create table psots (id int primary key)").execute(&mut read.connection).await?;
+    let ended = threadline(&read.database, &path, &["export", "run", "table:psots", "-o", "a.csv"])?;
+    assert_eq!(ended.status, Some(0), "{ended:?}");
     Ok(())
 }
 
@@ -114,8 +148,8 @@ async fn a_folder_that_is_not_there_is_named() -> anyhow::Result<()> {
     let read = Read::after(TENANTS).await?;
     let (_folder, path) = folder()?;
     let ended = threadline(&read.database, &path, &["export", "run", "-o", "nowhere/a.csv"])?;
-    assert_eq!((ended.status, ended.out.as_str()), (Some(1), ""), "{ended:?}");
-    assert!(ended.error.contains("cannot open nowhere/a.csv.partial: No such file"), "{ended:?}");
+    assert_eq!((ended.status, ended.out.as_str()), (Some(2), ""), "{ended:?}");
+    assert!(ended.error.contains("folder_missing: the folder nowhere is not there: make it"), "{ended:?}");
     // What is no folder cannot be written into, by root neither.
     fs::write(path.join("file"), "")?;
     let ended = threadline(&read.database, &path, &["export", "run", "-o", "file/a.csv"])?;

@@ -44,7 +44,9 @@ async fn a_job_is_made_in_the_same_process_or_waited_for() -> anyhow::Result<()>
     let ran = jobs.threadline(&["export", "jobs", "list"])?;
     let said: Vec<&str> = ran.out.lines().collect();
     assert_eq!(said.len(), 3, "{ran:?}");
-    assert!(said[1].starts_with(id) && said[1].contains("completed"), "{ran:?}");
+    // All of the id and of the time: other commands take them.
+    let line: Vec<&str> = said[1].split_whitespace().collect();
+    assert!(line[0] == id && line[1].ends_with('Z') && said[1].contains("completed"), "{ran:?}");
     let ran = jobs.threadline(&["export", "jobs", "list", "--actor", "admin:a1"])?;
     assert_eq!(ran.out, "there are no jobs\n");
     Ok(())
@@ -75,6 +77,20 @@ async fn schedules_are_added_listed_paused_resumed_and_removed() -> anyhow::Resu
     assert_eq!(jobs.threadline(&["export", "schedules", "remove", "nightly"])?.status, Some(0));
     let ran = jobs.threadline(&["export", "schedules", "remove", "nightly"])?;
     assert!(ran.status == Some(2) && ran.error.contains("schedule_missing: "), "{ran:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_table_that_is_not_there_is_asked_for_by_no_job_and_no_schedule() -> anyhow::Result<()> {
+    let mut jobs = Jobs::after(TENANTS).await?;
+    let place = jobs.place().to_string();
+    for ask in [&["jobs", "add"][..], &["schedules", "add", "nightly", "--every", "1d"]] {
+        let ran = jobs.threadline(&[&["export"], ask, &["table:psots", "--to", &place]].concat())?;
+        assert!(ran.status == Some(1) && ran.error.starts_with("error: table_unknown: "), "{ran:?}");
+        assert!(ran.error.contains("is public.posts meant?"), "{ran:?}");
+    }
+    let asked = "select (select count(*) from threadline_export_jobs) + (select count(*) from threadline_export_schedules)";
+    assert_eq!(sqlx::query_scalar::<_, i64>(asked).fetch_one(&mut jobs.connection).await?, 0);
     Ok(())
 }
 

@@ -271,6 +271,7 @@ async fn a_row_is_found_by_what_is_known_of_its_table() -> anyhow::Result<()> {
         ("users", "1", "table_ambiguous", "other.users or public.users"),
         ("fresh", "1", "table_ambiguous", "public.fresh or twice.fresh"),
         ("nothing", "1", "table_unknown", "nothing"),
+        ("invoces", "1", "table_unknown", "invoices meant?"),
         ("other.counters", "1", "table_unknown", "other.counters"),
         ("line_items", "1", "key_mismatch", "line_no, tenant_id"),
         ("line_items", r#"{"tenant_id": "1"}"#, "key_mismatch", "line_no, tenant_id"),

@@ -170,6 +170,8 @@ async fn settings_and_arguments_that_cannot_be_used_end_with_status_2_and_a_term
         ("[retention]\nkeep_days = 10\ncolour = 1", &["--execute"], "option_unknown: "),
         (SETTINGS, &["--execute", "--cutoff", "9999-01-01"], "cutoff: "),
         (SETTINGS, &["--execute", "--cutoff", "yesterday"], "--cutoff"),
+        (SETTINGS, &["--execute", "--cutoff", "yesterday"], "or so long ago, such as 2h"),
+        (SETTINGS, &["--execute", "--cutoff", "1h"], "cutoff: "),
         (SETTINGS, &["--execute", "--sleep", "soon"], "--sleep"),
         (SETTINGS, &["--execute", "--sleep", "1h"], "option_invalid: "),
         (SETTINGS, &["--execute", "--batch-size", "0"], "--batch-size"),

@@ -25,8 +25,8 @@ impl Host {
         windows: Option<Value>,
     ) -> anyhow::Result<()> {
         let statement = format!(
-            "insert into threadline_retention_runs (id, status, deleted_count, deleted_changes, started_at, completed_at, holder, windows)
-             values ($1, $2, $3, $3, '2026-05-{number:02} 12:00:00Z', '2026-05-{number:02} 12:00:01Z', case when $4::jsonb is not null then 'p' end, $4)"
+            "insert into threadline_retention_runs (id, status, deleted_count, deleted_changes, deleted_actions, started_at, completed_at, holder, windows)
+             values ($1, $2, $3, $3, case when $4::jsonb is not null then $3 end, '2026-05-{number:02} 12:00:00Z', '2026-05-{number:02} 12:00:01Z', case when $4::jsonb is not null then 'p' end, $4)"
         );
         sqlx::query(AssertSqlSafe(statement))
             .bind(run(number))
@@ -59,8 +59,9 @@ async fn the_horizon_is_the_latest_cutoff_of_a_run_that_counts() -> anyhow::Resu
             json!({"default": day(of_all), "tables": {"public.sessions": day(of_sessions), "billing.invoices": null}, "actions": null}),
         )
     };
-    host.ran(1, "completed", 0, windows(3, 8)).await?;
-    // An earlier cutoff; one that has deleted nothing; one that is running; what nobody can read.
+    host.ran(1, "completed", 5, windows(3, 8)).await?;
+    // An earlier cutoff; those that have deleted nothing; one that is running; what nobody can read.
+    host.ran(10, "completed", 0, windows(19, 19)).await?;
     host.ran(2, "completed", 5, windows(2, 7)).await?;
     host.ran(3, "failed", 0, windows(20, 20)).await?;
     host.ran(4, "running", 0, windows(21, 21)).await?;
@@ -149,6 +150,37 @@ async fn an_answer_that_may_lack_something_says_which_run_purged_it() -> anyhow:
         "no_horizon.txt",
         &[&["timeline"], &["as-of", "posts", "7", "--at", "2026-01-15"], &["blame", "posts", "7"]],
     )?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_run_that_has_deleted_nothing_of_a_table_is_not_named_for_it() -> anyhow::Result<()> {
+    let mut host = host().await?;
+    let (posts, sessions) = (table("posts"), table("sessions"));
+    let windows = |day_of_month: u8| {
+        let of_sessions = json!({"public.sessions": day(day_of_month + 4)});
+        Some(json!({"default": day(day_of_month), "tables": of_sessions, "actions": day(day_of_month)}))
+    };
+    host.ran(1, "completed", 7, windows(3)).await?;
+    host.ran(2, "completed", 5, windows(9)).await?;
+    host.connection
+        .execute(
+            "update threadline_retention_runs set deleted_tables = '{\"public.posts\": 7}', deleted_actions = 1 where deleted_count = 7;
+             update threadline_retention_runs set deleted_tables = '{\"public.posts\": 0, \"public.sessions\": 5}', deleted_actions = 0 where deleted_count = 5",
+        )
+        .await?;
+    let said = |cutoff: u8, number: u8| {
+        Some(format!("older than 2026-01-{cutoff:02}T00:00:00Z: purged by run {}", run(number)))
+    };
+    assert_eq!(host.horizon(Purgeable::Table(&posts)).await?, said(3, 1));
+    assert_eq!(host.horizon(Purgeable::Table(&sessions)).await?, said(13, 2));
+    assert_eq!(host.horizon(Purgeable::Actions).await?, said(3, 1));
+    // It was made after both.
+    assert_eq!(host.horizon(Purgeable::Table(&table("fresh"))).await?, None);
+    let reader = host.timeline.reader(Scope::everything());
+    let of_all = horizon(&reader, Purgeable::Changes).await?.unwrap();
+    assert_eq!(of_all.tables.as_deref(), Some(&["public.sessions".to_owned()][..]));
+    assert!(of_all.to_string().contains(", of some tables 2026-01-13"), "{of_all}");
     Ok(())
 }
 

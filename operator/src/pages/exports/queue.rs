@@ -17,6 +17,7 @@ use crate::{
 
 pub(crate) async fn run(asked: Asked) -> Answered {
     let (filter, options) = form::read(&asked.form)?;
+    asked.reader().require_table(&filter).await?;
     let id = asked.form.get("id").and_then(|id| Uuid::try_parse(id).ok()).ok_or_else(|| {
         Failure::unusable("form_incomplete", "The form has no id: open the page of exports again.")
     })?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use threadline::{
     evidence::{Claim, Document, Evidence, EvidenceRecord, LIMIT_MAX, Mode, Proof, ProofRequest, Subject},
-    query::{FilterError, Instant, Json, time_text},
+    query::{Instant, Json, time_text},
 };
 
 use crate::cli::{
@@ -16,6 +16,7 @@ use crate::cli::{
         write,
     },
     settings::Target,
+    times,
 };
 
 use super::argument;
@@ -36,10 +37,10 @@ pub(crate) struct Arguments {
     #[arg(long)]
     history: bool,
     /// The first time of a history.
-    #[arg(long, value_name = "TIME", value_parser = from)]
+    #[arg(long, value_name = "TIME", value_parser = times::at::<Instant>)]
     from: Option<Instant>,
     /// The last time of a history.
-    #[arg(long, value_name = "TIME", value_parser = to)]
+    #[arg(long, value_name = "TIME", value_parser = times::end)]
     to: Option<Instant>,
     /// Records at most; without it 1,000.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIMIT_MAX)))]
@@ -85,16 +86,6 @@ impl Arguments {
             strict: *strict,
         }
     }
-}
-
-fn from(text: &str) -> Result<Instant, String> {
-    text.parse().map_err(|error: FilterError| format!("{}: {error}", error.term()))
-}
-
-/// A date is all of its day.
-fn to(text: &str) -> Result<Instant, String> {
-    let is_date = text.len() == "2026-05-15".len();
-    from(text).map(|at| if is_date { at.end_of_day() } else { at })
 }
 
 /// A record, and what it is worth.

@@ -13,6 +13,7 @@ use threadline::{
     ActorRef,
     export::{Destination, ExportError, Exported, Format, Options, Request, count, export},
     query::{Filter, Reader, Scope},
+    retention::{self, Horizon},
     signing::SigningKey,
 };
 
@@ -140,6 +141,8 @@ impl Arguments {
 async fn dry_run(reader: &Reader, filter: &Filter, options: &Options, json: bool) -> Result<Answer, Failure> {
     let entries = count(reader, filter, options, DRY_RUN_TIME).await.map_err(|error| failed(error, None))?;
     let (profile, format) = (options.profile, options.format);
+    let purged = retention::purged(reader, filter).await.map_err(|error| failed(error.into(), None))?;
+    say_purged(purged.as_ref());
     let counted = Counted { dry_run: true, matching_rows: entries, profile, format };
     Ok(summary::counted(&counted, json)?.into())
 }
@@ -181,11 +184,19 @@ async fn exported(
 /// The end: on standard output, unless the export is there.
 fn say(exported: &Exported, file: Option<&Path>, took: Duration, json: bool) -> Result<Answer, Failure> {
     let text = summary::exported(exported, file, took, json)?;
+    say_purged(exported.purged.as_ref());
     if file.is_some() {
         return Ok(text.into());
     }
     text.lines().for_each(note);
     Ok(String::new().into())
+}
+
+/// What the export lacks, on standard error, as lists say it too.
+fn say_purged(purged: Option<&Horizon>) {
+    if let Some(horizon) = purged {
+        note(&horizon.to_string());
+    }
 }
 
 /// Nothing where standard error is no terminal.
@@ -212,7 +223,7 @@ fn interrupted(arguments: &Arguments, format: Format, to_stream: bool) -> Failur
 }
 
 /// Refusals of what is on the disk or took too long: the same arguments may do another time.
-const OF_STATE: [&str; 4] = ["resume_changed", "export_in_use", "took_too_long", "standby"];
+const OF_STATE: [&str; 5] = ["resume_changed", "export_in_use", "table_unknown", "took_too_long", "standby"];
 
 /// Why there is no export, with its term; of a file that was begun, how it is gone on with.
 fn failed(error: ExportError, unfinished: Option<&Path>) -> Failure {

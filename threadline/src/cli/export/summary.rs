@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt::Write as _, path::Path, time::Duration};
 
 use indicatif::{HumanBytes, HumanCount};
 use serde::Serialize;
-use threadline::export::{Exported, Format, Profile, Rows};
+use threadline::export::{Exported, Format, Profile, Purged, Rows};
 
 use crate::cli::{
     answer::Failure,
@@ -28,6 +28,7 @@ struct Summary<'e> {
     rows: u64,
     rows_by_kind: Rows,
     truncated: bool,
+    purged: Option<&'e Purged>,
     bytes: u64,
     sha256: &'e str,
     seconds: f64,
@@ -59,6 +60,7 @@ pub(super) fn exported(
             rows: manifest.rows.total(),
             rows_by_kind: manifest.rows,
             truncated: manifest.truncated,
+            purged: manifest.purged.as_ref(),
             bytes: manifest.bytes,
             sha256: &manifest.sha256,
             seconds: took.as_secs_f64(),

@@ -16,6 +16,7 @@ use threadline::{
 use crate::cli::{
     answer::{Answer, Failure},
     settings::Target,
+    times,
 };
 
 use super::{
@@ -37,10 +38,10 @@ pub(crate) struct Arguments {
     /// The key of the row, or {"order":"1","line":"7"} where it has several columns; without it, all rows of the table.
     #[arg(value_name = "KEY", allow_negative_numbers = true, value_parser = words::key)]
     key: Option<Key>,
-    /// When: a date in UTC, or a time with its offset such as 2026-05-15T12:00:00Z.
+    /// When: a date in UTC, a time with its offset such as 2026-05-15T12:00:00Z, or so long ago, such as 2h.
     ///
     /// Lists for people cut times to seconds: a time from such a line is a moment before the change; `--json` has all of it.
-    #[arg(long, value_name = "TIME", value_parser = words::at)]
+    #[arg(long, value_name = "TIME", value_parser = times::at::<At>)]
     pub(super) at: At,
     /// Also what referred to the row then, through the foreign keys of today.
     #[arg(long, requires = "key", conflicts_with = "tsv")]

@@ -9,6 +9,7 @@ use threadline::query::{
 use crate::cli::{
     answer::{Answer, Failure},
     settings::Target,
+    times,
 };
 
 use super::{
@@ -19,7 +20,7 @@ use super::{
     history::{RowArguments, asked},
     render::{self, Table, Tabs, note, put, time},
     session::{reading, without_answer},
-    words, write,
+    write,
 };
 
 /// What the command line says.
@@ -27,8 +28,8 @@ use super::{
 pub(crate) struct Arguments {
     #[command(flatten)]
     row: RowArguments,
-    /// When: a date in UTC, or a time with its offset; without it, now.
-    #[arg(long, value_name = "TIME", value_parser = words::at)]
+    /// When: a date in UTC, a time with its offset, or so long ago, such as 2h; without it, now.
+    #[arg(long, value_name = "TIME", value_parser = times::at::<At>)]
     at: Option<At>,
     #[command(flatten)]
     form: Form,

@@ -2,10 +2,9 @@
 
 use threadline::{
     capture::HostTable,
-    query::{Filter, From, Kind, PageRequest, ReadError, Reader, Window},
-    retention::{Horizon, Purgeable, horizon},
+    query::{Filter, From, PageRequest, ReadError, Reader, Window},
+    retention::{self, Horizon, Purgeable, horizon},
 };
-use time::OffsetDateTime;
 
 use crate::cli::answer::Failure;
 
@@ -47,8 +46,22 @@ fn quoted(word: &str) -> String {
     }
 }
 
+/// Warns where the table that a filter names is not there and no change is of it; whether it did.
+pub(super) async fn unknown_table(reader: &Reader, filter: &Filter) -> Result<bool, ReadError> {
+    match reader.require_table(filter).await {
+        Err(error) if error.term() == Some("table_unknown") => {
+            note(&format!("nothing found: {error}"));
+            Ok(true)
+        }
+        known => known.map(|()| false),
+    }
+}
+
 /// Says that nothing was found, and what there is instead.
 pub(super) async fn nothing(reader: &Reader, filter: &Filter) -> Result<(), ReadError> {
+    if unknown_table(reader, filter).await? {
+        return Ok(());
+    }
     let newest = async |filter: &Filter| {
         let request = PageRequest { size: 1, from: From::Newest, ..PageRequest::default() };
         reader.page(filter, &request).await.map(|page| page.entries.first().map(|entry| time(entry.at())))
@@ -70,18 +83,7 @@ pub(super) async fn nothing(reader: &Reader, filter: &Filter) -> Result<(), Read
 
 /// Says what a list that has come to its end may lack because it was purged.
 pub(super) async fn purged(reader: &Reader, filter: &Filter) -> Result<(), ReadError> {
-    let table = match &filter.table {
-        // Where it is not clear which table is meant, it is one of all.
-        Some(table) => reader.host_table(table).await.ok(),
-        None => None,
-    };
-    let of = match (&table, filter.kind) {
-        (Some(table), _) => Purgeable::Table(table),
-        (None, Some(Kind::Action | Kind::Event | Kind::Recorded)) => Purgeable::Actions,
-        (None, _) => Purgeable::Changes,
-    };
-    let (from, _) = filter.window.ends(OffsetDateTime::now_utc());
-    if let Some(horizon) = horizon(reader, of).await?.filter(|horizon| horizon.cuts(from)) {
+    if let Some(horizon) = retention::purged(reader, filter).await? {
         note(&horizon.to_string());
     }
     Ok(())

@@ -126,6 +126,9 @@ pub(super) fn go_on(end: &End, paging: &Paging) -> Result<u8, Failure> {
 
 async fn count(session: &mut Session, filter: &Filter, format: Format) -> Result<u8, Failure> {
     let count = session.answer(async |reader| reader.count(filter).await).await?;
+    if count == Count::Exactly(0) {
+        session.answer(async |reader| hint::unknown_table(reader, filter).await).await?;
+    }
     let text = match (format, count) {
         (Format::Json, _) => return write::document(&count).map(|()| 0),
         (Format::Human, Count::Exactly(entries)) => format!("{entries}\n"),

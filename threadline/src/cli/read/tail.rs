@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use threadline::query::{Entry, Filter, From, PageRequest, Position, Tail, Window};
+use threadline::query::{Entry, Filter, From, PageRequest, Position, Reader, Tail, Window};
 use uuid::Uuid;
 
 use crate::cli::{
@@ -90,8 +90,14 @@ async fn newest(
         let Some(older) = page.older.filter(|_| page.has_more) else { break };
         from = From::OlderThan(older);
     }
-    if found.is_empty() && !arguments.follow {
-        session.answer(async |reader| hint::nothing(reader, filter).await).await?;
+    if found.is_empty() {
+        let hint = async |reader: &Reader| {
+            if arguments.follow {
+                return hint::unknown_table(reader, filter).await.map(drop);
+            }
+            hint::nothing(reader, filter).await
+        };
+        session.answer(hint).await?;
     }
     found.reverse();
     printer.print(&found)?;

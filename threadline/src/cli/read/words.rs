@@ -2,10 +2,7 @@
 
 use std::str::FromStr;
 
-use threadline::query::{
-    Filter, FilterError, Key, Kind, Table, filter,
-    row::{At, RowKey},
-};
+use threadline::query::{Filter, FilterError, Key, Kind, Table, filter, row::RowKey};
 
 /// The filter that words make. A word is a text of filters, or one filter whose value has spaces, which the shell has kept together.
 pub(in crate::cli) fn filter(words: &[String]) -> Result<Filter, FilterError> {
@@ -41,11 +38,6 @@ pub(super) fn row_key(text: &str) -> Result<RowKey, String> {
             Err(format!("filter_value: {text:?} names no column: give the key that an answer has named"))
         }
     }
-}
-
-/// A time, as an argument of its own.
-pub(super) fn at(text: &str) -> Result<At, String> {
-    value(text)
 }
 
 fn value<T: FromStr<Err = FilterError>>(text: &str) -> Result<T, String> {

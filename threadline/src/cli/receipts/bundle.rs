@@ -18,6 +18,7 @@ use crate::cli::{
     answer::{Answer, Failure},
     read::{json_line, safe},
     settings::{Settings, Target},
+    times,
 };
 
 /// A bundle is for whoever asked for it.
@@ -29,11 +30,11 @@ const WRITTEN: usize = 256 << 10;
 /// What the command line says.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Arguments {
-    /// Only receipts of this time and later: a date in UTC, or a time with its offset.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Only receipts of this time and later: a date in UTC, a time with its offset, or so long ago, such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = times::at::<Instant>)]
     since: Option<Instant>,
     /// Only receipts of before this time.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = times::at::<Instant>)]
     until: Option<Instant>,
     /// The file, which is there whole or not at all.
     #[arg(long, short, value_name = "FILE")]
@@ -44,11 +45,6 @@ pub(crate) struct Arguments {
     /// Prints the summary as JSON.
     #[arg(long)]
     json: bool,
-}
-
-fn time(text: &str) -> Result<Instant, String> {
-    text.parse()
-        .map_err(|_| "expected a date such as 2026-05-15, or a time such as 2026-05-15T12:00:00Z".to_owned())
 }
 
 pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failure> {

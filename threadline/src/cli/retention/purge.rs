@@ -23,6 +23,7 @@ use crate::cli::{
     database::{Interrupt, connect, runtime},
     read::render::{json, safe},
     settings::{Settings, Target},
+    times,
 };
 
 /// What the command line says.
@@ -40,8 +41,8 @@ pub(crate) struct Arguments {
     /// Transactions at most; the same command goes on behind them.
     #[arg(long, value_name = "N", default_value_t = BATCHES_MAX, value_parser = clap::value_parser!(u32).range(1..))]
     max_batches: u32,
-    /// Deletes only what is older than this too: a date in UTC, or a time with its offset.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Deletes only what is older than this too: a date in UTC, a time with its offset, or so long ago, such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = times::at::<Instant>)]
     cutoff: Option<Instant>,
     /// The shortest pause between two transactions, such as 50ms; it is never shorter than the transaction took.
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
@@ -52,11 +53,6 @@ pub(crate) struct Arguments {
     /// Prints JSON.
     #[arg(long)]
     json: bool,
-}
-
-fn time(text: &str) -> Result<Instant, String> {
-    text.parse()
-        .map_err(|_| "expected a date such as 2026-05-15, or a time such as 2026-05-15T12:00:00Z".to_owned())
 }
 
 /// Connections: one for the work, one to say how it ended where that one was lost, and one to renew the lease while the work is an archive.

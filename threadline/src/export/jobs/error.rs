@@ -33,7 +33,7 @@ pub enum JobError {
 }
 
 /// Refusals that there may be none of at another time, of another file, another worker or another server.
-const PASSING: [&str; 7] = [
+const PASSING: [&str; 8] = [
     "directory_not_private",
     "export_in_use",
     "took_too_long",
@@ -41,6 +41,7 @@ const PASSING: [&str; 7] = [
     "resume_changed",
     "nothing_to_resume",
     "file_exists",
+    "folder_missing",
 ];
 
 impl JobError {

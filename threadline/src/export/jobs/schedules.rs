@@ -11,7 +11,7 @@ use super::{
     JobError, JobRequest, TABLE,
     list::transact,
     request::{Stored, query_params},
-    states::asker,
+    states::{asker, require_table},
 };
 use crate::{
     Timeline,
@@ -72,6 +72,7 @@ pub async fn add(
         return Err(JobError::refused("schedule_invalid", reason));
     }
     let stored = Stored::of(request, scope)?;
+    require_table(timeline, scope, request).await?;
     let actor = asker(timeline, request.actor.as_ref()).await?;
     let mut statement = Statement::new(format!(
         "insert into {} (name, request, query_params, actor_ref, every_seconds, next_at) values (",

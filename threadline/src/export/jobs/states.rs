@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     ActorRef, ActorType, StorageSchema, Timeline,
+    export::ExportError,
     query::{Scope, Statement},
     telemetry::jobs as events,
 };
@@ -17,9 +18,10 @@ use crate::{
 /// Asks for an export of what `scope` shows; the worker sees exactly that.
 ///
 /// # Errors
-/// What of the request cannot be exported, `scope_not_storable`, `actor_missing`, and what the database says.
+/// What of the request cannot be exported, `table_unknown`, `scope_not_storable`, `actor_missing`, and what the database says.
 pub async fn add(timeline: &Timeline, scope: &Scope, request: &JobRequest) -> Result<Job, JobError> {
     let stored = Stored::of(request, scope)?;
+    require_table(timeline, scope, request).await?;
     let actor = asker(timeline, request.actor.as_ref()).await?;
     let id = Uuid::now_v7();
     transact(timeline, &insertion(timeline.schema(), id, request, &stored, &actor)).await?;
@@ -52,6 +54,16 @@ pub async fn add_within(
         ));
     }
     Ok(())
+}
+
+/// Refuses a table that is not there, rather than have a worker find that out.
+pub(super) async fn require_table(
+    timeline: &Timeline,
+    scope: &Scope,
+    request: &JobRequest,
+) -> Result<(), JobError> {
+    let reader = timeline.reader(scope.clone());
+    Ok(reader.require_table(&request.filter).await.map_err(ExportError::from)?)
 }
 
 fn insertion(

@@ -245,18 +245,14 @@ fn set_last(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
 
 fn set_from(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
     let (_, to) = free_ends(filter)?;
-    filter.window = Window::Between { from: Some(instant("from", text)?), to };
+    let from: Instant = text.parse().map_err(|error: FilterError| error.of("from"))?;
+    filter.window = Window::Between { from: Some(from), to };
     Ok(())
 }
 
 fn set_to(filter: &mut Filter, text: &str) -> Result<(), FilterError> {
     let (from, _) = free_ends(filter)?;
-    // All of a day belongs to it.
-    let to = if text.len() == 10 { instant("to", text)?.end_of_day() } else { instant("to", text)? };
+    let to = Instant::end(text).map_err(|error| error.of("to"))?;
     filter.window = Window::Between { from, to: Some(to) };
     Ok(())
-}
-
-fn instant(key: &'static str, text: &str) -> Result<Instant, FilterError> {
-    text.parse().map_err(|error: FilterError| error.of(key))
 }

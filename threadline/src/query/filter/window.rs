@@ -34,7 +34,8 @@ pub struct Span {
 }
 
 /// A time of the years 1 to 9999, as RFC 3339 or PostgreSQL writes it: with an offset, such as `Z`, `+02:00` or `+02`. Of its decimals six
-/// count. A date without a time is its first moment, in UTC; as an end, its last.
+/// count. A date without a time is its first moment, in UTC; as an end, its last. So long ago, such as `2h`, is the time that it was when the
+/// text was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Instant(OffsetDateTime);
 
@@ -140,6 +141,15 @@ impl Instant {
         Self(self.0.replace_time(last))
     }
 
+    /// A time that something ends at: a date is all of its day.
+    ///
+    /// # Errors
+    /// `filter_value` for what is none.
+    pub fn end(text: &str) -> Result<Self, FilterError> {
+        let at: Self = text.parse()?;
+        Ok(if is_date(text) { at.end_of_day() } else { at })
+    }
+
     /// The time.
     #[must_use]
     pub fn time(self) -> OffsetDateTime {
@@ -147,9 +157,14 @@ impl Instant {
     }
 }
 
+/// Whether it is a date, as far as its form says it.
+fn is_date(text: &str) -> bool {
+    text.len() == "2026-05-15".len() && text.as_bytes()[4] == b'-'
+}
+
 /// The form of RFC 3339 of a date, or of a time as PostgreSQL prints it: with a space, and an offset of hours alone.
 fn rfc3339(text: &str) -> String {
-    if text.len() == "2026-05-15".len() {
+    if is_date(text) {
         return format!("{text}T00:00:00Z");
     }
     let hours = match text.as_bytes() {
@@ -163,14 +178,17 @@ impl FromStr for Instant {
     type Err = FilterError;
 
     fn from_str(text: &str) -> Result<Self, FilterError> {
-        const EXPECTED: &str =
-            "a date such as 2026-05-15, or a time with its offset such as 2026-05-15T12:00:00Z";
+        const EXPECTED: &str = "a date such as 2026-05-15, a time with its offset such as 2026-05-15T12:00:00Z, or so long ago, such as 2h";
+        if let Ok(ago) = text.parse::<Span>() {
+            let at = OffsetDateTime::now_utc().checked_sub(Duration::seconds(ago.seconds.into()));
+            return at.map(Self::new).ok_or_else(|| FilterError::value("a time", text, EXPECTED));
+        }
         OffsetDateTime::parse(&rfc3339(text), &Rfc3339)
             .ok()
             // Compared without a change of the offset: the last hours of 9999 may be of the year 10000 in UTC, which has no form.
             .filter(|time| (FIRST..=LAST).contains(time))
             .map(Self::new)
-            .ok_or_else(|| FilterError::value("from and to", text, EXPECTED))
+            .ok_or_else(|| FilterError::value("a time", text, EXPECTED))
     }
 }
 
@@ -289,6 +307,17 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Instant>().expect_err(text).term(), "filter_value");
         }
+    }
+
+    #[test]
+    fn so_long_ago_is_a_time_whatever_its_length() {
+        for (text, seconds) in [("2h", 7_200), ("90s", 90), ("1000000000s", 1_000_000_000)] {
+            for read in [text.parse(), Instant::end(text)] {
+                let ago: Duration = OffsetDateTime::now_utc() - read.map(Instant::time).expect(text);
+                assert!((ago - Duration::seconds(seconds)).abs() < Duration::minutes(1), "{text}: {ago}");
+            }
+        }
+        assert_eq!(Instant::end("2026-05-15").expect("a date").to_string(), "2026-05-15T23:59:59.999999Z");
     }
 
     #[test]

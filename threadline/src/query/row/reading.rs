@@ -1,14 +1,19 @@
 //! Several statements that see one state of the timeline.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
 use sqlx::{Postgres, Transaction, postgres::PgRow};
 
 use super::super::{
     ReadError, Reader,
     statement::{Statement, is_canceled, limit_time},
+    tables::known_tables,
 };
 use super::events::Event;
+use crate::capture::HostTable;
 
 /// A transaction that only reads.
 pub(crate) struct Reading<'r> {
@@ -42,6 +47,11 @@ impl<'r> Reading<'r> {
             Err(error) if is_canceled(&error) => Err(took_too_long(self.limit)),
             result => Ok(result?),
         }
+    }
+
+    /// The tables of the database, and those that there are changes of.
+    pub(super) async fn tables(&mut self) -> Result<BTreeSet<HostTable>, ReadError> {
+        Ok(known_tables(&mut self.transaction, self.reader.schema()).await?)
     }
 }
 

@@ -1,14 +1,17 @@
 //! Which row is meant: by the changes that there are, and by the catalog where these do not say it.
 
+use std::collections::BTreeSet;
+
 use sqlx::Row as _;
 
-use super::super::statement::Statement;
+use super::super::{Filter, statement::Statement};
 use super::{
     HostTable, Key, ReadError, Reader, Row, Table,
     image::RowKey,
     reading::Reading,
     source::{Source, of_source, push_sources},
 };
+use crate::nearest::nearest;
 
 /// Changes that are visited for the columns of a key.
 const VISITED: i64 = 1_000;
@@ -57,6 +60,25 @@ impl Reader {
     pub async fn host_table(&self, table: &Table) -> Result<HostTable, ReadError> {
         Ok(Reading::begin(self, None).await?.table(table).await?.0)
     }
+
+    /// Refuses a filter of a table that is not there and that no change is of: what it finds is nothing, which would look like an answer.
+    ///
+    /// # Errors
+    /// `table_unknown`, and what the database says.
+    pub async fn require_table(&self, filter: &Filter) -> Result<(), ReadError> {
+        let Some(table) = &filter.table else { return Ok(()) };
+        let mut reading = Reading::begin(self, None).await?;
+        // Whether there are changes that a scope shows may take long to say, so it is asked last.
+        let schemas = reading.schemas_of_catalog(&table.name).await?;
+        if table.schema.as_ref().map_or(!schemas.is_empty(), |schema| schemas.contains(schema)) {
+            return Ok(());
+        }
+        match reading.table(table).await {
+            // A filter means all tables of the name; what cannot be found out in time is not refused.
+            Err(error) if matches!(error.term(), Some("table_ambiguous" | "took_too_long")) => Ok(()),
+            found => found.map(drop),
+        }
+    }
 }
 
 impl Reading<'_> {
@@ -64,17 +86,18 @@ impl Reading<'_> {
     pub(super) async fn table(&mut self, table: &Table) -> Result<(HostTable, Vec<Source>), ReadError> {
         let schema = match &table.schema {
             Some(schema) => schema.clone(),
-            None => self.schema_of(&table.name).await?,
+            None => self.schema_of(table).await?,
         };
         let name = HostTable { schema, name: table.name.clone() };
         let (is_there, sources) = self.sources(&name).await?;
         if !is_there && self.with_changes(&sources).await?.is_empty() {
-            return Err(table_unknown(&name.to_string()));
+            return Err(self.table_unknown(table).await?);
         }
         Ok((name, sources))
     }
 
-    async fn schema_of(&mut self, name: &str) -> Result<String, ReadError> {
+    async fn schema_of(&mut self, table: &Table) -> Result<String, ReadError> {
+        let name = table.name.as_str();
         let schemas = self.schemas_of_changes().await?;
         let sources: Vec<Source> = schemas.iter().map(|schema| Source::new(schema, name)).collect();
         let mut found: Vec<String> =
@@ -84,7 +107,7 @@ impl Reading<'_> {
         }
         match <[String; 1]>::try_from(found) {
             Ok([schema]) => Ok(schema),
-            Err(none) if none.is_empty() => Err(table_unknown(name)),
+            Err(none) if none.is_empty() => Err(self.table_unknown(table).await?),
             Err(mut several) => {
                 several.sort();
                 let tables: Vec<String> = several.iter().map(|schema| format!("{schema}.{name}")).collect();
@@ -203,6 +226,17 @@ impl Reading<'_> {
         Ok(rows.first().map(|row| row.try_get(0)).transpose()?.flatten())
     }
 
+    /// That there is no such table, with the one that is probably meant: for whoever sees everything, since a name is something too.
+    async fn table_unknown(&mut self, table: &Table) -> Result<ReadError, ReadError> {
+        let known = if self.reader.scope().is_everything() { self.tables().await? } else { BTreeSet::new() };
+        let remedy = match nearest(table.schema.as_deref(), &table.name, &known) {
+            Some(near) => format!("is {near} meant?"),
+            None => "say it as capture names it, SCHEMA.TABLE, in upper and lower case".to_owned(),
+        };
+        let reason = format!("there is no table {table}, and no change of one: {remedy}");
+        Ok(ReadError::unusable("table_unknown", reason))
+    }
+
     /// Whether a change under exactly this key can be seen.
     async fn has_key(&mut self, sources: &[Source], key: &str) -> Result<bool, ReadError> {
         let mut statement = Statement::new("select c.id from ");
@@ -216,13 +250,6 @@ impl Reading<'_> {
             .push("::jsonb order by c.captured_at, c.id limit 1) c");
         Ok(!self.fetch_all(&statement).await?.is_empty())
     }
-}
-
-fn table_unknown(name: &str) -> ReadError {
-    let reason = format!(
-        "there is no table {name}, and no change of one: say it as capture names it, SCHEMA.TABLE, in upper and lower case"
-    );
-    ReadError::unusable("table_unknown", reason)
 }
 
 fn key_mismatch(table: &HostTable, columns: &[String]) -> ReadError {

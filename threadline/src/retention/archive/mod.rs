@@ -24,5 +24,5 @@ pub use verify::{ArchiveFault, verify};
 pub(super) use ids::Held;
 pub(crate) use settings::directory_of;
 pub(super) use settings::url_of;
-pub(super) use store::{ARCHIVES, evidence, is_readable, of_runs, tables};
+pub(super) use store::{evidence, of_runs, tables};
 pub(super) use unchanged::{Compared, compared};

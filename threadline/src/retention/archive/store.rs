@@ -12,10 +12,9 @@ use crate::{
     StorageSchema,
     capture::HostTable,
     export::Manifest,
+    horizon::{ARCHIVES, is_readable},
     query::{ReadError, Statement, clamped_time, serialize},
 };
-
-pub(in crate::retention) const ARCHIVES: &str = "threadline_archives";
 
 /// Archives that are listed at most.
 pub const ARCHIVES_LISTED_MAX: u32 = 100_000;
@@ -159,16 +158,6 @@ pub(super) async fn mark_deleted(
     ));
     statement.bind(id).query().execute(connection).await?;
     Ok(())
-}
-
-/// Whether there is such a table in this version, and the role may read it. To ask fails in no transaction.
-pub(in crate::retention) async fn is_readable(
-    connection: &mut PgConnection,
-    storage: &StorageSchema,
-) -> Result<bool, sqlx::Error> {
-    let mut statement = Statement::new("select coalesce(has_table_privilege(to_regclass(");
-    statement.bind(storage.table(ARCHIVES)).push("), 'select'), false)");
-    statement.query().fetch_one(connection).await?.try_get(0)
 }
 
 /// The archives of a run, or of all, the oldest first: [`ARCHIVES_LISTED_MAX`] at most, the newest ones.

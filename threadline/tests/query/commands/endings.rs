@@ -75,6 +75,7 @@ async fn a_question_without_an_answer_ends_with_status_1_and_a_term() -> anyhow:
     for (arguments, term) in [
         (&["history", "nowhere", "7"][..], "table_unknown: "),
         (&["as-of", "nowhere", "--at", "2026-05-15"], "table_unknown: "),
+        (&["as-of", "nowhere", "--at", "2h"], "table_unknown: "),
         (&["as-of", "posts", "8", "--at", "2026-05-16"], "deleted_record: "),
         (&["as-of", "posts", "8", "--at", "2026-05-14"], "before_audit_horizon: "),
         (&["blame", "posts", "8", "--at", "2026-05-14"], "before_audit_horizon: "),
@@ -131,6 +132,7 @@ async fn an_empty_list_says_what_there_is_instead() -> anyhow::Result<()> {
         &[
             &["timeline", "table:posts", "from:2026-05-16"],
             &["timeline", "table:nowhere"],
+            &["timeline", "table:psots"],
             &["timeline", "table:nowhere", "--json"],
             &["timeline", "table:nowhere", "--count"],
             &["actions", "action:nothing", "--tsv"],

@@ -22,6 +22,7 @@ use crate::cli::{
     database::Interrupt,
     export::{ExportSection, what::What},
     settings::{Settings, Target},
+    times,
 };
 
 /// How often `--wait` looks.
@@ -36,7 +37,7 @@ pub(crate) struct Asked {
     #[arg(long, value_name = "LOCATION")]
     to: Option<String>,
     /// Not before this time, such as 2026-05-15T02:00:00Z; without it, at once.
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = times::at::<Instant>)]
     at: Option<Instant>,
     /// On whose behalf, such as admin:a1; without it the service account of the database's user.
     #[arg(long, value_name = "TYPE:ID", value_parser = actor)]
@@ -67,11 +68,6 @@ pub(super) fn location(text: &str) -> Result<Location, Failure> {
     text.parse().map_err(|error: StorageError| {
         Failure::Misused(format!("{}: {}", error.term(), errors::line(&error)))
     })
-}
-
-fn time(text: &str) -> Result<Instant, String> {
-    text.parse()
-        .map_err(|_| "expected a date such as 2026-05-15, or a time such as 2026-05-15T12:00:00Z".to_owned())
 }
 
 impl Asked {

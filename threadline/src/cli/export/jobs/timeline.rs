@@ -84,13 +84,14 @@ fn nobody_elses() -> String {
 }
 
 /// Refusals of what stands in the database or is stored: the same arguments may do another time.
-const OF_STATE: [&str; 7] = [
+const OF_STATE: [&str; 8] = [
     "job_state",
     "fetch_differs",
     "storage_denied",
     "storage_missing",
     "storage_unavailable",
     "storage_file",
+    "table_unknown",
     "took_too_long",
 ];
 
