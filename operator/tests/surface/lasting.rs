@@ -51,9 +51,9 @@ async fn a_download_that_nobody_takes_ends_with_the_grant() -> anyhow::Result<()
     tokio::time::timeout(DEADLINE, stream.read_exact(&mut begun)).await??;
     assert_eq!(&begun, b"HTTP/1.1 200");
     console.as_staff("everything+export");
-    assert_eq!(console.answer("/exports/now?as=csv&table=none").await?.0, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(console.answer("/exports/now?as=csv&op=truncate").await?.0, StatusCode::TOO_MANY_REQUESTS);
     wait::until_some("the download to end", DEADLINE, async || {
-        let (status, _) = console.answer("/exports/now?as=csv&table=none").await?;
+        let (status, _) = console.answer("/exports/now?as=csv&op=truncate").await?;
         Ok((status == StatusCode::OK).then_some(()))
     })
     .await?;

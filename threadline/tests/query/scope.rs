@@ -139,8 +139,7 @@ async fn no_cursor_of_one_tenant_names_an_entry_or_a_time_of_the_other() -> anyh
         "0~00000000000000000000000000000000~0~00000000000000000000000000000000".parse()?;
     for (by_transaction, oldest) in [(false, oldest), (true, oldest_by_unit)] {
         for (from, is_older) in [(From::Newest, true), (From::NewerThan(oldest.clone()), false)] {
-            let mut request =
-                PageRequest { size: 3, visited: 500, by_transaction, from, ..PageRequest::default() };
+            let mut request = PageRequest { size: 3, visited: 500, by_transaction, from };
             let (mut seen, mut stops) = (Vec::new(), 0);
             loop {
                 let page = reader.page(&Filter::default(), &request).await?;

@@ -50,7 +50,7 @@ metrics! {
     PUBLISH_SENT = Counter "audit_publish_sent_total" [""]
         "References sent to the broker, repeats included.";
     PUBLISH_MESSAGES = Counter "audit_publish_messages_total" [""]
-        "Messages sent to the broker, repeats included; one holds up to publisher.pack_rows references.";
+        "Messages sent to the broker, repeats included; one holds up to 256 references.";
     PUBLISH_DUPLICATES = Counter "audit_publish_duplicates_total" [""]
         "References that the broker had stored already.";
     PUBLISH_UNKNOWN = Counter "audit_publish_unknown_total" [""]
@@ -74,7 +74,7 @@ metrics! {
     FORWARD_EVENTS = Counter "audit_forward_events_total" ["forwarder,verdict"]
         "Events and messages settled: delivered, retry, dead, discarded; left: those that have their dead letter already, and those without a row that all forwarders had settled or that are older than the forwarder.";
     FORWARD_PENDING = Gauge "audit_forward_pending" ["forwarder"]
-        "Messages in the stream that have not been delivered to this forwarder yet, read every five seconds; one holds up to publisher.pack_rows references.";
+        "Messages in the stream that have not been delivered to this forwarder yet, read every five seconds; one holds up to 256 references.";
     FORWARD_UNSETTLED = Gauge "audit_forward_unsettled" ["forwarder"]
         "Messages delivered to some process of this forwarder and not settled yet, read every five seconds.";
     FORWARD_ERRORS = Counter "audit_forward_errors_total" ["forwarder,kind"]

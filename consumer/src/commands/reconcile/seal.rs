@@ -27,6 +27,22 @@ use crate::projection::{
     estimated_rows,
 };
 
+/// The key of the settings, unless it is not to be used.
+fn key(settings: &Settings, asked: &Reconcile) -> anyhow::Result<Option<SigningKey>> {
+    let key = match &settings.consumer.reconcile.receipt_key_file {
+        Some(path) if !asked.unsigned => {
+            let key = SigningKey::read(Path::new(path));
+            Some(key.map_err(|error| UsageError(format!("consumer.reconcile.receipt_key_file: {error}")))?)
+        }
+        _ => None,
+    };
+    ensure!(
+        key.is_some() || !asked.new_key,
+        UsageError("--new-key needs a key: set consumer.reconcile.receipt_key_file".to_owned())
+    );
+    Ok(key)
+}
+
 /// Compares the window and appends its receipt.
 ///
 /// # Errors
@@ -45,17 +61,7 @@ pub(crate) async fn run(
              is not one of the timeline: receipts need profile \"correct\""
         ))
     );
-    let key = match &settings.consumer.reconcile.receipt_key_file {
-        Some(path) if !asked.unsigned => {
-            let key = SigningKey::read(Path::new(path));
-            Some(key.map_err(|error| UsageError(format!("consumer.reconcile.receipt_key_file: {error}")))?)
-        }
-        _ => None,
-    };
-    ensure!(
-        key.is_some() || !asked.new_key,
-        UsageError("--new-key needs a key: set consumer.reconcile.receipt_key_file".to_owned())
-    );
+    let key = key(settings, asked)?;
     let mut timeline =
         projection.timeline.database().connect().await.context("cannot connect to the timeline")?;
     let schema = projection.timeline.schema();

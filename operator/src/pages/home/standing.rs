@@ -54,7 +54,7 @@ pub(super) async fn read(asked: &Asked) -> Vec<Fact> {
 async fn captured(asked: &Asked) -> Option<Fact> {
     asked.whole(Capability::Coverage)?;
     // The one that the page of it has read, where that is new.
-    let found = in_time(coverage::observe(asked)).await.map(|reading| {
+    let found = in_time(Box::pin(coverage::observe(asked))).await.map(|reading| {
         let report = &reading.value.report;
         let count = |of: fn(&Coverage) -> usize| report.schemas.iter().map(of).sum::<usize>();
         let (covered, uncovered) = (count(|one| one.covered.len()), count(|one| one.uncovered.len()));

@@ -25,13 +25,11 @@ fn capture(report: &Report, tables: &[HostTable]) -> Vec<Remedy> {
         let found = report.schemas.iter().flat_map(|one| &one.findings).find(|finding| {
             disabled.contains(&finding.code) && finding.schema == table.schema && finding.table == table.name
         });
-        match found {
-            Some(finding) => finding.remedy.iter().map(|step| Remedy::of_step(step)).collect(),
-            None => {
-                let commands = command(table, "", None).into_iter();
-                commands.map(|command| Remedy::command(format!("{command} --apply"))).collect()
-            }
+        if let Some(finding) = found {
+            return finding.remedy.iter().map(|step| Remedy::of_step(step)).collect();
         }
+        let commands = command(table, "", None).into_iter();
+        commands.map(|command| Remedy::command(format!("{command} --apply"))).collect()
     };
     tables.iter().flat_map(steps).collect()
 }
