@@ -101,7 +101,9 @@ async fn failing() -> anyhow::Result<Pipeline> {
     .await?;
     let (path, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
     pipeline.configure(&format!(
-        "[[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = {path:?}\nfailing = {failing:?}"
+        "[[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = \"{}\"\nfailing = \"{}\"",
+        path.display(),
+        failing.display()
     ))?;
     fs::write(&failing, "")?;
     Ok(pipeline)

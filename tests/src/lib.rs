@@ -2,6 +2,7 @@
 
 pub mod exhaustion;
 pub mod faults;
+mod messages;
 mod observe;
 pub mod pooler;
 mod roles;
@@ -205,16 +206,6 @@ impl Pipeline {
     pub fn configure(&self, settings: &str) -> anyhow::Result<()> {
         let mut file = fs::File::options().append(true).open(&self.config)?;
         Ok(writeln!(file, "{settings}")?)
-    }
-
-    /// The same, with a message for each reference, where a test counts messages.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn sending_one_by_one(self) -> anyhow::Result<Self> {
-        let settings = fs::read_to_string(&self.config)?;
-        fs::write(&self.config, settings.replace("[publisher]\n", "[publisher]\npack = \"never\"\n"))?;
-        Ok(self)
     }
 
     /// The settings file of this pipeline, for what takes one as an argument.

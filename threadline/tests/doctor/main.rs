@@ -135,7 +135,8 @@ impl Host {
         let mut section: Vec<&str> = lines.drain(begin + 1..end).collect();
         section.retain(|line| !added.iter().any(|one| key(one) == key(line)));
         section.extend(added);
-        drop(lines.splice(begin + 1..begin + 1, section));
+        let rest = lines.split_off(begin + 1);
+        lines.extend(section.into_iter().chain(rest));
         let settings = lines.join("\n") + "\n";
         self.settings = settings;
     }

@@ -117,6 +117,10 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
     assert_eq!(verified.status, Some(1));
     assert!(verified.out.starts_with("FAULT: line 4: receipt 1: change "), "{}", verified.out);
     assert!(verified.out.contains("\nDOES NOT HOLD: "), "{}", verified.out);
+    what_is_no_bundle_is_called_so(&host, &work_dir, &key)
+}
+
+fn what_is_no_bundle_is_called_so(host: &Host, work_dir: &WorkDir, key: &str) -> anyhow::Result<()> {
     let late = work_dir.path().join("late.ndjson").display().to_string();
     let of_nothing = threadline(&host.database, &["bundle", "-o", &late, "--since", "2999-01-01"])?;
     assert_eq!(of_nothing.status, Some(1));
@@ -126,7 +130,7 @@ async fn what_was_sealed_is_listed_verified_and_handed_over() -> anyhow::Result<
         "{}",
         of_nothing.error
     );
-    let none = threadline(&host.database, &["verify-bundle", &key])?;
+    let none = threadline(&host.database, &["verify-bundle", key])?;
     assert_eq!(
         (none.status, none.out.as_str()),
         (

@@ -77,6 +77,7 @@ async fn the_rack_application_of_the_documentation_passes_on_pages_forms_and_str
 /// What the plug of the documentation needs.
 const PLUG: &str = include_str!("plug.exs");
 
+#[expect(clippy::print_stderr, reason = "whoever lacks a language is to know what was not looked at")]
 #[tokio::test]
 async fn what_the_plug_of_the_documentation_signs_is_accepted() -> anyhow::Result<()> {
     if Command::new("elixir").arg("--version").output().is_err() {

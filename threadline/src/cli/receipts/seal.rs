@@ -65,7 +65,8 @@ pub(crate) fn run(target: Target, arguments: &Arguments) -> Result<Answer, Failu
         }
         let (bar, progress) = progress("rows");
         let sealed = seal_as(timeline, key.as_ref(), change, progress);
-        let sealed = unless_interrupted(async { sealed.await.map_err(with_option) }, interrupt).await;
+        let sealed = async { sealed.await.map_err(with_option) };
+        let sealed = Box::pin(unless_interrupted(sealed, interrupt)).await;
         bar.finish_and_clear();
         Ok(text(&sealed?, arguments.json)?.into())
     })
