@@ -54,7 +54,7 @@ pub(crate) async fn nowhere(shared: Arc<Shared>, request: Request) -> Response {
     let (parts, _) = request.into_parts();
     let granted = authorize(&shared, &parts, Surface::Home).await;
     let frame = Frame::of(&shared, &parts, Surface::Home, granted.as_ref().ok());
-    frame.respond(Err(granted.err().unwrap_or(Failure::NotFound)))
+    frame.respond(Err(granted.err().unwrap_or(Failure::NoPage)))
 }
 
 /// Where the surface is opened under its own name without a slash behind it, links would lead beside it: to the same with one.

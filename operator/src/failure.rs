@@ -17,6 +17,8 @@ pub(crate) enum Failure {
     Refused { term: String, text: String },
     /// It is not there, or not within the scope: nobody can tell which.
     NotFound,
+    /// No page has this address.
+    NoPage,
     /// A saved view that is not there, or another's.
     NoView,
     /// The grant does not allow it.
@@ -48,7 +50,7 @@ impl Failure {
     pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Refused { .. } => StatusCode::BAD_REQUEST,
-            Self::NotFound | Self::NoView => StatusCode::NOT_FOUND,
+            Self::NotFound | Self::NoPage | Self::NoView => StatusCode::NOT_FOUND,
             Self::Closed(_) | Self::Denied(_) => StatusCode::FORBIDDEN,
             Self::Busy | Self::TooSoon(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::TooSlow | Self::Outdated | Self::Away => StatusCode::SERVICE_UNAVAILABLE,
@@ -62,7 +64,7 @@ impl Failure {
     pub(crate) fn term(&self) -> &str {
         match self {
             Self::Refused { term, .. } => term,
-            Self::NotFound | Self::NoView => "not_found",
+            Self::NotFound | Self::NoPage | Self::NoView => "not_found",
             Self::Closed(_) => "capability_missing",
             Self::Denied(_) => "denied",
             Self::Busy => "busy",
@@ -79,7 +81,7 @@ impl Failure {
     pub(crate) fn title(&self) -> &'static str {
         match self {
             Self::Refused { .. } => "This cannot be answered",
-            Self::NotFound | Self::NoView => "Nothing is here",
+            Self::NotFound | Self::NoPage | Self::NoView => "Nothing is here",
             Self::Closed(_) | Self::Denied(_) => "Not for you",
             Self::Busy | Self::TooSoon(_) => "One thing at a time",
             Self::TooSlow => "That took too long",
@@ -107,6 +109,7 @@ impl Failure {
                                `threadline retention runs` says what was purged when."
                 .to_owned(),
             Self::Busy => "As many things are being answered as may be at a time, yours or those of others. Wait a moment, then try again.".to_owned(),
+            Self::NoPage => "No page has this address. The search field and the pages above lead to everything that there is.".to_owned(),
             Self::NoView => "There is no such view of yours: it may have been deleted already. The page \"Saved\" has those that there are.".to_owned(),
             Self::TooSoon(seconds) => format!("This was done a moment ago. It can be done again in {seconds} seconds."),
             Self::TooSlow => "It took longer than a statement or a page may. Make it narrower: a window such as last:24h, or a table.".to_owned(),

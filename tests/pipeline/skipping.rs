@@ -84,7 +84,7 @@ async fn what_a_filter_passed_over_is_delivered_when_it_is_taken_back_under_runn
 #[tokio::test(flavor = "multi_thread")]
 async fn a_durable_that_stands_beyond_the_end_of_its_stream_is_named_everywhere_and_settles_nothing()
 -> anyhow::Result<()> {
-    let pipeline = Pipeline::new().await?;
+    let pipeline = Pipeline::new().await?.sending_one_by_one()?;
     let name = &pipeline.name;
     let port = free_port()?;
     let listen = format!("consumer.listen=127.0.0.1:{port}");

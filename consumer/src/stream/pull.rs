@@ -42,6 +42,11 @@ const SUBJECT_BYTES: usize = 8 << 10;
 /// How the broker says that the next message is larger than what a request may still bring.
 const BYTES_USED: &str = "MaxBytes";
 
+/// How brokers since 2.10 say that a request has brought as many messages as it was for. Its messages are counted here; from a stream with
+/// replicas they may come after this, and the next request may be open by then.
+/// <https://github.com/nats-io/nats-architecture-and-design/issues/212>
+const FULFILLED: &str = "Batch Completed";
+
 const LOST: &str = "the connection was lost";
 
 /// How long closing waits for what is under way.
@@ -271,12 +276,14 @@ impl Prefetcher {
             }
             StatusCode::TIMEOUT | StatusCode::NOT_FOUND => self.requested = 0,
             status => {
-                self.requested = 0;
                 let described = message.description.as_deref().unwrap_or_default();
-                if described.contains(BYTES_USED) {
+                if described.contains(FULFILLED) {
                     return;
                 }
-                self.broken = Some(format!("the request for messages ended: {status} {described}"));
+                self.requested = 0;
+                if !described.contains(BYTES_USED) {
+                    self.broken = Some(format!("the request for messages ended: {status} {described}"));
+                }
             }
         }
     }

@@ -15,6 +15,8 @@ use crate::{
     answer::Answer,
     asked::{Answered, Asked},
     failure::Failure,
+    links::Links,
+    view::text,
 };
 
 pub(crate) async fn page(asked: Asked) -> Answered {
@@ -43,8 +45,8 @@ pub(crate) async fn page(asked: Asked) -> Answered {
                 }
                 Ok(Answer::to(asked.links.with("row", &[("table", table), ("key", key)])))
             }
-            None if !text.contains(char::is_whitespace) => Ok(correlation(&asked, &text)),
             _ if ties(&asked, &text).await? => Ok(correlation(&asked, &text)),
+            None => of_words(&asked, &text).await,
             _ => Err(error.into()),
         },
     }
@@ -67,6 +69,59 @@ async fn ties(asked: &Asked, id: &str) -> Result<bool, Failure> {
 async fn finds(asked: &Asked, filter: &Filter) -> Result<bool, Failure> {
     let request = PageRequest { size: 1, ..PageRequest::default() };
     Ok(!asked.reader().page(filter, &request).await?.entries.is_empty())
+}
+
+/// What was typed without saying what it is: the one thing that has it, or a choice.
+async fn of_words(asked: &Asked, typed: &str) -> Answered {
+    let mut found = Vec::new();
+    for filter in readings(typed) {
+        let request = PageRequest { size: 1, ..PageRequest::default() };
+        match asked.reader().page(&filter, &request).await {
+            Ok(page) if !page.entries.is_empty() => found.push(filter),
+            Err(ReadError::Database(error)) => return Err(error.into()),
+            _ => {}
+        }
+    }
+    if let [only] = &found[..] {
+        return Ok(Answer::to(way(&asked.links, only)));
+    }
+    let anywhere = Filter { text: Some(typed.to_owned()), ..Filter::default() };
+    let texts: Vec<_> = found.iter().map(ToString::to_string).collect();
+    asked.answer("What is it?", &json!({"found": texts, "text": anywhere.to_string()}), |view| {
+        html! {
+            @if found.is_empty() {
+                p { "No table, action, actor or correlation id that you may see is called " code { (text::line(typed)) } "." }
+            } @else {
+                p { "Several things are called " code { (text::line(typed)) } ":" }
+                ul { @for filter in &found { li { a href=(way(&view.links, filter)) { code { (text::line(&filter.to_string())) } } } } }
+            }
+            p { a href=(view.links.filtered("timeline", &anywhere, &[])) { "Entries in which it stands somewhere" } }
+            p { a href=(view.links.to("timeline")) { "The timeline" } }
+        }
+    })
+}
+
+/// Kinds of actors that have ids.
+const NAMED: [ActorType; 5] =
+    [ActorType::User, ActorType::Admin, ActorType::ServiceAccount, ActorType::Job, ActorType::System];
+
+/// What words may be the name of: a table, an action, how actions begin, an actor of each kind.
+fn readings(text: &str) -> Vec<Filter> {
+    let action = |name: &str| Some(Filter { action: Some(name.parse().ok()?), ..Filter::default() });
+    let actor = |kind| Some(Filter { actor: Some(ActorRef::new(kind, Some(text)).ok()?), ..Filter::default() });
+    let table = text.parse().ok().map(|table| Filter { table: Some(table), ..Filter::default() });
+    let actions = [action(text), action(&format!("{text}.*"))];
+    let actors = NAMED.map(actor);
+    let readings = [table].into_iter().chain(actions).chain(actors).flatten();
+    readings.filter(|filter| filter.check().is_ok()).collect()
+}
+
+/// Where a reading is shown.
+fn way(links: &Links, filter: &Filter) -> String {
+    filter.actor.as_ref().map_or_else(
+        || links.filtered("timeline", filter, &[]),
+        |actor| links.with("actor", &[("actor", &actor.to_string())]),
+    )
 }
 
 /// Whether there is a table of this name; what else is wrong with a row, its page says.

@@ -15,6 +15,11 @@ from unnest(array['4bf92f3577b34da6a3ce929d0e0e4736', 'A0EEBC99-9C0B-4EF8-BB6D-6
                   'a b', 'it''s x', 'x:y', 'job:j-9']) id;
 insert into audit_actions (name, actor_ref, status) values ('ran', '{\"type\": \"job\", \"id\": \"nightly\"}', 'ok');";
 
+/// An action and an actor of one name, and actions that begin alike.
+const NAMED_ALIKE: &str = "
+insert into audit_actions (name, actor_ref, status)
+values ('ada', '{\"type\": \"user\", \"id\": \"ada\"}', 'ok'), ('orders.paid', '{\"type\": \"user\", \"id\": \"ada\"}', 'ok');";
+
 impl Console {
     /// Where the search field leads, and with which query.
     async fn led(&self, typed: &str) -> anyhow::Result<(String, Vec<(String, String)>)> {
@@ -80,8 +85,31 @@ async fn a_correlation_id_of_any_shape_is_found_as_it_was_typed() -> anyhow::Res
     // What ties nothing together is what it looks like.
     assert_eq!(console.led("customers:y").await?.0, "./row");
     assert_eq!(console.led("nothing:y").await?.0, "./row");
-    let (status, html) = console.answer("/search?q=b%20a").await?;
+    let (status, html) = console.answer("/search?q=table:posts%20a").await?;
     assert!(status == StatusCode::BAD_REQUEST && html.contains("filter_without_value"), "{html}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_word_that_is_typed_leads_to_the_one_thing_that_it_names_or_to_a_choice() -> anyhow::Result<()> {
+    let mut console = Console::after(TIED).await?;
+    console.connection.execute(NAMED_ALIKE).await?;
+    for (typed, path, key, value) in [
+        ("tied", "./timeline", "action", "tied"),
+        ("orders", "./timeline", "action", "orders.*"),
+        ("nightly", "./actor", "actor", "job:nightly"),
+        ("Jo Do", "./actor", "actor", "user:Jo Do"),
+    ] {
+        let led = console.led(typed).await?;
+        assert_eq!(led, (path.to_owned(), vec![(key.to_owned(), value.to_owned())]), "{typed}");
+    }
+    let html = console.page("/search?q=ada").await?;
+    for way in ["./timeline?action=ada\"", "./actor?actor=user%3Aada\"", "./timeline?text=ada\""] {
+        assert!(html.contains(way), "{way}: {html}");
+    }
+    assert_eq!(console.json("/search?q=ada").await?["found"], serde_json::json!(["action:ada", "actor:user:ada"]));
+    let html = console.page("/search?q=b%20a").await?;
+    assert!(html.contains("./timeline?text=b+a\"") && html.contains("is called"), "{html}");
     Ok(())
 }
 

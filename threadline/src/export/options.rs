@@ -191,7 +191,7 @@ impl Options {
             let reason = "the profile full has all of the linked action: leave --include-action-metadata out";
             return Err(ExportError::refused("export_options", reason));
         }
-        if self.format == Format::Parquet && !cfg!(feature = "parquet") {
+        if !self.format.is_built() {
             return Err(ExportError::refused("export_options", WITHOUT_PARQUET));
         }
         if self.profile != Profile::Full && self.format.only_full() {
@@ -257,6 +257,9 @@ impl Profile {
 }
 
 impl Format {
+    /// All of them, those that are read most first.
+    pub const ALL: [Self; 5] = [Self::Csv, Self::Ndjson, Self::Json, Self::Ocsf, Self::Parquet];
+
     /// Its name, which is also the extension of its files.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -267,6 +270,12 @@ impl Format {
             Self::Ocsf => "ocsf",
             Self::Parquet => "parquet",
         }
+    }
+
+    /// Whether this build writes it: Parquet only with the feature `parquet`.
+    #[must_use]
+    pub fn is_built(self) -> bool {
+        self != Self::Parquet || cfg!(feature = "parquet")
     }
 
     /// Whether it is of the profile full alone.
@@ -313,8 +322,7 @@ impl FromStr for Format {
     type Err = ExportError;
 
     fn from_str(text: &str) -> Result<Self, ExportError> {
-        let formats = [Self::Csv, Self::Json, Self::Ndjson, Self::Ocsf, Self::Parquet];
-        formats.into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
+        Self::ALL.into_iter().find(|one| one.as_str() == text).ok_or_else(|| {
             let reason = format!("{text:?} is no format: csv, json, ndjson, ocsf or parquet");
             ExportError::refused("export_options", reason)
         })
@@ -327,12 +335,11 @@ mod tests {
 
     #[test]
     fn formats_have_names_and_are_refused_with_what_they_do_not_hold() {
-        for format in [Format::Csv, Format::Json, Format::Ndjson, Format::Ocsf, Format::Parquet] {
+        for format in Format::ALL {
             assert_eq!(format.as_str().parse::<Format>().ok(), Some(format));
-            let is_built = format != Format::Parquet || cfg!(feature = "parquet");
             for (profile, is_held) in [(Profile::Exact, !format.only_full()), (Profile::Full, true)] {
                 let checked = Options { profile, format, ..Options::default() }.check(&Filter::default());
-                assert_eq!(checked.is_ok(), is_held && is_built, "{profile} {format}: {checked:?}");
+                assert_eq!(checked.is_ok(), is_held && format.is_built(), "{profile} {format}: {checked:?}");
             }
         }
     }

@@ -19,7 +19,6 @@ use crate::{
     },
 };
 
-const FORMATS: [Format; 5] = [Format::Csv, Format::Ndjson, Format::Json, Format::Ocsf, Format::Parquet];
 const PROFILES: [(Profile, &str); 3] = [
     (Profile::Exact, "changes, with every digit"),
     (Profile::Compat, "changes, as the Elixir library writes them"),
@@ -63,7 +62,7 @@ pub(super) fn form(asked: &Asked, view: &View<'_>, filter: &Filter) -> Markup {
                 }
                 p {
                     label for="as" { "Format" } " "
-                    select #as name="as" { @for format in FORMATS { option value=(format.as_str()) { (format.as_str()) } } }
+                    select #as name="as" { @for format in Format::ALL.into_iter().filter(|format| format.is_built()) { option value=(format.as_str()) { (format.as_str()) } } }
                     " " label for="profile" { "Holds" } " "
                     select #profile name="profile" {
                         option value="" { "what fits the format" }
