@@ -3,7 +3,7 @@ SHELL := /bin/sh
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults bench soak dist check fix demo-servers servers clean
+.PHONY: help demo test matrix faults bench soak dist check fix demo-servers servers clean
 
 # A run of the tests that has not ended after so many seconds is ended: what hangs is a failure with a name.
 TEST_LIMIT ?= 2100
@@ -15,9 +15,11 @@ export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
 # Named places where the tests let a process die, which nothing that is shipped is built with; and what is optional.
 FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower,threadline/parquet,threadline/s3,threadline/metrics
 
-# What depends most on the version of PostgreSQL runs on every one that is supported; the rest of the timeline on the oldest and the newest.
+# What depends most on the version of PostgreSQL is always tested on the oldest and the newest; the rest of the timeline on every version is
+# for `make matrix`, and so is whatever of the pipeline does not read the source through a pooler in a way of its own.
 CAPTURING := --test outbox --test store --test capture
 TIMELINE := $(CAPTURING) --test query --test retention --test erasure --test evidence --test handover --test jobs --test doctor --test receipts --test telemetry
+POOLED := backfill:: guarantees:: outages:: packs:: pooler:: projection:: regressions:: rights:: source_rows:: source_table::
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,14 +31,19 @@ demo: demo-servers ## Runs the whole pipeline on private servers and ends with a
 	@$(CARGO) build --profile demo --package publisher --package consumer --package threadline --package operator --package sandbox --bins
 	@./scripts/demo
 
-test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's, through PgBouncer, other versions.
+test: servers ## Passes all tests, on private servers that they start, kill and restart: Debian's; the decisive ones on other versions.
 	$(CARGO) test $(FAULTY) --no-run
 	$(LIMITED) $(CARGO) test $(FAULTY)
-	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
+	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline -- $(POOLED)
 	PARTITIONED=1 $(LIMITED) $(CARGO) test $(FAULTY) --test capture --test retention -- --skip plans
-	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(TIMELINE) --test stream_worker --test pipeline --test surface
-	$(LIMITED) ./scripts/test-on 14 $(CARGO) test $(FAULTY) $(TIMELINE)
-	for version in 16 17; do $(LIMITED) ./scripts/test-on $$version $(CARGO) test $(FAULTY) $(CAPTURING) || exit 1; done
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(CAPTURING) --test stream_worker --test pipeline
+	$(LIMITED) ./scripts/test-on 14 $(CARGO) test $(FAULTY) $(CAPTURING) --test query
+
+matrix: servers ## Passes the tests of the timeline on every supported PostgreSQL, and all of the pipeline through PgBouncer; an hour beside `make test`.
+	$(CARGO) test $(FAULTY) --no-run
+	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(TIMELINE) --test surface
+	for version in 14 16 17; do $(LIMITED) ./scripts/test-on $$version $(CARGO) test $(FAULTY) $(TIMELINE) || exit 1; done
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.
 	$(CARGO) build --bins $(FAULTY)

@@ -4,8 +4,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-/// How often a condition is looked at.
-const INTERVAL: Duration = Duration::from_millis(10);
+/// How long after the last look at a condition the next one is: soon at first, and then as seldom as nobody notices. A look is often a
+/// connection, which costs a server more than what is waited for.
+fn pause(waited: Duration) -> Duration {
+    (waited / 4).clamp(Duration::from_millis(10), Duration::from_millis(100))
+}
 
 /// Looks at `condition` until it holds.
 ///
@@ -15,7 +18,7 @@ pub fn until(what: &str, deadline: Duration, mut condition: impl FnMut() -> bool
     let start = Instant::now();
     while !condition() {
         anyhow::ensure!(start.elapsed() < deadline, "waited {deadline:?} in vain for {what}");
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(pause(start.elapsed()));
     }
     Ok(())
 }
@@ -30,12 +33,13 @@ pub async fn until_some<T>(
     mut condition: impl AsyncFnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<T> {
     let in_vain = || format!("waited {deadline:?} in vain for {what}");
+    let start = Instant::now();
     let answered = async {
         loop {
             if let Some(answer) = condition().await? {
                 return Ok(answer);
             }
-            tokio::time::sleep(INTERVAL).await;
+            tokio::time::sleep(pause(start.elapsed())).await;
         }
     };
     // The server may never respond.
