@@ -71,6 +71,11 @@ impl Build {
         })
     }
 
+    /// Whether it is of an earlier commit.
+    pub(crate) fn is_earlier(&self) -> bool {
+        self.folder.is_some()
+    }
+
     /// What samples of it are called.
     pub(crate) fn variant(&self) -> &str {
         &self.variant

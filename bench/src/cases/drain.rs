@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Bench, SEED, SEED_OF_JOBS, limits, operate};
 use crate::{
-    build::{Build, EARLIER},
+    build::Build,
     environment::{Databases, STREAM},
     meter::{self, Meter},
     peers::Peer,
@@ -37,15 +37,14 @@ async fn relay_and_project(bench: &mut Bench<'_>, build: &Build, repeat: u32) ->
     bench.environment.restart_broker().await?;
     let relayed = relay(bench, build, &source, repeat).await?;
     bench.keep(relayed).await?;
-    let is_current = build.variant() == Build::current().variant();
-    if is_current {
+    if !build.is_earlier() {
         bench.keep(limits::insert_select(bench, "limit", repeat).await?).await?;
     }
-    for consumers in if is_current { &[2, 1, 4][..] } else { &[2] } {
+    for consumers in if build.is_earlier() { &[2][..] } else { &[2, 1, 4] } {
         let projected = project(bench, build, &source, *consumers, repeat).await?;
         bench.keep(projected).await?;
     }
-    if is_current {
+    if !build.is_earlier() {
         bench.keep(limits::insert_select(bench, "limit again", repeat).await?).await?;
     }
     bench.environment.delete_stream(STREAM).await;
@@ -89,7 +88,7 @@ async fn project(
     let mut running = start_consumers(bench, build, &mut meter, &databases, consumers)?;
     let seconds = bench.environment.settled(&databases).await?;
     let plural = if consumers == 1 { "" } else { "s" };
-    let variant = if build.variant().starts_with(EARLIER) {
+    let variant = if build.is_earlier() {
         build.variant().to_owned()
     } else {
         format!("{consumers} consumer{plural}")
