@@ -135,13 +135,16 @@ pub enum MessageId {
     Again(Uuid, i32),
     /// An addressed entry: `<uuid>:<xid>-<seq>`, and `:<generation>` when it is sent again.
     Addressed(Uuid, u64, i64, i32),
-    /// A pack, by the places of its first and its last entry in the log: `pack:<xid>-<seq>:<xid>-<seq>`, and `:<generation>` when
-    /// it is sent again.
+    /// A pack, by the places of its first and its last entry in the log and by what it holds: `pack:<xid>-<seq>:<xid>-<seq>:<digest>`, and
+    /// `:<generation>` when it is sent again. Two places alone name different packs where a standby that took over lacks the round and has an
+    /// entry more between them; the broker would take the second one for the first.
     Pack {
         /// Transaction and place of the first entry.
         first: (u64, i64),
         /// Those of the last one.
         last: (u64, i64),
+        /// Of the events in their order; sixteen hexadecimal digits.
+        digest: u64,
         /// How often the log was rewound.
         generation: i32,
     },
@@ -154,8 +157,8 @@ impl fmt::Display for MessageId {
             Self::Again(id, generation) => write!(f, "{id}:{generation}"),
             Self::Addressed(id, xid, seq, 0) => write!(f, "{id}:{xid}-{seq}"),
             Self::Addressed(id, xid, seq, generation) => write!(f, "{id}:{xid}-{seq}:{generation}"),
-            Self::Pack { first: (xid, seq), last: (last_xid, last_seq), generation } => {
-                write!(f, "pack:{xid}-{seq}:{last_xid}-{last_seq}")?;
+            Self::Pack { first: (xid, seq), last: (last_xid, last_seq), digest, generation } => {
+                write!(f, "pack:{xid}-{seq}:{last_xid}-{last_seq}:{digest:016x}")?;
                 if *generation == 0 { Ok(()) } else { write!(f, ":{generation}") }
             }
         }
@@ -244,7 +247,7 @@ mod tests {
             MessageId::Addressed(ID, 771, 9, 2).to_string(),
             "d0e158f8-97ac-4a0c-af51-c1c235e11a66:771-9:2"
         );
-        let pack = |generation| MessageId::Pack { first: (771, 9), last: (772, 3), generation };
+        let pack = |generation| MessageId::Pack { first: (771, 9), last: (772, 3), digest: 0xAB, generation };
         assert_eq!(pack(0).to_string(), "pack:771-9:772-3");
         assert_eq!(pack(2).to_string(), "pack:771-9:772-3:2");
     }

@@ -57,6 +57,11 @@ impl Asked {
         Reader::new(self.shared.pool.clone(), self.shared.schema.clone(), self.grant.scope().clone())
     }
 
+    /// The same over connections of their own: whoever follows keeps nobody waiting who reads.
+    pub(crate) fn follower(&self) -> Reader {
+        Reader::new(self.shared.following.clone(), self.shared.schema.clone(), self.grant.scope().clone())
+    }
+
     /// The timeline whatever the scope, for what belongs to no tenant: where the grant allows something that needs everything.
     pub(crate) fn whole(&self, capability: Capability) -> Option<Timeline> {
         let is_open = capability.needs_everything() && self.grant.allows(capability);

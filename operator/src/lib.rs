@@ -41,6 +41,7 @@ mod auth;
 mod dispatch;
 mod download;
 mod failure;
+mod feeds;
 mod kept;
 mod limits;
 mod links;

@@ -11,7 +11,7 @@ use axum::Router;
 use common::identifier::TableName;
 use futures::future::{self, FutureExt as _};
 use sqlx::{
-    PgPool,
+    Connection as _, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 use threadline::{StorageSchema, Timeline, storage::Location, telemetry::OperatorTurn};
@@ -22,6 +22,7 @@ use crate::source::SourceOptions;
 use crate::{
     Limits, OperatorAuth, Policies,
     auth::Auth,
+    feeds::Feeds,
     kept::Kept,
     limits::Turns,
     routes,
@@ -182,7 +183,9 @@ impl Operator<Authorized> {
         let writer = said.writer.map(|options| writing_pool(options, &limits));
         let viewings = said.views.zip(writer.clone());
         let shared = Shared {
-            pool: pool(said.options, &limits),
+            following: pool(said.options.clone(), &limits, FOLLOWERS),
+            pool: pool(said.options, &limits, limits.connections),
+            feeds: Feeds::default(),
             viewings: viewings.map(|(every, pool)| Viewings::new(every, Timeline::new(pool, schema.clone()))),
             writer,
             schema,
@@ -207,7 +210,7 @@ impl Operator<Authorized> {
 }
 
 /// Connections that cannot write, and whose statements end.
-fn pool(options: PgConnectOptions, limits: &Limits) -> PgPool {
+fn pool(options: PgConnectOptions, limits: &Limits, connections: u32) -> PgPool {
     let milliseconds = limits.statement.as_millis().to_string();
     let options = options.application_name("threadline-operator").options([
         ("search_path", "pg_catalog,pg_temp"),
@@ -217,11 +220,27 @@ fn pool(options: PgConnectOptions, limits: &Limits) -> PgPool {
         ("work_mem", "16MB"),
     ]);
     PgPoolOptions::new()
-        .max_connections(limits.connections)
+        .max_connections(connections)
         .acquire_timeout(Duration::from_secs(3))
         .idle_timeout(Duration::from_secs(300))
+        // One that has just been used is there.
+        .test_before_acquire(false)
+        .before_acquire(|connection, used| {
+            Box::pin(async move {
+                if used.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options)
 }
+
+/// How long an idle connection is not asked whether it is still there.
+const TRUSTED: Duration = Duration::from_secs(1);
+
+/// Connections for pages that follow the timeline.
+const FOLLOWERS: u32 = 2;
 
 /// Connections for what people do.
 const WRITERS: u32 = 2;

@@ -11,6 +11,7 @@ use crate::source::Source;
 use crate::{
     Capability, Limits, Policies,
     auth::Auth,
+    feeds::Feeds,
     kept::{Kept, Seen},
     limits::Turns,
     viewings::Viewings,
@@ -22,6 +23,8 @@ pub(crate) type Ended = future::Shared<BoxFuture<'static, ()>>;
 /// What all requests share.
 pub(crate) struct Shared {
     pub(crate) pool: PgPool,
+    /// Connections of pages that follow the timeline.
+    pub(crate) following: PgPool,
     /// Connections for what is done; none where nothing can be.
     pub(crate) writer: Option<PgPool>,
     pub(crate) schema: StorageSchema,
@@ -29,6 +32,8 @@ pub(crate) struct Shared {
     pub(crate) turns: Turns,
     /// Streams that are open.
     pub(crate) tails: Turns,
+    /// What they follow.
+    pub(crate) feeds: Feeds,
     /// When they end, whatever they have.
     pub(crate) ended: Ended,
     pub(crate) title: String,

@@ -88,11 +88,8 @@ async fn project(
     let mut running = start_consumers(bench, build, &mut meter, &databases, consumers)?;
     let seconds = bench.environment.settled(&databases).await?;
     let plural = if consumers == 1 { "" } else { "s" };
-    let variant = if build.is_earlier() {
-        build.variant().to_owned()
-    } else {
-        format!("{consumers} consumer{plural}")
-    };
+    let variant =
+        if build.is_earlier() { build.variant().to_owned() } else { format!("{consumers} consumer{plural}") };
     let mut sample = meter.end("projection", &variant, repeat).await?;
     sample.seconds = seconds;
     stop_all(&mut running)?;

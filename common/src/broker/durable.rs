@@ -253,6 +253,8 @@ pub struct AckFloor {
     pub sequence: u64,
     /// Messages not yet delivered, and delivered but not settled.
     pub pending: u64,
+    /// Of those, the delivered ones.
+    pub unsettled: u64,
     /// It passes over messages: where it stands says nothing of what was delivered, and counts as 0.
     pub skips: bool,
 }
@@ -280,6 +282,7 @@ pub async fn ack_floors(stream: &Stream) -> Result<Vec<AckFloor>, BrokerError> {
             AckFloor {
                 sequence: if skips { 0 } else { info.ack_floor.stream_sequence },
                 pending: info.num_pending + info.num_ack_pending as u64,
+                unsettled: info.num_ack_pending as u64,
                 durable: info.name,
                 skips,
             }

@@ -5,7 +5,7 @@ use async_nats::{
     jetstream::stream::{RawMessageErrorKind, Stream},
 };
 
-use super::BrokerError;
+use super::{BrokerError, durable::AckFloor};
 use crate::reference::{PACK_MAX, REFERENCES_HEADER};
 
 /// How many references a message with these headers holds. Whoever may publish may write anything there: it sizes batches and
@@ -17,26 +17,30 @@ pub fn references(headers: Option<&HeaderMap>) -> usize {
     usize::clamp(references, 1, PACK_MAX)
 }
 
-/// How many references so many messages behind `floor` hold, judged by the first and the last of them. Too many rather than too few:
-/// what is published in one go is packed alike, and what trickles in is not.
+/// How many references a durable has not settled, judged by two messages: what was delivered is like the first one behind the floor, and what
+/// was not like the larger of that and the last of the stream. Too many rather than too few: what is published in one go is packed alike,
+/// and what trickles in or is tried again is not.
 ///
 /// # Errors
 /// When the broker is away.
-pub(super) async fn estimate(stream: &Stream, floor: u64, messages: u64) -> Result<u64, BrokerError> {
-    if messages == 0 {
+pub(super) async fn estimate(stream: &Stream, floor: &AckFloor) -> Result<u64, BrokerError> {
+    if floor.pending == 0 {
         return Ok(0);
     }
     let info = stream.get_info().await.map_err(|error| BrokerError::call("stream info", &error))?;
-    let mut most = 1;
-    for sequence in [floor + 1, info.state.last_sequence] {
-        match stream.get_raw_message(sequence).await {
-            Ok(message) => most = most.max(references(Some(&message.headers))),
-            // Trimmed, or deleted.
-            Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => {}
-            Err(error) => return Err(BrokerError::call("get message", &error)),
-        }
+    let first = references_at(stream, floor.sequence + 1).await?;
+    let last = references_at(stream, info.state.last_sequence).await?;
+    let to_come = floor.pending.saturating_sub(floor.unsettled);
+    Ok(floor.unsettled.saturating_mul(first).saturating_add(to_come.saturating_mul(first.max(last))))
+}
+
+/// Of the message at a sequence; 1 where it was trimmed or deleted.
+async fn references_at(stream: &Stream, sequence: u64) -> Result<u64, BrokerError> {
+    match stream.get_raw_message(sequence).await {
+        Ok(message) => Ok(references(Some(&message.headers)) as u64),
+        Err(error) if error.kind() == RawMessageErrorKind::NoMessageFound => Ok(1),
+        Err(error) => Err(BrokerError::call("get message", &error)),
     }
-    Ok(messages.saturating_mul(most as u64))
 }
 
 #[cfg(test)]

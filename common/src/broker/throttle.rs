@@ -84,7 +84,7 @@ impl LiveTrafficThrottle {
                 let floors = ack_floors(stream).await?;
                 let ours = floors.iter().filter(|floor| self.durables.contains(&floor.durable));
                 match ours.max_by_key(|floor| floor.pending) {
-                    Some(floor) => packs::estimate(stream, floor.sequence, floor.pending).await?,
+                    Some(floor) => packs::estimate(stream, floor).await?,
                     None => 0,
                 }
             }

@@ -53,13 +53,20 @@ impl Endpoint {
     ) -> Result<(), ListenError> {
         let refused = |source| ListenError { key: key.to_owned(), source };
         let listener = match (self.listener, listen) {
-            (Some(listener), _) => listener,
-            (None, Listen::At(address)) => TcpListener::bind(address).await.map_err(refused)?,
-            (None, Listen::Off) => return Ok(()),
+            (Some(listener), _) => Some(listener),
+            (None, Listen::At(address)) => Some(TcpListener::bind(address).await.map_err(refused)?),
+            (None, Listen::Off) => None,
         };
-        let address = listener.local_addr().map_err(refused)?;
         let (health, shutdown) = (health.clone(), shutdown.clone());
         let metrics = self.metrics;
+        let Some(listener) = listener else {
+            // What is measured is taken in, whether or not anybody asks for it: otherwise every value would be kept.
+            tasks.spawn(async move {
+                shutdown.run_until_cancelled(upkeep(&health, metrics.as_ref())).await;
+            });
+            return Ok(());
+        };
+        let address = listener.local_addr().map_err(refused)?;
         let router = router(health.clone(), metrics.clone());
         tasks.spawn(async move {
             let server =

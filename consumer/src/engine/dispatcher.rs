@@ -258,7 +258,9 @@ impl Dispatcher {
         let mut open: Vec<Uuid> = events.keys().copied().collect();
         let mut missing = Vec::new();
         while !open.is_empty() {
-            let slice = source.load(&route.id, &open, settings.batch_bytes).await;
+            // A pack alone may hold more than a batch.
+            let some = &open[..open.len().min(settings.batch_rows)];
+            let slice = source.load(&route.id, some, settings.batch_bytes).await;
             let Slice { loaded, mut absent } = slice.map_err(|error| source_unavailable(&error))?;
             source.check_columns(&route.id, columns)?;
             let seen: HashSet<Uuid> = loaded.iter().map(|row| row.id).chain(absent.iter().copied()).collect();

@@ -43,6 +43,8 @@ pub struct ForeignMessage {
     pub sequence: u64,
     /// When the broker stored it.
     pub published: Option<OffsetDateTime>,
+    /// Whether others travelled with it.
+    pub packed: bool,
 }
 
 impl ForeignMessage {
@@ -53,7 +55,7 @@ impl ForeignMessage {
             instruction: Instruction::Forward(self.event),
             origin,
             suspect: false,
-            packed: false,
+            packed: self.packed,
             span: None,
         }
     }
@@ -109,7 +111,9 @@ pub(crate) async fn resolve(
             (LogHistory::Unknown, Some(PublishedMessage { sequence, at, .. }))
                 if runtime.settings.unknown_events == UnknownEvents::Hold =>
             {
-                return Err(ForeignMessage { event, sequence, published: at }.into());
+                let is_it = |item: &&WorkItem| item.instruction == Instruction::Forward(event);
+                let packed = items.iter().find(is_it).is_some_and(|item| item.packed);
+                return Err(ForeignMessage { event, sequence, published: at, packed }.into());
             }
             _ => record_row_missing(outcome, event, None, runtime),
         }

@@ -24,7 +24,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::waiting::Waiting;
+use super::Waiting;
 
 /// A durable pull consumer.
 pub type Durable = Consumer<consumer::pull::Config>;
@@ -46,6 +46,9 @@ const BYTES_USED: &str = "MaxBytes";
 /// replicas they may come after this, and the next request may be open by then.
 /// <https://github.com/nats-io/nats-architecture-and-design/issues/212>
 const FULFILLED: &str = "Batch Completed";
+
+/// How often in the time after which the broker delivers it again it is told that what waits is not forgotten.
+pub(crate) const RENEWALS: u32 = 4;
 
 const LOST: &str = "the connection was lost";
 
@@ -84,9 +87,14 @@ pub struct Prefetcher {
     empty_at: Instant,
     /// Nothing that waits was delivered before this.
     oldest: Instant,
-    /// How many messages the open request may still bring.
+    /// How many messages the open request may still bring, and how many it was for.
     requested: usize,
+    asked: usize,
+    /// The next message is larger than any request may bring: it is asked for by itself, whatever its size.
+    is_oversized: bool,
     requested_at: Instant,
+    /// When the broker was last told that what waits is not forgotten.
+    renewed_at: Instant,
     /// A request is lost with its connection.
     connection: ConnectionEpoch,
     /// Why nothing will come any more; reported once what is here has been taken.
@@ -120,7 +128,10 @@ impl Prefetcher {
             empty_at: now,
             oldest: now,
             requested: 0,
+            asked: 0,
+            is_oversized: false,
             requested_at: now,
+            renewed_at: now,
             connection: ConnectionEpoch::of(client),
             broken: None,
         })
@@ -144,6 +155,7 @@ impl Prefetcher {
     ) -> Result<PulledBatch, async_nats::Error> {
         self.collect();
         if self.waiting.is_empty() {
+            self.renewed_at = Instant::now();
             self.request().await?;
             tokio::select! {
                 biased;
@@ -162,6 +174,10 @@ impl Prefetcher {
                 _ => break,
             }
             self.collect();
+        }
+        // Batches may be short and many: what waits behind them is renewed here, and during a long one by its worker.
+        if self.renewed_at.elapsed() > self.durable.cached_info().config.ack_wait / RENEWALS {
+            self.renew().await;
         }
         let messages = self.waiting.take(self.rows);
         // Otherwise the next batch is here.
@@ -183,6 +199,7 @@ impl Prefetcher {
     /// Tells the broker that what waits here is not forgotten.
     pub async fn renew(&mut self) {
         self.collect();
+        self.renewed_at = Instant::now();
         for message in self.waiting.iter() {
             let _ = message.ack_with(AckKind::Progress).await;
         }
@@ -218,16 +235,15 @@ impl Prefetcher {
         if self.largest > 0 {
             self.expected = std::mem::take(&mut self.largest);
         }
-        let batch = self.rows.div_ceil(self.expected);
-        // Without heartbeats: the expiry shows the same.
-        let config = BatchConfig {
-            batch,
-            expires: Some(EXPIRES),
-            max_bytes: self.bytes_max,
-            ..BatchConfig::default()
+        let (batch, max_bytes) = if std::mem::take(&mut self.is_oversized) {
+            (1, 0)
+        } else {
+            (self.rows.div_ceil(self.expected), self.bytes_max)
         };
+        // Without heartbeats: the expiry shows the same.
+        let config = BatchConfig { batch, expires: Some(EXPIRES), max_bytes, ..BatchConfig::default() };
         self.durable.request_batch(config, self.inbox.as_str().into()).await?;
-        self.requested = batch;
+        (self.requested, self.asked) = (batch, batch);
         self.requested_at = Instant::now();
         Ok(())
     }
@@ -280,8 +296,11 @@ impl Prefetcher {
                 if described.contains(FULFILLED) {
                     return;
                 }
+                let has_brought_none = self.requested == self.asked;
                 self.requested = 0;
-                if !described.contains(BYTES_USED) {
+                if described.contains(BYTES_USED) {
+                    self.is_oversized = has_brought_none;
+                } else {
                     self.broken = Some(format!("the request for messages ended: {status} {described}"));
                 }
             }

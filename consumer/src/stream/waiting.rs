@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 /// Messages in the order of their delivery.
 #[derive(Debug)]
-pub(super) struct Waiting<M> {
+pub(crate) struct Waiting<M> {
     messages: VecDeque<(M, usize)>,
     references: usize,
 }
@@ -16,30 +16,30 @@ impl<M> Default for Waiting<M> {
 }
 
 impl<M> Waiting<M> {
-    pub(super) fn push(&mut self, message: M, references: usize) {
+    pub(crate) fn push(&mut self, message: M, references: usize) {
         self.messages.push_back((message, references));
         self.references += references;
     }
 
     /// How many references wait.
-    pub(super) fn references(&self) -> usize {
+    pub(crate) fn references(&self) -> usize {
         self.references
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
-    pub(super) fn last(&self) -> Option<&M> {
+    pub(crate) fn last(&self) -> Option<&M> {
         self.messages.back().map(|(message, _)| message)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = &M> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &M> {
         self.messages.iter().map(|(message, _)| message)
     }
 
     /// The next batch: as many messages as hold up to `most` references together; but one at least, however many it holds.
-    pub(super) fn take(&mut self, most: usize) -> Vec<M> {
+    pub(crate) fn take(&mut self, most: usize) -> Vec<M> {
         let mut batch = Vec::new();
         let mut taken = 0;
         while let Some((_, references)) = self.messages.front() {

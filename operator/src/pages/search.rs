@@ -108,7 +108,8 @@ const NAMED: [ActorType; 5] =
 /// What words may be the name of: a table, an action, how actions begin, an actor of each kind.
 fn readings(text: &str) -> Vec<Filter> {
     let action = |name: &str| Some(Filter { action: Some(name.parse().ok()?), ..Filter::default() });
-    let actor = |kind| Some(Filter { actor: Some(ActorRef::new(kind, Some(text)).ok()?), ..Filter::default() });
+    let actor =
+        |kind| Some(Filter { actor: Some(ActorRef::new(kind, Some(text)).ok()?), ..Filter::default() });
     let table = text.parse().ok().map(|table| Filter { table: Some(table), ..Filter::default() });
     let actions = [action(text), action(&format!("{text}.*"))];
     let actors = NAMED.map(actor);

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -10,30 +11,24 @@ use axum::response::{
     sse::{Event, KeepAlive, Sse},
 };
 use futures::stream::{self, StreamExt as _};
-use threadline::query::{Newest, Tail, Window};
-use time::OffsetDateTime;
+use threadline::query::{Tail, Window};
 
 use crate::{
     answer::Answer,
     asked::{Answered, Asked},
     failure::Failure,
+    feeds::{Feed, PAUSE},
     limits::Turn,
     links::Links,
     preferences::Preferences,
     shared::Ended,
-    view::{View, list},
 };
-
-/// Between two looks for what is new.
-const PAUSE: Duration = Duration::from_secs(1);
 
 /// After this time a browser has to ask again, so that whoever asks is asked for again.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// Entries that one look shows; further ones are said to be there.
-const SHOWN: u16 = 50;
-
 struct Following {
+    feed: Arc<Feed>,
     tail: Tail,
     links: Links,
     preferences: Preferences,
@@ -47,12 +42,15 @@ struct Following {
 pub(crate) async fn page(asked: Asked) -> Answered {
     let filter = asked.query.filter()?.within(Window::Everything);
     let turn = asked.shared.tails.try_take(asked.grant.actor()).ok_or(Failure::Busy)?;
+    let feed = asked.shared.feeds.of(asked.grant.scope(), &filter);
     // A browser that comes back says up to where it knows.
-    let tail = match asked.last_event.as_deref().and_then(|position| position.parse().ok()) {
-        Some(position) => asked.reader().tail_from(&filter, position)?,
-        None => asked.reader().tail(&filter).await?,
+    let known = asked.last_event.as_deref().and_then(|position| position.parse().ok());
+    let tail = match known.or(feed.position().await) {
+        Some(position) => asked.follower().tail_from(&filter, position)?,
+        None => asked.follower().tail(&filter).await?,
     };
     let following = Following {
+        feed,
         tail,
         // What is written here stands on the page of the timeline.
         links: Links::of("/timeline"),
@@ -93,18 +91,12 @@ async fn news(following: &mut Following) -> Option<Event> {
         }
         tokio::time::sleep_until(following.next.into()).await;
         following.next = Instant::now() + PAUSE;
-        match following.tail.newest(SHOWN).await {
-            Ok(newest) if newest.entries.is_empty() => {}
-            Ok(Newest { mut entries, has_more }) => {
-                entries.reverse();
-                let view = View {
-                    links: &following.links,
-                    preferences: &following.preferences,
-                    now: OffsetDateTime::now_utc(),
-                };
-                let shown = list::entries(&view, &entries).into_string().replace(['\n', '\r'], " ");
+        match following.feed.news(&mut following.tail).await {
+            Ok(news) if news.is_empty() => {}
+            Ok(news) => {
+                let shown = news.write(&following.links, &following.preferences);
                 let position = following.tail.position().to_string();
-                let kind = if has_more { "many" } else { "entries" };
+                let kind = if news.has_more { "many" } else { "entries" };
                 return Some(Event::default().event(kind).id(position).data(shown));
             }
             Err(error) => {

@@ -68,3 +68,38 @@ async fn a_transaction_that_commits_late_is_not_missed_and_a_stream_goes_on_wher
     late.close().await?;
     Ok(())
 }
+
+#[tokio::test]
+async fn those_who_follow_the_same_see_each_entry_once_wherever_they_began() -> anyhow::Result<()> {
+    let console = Console::after("").await?;
+    let mut writer = console.database.connect().await?;
+    let follow = async |last: Option<&str>| {
+        let mut request = console.client.get(format!("{}/timeline/tail", console.url));
+        request = request.header(header::COOKIE, "staff=everything");
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        anyhow::Ok(request.send().await?.bytes_stream())
+    };
+    let mut first = follow(None).await?;
+    let begun = until(&mut first, "event: begin").await?;
+    let position = begun.lines().find_map(|line| line.strip_prefix("id: ")).unwrap().to_owned();
+    let mut second = follow(None).await?;
+    let mut texts = [String::new(), until(&mut second, "event: begin").await?];
+    for name in ["one", "two", "three"] {
+        writer.execute(sqlx::AssertSqlSafe(CHANGE.replace("NAME", name))).await?;
+        for (text, stream) in texts.iter_mut().zip([&mut first, &mut second]) {
+            text.push_str(&until(stream, name).await?);
+        }
+    }
+    // A browser that comes back beside them.
+    let mut third = follow(Some(&position)).await?;
+    let third = until(&mut third, "three").await?;
+    for text in texts.iter().chain([&third]) {
+        assert_eq!(text.matches("data-id=").count(), 3, "{text}");
+        for name in ["one", "two", "three"] {
+            assert!(text.contains(name), "{name}: {text}");
+        }
+    }
+    Ok(())
+}

@@ -107,9 +107,12 @@ async fn a_word_that_is_typed_leads_to_the_one_thing_that_it_names_or_to_a_choic
     for way in ["./timeline?action=ada\"", "./actor?actor=user%3Aada\"", "./timeline?text=ada\""] {
         assert!(html.contains(way), "{way}: {html}");
     }
-    assert_eq!(console.json("/search?q=ada").await?["found"], serde_json::json!(["action:ada", "actor:user:ada"]));
+    assert_eq!(
+        console.json("/search?q=ada").await?["found"],
+        serde_json::json!(["action:ada", "actor:user:ada"])
+    );
     let html = console.page("/search?q=b%20a").await?;
-    assert!(html.contains("./timeline?text=b+a\"") && html.contains("is called"), "{html}");
+    assert!(html.contains("./timeline?text=b%20a\"") && html.contains("is called"), "{html}");
     Ok(())
 }
 

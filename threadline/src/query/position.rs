@@ -59,11 +59,22 @@ impl Position {
         self.snapshot.next() <= later.snapshot.next()
     }
 
+    /// Whether `later` is certainly behind this one, in the same cluster.
+    pub(crate) fn precedes(&self, later: &Self) -> bool {
+        self.snapshot.next() < later.snapshot.next()
+    }
+
+    /// The number of the next transaction.
+    pub(crate) fn next(&self) -> i64 {
+        self.snapshot.next()
+    }
+
     /// That a row of `alias`, a transaction or an action, is visible in the snapshot of `to`, and was not in this one's; null where the row
     /// has no number. What ran then is sought one by one, however long it takes; everything else is newer. A number that another cluster
     /// gave out, before a restore, is on a row that this one wrote before: such a row is not new. Where such a number is given out again,
-    /// the transaction is captured under one that is 2^48 further.
-    pub(crate) fn push_is_new(&self, to: &Self, alias: &str, statement: &mut Statement) {
+    /// the transaction is captured under one that is 2^48 further. What did not run then is looked for from the number `since` on, which is this
+    /// position's [`Self::next`] for all of it.
+    pub(crate) fn push_is_new(&self, to: &Self, since: i64, alias: &str, statement: &mut Statement) {
         let (from, to) = (&self.snapshot, &to.snapshot);
         statement
             .push(&format!("({alias}.txid = any ("))
@@ -72,7 +83,7 @@ impl Position {
         for restores in 0..=RESTORES_MAX {
             statement
                 .push(&format!(" or {alias}.txid >= "))
-                .bind(from.next() + (restores << 48))
+                .bind(since + (restores << 48))
                 .push(&format!(" and {alias}.txid < "))
                 .bind(to.next() + (restores << 48));
         }

@@ -12,8 +12,11 @@ use super::{
     entry::{self, ACTION, CHANGE, TRANSACTION},
     joins::tables,
     position::Position,
-    statement::Statement,
+    statement::{Statement, is_canceled},
 };
+
+/// How many numbers of transactions back the newest are looked for, until there are enough of them.
+const REACHES: [i64; 3] = [256, 65_536, i64::MAX];
 
 /// Entries that one statement reads at most.
 const BATCH: i64 = 1_000;
@@ -64,8 +67,8 @@ struct Round {
 enum Part {
     /// What comes behind this transaction, and this change or action of it, the oldest first.
     After(i64, i64, Uuid),
-    /// The newest, so many, the newest first.
-    Newest(i64),
+    /// The newest, so many, the newest first; none before the transaction of this number but those that were running.
+    Newest { most: i64, since: i64 },
 }
 
 /// An entry with its place: its transaction's number, then a change's place in that.
@@ -165,18 +168,71 @@ impl Tail {
     pub async fn newest(&mut self, most: u16) -> Result<Newest, ReadError> {
         let mut connection = self.reader.connection().await?;
         let to = Position::now(&mut connection, &self.reader.schema).await?;
-        if to == self.position {
+        self.newest_on(&mut connection, to, most).await
+    }
+
+    /// The same, up to where another tail of the same reader and filter is: nothing where this one is there, or further.
+    ///
+    /// # Errors
+    /// As [`Self::newest`].
+    pub async fn newest_up_to(&mut self, to: &Position, most: u16) -> Result<Newest, ReadError> {
+        if !self.position.precedes(to) {
             return Ok(Newest::default());
         }
+        let mut connection = self.reader.connection().await?;
+        self.newest_on(&mut connection, to.clone(), most).await
+    }
+
+    /// Goes where another tail of the same reader and filter is, whose entries up to there are shown here too.
+    pub fn go_on_from(&mut self, position: Position) {
+        (self.position, self.round) = (position, None);
+    }
+
+    async fn newest_on(
+        &mut self,
+        connection: &mut PgConnection,
+        to: Position,
+        most: u16,
+    ) -> Result<Newest, ReadError> {
+        let mut newest = Newest::default();
+        if to == self.position {
+            return Ok(newest);
+        }
+        for (place, reach) in REACHES.into_iter().enumerate() {
+            let since = self.position.next().max(to.next().saturating_sub(reach));
+            match self.newest_since(connection, &to, since, most).await {
+                Ok(found) => newest = found,
+                // Long ago, and rare: what is newer than that is shown at least, and that it may not be all.
+                Err(ReadError::Database(error)) if place > 0 && is_canceled(&error) => {
+                    newest.has_more = true;
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+            if newest.has_more || since == self.position.next() {
+                break;
+            }
+        }
+        self.go_on_from(to);
+        Ok(newest)
+    }
+
+    /// The newest since a transaction, and of those that were running before.
+    async fn newest_since(
+        &self,
+        connection: &mut PgConnection,
+        to: &Position,
+        since: i64,
+        most: u16,
+    ) -> Result<Newest, ReadError> {
         let mut placed = Vec::new();
         for stage in [Stage::Changes, Stage::Actions] {
-            let part = Part::Newest(i64::from(most) + 1);
-            placed.extend(self.read(&mut connection, &Round { to: to.clone(), stage, part }).await?);
+            let part = Part::Newest { most: i64::from(most) + 1, since };
+            placed.extend(self.read(connection, &Round { to: to.clone(), stage, part }).await?);
         }
         // Changes before actions, in one transaction.
         placed.sort_by_key(|((txid, ..), _)| *txid);
         let surplus = placed.len().saturating_sub(usize::from(most));
-        (self.position, self.round) = (to, None);
         let entries = placed.into_iter().skip(surplus).map(|(_, entry)| entry).collect();
         Ok(Newest { entries, has_more: surplus > 0 })
     }
@@ -204,7 +260,7 @@ impl Tail {
             };
             read.push(((row.try_get(last)?, position, entry.id()), entry));
         }
-        if matches!(round.part, Part::Newest(_)) {
+        if matches!(round.part, Part::Newest { .. }) {
             read.reverse();
         }
         Ok(read)
@@ -248,7 +304,11 @@ impl Tail {
 
     fn push_new(&self, alias: &str, table: &str, round: &Round, statement: &mut Statement) {
         statement.push(&format!("select {alias}.* from {table} {alias} where "));
-        self.position.push_is_new(&round.to, alias, statement);
+        let since = match round.part {
+            Part::After(..) => self.position.next(),
+            Part::Newest { since, .. } => since,
+        };
+        self.position.push_is_new(&round.to, since, alias, statement);
     }
 }
 
@@ -272,7 +332,7 @@ impl Part {
     fn push_order(self, columns: [&str; 2], statement: &mut Statement) {
         let (way, limit) = match self {
             Self::After(..) => ("", BATCH),
-            Self::Newest(most) => (" desc", most),
+            Self::Newest { most, .. } => (" desc", most),
         };
         let [first, second] = columns;
         statement.push(&format!(" order by {first}{way}, {second}{way} limit ")).bind(limit);

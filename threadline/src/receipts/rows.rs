@@ -29,12 +29,12 @@ impl Members<'_> {
             (Self::New { from, to }, Kind::Change) => {
                 let transactions = schema.table(Kind::Transaction.table());
                 statement.push(&format!("{transactions} t join {table} c on c.transaction_id = t.id where "));
-                from.push_is_new(to, "t", &mut statement);
+                from.push_is_new(to, from.next(), "t", &mut statement);
             }
             (Self::New { from, to }, _) => {
                 let alias = kind.alias();
                 statement.push(&format!("{table} {alias} where "));
-                from.push_is_new(to, alias, &mut statement);
+                from.push_is_new(to, from.next(), alias, &mut statement);
                 // Whoever puts another table in the place of the actions may give its rows new numbers.
                 if kind == Kind::Action && !from.has_table_of(to) {
                     statement.push(" and ");
@@ -63,12 +63,12 @@ pub(super) fn unsealed(kind: Kind, next: Members<'_>, schema: &StorageSchema) ->
                 "exists (select from {} t where t.id = c.transaction_id and ",
                 schema.table(Kind::Transaction.table())
             ));
-            from.push_is_new(to, "t", &mut statement);
+            from.push_is_new(to, from.next(), "t", &mut statement);
             statement.push(")");
         }
         Members::New { from, to } => {
             statement.push("(");
-            from.push_is_new(to, kind.alias(), &mut statement);
+            from.push_is_new(to, from.next(), kind.alias(), &mut statement);
             statement.push(") is true");
         }
     }

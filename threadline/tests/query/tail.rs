@@ -263,3 +263,33 @@ async fn a_tail_says_that_the_projection_was_rebuilt_and_repeats_nothing_of_it()
     assert!(!batch.was_rebuilt && batch.entries.len() == 1, "{batch:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_newest_of_a_long_absence_are_found_however_rare_they_are() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let filter: Filter = "table:public.t".parse()?;
+    let mut first = read.reader().tail(&filter).await?;
+    let (mut second, mut third) = (first.clone(), read.reader().tail(&filter).await?);
+    for v in 1..=3 {
+        read.connection.execute(AssertSqlSafe(format!("insert into t (v) values ({v})"))).await?;
+    }
+    // More transactions than the first look goes back.
+    for _ in 0..300 {
+        read.connection.execute("select pg_current_xact_id()").await?;
+    }
+    let ids = |entries: &[Entry]| entries.iter().map(Entry::id).collect::<Vec<_>>();
+    let newest = first.newest(2).await?;
+    assert!(newest.has_more && ops(&newest.entries) == ["insert", "insert"], "{newest:?}");
+    let all = second.newest_up_to(first.position(), 3).await?;
+    assert!(!all.has_more && ids(&all.entries)[1..] == ids(&newest.entries), "{all:?}");
+    assert_eq!(second.position(), first.position());
+    assert!(first.newest(2).await?.entries.is_empty(), "nothing comes twice");
+
+    // Nobody goes back to where another one is.
+    let early = third.position().clone();
+    assert_eq!(third.newest(3).await?.entries.len(), 3);
+    let at = third.position().clone();
+    assert!(third.newest_up_to(&early, 3).await?.entries.is_empty());
+    assert_eq!(third.position(), &at);
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Going back: to the beginning of the log after the broker lost data, and into another cluster after a restore.
 
 use crate::{
+    failures,
     outbox::{
         reader::{
             rounds::{self, Append, Round, StreamPosition},
@@ -15,6 +16,9 @@ use crate::{
 /// Goes back to the beginning of the log, under a new generation: message ids differ, so that the duplicate window lets
 /// everything through. What has been pruned had been settled by every forwarder; the rest is delivered again, without
 /// effect where it had arrived.
+///
+/// What is to be tried again is due at once: the message that would have come again for it may be gone, and what comes in its place is a
+/// pack, which waits for nobody.
 ///
 /// The older rows go: a mark is a promise about a stream, and these are no longer true. That the stream begins at `kept`
 /// is noted in the same transaction: noted before, a rewind that fails would never be made up for.
@@ -32,6 +36,7 @@ pub async fn rewind(
     if let Append::Written(_) = opened {
         delete_rounds_before(&mut transaction, &next).await?;
         rounds::record_trim(&mut transaction, kept).await?;
+        failures::make_due(&mut transaction).await?;
         transaction.commit().await?;
         tracing::error!(
             reader = %head.reader,
@@ -131,6 +136,7 @@ pub async fn rebase(connection: &mut Session, how: Move, actor: &str) -> Result<
                 rounds::append(&mut transaction, head, &next).await?;
                 delete_rounds_before(&mut transaction, &next).await?;
             }
+            failures::make_due(&mut transaction).await?;
             entries = rewrite_future(&mut transaction).await?;
         }
         Move::Upgraded => {

@@ -1,10 +1,10 @@
 //! The durable of a replay: where it begins, how far it is, and what it was made for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::{
-    Message,
+    AckKind, Message,
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
     stream::{State, Stream},
 };
@@ -12,6 +12,7 @@ use common::{broker, reference::PACK_MAX, settings::UsageError};
 use futures::StreamExt as _;
 
 use super::{Begin, Replay};
+use crate::stream::{RENEWALS, Waiting};
 
 /// How long the broker waits for messages before it answers that there are none.
 const EXPIRES: Duration = Duration::from_secs(2);
@@ -29,6 +30,12 @@ pub(crate) struct ReplayConsumer {
     pub(crate) pending: u64,
     /// The most references in a message of the last batch.
     expected: usize,
+    /// Pulled, and not given out: behind single references packs may come, of which a request may bring more than a batch.
+    waiting: Waiting<Message>,
+    /// The last sequence that was pulled.
+    pulled: u64,
+    /// When the broker was last told that what waits is not forgotten.
+    renewed_at: Instant,
 }
 
 impl ReplayConsumer {
@@ -61,7 +68,7 @@ impl ReplayConsumer {
             };
             tracing::info!(%description, "continuing the replay that was interrupted");
             let pending = info.num_pending + info.num_ack_pending as u64;
-            return Ok(Some(Self { consumer, durable, description, until, pending, expected: PACK_MAX }));
+            return Ok(Some(Self::new(consumer, durable, description, until, pending)));
         }
         asked.begin.require_in(&stream.cached_info().state, asked.until_sequence)?;
         let description = format!("{asked_for}, until {until}");
@@ -84,7 +91,28 @@ impl ReplayConsumer {
             let _ = stream.delete_consumer(&durable).await;
             return Ok(None);
         }
-        Ok(Some(Self { consumer, durable, description, until, pending, expected: PACK_MAX }))
+        Ok(Some(Self::new(consumer, durable, description, until, pending)))
+    }
+
+    fn new(
+        consumer: Consumer<pull::Config>,
+        durable: String,
+        description: String,
+        until: u64,
+        pending: u64,
+    ) -> Self {
+        let (waiting, renewed_at) = (Waiting::default(), Instant::now());
+        Self {
+            consumer,
+            durable,
+            description,
+            until,
+            pending,
+            expected: PACK_MAX,
+            waiting,
+            pulled: 0,
+            renewed_at,
+        }
     }
 
     /// Whether everything up to the end of the range has been delivered and acknowledged: what a process that was killed
@@ -95,8 +123,24 @@ impl ReplayConsumer {
         Ok(delivered && info.num_ack_pending == 0)
     }
 
-    /// The next batch, of `rows` references if messages hold as many as those of the last one; empty when there was none for a while.
+    /// The next batch, of up to `rows` references, or of one message that holds more; empty when there was none for a while.
     pub(crate) async fn pull(&mut self, rows: usize) -> anyhow::Result<ReplayBatch> {
+        if self.waiting.is_empty() {
+            self.fetch(rows).await?;
+        } else if self.renewed_at.elapsed() > self.consumer.cached_info().config.ack_wait / RENEWALS {
+            self.renewed_at = Instant::now();
+            for message in self.waiting.iter() {
+                let _ = message.ack_with(AckKind::Progress).await;
+            }
+        }
+        let of_range = self.waiting.take(rows);
+        let taken = of_range.last().map(sequence).transpose()?;
+        let last = taken.filter(|_| !self.waiting.is_empty()).unwrap_or(self.pulled);
+        Ok(ReplayBatch { of_range, last })
+    }
+
+    async fn fetch(&mut self, rows: usize) -> anyhow::Result<()> {
+        self.renewed_at = Instant::now();
         let mut messages = self
             .consumer
             .fetch()
@@ -105,15 +149,15 @@ impl ReplayConsumer {
             .messages()
             .await
             .context("cannot pull from the stream")?;
-        let mut pulled = ReplayBatch { of_range: Vec::new(), last: 0 };
         let mut largest = 0;
         while let Some(message) = messages.next().await {
             let message = message.map_err(|error| anyhow::anyhow!("cannot pull from the stream: {error}"))?;
-            let sequence = message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence;
-            pulled.last = pulled.last.max(sequence);
-            largest = largest.max(broker::references(message.headers.as_ref()));
+            let sequence = sequence(&message)?;
+            self.pulled = self.pulled.max(sequence);
+            let references = broker::references(message.headers.as_ref());
+            largest = largest.max(references);
             if sequence <= self.until {
-                pulled.of_range.push(message);
+                self.waiting.push(message, references);
             } else {
                 acknowledge(&message).await?;
             }
@@ -121,8 +165,12 @@ impl ReplayConsumer {
         if largest > 0 {
             self.expected = largest;
         }
-        Ok(pulled)
+        Ok(())
     }
+}
+
+fn sequence(message: &Message) -> anyhow::Result<u64> {
+    Ok(message.info().map_err(|error| anyhow::anyhow!("{error}"))?.stream_sequence)
 }
 
 impl Begin {

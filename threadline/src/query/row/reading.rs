@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Postgres, Transaction, postgres::PgRow};
+use sqlx::{AssertSqlSafe, Postgres, Transaction, postgres::PgRow};
 
 use super::super::{
     ReadError, Reader,
-    statement::{Statement, is_canceled, limit_time},
+    statement::{Statement, is_canceled},
     tables::known_tables,
 };
 use super::events::Event;
@@ -31,10 +31,13 @@ const QUESTION_TIME: Duration = Duration::from_secs(5);
 impl<'r> Reading<'r> {
     /// Begins one. Neither a statement nor all of them together take much longer than the limit.
     pub(crate) async fn begin(reader: &'r Reader, limit: Option<Duration>) -> Result<Self, ReadError> {
-        let begin = "begin transaction isolation level repeatable read, read only";
-        let mut transaction = reader.pool.begin_with(begin).await?;
         let limit = limit.unwrap_or(QUESTION_TIME);
-        limit_time(&mut transaction, limit).await?;
+        // On one way to the server.
+        let begin = format!(
+            "begin transaction isolation level repeatable read, read only; set local statement_timeout = {}",
+            limit.as_millis().max(1)
+        );
+        let transaction = reader.pool.begin_with(AssertSqlSafe(begin)).await?;
         Ok(Self { reader, silent: Vec::new(), transaction, limit, end: Instant::now() + limit })
     }
 
