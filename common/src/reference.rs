@@ -248,7 +248,7 @@ mod tests {
             "d0e158f8-97ac-4a0c-af51-c1c235e11a66:771-9:2"
         );
         let pack = |generation| MessageId::Pack { first: (771, 9), last: (772, 3), digest: 0xAB, generation };
-        assert_eq!(pack(0).to_string(), "pack:771-9:772-3");
-        assert_eq!(pack(2).to_string(), "pack:771-9:772-3:2");
+        assert_eq!(pack(0).to_string(), "pack:771-9:772-3:00000000000000ab");
+        assert_eq!(pack(2).to_string(), "pack:771-9:772-3:00000000000000ab:2");
     }
 }
