@@ -43,7 +43,8 @@ pub async fn table_facts(
     statement.push(&format!(
         "::text[])) with ordinality w (schema, name, place)
          left join lateral (
-             select {} as at from {} c where c.table_name = w.name and c.table_schema = w.schema order by c.captured_at desc, c.id desc limit 1
+             select {} as at from {} c where c.table_name >= w.name and c.table_name <= w.name and c.table_schema = w.schema
+             order by c.table_name desc, c.captured_at desc, c.id desc limit 1
          ) last on true
          left join lateral (
              select coalesce((select sum(pg_catalog.pg_total_relation_size(p.relid)) from pg_catalog.pg_partition_tree(r.oid) p),

@@ -23,9 +23,11 @@ pub(super) async fn key(
     }
     let changes = reader.schema.table("audit_changes");
     let mut newest = Statement::new(format!(
-        "select array_agg(distinct k.name) from (select c.* from {changes} c where c.table_name = "
+        "select array_agg(distinct k.name) from (select c.* from {changes} c where c.table_name >= "
     ));
-    newest.bind(&table.name).push(" order by c.captured_at desc, c.id desc limit ").bind(VISITED).push(
+    // Otherwise the index of all changes is in order too, and may be taken.
+    newest.bind(&table.name).push(" and c.table_name <= ").bind(&table.name);
+    newest.push(" order by c.table_name desc, c.captured_at desc, c.id desc limit ").bind(VISITED).push(
         ") c cross join lateral (select min(k) as name
               from jsonb_object_keys(case jsonb_typeof(c.table_pk) when 'object' then c.table_pk else '{}' end) k
               having count(*) = 1) k",

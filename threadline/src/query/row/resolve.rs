@@ -204,11 +204,12 @@ impl Reading<'_> {
         statement.push(" cross join lateral (select c.* from (select c.*");
         self.reader.push_visible(&mut statement);
         statement
-            .push(" and c.table_name = s.name order by c.captured_at desc, c.id desc limit ")
+            // Otherwise the index of all changes is in order too, and may be taken.
+            .push(" and c.table_name >= s.name and c.table_name <= s.name order by c.table_name desc, c.captured_at desc, c.id desc limit ")
             .bind(VISITED)
             .push(") c where jsonb_typeof(c.table_pk) = 'object' and c.table_pk <> '{}'::jsonb")
             .push(of_source(sources))
-            .push(" order by c.captured_at desc, c.id desc limit 1) c order by c.captured_at desc limit 1");
+            .push(" order by c.table_name desc, c.captured_at desc, c.id desc limit 1) c order by c.captured_at desc limit 1");
         let rows = self.fetch_all(&statement).await?;
         if let Some(row) = rows.first() {
             return Ok(Some(row.try_get(0)?));
