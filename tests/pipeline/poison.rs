@@ -165,6 +165,36 @@ async fn a_delay_that_a_crashed_broker_forgot_is_waited_out_all_the_same() -> an
     Ok(())
 }
 
+/// Its message waits at the broker, and is gone with the stream; what comes again for it is a pack, which waits for nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_a_retry_while_the_stream_is_lost_is_tried_when_it_comes_again() -> anyhow::Result<()>
+{
+    let pipeline = Pipeline::new().await?;
+    let (taken_path, failing) = (pipeline.path("faulty"), pipeline.path("failing"));
+    pipeline.configure(&format!(
+        "[consumer.backoff]\nprofile = \"exponential\"\nfirst = \"4m\"\nmax = \"5m\"\n\
+         [[forwarder]]\nid = \"faulty\"\nkind = \"faulty\"\npath = {taken_path:?}\nfailing = {failing:?}"
+    ))?;
+    fs::write(&failing, "")?;
+    let _publisher = pipeline.publisher_with(&["--set", "relay.maintenance_interval=200ms"])?;
+    let _host = pipeline.custom_consumer()?;
+    let waiting = AuditRow::sample("faulty.retry");
+    pipeline.commit(std::slice::from_ref(&waiting)).await?;
+    wait::until_some("the first attempt to fail", DEADLINE, async || {
+        let failures = pipeline.failures().await?;
+        Ok(failures.iter().any(|failure| !failure["next_attempt_at"].is_null()).then_some(()))
+    })
+    .await?;
+    fs::remove_file(&failing)?;
+    let others: Vec<_> = (0..20).map(|_| AuditRow::sample("faulty.retry")).collect();
+    pipeline.commit(&others).await?;
+    wait::until("the others", DEADLINE, || taken(&taken_path).len() == 20)?;
+    assert!(!taken(&taken_path).contains(&waiting.id), "it waits");
+    pipeline.stream().await?.purge().await?;
+    wait::until("it to be tried", DEADLINE, || taken(&taken_path).contains(&waiting.id))?;
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_dead_letters_is_held_back_and_continues_when_its_cause_is_fixed() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
