@@ -93,7 +93,7 @@ async fn of_words(asked: &Asked, typed: &str) -> Answered {
                 p { "No table, action, actor or correlation id that you may see is called " code { (text::line(typed)) } "." }
             } @else {
                 p { "Several things are called " code { (text::line(typed)) } ":" }
-                ul { @for filter in &found { li { a href=(way(&view.links, filter)) { code { (text::line(&filter.to_string())) } } } } }
+                ul { @for filter in &found { li { a href=(way(view.links, filter)) { code { (text::line(&filter.to_string())) } } } } }
             }
             p { a href=(view.links.filtered("timeline", &anywhere, &[])) { "Entries in which it stands somewhere" } }
             p { a href=(view.links.to("timeline")) { "The timeline" } }
