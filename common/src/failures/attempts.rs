@@ -288,18 +288,6 @@ pub async fn requeue_overdue(connection: &mut Session, overdue: Duration) -> Res
     Ok(done.rows_affected())
 }
 
-/// Lets what is to be tried again be tried whenever it comes.
-///
-/// # Errors
-/// When the server is away.
-pub async fn make_due(connection: &mut Session) -> Result<u64, sqlx::Error> {
-    let done = sqlx::query(
-        "update outbox.failures set next_attempt_at = clock_timestamp()
-         where state = 'retrying' and next_attempt_at > clock_timestamp()",
-    );
-    Ok(done.execute(connection).await?.rows_affected())
-}
-
 /// Those of `events` that a forwarder has a failure of, with its state, and whether it is a dead letter which says
 /// that the audit row was gone: where the row is there, that one is outdated.
 ///

@@ -8,7 +8,7 @@ mod attempts;
 pub mod diagnosis;
 
 pub use attempts::{
-    clear, due, end, ended, make_due, prior_attempts, record, requeue_overdue, retrying, start, states,
+    clear, due, end, ended, prior_attempts, record, requeue_overdue, retrying, start, states,
 };
 
 use std::{fmt, time::Duration};

@@ -1,7 +1,6 @@
 //! Going back: to the beginning of the log after the broker lost data, and into another cluster after a restore.
 
 use crate::{
-    failures,
     outbox::{
         reader::{
             rounds::{self, Append, Round, StreamPosition},
@@ -36,7 +35,7 @@ pub async fn rewind(
     if let Append::Written(_) = opened {
         delete_rounds_before(&mut transaction, &next).await?;
         rounds::record_trim(&mut transaction, kept).await?;
-        failures::make_due(&mut transaction).await?;
+        let_retries_come(&mut transaction).await?;
         transaction.commit().await?;
         tracing::error!(
             reader = %head.reader,
@@ -62,6 +61,17 @@ fn beginning(head: &Round, system_identifier: i64) -> Round {
         mark: None,
         ..head.clone()
     }
+}
+
+/// Whatever is to be tried again is tried when it comes.
+async fn let_retries_come(connection: &mut Session) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "update outbox.failures set next_attempt_at = clock_timestamp()
+         where state = 'retrying' and next_attempt_at > clock_timestamp()",
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
 }
 
 async fn delete_rounds_before(connection: &mut Session, first: &Round) -> Result<(), sqlx::Error> {
@@ -136,7 +146,7 @@ pub async fn rebase(connection: &mut Session, how: Move, actor: &str) -> Result<
                 rounds::append(&mut transaction, head, &next).await?;
                 delete_rounds_before(&mut transaction, &next).await?;
             }
-            failures::make_due(&mut transaction).await?;
+            let_retries_come(&mut transaction).await?;
             entries = rewrite_future(&mut transaction).await?;
         }
         Move::Upgraded => {
