@@ -15,11 +15,12 @@ export RUST_TEST_THREADS ?= $(shell echo $$(( $$(nproc) * 3 )))
 # Named places where the tests let a process die, which nothing that is shipped is built with; and what is optional.
 FAULTY := --workspace --exclude bench --features common/failpoints,common/traces,threadline/tower,threadline/parquet,threadline/s3,threadline/metrics
 
-# What depends most on the version of PostgreSQL is always tested on the oldest and the newest; the rest of the timeline on every version is
-# for `make matrix`, and so is whatever of the pipeline does not read the source through a pooler in a way of its own.
+# What depends most on the version of a server is always tested on the oldest and the newest. The rest is for `make matrix`: the timeline on
+# every version, the whole pipeline on the newest broker and through PgBouncer.
 CAPTURING := --test outbox --test store --test capture
 TIMELINE := $(CAPTURING) --test query --test retention --test erasure --test evidence --test handover --test jobs --test doctor --test receipts --test telemetry
 POOLED := backfill:: guarantees:: outages:: packs:: pooler:: projection:: regressions:: rights:: source_rows:: source_table::
+BROKER := broker dead_letters:: faults:: guarantees:: loss:: outages:: packs poison:: replay:: restore:: skipping::
 
 help: ## Lists the targets.
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,13 +37,14 @@ test: servers ## Passes all tests, on private servers that they start, kill and 
 	$(LIMITED) $(CARGO) test $(FAULTY)
 	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline -- $(POOLED)
 	PARTITIONED=1 $(LIMITED) $(CARGO) test $(FAULTY) --test capture --test retention -- --skip plans
-	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(CAPTURING) --test stream_worker --test pipeline
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(CAPTURING) --test stream_worker
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) --test pipeline -- $(BROKER)
 	$(LIMITED) ./scripts/test-on 14 $(CARGO) test $(FAULTY) $(CAPTURING) --test query
 
-matrix: servers ## Passes the tests of the timeline on every supported PostgreSQL, and all of the pipeline through PgBouncer; an hour beside `make test`.
+matrix: servers ## Passes the tests of the timeline on every supported PostgreSQL, and all of the pipeline on the newest and through PgBouncer; over an hour beside `make test`.
 	$(CARGO) test $(FAULTY) --no-run
 	THROUGH_POOLER=1 $(LIMITED) $(CARGO) test $(FAULTY) --test pipeline
-	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(TIMELINE) --test surface
+	$(LIMITED) ./scripts/test-on 18 $(CARGO) test $(FAULTY) $(TIMELINE) --test surface --test pipeline
 	for version in 14 16 17; do $(LIMITED) ./scripts/test-on $$version $(CARGO) test $(FAULTY) $(TIMELINE) || exit 1; done
 
 faults: servers ## Injects more than 200 faults, for about a quarter of an hour, and writes docs/fault-report.md. FAULTS=name for some only.

@@ -32,6 +32,7 @@ mod misuse;
 mod operations;
 mod outages;
 mod packs;
+mod packs_behind_singles;
 mod poison;
 mod pooler;
 mod projection;

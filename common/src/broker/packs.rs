@@ -30,8 +30,13 @@ pub(super) async fn estimate(stream: &Stream, floor: &AckFloor) -> Result<u64, B
     let info = stream.get_info().await.map_err(|error| BrokerError::call("stream info", &error))?;
     let first = references_at(stream, floor.sequence + 1).await?;
     let last = references_at(stream, info.state.last_sequence).await?;
+    Ok(estimated(floor, first, last))
+}
+
+/// By how many references the first message behind the floor holds, and the last of the stream.
+fn estimated(floor: &AckFloor, first: u64, last: u64) -> u64 {
     let to_come = floor.pending.saturating_sub(floor.unsettled);
-    Ok(floor.unsettled.saturating_mul(first).saturating_add(to_come.saturating_mul(first.max(last))))
+    floor.unsettled.saturating_mul(first).saturating_add(to_come.saturating_mul(first.max(last)))
 }
 
 /// Of the message at a sequence; 1 where it was trimmed or deleted.
@@ -59,6 +64,33 @@ mod tests {
         assert_eq!((references(None), count(None), count(Some("17"))), (1, 1, 17));
         for (odd, expected) in [("0", 1), ("-3", 1), ("many", 1), ("1000000", PACK_MAX)] {
             assert_eq!(count(Some(odd)), expected, "{odd}");
+        }
+    }
+
+    #[test]
+    fn what_was_delivered_is_judged_by_the_first_message_and_what_was_not_by_the_larger() {
+        let floor = |pending, unsettled| AckFloor {
+            durable: "forward-timeline".to_owned(),
+            sequence: 7,
+            pending,
+            unsettled,
+            skips: false,
+        };
+        for (pending, unsettled, first, last, expected) in [
+            (0, 0, 1, 1, 0),
+            (1_000, 0, 1, 1, 1_000),
+            (10, 0, 256, 256, 2_560),
+            // Forty single references that wait for their retry, and a pack at the end that is settled: no flood.
+            (40, 40, 1, 256, 40),
+            (41, 40, 1, 256, 40 + 256),
+            // Packs with a trickle behind them.
+            (4, 1, 256, 1, 4 * 256),
+            // Read one after the other: more are delivered by now.
+            (2, 3, 1, 256, 3),
+            (u64::MAX, 1, 256, 256, u64::MAX),
+        ] {
+            let judged = estimated(&floor(pending, unsettled), first, last);
+            assert_eq!(judged, expected, "{pending} of which {unsettled} delivered, {first} to {last} in each");
         }
     }
 }

@@ -117,3 +117,29 @@ async fn readyz(State(health): State<Health>) -> (StatusCode, Json<Readiness>) {
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(readiness))
 }
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_measured_is_taken_in_where_nothing_listens() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let _installed = metrics::set_default_local_recorder(&recorder);
+        let handle = recorder.handle();
+        let (health, shutdown, tasks) = (Health::default(), CancellationToken::new(), Tasks::default());
+        let _component = health.component("pages", Duration::from_secs(60));
+        let endpoint = Endpoint { listener: None, metrics: Some(handle.clone()) };
+        endpoint.start("publisher.listen", Listen::Off, &health, &shutdown, &tasks).await.unwrap();
+        let taken_in = async {
+            while !handle.render().contains("{component=\"pages\"}") {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), taken_in).await.unwrap();
+        shutdown.cancel();
+        tasks.finish().await;
+    }
+}
