@@ -44,7 +44,11 @@ pub(crate) struct Databases {
 impl Environment {
     /// Starts the servers; `statements` makes PostgreSQL count what each statement takes, which costs a little.
     pub(crate) async fn set_up(statements: bool) -> anyhow::Result<Self> {
-        let postgres = if statements { "shared_preload_libraries = 'pg_stat_statements'" } else { "" };
+        let postgres = if statements {
+            "shared_preload_libraries = 'pg_stat_statements'\npg_stat_statements.track_planning = on"
+        } else {
+            ""
+        };
         let sandbox = Sandbox::start(&Options { durable: true, postgres, ..Options::default() })?;
         let settings = "[publisher]\nlisten = \"127.0.0.1:0\"\n[consumer]\nlisten = \"127.0.0.1:0\"\n";
         std::fs::write(sandbox.work_dir.path().join("audit.toml"), settings)?;
@@ -116,9 +120,10 @@ impl Environment {
         }
         connection.execute("create extension if not exists pg_stat_statements").await?;
         let longest = sqlx::query_scalar(
-            "select format('%s ms in %s calls, %s rows: %s', round(total_exec_time), calls, rows,
+            "select format('%s ms, and %s of planning, in %s calls, %s rows: %s',
+                           round(total_exec_time), round(total_plan_time), calls, rows,
                            left(regexp_replace(query, '\\s+', ' ', 'g'), 100))
-             from pg_stat_statements order by total_exec_time desc limit 6",
+             from pg_stat_statements order by total_exec_time + total_plan_time desc limit 12",
         )
         .fetch_all(&mut connection)
         .await?;

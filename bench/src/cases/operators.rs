@@ -93,7 +93,7 @@ fn of_writers(written: &Written, variant: &str, repeat: u32, measured: (Instant,
 }
 
 async fn beside_operators(bench: &mut Bench<'_>, url: &str, repeat: u32) -> anyhow::Result<()> {
-    let (mut process, base) = serve(bench, url).await?;
+    let (mut process, base) = serve(bench, url, repeat).await?;
     let writers = Writers::start(url, 1).await?;
     let stop = CancellationToken::new();
     let begun = Instant::now();
@@ -126,7 +126,7 @@ async fn beside_operators(bench: &mut Bench<'_>, url: &str, repeat: u32) -> anyh
 }
 
 /// Starts the service; where its pages are. One machine is one actor: the limit for each of them is that of all.
-async fn serve(bench: &Bench<'_>, url: &str) -> anyhow::Result<(Process, Url)> {
+async fn serve(bench: &Bench<'_>, url: &str, repeat: u32) -> anyhow::Result<(Process, Url)> {
     let limit = format!("operator.limits.requests_per_actor={OPERATORS}");
     let settings = [
         "operator.listen=127.0.0.1:0",
@@ -138,7 +138,8 @@ async fn serve(bench: &Bench<'_>, url: &str) -> anyhow::Result<(Process, Url)> {
     let arguments: Vec<&str> = settings.into_iter().flat_map(|setting| ["--set", setting]).collect();
     let environment = [("THREADLINE_DATABASE_URL", url)];
     let work_dir = &bench.environment.sandbox.work_dir;
-    let process = Process::start(work_dir, OURS, OURS, &arguments, &environment)?;
+    // With a log of its own: the one of another repeat says where that was.
+    let process = Process::start(work_dir, &format!("{OURS}-{repeat}"), OURS, &arguments, &environment)?;
     let place = wait::until_some("the service to serve", DEADLINE, async || {
         let log = process.log();
         let mut lines = log.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
