@@ -207,6 +207,27 @@ async fn a_lost_stream_is_filled_again_with_packs() -> anyhow::Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn where_packs_are_refused_since_a_limit_was_lowered_references_travel_alone() -> anyhow::Result<()> {
+    let pipeline = Pipeline::new().await?;
+    let publisher = pipeline.publisher()?;
+    let _consumer = pipeline.consumer()?;
+    let ids = commit(&pipeline, 20).await?;
+    pipeline.arrive(&ids).await?;
+    let mut config = pipeline.stream().await?.cached_info().config.clone();
+    config.max_message_size = 8 << 10;
+    pipeline.context().await?.update_stream(config).await?;
+    let ids = commit(&pipeline, 300).await?;
+    pipeline.arrive(&ids).await?;
+    pipeline.settled("timeline").await?;
+    // The smaller pack was stored beside the one that was refused.
+    let sizes = sizes(&pipeline).await?;
+    assert_eq!((&sizes[..2], sizes.len()), (&[20, 44][..], 2 + 256), "{sizes:?}");
+    assert!(publisher.log().contains("one by one from now on"), "{}", publisher.log());
+    assert!(pipeline.verdict().await?.holds());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_replay_reads_packs() -> anyhow::Result<()> {
     let pipeline = Pipeline::new().await?;
     let _publisher = pipeline.publisher()?;

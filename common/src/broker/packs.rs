@@ -90,7 +90,10 @@ mod tests {
             (u64::MAX, 1, 256, 256, u64::MAX),
         ] {
             let judged = estimated(&floor(pending, unsettled), first, last);
-            assert_eq!(judged, expected, "{pending} of which {unsettled} delivered, {first} to {last} in each");
+            assert_eq!(
+                judged, expected,
+                "{pending} of which {unsettled} delivered, {first} to {last} in each"
+            );
         }
     }
 }

@@ -83,10 +83,11 @@ impl LiveTrafficThrottle {
             Some(stream) => {
                 let floors = ack_floors(stream).await?;
                 let ours = floors.iter().filter(|floor| self.durables.contains(&floor.durable));
-                match ours.max_by_key(|floor| floor.pending) {
-                    Some(floor) => packs::estimate(stream, floor).await?,
-                    None => 0,
+                let mut most = 0;
+                for floor in ours {
+                    most = most.max(packs::estimate(stream, floor).await?);
                 }
+                most
             }
             None => 0,
         };

@@ -286,6 +286,11 @@ impl BatchOutcome {
             .collect()
     }
 
+    /// How many events came in messages with others.
+    pub(crate) fn packed(&self) -> i64 {
+        i64::try_from(self.packed.len()).unwrap_or(i64::MAX)
+    }
+
     /// How many events wait for another attempt that did not before.
     pub(crate) fn new_retries(&self) -> usize {
         let first = |failed: &&FailedAttempt| {

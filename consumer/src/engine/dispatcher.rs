@@ -411,7 +411,8 @@ async fn ended_before(
 }
 
 /// When too many events wait for another attempt, the target is what fails. Delayed messages count as pending at
-/// the broker, too, and would stop all delivery.
+/// the broker, too, and would stop all delivery. Packs are settled as one: what fails of those of one batch may wait all together, or a batch
+/// that is larger than the limit would never pass.
 async fn refuse_too_many(
     runtime: &ForwarderRuntime,
     source: &mut Source,
@@ -422,7 +423,7 @@ async fn refuse_too_many(
         return Ok(());
     }
     let ForwarderRuntime { route, settings, .. } = runtime;
-    let most = (settings.max_ack_pending / 4).max(1);
+    let most = (settings.max_ack_pending / 4).max(1).max(outcome.packed());
     let waiting = runtime.with_timeout(failures::retrying(source.connection(), &route.id, most)).await?;
     if waiting + more > most {
         return Err(Unavailable::new(format!(

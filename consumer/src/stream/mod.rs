@@ -9,4 +9,4 @@ mod stall_detector;
 mod waiting;
 pub mod worker;
 
-pub(crate) use self::{pull::RENEWALS, waiting::Waiting};
+pub(crate) use self::waiting::{RENEWALS, Waiting};

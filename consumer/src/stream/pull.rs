@@ -24,7 +24,7 @@ use futures::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::Waiting;
+use super::{RENEWALS, Waiting};
 
 /// A durable pull consumer.
 pub type Durable = Consumer<consumer::pull::Config>;
@@ -47,8 +47,8 @@ const BYTES_USED: &str = "MaxBytes";
 /// <https://github.com/nats-io/nats-architecture-and-design/issues/212>
 const FULFILLED: &str = "Batch Completed";
 
-/// How often in the time after which the broker delivers it again it is told that what waits is not forgotten.
-pub(crate) const RENEWALS: u32 = 4;
+/// The header of a status: how many messages a request that has ended will not bring.
+const NOT_BROUGHT: &str = "Nats-Pending-Messages";
 
 const LOST: &str = "the connection was lost";
 
@@ -200,9 +200,7 @@ impl Prefetcher {
     pub async fn renew(&mut self) {
         self.collect();
         self.renewed_at = Instant::now();
-        for message in self.waiting.iter() {
-            let _ = message.ack_with(AckKind::Progress).await;
-        }
+        self.waiting.renew().await;
     }
 
     /// Gives everything back that no worker has taken: another process may have it at once.
@@ -290,20 +288,29 @@ impl Prefetcher {
                 self.largest = self.largest.max(references);
                 self.waiting.push(Message { message, context: self.context.clone() }, references);
             }
-            StatusCode::TIMEOUT | StatusCode::NOT_FOUND => self.requested = 0,
+            StatusCode::TIMEOUT | StatusCode::NOT_FOUND => {
+                self.requested = self.requested.saturating_sub(self.not_brought(&message));
+            }
             status => {
                 let described = message.description.as_deref().unwrap_or_default();
                 if described.contains(FULFILLED) {
                     return;
                 }
-                let has_brought_none = self.requested == self.asked;
-                self.requested = 0;
+                let left = self.not_brought(&message);
+                self.requested = self.requested.saturating_sub(left);
                 if described.contains(BYTES_USED) {
-                    self.is_oversized = has_brought_none;
+                    self.is_oversized = left >= self.asked;
                 } else {
                     self.broken = Some(format!("the request for messages ended: {status} {described}"));
                 }
             }
         }
+    }
+
+    /// How many messages the request of this status will not bring. From a stream with replicas the status may come before those that it has
+    /// brought, which are counted when they are here. Older brokers say nothing of it: there nothing overtakes.
+    fn not_brought(&self, status: &async_nats::Message) -> usize {
+        let header = status.headers.as_ref().and_then(|headers| headers.get(NOT_BROUGHT));
+        header.and_then(|left| left.as_str().parse().ok()).unwrap_or(self.requested)
     }
 }

@@ -2,6 +2,11 @@
 
 use std::collections::VecDeque;
 
+use async_nats::jetstream::{AckKind, Message};
+
+/// How often, in the time after which the broker delivers a message again, it is told that this one is not forgotten.
+pub(crate) const RENEWALS: u32 = 4;
+
 /// Messages in the order of their delivery.
 #[derive(Debug)]
 pub(crate) struct Waiting<M> {
@@ -51,6 +56,15 @@ impl<M> Waiting<M> {
         }
         self.references -= taken;
         batch
+    }
+}
+
+impl Waiting<Message> {
+    /// Tells the broker that none of it is forgotten.
+    pub(crate) async fn renew(&self) {
+        for message in self.iter() {
+            let _ = message.ack_with(AckKind::Progress).await;
+        }
     }
 }
 

@@ -38,6 +38,7 @@ use crate::{
         outage::OutageBackoff,
     },
     stream::{
+        RENEWALS,
         delivery::{self, Delivery},
         durable_position::DurablePosition,
         pull::{Durable, Prefetcher, PulledBatch},
@@ -320,7 +321,7 @@ impl StreamWorker {
             let tracer = &self.subscription.runtime.tracer;
             deliveries.iter().flat_map(|delivery| delivery.items(tracer)).collect()
         };
-        let every = (self.subscription.settings().ack_wait / 4).min(RENEW_MAX);
+        let every = (self.subscription.settings().ack_wait / RENEWALS).min(RENEW_MAX);
         let dispatched = tokio::select! {
             dispatched = self.dispatcher.dispatch(&items, &self.progress, shutdown) => dispatched,
             () = renew(&self.subscription, &deliveries, every) => unreachable!("renewing never ends"),

@@ -226,6 +226,11 @@ impl Sink for JetStreamSink {
                 return Ok(Some(PublishedPosition { position, event }));
             }
             sent_once = false;
+            if let Some(why) = self.refuses_packs().await {
+                tracing::warn!("references travel one by one from now on: {why}");
+                self.references_max = 1;
+                progress.send_one_by_one();
+            }
             let unknown = progress.open_references();
             counter!(names::PUBLISH_UNKNOWN).increment(unknown as u64);
             let delay = probe.next_delay();

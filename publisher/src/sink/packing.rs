@@ -28,6 +28,30 @@ impl JetStreamSink {
 
     /// Marks the stream, before the first pack is in it.
     async fn prepare_for_packs(&self) -> Result<(), String> {
+        self.has_room_for_packs()?;
+        loop {
+            self.connected().await;
+            let connection = ConnectionEpoch::of(&self.client);
+            match broker::mark_packed(&self.context, &self.broker, &self.source).await {
+                Ok(()) => return Ok(()),
+                Err(error) if connection.is_ended() => {
+                    self.progress.waiting(format!("broker: {error}"));
+                }
+                Err(error) => return Err(self.explain(&error)),
+            }
+        }
+    }
+
+    /// What refuses packs since a limit was lowered: they would be sent again without end, and what travels alone still passes.
+    pub(super) async fn refuses_packs(&mut self) -> Option<String> {
+        if self.references_max == 1 || self.stream.info().await.is_err() {
+            return None;
+        }
+        self.has_room_for_packs().err()
+    }
+
+    /// Whether the server and the stream take messages of that size, as far as they were read last.
+    fn has_room_for_packs(&self) -> Result<(), String> {
         let limit = self.client.server_info().max_payload;
         if limit < PACK_BYTES {
             return Err(format!(
@@ -40,17 +64,7 @@ impl JetStreamSink {
                 "max_msg_size of the stream is {limit} bytes, and a pack may have {PACK_BYTES}: raise it with `nats stream edit`"
             ));
         }
-        loop {
-            self.connected().await;
-            let connection = ConnectionEpoch::of(&self.client);
-            match broker::mark_packed(&self.context, &self.broker, &self.source).await {
-                Ok(()) => return Ok(()),
-                Err(error) if connection.is_ended() => {
-                    self.progress.waiting(format!("broker: {error}"));
-                }
-                Err(error) => return Err(self.explain(&error)),
-            }
-        }
+        Ok(())
     }
 
     /// A user that may not change the stream gets no answer.

@@ -3,7 +3,7 @@
 use common::outbox::reader::entries::Entry;
 use uuid::Uuid;
 
-use super::acknowledgement::PublishOutcome;
+use super::{acknowledgement::PublishOutcome, messages};
 
 /// What is known of the messages that the stream has dropped.
 #[derive(Debug, Clone, Copy)]
@@ -62,6 +62,14 @@ impl<'a> PageProgress<'a> {
                 PublishOutcome::Unnamed => {}
             }
         }
+    }
+
+    /// Whatever is in doubt travels alone from now on. What was stored in a pack all the same is stored twice, which has the effect of once.
+    pub(super) fn send_one_by_one(&mut self) {
+        self.open = std::mem::take(&mut self.open)
+            .into_iter()
+            .flat_map(|message| messages::cut(message, 1))
+            .collect();
     }
 
     /// How many references are still in doubt.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use async_nats::jetstream::{
-    AckKind, Message,
+    Message,
     consumer::{AckPolicy, Consumer, DeliverPolicy, pull},
     stream::{State, Stream},
 };
@@ -129,9 +129,7 @@ impl ReplayConsumer {
             self.fetch(rows).await?;
         } else if self.renewed_at.elapsed() > self.consumer.cached_info().config.ack_wait / RENEWALS {
             self.renewed_at = Instant::now();
-            for message in self.waiting.iter() {
-                let _ = message.ack_with(AckKind::Progress).await;
-            }
+            self.waiting.renew().await;
         }
         let of_range = self.waiting.take(rows);
         let taken = of_range.last().map(sequence).transpose()?;
