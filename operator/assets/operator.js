@@ -40,31 +40,62 @@ for (const button of all("button.copy")) {
 const follow = document.querySelector("button.tail");
 const fresh = document.querySelector("#new");
 const list = () => document.querySelector("ol.entries");
+// Further ones are not kept: of so many the page is read again.
+const WAITING = 20;
 let stream = null;
+let position = null;
 let waiting = [];
+let isMore = false;
+
+const ids = (within = document) => all("[data-id]", within).map((entry) => entry.dataset.id);
+function parsed(html) {
+  const holder = document.createElement("template");
+  holder.innerHTML = html;
+  return holder.content;
+}
 
 function show() {
-  const known = new Set(all("[data-id]").map((entry) => entry.dataset.id));
-  for (const html of waiting) {
-    const holder = document.createElement("template");
-    holder.innerHTML = html;
-    for (const entry of all("[data-id]", holder.content)) if (known.has(entry.dataset.id)) entry.remove();
-    for (const group of all("li.group", holder.content)) if (!group.querySelector("[data-id]")) group.remove();
+  const known = new Set(ids());
+  for (const { html } of waiting) {
+    const content = parsed(html);
+    for (const entry of all("[data-id]", content)) {
+      if (known.has(entry.dataset.id)) entry.remove();
+      known.add(entry.dataset.id);
+    }
+    for (const group of all("li.group", content)) if (!group.querySelector("[data-id]")) group.remove();
     const into = list();
-    if (into) into.prepend(...holder.content.querySelector("ol").children);
-    else document.querySelector(".empty")?.replaceWith(holder.content);
+    if (into) into.prepend(...content.querySelector("ol").children);
+    else document.querySelector(".empty")?.replaceWith(content);
   }
   waiting = [];
+  isMore = false;
   fresh.hidden = true;
 }
 
-function arrived(html, isMany) {
-  waiting.push(html);
-  const count = waiting.reduce((sum, html) => sum + html.split("data-id=").length - 1, 0);
+function arrived(html, isMany, isOlder = false) {
+  const known = new Set([...ids(), ...waiting.flatMap((one) => one.ids)]);
+  const found = ids(parsed(html)).filter((id) => !known.has(id));
+  if (found.length === 0 && !isMany) return;
+  waiting[isOlder ? "unshift" : "push"]({ html, ids: found });
+  isMore ||= isMany || waiting.length > WAITING;
+  waiting = waiting.slice(-WAITING);
+  const count = waiting.reduce((sum, one) => sum + one.ids.length, 0);
   const button = fresh.querySelector("button");
-  button.textContent = `${count}${isMany ? "+" : ""} new ${count === 1 ? "entry" : "entries"}`;
+  button.textContent = count === 0
+    ? "There may be new entries: reload the page to see them"
+    : `${count}${isMore ? "+" : ""} new ${count === 1 && !isMore ? "entry" : "entries"}`;
   fresh.hidden = false;
   say(button.textContent);
+}
+
+// What came between the page and the stream stands on the page as it is now.
+async function catchUp() {
+  const answer = await fetch(location.href, { headers: { accept: "text/html" } });
+  if (!answer.ok) return;
+  const entries = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("ol.entries");
+  if (!entries) return;
+  const known = new Set(ids());
+  arrived(entries.outerHTML, known.size > 0 && !ids(entries).some((id) => known.has(id)), true);
 }
 
 function stop() {
@@ -75,8 +106,14 @@ function stop() {
 }
 
 function start() {
-  stream = new EventSource(follow.dataset.tail);
-  stream.addEventListener("open", () => { document.body.dataset.following = "yes"; });
+  const from = new URL(follow.dataset.tail, location.href);
+  if (position) from.searchParams.set("position", position);
+  stream = new EventSource(from);
+  stream.addEventListener("begin", () => {
+    if (position === null) catchUp().catch(() => {});
+    document.body.dataset.following = "yes";
+  });
+  for (const kind of ["begin", "at", "entries", "many"]) stream.addEventListener(kind, (event) => { position = event.lastEventId; });
   stream.addEventListener("entries", (event) => arrived(event.data, false));
   stream.addEventListener("many", (event) => arrived(event.data, true));
   stream.addEventListener("error", () => {

@@ -39,7 +39,8 @@ pub(crate) struct Feed {
 struct Look {
     from: Position,
     to: Position,
-    at: Instant,
+    begun: Instant,
+    done: Instant,
     news: Arc<News>,
 }
 
@@ -74,8 +75,9 @@ impl Feeds {
 impl Feed {
     /// Where somebody begins who has just read a page: where the others are, if they have just looked. What came since stands on the page
     /// already, and a browser shows no entry twice.
-    pub(crate) async fn position(&self) -> Option<Position> {
-        let last = self.last.lock().await;
+    pub(crate) fn position(&self) -> Option<Position> {
+        // Whoever looks may take long.
+        let last = self.last.try_lock().ok()?;
         last.as_ref().filter(|look| look.is_fresh()).map(|look| look.to.clone())
     }
 
@@ -84,31 +86,36 @@ impl Feed {
     /// # Errors
     /// What the database says. It may be called again then.
     pub(crate) async fn news(&self, tail: &mut Tail) -> Result<Arc<News>, ReadError> {
+        let asked = Instant::now();
         let mut last = self.last.lock().await;
-        if let Some(look) = last.as_ref().filter(|look| look.is_fresh()) {
-            if *tail.position() == look.from {
+        if let Some(look) = last.as_ref() {
+            // Who has waited for it need not look again, however long it took.
+            let is_fresh = look.is_fresh() || look.done > asked;
+            if *tail.position() == look.from && (is_fresh || look.from != look.to) {
                 tail.go_on_from(look.to.clone());
                 return Ok(Arc::clone(&look.news));
             }
-            if *tail.position() == look.to {
+            if *tail.position() == look.to && is_fresh {
                 return Ok(Arc::new(News::default()));
             }
-            // A browser that comes back.
-            let newest = tail.newest_up_to(&look.to, SHOWN).await?;
-            if *tail.position() == look.to {
-                return Ok(Arc::new(newest.into()));
+            if tail.position().precedes(&look.to) {
+                // A browser that comes back: nobody waits for what it alone lacks.
+                let to = look.to.clone();
+                drop(last);
+                return Ok(Arc::new(tail.newest_up_to(&to, SHOWN).await?.into()));
             }
         }
-        let (from, at) = (tail.position().clone(), Instant::now());
+        let (from, begun) = (tail.position().clone(), Instant::now());
         let news = Arc::new(News::from(tail.newest(SHOWN).await?));
-        *last = Some(Look { from, to: tail.position().clone(), at, news: Arc::clone(&news) });
+        let (to, done) = (tail.position().clone(), Instant::now());
+        *last = Some(Look { from, to, begun, done, news: Arc::clone(&news) });
         Ok(news)
     }
 }
 
 impl Look {
     fn is_fresh(&self) -> bool {
-        self.at.elapsed() < FRESH
+        self.begun.elapsed() < FRESH
     }
 }
 
@@ -126,8 +133,9 @@ impl From<Newest> for News {
 }
 
 impl News {
+    /// Nothing came. Where only something may have, that is to be said.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && !self.has_more
     }
 
     /// One line of HTML. Of what somebody prefers, only the zone changes it.

@@ -57,7 +57,9 @@ impl<T> Kept<T> {
         read: impl Future<Output = Result<T, Failure>>,
     ) -> Result<Reading<T>, Failure> {
         let last = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((at, value)) = last.as_ref().filter(|(at, _)| now - *at < fresh) {
+        if let Some((at, value)) =
+            last.as_ref().filter(|(at, _)| (Duration::ZERO..fresh).contains(&(now - *at)))
+        {
             return Ok(Reading { at: *at, value: Arc::clone(value), failure: None });
         }
         match (read.await, last) {

@@ -218,6 +218,8 @@ fn pool(options: PgConnectOptions, limits: &Limits, connections: u32) -> PgPool 
         ("statement_timeout", milliseconds.as_str()),
         ("lock_timeout", milliseconds.as_str()),
         ("work_mem", "16MB"),
+        // A page reads little, and compiling its statements would take longer than running them.
+        ("jit", "off"),
     ]);
     PgPoolOptions::new()
         .max_connections(connections)

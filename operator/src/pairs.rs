@@ -8,9 +8,9 @@ use threadline::query::{
 use crate::failure::Failure;
 
 /// Names that are no filter's, of all pages.
-const OWN: [&str; 16] = [
+const OWN: [&str; 17] = [
     "act", "as", "at", "children", "compare", "form", "format", "group", "id", "newer", "older", "part",
-    "profile", "q", "safe", "size",
+    "position", "profile", "q", "safe", "size",
 ];
 
 /// Names and values, in the order in which they came.

@@ -75,11 +75,8 @@ async fn finds(asked: &Asked, filter: &Filter) -> Result<bool, Failure> {
 async fn of_words(asked: &Asked, typed: &str) -> Answered {
     let mut found = Vec::new();
     for filter in readings(typed) {
-        let request = PageRequest { size: 1, ..PageRequest::default() };
-        match asked.reader().page(&filter, &request).await {
-            Ok(page) if !page.entries.is_empty() => found.push(filter),
-            Err(ReadError::Database(error)) => return Err(error.into()),
-            _ => {}
+        if finds(asked, &filter).await? {
+            found.push(filter);
         }
     }
     if let [only] = &found[..] {

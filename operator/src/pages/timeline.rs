@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 use threadline::query::{
-    Filter, Instant, Page, PageRequest, Window,
+    Filter, From, Instant, Page, PageRequest, Window,
     filter::{keys, url::to_query},
 };
 use time::OffsetDateTime;
@@ -44,7 +44,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
     asked.answer("Timeline", &page, |view| html! {
         (search(view, &filter))
         (windows(view, &filter))
-        (found(view, &filter))
+        (found(view, &filter, request.from == From::Newest))
         @if asked.has_views() { (saved::form(view, &filter)) }
         @if asked.grant.allows(Capability::Export) { p { a href=(view.links.filtered("exports", &filter, &[])) { "Export this" } } }
         @if page.entries.is_empty() { (nothing(view, &filter, &request, &page)) } @else { (list::entries(view, &page.entries)) }
@@ -135,13 +135,15 @@ fn frozen(filter: &Filter, now: OffsetDateTime) -> Option<Filter> {
 }
 
 /// What is said about all of it: how many there are, which the script asks for, and other ways to have it.
-fn found(view: &View<'_>, filter: &Filter) -> Markup {
+fn found(view: &View<'_>, filter: &Filter, is_newest: bool) -> Markup {
+    // What is new belongs above the newest, and not into a time that is over.
+    let is_followed = is_newest && !matches!(filter.window, Window::Between { to: Some(_), .. });
     let command = command::of("threadline timeline", &filter.to_string());
     html! {
         p.found {
             span data-part=(view.links.filtered("timeline/count", filter, &[("part", "1")])) { a href=(view.links.filtered("timeline/count", filter, &[])) { "Count" } }
             " " (copy("as command", &command))
-            " " button.tail type="button" data-tail=(view.links.filtered("timeline/tail", filter, &[])) hidden aria-pressed="false" { "Follow" }
+            @if is_followed { " " button.tail type="button" data-tail=(view.links.filtered("timeline/tail", filter, &[])) hidden aria-pressed="false" { "Follow" } }
         }
         div.new #new hidden { button type="button" { "New entries" } }
     }

@@ -62,7 +62,10 @@ async fn a_transaction_that_commits_late_is_not_missed_and_a_stream_goes_on_wher
     let mut stream = again(position(&text)).await?.bytes_stream();
     let text = until(&mut stream, "meanwhile").await?;
     assert!(!text.contains("begun_early") && !text.contains("begun_later"), "{text}");
-    let mut stream = again(position(&begun)).await?.bytes_stream();
+    // Also where it was stopped by hand: then nothing but the URL says where.
+    let url = format!("{}/timeline/tail?position={}", console.url, position(&begun));
+    let request = console.client.get(url).header(header::COOKIE, "staff=everything");
+    let mut stream = request.send().await?.bytes_stream();
     let text = until(&mut stream, "meanwhile").await?;
     assert!(text.contains("begun_early") && text.contains("begun_later"), "{text}");
     late.close().await?;
@@ -101,5 +104,19 @@ async fn those_who_follow_the_same_see_each_entry_once_wherever_they_began() -> 
             assert!(text.contains(name), "{name}: {text}");
         }
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_shows_nothing_says_how_far_it_has_come() -> anyhow::Result<()> {
+    let console = Console::after("").await?;
+    let mut stream = console.get("/timeline/tail?table=nothing").await?.bytes_stream();
+    let begun = until(&mut stream, "event: begin").await?;
+    let id = |text: &str| text.lines().rev().find_map(|line| line.strip_prefix("id: ").map(str::to_owned));
+    console.database.connect().await?.execute(sqlx::AssertSqlSafe(CHANGE.replace("NAME", "other"))).await?;
+    // After some seconds.
+    let told = until(&mut stream, "event: at").await?;
+    assert!(!told.contains("data-id="), "{told}");
+    assert_ne!(id(&begun), id(&told), "whoever comes back would look from the beginning");
     Ok(())
 }

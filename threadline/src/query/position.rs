@@ -60,7 +60,8 @@ impl Position {
     }
 
     /// Whether `later` is certainly behind this one, in the same cluster.
-    pub(crate) fn precedes(&self, later: &Self) -> bool {
+    #[must_use]
+    pub fn precedes(&self, later: &Self) -> bool {
         self.snapshot.next() < later.snapshot.next()
     }
 

@@ -13,7 +13,7 @@ use super::{
     library_row::Columns,
     plan::Driver,
     snapshot,
-    statement::Statement,
+    statement::{Statement, Value},
 };
 use crate::StorageSchema;
 
@@ -249,30 +249,18 @@ impl Ask<'_> {
         };
         for (way, place, end) in [(" >= ", above, from), (" <= ", below, to)] {
             let statement = conditions.and();
-            match (place, end) {
-                // Behind the place is within the window.
-                (Some(place), _) => {
-                    statement
-                        .push("(c.table_name, c.captured_at)")
-                        .push(way)
-                        .push("(")
-                        .bind(table)
-                        .push(", ");
-                    statement.bind(place).push("::timestamptz)");
-                }
-                (None, Some(end)) => {
-                    statement
-                        .push("(c.table_name, c.captured_at)")
-                        .push(way)
-                        .push("(")
-                        .bind(table)
-                        .push(", ");
-                    statement.bind(end).push(")");
-                }
-                (None, None) => {
-                    statement.push("c.table_name").push(way).bind(table);
-                }
-            }
+            // Behind the place is within the window.
+            match place.map(Value::from).or(end.map(Value::from)) {
+                Some(end) => statement
+                    .push("(c.table_name, c.captured_at)")
+                    .push(way)
+                    .push("(")
+                    .bind(table)
+                    .push(", ")
+                    .bind(end)
+                    .push("::timestamptz)"),
+                None => statement.push("c.table_name").push(way).bind(table),
+            };
         }
     }
 

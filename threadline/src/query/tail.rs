@@ -12,6 +12,7 @@ use super::{
     entry::{self, ACTION, CHANGE, TRANSACTION},
     joins::tables,
     position::Position,
+    snapshot::NUMBER,
     statement::{Statement, is_canceled},
 };
 
@@ -50,7 +51,8 @@ pub struct Batch {
 pub struct Newest {
     /// As in a [`Batch`].
     pub entries: Vec<Entry>,
-    /// Older ones came with them.
+    /// Others came with them, or may have: older ones, or those that arrived while the projection was rebuilt, or before the database was
+    /// restored.
     pub has_more: bool,
 }
 
@@ -198,33 +200,41 @@ impl Tail {
         if to == self.position {
             return Ok(newest);
         }
-        for (place, reach) in REACHES.into_iter().enumerate() {
+        // What of these arrived while the tables were exchanged cannot be told from what was there.
+        let was_rebuilt = self.filter.has_actions() && !to.has_table_of(&self.position);
+        for reach in REACHES {
             let since = self.position.next().max(to.next().saturating_sub(reach));
-            match self.newest_since(connection, &to, since, most).await {
-                Ok(found) => newest = found,
-                // Long ago, and rare: what is newer than that is shown at least, and that it may not be all.
-                Err(ReadError::Database(error)) if place > 0 && is_canceled(&error) => {
+            let is_enough = match self.newest_since(connection, &to, since, most).await {
+                Ok(found) => {
+                    newest = found.0;
+                    found.1
+                }
+                // Long ago, and rare, or one transaction with very much: what is newer than that is shown at least, and that it may not be
+                // all. Who tried again would never get past it.
+                Err(ReadError::Database(error)) if is_canceled(&error) => {
                     newest.has_more = true;
                     break;
                 }
                 Err(error) => return Err(error),
-            }
-            if newest.has_more || since == self.position.next() {
+            };
+            if is_enough || since == self.position.next() {
                 break;
             }
         }
+        newest.has_more |= was_rebuilt || !self.position.may_precede(&to);
         self.go_on_from(to);
         Ok(newest)
     }
 
-    /// The newest since a transaction, and of those that were running before.
+    /// The newest since a transaction, and of those that were running before; and whether none that is older may be among the newest: between
+    /// those that were running and this transaction there may be others.
     async fn newest_since(
         &self,
         connection: &mut PgConnection,
         to: &Position,
         since: i64,
         most: u16,
-    ) -> Result<Newest, ReadError> {
+    ) -> Result<(Newest, bool), ReadError> {
         let mut placed = Vec::new();
         for stage in [Stage::Changes, Stage::Actions] {
             let part = Part::Newest { most: i64::from(most) + 1, since };
@@ -232,9 +242,11 @@ impl Tail {
         }
         // Changes before actions, in one transaction.
         placed.sort_by_key(|((txid, ..), _)| *txid);
-        let surplus = placed.len().saturating_sub(usize::from(most));
+        let most = usize::from(most);
+        let surplus = placed.len().saturating_sub(most);
+        let is_enough = placed.iter().filter(|((txid, ..), _)| txid & NUMBER >= since).count() > most;
         let entries = placed.into_iter().skip(surplus).map(|(_, entry)| entry).collect();
-        Ok(Newest { entries, has_more: surplus > 0 })
+        Ok((Newest { entries, has_more: surplus > 0 }, is_enough))
     }
 
     async fn read(&self, connection: &mut PgConnection, round: &Round) -> Result<Vec<Placed>, ReadError> {

@@ -7,9 +7,12 @@ use std::{
 };
 
 use serde_json::json;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
 use threadline::{
-    Action, ActorRef, ActorType, StorageSchema,
+    Action, ActorRef, ActorType, StorageSchema, Timeline,
     query::{Entry, Filter, Position, Rule, Scope, Tail},
 };
 use uuid::Uuid;
@@ -219,6 +222,38 @@ async fn what_was_read_before_an_error_comes_again() -> anyhow::Result<()> {
     Ok(())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_long_transaction_brings_hides_nothing_that_is_newer() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let mut held = read.database.connect().await?;
+    held.execute("begin; insert into t (v) select -1 from generate_series(1, 10)").await?;
+    let mut tail = read.reader().tail(&Filter::default()).await?;
+    let mut all = tail.clone();
+    read.connection.execute("insert into t (v) values (1)").await?;
+    // More transactions than the first look goes back.
+    for _ in 0..300 {
+        read.connection.execute("select pg_current_xact_id()").await?;
+    }
+    read.connection.execute("insert into t (v) values (2)").await?;
+    held.execute("commit").await?;
+    let values = |entries: &[Entry]| {
+        let value = |entry: &Entry| match entry {
+            Entry::Change(change) => change.data_after.as_ref().map(|after| after.get().to_owned()),
+            _ => None,
+        };
+        let row = |entry| serde_json::from_str::<serde_json::Value>(&value(entry).unwrap_or_default());
+        entries.iter().map(|entry| row(entry).unwrap()["v"].to_string()).collect::<Vec<_>>()
+    };
+    let newest = tail.newest(4).await?;
+    assert_eq!(
+        (values(&newest.entries), newest.has_more),
+        (["-1", "-1", "1", "2"].map(str::to_owned).to_vec(), true)
+    );
+    let newest = all.newest(12).await?;
+    assert_eq!((newest.entries.len(), newest.has_more), (12, false));
+    Ok(())
+}
+
 /// As after a restore: numbers that this cluster gives out next.
 #[tokio::test]
 async fn transactions_of_another_cluster_are_never_new() -> anyhow::Result<()> {
@@ -250,6 +285,7 @@ async fn a_tail_says_that_the_projection_was_rebuilt_and_repeats_nothing_of_it()
         read.timeline.record(Action::new("a.b", ActorRef::anonymous())).await?;
     }
     let mut tail = read.reader().tail(&Filter::default()).await?;
+    let mut newest = [tail.clone(), read.reader().tail(&"table:t".parse()?).await?];
     read.connection
         .execute(
             "begin; alter table audit_actions rename to replaced;
@@ -258,6 +294,10 @@ async fn a_tail_says_that_the_projection_was_rebuilt_and_repeats_nothing_of_it()
         .await?;
     let batch = tail.poll().await?;
     assert!(batch.was_rebuilt && batch.entries.is_empty(), "{batch:?}");
+    for (tail, may_miss) in newest.iter_mut().zip([true, false]) {
+        let newest = tail.newest(3).await?;
+        assert_eq!((newest.entries.len(), newest.has_more), (0, may_miss), "changes are all there");
+    }
     read.timeline.record(Action::new("a.c", ActorRef::anonymous())).await?;
     let batch = tail.poll().await?;
     assert!(!batch.was_rebuilt && batch.entries.len() == 1, "{batch:?}");
@@ -291,5 +331,23 @@ async fn the_newest_of_a_long_absence_are_found_however_rare_they_are() -> anyho
     let at = third.position().clone();
     assert!(third.newest_up_to(&early, 3).await?.entries.is_empty());
     assert_eq!(third.position(), &at);
+    Ok(())
+}
+
+/// Such as the changes of one transaction that wrote millions: who tried that again and again would never get past it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_found_in_time_is_passed_and_said_to_be_more() -> anyhow::Result<()> {
+    let mut read = host().await?;
+    let options: PgConnectOptions = read.database.url.parse()?;
+    let pool = PgPoolOptions::new().connect_lazy_with(options.options([("statement_timeout", "300ms")]));
+    let reader = Timeline::new(pool, StorageSchema::default()).reader(Scope::everything());
+    let mut tail = reader.tail(&Filter::default()).await?;
+    read.connection.execute("insert into t (v) values (1)").await?;
+    read.connection.execute("begin; lock table audit_changes in access exclusive mode").await?;
+    let newest = tail.newest(3).await?;
+    assert!(newest.has_more && newest.entries.is_empty(), "{newest:?}");
+    read.connection.execute("commit; insert into t (v) values (2)").await?;
+    let newest = tail.newest(3).await?;
+    assert!(!newest.has_more && ops(&newest.entries) == ["insert"], "{newest:?}");
     Ok(())
 }

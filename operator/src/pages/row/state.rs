@@ -39,7 +39,7 @@ impl State {
         let at = asked.query.get("at").map(|text| time(asked, text)).transpose()?;
         let until = at.clone().unwrap_or(At::latest());
         let followed = reader.as_of_followed(row, &until).await?;
-        let blame = match reader.blame(&followed.row, &until).await {
+        let blame = match reader.blame_of(&followed, &until).await {
             Ok(blame) => Some(blame),
             Err(error) if error.term() == Some("took_too_long") => None,
             Err(error) => return Err(error.into()),

@@ -86,3 +86,28 @@ async fn the_first_entry_of_an_empty_list_arrives_too() -> anyhow::Result<()> {
     browser.until("the list", &format!("{KEYS} === '9001' && !document.querySelector('.empty')")).await?;
     browser.close().await
 }
+
+#[tokio::test]
+async fn what_came_before_somebody_followed_and_while_they_did_not_arrives_too() -> anyhow::Result<()> {
+    let console = Console::after(SHOP).await?;
+    let mut writer = console.database.connect().await?;
+    let browser = Browser::open(&console).await?;
+    browser.visit("/timeline?table=orders").await?;
+    writer.execute(change(9001)).await?;
+    browser.click("button.tail").await?;
+    browser
+        .until("what the page lacked", "document.querySelector('#new').textContent === '1 new entry'")
+        .await?;
+    writer.execute(change(9002)).await?;
+    browser.until("the next", "document.querySelector('#new').textContent === '2 new entries'").await?;
+    browser.click("button.tail").await?;
+    writer.execute(change(9003)).await?;
+    browser.click("button.tail").await?;
+    browser
+        .until("what came meanwhile", "document.querySelector('#new').textContent === '3 new entries'")
+        .await?;
+    browser.click("#new button").await?;
+    browser.until("the list", &format!("{KEYS} === '9003,9002,9001'")).await?;
+    browser.click("button.tail").await?;
+    browser.close().await
+}

@@ -6,7 +6,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    AsOf, At, ReadError, Reader, Row,
+    AsOf, At, Followed, ReadError, Reader, Row,
     entry::{Change, Json},
     events::Event,
     history::{Part, cursor_of},
@@ -70,11 +70,16 @@ impl Reader {
     pub async fn blame(&self, row: &Row, at: &At) -> Result<Blame, ReadError> {
         let mut reading = Reading::begin(self, None).await?;
         let as_of = reading.as_of(row, at).await?;
-        let mut search = Search::new(&as_of);
-        if matches!(as_of, AsOf::Present { .. } | AsOf::Deleted { .. }) {
-            reading.search(row, at, &as_of, &mut search).await?;
-        }
-        Ok(search.into_blame(row.clone(), as_of))
+        reading.blame(row, at, as_of).await
+    }
+
+    /// The same, where it has been read what the row was at this time. What was captured meanwhile does not count.
+    ///
+    /// # Errors
+    /// What the database says.
+    pub async fn blame_of(&self, followed: &Followed, at: &At) -> Result<Blame, ReadError> {
+        let mut reading = Reading::begin(self, None).await?;
+        reading.blame(&followed.row, at, followed.as_of.clone()).await
     }
 }
 
@@ -199,6 +204,14 @@ impl Search {
 }
 
 impl Reading<'_> {
+    async fn blame(&mut self, row: &Row, at: &At, as_of: AsOf) -> Result<Blame, ReadError> {
+        let mut search = Search::new(&as_of);
+        if matches!(as_of, AsOf::Present { .. } | AsOf::Deleted { .. }) {
+            self.search(row, at, &as_of, &mut search).await?;
+        }
+        Ok(search.into_blame(row.clone(), as_of))
+    }
+
     /// Visits the changes of a row, the newest first, until every column is known.
     async fn search(
         &mut self,
