@@ -119,13 +119,11 @@ async fn a_month_with_changes_of_a_table_that_is_kept_longer_stays_and_loses_the
 async fn with_an_archive_a_month_goes_when_everything_in_it_is_archived() -> anyhow::Result<()> {
     let mut host = host().await?;
     host.record(&[(1, "posts", 124 * DAY), (2, "users", 95 * DAY), (3, "posts", 0)]).await?;
-    let old = months(&mut host, 3).await?;
+    let due = months(&mut host, 3).await?;
     let archive = Archive::new(host.archives_in()?);
-    let purged = host
-        .timeline
-        .purge(&Policy::new(Keep::days(62)?)?, &options(|options| options.archive = Some(archive)))
-        .await?;
-    assert_eq!((purged.deleted_changes, purged.dropped_partitions), (2, old));
+    let options = old(&mut host, |options| options.archive = Some(archive)).await?;
+    let purged = host.timeline.purge(&ten_days(), &options).await?;
+    assert_eq!((purged.deleted_changes, purged.dropped_partitions), (2, due));
     let archives = host.archives().await?;
     assert_eq!(archives.iter().map(|one| one.rows).sum::<i64>(), 2);
     for archive in &archives {
