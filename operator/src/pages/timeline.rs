@@ -44,7 +44,7 @@ pub(crate) async fn page(asked: Asked) -> Answered {
     asked.answer("Timeline", &page, |view| html! {
         (search(view, &filter))
         (windows(view, &filter))
-        (found(view, &filter, request.from == From::Newest))
+        (found(view, &filter, is_newest(&request, &page)))
         @if asked.has_views() { (saved::form(view, &filter)) }
         @if asked.grant.allows(Capability::Export) { p { a href=(view.links.filtered("exports", &filter, &[])) { "Export this" } } }
         @if page.entries.is_empty() { (nothing(view, &filter, &request, &page)) } @else { (list::entries(view, &page.entries)) }
@@ -132,6 +132,15 @@ fn frozen(filter: &Filter, now: OffsetDateTime) -> Option<Filter> {
     let Window::Last(_) = filter.window else { return None };
     let (from, _) = filter.window.ends(now);
     Some(filter.clone().within(Window::Between { from: from.map(Instant::new), to: Some(Instant::new(now)) }))
+}
+
+/// Whether nothing that was there is newer than what is shown.
+fn is_newest(request: &PageRequest, page: &Page) -> bool {
+    match request.from {
+        From::Newest => true,
+        From::NewerThan(_) => !page.has_more,
+        From::OlderThan(_) => false,
+    }
 }
 
 /// What is said about all of it: how many there are, which the script asks for, and other ways to have it.
