@@ -58,7 +58,7 @@ async fn a_replay_of_packs_behind_single_references_keeps_its_rate() -> anyhow::
     assert!(done && answer["messages"] == 11 && answer["references"] == 1 + 10 * SIZE, "{answer}");
     assert_eq!(answer["settled"], 1 + 10 * SIZE, "{answer}");
     // Each pack costs whole turns, of ten references; the last one is taken when its turn has come.
-    let least = Duration::from_secs_f64(9.0 * (SIZE.div_ceil(10) * 10) as f64 / RATE as f64);
+    let least = Duration::from_secs(9) * u32::try_from(SIZE.div_ceil(10) * 10 / RATE)?;
     assert!(begun.elapsed() >= least, "{:?} for what should take {least:?}", begun.elapsed());
     Ok(())
 }

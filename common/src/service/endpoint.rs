@@ -125,21 +125,22 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_measured_is_taken_in_where_nothing_listens() {
+    async fn what_is_measured_is_taken_in_where_nothing_listens() -> Result<(), Box<dyn std::error::Error>> {
         let recorder = PrometheusBuilder::new().build_recorder();
         let _installed = metrics::set_default_local_recorder(&recorder);
         let handle = recorder.handle();
         let (health, shutdown, tasks) = (Health::default(), CancellationToken::new(), Tasks::default());
         let _component = health.component("pages", Duration::from_secs(60));
         let endpoint = Endpoint { listener: None, metrics: Some(handle.clone()) };
-        endpoint.start("publisher.listen", Listen::Off, &health, &shutdown, &tasks).await.unwrap();
+        endpoint.start("publisher.listen", Listen::Off, &health, &shutdown, &tasks).await?;
         let taken_in = async {
             while !handle.render().contains("{component=\"pages\"}") {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         };
-        tokio::time::timeout(Duration::from_secs(30), taken_in).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(30), taken_in).await?;
         shutdown.cancel();
         tasks.finish().await;
+        Ok(())
     }
 }
