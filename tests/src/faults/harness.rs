@@ -143,8 +143,16 @@ impl FaultHarness {
         let own = environment.into_iter().map(|(name, value)| (name, value.to_owned()));
         let publisher: Vec<_> = links.publisher(&pipeline).into_iter().chain(own.clone()).collect();
         let consumer: Vec<_> = links.consumer(&pipeline).into_iter().chain(own).collect();
-        let publishers =
-            (0..2).map(|_| Service::start("publisher", publisher.clone())).collect::<Result<_, _>>()?;
+        let first = Service::start("publisher", publisher.clone())?;
+        if cluster.is_some() {
+            // Whoever is not answered at boot ends, for a supervisor to start it again; and a cluster of nats-server 2.9 does not answer all
+            // who ask at once for a stream that is new.
+            wait::until("the stream to be made", RECOVERY_MAX, || {
+                let log = first.process.log();
+                log.contains("the stream may hold packs") || log.contains("references travel one by one")
+            })?;
+        }
+        let publishers = vec![first, Service::start("publisher", publisher)?];
         let consumers =
             (0..2).map(|_| Service::start("consumer", consumer.clone())).collect::<Result<_, _>>()?;
         let writer = Writer::start(pipeline.source.url.clone(), 7);
