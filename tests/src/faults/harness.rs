@@ -148,8 +148,8 @@ impl FaultHarness {
             // Whoever is not answered at boot ends, for a supervisor to start it again; and a cluster of nats-server 2.9 does not answer all
             // who ask at once for a stream that is new.
             wait::until("the stream to be made", RECOVERY_MAX, || {
-                let log = first.process.log();
-                log.contains("the stream may hold packs") || log.contains("references travel one by one")
+                let said = first.process.log();
+                said.contains("the stream may hold packs") || said.contains("references travel one by one")
             })?;
         }
         let publishers = vec![first, Service::start("publisher", publisher)?];
